@@ -1,0 +1,243 @@
+"""The command line: three doors (train, embed, cluster) and ``rarezoo VERB``. The only file that imports hydra.
+
+A door turns the command line into one typed job and runs it. Exit status: 0 when the result is whole, 2 for a user's
+mistake (one message on standard error, no traceback), 130 after Ctrl-C, 1 for a bug in rarezoo.
+"""
+
+import difflib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from rarezoo import __version__, registry
+from rarezoo.demo import add_demo_verbs
+from rarezoo.embed import EmbedRun
+from rarezoo.errors import ConfigError, RarezooError
+from rarezoo.explore.select import Select
+from rarezoo.registry import setting
+from rarezoo.report.track import Tracker
+from rarezoo.search import ClusterRun
+from rarezoo.tables import unwritable
+from rarezoo.train.fit import TrainRun
+
+_GROUPS = ("data", "model", "compress", "clusterer")
+_VERBS = {
+    "train": "votes and images → a checkpoint folder",
+    "embed": "survey × checkpoint → an embedding store",
+    "cluster": "embedding store → classes and their report",
+}
+
+
+@dataclass(kw_only=True)
+class TrainJob(TrainRun):
+    """A training run and where its curves go."""
+
+    logger: Tracker = setting(Tracker(), "where metrics are logged")
+
+    def launch(self) -> Path:
+        """Train, with the curves sent to the tracker; the checkpoint folder."""
+        return self.run(tracker=self.logger.lightning_logger(self.out, name=Path(self.out).name))
+
+
+def conf_dir() -> Path:
+    """The folder of YAML presets: inside the installed package, or beside src/ in a checkout."""
+    installed = Path(__file__).parent / "conf"
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "conf"
+
+
+def register() -> None:
+    """Tell Hydra every option and every job's schema, and OmegaConf the resolvers that conf/ uses."""
+    store = ConfigStore.instance()
+    for group in _GROUPS:
+        for name, kind in registry.options(group).items():
+            store.store(group=group, name=name, node=kind)
+    store.store(group="select", name="cuts", node=Select)
+    store.store(group="logger", name="tracker", node=Tracker)
+    for verb, job in (("train", TrainJob), ("embed", EmbedRun), ("cluster", ClusterRun)):
+        store.store(name=f"{verb}_schema", node=job)
+    OmegaConf.register_new_resolver("file_name", _file_name, replace=True)
+
+
+def _file_name(text: str) -> str:
+    """A sweep job's overrides as one folder name."""
+    return text.replace("/", "_") or "job"
+
+
+def train() -> None:
+    """Door of ``train.py``."""
+    sys.exit(_door("train", lambda job: job.launch()))
+
+
+def embed() -> None:
+    """Door of ``embed.py``."""
+    sys.exit(_door("embed", lambda job: job.run()))
+
+
+def cluster() -> None:
+    """Door of ``cluster.py``."""
+    sys.exit(_door("cluster", lambda job: job.run()))
+
+
+def _door(verb: str, launch: Callable[[Any], object]) -> int:
+    """Exit status of one command, its arguments taken from ``sys.argv``."""
+    arguments = sys.argv[1:]
+    if {"--help", "-h"} & set(arguments):
+        return exit_status(lambda: print(help_text(verb, [word for word in arguments if "=" in word])))
+    # Hydra then hands exceptions on instead of printing them, so that they are told from bugs here, once.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    failed: list[RarezooError] = []
+
+    def task(config: DictConfig) -> None:
+        try:
+            launch(_job(config))
+        except RarezooError as problem:
+            # In a single run Hydra would add a line of its own to the message; in a sweep it must know of the failure.
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise
+            failed.append(problem)
+
+    def run() -> None:
+        register()
+        hydra.main(version_base="1.3", config_path=str(conf_dir().resolve()), config_name=verb)(task)()
+        if failed:
+            raise failed[0]
+
+    return exit_status(run)
+
+
+def _job(config: DictConfig) -> Any:
+    """The typed job that a composed config describes; a sweep's jobs each get a folder of their own."""
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise ConfigError("a setting must be given", value=", ".join(missing), fix=f"Add {missing[0]}=VALUE.")
+    job = OmegaConf.to_object(config)
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        job.out = HydraConfig.get().runtime.output_dir  # type: ignore[union-attr]
+    return job
+
+
+def exit_status(run: Callable[[], object]) -> int:
+    """Run something and say how it went: 0, 2 with one message, 130 or 1."""
+    try:
+        run()
+    except RarezooError as problem:
+        return _told(str(problem))
+    except (HydraException, OmegaConfBaseException) as problem:
+        return _told(_config_message(problem))
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return 130
+    except OSError as problem:
+        if problem.filename is None and problem.errno is None:
+            traceback.print_exc()
+            return 1
+        return _told(str(unwritable(Path(str(problem.filename or "output")), problem)))
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _told(message: str) -> int:
+    print(f"rarezoo: {message}", file=sys.stderr)
+    return 2
+
+
+def _config_message(problem: BaseException) -> str:
+    """One message for a mistake on the command line, with the keys that come nearest to an unknown one."""
+    lines = str(problem).strip().splitlines()
+    cause = problem.__cause__
+    detail = str(cause).strip().splitlines()[0] if cause is not None and str(cause).strip() else ""
+    unknown = getattr(cause, "key", None) or getattr(problem, "key", None)
+    near = difflib.get_close_matches(str(unknown), _known_keys(), n=3) if unknown else []
+    hint = f"Did you mean {' or '.join(near)}?" if near else "See --help for what can be set."
+    return " ".join(part for part in (" ".join(lines[:8]), detail, hint) if part)
+
+
+def _known_keys() -> list[str]:
+    kinds = [TrainJob, EmbedRun, ClusterRun, *(kind for group in _GROUPS for kind in registry.options(group).values())]
+    return sorted({one.name for kind in kinds for one in fields(kind)})
+
+
+def help_text(verb: str, overrides: Sequence[str]) -> str:
+    """What a command can be told: every choice, then every setting with type, value, unit and meaning."""
+    register()
+    with hydra.initialize_config_dir(str(conf_dir().resolve()), version_base="1.3"):
+        config = hydra.compose(verb, overrides=list(overrides), return_hydra_config=True)
+    chosen = {key: value for key, value in config.hydra.runtime.choices.items() if not key.startswith("hydra/")}
+    choices = [f"  {group}={'|'.join(_choices(group))}  (now {now})" for group, now in chosen.items() if _choices(group)]
+    settings = [f"  {line}" for line in _setting_lines(config)]
+    return "\n".join(
+        [
+            f"python {verb}.py KEY=VALUE …   {_VERBS[verb]}",
+            f"Several values make a multirun: python {verb}.py -m KEY=A,B",
+            "",
+            "Choices (settings below are those of what is chosen; add a choice to see its own):",
+            *choices,
+            "",
+            "Settings:",
+            *settings,
+        ]
+    )
+
+
+def _choices(group: str) -> list[str]:
+    """Every name that ``group=`` takes: presets in conf/ and registered options."""
+    group = group.split("@")[0]
+    presets = {path.stem for path in (conf_dir() / group).glob("*.yaml")}
+    return sorted(presets | set(registry.options(group)))
+
+
+def _setting_lines(config: Any, prefix: str = "") -> Iterator[str]:
+    kind = OmegaConf.get_type(config)
+    about = {one.name: one.metadata for one in fields(kind)} if hasattr(kind, "__dataclass_fields__") else {}
+    types = getattr(kind, "__annotations__", {}) if about else {}
+    for key in config:
+        if key == "hydra" and not prefix:
+            continue
+        value = None if OmegaConf.is_missing(config, key) else config[key]
+        if OmegaConf.is_dict(value) and hasattr(OmegaConf.get_type(value), "__dataclass_fields__"):
+            yield from _setting_lines(value, f"{prefix}{key}.")
+            continue
+        said = about.get(str(key), {})
+        unit = f" [{said['unit']}]" if said.get("unit") else ""
+        shown = "required" if OmegaConf.is_missing(config, key) else value
+        yield f"{prefix}{key}: {_type_name(kind, str(key), types)} = {shown}{unit}  {said.get('about', '')}".rstrip()
+
+
+def _type_name(kind: Any, key: str, types: dict[str, Any]) -> str:
+    found = next((one.type for one in fields(kind) if one.name == key), types.get(key, "any"))
+    return getattr(found, "__name__", str(found)) if isinstance(found, type) else str(found)
+
+
+def main() -> None:
+    """Door of the ``rarezoo`` command: the three doors under one name, and the verbs beyond them."""
+    if len(sys.argv) > 1 and sys.argv[1] in _VERBS:
+        verb = sys.argv.pop(1)
+        {"train": train, "embed": embed, "cluster": cluster}[verb]()
+    sys.exit(exit_status(lambda: _verb(sys.argv[1:])))
+
+
+def _verb(arguments: Sequence[str]) -> None:
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="rarezoo", description="Rare galaxy classes, with the evidence for each.")
+    parser.add_argument("--version", action="version", version=f"rarezoo {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for verb, about in _VERBS.items():
+        verbs.add_parser(verb, help=f"{about} (as python {verb}.py)", add_help=False)
+    add_demo_verbs(verbs)
+    options = parser.parse_args(arguments)
+    options.run(options)

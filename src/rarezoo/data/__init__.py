@@ -1,0 +1,1 @@
+"""Galaxies in: question trees and votes, images, surveys, loaders."""

@@ -1,0 +1,1 @@
+"""One file per survey; each is a choice of ``data=``."""

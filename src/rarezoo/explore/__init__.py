@@ -1,0 +1,1 @@
+"""From embeddings to classes: select, compress, cluster, describe. No torch, no wandb."""

@@ -1,0 +1,1 @@
+"""One file per clusterer; each is a choice of ``clusterer=``."""

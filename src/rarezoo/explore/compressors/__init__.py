@@ -1,0 +1,1 @@
+"""One file per compressor; each is a choice of ``compress=``."""

@@ -1,0 +1,1 @@
+"""The report: galleries and pages on disk, mirrored to W&B."""

@@ -1,0 +1,1 @@
+"""Training on votes: Dirichlet-multinomial loss, Lightning module, fit."""

@@ -1,0 +1,1 @@
+"""Networks: trunk → bottleneck → head, and the checkpoint folders that hold them."""

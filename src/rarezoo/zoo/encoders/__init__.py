@@ -1,0 +1,1 @@
+"""One file per architecture; each is a choice of ``model=``."""
