@@ -2,30 +2,23 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Float32, Int64
 
 from rarezoo import tables
+from rarezoo.data.cutouts import ImageSource
+from rarezoo.data.duplicates import fingerprints, near_identical
+from rarezoo.data.splits import joined_splits, split_of
 from rarezoo.data.trees import QuestionTree
-from rarezoo.registry import setting
-
-TRAIN, VALIDATION, TEST = "train", "validation", "test"
-
-
-class ImageSource(ABC):
-    """Cutouts by row of the catalogue. Picklable, and safe to use from several worker processes."""
-
-    @abstractmethod
-    def cutout(self, row: int) -> UInt8[np.ndarray, "height width 3"]:
-        """One galaxy's pixels, any size, 0–255.
-
-        Raises:
-            DataError: the image is missing or unreadable (``ids`` names the galaxy).
-        """
+from rarezoo.errors import ConfigError, DataError
+from rarezoo.registry import choice, name_of, setting
 
 
 @dataclass(frozen=True)
@@ -68,6 +61,20 @@ class Galaxies:
             state.update(np.ascontiguousarray(self.votes).tobytes())
         return state.hexdigest()
 
+    def first(self, galaxies: int) -> "Galaxies":
+        """The survey's first galaxies."""
+        return replace(
+            self,
+            catalogue=self.catalogue.slice(0, galaxies),
+            votes=None if self.votes is None else self.votes[:galaxies],
+            truth=None if self.truth is None else self.truth.slice(0, galaxies),
+        )
+
+    def with_splits(self, splits: np.ndarray) -> "Galaxies":
+        """The same galaxies with another split column, an object array (n,)."""
+        column = self.catalogue.column_names.index(tables.SPLIT)
+        return replace(self, catalogue=self.catalogue.set_column(column, tables.SPLIT, pa.array(splits, pa.string())))
+
 
 @dataclass
 class Survey(ABC):
@@ -78,13 +85,50 @@ class Survey(ABC):
 
     validation_share: float = setting(0.15, "share of galaxies held out for early stopping")
     test_share: float = setting(0.15, "share of galaxies held out for the numbers on the card")
+    group_duplicates: bool = setting(True, "training keeps near-identical images in one split")
     on_bad_image: str = setting("stop", "what an unreadable image does: stop, or skip (and list what was skipped)")
     limit: int = setting(0, "use only the first galaxies of the survey; 0 = all", unit="galaxies")
 
     @abstractmethod
+    def _opened(self) -> Galaxies:
+        """The whole survey, ``split`` still empty."""
+
     def galaxies(self) -> Galaxies:
-        """Open the survey.
+        """Open the survey, its splits filled in.
 
         Raises:
             DataError: the survey cannot be used as it is.
+            ConfigError: a setting does not fit.
         """
+        if self.on_bad_image not in ("stop", "skip"):
+            raise ConfigError("unknown data.on_bad_image", value=self.on_bad_image, fix="Choose stop or skip.")
+        galaxies = self._opened()
+        if not len(galaxies):
+            raise DataError("the survey has no galaxy", value=name_of(type(self)), fix="Give it at least one row.")
+        galaxies = galaxies.first(self.limit) if self.limit else galaxies
+        splits = split_of(galaxies.ids, validation_share=self.validation_share, test_share=self.test_share)
+        return galaxies.with_splits(splits)
+
+    def training_galaxies(self, *, cache: Path | None = None) -> Galaxies:
+        """The survey opened for training: near-identical images share a split.
+
+        Args:
+            cache: folder in which the images' fingerprints are kept for the next time.
+        """
+        galaxies = self.galaxies()
+        if not self.group_duplicates:
+            return galaxies
+        kept = cache / f"fingerprints-{galaxies.sha256[:16]}.npy" if cache else None
+        groups = near_identical(fingerprints(galaxies.images, len(galaxies), cache=kept))
+        splits = tables.strings(galaxies.catalogue, tables.SPLIT)
+        return galaxies.with_splits(joined_splits(splits, galaxies.ids, groups))
+
+    def settings(self) -> dict[str, Any]:
+        """What :func:`open_survey` needs to open the same survey again."""
+        return {"option": name_of(type(self)), **asdict(self)}
+
+
+def open_survey(settings: Mapping[str, Any]) -> Survey:
+    """The survey from :meth:`Survey.settings`."""
+    fields = {key: value for key, value in settings.items() if key != "option"}
+    return choice("data", settings["option"])(**fields)

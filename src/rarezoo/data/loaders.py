@@ -1,0 +1,185 @@
+"""Batches of cutouts and votes, decoded in worker processes."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from rarezoo.data.cutouts import ImageSource
+from rarezoo.data.galaxies import Galaxies
+from rarezoo.errors import DataError
+
+log = logging.getLogger(__name__)
+View = Callable[[Tensor], Tensor]
+
+
+class Batch(NamedTuple):
+    """Rows of the survey, their images under the view in [0, 1], and their votes (no columns without votes)."""
+
+    rows: Int64[Tensor, " b"]
+    images: Float32[Tensor, "b 3 s s"]
+    votes: Float32[Tensor, "b answers"]
+
+
+class EpochOrder(Sampler[int]):
+    """Positions 0 … size − 1 in an order that follows from seed and epoch alone, split among processes.
+
+    Attributes:
+        epoch: set by the trainer before each epoch.
+        start: positions of this process to leave out at the beginning, for an epoch begun before.
+    """
+
+    def __init__(self, size: int, *, seed: int, rank: int = 0, world: int = 1) -> None:
+        self.size, self.seed, self.rank, self.world = size, seed, rank, world
+        self.epoch, self.start = 0, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch's order."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.size // self.world)
+
+    def __iter__(self) -> Iterator[int]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.size)
+        # Every process takes the same number of steps: the last ones see a few galaxies a second time.
+        order = np.resize(order, len(self) * self.world)
+        yield from order[self.rank :: self.world][self.start :].tolist()
+
+
+class _Unreadable(NamedTuple):
+    """An image that could not be read, on its way from a worker to the main process."""
+
+    error: DataError
+
+
+class CutoutDataset(Dataset[Any]):
+    """Item i: (row, image under the view, votes) of ``rows[i]``, or what was wrong with the image."""
+
+    def __init__(self, galaxies: Galaxies, rows: Int64[np.ndarray, " galaxies"], *, view: View) -> None:
+        self.images: ImageSource = galaxies.images
+        self.rows = np.asarray(rows, dtype=np.int64)
+        votes = galaxies.votes if galaxies.votes is not None else np.zeros((len(galaxies), 0), dtype=np.float32)
+        self.votes = votes
+        self.view = view
+        self.seed: tuple[int, int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[int, Tensor, Tensor] | _Unreadable:
+        row = int(self.rows[index])
+        try:
+            pixels = self.images.cutout(row)
+        except DataError as problem:
+            return _Unreadable(problem)
+        image = torch.from_numpy(np.array(pixels, copy=True)).permute(2, 0, 1)
+        return row, self._seen(row, image), torch.from_numpy(np.array(self.votes[row], dtype=np.float32))
+
+    def _seen(self, row: int, image: Tensor) -> Tensor:
+        """The image under the view; a random view follows from seed, epoch and row, whichever process draws it."""
+        if self.seed is None:
+            return self.view(image)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(np.random.SeedSequence([*self.seed, row]).generate_state(1)[0]))
+            return self.view(image)
+
+
+def _collated(items: Sequence[Any]) -> tuple[Batch | None, list[DataError]]:
+    whole = [item for item in items if not isinstance(item, _Unreadable)]
+    errors = [item.error for item in items if isinstance(item, _Unreadable)]
+    if not whole:
+        return None, errors
+    rows, images, votes = zip(*whole, strict=True)
+    return Batch(torch.tensor(rows), torch.stack(images), torch.stack(votes)), errors
+
+
+class CutoutLoader:
+    """Batches of a survey's rows, in the order given by a sampler (default: as they are).
+
+    Args:
+        galaxies: the survey.
+        rows: which rows.
+        view: what the network sees of a uint8 image (3, H, W).
+        batch_size: galaxies per batch.
+        workers: processes that decode; 0 decodes in this one.
+        on_bad_image: ``stop`` raises the image's DataError; ``skip`` leaves it out and notes its id in ``skipped``.
+        order: random order of positions in ``rows``, new every epoch; None: as they are. With it, the loader's state
+            (epoch and batches done) can be saved and loaded, so that an epoch goes on where it stopped.
+
+    Attributes:
+        skipped: ids left out so far.
+    """
+
+    def __init__(
+        self,
+        galaxies: Galaxies,
+        rows: Int64[np.ndarray, " galaxies"],
+        *,
+        view: View,
+        batch_size: int,
+        workers: int = 0,
+        on_bad_image: str = "stop",
+        order: EpochOrder | None = None,
+    ) -> None:
+        self.on_bad_image = on_bad_image
+        self.skipped: list[str] = []
+        # Lightning tells the sampler which epoch it is, and looks for a batch_sampler wherever there is a sampler.
+        self.sampler, self.batch_sampler, self.batch_size = order, None, batch_size
+        self._resumed = {"epoch": -1, "done": 0}
+        self._done = 0
+        self._cutouts = CutoutDataset(galaxies, rows, view=view)
+        self._loader: DataLoader[Any] = DataLoader(
+            self._cutouts,
+            batch_size=batch_size,
+            sampler=order,
+            num_workers=workers,
+            collate_fn=_collated,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=False,
+            # joblib's loky starts processes whose children cannot be spawned again; fork works everywhere we decode.
+            multiprocessing_context="fork" if workers else None,
+            prefetch_factor=4 if workers else None,
+        )
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        self._begin_epoch()
+        for batch, errors in self._loader:
+            self._done += 1
+            self._note(errors)
+            if batch is not None:
+                yield batch
+
+    def _begin_epoch(self) -> None:
+        if self.sampler is None:
+            self._done = 0
+            return
+        begun = self._resumed["epoch"] == self.sampler.epoch and self._resumed["done"] < len(self)
+        self._done = self._resumed["done"] if begun else 0
+        self.sampler.start = self._done * self.batch_size
+        self._cutouts.seed = (self.sampler.seed, self.sampler.epoch)
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the loader is: the epoch, and the batches of it already given out."""
+        return {"epoch": self.sampler.epoch if self.sampler else 0, "done": self._done}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from :meth:`state_dict`."""
+        self._resumed = dict(state)
+
+    def _note(self, errors: Sequence[DataError]) -> None:
+        for error in errors:
+            if self.on_bad_image != "skip":
+                raise error
+            for galaxy in error.ids:
+                if galaxy not in self.skipped:
+                    self.skipped.append(galaxy)
+                    log.warning("skipped: %s", error)

@@ -1,0 +1,317 @@
+"""What is up there: ordinary galaxies drawn from priors, and the rare populations planted among them.
+
+Every planted galaxy begins as an ordinary one, its *host*. Volunteers vote on the host, the cutout shows what was made
+of it: the votes cannot name a planted population because they are drawn before it is planted.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+ORDINARY = "ordinary"
+ELLIPTICAL, LENTICULAR, SPIRAL = "elliptical", "lenticular", "spiral"
+# Shares of a magnitude-limited local sample, roughly (Nair & Abraham 2010, Table 4).
+_TYPES = {ELLIPTICAL: 0.30, LENTICULAR: 0.14, SPIRAL: 0.56}
+# Arms per spiral: Galaxy Zoo DECaLS (Walmsley+ 2022) sees mostly two; 6 stands for flocculent.
+_ARMS = {0: 0.16, 2: 0.46, 3: 0.15, 4: 0.08, 6: 0.15}
+# A cutout spans so many half-light radii (with scatter), as Galaxy Zoo scales its images by Petrosian radius.
+_FIELD = 8.0
+
+
+@dataclass(frozen=True)
+class Galaxy:
+    """The hidden truth of one galaxy.
+
+    Units: magnitude r AB mag; radius (half-light), seeing (FWHM) and field (cutout's width) arcsec; inclination,
+    position_angle and pitch degrees; lengths marked "radii" in half-light radii; strengths and shares 0-1.
+    """
+
+    population: str
+    kind: str
+    magnitude: float
+    radius: float
+    seeing: float
+    field: float
+    inclination: float
+    position_angle: float
+    roundness: float
+    bulge_fraction: float
+    bulge_index: float
+    redness: float
+    arms: int = 0
+    pitch: float = 20.0
+    arm_contrast: float = 0.0
+    young_share: float = 0.0
+    clumps: int = 0
+    bar_strength: float = 0.0
+    bar_length: float = 0.5
+    ring: float = 0.0
+    dust: float = 0.0
+    disturbance: float = 0.0
+    neighbours: float = 1.0
+    spoiled: float = 0.02
+    # What only planted populations have.
+    clump_share: float = 0.0
+    bulge_offset: float = 0.0
+    lopsidedness: float = 0.0
+    shells: int = 0
+    companion: float = 0.0
+    fragment: float = 0.0
+    severity: float = 0.0
+
+    @property
+    def is_disk(self) -> bool:
+        """Whether there is a disk to see edge-on."""
+        return self.kind != ELLIPTICAL
+
+    @property
+    def surface_brightness(self) -> float:
+        """Mean r surface brightness within the half-light radius, mag / arcsec²."""
+        return self.magnitude + 2.5 * float(np.log10(2 * np.pi * self.radius**2))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A galaxy as volunteers take it (host) and as its cutout shows it (shown); the same for ordinary galaxies."""
+
+    host: Galaxy
+    shown: Galaxy
+
+
+def ordinary_galaxy(rng: np.random.Generator, *, kind: str = "") -> Galaxy:
+    """An ordinary galaxy of the local universe, of any type or the one given."""
+    kind = kind or str(rng.choice(list(_TYPES), p=list(_TYPES.values())))
+    magnitude = _magnitude(rng)
+    radius = _radius(rng, magnitude, kind=kind)
+    galaxy = Galaxy(
+        population=ORDINARY,
+        kind=kind,
+        magnitude=magnitude,
+        radius=radius,
+        # Legacy Surveys DR8 seeing: median 1.2 arcsec, rarely below 0.9 or above 1.8 (Dey+ 2019, Fig. 8).
+        seeing=float(np.clip(rng.lognormal(np.log(1.2), 0.14), 0.85, 1.9)),
+        field=radius * _FIELD * float(rng.lognormal(0, 0.12)),
+        inclination=float(np.degrees(np.arccos(rng.uniform(0, 1)))),
+        position_angle=float(rng.uniform(0, 180)),
+        roundness=float(np.clip(rng.normal(0.76, 0.15), 0.3, 1.0)),
+        bulge_fraction=1.0,
+        bulge_index=float(np.clip(rng.normal(3.6, 0.7), 2.0, 5.0)),
+        redness=float(rng.normal(0, 0.05)),
+        neighbours=float(rng.gamma(2.0, 0.5)),
+        disturbance=float(rng.beta(1, 12)),
+        spoiled=float(rng.beta(1, 40)),
+    )
+    if kind == ELLIPTICAL:
+        return galaxy
+    return _lenticular(galaxy, rng) if kind == LENTICULAR else _spiral(galaxy, rng)
+
+
+def _magnitude(rng: np.random.Generator) -> float:
+    """r magnitude between 14.5 and 18.5; counts grow as 10^(0.45 m), softened so that bright ones are seen too."""
+    bright, faint, slope = 14.5, 18.5, 0.45 * np.log(10)
+    place = rng.uniform(0.02, 1)
+    return float(np.log(np.exp(slope * bright) * (1 - place) + np.exp(slope * faint) * place) / slope)
+
+
+def _radius(rng: np.random.Generator, magnitude: float, *, kind: str) -> float:
+    """Half-light radius, arcsec: grows with brightness at nearly constant surface brightness; disks are larger."""
+    median = (2.6 if kind == ELLIPTICAL else 3.4) * 10 ** (-0.16 * (magnitude - 17.5))
+    return float(np.clip(rng.lognormal(np.log(median), 0.24), 1.8, 14.0))
+
+
+def _lenticular(galaxy: Galaxy, rng: np.random.Generator) -> Galaxy:
+    return replace(
+        galaxy,
+        bulge_fraction=float(np.clip(rng.normal(0.5, 0.12), 0.25, 0.75)),
+        bulge_index=float(rng.uniform(2, 4)),
+        bar_strength=_bar(rng, share=0.25),
+        ring=float(rng.uniform(0.3, 1)) if rng.uniform() < 0.08 else 0.0,
+    )
+
+
+def _spiral(galaxy: Galaxy, rng: np.random.Generator) -> Galaxy:
+    """A disk along the Hubble sequence: late ones are bluer, looser, clumpier, with smaller bulges."""
+    stage = rng.uniform(0, 1)
+    arms = int(rng.choice(list(_ARMS), p=list(_ARMS.values())))
+    return replace(
+        galaxy,
+        bulge_fraction=float(np.clip(0.42 * (1 - stage) ** 1.6 + rng.normal(0.02, 0.03), 0.0, 0.6)),
+        bulge_index=float(rng.uniform(1.0, 3.2)),
+        redness=galaxy.redness + 0.12 * (0.5 - stage),
+        arms=arms,
+        pitch=float(np.clip(10 + 18 * stage + rng.normal(0, 4), 7, 38)),
+        arm_contrast=float(rng.beta(3, 2.2)) if arms else 0.0,
+        young_share=float(np.clip(0.12 + 0.35 * stage + rng.normal(0, 0.06), 0.05, 0.6)),
+        clumps=int(rng.poisson(6 + 26 * stage)),
+        bar_strength=_bar(rng, share=0.42),
+        bar_length=float(rng.uniform(0.35, 0.75)),
+        ring=float(rng.uniform(0.3, 1)) if rng.uniform() < 0.10 else 0.0,
+        dust=float(rng.uniform(0.3, 1)) if rng.uniform() < 0.5 else 0.0,
+    )
+
+
+def _bar(rng: np.random.Generator, *, share: float) -> float:
+    return float(rng.uniform(0.25, 1)) if rng.uniform() < share else 0.0
+
+
+def _clear_spiral(rng: np.random.Generator, *, arms: int, tilt: tuple[float, float] = (5, 58)) -> Galaxy:
+    """An ordinary spiral seen well: large, bright and not too inclined."""
+    return replace(
+        _resolved(ordinary_galaxy(rng, kind=SPIRAL), rng),
+        arms=arms,
+        arm_contrast=float(rng.uniform(0.5, 0.95)),
+        inclination=float(rng.uniform(*tilt)),
+        ring=0.0,
+    )
+
+
+def _resolved(galaxy: Galaxy, rng: np.random.Generator) -> Galaxy:
+    """The same galaxy nearer by: what is planted must be large enough to show."""
+    magnitude = min(galaxy.magnitude, float(rng.uniform(15.6, 17.4)))
+    radius = max(galaxy.radius, float(rng.uniform(4, 7)))
+    return replace(galaxy, magnitude=magnitude, radius=radius, field=galaxy.field / galaxy.radius * radius)
+
+
+def _one_armed(rng: np.random.Generator) -> Pair:
+    """One dominant arm around a disk whose nucleus is off its middle; host: an ordinary two-armed spiral."""
+    host = replace(
+        _clear_spiral(rng, arms=2), pitch=float(rng.uniform(13, 24)), bar_strength=0.0, arm_contrast=rng.uniform(0.6, 1)
+    )
+    shown = replace(
+        host,
+        arms=1,
+        arm_contrast=1.0,
+        young_share=float(rng.uniform(0.35, 0.55)),
+        bulge_fraction=min(host.bulge_fraction, 0.2),
+        bulge_offset=float(rng.uniform(0.1, 0.3)),
+        lopsidedness=float(rng.uniform(0.35, 0.8)),
+    )
+    return Pair(host, shown)
+
+
+def _off_centre_ring(rng: np.random.Generator) -> Pair:
+    """A blue knotty ring with the nucleus far from its middle, as after a central hit; host: a tightly wound spiral."""
+    host = replace(_clear_spiral(rng, arms=2, tilt=(5, 60)), pitch=float(rng.uniform(8, 15)), bar_strength=0.0)
+    shown = replace(
+        host,
+        arms=0,
+        arm_contrast=0.0,
+        ring=1.0,
+        bulge_fraction=float(rng.uniform(0.16, 0.34)),
+        bulge_offset=float(rng.uniform(0.4, 0.8)),
+        young_share=float(rng.uniform(0.5, 0.7)),
+        clumps=int(rng.integers(16, 36)),
+        lopsidedness=float(rng.uniform(0.1, 0.6)),
+    )
+    return Pair(host, shown)
+
+
+def _low_mass_barred_clumpy(rng: np.random.Generator) -> Pair:
+    """A faint blue Magellanic disk: a bar off its middle, bright clumps, no bulge; host: an ordinary late barred spiral."""
+    late = _clear_spiral(rng, arms=2, tilt=(5, 62))
+    magnitude = 17.3 + float(rng.normal(0, 0.35))
+    host = replace(
+        late,
+        magnitude=magnitude,
+        bulge_fraction=float(rng.uniform(0, 0.05)),
+        bar_strength=float(rng.uniform(0.5, 0.8)),
+        bar_length=float(rng.uniform(0.5, 0.8)),
+        arm_contrast=float(rng.uniform(0.1, 0.3)),
+        redness=-0.12 + float(rng.normal(0, 0.04)),
+        pitch=float(rng.uniform(24, 36)),
+    )
+    shown = replace(
+        host,
+        arms=0,
+        bulge_fraction=0.0,
+        young_share=float(rng.uniform(0.3, 0.45)),
+        clumps=int(rng.integers(9, 18)),
+        clump_share=float(rng.uniform(0.22, 0.38)),
+        bulge_offset=float(rng.uniform(0.15, 0.4)),
+        lopsidedness=float(rng.uniform(0.3, 0.7)),
+    )
+    return Pair(host, shown)
+
+
+def _shells(rng: np.random.Generator) -> Pair:
+    """Nested arcs and a stream around an elliptical; host: an ordinary elliptical."""
+    host = _resolved(ordinary_galaxy(rng, kind=ELLIPTICAL), rng)
+    host = replace(host, magnitude=float(rng.uniform(14.8, 16.4)), field=host.field * 1.25, disturbance=0.05)
+    return Pair(host, replace(host, shells=int(rng.integers(3, 8)), severity=float(rng.uniform(0.5, 1))))
+
+
+def _merging_pair(rng: np.random.Generator) -> Pair:
+    """Two galaxies of like brightness, overlapping, with tails; host: an ordinary galaxy with a mild disturbance."""
+    kind = SPIRAL if rng.uniform() < 0.7 else LENTICULAR
+    host = _resolved(ordinary_galaxy(rng, kind=kind), rng)
+    host = replace(
+        host, inclination=float(rng.uniform(10, 65)), disturbance=float(rng.uniform(0.1, 0.25)), field=host.field * 1.2
+    )
+    shown = replace(host, companion=float(rng.uniform(0.4, 1)), severity=float(rng.uniform(0.5, 1)), arm_contrast=0.4)
+    return Pair(host, shown)
+
+
+def _shredded(rng: np.random.Generator) -> Pair:
+    """A piece of a big spiral's outskirts taken for a galaxy: the spiral fills the frame off-centre."""
+    host = replace(_clear_spiral(rng, arms=2), pitch=float(rng.uniform(20, 34)), clumps=30)
+    big = host.radius * float(rng.uniform(2.8, 3.8))
+    shown = replace(
+        host,
+        magnitude=host.magnitude - 5 * float(np.log10(big / host.radius)),
+        radius=big,
+        arm_contrast=float(rng.uniform(0.7, 1)),
+        bulge_fraction=min(host.bulge_fraction, 0.25),
+        fragment=float(rng.uniform(1.1, 1.7)),
+        clumps=int(rng.integers(30, 60)),
+        clump_share=0.12,
+    )
+    return Pair(host, shown)
+
+
+def _artifact(rng: np.random.Generator) -> Pair:
+    """Any ordinary galaxy on a bad frame. A share of the volunteers says so, the same law for every kind of artifact."""
+    severity = float(rng.uniform(0.3, 1))
+    host = replace(ordinary_galaxy(rng), spoiled=float(np.clip(0.4 * severity * rng.uniform(0.4, 1.2), 0.03, 0.45)))
+    return Pair(host, replace(host, severity=severity))
+
+
+PLANTED: Mapping[str, Callable[[np.random.Generator], Pair]] = {
+    "one_armed": _one_armed,
+    "off_centre_ring": _off_centre_ring,
+    "low_mass_barred_clumpy": _low_mass_barred_clumpy,
+    "shells": _shells,
+    "merging_pair": _merging_pair,
+    "shredded": _shredded,
+    "satellite_trail": _artifact,
+    "saturation_spike": _artifact,
+    "missing_band": _artifact,
+    "bleed": _artifact,
+    "ghost": _artifact,
+}
+
+
+def planted_galaxy(rng: np.random.Generator, population: str) -> Pair:
+    """A galaxy of a planted population, with the ordinary galaxy that volunteers take it for."""
+    pair = PLANTED[population](rng)
+    return Pair(pair.host, replace(pair.shown, population=population))
+
+
+def galaxy_at(index: int, *, seed: int, rates: Mapping[str, float]) -> Pair:
+    """Galaxy number ``index`` of the sky ``seed``: the same whatever the size of the survey."""
+    rng = stream(seed, index, "truth")
+    place, reached = float(rng.uniform()), 0.0
+    for population in PLANTED:
+        reached += rates.get(population, 0.0)
+        if place < reached:
+            return planted_galaxy(rng, population)
+    galaxy = ordinary_galaxy(rng)
+    return Pair(galaxy, galaxy)
+
+
+_STREAMS = ("truth", "pixels", "votes", "position")
+
+
+def stream(seed: int, index: int, name: str) -> np.random.Generator:
+    """One galaxy's own random numbers for one purpose, from nothing but (seed, index, purpose)."""
+    return np.random.default_rng((seed, index, _STREAMS.index(name)))

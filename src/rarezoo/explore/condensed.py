@@ -1,0 +1,83 @@
+"""HDBSCAN's condensed tree, read from a linkage. The only file that touches the hdbscan library's internals.
+
+They are used because the public estimator computes the linkage anew for every setting (minutes for a big survey),
+while condensing and labelling take a second. Held to the public estimator by a parity test.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from hdbscan import _hdbscan_tree as library
+from jaxtyping import Float64, Int64
+
+from rarezoo import tables
+
+
+@dataclass(frozen=True)
+class CondensedTree:
+    """The tree without the splits that shed fewer than ``min_cluster_size`` galaxies.
+
+    Attributes:
+        rows: structured array with parent, child, lambda_val (1 / map distance), child_size. Children below
+            ``galaxies`` are galaxies by row; the rest are nodes. Node ``galaxies`` is the root.
+        galaxies: n.
+    """
+
+    rows: np.ndarray
+    galaxies: int
+
+    def table(self) -> pa.Table:
+        """As a TREE table."""
+        names = {"parent": tables.PARENT, "child": tables.CHILD, "lambda_val": tables.LAMBDA}
+        names["child_size"] = tables.CHILD_SIZE
+        return tables.check(pa.table({column: self.rows[name] for name, column in names.items()}), tables.TREE)
+
+    def outlier_scores(self) -> Float64[np.ndarray, " galaxies"]:
+        """GLOSH: 0 in the densest part of a galaxy's own branch, towards 1 far from it."""
+        with np.errstate(invalid="ignore"):
+            scores = library.outlier_scores(self.rows)
+        # Beside infinitely dense (coincident) galaxies anything else is an outlier.
+        return np.nan_to_num(scores, nan=1.0)
+
+    def selected(self, selection: str) -> tuple[np.ndarray, np.ndarray, Int64[np.ndarray, " classes"]]:
+        """Labels (n,) from 0 with −1 for none, membership strengths (n,), and each label's node of the tree.
+
+        Args:
+            selection: ``leaf`` or ``eom`` (excess of mass).
+        """
+        with np.errstate(invalid="ignore"):
+            stability = library.compute_stability(self.rows)
+            labels, strengths, _ = library.get_clusters(self.rows, stability, cluster_selection_method=selection)
+        return labels, strengths, self._nodes(labels)
+
+    def _nodes(self, labels: np.ndarray) -> Int64[np.ndarray, " classes"]:
+        """For each label the highest node that holds exactly its galaxies."""
+        rows, first = self.rows, self.galaxies
+        above = np.zeros(int(max(rows["child"].max(), rows["parent"].max())) + 1, dtype=np.int64)
+        sizes = np.full(len(above), first, dtype=np.int64)
+        above[rows["child"]], sizes[rows["child"]] = rows["parent"], rows["child_size"]
+        members, member = np.unique(labels, return_index=True)
+        found = []
+        for row, label in zip(member[members >= 0], members[members >= 0], strict=True):
+            size, node = np.sum(labels == label), above[row]
+            while sizes[node] < size:
+                node = above[node]
+            found.append(node)
+        return np.array(found, dtype=np.int64)
+
+    def lifetimes(self, nodes: Int64[np.ndarray, " classes"]) -> tuple[np.ndarray, np.ndarray]:
+        """λ at which each node splits off its parent, and λ at which its last galaxy leaves it or it splits."""
+        rows = self.rows
+        births = np.zeros(int(max(rows["child"].max(), rows["parent"].max())) + 1)
+        deaths = np.zeros_like(births)
+        births[rows["child"]] = rows["lambda_val"]
+        np.maximum.at(deaths, rows["parent"], rows["lambda_val"])
+        return births[nodes], deaths[nodes]
+
+
+def condensed(linkage: pa.Table, *, min_cluster_size: int) -> CondensedTree:
+    """The condensed tree of a LINKAGE table."""
+    columns = (tables.LEFT, tables.RIGHT, tables.DISTANCE, tables.SIZE)
+    merges = np.column_stack([linkage.column(name).to_numpy().astype(np.float64) for name in columns])
+    return CondensedTree(library.condense_tree(merges, min_cluster_size), len(merges) + 1)

@@ -1,0 +1,219 @@
+"""One training run: survey and votes in, checkpoint folder out; the same command resumes it."""
+
+import logging
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import EarlyStopping
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities import rank_zero_only
+
+from rarezoo.data.galaxies import Galaxies, Survey
+from rarezoo.data.loaders import CutoutLoader, EpochOrder
+from rarezoo.data.splits import TEST, TRAIN, VALIDATION
+from rarezoo.data.trees import QuestionTree
+from rarezoo.errors import ConfigError, DataError
+from rarezoo.registry import setting
+from rarezoo.store import claim
+from rarezoo.train import metrics
+from rarezoo.train.module import VALIDATION_LOSS, TrainSettings, VoteLearner
+from rarezoo.train.progress import Bar, Curves, States
+from rarezoo.zoo.cards import is_checkpoint, remove_scratch, save_checkpoint
+from rarezoo.zoo.encoder import Encoder
+from rarezoo.zoo.network import build_network
+from rarezoo.zoo.views import inference_view, training_view
+
+log = logging.getLogger(__name__)
+_SCRATCH = ".training"
+_PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+
+
+@dataclass(kw_only=True)
+class TrainRun:
+    """Train one network on one survey's votes.
+
+    ``TrainRun(data=Mock(), model=EfficientNetB0(input_size=64), out="checkpoints/mine").run()`` writes a checkpoint
+    folder. Killed at any moment, the same run goes on where it was; run again when done, it returns at once.
+    """
+
+    data: Survey
+    model: Encoder
+    train: TrainSettings = setting(TrainSettings(), "how it is trained")
+    out: str = setting("???", "checkpoint folder to write")
+    tag: str = setting("local", "second half of the checkpoint's name, <architecture>.<tag>")
+    seed: int = setting(0, "seed of first weights, order, views and dropout")
+
+    def run(self, tracker: Logger | None = None) -> Path:
+        """Train; the checkpoint folder.
+
+        Args:
+            tracker: a Lightning logger that gets the curves besides ``out/metrics.csv``.
+
+        Raises:
+            ConfigError, DataError, CheckpointError, OutputError: see the message.
+            KeyboardInterrupt: after Ctrl-C, with a state to resume from.
+        """
+        folder = claim(self.out, verb="train", settings=self._settings())
+        if is_checkpoint(folder):
+            log.info("already trained: %s", folder)
+            return folder
+        self._refuse_bad_settings()
+        started = time.perf_counter()
+        galaxies = self.data.training_galaxies(cache=folder / _SCRATCH)
+        tree, votes = _votes(galaxies)
+        pl.seed_everything(self.seed, verbose=False)
+        learner = VoteLearner(
+            build_network(self.model, tree),
+            tree=tree, settings=self.train, id_of=lambda row: str(galaxies.ids[row]), seed=self.seed,
+        )  # fmt: skip
+        loaders = self._loaders(galaxies)
+        trainer = self._trainer(folder, tracker)
+        _fit(trainer, learner, loaders, folder / _SCRATCH / "last.ckpt")
+        if rank_zero_only.rank == 0:
+            self._keep(folder, learner, galaxies, tree, votes, trainer, seconds=time.perf_counter() - started)
+        return folder
+
+    def _settings(self) -> dict[str, Any]:
+        """What makes this run this run; how many workers decode or where it runs does not."""
+        free = ("workers", "save_every", "accelerator")
+        train = {key: value for key, value in asdict(self.train).items() if key not in free}
+        data = {**asdict(self.data), "option": type(self.data).__name__}
+        return {"data": data, "model": self.model.settings(), "train": train, "tag": self.tag, "seed": self.seed}
+
+    def _refuse_bad_settings(self) -> None:
+        train = self.train
+        if train.precision not in _PRECISIONS:
+            raise ConfigError(
+                "unknown train.precision", value=train.precision, fix=f"Use one of {', '.join(_PRECISIONS)}."
+            )
+        if train.dtype not in ("float32", "float16"):
+            raise ConfigError("unknown train.dtype", value=train.dtype, fix="Use float32 or float16.")
+        for name in ("epochs", "batch_size", "accumulate", "devices", "nodes", "save_every"):
+            if getattr(train, name) < 1:
+                raise ConfigError(f"train.{name} must be at least 1", value=getattr(train, name), fix="Raise it.")
+
+    def _loaders(self, galaxies: Galaxies) -> dict[str, CutoutLoader]:
+        """Loaders of the three splits; only galaxies with a vote are trained and measured on."""
+        voted = np.flatnonzero(galaxies.votes.sum(axis=1) > 0)  # type: ignore[union-attr]
+        rows = {split: np.intersect1d(galaxies.rows(split), voted) for split in (TRAIN, VALIDATION, TEST)}
+        for split in (TRAIN, VALIDATION):
+            if not len(rows[split]):
+                raise DataError(
+                    f"no galaxy with votes in the {split} split", value=f"{len(voted)} galaxies with votes",
+                    fix="Use more galaxies, or set data.validation_share and data.test_share.",
+                )  # fmt: skip
+        size = self.model.input_size
+        return {
+            split: CutoutLoader(
+                galaxies, rows[split],
+                view=training_view(size) if split == TRAIN else inference_view(size),
+                batch_size=min(self.train.batch_size, len(rows[TRAIN])),
+                workers=self.train.workers, on_bad_image=self.data.on_bad_image,
+                order=self._order(len(rows[TRAIN])) if split == TRAIN else None,
+            )
+            for split in rows
+        }  # fmt: skip
+
+    def _order(self, size: int) -> EpochOrder:
+        world = self.train.devices * self.train.nodes if self.train.strategy != "auto" else 1
+        return EpochOrder(size, seed=self.seed, rank=_rank(), world=world)
+
+    def _trainer(self, folder: Path, tracker: Logger | None) -> pl.Trainer:
+        _quieten_lightning()
+        train = self.train
+        return pl.Trainer(
+            default_root_dir=folder / _SCRATCH, logger=tracker or False, max_epochs=train.epochs,
+            accelerator=train.accelerator, devices=train.devices, num_nodes=train.nodes, strategy=train.strategy,
+            precision=train.precision, accumulate_grad_batches=train.accumulate,  # type: ignore[arg-type]
+            gradient_clip_val=train.clip or None, use_distributed_sampler=False, num_sanity_val_steps=0,
+            enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=True, log_every_n_steps=10,
+            callbacks=[
+                EarlyStopping(VALIDATION_LOSS, patience=train.patience, check_finite=True),
+                Curves(folder / "metrics.csv"), Bar(), States(folder / _SCRATCH, every=train.save_every),
+            ],
+        )  # fmt: skip
+
+    def _keep(
+        self, folder: Path, learner: VoteLearner, galaxies: Galaxies, tree: QuestionTree, votes: np.ndarray,
+        trainer: pl.Trainer, *, seconds: float,
+    ) -> None:  # fmt: skip
+        """Measure the best network on the test split and write the checkpoint."""
+        network = learner.result.cpu()
+        network.load_state_dict(torch.load(folder / _SCRATCH / "best.pt", map_location="cpu", weights_only=True))
+        loaders = self._loaders(galaxies)
+        rows = _measured(network, loaders[TEST], tree, votes[loaders[TRAIN]._cutouts.rows])
+        skipped = sorted({one for loader in loaders.values() for one in loader.skipped})
+        card = {
+            "tag": self.tag,
+            "data": {
+                "survey": self.data.settings()["option"],
+                "galaxies": len(galaxies),
+                **{f"{split} galaxies": len(loader._cutouts) for split, loader in loaders.items()},
+                "splits": "by sha256 of the id; near-identical images share one",
+                "skipped unreadable images": len(skipped),
+                "sha256": galaxies.sha256,
+            },
+            "training": {
+                **self._settings()["train"], "seed": self.seed, "epochs done": trainer.current_epoch,
+                "minutes": round(seconds / 60, 1), "start": self.model.start, "torch": torch.__version__,
+            },
+            "min_votes": metrics.MIN_VOTES,
+            "metrics": rows,
+        }  # fmt: skip
+        save_checkpoint(folder, network=network, encoder=self.model, tree=tree, card=card, dtype=self.train.dtype)
+        remove_scratch(folder / _SCRATCH)
+        log.info("checkpoint: %s", folder)
+
+
+def _votes(galaxies: Galaxies) -> tuple[QuestionTree, np.ndarray]:
+    if galaxies.tree is None or galaxies.votes is None:
+        raise DataError(
+            "the survey has no votes to train on", value="data.votes is empty",
+            fix="Name the question tree of its vote columns, e.g. data.votes=desi.",
+        )  # fmt: skip
+    return galaxies.tree, galaxies.votes
+
+
+def _measured(
+    network: torch.nn.Module, loader: CutoutLoader, tree: QuestionTree, training_votes: np.ndarray
+) -> list[dict[str, Any]]:
+    """Card rows of the test split; none if the split is empty."""
+    if not len(loader._cutouts):
+        return []
+    concentrations, votes = metrics.predictions(network, loader)  # type: ignore[arg-type]
+    mean = metrics.mean_concentrations(training_votes, tree, galaxies=len(votes))
+    ours, theirs = (metrics.question_metrics(one, votes, tree) for one in (concentrations, mean))
+    return metrics.card_rows(ours, theirs)
+
+
+def _fit(trainer: pl.Trainer, learner: VoteLearner, loaders: dict[str, CutoutLoader], last: Path) -> None:
+    """Run the trainer, from the last state if there is one; Ctrl-C and user errors come out as themselves."""
+    resumed = str(last) if last.is_file() else None
+    if resumed:
+        log.info("going on from %s", last)
+    try:
+        trainer.fit(learner, loaders[TRAIN], loaders[VALIDATION], ckpt_path=resumed, weights_only=False)
+    except SystemExit as problem:
+        # Lightning turns Ctrl-C into sys.exit(1).
+        raise KeyboardInterrupt from problem
+
+
+def _rank() -> int:
+    return int(rank_zero_only.rank or 0)
+
+
+def _quieten_lightning() -> None:
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "pytorch_lightning.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for text in (".*does not have many workers.*", ".*Checkpoint directory.*", ".*isinstance.treespec.*", ".*LeafSpec.*"):
+        warnings.filterwarnings("ignore", text)
+
+
+__all__: Sequence[str] = ("TrainRun", "TrainSettings")

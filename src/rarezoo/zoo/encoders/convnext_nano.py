@@ -1,0 +1,22 @@
+"""ConvNeXt-Nano (Liu et al. 2022; timm's recipe): 640-D, 15 million weights."""
+
+from dataclasses import dataclass
+
+from rarezoo.registry import option
+from rarezoo.zoo.encoder import Encoder
+
+
+@option("model", "convnext_nano")
+@dataclass(kw_only=True)
+class ConvNeXtNano(Encoder):
+    """ConvNeXt-Nano: what a third architecture takes, one file."""
+
+    @property
+    def timm_architecture(self) -> str:
+        """timm's name of the trunk."""
+        return "convnext_nano"
+
+    @property
+    def zoobot_hub_name(self) -> str:
+        """Where Zoobot publishes its encoder."""
+        return "hf_hub:mwalmsley/zoobot-encoder-convnext_nano"

@@ -1,0 +1,32 @@
+"""MaxViT-Tiny (Tu et al. 2022): 512-D in timm (the paper's text says 1024), 28.5 million weights."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from rarezoo.registry import option, setting
+from rarezoo.zoo.encoder import Encoder
+
+_ZOOBOT_VARIANT = "maxvit_rmlp_tiny_rw_224"
+
+
+@option("model", "maxvit_tiny")
+@dataclass(kw_only=True)
+class MaxViTTiny(Encoder):
+    """MaxViT-Tiny; its attention grid is laid out for the input size."""
+
+    drop_path: float = setting(0.2, "stochastic depth rate")
+    variant: str = setting("maxvit_tiny_rw_224", f"timm's name; Zoobot's published encoder is {_ZOOBOT_VARIANT}")
+
+    @property
+    def timm_architecture(self) -> str:
+        """timm's name of the trunk."""
+        return self.variant
+
+    @property
+    def zoobot_hub_name(self) -> str:
+        """Where Zoobot publishes its encoder: only of the variant with relative-position MLPs."""
+        return f"hf_hub:mwalmsley/zoobot-encoder-{_ZOOBOT_VARIANT}" if self.variant == _ZOOBOT_VARIANT else ""
+
+    def timm_settings(self) -> dict[str, Any]:
+        """The grid must divide the feature map, so timm is told the input size."""
+        return {"img_size": self.input_size}
