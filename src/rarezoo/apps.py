@@ -9,9 +9,9 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -200,26 +200,26 @@ def _choices(group: str) -> list[str]:
     return sorted(presets | set(registry.options(group)))
 
 
-def _setting_lines(config: Any, prefix: str = "") -> Iterator[str]:
+def _setting_lines(config: DictConfig, prefix: str = "") -> Iterator[str]:
+    """One line per setting: key, type, value (interpolations as written), unit and meaning."""
     kind = OmegaConf.get_type(config)
-    about = {one.name: one.metadata for one in fields(kind)} if hasattr(kind, "__dataclass_fields__") else {}
-    types = getattr(kind, "__annotations__", {}) if about else {}
-    for key in config:
-        if key == "hydra" and not prefix:
+    known = {one.name: one for one in fields(kind)} if is_dataclass(kind) else {}
+    for key in map(str, config.keys()):
+        if key == "hydra":
             continue
-        value = None if OmegaConf.is_missing(config, key) else config[key]
-        if OmegaConf.is_dict(value) and hasattr(OmegaConf.get_type(value), "__dataclass_fields__"):
-            yield from _setting_lines(value, f"{prefix}{key}.")
+        node = config._get_node(key)
+        if isinstance(node, DictConfig) and is_dataclass(OmegaConf.get_type(node)) and not node._is_missing():
+            yield from _setting_lines(node, f"{prefix}{key}.")
             continue
-        said = about.get(str(key), {})
+        value = OmegaConf.to_container(node) if OmegaConf.is_config(node) and not node._is_none() else node._value()  # type: ignore[union-attr]
+        shown = "(must be given)" if value == "???" else value
+        said = known[key].metadata if key in known else {}
         unit = f" [{said['unit']}]" if said.get("unit") else ""
-        shown = "required" if OmegaConf.is_missing(config, key) else value
-        yield f"{prefix}{key}: {_type_name(kind, str(key), types)} = {shown}{unit}  {said.get('about', '')}".rstrip()
+        yield f"{prefix}{key}: {_type_name(known[key].type) if key in known else 'any'} = {shown}{unit}  {said.get('about', '')}".rstrip()
 
 
-def _type_name(kind: Any, key: str, types: dict[str, Any]) -> str:
-    found = next((one.type for one in fields(kind) if one.name == key), types.get(key, "any"))
-    return getattr(found, "__name__", str(found)) if isinstance(found, type) else str(found)
+def _type_name(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)
 
 
 def main() -> None:

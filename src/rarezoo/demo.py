@@ -56,3 +56,41 @@ class DemoRun:
             "populations": found.select([tables.POPULATION, tables.SIZE, recovery.BEST_CLASS, recovery.PURITY, recovery.COMPLETENESS, recovery.FOUND]).to_pylist(),
             "page": str(page),
         }
+
+    def _training(self, survey: Mock, folder: Path) -> TrainRun:
+        train = TrainSettings(epochs=self.epochs, batch_size=64)
+        return TrainRun(
+            data=survey, model=EfficientNetB0(input_size=_INPUT_SIZE), train=train, out=str(folder), tag="demo",
+            seed=self.seed,
+        )  # fmt: skip
+
+    def _search(self, store: Path, folder: Path) -> ClusterRun:
+        return ClusterRun(
+            store=str(store), compress=Umap(n_neighbors=30, n_components=5), drawing=Umap(n_neighbors=30, n_components=2),
+            clusterer=Hdbscan(min_samples=30, min_cluster_size=20), out=str(folder), seed=self.seed,
+        )  # fmt: skip
+
+
+def _timed(stage: str, seconds: dict[str, float], run: Callable[[], T]) -> T:
+    log.info("── %s", stage)
+    started = time.perf_counter()
+    result = run()
+    seconds[stage] = time.perf_counter() - started
+    return result
+
+
+def add_demo_verbs(verbs: Any) -> None:
+    """``rarezoo demo`` for the command line."""
+    parser = verbs.add_parser("demo", help="a mock survey, from votes to a page of classes")
+    parser.add_argument("--out", default="runs/demo", help="output folder")
+    parser.add_argument("--galaxies", type=int, default=_GALAXIES, help="size of the mock survey")
+    parser.add_argument("--epochs", type=int, default=_EPOCHS, help="passes over the training split")
+    parser.add_argument("--seed", type=int, default=0, help="seed of everything")
+    parser.set_defaults(run=_demo)
+
+
+def _demo(options: argparse.Namespace) -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("rarezoo").setLevel(logging.INFO)
+    run = DemoRun(out=options.out, galaxies=options.galaxies, epochs=options.epochs, seed=options.seed)
+    print(json.dumps(run.run()))

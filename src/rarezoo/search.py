@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,21 +13,20 @@ import numpy as np
 import pyarrow as pa
 
 from rarezoo import __version__, tables
-from rarezoo.data.galaxies import Galaxies, Survey
-from rarezoo.embed import open_survey
-from rarezoo.errors import DataError, StoreError
+from rarezoo.data.galaxies import Galaxies, Survey, open_survey
+from rarezoo.errors import ConfigError, DataError, StoreError
 from rarezoo.explore.classes import class_table, member_table
 from rarezoo.explore.cluster import Clusterer, Clustering
 from rarezoo.explore.compress import Compressor, FittedMap
-from rarezoo.explore.select import Select
-from rarezoo.registry import setting
+from rarezoo.explore.select import Select, Selection
+from rarezoo.registry import name_of, setting
 from rarezoo.report.pages import write_report
 from rarezoo.report.track import Tracker
-from rarezoo.store import EmbeddingStore, claim, digest
+from rarezoo.store import EmbeddingStore, claim
 
 log = logging.getLogger(__name__)
 RUN_FILE = "run.json"
-MAP_FOLDER = "fitted_map"
+_FITTED, _DRAWN = "fitted_map", "drawn_map"
 
 
 @dataclass(kw_only=True)
@@ -39,10 +38,10 @@ class ClusterRun:
     run.json and report/index.html. A killed run goes on where it stopped when the same command is given again.
     """
 
-    store: str = setting("???", "folder of the embedding store to search")
+    store: str
     select: Select = setting(Select(), "which galaxies are searched")
     compress: Compressor
-    drawing: Compressor | None = setting(None, "how the two-dimensional map is made; never searched")
+    drawing: Compressor
     clusterer: Clusterer
     logger: Tracker = setting(Tracker(), "where the result is logged")
     data: Survey | None = setting(None, "the survey, if its images are no longer where the store remembers them")
@@ -57,23 +56,202 @@ class ClusterRun:
         Raises:
             StoreError, ConfigError, DataError, OutputError: see the message.
         """
-        folder = claim(self.out, verb="cluster", settings=asdict(self))
+        folder = claim(self.out, verb="cluster", settings=self._settings())
         page = folder / "report" / "index.html"
         if (folder / RUN_FILE).exists():
             log.info("already searched: %s", page)
             return page
-        clock = _Clock()
+        clock = Clock()
         store = EmbeddingStore.open(self.store)
         galaxies = self._galaxies(store)
-        sample, tolls = self._sample(store)
-        fitted = self._map(sample, self.compress, folder / MAP_FOLDER, clock)
-        clustering = self._clustering(sample, fitted, folder, clock)
-        with clock.stage("draw"):
-            drawn = self._drawing(sample, fitted)
-        classes = class_table(clustering, ids=sample[tables.ID], positions=fitted.positions, predictions=sample)
-        members = member_table(clustering, ids=sample[tables.ID])
-        about = self._about(store, sample, tolls)
-        _write_tables(folder, about, sample, fitted, drawn, members=members, classes=classes, clustering=clustering)
+        whole = store.read()
+        selection = self.select.kept(whole, seed=self.seed)
+        sample = whole.filter(pa.array(selection.mask))
+        found = self._found(sample, folder, clock)
+        about = self._about(store, whole, selection, found)
+        found.write(folder, about)
         with clock.stage("report"):
-            self._report(folder, galaxies, members, classes, clustering, drawn, sample, about)
-        return self._finish(folder, about, clock, members, classes, page)
+            self._report(folder, found, galaxies, sample, about)
+        with clock.stage("log"):
+            self._log(found, galaxies, about)
+        tables.write_json({**about, "seconds": clock.seconds}, folder / RUN_FILE)
+        log.info("%d classes; %s", found.classes.num_rows, page)
+        return page
+
+    def _settings(self) -> dict[str, Any]:
+        """What makes this search this search; where it is logged and whether it is illustrated do not."""
+        return {
+            "store": str(Path(self.store).resolve()), "select": asdict(self.select),
+            "compress": _named(self.compress), "drawing": _named(self.drawing), "clusterer": _named(self.clusterer),
+            "seed": self.seed,
+        }  # fmt: skip
+
+    def _galaxies(self, store: EmbeddingStore) -> Galaxies | None:
+        """The survey that the store was made from, opened before the long work begins; None without images."""
+        if not self.images:
+            return None
+        survey = self.data or open_survey(store.manifest.survey_settings)
+        try:
+            galaxies = survey.galaxies()
+        except DataError as problem:
+            raise DataError(
+                f"the store's survey cannot be opened ({problem.what})", value=problem.value,
+                fix="Say where its images are now (data=…), or make a report without them: images=false.",
+            ) from problem  # fmt: skip
+        if galaxies.sha256 != store.manifest.survey_sha256:
+            raise StoreError(
+                f"{self.store} was made from another survey than the one at hand", value=name_of(type(survey)),
+                fix="Give the survey that it was made from (data=…), or images=false.",
+            )  # fmt: skip
+        return galaxies
+
+    def _found(self, sample: pa.Table, folder: Path, clock: "Clock") -> "Found":
+        ids = tables.strings(sample, tables.ID)
+        fitted = self._fitted(sample, ids, self.compress, folder / _FITTED, clock.stage("compress"))
+        with clock.stage("linkage"):
+            linkage = self._linkage(fitted, folder)
+        with clock.stage("classes"):
+            clustering = self.clusterer.classes(linkage, ids=ids)
+            classes = class_table(clustering, ids=ids, positions=fitted.positions, predictions=sample)
+        drawn = self._fitted(sample, ids, self.drawing, folder / _DRAWN, clock.stage("draw"))
+        return Found(ids, fitted, drawn, linkage, clustering, classes, member_table(clustering, ids=ids))
+
+    def _fitted(
+        self, sample: pa.Table, ids: np.ndarray, compressor: Compressor, folder: Path, stage: Any
+    ) -> FittedMap:
+        """A map of the sample: this run's own from before it was killed, an earlier run's, or a new one."""
+        for place in (folder, Path(self.reuse) / folder.name if self.reuse else folder):
+            if (place / "map.json").exists():
+                return self._same_map(FittedMap.open(place), compressor, ids, place)
+        with stage:
+            fitted = compressor.fit(tables.matrix(sample, tables.EMBEDDING), ids=ids, seed=self.seed)
+        fitted.save(folder)
+        return fitted
+
+    def _same_map(self, fitted: FittedMap, compressor: Compressor, ids: np.ndarray, place: Path) -> FittedMap:
+        same = fitted.compressor == compressor and fitted.seed == self.seed and list(fitted.ids) == list(map(str, ids))
+        if not same:
+            raise ConfigError(
+                "the map there was made with other settings, seed or galaxies", value=place,
+                fix="Give the same select=, compress= and seed=, or leave out reuse=.",
+            )  # fmt: skip
+        return fitted
+
+    def _linkage(self, fitted: FittedMap, folder: Path) -> pa.Table:
+        """The linkage: saved already, or computed and saved at once. It depends on the map and min_samples only."""
+        made_with = {"clusterer": name_of(type(self.clusterer)), "min_samples": self.clusterer.min_samples}
+        for place in (folder, *([Path(self.reuse)] if self.reuse else [])):
+            path = place / "linkage.parquet"
+            if path.exists():
+                linkage = tables.read(path, tables.LINKAGE)
+                if tables.provenance(linkage).get("made_with") == made_with:
+                    return linkage
+        linkage = self.clusterer.linkage(fitted.positions)
+        tables.write(linkage, folder / "linkage.parquet", tables.LINKAGE, made_with=made_with)
+        return linkage
+
+    def _about(
+        self, store: EmbeddingStore, whole: pa.Table, selection: Selection, found: "Found"
+    ) -> dict[str, Any]:
+        sizes = found.clustering.sizes
+        return {
+            "title": f"{store.manifest.survey} seen by {store.manifest.checkpoint}",
+            "survey": store.manifest.survey,
+            "survey_sha256": store.manifest.survey_sha256,
+            "checkpoint": store.manifest.checkpoint,
+            "checkpoint_sha256": store.manifest.checkpoint_sha256,
+            "settings": self._settings(),
+            "version": __version__,
+            "galaxies": whole.num_rows,
+            "searched": len(found.ids),
+            "cuts": [asdict(toll) for toll in selection.tolls],
+            "classes": len(sizes),
+            "unassigned": float(np.mean(found.clustering.labels == tables.NO_CLASS)),
+        }
+
+    def _report(
+        self, folder: Path, found: "Found", galaxies: Galaxies | None, sample: pa.Table, about: Mapping[str, Any]
+    ) -> None:
+        predictions = sample.drop_columns([tables.EMBEDDING])
+        write_report(
+            folder / "report", members=found.members, classes=found.classes, tree=found.clustering.tree,
+            map_2d=found.map_table(found.drawn), predictions=predictions,
+            cutouts=None if galaxies is None else cutouts_of(galaxies), about=about,
+            truth=None if galaxies is None else galaxies.truth, seed=self.seed,
+        )  # fmt: skip
+
+    def _log(self, found: "Found", galaxies: Galaxies | None, about: Mapping[str, Any]) -> None:
+        self.logger.log_search(
+            self.out, classes=found.classes, members=found.members, map_2d=found.map_table(found.drawn),
+            cutouts=None if galaxies is None else cutouts_of(galaxies), about=about,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found, all of it in the order of ``ids``."""
+
+    ids: np.ndarray
+    fitted: FittedMap
+    drawn: FittedMap
+    linkage: pa.Table
+    clustering: Clustering
+    classes: pa.Table
+    members: pa.Table
+
+    def map_table(self, fitted: FittedMap) -> pa.Table:
+        """A fitted map's positions as a MAP table."""
+        return pa.table(
+            {tables.ID: pa.array(self.ids, pa.string()), tables.POSITION: tables.vectors(fitted.positions)}
+        )
+
+    def write(self, folder: Path, about: Mapping[str, Any]) -> None:
+        """Write every table but the linkage, which was written when it was made."""
+        keep = {key: about[key] for key in ("survey", "survey_sha256", "checkpoint", "checkpoint_sha256", "settings")}
+        tables.write(self.map_table(self.fitted), folder / "map.parquet", tables.MAP, **keep)
+        tables.write(self.map_table(self.drawn), folder / "map_2d.parquet", tables.MAP, **keep)
+        tables.write(self.clustering.tree, folder / "tree.parquet", tables.TREE, **keep)
+        tables.write(self.members, folder / "members.parquet", tables.MEMBERS, **keep)
+        tables.write(self.classes, folder / "classes.parquet", tables.CLASSES, **keep)
+
+
+class Clock:
+    """Seconds of wall time per stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time what happens inside."""
+        log.info("%s …", name)
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+
+def cutouts_of(galaxies: Galaxies) -> Callable[[Sequence[str]], list[np.ndarray]]:
+    """Cutouts by id, for galleries; only galaxies that were embedded are ever asked for."""
+    row_of = {one: row for row, one in enumerate(galaxies.ids)}
+
+    def cutouts(ids: Sequence[str]) -> list[np.ndarray]:
+        return [galaxies.images.cutout(row_of[one]) for one in ids]
+
+    return cutouts
+
+
+def read_run(folder: Path | str) -> dict[str, Any]:
+    """run.json of a finished search.
+
+    Raises:
+        StoreError: none there.
+    """
+    try:
+        content: dict[str, Any] = json.loads((Path(folder) / RUN_FILE).read_text())
+        return content
+    except (OSError, ValueError) as problem:
+        raise StoreError("no finished search", value=folder, fix="Run python cluster.py out=DIR first.") from problem
+
+
+def _named(component: Any) -> dict[str, Any]:
+    return {"option": name_of(type(component)), **asdict(component)}

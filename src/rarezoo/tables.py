@@ -6,7 +6,7 @@ Columns beyond the schema are kept as they are.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,12 @@ class Kind:
     columns: Mapping[str, pa.DataType | None]
     key: str | None = None
     not_null: tuple[str, ...] = ()
+
+    def narrowed(self, columns: Sequence[str]) -> "Kind":
+        """The kind of a table of which only some columns were read."""
+        wanted = {name: self.columns.get(name) for name in columns}
+        not_null = tuple(name for name in self.not_null if name in wanted)
+        return Kind(self.name, wanted, key=self.key if self.key in wanted else None, not_null=not_null)
 
 
 _strings = pa.list_(pa.string())
@@ -89,7 +95,7 @@ CLASSES = Kind(
 
 
 def fraction_column(answer: str) -> str:
-    """Column of an answer's predicted vote fraction, in the paper's spelling: ``smooth-or-featured_smooth_fraction``."""
+    """Column of an answer's predicted vote fraction, as the paper spells it: ``smooth-or-featured_smooth_fraction``."""
     return f"{answer}{_FRACTION_SUFFIX}"
 
 
@@ -135,7 +141,9 @@ def check(table: pa.Table, kind: Kind, *, source: str = "table") -> pa.Table:
         if table.column(column).null_count:
             raise StoreError(f"{source}: null values in column", value=column, fix="Fill or drop those rows.")
     if kind.key and pc.count_distinct(table.column(kind.key)).as_py() != table.num_rows:
-        raise StoreError(f"{source}: doubled keys", value=_first_doubled(table, kind.key), fix="Give every row its own.")
+        raise StoreError(
+            f"{source}: doubled keys", value=_first_doubled(table, kind.key), fix="Give every row its own."
+        )
     return table
 
 
@@ -170,15 +178,20 @@ def write(table: pa.Table, path: Path | str, kind: Kind, **provenance: Any) -> P
     return path
 
 
-def read(path: Path | str, kind: Kind) -> pa.Table:
+def read(path: Path | str, kind: Kind, *, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a table and check it.
+
+    Args:
+        path: Parquet file.
+        kind: what it must be.
+        columns: read only these; None reads all.
 
     Raises:
         StoreError: the file is missing, unreadable, of another kind, or does not fit its kind.
     """
     path = Path(path)
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path, columns=None if columns is None else list(columns))
     except FileNotFoundError as problem:
         raise StoreError(f"no {kind.name} table", value=path, fix="Run the step that writes it first.") from problem
     except (pa.ArrowInvalid, OSError) as problem:
@@ -186,7 +199,7 @@ def read(path: Path | str, kind: Kind) -> pa.Table:
     found = provenance(table).get("kind", kind.name)
     if found != kind.name:
         raise StoreError(f"{path} is a {found} table", value=found, fix=f"Point to a {kind.name} table.")
-    return check(table, kind, source=path.name)
+    return check(table, kind if columns is None else kind.narrowed(columns), source=path.name)
 
 
 def provenance(table: pa.Table) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from rarezoo.tables import atomic
 
 log = logging.getLogger(__name__)
 _SIDE = 24
-_CORRELATION = 0.998
+_CORRELATION = 0.9965
 _BLOCK = 2048
 
 

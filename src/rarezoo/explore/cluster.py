@@ -58,7 +58,7 @@ class Clustering:
 
 @dataclass
 class Clusterer(ABC):
-    """HDBSCAN's hierarchy (Campello et al. 2013); each subclass is one way to compute it, a choice of ``clusterer=``."""
+    """HDBSCAN (Campello et al. 2013); each subclass is one way to compute its hierarchy, a choice of ``clusterer=``."""
 
     min_samples: int = setting(300, "neighbours that make a density; smaller classes are not found", unit="galaxies")
     min_cluster_size: int = setting(10, "smallest class", unit="galaxies")
@@ -94,7 +94,9 @@ class Clusterer(ABC):
         self._refuse_settings()
         tree = condensed(linkage, min_cluster_size=self.min_cluster_size)
         labels, strengths, nodes = tree.selected(self.selection)
-        ranks = np.arange(len(labels)) if ids is None else np.argsort(np.argsort(np.asarray(ids, dtype=object).astype(str)))
+        ranks = (
+            np.arange(len(labels)) if ids is None else np.argsort(np.argsort(np.asarray(ids, dtype=object).astype(str)))
+        )
         order = _biggest_first(labels, ranks, classes=len(nodes))
         births, deaths = tree.lifetimes(nodes[order])
         new_name = np.append(np.argsort(order), tables.NO_CLASS)

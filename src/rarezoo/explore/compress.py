@@ -144,7 +144,9 @@ class FittedMap:
             with np.load(folder / STATE_FILE) as stored:
                 state = dict(stored)
         except (OSError, ValueError) as problem:
-            raise StoreError("no fitted map, or not a whole one", value=folder, fix="Fit and save it anew.") from problem
+            raise StoreError(
+                "no fitted map, or not a whole one", value=folder, fix="Fit and save it anew."
+            ) from problem
         option = about["settings"].pop("option")
         compressor: Compressor = choice("compress", option)(**about["settings"])
         table = tables.read(folder / MAP_FILE, tables.MAP)
@@ -160,7 +162,7 @@ def _usable(embeddings: np.ndarray, *, ids: np.ndarray) -> Embeddings:
         raise StoreError("ids and embeddings differ in number", value=(len(ids), len(values)), fix="Align them by id.")
     if len(values) < 2:
         raise ConfigError("too few galaxies for a map", value=len(values), fix="Give more; see select.drop and limit.")
-    if (values == values[0]).all():
+    if np.array_equal(values, np.broadcast_to(values[0], values.shape)):
         raise StoreError(
             f"all {len(values)} embeddings are equal", value=np.array2string(values[0, :3], separator=", "),
             fix="Check the images and the checkpoint: it sees no difference between them.",
@@ -176,6 +178,6 @@ def _finite(embeddings: np.ndarray, *, ids: np.ndarray) -> Embeddings:
     if bad.any():
         raise StoreError(
             "embeddings that are not finite", value=f"{bad.sum()} of {len(values)} rows",
-            fix="Embed those galaxies again or leave them out.", ids=list(ids[bad]) if len(ids) == len(bad) else (),
+            fix="Embed those galaxies again or leave them out.", ids=list(ids[bad]) if len(ids) == len(values) else (),
         )  # fmt: skip
     return values

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from hdbscan import _hdbscan_tree as library
 from jaxtyping import Float64, Int64
 
 from rarezoo import tables
@@ -35,8 +34,10 @@ class CondensedTree:
 
     def outlier_scores(self) -> Float64[np.ndarray, " galaxies"]:
         """GLOSH: 0 in the densest part of a galaxy's own branch, towards 1 far from it."""
+        from hdbscan._hdbscan_tree import outlier_scores
+
         with np.errstate(invalid="ignore"):
-            scores = library.outlier_scores(self.rows)
+            scores = outlier_scores(self.rows)
         # Beside infinitely dense (coincident) galaxies anything else is an outlier.
         return np.nan_to_num(scores, nan=1.0)
 
@@ -46,9 +47,11 @@ class CondensedTree:
         Args:
             selection: ``leaf`` or ``eom`` (excess of mass).
         """
+        from hdbscan._hdbscan_tree import compute_stability, get_clusters
+
         with np.errstate(invalid="ignore"):
-            stability = library.compute_stability(self.rows)
-            labels, strengths, _ = library.get_clusters(self.rows, stability, cluster_selection_method=selection)
+            stability = compute_stability(self.rows)
+            labels, strengths, _ = get_clusters(self.rows, stability, cluster_selection_method=selection)
         return labels, strengths, self._nodes(labels)
 
     def _nodes(self, labels: np.ndarray) -> Int64[np.ndarray, " classes"]:
@@ -78,6 +81,8 @@ class CondensedTree:
 
 def condensed(linkage: pa.Table, *, min_cluster_size: int) -> CondensedTree:
     """The condensed tree of a LINKAGE table."""
+    from hdbscan._hdbscan_tree import condense_tree
+
     columns = (tables.LEFT, tables.RIGHT, tables.DISTANCE, tables.SIZE)
     merges = np.column_stack([linkage.column(name).to_numpy().astype(np.float64) for name in columns])
-    return CondensedTree(library.condense_tree(merges, min_cluster_size), len(merges) + 1)
+    return CondensedTree(condense_tree(merges, min_cluster_size), len(merges) + 1)

@@ -25,7 +25,8 @@ class Encoder(ABC):
     """An architecture; each subclass is one choice of ``model=``. The input size belongs to the model."""
 
     input_size: int = setting(224, "side of the square the network sees", unit="px")
-    bottleneck: int | str = setting(128, f"width of the embedding; {NATIVE} = the trunk's own, no bottleneck")
+    # A string, because OmegaConf cannot nest a union of types; the number 128 is as good.
+    bottleneck: str = setting("128", f"width of the embedding; {NATIVE} = the trunk's own, no bottleneck")
     start: str = setting("none", f"first weights: {', '.join(_STARTS)}, or a file or folder of weights")
     drop_path: float = setting(0.0, "stochastic depth rate")
     dropout: float = setting(0.0, "dropout before the head")
@@ -44,6 +45,11 @@ class Encoder(ABC):
     def architecture(self) -> str:
         """Our name of the architecture: its choice of ``model=``."""
         return name_of(type(self))
+
+    @property
+    def bottleneck_width(self) -> int | None:
+        """Width of the bottleneck; None without one."""
+        return None if str(self.bottleneck) == NATIVE else int(self.bottleneck)
 
     def timm_settings(self) -> dict[str, Any]:
         """Further arguments of ``timm.create_model``."""
@@ -91,7 +97,7 @@ class Encoder(ABC):
                 "the input size must be a multiple of 32 px", value=f"model.input_size={self.input_size}",
                 fix=f"Use {max(32, round(self.input_size / 32) * 32)}.",
             )  # fmt: skip
-        if self.bottleneck != NATIVE and (not isinstance(self.bottleneck, int) or self.bottleneck < 1):
+        if str(self.bottleneck) != NATIVE and not (str(self.bottleneck).isdigit() and int(self.bottleneck)):
             raise ConfigError(
                 "the bottleneck is a width or the word native", value=f"model.bottleneck={self.bottleneck}",
                 fix="Use e.g. model.bottleneck=128.",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rarezoo.data.trees import QuestionTree
 from rarezoo.errors import CheckpointError
-from rarezoo.zoo.encoder import NATIVE, Encoder
+from rarezoo.zoo.encoder import Encoder
 
 log = logging.getLogger(__name__)
 # Zoobot's head: sigmoid × 100 + 1, so that concentrations lie in [1, 101].
@@ -68,7 +68,7 @@ def blank_network(encoder: Encoder, *, answers: int) -> BottleneckNetwork:
     return BottleneckNetwork(
         trunk,
         native=_native_width(trunk, side=encoder.input_size),
-        width=None if encoder.bottleneck == NATIVE else int(encoder.bottleneck),
+        width=encoder.bottleneck_width,
         answers=answers,
         dropout=encoder.dropout,
     )

@@ -4,8 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32
+from scipy.special import expit
 
 Map = Float32[np.ndarray, "grid grid"]
+# A disk has thickness: below this cosine of its inclination, deprojecting would magnify noise.
+THINNEST = 0.17
 
 
 @dataclass(frozen=True)
@@ -25,15 +28,14 @@ def plane_of(x: Map, y: Map, *, inclination: float, position_angle: float) -> Pl
     """The plane of a disk seen at an inclination (degrees) with its major axis at an angle (degrees, from +x)."""
     angle = np.radians(position_angle)
     along = x * np.cos(angle) + y * np.sin(angle)
-    # A disk has thickness: beyond ~80° deprojecting would magnify noise.
-    across = (y * np.cos(angle) - x * np.sin(angle)) / max(np.cos(np.radians(inclination)), 0.17)
+    across = (y * np.cos(angle) - x * np.sin(angle)) / max(np.cos(np.radians(inclination)), THINNEST)
     return Plane(np.hypot(along, across).astype(np.float32), np.arctan2(across, along).astype(np.float32))
 
 
 def on_sky(x: np.ndarray, y: np.ndarray, *, inclination: float, position_angle: float) -> tuple[np.ndarray, np.ndarray]:
     """Points of a disk's plane as the sky shows them; the inverse of :func:`plane_of`."""
     angle = np.radians(position_angle)
-    across = y * max(np.cos(np.radians(inclination)), 0.17)
+    across = y * max(np.cos(np.radians(inclination)), THINNEST)
     return x * np.cos(angle) - across * np.sin(angle), x * np.sin(angle) + across * np.cos(angle)
 
 
@@ -50,7 +52,15 @@ def texture(rng: np.random.Generator, side: int, *, smoothness: float) -> Map:
 
 
 def spiral_arms(
-    plane: Plane, rng: np.random.Generator, *, arms: int, pitch: float, start: float, end: float, phase: float, warp: Map
+    plane: Plane,
+    rng: np.random.Generator,
+    *,
+    arms: int,
+    pitch: float,
+    start: float,
+    end: float,
+    phase: float,
+    warp: Map,
 ) -> Map:
     """Logarithmic arms between two radii (arcsec), each with its own strength and reach; crests near 1.
 
@@ -71,7 +81,7 @@ def spiral_arms(
     for arm in range(arms):
         away = _wrapped(twisted - 2 * np.pi * (arm + rng.normal(0, 0.05)) / arms)
         reach = end * rng.uniform(0.8, 1.1)
-        width = rng.uniform(0.8, 1.2) * (0.055 + 0.10 * plane.radius / end) * end / max(arms / 2, 1) ** 0.5
+        width = rng.uniform(0.8, 1.2) * (0.04 + 0.075 * plane.radius / end) * end / max(arms / 2, 1) ** 0.5
         ridge = np.exp(-0.5 * (away * crossing / width) ** 2)
         light += rng.uniform(0.75, 1) * ridge * _between(plane.radius, start, reach)
     return light
@@ -95,7 +105,7 @@ def single_arm(plane: Plane, *, pitch: float, start: float, turns: float, phase:
         angle = around + 2 * np.pi * turn
         crest = start * np.exp(angle * slope)
         width = 0.10 * start + 0.11 * crest
-        fading = 1 / (1 + np.exp((angle - 2 * np.pi * turns) / 0.35)) * (1 - np.exp(-angle / 0.5))
+        fading = expit((2 * np.pi * turns - angle) / 0.45) * (1 - np.exp(-angle / 0.5))
         light = np.maximum(light, np.exp(-0.5 * ((plane.radius - crest) / width) ** 2) * fading)
     return light
 
@@ -106,8 +116,7 @@ def _wrapped(angle: np.ndarray) -> np.ndarray:
 
 def _between(radius: np.ndarray, start: float, end: float) -> np.ndarray:
     """1 between two radii, soft at both."""
-    rise = 1 / (1 + np.exp(-(radius - start) / (0.12 * start)))
-    return rise / (1 + np.exp((radius - end) / (0.12 * end)))
+    return expit((radius - start) / (0.12 * start)) * expit((end - radius) / (0.15 * end))
 
 
 def ring(plane: Plane, *, radius: float, width: float) -> Map:
@@ -121,11 +130,20 @@ def bar(plane: Plane, *, length: float, breadth: float, angle: float) -> Map:
     across = plane.radius * np.sin(plane.azimuth - angle)
     # Generalised ellipse of index 2.6: boxy, as real bars are (Athanassoula+ 1990); flat inside, steep at the ends.
     inside = (np.abs(along / length) ** 2.6 + np.abs(across / breadth) ** 2.6) ** (1 / 2.6)
-    return (np.exp(-1.2 * inside) / (1 + np.exp((inside - 1) / 0.12))).astype(np.float32)
+    return (np.exp(-0.9 * inside) * expit((1 - inside) / 0.12)).astype(np.float32)
 
 
 def shell_arcs(
-    x: Map, y: Map, rng: np.random.Generator, *, shells: int, inner: float, outer: float, axis: float, blur: float
+    x: Map,
+    y: Map,
+    rng: np.random.Generator,
+    *,
+    shells: int,
+    inner: float,
+    outer: float,
+    axis: float,
+    flattening: float,
+    blur: float,
 ) -> Map:
     """Nested arcs on alternating sides of an axis (degrees), sharp outside and fading inwards; radii in arcsec.
 
@@ -137,23 +155,49 @@ def shell_arcs(
         inner: smallest radius.
         outer: largest radius.
         axis: direction in which they open, degrees.
+        flattening: axis ratio of the arcs.
         blur: softness of the sharp edge.
     """
-    radius, azimuth = np.hypot(x, y), np.arctan2(y, x) - np.radians(axis)
+    angle = np.radians(axis)
+    along, across = x * np.cos(angle) + y * np.sin(angle), (y * np.cos(angle) - x * np.sin(angle)) / flattening
+    radius, azimuth = np.hypot(along, across), np.arctan2(across, along)
     light = np.zeros_like(radius)
     radii = np.geomspace(inner, outer, shells) * rng.uniform(0.92, 1.08, shells)
     for number, edge in enumerate(radii):
         side = np.pi * (number % 2) + rng.normal(0, 0.25)
-        away = _wrapped(azimuth - side) / rng.uniform(0.55, 1.0)
+        away = _wrapped(azimuth - side) / rng.uniform(0.5, 0.85)
         window = np.exp(-0.5 * np.abs(away) ** 3)
-        inside = np.exp((radius - edge) / (0.16 * edge)) / (1 + np.exp((radius - edge) / blur))
+        inside = np.exp((radius - edge).clip(None, 4 * blur) / (0.14 * edge)) * expit((edge - radius) / blur)
         # Fainter outside, but slower than the galaxy itself: that is why shells are seen.
         light += inside * window * rng.uniform(0.7, 1.3) * (inner / edge) ** 1.3
     return light.astype(np.float32)
 
 
+def dust_lane(plane: Plane, *, height: float, thickness: float, length: float, depth: float) -> Map:
+    """What a lane of dust along an edge-on disk lets through, 0-1.
+
+    Args:
+        plane: the disk.
+        height: of the lane above the middle, arcsec on the sky.
+        thickness: of the lane (σ), arcsec.
+        length: of the lane (σ), arcsec.
+        depth: share of light taken at its middle.
+    """
+    above = plane.radius * np.sin(plane.azimuth) * THINNEST
+    along = plane.radius * np.cos(plane.azimuth)
+    taken = np.exp(-0.5 * (((above - height) / thickness) ** 2 + (along / length) ** 2))
+    return (1 - depth * taken).astype(np.float32)
+
+
 def tail(
-    rng: np.random.Generator, *, start: float, length: float, angle: float, curl: float, breadth: float, points: int = 900
+    rng: np.random.Generator,
+    *,
+    start: float,
+    length: float,
+    angle: float,
+    curl: float,
+    breadth: float,
+    points: int = 900,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Stars along a curved tidal tail: x, y (arcsec from the galaxy's centre) and weights that fade outwards.
 
@@ -166,7 +210,7 @@ def tail(
         breadth: scatter across it at its end, arcsec.
         points: how many.
     """
-    along = rng.beta(1.0, 1.4, points)
+    along = rng.beta(1.5, 1.7, points)
     out = start + length * along
     turned = np.radians(angle) + curl * along**0.8
     scatter = rng.standard_normal((2, points)) * breadth * (0.35 + 0.65 * along)

@@ -4,12 +4,15 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 from jaxtyping import Float32
+from scipy.special import expit
 
 from rarezoo.data.sky.populations import Galaxy
 
 Bands = Float32[np.ndarray, "bands side side"]
 # Surface brightness (nanomaggies / arcsec²) at which the camera's wells are full, as the pictures show it.
 _FULL = 60.0
+# g, r, i of light that the pictures show as white.
+_WHITISH = np.array([0.6, 1.0, 1.3], dtype=np.float32)
 
 
 def spoiled(light: Bands, galaxy: Galaxy, rng: np.random.Generator, *, scale: float) -> Bands:
@@ -30,12 +33,12 @@ def _satellite_trail(light: Bands, rng: np.random.Generator, severity: float, se
     x, y = _ticks(light)
     angle = rng.uniform(0, np.pi)
     away = x * np.sin(angle) - y * np.cos(angle) - rng.uniform(-0.28, 0.28) * light.shape[1]
-    width = 0.5 * max(seeing, 1.6) * rng.uniform(0.9, 1.4)
+    width = 0.42 * max(seeing, 2.0) * rng.uniform(0.8, 1.3)
     along = x * np.cos(angle) + y * np.sin(angle)
     glint = 1 + 0.15 * np.sin(along / rng.uniform(8, 25) + rng.uniform(0, 6))
-    colour = np.full(3, 0.04)
+    colour = np.full(3, 0.12)
     colour[rng.integers(3)] = 1.0
-    return light + colour[:, None, None] * (1.0 + 2.5 * severity) * glint * np.exp(-0.5 * (away / width) ** 2)
+    return light + colour[:, None, None] * (0.25 + 0.9 * severity) * glint * np.exp(-0.5 * (away / width) ** 2)
 
 
 def _star_place(light: Bands, rng: np.random.Generator, *, near: float, far: float) -> tuple[float, float]:
@@ -48,7 +51,7 @@ def _bright_star(light: Bands, rng: np.random.Generator, *, x0: float, y0: float
     """A saturated star: wide wings of the PSF, core (radius in pixels) at full well."""
     x, y = _ticks(light)
     radius = np.hypot(x - x0, y - y0)
-    tint = np.array([1.0, 1.0, 1.0]) * rng.uniform(0.7, 1.3, 3)
+    tint = rng.uniform(0.8, 1.2) * _WHITISH ** rng.uniform(0.5, 1.5)
     wings = _FULL / (1 + (radius / core) ** 2) ** 1.7
     return light + tint[:, None, None] * wings
 
@@ -65,7 +68,7 @@ def _saturation_spike(light: Bands, rng: np.random.Generator, severity: float, s
         along = (x - x0) * np.cos(angle) + (y - y0) * np.sin(angle)
         across = (y - y0) * np.cos(angle) - (x - x0) * np.sin(angle)
         spike = np.exp(-np.abs(along) / reach) * np.exp(-0.5 * (across / (0.42 * max(seeing, 2))) ** 2)
-        spoilt = spoilt + 5.0 * severity * spike
+        spoilt = spoilt + _WHITISH[:, None, None] * (1.0 + 2.5 * severity) * spike
     return spoilt
 
 
@@ -73,14 +76,13 @@ def _bleed(light: Bands, rng: np.random.Generator, severity: float, seeing: floa
     """Charge spilt along a column from a saturated star: full in some bands, interpolated away in the others."""
     x, y = _ticks(light)
     x0, y0 = rng.uniform(-0.3, 0.3) * light.shape[1], _star_place(light, rng, near=0.25, far=0.5)[1]
-    spoilt = _bright_star(light, rng, x0=x0, y0=y0, core=1.3 + 1.2 * severity)
+    spoilt = _bright_star(light, rng, x0=x0, y0=y0, core=1.5 + 1.5 * severity)
     length = (0.45 + 0.5 * severity) * light.shape[1]
-    fading = 1 / (1 + np.exp((np.abs(y - y0) - length) / 3))
-    width = rng.uniform(1.0, 1.6) + 1.2 * severity * np.exp(-np.abs(y - y0) / (0.2 * length))
-    column = (np.abs(x - x0) < width) * fading
-    for band, shift in enumerate(rng.integers(-1, 2, 3)):
-        level = rng.choice([0.0, 0.3, 1.0], p=[0.3, 0.2, 0.5]) * 8.0
-        spilt = np.roll(column, shift, axis=1)
+    fading = expit((length - np.abs(y - y0)) / 3)
+    width = rng.uniform(0.9, 1.5) + 2.0 * severity * np.exp(-np.abs(y - y0) / (0.25 * length))
+    for band, shift in enumerate(rng.normal(0, 0.5, 3)):
+        spilt = expit((width - np.abs(x - x0 - shift)) / 0.25) * fading
+        level = rng.choice([0.0, 1.0, 3.0], p=[0.2, 0.3, 0.5]) * _WHITISH[band]
         spoilt[band] = spoilt[band] * (1 - spilt) + level * spilt
     return spoilt
 
@@ -105,16 +107,13 @@ def _ghost(light: Bands, rng: np.random.Generator, severity: float, seeing: floa
     x0, y0 = _star_place(light, rng, near=0.05, far=0.35)
     outer = rng.uniform(0.20, 0.42) * light.shape[1]
     spoilt = light.copy()
+    level = 0.10 + 0.35 * severity
     for band in range(3):
         radius = np.hypot(x - x0 - rng.normal(0, 1.2), y - y0 - rng.normal(0, 1.2))
         size = outer * rng.uniform(0.94, 1.06)
-        disc = _soft_step(size - radius) - _soft_step(0.38 * size - radius)
-        spoilt[band] += disc * (0.10 + 0.32 * severity) * rng.uniform(0.6, 1.3) * (0.85 + 0.3 * radius / size)
+        disc = expit((size - radius) / 0.8) - expit((0.38 * size - radius) / 0.8)
+        spoilt[band] += disc * level * _WHITISH[band] * rng.uniform(0.75, 1.25) * (0.85 + 0.3 * radius / size)
     return spoilt
-
-
-def _soft_step(inside: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-inside.clip(-30, 30) / 0.8))
 
 
 _ARTIFACTS: Mapping[str, Callable[[Bands, np.random.Generator, float, float], Bands]] = {

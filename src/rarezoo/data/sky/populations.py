@@ -108,15 +108,15 @@ def ordinary_galaxy(rng: np.random.Generator, *, kind: str = "") -> Galaxy:
 
 
 def _magnitude(rng: np.random.Generator) -> float:
-    """r magnitude between 14.5 and 18.5; counts grow as 10^(0.45 m), softened so that bright ones are seen too."""
-    bright, faint, slope = 14.5, 18.5, 0.45 * np.log(10)
-    place = rng.uniform(0.02, 1)
+    """r magnitude between 13.8 and 17.77, Galaxy Zoo's limit; faint ones prevail, by less than they do on the sky."""
+    bright, faint, slope = 13.8, 17.77, 0.28 * np.log(10)
+    place = rng.uniform(0, 1)
     return float(np.log(np.exp(slope * bright) * (1 - place) + np.exp(slope * faint) * place) / slope)
 
 
 def _radius(rng: np.random.Generator, magnitude: float, *, kind: str) -> float:
     """Half-light radius, arcsec: grows with brightness at nearly constant surface brightness; disks are larger."""
-    median = (2.6 if kind == ELLIPTICAL else 3.4) * 10 ** (-0.16 * (magnitude - 17.5))
+    median = (3.0 if kind == ELLIPTICAL else 4.3) * 10 ** (-0.16 * (magnitude - 17.0))
     return float(np.clip(rng.lognormal(np.log(median), 0.24), 1.8, 14.0))
 
 
@@ -141,7 +141,7 @@ def _spiral(galaxy: Galaxy, rng: np.random.Generator) -> Galaxy:
         redness=galaxy.redness + 0.12 * (0.5 - stage),
         arms=arms,
         pitch=float(np.clip(10 + 18 * stage + rng.normal(0, 4), 7, 38)),
-        arm_contrast=float(rng.beta(3, 2.2)) if arms else 0.0,
+        arm_contrast=float(rng.beta(3.4, 1.6)) if arms else 0.0,
         young_share=float(np.clip(0.12 + 0.35 * stage + rng.normal(0, 0.06), 0.05, 0.6)),
         clumps=int(rng.poisson(6 + 26 * stage)),
         bar_strength=_bar(rng, share=0.42),
@@ -152,7 +152,7 @@ def _spiral(galaxy: Galaxy, rng: np.random.Generator) -> Galaxy:
 
 
 def _bar(rng: np.random.Generator, *, share: float) -> float:
-    return float(rng.uniform(0.25, 1)) if rng.uniform() < share else 0.0
+    return float(rng.uniform(0.3, 1)) if rng.uniform() < share else 0.0
 
 
 def _clear_spiral(rng: np.random.Generator, *, arms: int, tilt: tuple[float, float] = (5, 58)) -> Galaxy:
@@ -168,8 +168,8 @@ def _clear_spiral(rng: np.random.Generator, *, arms: int, tilt: tuple[float, flo
 
 def _resolved(galaxy: Galaxy, rng: np.random.Generator) -> Galaxy:
     """The same galaxy nearer by: what is planted must be large enough to show."""
-    magnitude = min(galaxy.magnitude, float(rng.uniform(15.6, 17.4)))
-    radius = max(galaxy.radius, float(rng.uniform(4, 7)))
+    magnitude = min(galaxy.magnitude, float(rng.uniform(14.8, 16.6)))
+    radius = max(galaxy.radius, float(rng.uniform(4.5, 8)))
     return replace(galaxy, magnitude=magnitude, radius=radius, field=galaxy.field / galaxy.radius * radius)
 
 
@@ -182,7 +182,7 @@ def _one_armed(rng: np.random.Generator) -> Pair:
         host,
         arms=1,
         arm_contrast=1.0,
-        young_share=float(rng.uniform(0.35, 0.55)),
+        young_share=float(rng.uniform(0.25, 0.5)),
         bulge_fraction=min(host.bulge_fraction, 0.2),
         bulge_offset=float(rng.uniform(0.1, 0.3)),
         lopsidedness=float(rng.uniform(0.35, 0.8)),
@@ -199,7 +199,7 @@ def _off_centre_ring(rng: np.random.Generator) -> Pair:
         arm_contrast=0.0,
         ring=1.0,
         bulge_fraction=float(rng.uniform(0.16, 0.34)),
-        bulge_offset=float(rng.uniform(0.4, 0.8)),
+        bulge_offset=float(rng.uniform(0.55, 1.0)),
         young_share=float(rng.uniform(0.5, 0.7)),
         clumps=int(rng.integers(16, 36)),
         lopsidedness=float(rng.uniform(0.1, 0.6)),
@@ -208,9 +208,9 @@ def _off_centre_ring(rng: np.random.Generator) -> Pair:
 
 
 def _low_mass_barred_clumpy(rng: np.random.Generator) -> Pair:
-    """A faint blue Magellanic disk: a bar off its middle, bright clumps, no bulge; host: an ordinary late barred spiral."""
-    late = _clear_spiral(rng, arms=2, tilt=(5, 62))
-    magnitude = 17.3 + float(rng.normal(0, 0.35))
+    """A faint blue Magellanic disk: a bar off its middle, bright clumps, no bulge; host: a late barred spiral."""
+    late = _clear_spiral(rng, arms=2, tilt=(5, 55))
+    magnitude = 20.7 - 2.5 * float(np.log10(late.radius**2)) + float(rng.normal(0, 0.3))
     host = replace(
         late,
         magnitude=magnitude,
@@ -218,7 +218,8 @@ def _low_mass_barred_clumpy(rng: np.random.Generator) -> Pair:
         bar_strength=float(rng.uniform(0.5, 0.8)),
         bar_length=float(rng.uniform(0.5, 0.8)),
         arm_contrast=float(rng.uniform(0.1, 0.3)),
-        redness=-0.12 + float(rng.normal(0, 0.04)),
+        field=6.4 * late.radius * float(rng.lognormal(0, 0.08)),
+        redness=-0.03 + float(rng.normal(0, 0.04)),
         pitch=float(rng.uniform(24, 36)),
     )
     shown = replace(
@@ -227,9 +228,10 @@ def _low_mass_barred_clumpy(rng: np.random.Generator) -> Pair:
         bulge_fraction=0.0,
         young_share=float(rng.uniform(0.3, 0.45)),
         clumps=int(rng.integers(9, 18)),
-        clump_share=float(rng.uniform(0.22, 0.38)),
-        bulge_offset=float(rng.uniform(0.15, 0.4)),
-        lopsidedness=float(rng.uniform(0.3, 0.7)),
+        clump_share=float(rng.uniform(0.3, 0.45)),
+        bar_strength=float(rng.uniform(0.7, 1)),
+        bulge_offset=float(rng.uniform(0.15, 0.35)),
+        lopsidedness=float(rng.uniform(0.4, 0.9)),
     )
     return Pair(host, shown)
 
@@ -237,7 +239,7 @@ def _low_mass_barred_clumpy(rng: np.random.Generator) -> Pair:
 def _shells(rng: np.random.Generator) -> Pair:
     """Nested arcs and a stream around an elliptical; host: an ordinary elliptical."""
     host = _resolved(ordinary_galaxy(rng, kind=ELLIPTICAL), rng)
-    host = replace(host, magnitude=float(rng.uniform(14.8, 16.4)), field=host.field * 1.25, disturbance=0.05)
+    host = replace(host, magnitude=float(rng.uniform(14.2, 15.8)), field=host.field * 1.25, disturbance=0.05)
     return Pair(host, replace(host, shells=int(rng.integers(3, 8)), severity=float(rng.uniform(0.5, 1))))
 
 
@@ -270,7 +272,7 @@ def _shredded(rng: np.random.Generator) -> Pair:
 
 
 def _artifact(rng: np.random.Generator) -> Pair:
-    """Any ordinary galaxy on a bad frame. A share of the volunteers says so, the same law for every kind of artifact."""
+    """An ordinary galaxy on a bad frame. A share of the volunteers says artifact, the same law for every kind."""
     severity = float(rng.uniform(0.3, 1))
     host = replace(ordinary_galaxy(rng), spoiled=float(np.clip(0.4 * severity * rng.uniform(0.4, 1.2), 0.03, 0.45)))
     return Pair(host, replace(host, severity=severity))

@@ -12,7 +12,7 @@ from rarezoo.data.sky import arms
 from rarezoo.data.sky.populations import LENTICULAR, SPIRAL, Galaxy
 
 # (g − r, r − i) of old and young light, mag: passive galaxies and star-forming regions at z ~ 0.05 (Strateva+ 2001).
-_OLD, _DISK, _YOUNG, _HALO = (0.78, 0.40), (0.58, 0.30), (0.10, 0.00), (0.70, 0.36)
+_OLD, _DISK, _YOUNG, _HALO = (0.84, 0.44), (0.60, 0.31), (0.10, 0.00), (0.72, 0.37)
 # Sky noise (σ) of one arcsec² in nanomaggies, g r i: Legacy Surveys depths (Dey+ 2019, Table 4), i as shallow as z.
 _SKY = np.array([0.030, 0.042, 0.070], dtype=np.float32)
 # Photons of the source itself, as variance per nanomaggy: small beside the sky but at bright centres.
@@ -22,7 +22,7 @@ _NATIVE = 0.262
 # Weight of each band in the picture: makes a galaxy of g − r = 0.58, r − i = 0.30 white.
 _WHITE = 10 ** (0.4 * np.array([0.58, 0.0, -0.30], dtype=np.float32))
 # Lupton scaling: surface brightness (nanomaggies / arcsec²) that appears at mid-grey, and softening.
-_STRETCH, _SOFTENING = 0.7, 7.0
+_STRETCH, _SOFTENING = 1.0, 8.0
 # The map is wider than the cutout so that the PSF does not wrap light round its edges.
 _MARGIN = 10
 # Disks are drawn thick: scale height over scale length of edge-on spirals (Kregel+ 2002).
@@ -31,10 +31,10 @@ _THICKNESS = 0.13
 
 @cache
 def _accuracy() -> Any:
-    """GalSim's settings for stamps: percent accuracy is far below the noise and ten times as quick."""
+    """GalSim's settings for stamps: percents at the frame's edge are far below the noise, and ten times as quick."""
     import galsim
 
-    return galsim.GSParams(folding_threshold=0.03, maxk_threshold=1e-2, stepk_minimum_hlr=2, maximum_fft_size=2048)
+    return galsim.GSParams(folding_threshold=0.05, maxk_threshold=1e-2, stepk_minimum_hlr=2, maximum_fft_size=2048)
 
 
 def band_fluxes(colour: tuple[float, float], *, redness: float = 0.0) -> Float32[np.ndarray, " bands"]:
@@ -70,13 +70,21 @@ class Scene:
         shares = np.asarray(weights) * (flux / max(float(np.sum(weights)), 1e-12))
         self.sharp += colour[:, None, None] * _deposited(column, row, shares, grid=self.grid)
 
-    def add_profile(self, profile: Any, *, x: float, y: float, flux: float, colour: np.ndarray) -> None:
-        """A GalSim profile, convolved with the PSF and the pixel by GalSim."""
+    def add_profile(
+        self, profile: Any, *, x: float, y: float, flux: float, colour: np.ndarray, reach: float = np.inf
+    ) -> None:
+        """A GalSim profile, convolved with the PSF and the pixel by GalSim, drawn out to a reach (arcsec)."""
         import galsim
 
-        stamp = galsim.ImageF(self.side, self.side, scale=self.scale)
-        placed = galsim.Convolve([profile.withFlux(flux).shift(x, y), self.psf], gsparams=_accuracy())
-        self.blurred += colour[:, None, None] * placed.drawImage(stamp).array
+        middle = np.array([x, y]) / self.scale + (self.side - 1) / 2
+        low = np.maximum(np.floor(middle - reach / self.scale), 0).astype(int)
+        high = np.minimum(np.ceil(middle + reach / self.scale), self.side - 1).astype(int)
+        if np.any(high < low):
+            return
+        stamp = galsim.ImageF(galsim.BoundsI(low[0], high[0], low[1], high[1]), scale=self.scale)
+        blurred = galsim.Convolve([profile.withFlux(flux), self.psf], gsparams=_accuracy())
+        light = blurred.drawImage(stamp, center=galsim.PositionD(*middle)).array
+        self.blurred[:, low[1] : high[1] + 1, low[0] : high[0] + 1] += colour[:, None, None] * light
 
     def light(self) -> Float32[np.ndarray, "bands side side"]:
         """All light as the telescope sees it, nanomaggies / arcsec²."""
@@ -159,9 +167,7 @@ def _bulge_axis_ratio(galaxy: Galaxy) -> float:
     return float(np.sqrt(0.65**2 + (1 - 0.65**2) * tilt**2))
 
 
-def _add_disk(
-    scene: Scene, galaxy: Galaxy, rng: np.random.Generator, *, flux: float, x: float, y: float
-) -> None:
+def _add_disk(scene: Scene, galaxy: Galaxy, rng: np.random.Generator, *, flux: float, x: float, y: float) -> None:
     plane = arms.plane_of(
         scene.x - np.float32(x), scene.y - np.float32(y),
         inclination=galaxy.inclination, position_angle=galaxy.position_angle,
@@ -172,10 +178,12 @@ def _add_disk(
     young = flux * galaxy.young_share
     smooth = _smooth_disk(scene, disk)
     crests = _crests(disk, rng)
-    bar_flux = 0.22 * galaxy.bar_strength * (flux - young)
+    bar_flux = 0.32 * galaxy.bar_strength * (flux - young)
     old = smooth * (1 + 1.1 * galaxy.arm_contrast * (crests - 0.35)).clip(0.1)
     colour = _DISK if galaxy.kind == SPIRAL else _OLD
-    scene.add_map(old * _dimming(disk, rng), flux=flux - young - bar_flux, colour=band_fluxes(colour, redness=galaxy.redness))
+    scene.add_map(
+        old * _dimming(disk, rng), flux=flux - young - bar_flux, colour=band_fluxes(colour, redness=galaxy.redness)
+    )
     if galaxy.bar_strength:
         _add_bar(scene, disk, flux=bar_flux)
     if galaxy.young_share:
@@ -226,21 +234,15 @@ def _crests(disk: _Disk, rng: np.random.Generator) -> arms.Map:
 
 
 def _dimming(disk: _Disk, rng: np.random.Generator) -> arms.Map | float:
-    """What dust leaves of a disk's light: a lane along an edge-on disk."""
+    """What dust leaves of a disk's light, 0-1: a lane where the disk is seen edge-on."""
     galaxy = disk.galaxy
     if galaxy.inclination < 78 or not galaxy.dust:
         return 1.0
-    angle = np.radians(galaxy.position_angle)
-    return 1.0 if angle is None else _lane(disk, rng)
-
-
-def _lane(disk: _Disk, rng: np.random.Generator) -> arms.Map:
-    height = disk.plane.radius * np.sin(disk.plane.azimuth) * 0.17
-    along = disk.plane.radius * np.cos(disk.plane.azimuth)
-    thick = 0.06 * disk.galaxy.radius
-    shift = thick * rng.uniform(-0.6, 0.6)
-    depth = 0.75 * disk.galaxy.dust * np.exp(-0.5 * (along / disk.galaxy.radius) ** 2)
-    return (1 - depth * np.exp(-0.5 * ((height - shift) / thick) ** 2)).astype(np.float32)
+    thickness = 0.06 * galaxy.radius
+    height = thickness * float(rng.uniform(-0.6, 0.6))
+    return arms.dust_lane(
+        disk.plane, height=height, thickness=thickness, length=galaxy.radius, depth=0.75 * galaxy.dust
+    )
 
 
 def _add_bar(scene: Scene, disk: _Disk, *, flux: float) -> None:
@@ -292,20 +294,20 @@ def _add_shells(scene: Scene, galaxy: Galaxy, rng: np.random.Generator, *, flux:
     colour = band_fluxes(_HALO, redness=galaxy.redness)
     light = arms.shell_arcs(
         scene.x, scene.y, rng, shells=galaxy.shells, inner=1.1 * galaxy.radius, outer=3.4 * galaxy.radius,
-        axis=galaxy.position_angle, blur=0.03 * galaxy.radius,
+        axis=galaxy.position_angle, flattening=0.5 + 0.5 * galaxy.roundness, blur=0.03 * galaxy.radius,
     )  # fmt: skip
-    scene.add_map(light, flux=0.20 * galaxy.severity * flux, colour=colour)
+    scene.add_map(light, flux=0.16 * galaxy.severity * flux, colour=colour)
     x, y, weights = arms.tail(
-        rng, start=1.2 * galaxy.radius, length=2.4 * galaxy.radius, angle=rng.uniform(0, 360),
-        curl=rng.choice([-1, 1]) * rng.uniform(0.5, 1.4), breadth=0.22 * galaxy.radius, points=1500,
+        rng, start=1.5 * galaxy.radius, length=2.4 * galaxy.radius, angle=rng.uniform(0, 360),
+        curl=rng.choice([-1, 1]) * rng.uniform(0.2, 1.0), breadth=0.3 * galaxy.radius, points=1500,
     )  # fmt: skip
-    scene.add_points(x, y, weights, flux=0.035 * galaxy.severity * flux, colour=colour)
+    scene.add_points(x, y, weights, flux=0.02 * galaxy.severity * flux, colour=colour)
 
 
 def add_companion(scene: Scene, galaxy: Galaxy, rng: np.random.Generator) -> None:
     """A second galaxy that merges with the first: overlapping disks and a tail from each."""
     angle = rng.uniform(0, 360)
-    apart = galaxy.radius * rng.uniform(1.2, 1.9)
+    apart = galaxy.radius * rng.uniform(1.2, 2.3)
     half_x, half_y = 0.5 * apart * np.cos(np.radians(angle)), 0.5 * apart * np.sin(np.radians(angle))
     other = replace(
         galaxy,
@@ -323,12 +325,16 @@ def add_companion(scene: Scene, galaxy: Galaxy, rng: np.random.Generator) -> Non
 
 def _add_tail(scene: Scene, galaxy: Galaxy, rng: np.random.Generator, *, x: float, y: float, angle: float) -> None:
     dx, dy, weights = arms.tail(
-        rng, start=0.7 * galaxy.radius, length=galaxy.radius * rng.uniform(1.8, 3.0), angle=angle,
-        curl=rng.uniform(0.6, 1.5), breadth=0.18 * galaxy.radius, points=1500,
+        rng, start=0.6 * galaxy.radius, length=galaxy.radius * rng.uniform(2.2, 3.6), angle=angle,
+        curl=rng.uniform(0.2, 1.3), breadth=0.26 * galaxy.radius, points=1500,
     )  # fmt: skip
-    share = 0.16 * galaxy.severity * rng.uniform(0.6, 1.2)
+    share = 0.11 * galaxy.severity * rng.uniform(0.6, 1.2)
     scene.add_points(
-        x + dx, y + dy, weights, flux=share * _flux(galaxy.magnitude), colour=band_fluxes((0.42, 0.2), redness=galaxy.redness)
+        x + dx,
+        y + dy,
+        weights,
+        flux=share * _flux(galaxy.magnitude),
+        colour=band_fluxes((0.42, 0.2), redness=galaxy.redness),
     )
 
 
@@ -340,7 +346,7 @@ def add_neighbours(scene: Scene, galaxy: Galaxy, rng: np.random.Generator) -> No
     # About 9 objects per arcmin² are bright enough to see (r < 22) at high latitude.
     for _ in range(min(rng.poisson(9 * galaxy.neighbours * (width / 60) ** 2), 12)):
         x, y = rng.uniform(-width / 2, width / 2, 2)
-        flux = _flux(float(22 - rng.exponential(1.3)))
+        flux = _flux(max(22 - float(rng.exponential(1.3)), 16.5))
         if np.hypot(x, y) < 0.9 * galaxy.radius:
             continue
         if rng.uniform() < 0.45:
@@ -350,13 +356,14 @@ def add_neighbours(scene: Scene, galaxy: Galaxy, rng: np.random.Generator) -> No
             n=float(rng.choice([1.0, 1.5, 2.5])), half_light_radius=float(rng.uniform(0.5, 1.2)), gsparams=_accuracy()
         )
         small = small.shear(q=float(rng.uniform(0.35, 1)), beta=float(rng.uniform(0, 180)) * galsim.degrees)
-        scene.add_profile(small, x=x, y=y, flux=flux, colour=band_fluxes(_DISK, redness=float(rng.normal(0.1, 0.25))))
+        colour = band_fluxes(_DISK, redness=float(rng.normal(0.1, 0.25)))
+        scene.add_profile(small, x=x, y=y, flux=flux, colour=colour, reach=7.0)
 
 
 def _star_colour(rng: np.random.Generator) -> Float32[np.ndarray, " bands"]:
     """Along the stellar locus, from F to M (Covey+ 2007)."""
     blue = float(rng.uniform(0.25, 1.45))
-    return band_fluxes((blue, 0.1 + 0.35 * blue if blue < 1.3 else 1.1))
+    return band_fluxes((blue, 0.05 + 0.4 * blue if blue < 1.3 else 0.9))
 
 
 def with_noise(
@@ -380,4 +387,4 @@ def picture_of(bands: Float32[np.ndarray, "bands side side"]) -> UInt8[np.ndarra
     from astropy.visualization import make_lupton_rgb
 
     blue, green, red = bands * _WHITE[:, None, None]
-    return make_lupton_rgb(red, green, blue, minimum=-0.02, stretch=_STRETCH, Q=_SOFTENING)
+    return make_lupton_rgb(red, green, blue, minimum=0.0, stretch=_STRETCH, Q=_SOFTENING)

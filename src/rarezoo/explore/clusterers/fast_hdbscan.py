@@ -19,14 +19,14 @@ class FastHdbscan(Clusterer):
     """Every core, distances in single precision: the same classes as ``hdbscan`` up to ties."""
 
     def _merges(self, positions: Float64[np.ndarray, "galaxies k"]) -> Float64[np.ndarray, "merges 4"]:
-        from fast_hdbscan.cluster_trees import mst_to_linkage_tree
-        from fast_hdbscan.hdbscan import compute_minimum_spanning_tree
-
         if positions.shape[1] > _MOST_DIMENSIONS:
             raise ConfigError(
                 "clusterer=fast_hdbscan is not exact above 30 dimensions", value=positions.shape[1],
                 fix="Compress to fewer dimensions, or choose clusterer=hdbscan.",
             )  # fmt: skip
+        from fast_hdbscan.cluster_trees import mst_to_linkage_tree
+        from fast_hdbscan.hdbscan import compute_minimum_spanning_tree
+
         edges, _, _ = compute_minimum_spanning_tree(positions, min_samples=self.min_samples, reproducible=True)
         by_length = np.lexsort((edges[:, 1], edges[:, 0], edges[:, 2]))
         return np.asarray(mst_to_linkage_tree(edges[by_length]), dtype=np.float64)

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.decomposition import PCA
 
 from rarezoo.errors import ConfigError
 from rarezoo.explore.compress import Compressor, Embeddings, Placer, Positions
@@ -40,6 +39,8 @@ class Pca(Compressor):
             )  # fmt: skip
 
     def _fitted(self, embeddings: Embeddings, *, seed: int) -> tuple[Positions, Placer]:
+        from sklearn.decomposition import PCA
+
         # The full solver draws nothing at random.
         pca = PCA(n_components=self.n_components, svd_solver="full").fit(embeddings)
         projection = _Projection(pca.mean_.astype(np.float32), pca.components_.astype(np.float32))

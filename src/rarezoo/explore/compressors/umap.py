@@ -50,8 +50,6 @@ class Umap(Compressor):
     seeded: bool = setting(True, "one thread, the same map twice; false uses every core and differs from run to run")
 
     def _refuse(self, *, galaxies: int, width: int) -> None:
-        from umap.distances import named_distances
-
         if not 2 <= self.n_neighbors < galaxies:
             raise ConfigError(
                 f"{galaxies} galaxies cannot have compress.n_neighbors", value=self.n_neighbors,
@@ -65,10 +63,14 @@ class Umap(Compressor):
             )  # fmt: skip
         if not 0 <= self.min_dist <= _SPREAD:
             raise ConfigError("compress.min_dist", value=self.min_dist, fix=f"Choose 0 to {_SPREAD}.")
-        if self.metric not in named_distances:
-            raise ConfigError("unknown compress.metric", value=self.metric, fix=f"Choose: {', '.join(named_distances)}.")
         if self.n_epochs is not None and self.n_epochs < 1:
             raise ConfigError("compress.n_epochs", value=self.n_epochs, fix="Choose 1 or more, or null.")
+        from umap.distances import named_distances
+
+        if self.metric not in named_distances:
+            raise ConfigError(
+                "unknown compress.metric", value=self.metric, fix=f"Choose: {', '.join(named_distances)}."
+            )
 
     def _fitted(self, embeddings: Embeddings, *, seed: int) -> tuple[Positions, Placer]:
         reducer = self._reducer(seed=seed, n_epochs=self.n_epochs)
@@ -93,7 +95,7 @@ class Umap(Compressor):
             densmap=self.densmap,
             random_state=seed if self.seeded else None,
             n_jobs=1 if self.seeded else -1,
-            tqdm_kwds={"desc": "UMAP", "disable": False, "file": sys.stderr},
+            tqdm_kwds={"desc": "UMAP", "disable": others.get("n_epochs") == 0, "file": sys.stderr},
             **others,
         )
 

@@ -1,0 +1,44 @@
+"""What holds for every choice that is one file: it can be named, made, configured and explained."""
+
+from dataclasses import asdict, fields
+
+import pytest
+from omegaconf import OmegaConf
+
+from rarezoo import registry
+from rarezoo.errors import ConfigError
+
+pytestmark = pytest.mark.unit
+
+GROUPS = ("data", "model", "compress", "clusterer")
+OPTIONS = [
+    pytest.param(kind, id=f"{group}={name}") for group in GROUPS for name, kind in registry.options(group).items()
+]
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_every_setting_says_what_it_is(kind):
+    assert kind.__doc__
+    assert [one.name for one in fields(kind) if not one.metadata.get("about")] == []
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_it_comes_back_from_its_own_configuration(kind):
+    made = kind()
+    config = OmegaConf.structured(kind)
+    assert OmegaConf.to_object(config) == made
+    assert kind(**asdict(made)) == made
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_it_is_found_under_its_name(kind):
+    name = registry.name_of(kind)
+    assert any(registry.options(group).get(name) is kind for group in GROUPS)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_group_has_a_choice_and_names_them_when_another_is_asked_for(group):
+    known = list(registry.options(group))
+    assert known
+    with pytest.raises(ConfigError, match=f"unknown {group}: no_such. Choose one of: {known[0]}"):
+        registry.choice(group, "no_such")

@@ -1,0 +1,119 @@
+"""Cuts say what they drop, NaN included, and run nothing but comparisons."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from rarezoo import tables
+from rarezoo.errors import ConfigError
+from rarezoo.explore.select import Select
+
+pytestmark = pytest.mark.unit
+
+NAN = float("nan")
+SAMPLE = pa.table(
+    {
+        tables.ID: list("abcdef"),
+        "smooth-or-featured_smooth_fraction": [0.1, 0.5, 0.9, NAN, 0.2, 0.3],
+        "edge_fraction": pa.array([0.0, 0.0, 0.0, 0.9, NAN, 0.4], pa.float32()),
+        "size": [1, 2, 3, 4, 5, 6],
+        "survey": ["x", "x", "y", "y", None, "x"],
+        tables.EMBEDDING: tables.vectors(np.zeros((6, 2), dtype=np.float32)),
+    }
+)
+SMOOTH = "`smooth-or-featured_smooth_fraction`"
+
+
+def kept(*cuts, **settings):
+    selection = Select(drop=list(cuts), **settings).kept(SAMPLE)
+    return "".join(np.array(list("abcdef"))[selection.mask])
+
+
+@pytest.mark.parametrize(
+    ("cut", "left"),
+    [
+        (f"{SMOOTH} >= 0.5", "adef"),
+        (f"not ({SMOOTH} < 0.5)", "adef"),
+        (f"0.2 <= {SMOOTH} <= 0.5", "acd"),
+        (f"{SMOOTH} >= 0.5 or edge_fraction > 0.3", "ae"),
+        (f"{SMOOTH} >= 0.5 and edge_fraction > 0.3", "abcdef"),
+        ("size * 2 - 1 > 6 / 2", "ab"),
+        ("-size < -4", "abcd"),
+        ("survey == 'x'", "cde"),
+        ("survey != 'x'", "abef"),
+        ("0 / (size - 1) >= 0", "a"),
+    ],
+)
+def test_galaxies_for_which_a_cut_is_true_are_dropped(cut, left):
+    assert kept(cut) == left
+
+
+@pytest.mark.parametrize(
+    ("cut", "left"),
+    [
+        (f"{SMOOTH} >= 0.5", "aef"),
+        (f"not ({SMOOTH} < 0.5)", "aef"),
+        (f"{SMOOTH} >= 0.5 or edge_fraction > 0.3", "a"),
+        (f"{SMOOTH} >= 0.5 and edge_fraction > 0.3", "abcef"),
+    ],
+)
+def test_what_nan_leaves_open_can_be_dropped_instead(cut, left):
+    assert kept(cut, nan="drop") == left
+
+
+def test_each_cut_tells_its_own_toll():
+    _, tolls = Select(drop=[f"{SMOOTH} >= 0.5", "edge_fraction > 0.3"], nan="drop").kept(SAMPLE)
+    assert [(toll.dropped, toll.undecided) for toll in tolls] == [(3, 1), (3, 1)]
+    assert str(tolls[0]) == f"{SMOOTH} >= 0.5 drops 3 (1 undecided by NaN)"
+
+
+def test_a_cut_over_several_chunks_is_the_same():
+    chunked = pa.concat_tables([SAMPLE.slice(0, 2), SAMPLE.slice(2)])
+    assert Select(drop=["size > 3"]).kept(chunked).mask.tolist() == [True] * 3 + [False] * 3
+
+
+def test_a_random_subset_is_seeded_and_does_not_depend_on_the_order_of_the_rows():
+    select = Select(drop=["size == 1"], sample=3)
+    ids = np.array(SAMPLE[tables.ID].to_pylist())
+    backwards = SAMPLE.take(np.arange(6)[::-1])
+    chosen = [set(ids[select.kept(SAMPLE, seed=seed).mask]) for seed in range(6)]
+    assert all(len(one) == 3 and "a" not in one for one in chosen)
+    assert len(set(map(frozenset, chosen))) > 1
+    assert set(ids[::-1][select.kept(backwards, seed=2).mask]) == chosen[2]
+    assert select.kept(SAMPLE.slice(0, 3)).mask.sum() == 2
+
+
+@pytest.mark.parametrize(
+    ("cut", "told"),
+    [
+        ("smooth >= 0.5", "unknown column: smooth. Columns are: id_str, smooth-or-featured_smooth_fraction"),
+        ("embedding > 1", "unknown column: embedding"),
+        ("edge_fraction >", "unreadable cut: edge_fraction >"),
+        ("`edge_fraction > 1", "unreadable cut"),
+        ("__import__('os').system('true')", "may not hold: __import__"),
+        ("size.real > 1", "may not hold: size.real"),
+        ("size[0] > 1", "may not hold"),
+        ("@size > 1", "unreadable cut"),
+        ("size > 10 ** 9", "may not hold: 10 \\*\\* 9"),
+        ("[one for one in size]", "may not hold"),
+        ("(x := 3) > 2", "may not hold"),
+        ("size + 1", "must be true or false"),
+        ("1 > 0", "must be true or false"),
+        ("survey > 3", "mixes kinds"),
+        ("size and True", "mixes kinds"),
+    ],
+)
+def test_anything_else_is_refused_with_the_offending_text(cut, told):
+    with pytest.raises(ConfigError, match=told):
+        kept(cut)
+
+
+def test_when_nothing_is_left_every_cut_tells_its_toll():
+    with pytest.raises(ConfigError, match=r"none of 6 galaxies.*size > 2 drops 4.*size < 3 drops 2"):
+        kept("size > 2", "size < 3")
+
+
+@pytest.mark.parametrize("settings", [{"nan": "maybe"}, {"sample": -1}])
+def test_settings_that_mean_nothing_are_refused(settings):
+    with pytest.raises(ConfigError, match="Choose nan"):
+        kept(**settings)

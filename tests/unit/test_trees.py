@@ -1,0 +1,92 @@
+"""Question trees: read from zoobot, not retyped; fractions go down the tree."""
+
+import numpy as np
+import pytest
+import yaml
+
+from rarezoo.data.trees import Question, QuestionTree, named_tree, tree_names
+from rarezoo.errors import ConfigError
+
+pytestmark = pytest.mark.unit
+
+SMALL = QuestionTree(
+    "small",
+    (
+        Question("shape", ("shape_smooth", "shape_disk")),
+        Question("edge", ("edge_yes", "edge_no"), "shape_disk"),
+        Question("arms", ("arms_one", "arms_two", "arms_many"), "edge_no"),
+    ),
+)
+
+
+@pytest.mark.parametrize("name", tree_names())
+def test_published_trees_agree_with_zoobots_own_label_order(name):
+    from zoobot.shared import schemas
+
+    from rarezoo.data.trees import _PUBLISHED
+
+    tree, schema = named_tree(name), getattr(schemas, _PUBLISHED[name])
+    assert list(tree.answers) == list(schema.label_cols)
+    assert tree.questions[0].asked_after is None
+
+
+def test_the_tree_of_decals_dr5_has_10_questions_and_34_answers():
+    tree = named_tree("decals_dr5")
+    assert (len(tree.questions), len(tree.answers)) == (10, 34)
+    assert tree.questions[2].asked_after == "disk-edge-on-dr5_no"
+
+
+def test_fractions_are_conditional_and_nan_where_nobody_was_asked():
+    votes = np.array([[2, 8, 2, 6, 3, 3, 0], [10, 0, 0, 0, 0, 0, 0]], dtype=np.float32)
+    fractions = SMALL.fractions(votes)
+    np.testing.assert_allclose(fractions[0], [0.2, 0.8, 0.25, 0.75, 0.5, 0.5, 0], atol=1e-6)
+    assert np.isnan(fractions[1, 2:]).all()
+    np.testing.assert_array_equal(SMALL.asked(votes), [[True, True, True], [True, False, False]])
+
+
+def test_joint_fractions_multiply_down_the_tree_whatever_the_order_of_questions():
+    fractions = np.array([[0.2, 0.8, 0.25, 0.75, 0.5, 0.5, 0.0]])
+    np.testing.assert_allclose(SMALL.joint_fractions(fractions)[0, 4], 0.8 * 0.75 * 0.5)
+    backwards = QuestionTree("backwards", SMALL.questions[::-1])
+    reordered = fractions[:, [4, 5, 6, 2, 3, 0, 1]]
+    np.testing.assert_allclose(backwards.joint_fractions(reordered)[0, 0], 0.8 * 0.75 * 0.5)
+
+
+def test_without_makes_orphans_roots():
+    tree = SMALL.without(["edge"])
+    assert tree.answers == ("shape_smooth", "shape_disk", "arms_one", "arms_two", "arms_many")
+    assert tree.questions[1].asked_after is None
+    with pytest.raises(ConfigError, match="no question: \\['bar'\\]"):
+        SMALL.without(["bar"])
+
+
+def test_own_tree_comes_from_yaml_and_goes_through_json_unchanged(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text(yaml.safe_dump(SMALL.to_dict()))
+    assert named_tree(str(path)) == SMALL == QuestionTree.from_dict(SMALL.to_dict())
+
+
+@pytest.mark.parametrize(
+    ("questions", "message"),
+    [
+        ([], "no answers"),
+        ([{"name": "a", "answers": ["a_x", "a_x"]}], "doubled answers"),
+        ([{"name": "a", "answers": ["a_x"], "asked_after": "b_y"}], "not there"),
+        (
+            [
+                {"name": "a", "answers": ["a_x"], "asked_after": "b_y"},
+                {"name": "b", "answers": ["b_y"], "asked_after": "a_x"},
+            ],
+            "lead to each other",
+        ),
+        ([{"answers": ["a_x"]}], "name"),
+    ],
+)
+def test_broken_trees_are_refused(questions, message):
+    with pytest.raises(ConfigError, match=message):
+        QuestionTree.from_dict({"name": "broken", "questions": questions})
+
+
+def test_unknown_name_lists_the_names_there_are():
+    with pytest.raises(ConfigError, match="decals_dr8"):
+        named_tree("decals_dr9")
