@@ -174,7 +174,7 @@ def test_fast_hdbscan_is_refused_where_it_would_quietly_approximate():
 
 def test_an_unknown_selection_is_refused_at_relabelling_too():
     linkage = Hdbscan(min_samples=5).linkage(SKY)
-    with pytest.raises(ConfigError, match="unknown clusterer.selection"):
+    with pytest.raises(ConfigError, match=r"unknown clusterer\.selection"):
         Hdbscan(selection="twig").classes(linkage)
 
 

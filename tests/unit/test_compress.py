@@ -1,6 +1,6 @@
 """Any compressor: what it refuses, and that a map does not depend on the order of galaxies. PCA stands for them all.
 
-The same on every registered compressor: tests/pipeline/test_options.py (compiling UMAP takes longer than a second).
+The same on every registered compressor: tests/pipeline/test_conformance.py (compiling UMAP takes longer than a second).
 """
 
 import json
@@ -69,7 +69,7 @@ def test_an_empty_folder_is_no_map(tmp_path):
 def test_a_map_that_is_not_whole_is_told(tmp_path, lost):
     folder = Pca(n_components=2).fit(EMBEDDINGS, ids=IDS).save(tmp_path / "map")
     (folder / lost).unlink()
-    with pytest.raises(StoreError, match="no fitted map|no map table"):
+    with pytest.raises(StoreError, match=r"no fitted map|no map table"):
         FittedMap.open(folder)
 
 

@@ -3,7 +3,7 @@
 from dataclasses import asdict, fields
 
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import MISSING, OmegaConf
 
 from rarezoo import registry
 from rarezoo.errors import ConfigError
@@ -24,8 +24,8 @@ def test_every_setting_says_what_it_is(kind):
 
 @pytest.mark.parametrize("kind", OPTIONS)
 def test_it_comes_back_from_its_own_configuration(kind):
-    made = kind()
-    config = OmegaConf.structured(kind)
+    made = kind(**{one.name: "given" for one in fields(kind) if one.default == MISSING})
+    config = OmegaConf.merge(OmegaConf.structured(kind), asdict(made))
     assert OmegaConf.to_object(config) == made
     assert kind(**asdict(made)) == made
 

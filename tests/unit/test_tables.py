@@ -93,9 +93,14 @@ def test_an_output_folder_that_cannot_be_made_is_told(tmp_path):
 def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "a.json"
     path.write_text("old")
-    with pytest.raises(KeyboardInterrupt), tables.atomic(path) as temporary:
-        temporary.write_text("new")
-        raise KeyboardInterrupt
+
+    def interrupted_write():
+        with tables.atomic(path) as temporary:
+            temporary.write_text("new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_write()
     assert {one.name: one.read_text() for one in tmp_path.iterdir()} == {"a.json": "old"}
 
 

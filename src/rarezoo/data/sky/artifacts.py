@@ -16,7 +16,14 @@ _WHITISH = np.array([0.6, 1.0, 1.3], dtype=np.float32)
 
 
 def spoiled(light: Bands, galaxy: Galaxy, rng: np.random.Generator, *, scale: float) -> Bands:
-    """The light with the galaxy's artifact in it, if it has one; scale in arcsec per pixel."""
+    """The light with the galaxy's artifact in it, if it has one; NaN where nothing was observed.
+
+    Args:
+        light: surface brightness in g, r, i, nanomaggies / arcsec².
+        galaxy: whose population names the artifact.
+        rng: random numbers.
+        scale: arcsec per pixel.
+    """
     spoil = _ARTIFACTS.get(galaxy.population)
     return light if spoil is None else spoil(light, rng, galaxy.severity, galaxy.seeing / scale).astype(np.float32)
 
@@ -88,16 +95,16 @@ def _bleed(light: Bands, rng: np.random.Generator, severity: float, seeing: floa
 
 
 def _missing_band(light: Bands, rng: np.random.Generator, severity: float, seeing: float) -> Bands:
-    """No exposure in one band, over the whole frame or beyond a chip's edge."""
+    """No exposure in one band, over the whole frame or beyond a chip's edge: NaN there."""
     spoilt = light.copy()
     band = int(rng.integers(3))
     if rng.uniform() < 0.6:
-        spoilt[band] = 0
+        spoilt[band] = np.nan
         return spoilt
     x, y = _ticks(light)
     angle = rng.choice([0, np.pi / 2]) + rng.normal(0, 0.03)
     edge = rng.uniform(-0.12, 0.3) * light.shape[1] * rng.choice([-1, 1])
-    spoilt[band][(x * np.cos(angle) + y * np.sin(angle)) * np.sign(edge) < abs(edge)] = 0
+    spoilt[band][(x * np.cos(angle) + y * np.sin(angle)) * np.sign(edge) < abs(edge)] = np.nan
     return spoilt
 
 
@@ -107,7 +114,7 @@ def _ghost(light: Bands, rng: np.random.Generator, severity: float, seeing: floa
     x0, y0 = _star_place(light, rng, near=0.05, far=0.35)
     outer = rng.uniform(0.20, 0.42) * light.shape[1]
     spoilt = light.copy()
-    level = 0.10 + 0.35 * severity
+    level = 0.2 + 0.4 * severity
     for band in range(3):
         radius = np.hypot(x - x0 - rng.normal(0, 1.2), y - y0 - rng.normal(0, 1.2))
         size = outer * rng.uniform(0.94, 1.06)

@@ -12,7 +12,7 @@ import numpy as np
 ORDINARY = "ordinary"
 ELLIPTICAL, LENTICULAR, SPIRAL = "elliptical", "lenticular", "spiral"
 # Shares of a magnitude-limited local sample, roughly (Nair & Abraham 2010, Table 4).
-_TYPES = {ELLIPTICAL: 0.30, LENTICULAR: 0.14, SPIRAL: 0.56}
+_TYPES = {ELLIPTICAL: 0.27, LENTICULAR: 0.13, SPIRAL: 0.60}
 # Arms per spiral: Galaxy Zoo DECaLS (Walmsley+ 2022) sees mostly two; 6 stands for flocculent.
 _ARMS = {0: 0.16, 2: 0.46, 3: 0.15, 4: 0.08, 6: 0.15}
 # A cutout spans so many half-light radii (with scatter), as Galaxy Zoo scales its images by Petrosian radius.
@@ -116,7 +116,7 @@ def _magnitude(rng: np.random.Generator) -> float:
 
 def _radius(rng: np.random.Generator, magnitude: float, *, kind: str) -> float:
     """Half-light radius, arcsec: grows with brightness at nearly constant surface brightness; disks are larger."""
-    median = (3.0 if kind == ELLIPTICAL else 4.3) * 10 ** (-0.16 * (magnitude - 17.0))
+    median = (3.0 if kind == ELLIPTICAL else 4.7) * 10 ** (-0.16 * (magnitude - 17.0))
     return float(np.clip(rng.lognormal(np.log(median), 0.24), 1.8, 14.0))
 
 
@@ -140,9 +140,9 @@ def _spiral(galaxy: Galaxy, rng: np.random.Generator) -> Galaxy:
         bulge_index=float(rng.uniform(1.0, 3.2)),
         redness=galaxy.redness + 0.12 * (0.5 - stage),
         arms=arms,
-        pitch=float(np.clip(10 + 18 * stage + rng.normal(0, 4), 7, 38)),
-        arm_contrast=float(rng.beta(3.4, 1.6)) if arms else 0.0,
-        young_share=float(np.clip(0.12 + 0.35 * stage + rng.normal(0, 0.06), 0.05, 0.6)),
+        pitch=float(np.clip(13 + 17 * stage + rng.normal(0, 4), 8, 38)),
+        arm_contrast=float(rng.beta(4, 1.3)) if arms else 0.0,
+        young_share=float(np.clip(0.15 + 0.35 * stage + rng.normal(0, 0.06), 0.05, 0.6)),
         clumps=int(rng.poisson(6 + 26 * stage)),
         bar_strength=_bar(rng, share=0.42),
         bar_length=float(rng.uniform(0.35, 0.75)),

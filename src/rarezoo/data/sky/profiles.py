@@ -328,7 +328,7 @@ def _add_tail(scene: Scene, galaxy: Galaxy, rng: np.random.Generator, *, x: floa
         rng, start=0.6 * galaxy.radius, length=galaxy.radius * rng.uniform(2.2, 3.6), angle=angle,
         curl=rng.uniform(0.2, 1.3), breadth=0.26 * galaxy.radius, points=1500,
     )  # fmt: skip
-    share = 0.11 * galaxy.severity * rng.uniform(0.6, 1.2)
+    share = 0.09 * galaxy.severity * rng.uniform(0.6, 1.2)
     scene.add_points(
         x + dx,
         y + dy,
@@ -369,17 +369,20 @@ def _star_colour(rng: np.random.Generator) -> Float32[np.ndarray, " bands"]:
 def with_noise(
     light: Float32[np.ndarray, "bands side side"], rng: np.random.Generator, *, scale: float
 ) -> Float32[np.ndarray, "bands side side"]:
-    """The light with GalSim's noise of sky and source, correlated where the cutout is finer than the camera."""
+    """The light with GalSim's noise of sky and source, correlated where the cutout is finer than the camera.
+
+    Where nothing was observed (NaN) there is nothing: 0.
+    """
     import galsim
     from scipy.ndimage import gaussian_filter
 
     deviate = galsim.BaseDeviate(int(rng.integers(1, 2**31)))
     noise = galsim.ImageF(light.shape[2], light.shape[1] * len(light))
-    variance = ((_SKY[:, None, None] ** 2 + _SHOT * light.clip(0)) / scale**2).astype(np.float32)
+    variance = ((_SKY[:, None, None] ** 2 + _SHOT * np.nan_to_num(light).clip(0)) / scale**2).astype(np.float32)
     noise.addNoise(galsim.VariableGaussianNoise(deviate, galsim.Image(variance.reshape(-1, light.shape[2]))))
     grain = noise.array.reshape(light.shape)
     smoothing = 0.42 * _NATIVE / scale
-    return light + gaussian_filter(grain, (0, smoothing, smoothing), mode="reflect")
+    return np.nan_to_num(light + gaussian_filter(grain, (0, smoothing, smoothing), mode="reflect"))
 
 
 def picture_of(bands: Float32[np.ndarray, "bands side side"]) -> UInt8[np.ndarray, "side side 3"]:

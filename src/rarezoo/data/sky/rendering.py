@@ -1,8 +1,9 @@
 """Cutouts of the mock sky: drawn in blocks by several processes, kept on disk, read back by row."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -45,9 +46,9 @@ def _centre(galaxy: Galaxy, rng: np.random.Generator) -> tuple[float, float]:
     return float(x), float(y)
 
 
-# Part of a rendering's name: raise it when the same settings would give other pixels.
-_EDITION = 1
 _BLOCK = 500
+# The modules that decide a cutout's pixels.
+_PAINTERS = ("arms", "artifacts", "populations", "profiles", "rendering")
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,10 @@ class Rendering:
     rates: Mapping[str, float]
 
     @classmethod
-    def under(cls, cache: Path, *, galaxies: int, side: int, seed: int, rates: Mapping[str, float]) -> "Rendering":
+    def under(cls, parent: Path, *, galaxies: int, side: int, seed: int, rates: Mapping[str, float]) -> "Rendering":
         """A rendering in a folder of the cache that is named by what decides its pixels."""
-        name = digest({"edition": _EDITION, "side": side, "seed": seed, "rates": dict(rates)})[:12]
-        return cls(cache / f"mock-{name}", galaxies, side, seed, rates)
+        name = digest({"edition": _edition(), "side": side, "seed": seed, "rates": dict(rates)})[:12]
+        return cls(parent / f"mock-{name}", galaxies, side, seed, rates)
 
     @property
     def blocks(self) -> list[range]:
@@ -107,6 +108,13 @@ class Rendering:
             for count in drawn:
                 bar.update(count)
         return MockCutouts(self)
+
+
+@cache
+def _edition() -> str:
+    """Hash of the code that draws: a rendering by other code is another rendering."""
+    sources = [Path(__file__).with_name(f"{name}.py").read_bytes() for name in _PAINTERS]
+    return hashlib.sha256(b"".join(sources)).hexdigest()
 
 
 def _drawn_block(rendering: Rendering, block: range) -> int:

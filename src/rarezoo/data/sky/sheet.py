@@ -23,7 +23,7 @@ def sheet_rows(ordinary: int = _ORDINARY_ROWS) -> list[str]:
 
 
 def contact_sheet(
-    *, rows: list[str] | None = None, columns: int = 12, side: int = 96, seed: int = 0
+    *, rows: list[str] | None = None, columns: int = 11, side: int = 96, seed: int = 0
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Random galaxies, a row per population, with its name at the left.
 

@@ -16,8 +16,6 @@ from rarezoo.data.trees import Question, QuestionTree
 _CONCENTRATION = 18.0
 # Every answer is given now and then.
 _SLIP = 0.015
-# GZ DECaLS's campaign as its labels spell it.
-_CAMPAIGN = ""
 
 
 def clarity(galaxy: Galaxy) -> float:
@@ -27,7 +25,7 @@ def clarity(galaxy: Galaxy) -> float:
 
 
 def expected_fractions(galaxy: Galaxy) -> dict[str, Float[np.ndarray, " answers"]]:
-    """Mean conditional vote fractions per question (named without the campaign), answers in the DECaLS order."""
+    """Mean conditional vote fractions per question, answers in the DECaLS order."""
     clear = clarity(galaxy)
     blur = 0.10 + 0.14 * (1 - clear)
     edge_on = galaxy.is_disk * _rise(galaxy.inclination - 77, width=3.0)
@@ -156,5 +154,5 @@ def drawn_votes(
 def _answers(
     question: Question, expected: Mapping[str, np.ndarray], rng: np.random.Generator, *, reached: int
 ) -> dict[str, int]:
-    fractions = rng.dirichlet(_CONCENTRATION * expected[question.name.removesuffix(_CAMPAIGN)])
+    fractions = rng.dirichlet(_CONCENTRATION * expected[question.name])
     return dict(zip(question.answers, map(int, rng.multinomial(reached, fractions)), strict=True))

@@ -10,13 +10,15 @@ from jaxtyping import Float64
 from rarezoo import tables
 from rarezoo.data.galaxies import Galaxies, Survey
 from rarezoo.data.sky.populations import PLANTED, Pair, galaxy_at, stream
-from rarezoo.data.sky.rendering import Rendering, mock_id
+from rarezoo.data.sky.rendering import MockCutouts, Rendering, mock_id
 from rarezoo.data.sky.votes import drawn_votes
 from rarezoo.data.trees import named_tree
-from rarezoo.errors import ConfigError
+from rarezoo.errors import ConfigError, OutputError
 from rarezoo.registry import option, setting
 
 _NAME = "mock"
+# The questions of GZ DECaLS DR5 under labels without a campaign's suffix, as DESI's published predictions have them.
+_TREE = "desi"
 # Below this a galaxy is a dot; above, the cutout is larger than any survey's.
 _SMALLEST, _LARGEST = 16, 1024
 # Centre and half-width of the patch of sky, degrees: the middle of the Legacy Surveys' southern cap.
@@ -44,10 +46,9 @@ class Mock(Survey):
     def _opened(self) -> Galaxies:
         self._refuse_nonsense()
         count = min(self.n, self.limit) if self.limit else self.n
-        rendering = Rendering.under(Path(self.cache), galaxies=count, side=self.side, seed=self.seed, rates=self.rates)
-        images = rendering.complete(workers=self.workers)
+        images = self._cutouts(count)
         pairs = [galaxy_at(row, seed=self.seed, rates=self.rates) for row in range(count)]
-        tree = named_tree("desi")
+        tree = named_tree(_TREE)
         votes = [
             drawn_votes(pair.host, tree, stream(self.seed, row, "votes"), volunteers=self.volunteers)
             for row, pair in enumerate(pairs)
@@ -55,6 +56,15 @@ class Mock(Survey):
         return Galaxies(
             catalogue=_catalogue(self, count), images=images, tree=tree, votes=np.stack(votes), truth=_truth(pairs)
         )
+
+    def _cutouts(self, count: int) -> MockCutouts:
+        cache = Path(self.cache).absolute()
+        rendering = Rendering.under(cache, galaxies=count, side=self.side, seed=self.seed, rates=self.rates)
+        try:
+            return rendering.complete(workers=self.workers)
+        except OutputError as problem:
+            fix = "Choose another data.cache=DIR or make room there."
+            raise OutputError(problem.what, value=problem.value, fix=fix) from problem
 
     def _refuse_nonsense(self) -> None:
         unknown = sorted(set(self.rates) - set(PLANTED))

@@ -1,0 +1,141 @@
+"""Every architecture, without being told: shapes, widths, starts, and what it refuses."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from rarezoo.data.trees import named_tree
+from rarezoo.errors import CheckpointError, ConfigError
+from rarezoo.registry import options
+from rarezoo.zoo.encoder import Encoder, encoder_from
+from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
+from rarezoo.zoo.encoders.maxvit_tiny import MaxViTTiny
+from rarezoo.zoo.network import BottleneckNetwork, build_network
+from rarezoo.zoo.views import inference_view, training_view
+
+pytestmark = pytest.mark.unit
+TREE = named_tree("gz2")
+
+
+@pytest.mark.parametrize("name", options("model"))
+def test_every_architecture_conforms(name):
+    encoder = options("model")[name](input_size=32, bottleneck=16)
+    network = build_network(encoder, TREE).eval()
+    with torch.inference_mode():
+        embedding, concentrations = network(torch.rand(2, 3, 32, 32))
+    assert embedding.shape == (2, 16)
+    assert concentrations.shape == (2, len(TREE.answers))
+    assert concentrations.min() >= 1
+    assert concentrations.max() <= 101
+    assert encoder.architecture == name
+    assert encoder_from(encoder.settings()) == encoder
+
+
+@pytest.mark.parametrize(("kind", "native"), [(EfficientNetB0, 1280), (MaxViTTiny, 512)])
+def test_native_width_is_measured(kind, native):
+    network = build_network(kind(input_size=32, bottleneck="native"), TREE)
+    assert network.width == native
+    assert isinstance(network.bottleneck, nn.Identity)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"input_size": 300}, "multiple of 32.*Use 288"),
+        ({"input_size": 0}, "multiple of 32"),
+        ({"bottleneck": "wide"}, "width or the word native"),
+        ({"bottleneck": 0}, "width or the word native"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_before_training(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        build_network(EfficientNetB0(**{"input_size": 32, **settings}), TREE)
+
+
+class Dot(nn.Module):
+    """A trunk of one weight matrix."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.dot = nn.Linear(3, width)
+
+    def forward(self, images):
+        return self.dot(images.mean(dim=(2, 3)))
+
+
+class DotEncoder(EfficientNetB0):
+    """EfficientNetB0's settings around a trunk that costs nothing."""
+
+    def trunk(self):
+        return Dot(5)
+
+
+def test_start_from_a_folder_with_a_trunks_weights(tmp_path):
+    donor = Dot(5)
+    save_file({f"encoder.{name}": value for name, value in donor.state_dict().items()}, tmp_path / "model.safetensors")
+    network = build_network(DotEncoder(input_size=32, start=str(tmp_path)), TREE)
+    assert torch.equal(network.trunk.dot.weight, donor.dot.weight)
+
+
+def test_start_from_a_whole_network_takes_what_fits(tmp_path):
+    donor = BottleneckNetwork(Dot(5), native=5, width=128, answers=7, dropout=0)
+    torch.save(donor.state_dict(), tmp_path / "best.pt")
+    network = build_network(DotEncoder(input_size=32, start=str(tmp_path / "best.pt")), TREE)
+    assert torch.equal(network.bottleneck.weight, donor.bottleneck.weight)
+    assert network.head.out_features == len(TREE.answers)
+
+
+def test_start_from_another_architecture_is_refused(tmp_path):
+    save_file(Dot(6).state_dict(), tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match="another architecture"):
+        build_network(DotEncoder(input_size=32, start=str(tmp_path)), TREE)
+
+
+@pytest.mark.parametrize("content", [None, b"garbage"])
+def test_missing_or_broken_start_is_refused(tmp_path, content):
+    file = tmp_path / "weights.safetensors"
+    if content:
+        file.write_bytes(content)
+    with pytest.raises(CheckpointError, match="no weights" if content is None else "unreadable weights"):
+        build_network(DotEncoder(input_size=32, start=str(file)), TREE)
+
+
+@pytest.mark.parametrize(("start", "named"), [("zoobot", "mwalmsley/zoobot-encoder-efficientnet_b0"), ("imagenet", "timm/")])
+def test_offline_the_message_says_what_to_download_and_where_to_put_it(monkeypatch, start, named):
+    def no_network(*_, **__):
+        raise OSError("no route to the hub")
+
+    monkeypatch.setattr("timm.create_model", no_network)
+    with pytest.raises(CheckpointError, match="huggingface-cli download") as caught:
+        EfficientNetB0(start=start).start_weights()
+    assert named in str(caught.value)
+    assert "model.start=DIR" in str(caught.value)
+
+
+def test_zoobot_start_of_the_other_maxvit_is_refused():
+    with pytest.raises(ConfigError, match="Zoobot publishes no encoder"):
+        MaxViTTiny(start="zoobot").start_weights()
+    assert "maxvit_rmlp_tiny" in MaxViTTiny(variant="maxvit_rmlp_tiny_rw_224").zoobot_hub_name
+
+
+@pytest.mark.parametrize("shape", [(3, 40, 40), (3, 160, 160), (3, 50, 90)])
+@pytest.mark.parametrize("view", [inference_view, training_view])
+def test_views_take_any_size_and_give_unit_floats(view, shape):
+    torch.manual_seed(0)
+    seen = view(64)(torch.randint(0, 256, shape, dtype=torch.uint8))
+    assert seen.shape == (3, 64, 64)
+    assert seen.dtype == torch.float32
+    assert seen.min() >= 0
+    assert 0.5 < seen.max() <= 1
+
+
+def test_inference_view_is_the_central_part_and_pixels_over_255():
+    image = torch.zeros(3, 120, 120, dtype=torch.uint8)
+    image[:, 10:110, 10:110] = 255  # the central 1/1.2 of 120 px is 100 px
+    assert (inference_view(96)(image)[:, 2:-2, 2:-2] == 1).all()
+
+
+def test_encoder_is_abstract():
+    with pytest.raises(TypeError):
+        Encoder()
