@@ -1,1 +1,1 @@
-"""The report: galleries and pages on disk, mirrored to W&B."""
+"""Classes shown to people: pages on disk, and the same mirrored to W&B."""

@@ -4,6 +4,7 @@ import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,14 +19,25 @@ _SPREAD = 1.0
 
 @dataclass(frozen=True)
 class _UmapPlacer(Placer):
-    """The fitted reducer, with the embeddings (n, D) and positions (n, k) that it was fitted to."""
+    """The galaxies that were fitted: embeddings (n, D) and positions (n, k). umap-learn's own state is made from them
+    when first needed, so that a saved map needs no pickle and places galaxies as the fresh one does.
+    """
 
-    reducer: Any
+    settings: "Umap"
+    seed: int
     embeddings: Embeddings
     positions: Positions
 
+    @cached_property
+    def reducer(self) -> Any:
+        """A fitted UMAP with our positions; no epoch is run."""
+        reducer = self.settings.reducer(seed=self.seed, n_epochs=0, init=self.positions)
+        _quietly_fitted(reducer, self.embeddings)
+        reducer.embedding_, reducer.n_epochs = self.positions, self.settings.n_epochs
+        return reducer
+
     def positions_of(self, embeddings: Embeddings) -> Positions:
-        if self.reducer.densmap:
+        if self.settings.densmap:
             raise ConfigError("a densMAP map cannot place galaxies", value=True, fix="Fit with compress.densmap=false.")
         return np.asarray(self.reducer.transform(embeddings), dtype=np.float32)
 
@@ -73,18 +85,16 @@ class Umap(Compressor):
             )
 
     def _fitted(self, embeddings: Embeddings, *, seed: int) -> tuple[Positions, Placer]:
-        reducer = self._reducer(seed=seed, n_epochs=self.n_epochs)
+        reducer = self.reducer(seed=seed, n_epochs=self.n_epochs)
         positions = np.asarray(_quietly_fitted(reducer, embeddings).embedding_, dtype=np.float32)
-        return positions, _UmapPlacer(reducer, embeddings, positions)
+        return positions, _UmapPlacer(self, seed, embeddings, positions)
 
     def reopened(self, state: Mapping[str, np.ndarray], *, seed: int) -> Placer:
-        """The neighbour graph is built again, the positions are taken as they were: no pickle, no optimisation."""
-        reducer = self._reducer(seed=seed, n_epochs=0, init=state["positions"])
-        _quietly_fitted(reducer, state["embeddings"])
-        reducer.embedding_, reducer.n_epochs = state["positions"], self.n_epochs
-        return _UmapPlacer(reducer, state["embeddings"], state["positions"])
+        """The same placer from its two arrays."""
+        return _UmapPlacer(self, seed, state["embeddings"], state["positions"])
 
-    def _reducer(self, *, seed: int, **others: Any) -> Any:
+    def reducer(self, *, seed: int, **others: Any) -> Any:
+        """An unfitted ``umap.UMAP`` with these settings."""
         from umap import UMAP
 
         return UMAP(
