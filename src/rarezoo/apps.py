@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rarezoo import __version__, registry
+from rarezoo.bench import add_bench_verb
 from rarezoo.demo import add_demo_verbs
 from rarezoo.embed import EmbedRun
 from rarezoo.errors import ConfigError, RarezooError
@@ -177,7 +178,9 @@ def help_text(verb: str, overrides: Sequence[str]) -> str:
     with hydra.initialize_config_dir(str(conf_dir().resolve()), version_base="1.3"):
         config = hydra.compose(verb, overrides=list(overrides), return_hydra_config=True)
     chosen = {key: value for key, value in config.hydra.runtime.choices.items() if not key.startswith("hydra/")}
-    choices = [f"  {group}={'|'.join(_choices(group))}  (now {now})" for group, now in chosen.items() if _choices(group)]
+    choices = [
+        f"  {group}={'|'.join(_choices(group))}  (now {now})" for group, now in chosen.items() if _choices(group)
+    ]
     settings = [f"  {line}" for line in _setting_lines(config)]
     return "\n".join(
         [
@@ -211,11 +214,17 @@ def _setting_lines(config: DictConfig, prefix: str = "") -> Iterator[str]:
         if isinstance(node, DictConfig) and is_dataclass(OmegaConf.get_type(node)) and not node._is_missing():
             yield from _setting_lines(node, f"{prefix}{key}.")
             continue
-        value = OmegaConf.to_container(node) if OmegaConf.is_config(node) and not node._is_none() else node._value()  # type: ignore[union-attr]
-        shown = "(must be given)" if value == "???" else value
-        said = known[key].metadata if key in known else {}
-        unit = f" [{said['unit']}]" if said.get("unit") else ""
-        yield f"{prefix}{key}: {_type_name(known[key].type) if key in known else 'any'} = {shown}{unit}  {said.get('about', '')}".rstrip()
+        yield f"{prefix}{key}: {_described(known.get(key), node)}".rstrip()
+
+
+def _described(known: Any, node: Any) -> str:
+    """Type, value (interpolations as written), unit and meaning of one setting."""
+    value = OmegaConf.to_container(node) if OmegaConf.is_config(node) and not node._is_none() else node._value()
+    shown = "(must be given)" if value == "???" else value
+    if known is None:
+        return f"any = {shown}"
+    unit = f" [{known.metadata['unit']}]" if known.metadata.get("unit") else ""
+    return f"{_type_name(known.type)} = {shown}{unit}  {known.metadata.get('about', '')}"
 
 
 def _type_name(kind: Any) -> str:
@@ -239,5 +248,6 @@ def _verb(arguments: Sequence[str]) -> None:
     for verb, about in _VERBS.items():
         verbs.add_parser(verb, help=f"{about} (as python {verb}.py)", add_help=False)
     add_demo_verbs(verbs)
+    add_bench_verb(verbs)
     options = parser.parse_args(arguments)
     options.run(options)

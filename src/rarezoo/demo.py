@@ -53,7 +53,16 @@ class DemoRun:
             "seconds": {stage: round(spent, 1) for stage, spent in seconds.items()},
             "planted_found": sum(found[recovery.FOUND].to_pylist()),
             "planted": found.num_rows,
-            "populations": found.select([tables.POPULATION, tables.SIZE, recovery.BEST_CLASS, recovery.PURITY, recovery.COMPLETENESS, recovery.FOUND]).to_pylist(),
+            "populations": found.select(
+                [
+                    tables.POPULATION,
+                    tables.SIZE,
+                    recovery.BEST_CLASS,
+                    recovery.PURITY,
+                    recovery.COMPLETENESS,
+                    recovery.FOUND,
+                ]
+            ).to_pylist(),
             "page": str(page),
         }
 
@@ -66,8 +75,8 @@ class DemoRun:
 
     def _search(self, store: Path, folder: Path) -> ClusterRun:
         return ClusterRun(
-            store=str(store), compress=Umap(n_neighbors=30, n_components=5), drawing=Umap(n_neighbors=30, n_components=2),
-            clusterer=Hdbscan(min_samples=30, min_cluster_size=20), out=str(folder), seed=self.seed,
+            store=str(store), compress=Umap(n_neighbors=30, n_components=5),
+            drawing=Umap(n_neighbors=15, n_components=2), clusterer=Hdbscan(min_samples=30, min_cluster_size=20), out=str(folder), seed=self.seed,
         )  # fmt: skip
 
 

@@ -30,9 +30,7 @@ class RarezooError(Exception):
         return _rebuild, (type(self), self.what, self.value, self.fix, self.ids)
 
 
-def _rebuild(
-    kind: type[RarezooError], what: str, value: object, fix: str, ids: tuple[str, ...]
-) -> RarezooError:
+def _rebuild(kind: type[RarezooError], what: str, value: object, fix: str, ids: tuple[str, ...]) -> RarezooError:
     """The error again after pickling (multirun jobs raise theirs in another process)."""
     return kind(what, value=value, fix=fix, ids=ids)
 

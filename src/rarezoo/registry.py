@@ -84,4 +84,3 @@ def setting(default: Any, about: str, *, unit: str = "") -> Any:
     if isinstance(default, (list, dict)) or is_dataclass(default):
         return field(default_factory=lambda: copy.deepcopy(default), metadata=metadata)
     return field(default=default, metadata=metadata)
-

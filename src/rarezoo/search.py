@@ -116,9 +116,7 @@ class ClusterRun:
         drawn = self._fitted(sample, ids, self.drawing, folder / _DRAWN, clock.stage("draw"))
         return Found(ids, fitted, drawn, linkage, clustering, classes, member_table(clustering, ids=ids))
 
-    def _fitted(
-        self, sample: pa.Table, ids: np.ndarray, compressor: Compressor, folder: Path, stage: Any
-    ) -> FittedMap:
+    def _fitted(self, sample: pa.Table, ids: np.ndarray, compressor: Compressor, folder: Path, stage: Any) -> FittedMap:
         """A map of the sample: this run's own from before it was killed, an earlier run's, or a new one."""
         for place in (folder, Path(self.reuse) / folder.name if self.reuse else folder):
             if (place / "map.json").exists():
@@ -150,9 +148,7 @@ class ClusterRun:
         tables.write(linkage, folder / "linkage.parquet", tables.LINKAGE, made_with=made_with)
         return linkage
 
-    def _about(
-        self, store: EmbeddingStore, whole: pa.Table, selection: Selection, found: "Found"
-    ) -> dict[str, Any]:
+    def _about(self, store: EmbeddingStore, whole: pa.Table, selection: Selection, found: "Found") -> dict[str, Any]:
         sizes = found.clustering.sizes
         return {
             "title": f"{store.manifest.survey} seen by {store.manifest.checkpoint}",
@@ -201,9 +197,7 @@ class Found:
 
     def map_table(self, fitted: FittedMap) -> pa.Table:
         """A fitted map's positions as a MAP table."""
-        return pa.table(
-            {tables.ID: pa.array(self.ids, pa.string()), tables.POSITION: tables.vectors(fitted.positions)}
-        )
+        return pa.table({tables.ID: pa.array(self.ids, pa.string()), tables.POSITION: tables.vectors(fitted.positions)})
 
     def write(self, folder: Path, about: Mapping[str, Any]) -> None:
         """Write every table but the linkage, which was written when it was made."""

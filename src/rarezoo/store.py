@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +132,7 @@ class EmbeddingStore:
 
     @classmethod
     def create(cls, folder: Path | str, manifest: Manifest) -> "EmbeddingStore":
-        """Begin a store, or go on with one begun with the same manifest.
+        """Begin a store, or go on with one of the same survey, checkpoint and format.
 
         Raises:
             StoreError: the folder holds a store of another survey or checkpoint, or with other settings.
@@ -145,8 +145,7 @@ class EmbeddingStore:
             raise OutputError("the output path is a file", value=folder, fix="Choose a folder: out=DIR.")
         if (folder / MANIFEST_FILE).exists():
             _refuse_other_store(_read_manifest(folder), manifest, folder=folder)
-        else:
-            tables.write_json(asdict(manifest), folder / MANIFEST_FILE)
+        tables.write_json(asdict(manifest), folder / MANIFEST_FILE)
         return cls(folder, manifest)
 
     @classmethod
@@ -284,12 +283,13 @@ class EmbeddingStore:
 
 
 def _refuse_other_store(found: Manifest, wanted: Manifest, *, folder: Path) -> None:
-    before, now = _flat(tables.plain(asdict(found))), _flat(tables.plain(asdict(wanted)))
-    changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+    # What the survey is, its hash says; its settings may also name where it lies and what a bad image does.
+    names = [one.name for one in fields(Manifest) if one.name != "survey_settings"]
+    changed = [name for name in names if getattr(found, name) != getattr(wanted, name)]
     if changed:
         raise StoreError(
             f"{folder} is a store of another run: {', '.join(changed)} differ",
-            value="; ".join(f"{key} {before.get(key)} → {now.get(key)}" for key in changed[:3]),
+            value="; ".join(f"{name} {getattr(found, name)} → {getattr(wanted, name)}" for name in changed[:3]),
             fix="Choose another out=DIR; one store holds one survey under one checkpoint.",
         )
 

@@ -161,7 +161,15 @@ def test_multirun_gives_each_job_a_folder_and_a_wandb_run(home):
 
 
 def test_relabelling_takes_map_and_linkage_from_an_earlier_run(home):
-    words = ("cluster.py", "store=store", SEARCH[0], SEARCH[1], "clusterer.min_cluster_size=12", "seed=1", "logger=none")
+    words = (
+        "cluster.py",
+        "store=store",
+        SEARCH[0],
+        SEARCH[1],
+        "clusterer.min_cluster_size=12",
+        "seed=1",
+        "logger=none",
+    )
     run(*words, "reuse=found", "out=relabelled", cwd=home)
     run(*words, "out=afresh", cwd=home)
     reused, afresh = (pq.read_table(home / name / "members.parquet") for name in ("relabelled", "afresh"))
@@ -186,7 +194,9 @@ def test_user_mistakes_end_in_one_message(home, mock, tmp_path):
     assert "no embedding store" in refused("cluster.py", "store=nowhere", "out=x1", cwd=home)
     assert "no checkpoint" in refused("embed.py", *mock, "checkpoint=nowhere", "out=x2", cwd=home)
     assert "multiple of 32" in refused("train.py", *mock, "model.input_size=300", "out=x3", cwd=home)
-    few = refused("cluster.py", "store=store", "compress.n_neighbors=10", "clusterer.min_samples=300", "out=x4", cwd=home)
+    few = refused(
+        "cluster.py", "store=store", "compress.n_neighbors=10", "clusterer.min_samples=300", "out=x4", cwd=home
+    )
     assert "too few" in few
     many = refused("cluster.py", "store=store", "compress.n_neighbors=500", "out=x5", cwd=home)
     assert "n_neighbors" in many

@@ -26,7 +26,9 @@ def saved(request, tmp_path_factory):
         "coverage_50": 0.5, "coverage_90": None,
     }  # fmt: skip
     card = {"metrics": [row], "min_votes": 20, "data": {"survey": "mock"}}
-    folder = save_checkpoint(root / "net.v1", network=network, encoder=ENCODER, tree=TREE, card=card, dtype=request.param)
+    folder = save_checkpoint(
+        root / "net.v1", network=network, encoder=ENCODER, tree=TREE, card=card, dtype=request.param
+    )
     return folder, network, request.param
 
 
@@ -86,7 +88,9 @@ def test_weights_that_say_something_else_fail_their_golden_outputs(copy):
     weights["head.bias"] = weights["head.bias"] + 1
     save_file(weights, copy / "weights.safetensors")
     golden = file_sha256(copy / "golden.safetensors")
-    edit_card(copy, sha256={"weights.safetensors": file_sha256(copy / "weights.safetensors"), "golden.safetensors": golden})
+    edit_card(
+        copy, sha256={"weights.safetensors": file_sha256(copy / "weights.safetensors"), "golden.safetensors": golden}
+    )
     with pytest.raises(CheckpointError, match="golden outputs do not come out here: concentrations"):
         open_checkpoint(copy)
 

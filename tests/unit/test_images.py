@@ -48,7 +48,11 @@ def test_transparency_lies_on_black():
 @pytest.mark.parametrize("mode", ["P", "CMYK", "1"])
 def test_other_modes_become_rgb(mode):
     kind = "TIFF" if mode == "CMYK" else "PNG"
-    assert decoded(encoded(Image.fromarray(RAMP).convert("RGB").convert(mode), format=kind), name="a").shape == (32, 32, 3)
+    assert decoded(encoded(Image.fromarray(RAMP).convert("RGB").convert(mode), format=kind), name="a").shape == (
+        32,
+        32,
+        3,
+    )
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (3, 16, 16), (1, 16, 16)])

@@ -101,9 +101,7 @@ def test_unreadable_image_stops_with_its_id(workers):
 
 def test_skipped_images_are_listed_once_and_a_batch_of_nothing_else_vanishes():
     rows = np.arange(6)
-    skipping = CutoutLoader(
-        survey(broken=(0, 1, 5)), rows, view=inference_view(32), batch_size=2, on_bad_image="skip"
-    )
+    skipping = CutoutLoader(survey(broken=(0, 1, 5)), rows, view=inference_view(32), batch_size=2, on_bad_image="skip")
     for _ in range(2):
         assert torch.cat([batch.rows for batch in skipping]).tolist() == [2, 3, 4]
     assert skipping.skipped == ["g0", "g1", "g5"]

@@ -1,4 +1,4 @@
-"""The Dirichlet-multinomial loss: zoobot's to 1e-5, exactly zero where nobody was asked, float32 whatever the autocast."""
+"""The Dirichlet-multinomial loss: zoobot's to 1e-5, zero where nobody was asked, float32 whatever the autocast."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,9 @@ def test_equals_zoobots_loss():
 def test_equals_scipys_probability():
     tree = QuestionTree("one", (Question("q", ("q_a", "q_b", "q_c")),))
     alpha, votes = example(tree, galaxies=5)
-    expected = [-dirichlet_multinomial.logpmf(v, a, int(v.sum())) for a, v in zip(alpha.numpy(), votes.numpy(), strict=True)]
+    expected = [
+        -dirichlet_multinomial.logpmf(v, a, int(v.sum())) for a, v in zip(alpha.numpy(), votes.numpy(), strict=True)
+    ]
     np.testing.assert_allclose(question_losses(alpha, votes, tree)[:, 0], expected, rtol=1e-4)
 
 
@@ -62,7 +64,6 @@ def test_autocast_changes_nothing():
         inside = vote_loss(alpha, votes, tree)
     assert inside == vote_loss(alpha, votes, tree)
     assert inside.dtype == torch.float32
-
 
 
 def test_learning_rate_rises_then_falls_along_a_cosine():

@@ -101,7 +101,9 @@ def test_missing_or_broken_start_is_refused(tmp_path, content):
         build_network(DotEncoder(input_size=32, start=str(file)), TREE)
 
 
-@pytest.mark.parametrize(("start", "named"), [("zoobot", "mwalmsley/zoobot-encoder-efficientnet_b0"), ("imagenet", "timm/")])
+@pytest.mark.parametrize(
+    ("start", "named"), [("zoobot", "mwalmsley/zoobot-encoder-efficientnet_b0"), ("imagenet", "timm/")]
+)
 def test_offline_the_message_says_what_to_download_and_where_to_put_it(monkeypatch, start, named):
     def no_network(*_, **__):
         raise OSError("no route to the hub")

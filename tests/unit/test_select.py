@@ -87,6 +87,7 @@ def test_a_random_subset_is_seeded_and_does_not_depend_on_the_order_of_the_rows(
     ("cut", "told"),
     [
         ("smooth >= 0.5", "unknown column: smooth. Columns are: id_str, smooth-or-featured_smooth_fraction"),
+        ("edge_fractions >= 0.5", "unknown column: edge_fractions. Did you mean edge_fraction. Columns are"),
         ("embedding > 1", "unknown column: embedding"),
         ("edge_fraction >", "unreadable cut: edge_fraction >"),
         ("`edge_fraction > 1", "unreadable cut"),
@@ -97,6 +98,7 @@ def test_a_random_subset_is_seeded_and_does_not_depend_on_the_order_of_the_rows(
         ("size > 10 ** 9", "may not hold: 10 \\*\\* 9"),
         ("[one for one in size]", "may not hold"),
         ("(x := 3) > 2", "may not hold"),
+        ("round(`edge_fraction`) > 0", r"may not hold: round\(`edge_fraction`\)"),
         ("size + 1", "must be true or false"),
         ("1 > 0", "must be true or false"),
         ("survey > 3", "mixes kinds"),

@@ -1,5 +1,6 @@
 """An EmbeddingStore is one survey under one checkpoint, whole, in the survey's order."""
 
+import errno
 from dataclasses import replace
 
 import numpy as np
@@ -77,13 +78,18 @@ def test_a_begun_store_goes_on_with_what_is_missing(tmp_path):
         {"dtype": "float16"},
         {"precision": "bfloat16"},
         {"shard_rows": 4},
-        {"survey_settings": {"option": "mock", "n": 8, "path": None}},
     ],
 )
 def test_two_runs_never_mix_and_the_message_says_what_differs(tmp_path, change):
     whole(tmp_path)
     with pytest.raises(StoreError, match=f"{next(iter(change))}.* differ"):
         EmbeddingStore.create(tmp_path, replace(MANIFEST, **change))
+
+
+def test_a_survey_that_has_moved_goes_on_and_its_new_place_is_remembered(tmp_path):
+    write(EmbeddingStore.create(tmp_path, MANIFEST), 0)
+    moved = {**MANIFEST.survey_settings, "path": "/elsewhere", "on_bad_image": "skip"}
+    assert whole(tmp_path, survey_settings=moved).manifest.survey_settings == moved
 
 
 @pytest.mark.parametrize("tied", ["survey", "checkpoint"])
@@ -129,6 +135,19 @@ def test_a_store_of_skipped_galaxies_only_is_refused(tmp_path):
     write(store, 0, skip=["g3", "g1", "g4"])
     with pytest.raises(StoreError, match="no image of the survey could be read: 3 skipped"):
         store.finish()
+
+
+def test_a_full_disk_is_told_and_leaves_no_half_shard(tmp_path, monkeypatch):
+    store = EmbeddingStore.create(tmp_path, MANIFEST)
+
+    def full(table, path, **settings):
+        path.write_text("half a sh")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tables.pq, "write_table", full)
+    with pytest.raises(OutputError, match=r"cannot write \(No space left on device\).*make room"):
+        write(store, 0)
+    assert [one.name for one in tmp_path.iterdir()] == [stores.MANIFEST_FILE]
 
 
 @pytest.mark.parametrize(("dtype", "value"), [("float32", np.nan), ("float16", 1e6)])

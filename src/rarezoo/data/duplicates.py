@@ -1,12 +1,12 @@
 """Near-identical images, found so that they never straddle train and test.
 
 Two cutouts are near-identical when their luminance, at 24 × 24 pixels with mean and contrast taken out, correlates
-above a threshold, over the whole frame. Smooth round galaxies correlate well with each other too: the threshold stands
-where flagged pairs on 35,651 real galaxies are the same picture (docs/explanation/splits.md tells what was measured).
-A hit costs nothing but that two galaxies share a split.
+above a threshold. Smooth round galaxies correlate well with each other too: the threshold stands between the highest
+correlation of different galaxies and the lowest of a picture saved again, both as `rarezoo duplicates` measures them.
+A false hit costs no more than that two galaxies share a split.
 """
 
-import logging
+import io
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,6 @@ from rarezoo.data.cutouts import ImageSource
 from rarezoo.errors import DataError
 from rarezoo.tables import atomic
 
-log = logging.getLogger(__name__)
 _SIDE = 24
 _CORRELATION = 0.9965
 _BLOCK = 2048
@@ -72,3 +71,35 @@ def _pairs_of_block(prints: np.ndarray, start: int) -> Int64[np.ndarray, "2 pair
     left, right = np.nonzero(similar > _CORRELATION)
     kept = right > left
     return np.stack([left[kept], right[kept]]).astype(np.int64) + start
+
+
+def highest_between(prints: Float32[np.ndarray, "galaxies pixels"]) -> float:
+    """The highest correlation between two different galaxies."""
+    highest = -1.0
+    for start in range(0, len(prints), _BLOCK):
+        similar = prints[start : start + _BLOCK] @ prints[start:].T
+        np.fill_diagonal(similar, -1.0)
+        highest = max(highest, float(similar.max()))
+    return highest
+
+
+def lowest_after_saving_again(images: ImageSource, galaxies: int, *, quality: int) -> float:
+    """The lowest correlation of a cutout with itself saved again as JPEG of that quality."""
+    again = [_saved_again(images.cutout(row), quality) for row in range(galaxies)]
+    return min(float(_fingerprint(images, row) @ _fingerprint(_One(pixels), 0)) for row, pixels in enumerate(again))
+
+
+class _One(ImageSource):
+    """A single cutout."""
+
+    def __init__(self, pixels: np.ndarray) -> None:
+        self.pixels = pixels
+
+    def cutout(self, row: int) -> np.ndarray:
+        return self.pixels
+
+
+def _saved_again(pixels: np.ndarray, quality: int) -> np.ndarray:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, format="JPEG", quality=quality)
+    return np.asarray(Image.open(stream))

@@ -10,7 +10,7 @@ from rarezoo.errors import ConfigError
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
 
-def split_of(ids: Sequence[str], *, validation_share: float, test_share: float) -> np.ndarray:
+def split_of(ids: Sequence[str] | np.ndarray, *, validation_share: float, test_share: float) -> np.ndarray:
     """The split of each id, an object array (n,).
 
     Raises:

@@ -136,7 +136,7 @@ class QuestionTree:
             return cls(str(content["name"]), questions)
         except (KeyError, TypeError, AttributeError) as problem:
             raise ConfigError(
-                "a question tree is `name:` and a list `questions:`, each with name, answers and (optional) asked_after",
+                "a question tree is `name:` and a list `questions:` of name, answers and (optional) asked_after",
                 value=problem, fix="Mend the file; docs/reference/question-trees.md has an example.",
             ) from problem  # fmt: skip
 

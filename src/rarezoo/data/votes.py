@@ -57,7 +57,9 @@ def _counts(table: pa.Table, answer: str, *, source: str) -> np.ndarray:
     try:
         counts = pd.to_numeric(pd.Series(column.to_pylist(), dtype=object)).to_numpy(dtype=np.float64)
     except (ValueError, TypeError) as problem:
-        raise DataError(f"{source}: votes that are no numbers in {answer}", value=problem, fix="Mend them.") from problem
+        raise DataError(
+            f"{source}: votes that are no numbers in {answer}", value=problem, fix="Mend them."
+        ) from problem
     counts = np.where(np.isnan(counts), 0.0, counts)
     bad = np.flatnonzero((counts < 0) | ~np.isfinite(counts))
     if len(bad):

@@ -1,6 +1,7 @@
 """Which galaxies are searched: cuts on predicted fractions and on anything else that the table says of a galaxy."""
 
 import ast
+import difflib
 import logging
 import operator
 import re
@@ -73,7 +74,9 @@ class Select:
     side leaves it open: ``x >= 0.3`` and ``not (x < 0.3)`` drop the same galaxies. What stays open, ``nan`` decides.
     """
 
-    drop: list[str] = setting([], "each drops the galaxies for which it is true, e.g. '`bar_no_fraction` >= 0.5'")
+    drop: list[str] = setting(
+        [], "each drops the galaxies for which it is true, e.g. '`bar_no_fraction` >= 0.5'"
+    )
     nan: str = setting("keep", "galaxies for which NaN leaves a cut undecided: keep or drop")
     sample: int = setting(0, "search a random subset of at most this many; 0 = all", unit="galaxies")
 
@@ -158,15 +161,20 @@ def _value(node: ast.expr, galaxies: pa.Table, aliases: Mapping[str, str], cut: 
             for verdict in verdicts[1:]:
                 joined = pc.and_kleene(joined, verdict)
             return joined
-    raise ConfigError(f"cut {cut} may not hold", value=_QUOTED.sub("", ast.unparse(node)), fix=_GRAMMAR)
+    raise ConfigError(f"cut {cut} may not hold", value=_as_written(node, aliases), fix=_GRAMMAR)
+
+
+def _as_written(node: ast.expr, aliases: Mapping[str, str]) -> str:
+    return re.sub(rf"{_PLACEHOLDER}\d+", lambda found: f"`{aliases[found[0]]}`", ast.unparse(node))
 
 
 def _column(name: str, galaxies: pa.Table, cut: str) -> pa.ChunkedArray:
     known = [field.name for field in galaxies.schema if not pa.types.is_nested(field.type)]
     if name not in known:
-        raise ConfigError(
-            f"cut {cut} names an unknown column", value=name, fix=f"Columns are: {', '.join(known)}. {_GRAMMAR}"
-        )
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"Did you mean {near[0]}? " if near else ""
+        fix = f"{hint}Columns are: {', '.join(known)}. {_GRAMMAR}"
+        raise ConfigError(f"cut {cut} names an unknown column", value=name, fix=fix)
     column = galaxies.column(name)
     numeric = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
     return _nan_as_null(column.cast(pa.float64())) if numeric else column

@@ -76,7 +76,7 @@ class TrainRun:
         loaders = self._loaders(galaxies)
         trainer = self._trainer(folder, tracker)
         _fit(trainer, learner, loaders, folder / _SCRATCH / "last.ckpt")
-        if rank_zero_only.rank == 0:
+        if _rank() == 0:
             self._keep(folder, learner, galaxies, tree, votes, trainer, seconds=time.perf_counter() - started)
         return folder
 
@@ -206,13 +206,18 @@ def _fit(trainer: pl.Trainer, learner: VoteLearner, loaders: dict[str, CutoutLoa
 
 
 def _rank() -> int:
-    return int(rank_zero_only.rank or 0)
+    return int(getattr(rank_zero_only, "rank", 0) or 0)
 
 
 def _quieten_lightning() -> None:
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "pytorch_lightning.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    for text in (".*does not have many workers.*", ".*Checkpoint directory.*", ".*isinstance.treespec.*", ".*LeafSpec.*"):
+    for text in (
+        ".*does not have many workers.*",
+        ".*Checkpoint directory.*",
+        ".*isinstance.treespec.*",
+        ".*LeafSpec.*",
+    ):
         warnings.filterwarnings("ignore", text)
 
 

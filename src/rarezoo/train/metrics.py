@@ -96,8 +96,8 @@ def _mean(values: np.ndarray) -> float | None:
 def _coverage(alpha: np.ndarray, votes: np.ndarray, totals: np.ndarray, *, share: float) -> float | None:
     """Share of observed vote fractions inside the central interval of their predicted distribution.
 
-    The fraction of n votes has the Beta marginal's mean and, by the beta-binomial, its variance × (A + n) / n; a Beta of
-    that mean and variance stands for it.
+    The fraction of n votes has the Beta marginal's mean and, by the beta-binomial, its variance × (A + n) / n; a Beta
+    of that mean and variance stands for it.
     """
     if not votes.size:
         return None

@@ -23,7 +23,7 @@ VALIDATION_LOSS = "validation/loss"
 
 @dataclass(kw_only=True)
 class TrainSettings:
-    """How a network is trained. Defaults follow zoobot's own EfficientNetB0 script (November 2023) where it has them."""
+    """How a network is trained. Defaults are those of zoobot's EfficientNetB0 script (November 2023), where it has them."""
 
     epochs: int = setting(100, "passes over the training split at most")
     batch_size: int = setting(256, "galaxies per step and process", unit="galaxies")
@@ -146,5 +146,3 @@ def learning_rate_share(step: int, *, total: int, warmup: float, final: float) -
         return (step + 1) / (warmup + 1)
     done = (step - warmup) / max(total - warmup, 1)
     return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
-
-

@@ -103,7 +103,9 @@ class Bar(pl.Callback):
         """Close it with the epoch's losses."""
         if self.bar is not None:
             found = trainer.callback_metrics
-            losses = {key.split("/")[0]: f"{float(found[key]):.4f}" for key in ("train/loss", VALIDATION_LOSS) if key in found}
+            losses = {
+                key.split("/")[0]: f"{float(found[key]):.4f}" for key in ("train/loss", VALIDATION_LOSS) if key in found
+            }
             self.bar.set_postfix(losses)
             self.bar.close()
             self.bar = None

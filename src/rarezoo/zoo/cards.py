@@ -1,10 +1,10 @@
 """Checkpoint folders: weights that carry their card, their preprocessing and the proof that they still work.
 
-    checkpoints/<architecture>.<tag>/
-        card.json            what it is: encoder, tree, data, training, metrics, licence, sha256 of the files
-        weights.safetensors  the network's weights, float32 or float16
-        golden.safetensors   fixed images and what the network said of them when it was saved
-        README.md            the model card, rendered from card.json
+checkpoints/<architecture>.<tag>/
+    card.json            what it is: encoder, tree, data, training, metrics, licence, sha256 of the files
+    weights.safetensors  the network's weights, float32 or float16
+    golden.safetensors   fixed images and what the network said of them when it was saved
+    README.md            the model card, rendered from card.json
 """
 
 import json
@@ -162,7 +162,7 @@ def is_checkpoint(folder: Path | str) -> bool:
 def model_card(card: Mapping[str, Any]) -> str:
     """README.md of a checkpoint."""
     loader = jinja2.PackageLoader("rarezoo.zoo", ".")
-    environment = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701 (Markdown)
+    environment = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, autoescape=False)
     return environment.get_template("model_card.md.jinja").render(card=card)
 
 
@@ -238,5 +238,3 @@ def _stored(value: Tensor, dtype: str) -> Tensor:
 def remove_scratch(folder: Path) -> None:
     """Delete a training's scratch folder once the checkpoint is whole."""
     shutil.rmtree(folder, ignore_errors=True)
-
-

@@ -152,7 +152,7 @@ def _spiral(galaxy: Galaxy, rng: np.random.Generator) -> Galaxy:
 
 
 def _bar(rng: np.random.Generator, *, share: float) -> float:
-    return float(rng.uniform(0.3, 1)) if rng.uniform() < share else 0.0
+    return float(rng.uniform(0.4, 1)) if rng.uniform() < share else 0.0
 
 
 def _clear_spiral(rng: np.random.Generator, *, arms: int, tilt: tuple[float, float] = (5, 58)) -> Galaxy:
@@ -260,11 +260,11 @@ def _shredded(rng: np.random.Generator) -> Pair:
     big = host.radius * float(rng.uniform(2.8, 3.8))
     shown = replace(
         host,
-        magnitude=host.magnitude - 5 * float(np.log10(big / host.radius)),
+        magnitude=host.magnitude + 0.4 - 5 * float(np.log10(big / host.radius)),
         radius=big,
         arm_contrast=float(rng.uniform(0.7, 1)),
         bulge_fraction=min(host.bulge_fraction, 0.25),
-        fragment=float(rng.uniform(1.1, 1.7)),
+        fragment=float(rng.uniform(1.2, 1.9)),
         clumps=int(rng.integers(30, 60)),
         clump_share=0.12,
     )

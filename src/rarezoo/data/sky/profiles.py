@@ -90,8 +90,9 @@ class Scene:
         """All light as the telescope sees it, nanomaggies / arcsec²."""
         import galsim
 
-        kernel = self.psf.drawImage(galsim.ImageF(self.grid, self.grid, scale=self.scale)).array
-        # GalSim centres an even stamp between pixels; half a pixel of shift is the same for all light.
+        # An even stamp's middle lies between pixels, the transform's origin on one.
+        stamp = galsim.ImageF(self.grid, self.grid, scale=self.scale)
+        kernel = self.psf.drawImage(stamp, offset=(0.5, 0.5)).array
         transfer = fft.rfft2(fft.ifftshift(kernel / kernel.sum()))
         convolved = fft.irfft2(fft.rfft2(self.sharp) * transfer, s=(self.grid, self.grid))
         inner = slice(_MARGIN, _MARGIN + self.side)

@@ -15,12 +15,19 @@ from rarezoo import tables
 from rarezoo.data.cutouts import ImageSource
 from rarezoo.data.galaxies import Galaxies, Survey
 from rarezoo.data.images import EXTENSIONS, FolderImages, Hdf5Images, TarImages, missing_images, tar_members
-from rarezoo.data.trees import named_tree
+from rarezoo.data.trees import QuestionTree, named_tree
 from rarezoo.data.votes import votes_of
 from rarezoo.errors import DataError
 from rarezoo.registry import option, setting
 
-_ASTROPY_FORMATS = {".fits": "fits", ".fit": "fits", ".vot": "votable", ".xml": "votable", ".votable": "votable", ".ecsv": "ascii.ecsv"}  # fmt: skip
+_ASTROPY_FORMATS = {
+    ".fits": "fits",
+    ".fit": "fits",
+    ".vot": "votable",
+    ".xml": "votable",
+    ".votable": "votable",
+    ".ecsv": "ascii.ecsv",
+}
 _HDF5 = (".h5", ".hdf5")
 
 
@@ -57,12 +64,12 @@ class Catalogue(Survey):
             catalogue=self._catalogue(table, ids, names),
             images=images,
             tree=tree,
-            votes=None if tree is None else votes_of(self._vote_table(table, ids), tree, source=self._vote_source, scale=self.votes_scale),
-        )  # fmt: skip
+            votes=None if tree is None else self._votes(table, ids, tree),
+        )
 
-    @property
-    def _vote_source(self) -> str:
-        return self.votes_table or self.table
+    def _votes(self, table: pa.Table, ids: list[str], tree: QuestionTree) -> np.ndarray:
+        source = self.votes_table or self.table
+        return votes_of(self._vote_table(table, ids), tree, source=source, scale=self.votes_scale)
 
     def _image_names(self, table: pa.Table) -> list[str] | None:
         if self.image_column in table.column_names:

@@ -57,8 +57,8 @@ class Gz2(Survey):
     Fractions become counts: the table's fractions are multiplied down the tree, so fraction × volunteers is the number
     of volunteers who gave that answer; it is rounded. How many volunteers saw a galaxy is not given; a typical Galaxy
     Zoo 2 galaxy has 40-45. ``class5``, where given, is a question of its own with one vote. Galaxies without votes are
-    kept, all their questions masked. What is in ``leave_out`` is not in the tree; those fractions stay in the catalogue,
-    so that classes can be asked whether they are rich in answers the network was never told.
+    kept, all their questions masked. What is in ``leave_out`` is not in the tree; its fractions stay in the catalogue, so
+    that classes can be asked whether they are rich in answers the network was never told.
     """
 
     folder: str = setting("", f"folder of catalogue.csv and images-*.tar; empty: the environment's {FOLDER_VARIABLE}")
@@ -105,9 +105,7 @@ class Gz2(Survey):
 def gz2_tree() -> QuestionTree:
     """zoobot's Galaxy Zoo 2 tree, with the odd feature (Class8) and class5 that it lacks."""
     published = named_tree("gz2")
-    odd = Question(
-        ODD_FEATURE, tuple(f"{ODD_FEATURE}_{one}" for one in _COLUMNS[ODD_FEATURE]), "something-odd-gz2_yes"
-    )
+    odd = Question(ODD_FEATURE, tuple(f"{ODD_FEATURE}_{one}" for one in _COLUMNS[ODD_FEATURE]), "something-odd-gz2_yes")
     coarse = Question(CLASS5, tuple(f"{CLASS5}_{one}" for one in _CLASS5_ANSWERS.values()))
     return QuestionTree("gz2_sample", (*published.questions, odd, coarse))
 

@@ -75,7 +75,7 @@ class HuggingFace(Survey):
             tables.RA: _float_column(table, "ra"),
             tables.DEC: _float_column(table, "dec"),
             tables.IMAGE: pa.array([f"{self.part}[{row}]" for row in range(size)]),
-            tables.SURVEY: table["dataset_name"] if "dataset_name" in table.column_names else pa.array([self.name] * size),
+            tables.SURVEY: _survey_names(table, self.name),
             tables.SPLIT: pa.nulls(size, pa.string()),
         }  # fmt: skip
         skipped = {*ours, self.id_column, "dataset_name"}
@@ -102,6 +102,10 @@ class HuggingFaceImages(ImageSource):
             raise DataError(
                 f"unreadable image ({problem})", value=f"row {row}", fix=WAY_OUT, ids=[str(self.ids[row])]
             ) from problem
+
+
+def _survey_names(table: pa.Table, name: str) -> Any:
+    return table["dataset_name"] if "dataset_name" in table.column_names else pa.array([name] * table.num_rows)
 
 
 def _float_column(table: pa.Table, name: str) -> Any:

@@ -37,7 +37,7 @@ class Mock(Survey):
     side: int = setting(96, "side of a cutout", unit="px")
     seed: int = setting(0, "which sky")
     volunteers: int = setting(40, "volunteers who look at a galaxy, on average")
-    rates: dict[str, float] = setting(  # noqa: RUF009 (each instance gets its own copy)
+    rates: dict[str, float] = setting(
         dict.fromkeys(PLANTED, 0.016), "share of galaxies in each planted population; 0 = none"
     )
     cache: str = setting("runs/cache", "folder that keeps rendered cutouts for the next time")
