@@ -75,9 +75,13 @@ class DemoRun:
 
     def _search(self, store: Path, folder: Path) -> ClusterRun:
         return ClusterRun(
-            store=str(store), compress=Umap(n_neighbors=30, n_components=5),
-            drawing=Umap(n_neighbors=15, n_components=2), clusterer=Hdbscan(min_samples=30, min_cluster_size=20), out=str(folder), seed=self.seed,
-        )  # fmt: skip
+            store=str(store),
+            compress=Umap(n_neighbors=30, n_components=5),
+            drawing=Umap(n_neighbors=15, n_components=2),
+            clusterer=Hdbscan(min_samples=30, min_cluster_size=20),
+            out=str(folder),
+            seed=self.seed,
+        )
 
 
 def _timed(stage: str, seconds: dict[str, float], run: Callable[[], T]) -> T:

@@ -74,9 +74,7 @@ class Select:
     side leaves it open: ``x >= 0.3`` and ``not (x < 0.3)`` drop the same galaxies. What stays open, ``nan`` decides.
     """
 
-    drop: list[str] = setting(
-        [], "each drops the galaxies for which it is true, e.g. '`bar_no_fraction` >= 0.5'"
-    )
+    drop: list[str] = setting([], "each drops the galaxies for which it is true, e.g. '`bar_no_fraction` >= 0.5'")
     nan: str = setting("keep", "galaxies for which NaN leaves a cut undecided: keep or drop")
     sample: int = setting(0, "search a random subset of at most this many; 0 = all", unit="galaxies")
 

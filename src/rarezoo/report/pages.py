@@ -110,14 +110,14 @@ class Report:
         for place, (one, shown) in enumerate(zip(ranked, galleries, strict=True)):
             page = pages.get_template("class.html.jinja").render(
                 **shared, one=one, galleries=shown, relatives=kin[one[tables.CLASS_ID]], place=place + 1,
-                ranked=[other[tables.CLASS_ID] for other in ranked], rank_reason=_rank_reason(ranked),
+                ranked=[other[tables.CLASS_ID] for other in ranked], measure=_measure(ranked),
                 questions=questions(self.sample.answers, self.sample.fractions, rows=self._rows(one)),
                 planted=self._planted_in(one), searched=len(self.sample),
             )  # fmt: skip
             (self.folder / f"{_file(one[tables.CLASS_ID])}.html").write_text(page, encoding="utf-8")
         page = pages.get_template("index.html.jinja").render(
             **shared, cards=list(zip(ranked, [shown[0] for shown in galleries], strict=True)),
-            rank_reason=_rank_reason(ranked), everything=self._everything(), searched=len(self.sample),
+            measure=_measure(ranked), everything=self._everything(), searched=len(self.sample),
             unassigned=float(np.mean(self.sample.labels == tables.NO_CLASS)), settings=_flat(self.about),
             planted=self._planted(), found=recovery.FOUND, planted_in={
                 one[tables.CLASS_ID]: self._planted_in(one)[:1] for one in ranked
@@ -234,30 +234,24 @@ def _file(class_id: int) -> str:
     return f"class-{class_id:03d}"
 
 
-def _ranked(classes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Classes by how interesting they are; :func:`_rank_reason` says by what."""
-    measure = tables.SIGNIFICANCE if _any_measured(classes, tables.SIGNIFICANCE) else tables.PERSISTENCE
+def _measure(classes: Sequence[Mapping[str, Any]]) -> str:
+    """The column by which classes are ranked: significance once it is measured, persistence until then."""
+    return tables.SIGNIFICANCE if any(_known(one[tables.SIGNIFICANCE]) for one in classes) else tables.PERSISTENCE
 
-    def dullness(one: Mapping[str, Any]) -> tuple[bool, float, int]:
-        value = one[measure]
-        unknown = value is None or np.isnan(value)
-        return bool(one[tables.FLAGS]) or unknown, 0.0 if unknown else -value, one[tables.CLASS_ID]
+
+def _ranked(classes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Classes by how interesting they are: those with a warning last, then by their measure, highest first."""
+    measure = _measure(classes)
+
+    def dullness(one: Mapping[str, Any]) -> tuple[bool, bool, float, int]:
+        known = _known(one[measure])
+        return bool(one[tables.FLAGS]), not known, -one[measure] if known else 0.0, one[tables.CLASS_ID]
 
     return sorted(classes, key=dullness)
 
 
-def _rank_reason(classes: Sequence[Mapping[str, Any]]) -> str:
-    first = (
-        "by significance"
-        if _any_measured(classes, tables.SIGNIFICANCE)
-        else "by persistence, since significance was not measured in this search"
-    )
-    flagged = any(one[tables.FLAGS] for one in classes)
-    return f"{first}, highest first" + ("; classes with a warning come last" if flagged else "")
-
-
-def _any_measured(classes: Sequence[Mapping[str, Any]], column: str) -> bool:
-    return any(one[column] is not None and not np.isnan(one[column]) for one in classes)
+def _known(value: float | None) -> bool:
+    return value is not None and not np.isnan(value)
 
 
 def _flat(about: Mapping[str, Any]) -> dict[str, Any]:

@@ -43,12 +43,12 @@ class Sample:
             StoreError: a galaxy is missing from the map or from the predictions; the map is not two-dimensional.
         """
         ids = members.column(tables.ID)
-        positions = tables.matrix(_rows_of(ids, map_2d, source="the map"), tables.POSITION)
+        positions = tables.matrix(rows_of(ids, map_2d, source="the map"), tables.POSITION)
         if positions.shape[1] != 2:
             raise StoreError(
                 "only a map of two dimensions can be drawn", value=positions.shape[1], fix="Set drawing.n_components=2."
             )
-        predicted = _rows_of(ids, predictions, source="the predictions")
+        predicted = rows_of(ids, predictions, source="the predictions")
         columns = [name for name in predicted.column_names if tables.is_fraction_column(name)]
         fractions = [predicted.column(name).to_numpy().astype(np.float32) for name in columns]
         return cls(
@@ -91,7 +91,7 @@ class Sample:
         return {"id": str(self.ids[row]), "row": int(row), "probability": float(self.probabilities[row])}
 
 
-def _rows_of(ids: pa.ChunkedArray, table: pa.Table, *, source: str) -> pa.Table:
+def rows_of(ids: pa.ChunkedArray, table: pa.Table, *, source: str) -> pa.Table:
     """The table's rows of these galaxies, in their order."""
     places = pc.index_in(ids, value_set=table.column(tables.ID))
     if places.null_count:

@@ -23,7 +23,7 @@ VALIDATION_LOSS = "validation/loss"
 
 @dataclass(kw_only=True)
 class TrainSettings:
-    """How a network is trained. Defaults are those of zoobot's EfficientNetB0 script (November 2023), where it has them."""
+    """How a network is trained; defaults are zoobot's for EfficientNetB0 (November 2023), where it has them."""
 
     epochs: int = setting(100, "passes over the training split at most")
     batch_size: int = setting(256, "galaxies per step and process", unit="galaxies")

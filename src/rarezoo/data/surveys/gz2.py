@@ -57,8 +57,8 @@ class Gz2(Survey):
     Fractions become counts: the table's fractions are multiplied down the tree, so fraction × volunteers is the number
     of volunteers who gave that answer; it is rounded. How many volunteers saw a galaxy is not given; a typical Galaxy
     Zoo 2 galaxy has 40-45. ``class5``, where given, is a question of its own with one vote. Galaxies without votes are
-    kept, all their questions masked. What is in ``leave_out`` is not in the tree; its fractions stay in the catalogue, so
-    that classes can be asked whether they are rich in answers the network was never told.
+    kept, all their questions masked. What is in ``leave_out`` is not in the tree; its fractions stay in the catalogue,
+    so that classes can be asked whether they are rich in answers the network was never told.
     """
 
     folder: str = setting("", f"folder of catalogue.csv and images-*.tar; empty: the environment's {FOLDER_VARIABLE}")
