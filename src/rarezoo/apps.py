@@ -28,6 +28,7 @@ from rarezoo.embed import EmbedRun
 from rarezoo.errors import ConfigError, RarezooError
 from rarezoo.explore.select import Select
 from rarezoo.registry import setting
+from rarezoo.report.terminal import cards_table, classes_table
 from rarezoo.report.track import Tracker
 from rarezoo.search import ClusterRun
 from rarezoo.tables import unwritable
@@ -140,6 +141,8 @@ def exit_status(run: Callable[[], object]) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever read our output (head, say) has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as problem:
         if problem.filename is None and problem.errno is None:
             traceback.print_exc()
@@ -247,7 +250,17 @@ def _verb(arguments: Sequence[str]) -> None:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb, about in _VERBS.items():
         verbs.add_parser(verb, help=f"{about} (as python {verb}.py)", add_help=False)
+    _add_terminal_verbs(verbs)
     add_demo_verbs(verbs)
     add_bench_verb(verbs)
     options = parser.parse_args(arguments)
     options.run(options)
+
+
+def _add_terminal_verbs(verbs: Any) -> None:
+    cards = verbs.add_parser("cards", help="checkpoints side by side: loss and RMSE per question")
+    cards.add_argument("folders", nargs="+", help="checkpoint folders")
+    cards.set_defaults(run=lambda options: print(cards_table(options.folders)))
+    classes = verbs.add_parser("classes", help="the classes of a search, in the terminal")
+    classes.add_argument("folder", help="out= of a search")
+    classes.set_defaults(run=lambda options: print(classes_table(options.folder)))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rarezoo import tables
+from rarezoo.data.sky.sheet import write_contact_sheet
 from rarezoo.data.surveys.mock import Mock
 from rarezoo.embed import EmbedRun
 from rarezoo.explore import recovery
@@ -100,6 +101,10 @@ def add_demo_verbs(verbs: Any) -> None:
     parser.add_argument("--epochs", type=int, default=_EPOCHS, help="passes over the training split")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything")
     parser.set_defaults(run=_demo)
+    parser = verbs.add_parser("mock-sheet", help="a picture of the mock sky, a row per population")
+    parser.add_argument("file", help="image to write, e.g. sheet.webp")
+    parser.add_argument("--seed", type=int, default=0, help="which sky")
+    parser.set_defaults(run=lambda options: print(write_contact_sheet(options.file, seed=options.seed)))
 
 
 def _demo(options: argparse.Namespace) -> None:

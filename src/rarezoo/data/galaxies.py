@@ -53,12 +53,14 @@ class Galaxies:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of ids, image names and votes, in order: two surveys with the same hash hold the same galaxies."""
+        """Hash of ids, image names, votes and truth, in order: equal hashes, equal galaxies."""
         state = hashlib.sha256()
         for column in (tables.ID, tables.IMAGE):
             state.update("\n".join(map(str, self.catalogue.column(column).to_pylist())).encode())
         if self.votes is not None:
             state.update(np.ascontiguousarray(self.votes).tobytes())
+        if self.truth is not None:
+            state.update("\n".join(self.truth.column(tables.POPULATION).to_pylist()).encode())
         return state.hexdigest()
 
     def first(self, galaxies: int) -> "Galaxies":

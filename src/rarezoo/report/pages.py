@@ -24,24 +24,58 @@ import pandas as pd
 import pyarrow as pa
 
 from rarezoo import tables
-from rarezoo.explore import recovery
 from rarezoo.report import downloads, gallery, palette
-from rarezoo.report.answers import questions
+from rarezoo.report.answers import Question, questions
 from rarezoo.report.gallery import Gallery, Thumbnail
 from rarezoo.report.hierarchy import relatives
 from rarezoo.report.sample import Sample
+from rarezoo.report.truth import Share, planted, shares
 
 Cutouts = Callable[[Sequence[str]], list[np.ndarray]]
 
 # Galaxies per gallery: three rows on a laptop.
 _SHOWN = 24
+_UNASSIGNED = np.uint16(65535)
+_ASSETS = ("atlas.js", "style.css")
 # What the pages say of a search, if its caller knows it.
 _ABOUT = (
     "title", "survey", "survey_sha256", "checkpoint", "checkpoint_sha256", "version", "galaxies", "cuts", "settings",
     "seconds",
 )  # fmt: skip
-_UNASSIGNED = np.uint16(65535)
-_ASSETS = ("atlas.js", "style.css")
+
+
+@dataclass(frozen=True)
+class ShownClass:
+    """A class as the pages show it.
+
+    Attributes:
+        id: number of the class.
+        size: members.
+        share: of the galaxies searched, 0–1.
+        birth, death: λ = 1 / map distance at which it appears and is gone.
+        persistence, significance, stability: see CLASSES; None if not measured.
+        answers: what the network says of it, the most telling first.
+        warnings: flags.
+        relatives: ids of the classes nearest in the tree.
+        galleries: exemplars, random draw, outskirts.
+        questions: predicted answers against the whole sample.
+        populations: what it is made of (mock surveys; else empty).
+    """
+
+    id: int
+    size: int
+    share: float
+    birth: float
+    death: float
+    persistence: float | None
+    significance: float | None
+    stability: float | None
+    answers: tuple[str, ...]
+    warnings: tuple[str, ...]
+    relatives: tuple[int, ...]
+    galleries: tuple[Gallery, ...]
+    questions: tuple[Question, ...]
+    populations: tuple[Share, ...]
 
 
 def write_report(
@@ -77,7 +111,8 @@ def write_report(
         OutputError: the folder cannot be written or is full.
     """
     sample = Sample.joined(members, map_2d=map_2d, predictions=predictions)
-    report = Report(Path(folder), sample, classes, tree, cutouts, {**dict.fromkeys(_ABOUT), **about}, truth, seed)
+    told = {**dict.fromkeys(_ABOUT), **about}
+    report = Report(Path(folder), sample, classes, tree, cutouts, told, truth, seed)
     try:
         return report.write()
     except OSError as problem:
@@ -100,33 +135,24 @@ class Report:
     def write(self) -> Path:
         """Write every file, the index page last; the path of the index page."""
         self._clear()
+        measure = _measure(self.classes)
+        shown = _ranked(self._shown_classes(), measure=measure)
+        self._write_map(shown)
+        self._write_tables(shown)
+        shared = {
+            "about": self.about, "images": self.cutouts is not None, "palette": palette, "file": _file,
+            "classes": shown, "measure": measure, "searched": len(self.sample),
+        }  # fmt: skip
         pages = _environment()
-        ranked = _ranked(self.classes.to_pylist())
-        galleries = [self._class_galleries(one) for one in ranked]
-        shared = {"about": self.about, "images": self.cutouts is not None, "palette": palette, "file": _file}
-        self._write_map(ranked)
-        self._write_tables(ranked)
-        kin = relatives(self.classes, tree=self.tree)
-        for place, (one, shown) in enumerate(zip(ranked, galleries, strict=True)):
-            page = pages.get_template("class.html.jinja").render(
-                **shared, one=one, galleries=shown, relatives=kin[one[tables.CLASS_ID]], place=place + 1,
-                ranked=[other[tables.CLASS_ID] for other in ranked], measure=_measure(ranked),
-                questions=questions(self.sample.answers, self.sample.fractions, rows=self._rows(one)),
-                planted=self._planted_in(one), searched=len(self.sample),
-            )  # fmt: skip
-            (self.folder / f"{_file(one[tables.CLASS_ID])}.html").write_text(page, encoding="utf-8")
+        for place, one in enumerate(shown):
+            page = pages.get_template("class.html.jinja").render(**shared, one=one, place=place)
+            self._save(f"{_file(one.id)}.html", page)
         page = pages.get_template("index.html.jinja").render(
-            **shared, cards=list(zip(ranked, [shown[0] for shown in galleries], strict=True)),
-            measure=_measure(ranked), everything=self._everything(), searched=len(self.sample),
-            unassigned=float(np.mean(self.sample.labels == tables.NO_CLASS)), settings=_flat(self.about),
-            planted=self._planted(), found=recovery.FOUND, planted_in={
-                one[tables.CLASS_ID]: self._planted_in(one)[:1] for one in ranked
-            },
+            **shared, everything=self._everything(), settings=_flat(self.about["settings"] or {}),
+            unassigned=float(np.mean(self.sample.labels == tables.NO_CLASS)),
+            planted=None if self.truth is None else planted(self.sample, truth=self.truth),
         )  # fmt: skip
-        index = self.folder / "index.html"
-        with tables.atomic(index) as temporary:
-            temporary.write_text(page, encoding="utf-8")
-        return index
+        return self._save("index.html", page)
 
     def _clear(self) -> None:
         """Remove what an earlier report left, so that no page of a class that is gone stays."""
@@ -136,127 +162,131 @@ class Report:
             for old in inner.glob("class-[0-9]*.*"):
                 old.unlink()
 
-    def _rows(self, one: Mapping[str, Any]) -> np.ndarray:
-        return self.sample.members(one[tables.CLASS_ID])
+    def _save(self, name: str, page: str) -> Path:
+        with tables.atomic(self.folder / name) as temporary:
+            temporary.write_text(page, encoding="utf-8")
+        return self.folder / name
 
-    def _class_galleries(self, one: Mapping[str, Any]) -> list[Gallery]:
-        class_id, size = one[tables.CLASS_ID], one[tables.SIZE]
-        sample, draw = self.sample, min(_SHOWN, size)
+    def _shown_classes(self) -> list[ShownClass]:
+        near = relatives(self.classes, tree=self.tree)
+        made_of = {} if self.truth is None else shares(self.sample, truth=self.truth, classes=list(near))
+        return [
+            ShownClass(
+                id=row[tables.CLASS_ID], size=row[tables.SIZE], share=row[tables.FRACTION],
+                birth=row[tables.BIRTH], death=row[tables.DEATH], persistence=_measured(row[tables.PERSISTENCE]),
+                significance=_measured(row[tables.SIGNIFICANCE]), stability=_measured(row[tables.STABILITY]),
+                answers=tuple(row[tables.TOP_ANSWERS] or ()), warnings=tuple(row[tables.FLAGS] or ()),
+                relatives=tuple(near[row[tables.CLASS_ID]]), galleries=self._galleries(row),
+                questions=self._questions(row[tables.CLASS_ID]), populations=made_of.get(row[tables.CLASS_ID], ()),
+            )
+            for row in self.classes.to_pylist()
+        ]  # fmt: skip
+
+    def _questions(self, class_id: int) -> tuple[Question, ...]:
+        rows = self.sample.members(class_id)
+        return tuple(questions(self.sample.answers, self.sample.fractions, rows=rows))
+
+    def _galleries(self, row: Mapping[str, Any]) -> tuple[Gallery, ...]:
+        class_id, size, sample = row[tables.CLASS_ID], row[tables.SIZE], self.sample
         sections = [
             ("exemplars", "Exemplars", "The members nearest to the class's medoid, the medoid first: what the class is "
              "at its clearest. They are the most alike, so judge the class by the random draw instead.",
-             sample.rows(one[tables.EXEMPLARS][:_SHOWN])),
-            ("random", "Random draw", f"{draw} of {size:,} members, drawn blindly: the honest spread of the class.",
+             sample.rows(row[tables.EXEMPLARS][:_SHOWN])),
+            ("random", "Random draw", _drawn(size, of="members") + " the honest spread of the class.",
              sample.drawn(class_id, most=_SHOWN, seed=self.seed)),
             ("outskirts", "Outskirts", "The members with the lowest membership probability, the lowest first: where "
              "the class ends, and where it would begin to mix with its surroundings.",
              sample.outskirts(class_id, most=_SHOWN)),
         ]  # fmt: skip
-        return [self._gallery(_file(class_id), *section) for section in sections]
+        return tuple(self._gallery(_file(class_id), *section) for section in sections)
 
     def _everything(self) -> Gallery:
+        about = _drawn(len(self.sample), of="galaxies searched") + " what to compare the classes with."
         rows = self.sample.drawn(None, most=_SHOWN, seed=self.seed)
-        about = f"{len(rows)} of {len(self.sample):,} galaxies searched, drawn blindly, to compare the classes with."
         return self._gallery("sample", "random", "The sample at large", about, rows)
 
     def _gallery(self, prefix: str, name: str, title: str, about: str, rows: np.ndarray) -> Gallery:
-        shown = [self.sample.row(row) for row in rows]
-        wide, high = gallery.shape(len(shown))
+        ids = [str(one) for one in self.sample.ids[rows]]
         image = None
         if self.cutouts is not None:
             image = f"images/{prefix}-{name}.jpg"
-            gallery.save(gallery.mosaic(self.cutouts([one["id"] for one in shown])), self.folder / image)
+            gallery.save(gallery.mosaic(self.cutouts(ids)), self.folder / image)
         thumbnails = tuple(
-            Thumbnail(**one, across=place[0], down=place[1])
-            for index, one in enumerate(shown)
-            for place in [gallery.place(index, len(shown))]
+            Thumbnail(one, int(row), float(self.sample.probabilities[row]), *gallery.place(index, len(ids)))
+            for index, (one, row) in enumerate(zip(ids, rows, strict=True))
         )
-        return Gallery(name, title, about, thumbnails, image, wide, high)
+        return Gallery(name, title, about, thumbnails, image, *gallery.shape(len(ids)))
 
-    def _write_map(self, ranked: Sequence[Mapping[str, Any]]) -> None:
+    def _write_map(self, shown: Sequence[ShownClass]) -> None:
         """assets/: style, code, and the points as a script, since a page from disk may not fetch."""
         assets = self.folder / "assets"
         assets.mkdir(parents=True, exist_ok=True)
         for name in _ASSETS:
-            source = resources.files("rarezoo.report") / "assets" / name
-            with resources.as_file(source) as path:
+            with resources.as_file(resources.files("rarezoo.report") / "assets" / name) as path:
                 shutil.copyfile(path, assets / name)
         labels = np.where(self.sample.labels == tables.NO_CLASS, _UNASSIGNED, self.sample.labels).astype("<u2")
         content = {
             "points": len(self.sample),
-            "classes": [self._drawn_class(one) for one in ranked],
+            "classes": [self._on_map(one) for one in shown],
             "positions": base64.b64encode(self.sample.positions.astype("<f4").tobytes()).decode(),
             "labels": base64.b64encode(labels.tobytes()).decode(),
         }
         (assets / "map.js").write_text(f"window.rarezooMap = {json.dumps(content)};\n")
 
-    def _drawn_class(self, one: Mapping[str, Any]) -> dict[str, Any]:
-        class_id = one[tables.CLASS_ID]
-        x, y = np.median(self.sample.positions[self._rows(one)].astype(np.float64), axis=0)
-        mark = palette.mark(class_id)
+    def _on_map(self, one: ShownClass) -> dict[str, Any]:
+        """What atlas.js knows of a class; x and y are its median."""
+        x, y = np.median(self.sample.positions[self.sample.members(one.id)].astype(np.float64), axis=0)
+        mark = palette.mark(one.id)
+        page = f"{_file(one.id)}.html"
         return {
-            "id": class_id, "page": f"{_file(class_id)}.html", "size": one[tables.SIZE],
-            "colour": mark.colour, "shape": mark.shape, "x": float(x), "y": float(y),
-        }  # fmt: skip
+            "id": one.id,
+            "page": page,
+            "size": one.size,
+            "colour": mark.colour,
+            "shape": mark.shape,
+            "x": x,
+            "y": y,
+        }
 
-    def _write_tables(self, ranked: Sequence[Mapping[str, Any]]) -> None:
+    def _write_tables(self, shown: Sequence[ShownClass]) -> None:
         inside = np.flatnonzero(self.sample.labels != tables.NO_CLASS)
-        files = [("members", inside)] + [(_file(one[tables.CLASS_ID]), self._rows(one)) for one in ranked]
-        for name, rows in files:
+        for name, rows in [("members", inside), *((_file(one.id), self.sample.members(one.id)) for one in shown)]:
             downloads.write_csv(self.folder / "tables" / f"{name}.csv", self.sample, rows=rows)
             downloads.write_fits(self.folder / "tables" / f"{name}.fits", self.sample, rows=rows)
 
-    def _planted(self) -> list[dict[str, Any]] | None:
-        """Mock surveys: what became of each planted population."""
-        if self.truth is None:
-            return None
-        members = pa.table({tables.ID: self.sample.ids, tables.CLASS_ID: self.sample.labels})
-        return recovery.recovery(members, self.truth).to_pylist()
-
-    def _planted_in(self, one: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Mock surveys: the populations in a class, commonest first, with their share of it and its share of them."""
-        if self.truth is None:
-            return []
-        searched = self.truth.filter(pa.compute.is_in(self.truth[tables.ID], pa.array(self.sample.ids)))
-        everywhere = pd.Series(searched[tables.POPULATION].to_pylist()).value_counts()
-        members = searched.filter(pa.compute.is_in(searched[tables.ID], pa.array(self.sample.ids[self._rows(one)])))
-        inside = pd.Series(members[tables.POPULATION].to_pylist(), dtype=object).value_counts()
-        return [
-            {
-                tables.POPULATION: population, tables.SIZE: int(count),
-                recovery.PURITY: count / len(members), recovery.COMPLETENESS: count / everywhere[population],
-            }
-            for population, count in sorted(inside.items(), key=lambda item: (-item[1], item[0]))
-        ]  # fmt: skip
-
 
 def _file(class_id: int) -> str:
+    """Name of a class's files."""
     return f"class-{class_id:03d}"
 
 
-def _measure(classes: Sequence[Mapping[str, Any]]) -> str:
+def _drawn(size: int, *, of: str) -> str:
+    return f"{_SHOWN} of {size:,} {of}, drawn blindly:" if size > _SHOWN else f"All {size} {of}, in no order:"
+
+
+def _measure(classes: pa.Table) -> str:
     """The column by which classes are ranked: significance once it is measured, persistence until then."""
-    return tables.SIGNIFICANCE if any(_known(one[tables.SIGNIFICANCE]) for one in classes) else tables.PERSISTENCE
+    significances = classes.column(tables.SIGNIFICANCE).to_pylist()
+    known = any(_measured(value) is not None for value in significances)
+    return tables.SIGNIFICANCE if known else tables.PERSISTENCE
 
 
-def _ranked(classes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def _measured(value: float | None) -> float | None:
+    return None if value is None or np.isnan(value) else value
+
+
+def _ranked(classes: Sequence[ShownClass], *, measure: str) -> list[ShownClass]:
     """Classes by how interesting they are: those with a warning last, then by their measure, highest first."""
-    measure = _measure(classes)
 
-    def dullness(one: Mapping[str, Any]) -> tuple[bool, bool, float, int]:
-        known = _known(one[measure])
-        return bool(one[tables.FLAGS]), not known, -one[measure] if known else 0.0, one[tables.CLASS_ID]
+    def dullness(one: ShownClass) -> tuple[bool, bool, float, int]:
+        value = one.significance if measure == tables.SIGNIFICANCE else one.persistence
+        return bool(one.warnings), value is None, -(value or 0.0), one.id
 
     return sorted(classes, key=dullness)
 
 
-def _known(value: float | None) -> bool:
-    return value is not None and not np.isnan(value)
-
-
-def _flat(about: Mapping[str, Any]) -> dict[str, Any]:
-    """The search's settings as dotted names."""
-    settings = about["settings"] or {}
+def _flat(settings: Mapping[str, Any]) -> Mapping[Any, Any]:
+    """Settings under dotted names."""
     return pd.json_normalize(dict(settings), sep=".").to_dict("records")[0] if settings else {}
 
 
@@ -274,12 +304,14 @@ def _share(value: float) -> str:
     """0.01234 → 1.2 %; never 0 % or 100 % of what is not."""
     if 0 < value < 0.001:
         return "< 0.1 %"
-    return f"{100 * value:.1f} %" if value < 0.0995 or 0.995 < value < 1 else f"{100 * value:.0f} %"
+    if 0.999 < value < 1:
+        return "> 99.9 %"
+    return f"{100 * value:.1f} %" if 0 < value < 0.0995 or 0.99 < value < 1 else f"{100 * value:.0f} %"
 
 
 def _number(value: float | None) -> str:
     """Three digits; what was not measured says so."""
-    if value is None or np.isnan(value):
+    if value is None:
         return "not measured"
     return "∞" if np.isinf(value) else f"{value:.3g}"
 
@@ -289,6 +321,6 @@ def _words(name: str) -> str:
 
 
 def _setting(value: Any) -> str:
-    if value is None or (isinstance(value, (list, tuple)) and not value):
-        return "none"
-    return "; ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    if isinstance(value, (list, tuple)):
+        return "; ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)

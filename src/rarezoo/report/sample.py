@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -65,8 +65,19 @@ class Sample:
         return len(self.ids)
 
     def rows(self, ids: Sequence[str]) -> Int64[np.ndarray, " galaxies"]:
-        """Rows of some galaxies, in the order of their ids given."""
-        return pc.index_in(pa.array(list(ids), pa.string()), pa.array(self.ids, pa.string())).to_numpy()
+        """Rows of some galaxies, in the order of their ids given.
+
+        Raises:
+            StoreError: one of them is not in the sample.
+        """
+        rows = np.arange(len(self))
+        wanted = pa.chunked_array([pa.array(list(ids), pa.string())])
+        known = pa.table({tables.ID: self._names, "row": rows})
+        return rows_of(wanted, known, source="the sample").column("row").to_numpy()
+
+    @cached_property
+    def _names(self) -> pa.Array:
+        return pa.array(self.ids, pa.string())
 
     def members(self, class_id: int) -> Int64[np.ndarray, " members"]:
         """Rows of a class, by id, so that what is drawn from them does not depend on the table's order."""
@@ -85,10 +96,6 @@ class Sample:
 
     def _by_id(self, rows: np.ndarray) -> np.ndarray:
         return rows[np.argsort(self.ids[rows].astype(str), kind="stable")]
-
-    def row(self, row: int) -> dict[str, Any]:
-        """One galaxy as a reader of a gallery needs it."""
-        return {"id": str(self.ids[row]), "row": int(row), "probability": float(self.probabilities[row])}
 
 
 def rows_of(ids: pa.ChunkedArray, table: pa.Table, *, source: str) -> pa.Table:

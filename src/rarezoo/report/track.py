@@ -190,8 +190,10 @@ def _pictures(
 
     labels = rows_of(map_2d.column(tables.ID), members, source="the members").column(tables.CLASS_ID).to_numpy()
     picture = map_picture(tables.matrix(map_2d, tables.POSITION), labels=labels)
-    rows = [[_cell(value) for value in row.values()] for row in classes.to_pylist()]
-    shown = {"map": wandb.Image(picture), "class_table": wandb.Table(columns=classes.column_names, data=rows)}
+    table = wandb.Table(columns=classes.column_names)
+    for row in classes.to_pylist():
+        table.add_data(*map(_cell, row.values()))
+    shown = {"map": wandb.Image(picture), "class_table": table}
     if cutouts is None:
         return shown
     for one in classes.to_pylist():

@@ -74,7 +74,7 @@ class TrainRun:
             tree=tree, settings=self.train, id_of=lambda row: str(galaxies.ids[row]), seed=self.seed,
         )  # fmt: skip
         loaders = self._loaders(galaxies)
-        trainer = self._trainer(folder, tracker)
+        trainer = self._trainer(folder, tracker, loaders[TRAIN])
         _fit(trainer, learner, loaders, folder / _SCRATCH / "last.ckpt")
         if _rank() == 0:
             self._keep(folder, learner, galaxies, tree, votes, trainer, seconds=time.perf_counter() - started)
@@ -125,7 +125,7 @@ class TrainRun:
         world = self.train.devices * self.train.nodes if self.train.strategy != "auto" else 1
         return EpochOrder(size, seed=self.seed, rank=_rank(), world=world)
 
-    def _trainer(self, folder: Path, tracker: Logger | None) -> pl.Trainer:
+    def _trainer(self, folder: Path, tracker: Logger | None, loader: CutoutLoader) -> pl.Trainer:
         _quieten_lightning()
         train = self.train
         return pl.Trainer(
@@ -136,7 +136,7 @@ class TrainRun:
             enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=True, log_every_n_steps=10,
             callbacks=[
                 EarlyStopping(VALIDATION_LOSS, patience=train.patience, check_finite=True),
-                Curves(folder / "metrics.csv"), Bar(), States(folder / _SCRATCH, every=train.save_every),
+                Curves(folder / "metrics.csv"), Bar(), States(folder / _SCRATCH, every=train.save_every, loader=loader),
             ],
         )  # fmt: skip
 

@@ -11,6 +11,7 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 from tqdm import tqdm
 
+from rarezoo.data.loaders import CutoutLoader
 from rarezoo.tables import atomic
 from rarezoo.train.module import VALIDATION_LOSS, VoteLearner
 
@@ -21,8 +22,9 @@ class States(Checkpoint):
     Being a Checkpoint callback it runs after all others, so that their state is saved as it is.
     """
 
-    def __init__(self, folder: Path, *, every: int) -> None:
+    def __init__(self, folder: Path, *, every: int, loader: CutoutLoader) -> None:
         self.last, self.best, self.every = folder / "last.ckpt", folder / "best.pt", every
+        self.loader = loader
         self.best_loss = float("inf")
 
     def on_train_batch_end(self, trainer: pl.Trainer, learner: Any, outputs: Any, batch: Any, index: int) -> None:
@@ -47,12 +49,13 @@ class States(Checkpoint):
             os.replace(temporary, self.last)
 
     def state_dict(self) -> dict[str, Any]:
-        """The best validation loss so far."""
-        return {"best_loss": self.best_loss}
+        """The best validation loss so far, and where in the epoch the training is."""
+        return {"best_loss": self.best_loss, "loader": self.loader.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from it."""
+        """Go on from them."""
         self.best_loss = state["best_loss"]
+        self.loader.load_state_dict(state["loader"])
 
 
 class Curves(pl.Callback):

@@ -134,7 +134,7 @@ def open_checkpoint(name_or_folder: str | Path, *, root: Path | str = "checkpoin
         CheckpointError: no such checkpoint, a file is missing or changed, or the golden outputs do not come out.
     """
     folder = _found(name_or_folder, Path(root))
-    card = _read_card(folder)
+    card = read_card(folder)
     _refuse_changed_files(folder, card)
     try:
         encoder, tree = encoder_from(card["encoder"]), QuestionTree.from_dict(card["tree"])
@@ -176,7 +176,15 @@ def _found(name_or_folder: str | Path, root: Path) -> Path:
     )
 
 
-def _read_card(folder: Path) -> dict[str, Any]:
+def read_card(folder: Path | str) -> dict[str, Any]:
+    """card.json of a checkpoint folder.
+
+    Raises:
+        CheckpointError: none there, unreadable, or made by a newer rarezoo.
+    """
+    folder = Path(folder)
+    if not is_checkpoint(folder):
+        raise CheckpointError("no checkpoint", value=folder, fix="Give a folder that holds card.json.")
     try:
         card: dict[str, Any] = json.loads((folder / CARD).read_text())
         schema = int(card["schema"])

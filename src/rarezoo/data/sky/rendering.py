@@ -23,15 +23,17 @@ from rarezoo.tables import atomic
 
 def cutout_of(galaxy: Galaxy, rng: np.random.Generator, *, side: int) -> UInt8[np.ndarray, "side side 3"]:
     """The picture of one galaxy: light, PSF, artifact, noise, colours."""
-    scene = Scene(side=side, field=galaxy.field, seeing=galaxy.seeing)
+    finer = -(-_FINE_SIDE // side)
+    scene = Scene(side=side * finer, field=galaxy.field, seeing=galaxy.seeing)
     if galaxy.companion:
         add_companion(scene, galaxy, rng)
     else:
         x, y = _centre(galaxy, rng)
         add_galaxy(scene, galaxy, rng, x=x, y=y)
     add_neighbours(scene, galaxy, rng)
-    light = with_noise(spoiled(scene.light(), galaxy, rng, scale=scene.scale), rng, scale=scene.scale)
-    return picture_of(light)
+    scale = galaxy.field / side
+    light = scene.light().reshape(3, side, finer, side, finer).mean(axis=(2, 4))
+    return picture_of(with_noise(spoiled(light, galaxy, rng, scale=scale), rng, scale=scale))
 
 
 def _centre(galaxy: Galaxy, rng: np.random.Generator) -> tuple[float, float]:
@@ -47,6 +49,8 @@ def _centre(galaxy: Galaxy, rng: np.random.Generator) -> tuple[float, float]:
 
 
 _BLOCK = 500
+# Coarser pixels would undersample the PSF, which GalSim pays for with huge transforms: draw finer, then average.
+_FINE_SIDE = 64
 # The modules that decide a cutout's pixels.
 _PAINTERS = ("arms", "artifacts", "populations", "profiles", "rendering")
 

@@ -54,7 +54,7 @@ def _example(population: str, *, seed: int, index: int, side: int) -> UInt8[np.n
 
 
 def write_contact_sheet(path: Path | str, *, seed: int = 0) -> Path:
-    """Write the contact sheet as a JPEG (noise makes a PNG of it five times as large); returns its path.
+    """Write the contact sheet as WebP (noise makes a PNG of it five times as large); returns its path.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -63,7 +63,7 @@ def write_contact_sheet(path: Path | str, *, seed: int = 0) -> Path:
 
     sheet = Image.fromarray(contact_sheet(seed=seed))
     with atomic(Path(path)) as temporary:
-        sheet.save(temporary, format="JPEG", quality=88, optimize=True)
+        sheet.save(temporary, format="WEBP", quality=85)
     return Path(path)
 
 

@@ -3,7 +3,6 @@
 "use strict";
 (() => {
   const NONE = 65535, NEAR = 9, CELLS = 256, MAX_ZOOM = 4000;
-  const SHAPES = 6;
 
   function bytes(text) {
     const raw = atob(text), out = new Uint8Array(raw.length);
@@ -11,7 +10,6 @@
     return out.buffer;
   }
 
-  // Points that belong to no class first, so that the others are drawn over them.
   function points(map) {
     const xy = new Float32Array(bytes(map.positions)), label = new Uint16Array(bytes(map.labels)), n = map.points;
     let x0 = Infinity, x1 = -Infinity, y0 = Infinity, y1 = -Infinity;
@@ -52,39 +50,43 @@
     return best;
   }
 
+  // look: colour, shape, class (−1: none). With a class picked out, the others fade, and it is drawn again over them.
   const VERTEX = `
-    attribute vec2 place; attribute vec4 look;
-    uniform vec2 scale, shift; uniform float size, only, pass;
+    attribute vec2 place; attribute vec3 look;
+    uniform vec2 scale, shift; uniform float size, only; uniform bool again; uniform vec3 colours[9];
     varying vec4 shade; varying float form;
     void main() {
-      float mine = step(abs(look.w - only), .5), some = step(0., only), inside = step(-.5, look.w);
-      gl_Position = vec4(place * scale + shift, 0., pass > .5 && mine < .5 ? 2. : 0.);
-      if (pass > .5 && mine < .5) gl_Position = vec4(2., 2., 2., 1.); else gl_Position.zw = vec2(0., 1.);
-      gl_PointSize = size * (inside > .5 ? (some > .5 && mine > .5 ? 1.9 : 1.5) : 1.);
-      form = inside > .5 ? look.z : 0.;
-      shade = vec4(look.x, look.y, inside, some > .5 && mine < .5 ? .22 : (inside > .5 ? .92 : .34));
+      bool inside = look.z > -.5, mine = abs(look.z - only) < .5, faded = only > -.5 && !mine;
+      gl_Position = again && !mine ? vec4(2., 2., 2., 1.) : vec4(place * scale + shift, 0., 1.);
+      gl_PointSize = size * (inside ? (only > -.5 && mine ? 1.9 : 1.5) : 1.);
+      form = gl_PointSize < 2.5 ? -1. : inside ? look.y : 0.;
+      float alpha = faded ? .22 : inside ? .92 : .38;
+      shade = vec4(colours[int(look.x + .5)] * alpha, alpha);
     }`;
   const FRAGMENT = `
     precision mediump float;
     varying vec4 shade; varying float form;
-    uniform vec3 colours[9];
-    float edge(float d) { return 1. - smoothstep(-.12, .06, d); }
     void main() {
-      vec2 p = gl_PointCoord * 2. - 1.; vec2 a = abs(p); float d = length(p) - .92;
-      if (form > .5 && form < 1.5) d = max(a.x, a.y) - .8;
-      if (form > 1.5 && form < 2.5) d = max(p.y - .7, a.x * .9 - (p.y + .95) * .48);
-      if (form > 2.5 && form < 3.5) d = a.x + a.y - 1.05;
-      if (form > 3.5 && form < 4.5) d = abs(length(p) - .68) - .26;
+      if (form < -.5) { gl_FragColor = shade; return; }
+      vec2 p = gl_PointCoord * 2. - 1., a = abs(p);
+      float d = length(p) - .92;
       if (form > 4.5) d = max(max(a.x, a.y) - .95, min(a.x, a.y) - .32);
-      vec3 c = colours[8];
-      for (int i = 0; i < 8; i++) if (abs(shade.x - float(i)) < .5 && shade.z > .5) c = colours[i];
-      float alpha = shade.w * edge(d);
-      if (alpha < .01) discard;
-      gl_FragColor = vec4(c * alpha, alpha);
+      else if (form > 3.5) d = abs(length(p) - .68) - .26;
+      else if (form > 2.5) d = a.x + a.y - 1.05;
+      else if (form > 1.5) d = max(p.y - .7, a.x * .9 - (p.y + .95) * .48);
+      else if (form > .5) d = max(a.x, a.y) - .8;
+      gl_FragColor = shade * (1. - smoothstep(-.12, .06, d));
     }`;
 
+  // Whether WebGL would run on the processor (no graphics card, a remote desktop), several times slower than plain().
+  function emulated() {
+    const gl = document.createElement("canvas").getContext("webgl"), about = gl && gl.getExtension("WEBGL_debug_renderer_info");
+    return !!about && /swiftshader|llvmpipe|softpipe|software|basic render/i.test(gl.getParameter(about.UNMASKED_RENDERER_WEBGL));
+  }
+
   function webgl(canvas, p, look) {
-    const gl = canvas.getContext("webgl", { antialias: false, premultipliedAlpha: true });
+    if (emulated()) return null;
+    const gl = canvas.getContext("webgl", { antialias: false });
     if (!gl) return null;
     const program = gl.createProgram();
     for (const [kind, source] of [[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, FRAGMENT]]) {
@@ -100,48 +102,50 @@
       const at = gl.getAttribLocation(program, name);
       gl.enableVertexAttribArray(at); gl.vertexAttribPointer(at, width, gl.FLOAT, false, 0, 0);
     };
-    attribute("place", look.place, 2); attribute("look", look.look, 4);
+    attribute("place", look.place, 2); attribute("look", look.look, 3);
     gl.enable(gl.BLEND); gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
-    const set = (name) => gl.getUniformLocation(program, name);
-    const at = { scale: set("scale"), shift: set("shift"), size: set("size"), only: set("only"), pass: set("pass"), colours: set("colours") };
+    const at = Object.fromEntries(["scale", "shift", "size", "only", "again", "colours"].map((name) => [name, gl.getUniformLocation(program, name)]));
     return (view) => {
       gl.viewport(0, 0, canvas.width, canvas.height); gl.clearColor(0, 0, 0, 0); gl.clear(gl.COLOR_BUFFER_BIT);
       gl.uniform2f(at.scale, 2 * view.k / view.w, 2 * view.k / view.h);
       gl.uniform2f(at.shift, 2 * view.x / view.w - 1, 2 * view.y / view.h - 1);
       gl.uniform1f(at.size, view.size * view.dpr); gl.uniform1f(at.only, view.only); gl.uniform3fv(at.colours, view.colours);
-      for (let pass = 0; pass <= (view.only >= 0 ? 1 : 0); pass++) { gl.uniform1f(at.pass, pass); gl.drawArrays(gl.POINTS, 0, p.n); }
+      for (let pass = 0; pass <= (view.only >= 0 ? 1 : 0); pass++) { gl.uniform1i(at.again, pass); gl.drawArrays(gl.POINTS, 0, p.n); }
     };
   }
 
+  // Without WebGL: opaque squares straight into the pixels.
   function plain(canvas, p, look) {
     const pen = canvas.getContext("2d");
     return (view) => {
-      pen.setTransform(view.dpr, 0, 0, view.dpr, 0, 0); pen.clearRect(0, 0, view.w, view.h);
+      const wide = canvas.width, high = canvas.height, picture = pen.createImageData(wide, high), pixels = new Uint32Array(picture.data.buffer);
+      const ink = (i, share) => [0, 1, 2].reduce((all, c) => all | Math.round(255 * (share * view.colours[3 * i + c] + (1 - share) * view.back[c])) << 8 * c, 255 << 24);
+      const full = [...Array(9).keys()].map((i) => ink(i, i < 8 ? 1 : .5)), faded = full.map((_, i) => ink(i, .25)), k = view.k * view.dpr;
       for (let pass = 0; pass <= (view.only >= 0 ? 1 : 0); pass++) {
         for (let i = 0; i < p.n; i++) {
-          const [colour, , , label] = look.look.subarray(4 * i, 4 * i + 4), mine = label === view.only;
+          const colour = look.look[3 * i], label = look.look[3 * i + 2], mine = label === view.only;
           if (pass && !mine) continue;
-          const inside = label >= 0, side = view.size * (inside ? 1.4 : 1);
-          pen.globalAlpha = view.only >= 0 && !mine ? .22 : inside ? .92 : .34;
-          pen.fillStyle = view.css[inside ? colour : 8];
-          pen.fillRect(look.place[2 * i] * view.k + view.x - side / 2, view.h - look.place[2 * i + 1] * view.k - view.y - side / 2, side, side);
+          const side = Math.max(1, Math.round(view.size * view.dpr * (label < 0 ? .8 : 1.3)));
+          const left = Math.round(look.place[2 * i] * k + view.x * view.dpr - side / 2), top = Math.round(high - look.place[2 * i + 1] * k - view.y * view.dpr - side / 2);
+          if (left < 0 || top < 0 || left + side > wide || top + side > high) continue;
+          for (let y = top; y < top + side; y++) pixels.fill(view.only >= 0 && !mine ? faded[colour] : full[colour], y * wide + left, y * wide + left + side);
         }
       }
+      pen.putImageData(picture, 0, 0);
     };
   }
 
-  // Positions from 0 to 1, and colour, unused, shape and class of each point, in drawing order.
+  // Positions from 0 to 1, and colour, shape and class of each point, in drawing order: those in no class first.
   function looks(p, map) {
     const of = new Map(map.classes.map((one) => [one.id, one]));
-    const place = new Float32Array(2 * p.n), look = new Float32Array(4 * p.n), span = Math.max(p.wide, p.high);
+    const place = new Float32Array(2 * p.n), look = new Float32Array(3 * p.n), span = Math.max(p.wide, p.high);
     let k = 0;
     for (const inside of [false, true]) {
       for (let i = 0; i < p.n; i++) {
         if ((p.label[i] !== NONE) !== inside) continue;
-        const one = inside ? of.get(p.label[i]) : null;
+        const one = of.get(p.label[i]) || { colour: 8, shape: 0, id: -1 };
         place[2 * k] = (p.xy[2 * i] - p.x0) / span; place[2 * k + 1] = (p.xy[2 * i + 1] - p.y0) / span;
-        look[4 * k] = one ? one.colour : 8; look[4 * k + 2] = one ? one.shape : 0; look[4 * k + 3] = one ? one.id : -1;
-        k++;
+        look.set([one.colour, one.shape, one.id], 3 * k++);
       }
     }
     return { place, look, span };
@@ -151,15 +155,15 @@
     const canvas = box.querySelector(".points"), over = box.querySelector(".labels"), tip = box.querySelector(".tip");
     const p = points(map), look = looks(p, map), own = box.dataset.class === undefined ? -1 : Number(box.dataset.class);
     const draw = webgl(canvas, p, look) || plain(canvas, p, look), pen = over.getContext("2d");
-    const view = { x: 0, y: 0, k: 1, w: 1, h: 1, dpr: 1, size: 2, only: own, css: [], colours: new Float32Array(27) };
+    const view = { x: 0, y: 0, k: 1, w: 1, h: 1, dpr: 1, size: 2, only: own };
     let fitted = 1, waiting = false, ringed = -1;
     const toX = (x) => (x - p.x0) / look.span * view.k + view.x, toY = (y) => view.h - (y - p.y0) / look.span * view.k - view.y;
 
     function theme() {
-      const style = getComputedStyle(box);
-      view.css = [...Array(8).keys()].map((i) => style.getPropertyValue(`--class-${i}`).trim()).concat(style.getPropertyValue("--point").trim());
-      view.css.forEach((hex, i) => [1, 3, 5].forEach((at, c) => { view.colours[3 * i + c] = parseInt(hex.slice(at, at + 2), 16) / 255; }));
-      view.ink = style.getPropertyValue("--ink").trim(); view.page = style.getPropertyValue("--panel").trim();
+      const style = getComputedStyle(box), value = (name) => style.getPropertyValue(`--${name}`).trim();
+      const rgb = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16) / 255);
+      view.colours = new Float32Array([...Array(8).keys()].map((i) => value(`class-${i}`)).concat(value("point")).flatMap(rgb));
+      view.ink = value("ink"); view.page = value("panel"); view.back = rgb(view.page);
       redraw();
     }
     function redraw() { if (!waiting) { waiting = true; requestAnimationFrame(frame); } }

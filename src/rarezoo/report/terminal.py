@@ -1,0 +1,61 @@
+"""What a terminal shows of checkpoints and searches: tables that read as Markdown too."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rarezoo import tables
+from rarezoo.zoo.cards import read_card
+
+_TOP = 3
+
+
+def cards_table(folders: Sequence[Path | str]) -> str:
+    """Test-split loss and vote-fraction RMSE per question: the mean's, then each checkpoint's.
+
+    Raises:
+        CheckpointError: a folder holds no checkpoint.
+    """
+    cards = [read_card(folder) for folder in folders]
+    names = [str(card["name"]) for card in cards]
+    head = ["question", "galaxies", *(f"{kind} {name}" for kind in ("loss", "RMSE") for name in ("mean", *names))]
+    rows = [_question_row(index, cards) for index in range(len(cards[0]["metrics"]))]
+    return markdown(head, rows)
+
+
+def _question_row(index: int, cards: Sequence[dict[str, Any]]) -> list[str]:
+    first = cards[0]["metrics"][index]
+    values = [
+        value
+        for kind in ("loss", "rmse")
+        for value in (first[f"mean_{kind}"], *(card["metrics"][index][kind] for card in cards))
+    ]
+    return [first["question"], str(first["galaxies"]), *("–" if value is None else f"{value:.3f}" for value in values)]
+
+
+def classes_table(folder: Path | str) -> str:
+    """Classes of a search, as its page sorts them: size, share, persistence, the answers that tell it apart.
+
+    Raises:
+        StoreError: no finished search there.
+    """
+    classes = tables.read(Path(folder) / "classes.parquet", tables.CLASSES).to_pylist()
+    rows = [
+        [
+            str(one[tables.CLASS_ID]),
+            str(one[tables.SIZE]),
+            f"{one[tables.FRACTION]:.2%}",
+            f"{one[tables.PERSISTENCE]:.3f}",
+            "; ".join(one[tables.TOP_ANSWERS][:_TOP]),
+        ]
+        for one in sorted(classes, key=lambda one: -one[tables.PERSISTENCE])
+    ]
+    return markdown(["class", "galaxies", "share", "persistence", "predicted answers that differ most"], rows)
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table whose columns line up."""
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    lines = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in (head, *rows)]
+    lines.insert(1, ["-" * width for width in widths])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
