@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from rarezoo import tables
 from rarezoo.data.galaxies import open_survey
@@ -135,6 +136,19 @@ def test_a_contact_sheet_has_a_row_per_population():
     assert picture.shape == (len(rows) * 18, sheet._MARGIN + 2 * 18, 3)
     assert not np.array_equal(picture, sheet.contact_sheet(rows=rows, columns=2, side=16, seed=1))
     assert sheet.sheet_rows(ordinary=1) == [ORDINARY, *PLANTED]
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".jpg", ".png"])
+def test_a_contact_sheet_is_written_as_its_name_says(tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr(sheet, "contact_sheet", lambda *, seed: np.full((8, 8, 3), 128, dtype=np.uint8))
+    path = sheet.write_contact_sheet(tmp_path / f"sheet{suffix}")
+    with Image.open(path) as picture:
+        assert picture.format == {".webp": "WEBP", ".jpg": "JPEG", ".png": "PNG"}[suffix]
+
+
+def test_a_contact_sheet_needs_a_picture_s_name(tmp_path):
+    with pytest.raises(ConfigError, match=r"sheet\.txt.*End it in \.webp"):
+        sheet.write_contact_sheet(tmp_path / "sheet.txt")
 
 
 def test_throughput_is_a_rate():

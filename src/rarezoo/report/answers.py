@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Float64
 
 
 @dataclass(frozen=True)
@@ -35,26 +35,25 @@ class Question:
 
 
 def questions(
-    answers: Sequence[str], fractions: Float32[np.ndarray, "galaxies answers"], *, rows: Int64[np.ndarray, " members"]
-) -> list[Question]:
+    answers: Sequence[str], *, inside: Float64[np.ndarray, " answers"], sample: Float64[np.ndarray, " answers"]
+) -> tuple[Question, ...]:
     """Every question that was predicted, the one that sets the class apart most first.
 
     Args:
         answers: labels such as ``bar_strong``: question and answer are parted by the last ``_``.
-        fractions: predicted for the whole sample; NaN is left out of the means.
-        rows: the class's members.
+        inside: mean fractions in the class; an answer with NaN is left out.
+        sample: mean fractions in the whole sample.
     """
-    inside, sample = _means(fractions[rows]), _means(fractions)
     asked: dict[str, list[Answer]] = {}
-    for index, label in enumerate(answers):
+    for label, ours, theirs in zip(answers, inside, sample, strict=True):
         question, _, answer = label.rpartition("_")
-        if np.isfinite(inside[index]):
-            asked.setdefault(question, []).append(Answer(answer, float(inside[index]), float(sample[index])))
+        if np.isfinite(ours):
+            asked.setdefault(question, []).append(Answer(answer, float(ours), float(theirs)))
     found = [Question(name, tuple(given)) for name, given in asked.items()]
-    return sorted(found, key=lambda question: -question.difference)
+    return tuple(sorted(found, key=lambda question: -question.difference))
 
 
-def _means(fractions: Float32[np.ndarray, "galaxies answers"]) -> np.ndarray:
+def mean_fractions(fractions: Float32[np.ndarray, "galaxies answers"]) -> Float64[np.ndarray, " answers"]:
     """Mean of each column without its NaN; NaN where there is nothing else."""
     known = np.isfinite(fractions)
     counts = known.sum(axis=0)

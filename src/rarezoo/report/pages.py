@@ -14,6 +14,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ import pyarrow as pa
 
 from rarezoo import tables
 from rarezoo.report import downloads, gallery, palette
-from rarezoo.report.answers import Question, questions
+from rarezoo.report.answers import Question, mean_fractions, questions
 from rarezoo.report.gallery import Gallery, Thumbnail
 from rarezoo.report.hierarchy import relatives
 from rarezoo.report.sample import Sample
@@ -183,8 +184,12 @@ class Report:
         ]  # fmt: skip
 
     def _questions(self, class_id: int) -> tuple[Question, ...]:
-        rows = self.sample.members(class_id)
-        return tuple(questions(self.sample.answers, self.sample.fractions, rows=rows))
+        inside = mean_fractions(self.sample.fractions[self.sample.members(class_id)])
+        return questions(self.sample.answers, inside=inside, sample=self._sample_means)
+
+    @cached_property
+    def _sample_means(self) -> np.ndarray:
+        return mean_fractions(self.sample.fractions)
 
     def _galleries(self, row: Mapping[str, Any]) -> tuple[Gallery, ...]:
         class_id, size, sample = row[tables.CLASS_ID], row[tables.SIZE], self.sample
