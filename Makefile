@@ -4,6 +4,8 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for v in 3.11 3.12 3.13; do command -v python$$v >/dev/null 2>&1 && python$$v -c '' 2>/dev/null && { echo python$$v; exit; }; done; echo python3)
 RAREZOO_GZ2 ?= ../shared/data/gz2
 export RAREZOO_GZ2
+# Threads that wait by spinning starve the processes that decode images, and each other on a shared machine.
+export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: demo test accept bench lint setup lock clean
 .DELETE_ON_ERROR:

@@ -11,7 +11,6 @@ from rarezoo.data.sky.rendering import cutout_of
 from rarezoo.tables import atomic
 
 _ORDINARY_ROWS = 3
-_FORMATS = {".webp": "WEBP", ".jpg": "JPEG", ".png": "PNG"}
 _GAP, _MARGIN = 2, 150
 _PAPER, _INK = 16, 225
 # Left of the rows: what each shows.

@@ -169,6 +169,7 @@
     function redraw() { if (!waiting) { waiting = true; requestAnimationFrame(frame); } }
     function frame() {
       waiting = false;
+      if (view.w < 2 || view.h < 2) return;
       view.size = Math.min(9, Math.max(1.4, 2.6 * Math.sqrt(view.k / fitted) * Math.min(1, 60 / Math.sqrt(p.n) + .45)));
       draw(view); labels();
     }
@@ -193,7 +194,7 @@
       const old = { w: view.w, h: view.h };
       view.dpr = Math.min(window.devicePixelRatio || 1, 2); view.w = box.clientWidth; view.h = box.clientHeight;
       for (const one of [canvas, over]) { one.width = view.w * view.dpr; one.height = view.h * view.dpr; }
-      if (old.w === 1) fit(); else { view.x += (view.w - old.w) / 2; view.y += (view.h - old.h) / 2; redraw(); }
+      if (old.w < 2 || old.h < 2) fit(); else { view.x += (view.w - old.w) / 2; view.y += (view.h - old.h) / 2; redraw(); }
     }
     function fit(rows) {
       let x0 = p.x0, y0 = p.y0, wide = p.wide, high = p.high;
