@@ -11,6 +11,8 @@ from PIL import Image
 # Side of a thumbnail and gap between two, px. On a page a thumbnail is about 100 px wide: sharp on ordinary screens.
 SIDE, GAP = 128, 2
 COLUMNS = 8
+# Galaxies in a gallery: three rows on a laptop.
+SHOWN = 24
 _QUALITY = 88
 
 

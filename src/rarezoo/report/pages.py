@@ -23,6 +23,7 @@ import jinja2
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from tqdm import tqdm
 
 from rarezoo import tables
 from rarezoo.report import downloads, gallery, palette
@@ -34,8 +35,6 @@ from rarezoo.report.truth import Share, planted, shares
 
 Cutouts = Callable[[Sequence[str]], list[np.ndarray]]
 
-# Galaxies per gallery: three rows on a laptop.
-_SHOWN = 24
 _UNASSIGNED = np.uint16(65535)
 _ASSETS = ("atlas.js", "style.css")
 # What the pages say of a search, if its caller knows it.
@@ -180,7 +179,7 @@ class Report:
                 relatives=tuple(near[row[tables.CLASS_ID]]), galleries=self._galleries(row),
                 questions=self._questions(row[tables.CLASS_ID]), populations=made_of.get(row[tables.CLASS_ID], ()),
             )
-            for row in self.classes.to_pylist()
+            for row in tqdm(self.classes.to_pylist(), desc="galleries", unit="class", mininterval=1.0)
         ]  # fmt: skip
 
     def _questions(self, class_id: int) -> tuple[Question, ...]:
@@ -196,18 +195,18 @@ class Report:
         sections = [
             ("exemplars", "Exemplars", "The members nearest to the class's medoid, the medoid first: what the class is "
              "at its clearest. They are the most alike, so judge the class by the random draw instead.",
-             sample.rows(row[tables.EXEMPLARS][:_SHOWN])),
+             sample.rows(row[tables.EXEMPLARS][:gallery.SHOWN])),
             ("random", "Random draw", _drawn(size, of="members") + " the honest spread of the class.",
-             sample.drawn(class_id, most=_SHOWN, seed=self.seed)),
+             sample.drawn(class_id, most=gallery.SHOWN, seed=self.seed)),
             ("outskirts", "Outskirts", "The members with the lowest membership probability, the lowest first: where "
              "the class ends, and where it would begin to mix with its surroundings.",
-             sample.outskirts(class_id, most=_SHOWN)),
+             sample.outskirts(class_id, most=gallery.SHOWN)),
         ]  # fmt: skip
         return tuple(self._gallery(_file(class_id), *section) for section in sections)
 
     def _everything(self) -> Gallery:
         about = _drawn(len(self.sample), of="galaxies searched") + " what to compare the classes with."
-        rows = self.sample.drawn(None, most=_SHOWN, seed=self.seed)
+        rows = self.sample.drawn(None, most=gallery.SHOWN, seed=self.seed)
         return self._gallery("sample", "random", "The sample at large", about, rows)
 
     def _gallery(self, prefix: str, name: str, title: str, about: str, rows: np.ndarray) -> Gallery:
@@ -266,7 +265,11 @@ def _file(class_id: int) -> str:
 
 
 def _drawn(size: int, *, of: str) -> str:
-    return f"{_SHOWN} of {size:,} {of}, drawn blindly:" if size > _SHOWN else f"All {size} {of}, in no order:"
+    return (
+        f"{gallery.SHOWN} of {size:,} {of}, drawn blindly:"
+        if size > gallery.SHOWN
+        else f"All {size} {of}, in no order:"
+    )
 
 
 def _measure(classes: pa.Table) -> str:

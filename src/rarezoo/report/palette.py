@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 # Okabe & Ito (2008), safe for colour-blind readers, with yellow darkened for a light page, blues lightened for a dark
 # one, and a violet in place of their black.
-LIGHT = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5c00", "#5d3a9b")
-DARK = ("#4a9fe0", "#f0743a", "#1fc18e", "#e59ac4", "#f5b93d", "#9adcff", "#f0e442", "#ab8cf0")
+LIGHT = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5c00", "#451f80")
+DARK = ("#4a9fe0", "#f0743a", "#1fc18e", "#e59ac4", "#f5b93d", "#9adcff", "#f0e442", "#c7b5ff")
 # In the order in which the map's shader numbers them.
 SHAPES = ("circle", "square", "triangle", "diamond", "ring", "plus")
 
@@ -19,6 +19,6 @@ class Mark:
 
 
 def mark(class_id: int) -> Mark:
-    """A class's mark; the first 48 classes have one each, and neighbours in number share neither colour nor shape."""
+    """A class's mark; the first 48 classes have one each, and neighbours in number differ in colour."""
     colour, turn = class_id % len(LIGHT), class_id // len(LIGHT)
     return Mark(colour, (colour + turn) % len(SHAPES))

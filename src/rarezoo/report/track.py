@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 _MODES = ("offline", "wandb", "none")
 # Sides of the map's picture, px, and of a point that is in a class.
 _PICTURE, _POINT = 900, 3
-_SHOWN = 24
 # Longest wait for W&B's servers, s: what was not sent by then stays on disk for ``wandb sync``.
 _PATIENCE = 60
 
@@ -197,7 +196,7 @@ def _pictures(
     if cutouts is None:
         return shown
     for one in classes.to_pylist():
-        ids = one[tables.EXEMPLARS][:_SHOWN]
+        ids = one[tables.EXEMPLARS][: gallery.SHOWN]
         caption = f"{one[tables.SIZE]} galaxies; {', '.join(ids)}"
         image = wandb.Image(gallery.mosaic(cutouts(ids)), caption=caption, file_type="jpg")
         shown[f"mosaics/class-{one[tables.CLASS_ID]:03d}"] = image

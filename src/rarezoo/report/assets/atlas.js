@@ -181,7 +181,7 @@
       for (const one of map.classes) {
         if (view.only >= 0 && one.id !== view.only) continue;
         const x = toX(one.x), y = toY(one.y) - 16;
-        if (x < 0 || y < 0 || x > view.w || y > view.h || taken.some(([a, b]) => Math.abs(a - x) < 24 && Math.abs(b - y) < 16)) continue;
+        if (x < 0 || y < 0 || x > view.w || y > view.h || taken.some(([a, b]) => Math.abs(a - x) < 30 && Math.abs(b - y) < 20)) continue;
         taken.push([x, y]);
         pen.strokeStyle = view.page; pen.lineWidth = 4; pen.strokeText(one.id, x, y); pen.fillStyle = view.ink; pen.fillText(one.id, x, y);
       }

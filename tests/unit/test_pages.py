@@ -1,0 +1,390 @@
+"""The report's pages: what they say, that their links lead somewhere, and that nothing in them is taken for HTML."""
+
+import base64
+import csv
+import json
+import re
+from html.parser import HTMLParser
+from urllib.parse import unquote
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from astropy.table import Table
+
+from rarezoo import tables
+from rarezoo.errors import OutputError, StoreError
+from rarezoo.report.pages import write_report
+
+pytestmark = pytest.mark.unit
+
+EVIL = ['<script>alert("x")</script>', "../../é'&\"", "a,b;c\td", "{{ 7 * 7 }}"]
+ANSWERS = ["bar_strong", "bar_no", "merging_merger", "merging_none"]
+ABOUT = {
+    "title": "mock <b>sky</b>",
+    "survey": "mock",
+    "checkpoint": "efficientnet_b0.test",
+    "version": "0.0.test",
+    "galaxies": 200,
+    "settings": {"compress": {"option": "umap", "n_neighbors": 30}, "select": {"drop": []}, "seed": 0},
+    "cuts": [{"cut": "`bar_no_fraction` >= 0.5", "dropped": 77, "undecided": 3}],
+}
+
+
+def search(*, classes=3, members=30, unassigned=30, truth=False, seed=0):
+    """A made-up search: `classes` compact groups of `members` galaxies, the first with evil ids."""
+    random = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(-1, classes), [unassigned] + [members] * classes).astype(np.int32)
+    ids = [f"g{row:04d}" for row in range(len(labels))]
+    ids[unassigned : unassigned + len(EVIL)] = EVIL if classes else ids[:0]
+    ids = ids[: len(labels)]
+    positions = (labels[:, None] * 5 + random.normal(size=(len(labels), 2))).astype(np.float32)
+    fractions = {
+        tables.fraction_column(answer): np.where(labels == 0, 0.1 * (index + 1), 0.5).astype(np.float32)
+        for index, answer in enumerate(ANSWERS)
+    }
+    rows = [
+        {
+            tables.CLASS_ID: one, tables.NODE: 1000 + one, tables.SIZE: members, tables.FRACTION: members / len(labels),
+            tables.BIRTH: 1.0, tables.DEATH: 2.0 + one, tables.PERSISTENCE: float(np.log(2.0 + one)),
+            tables.TOP_ANSWERS: ["bar_strong 0.61 (sample 0.12)"], tables.FLAGS: [],
+            tables.EXEMPLARS: [ids[row] for row in np.flatnonzero(labels == one)[:24]],
+        }
+        for one in range(classes)
+    ]  # fmt: skip
+    tree = {
+        tables.PARENT: [900, 900, *([901] * max(classes - 1, 0))][: classes + 1],
+        tables.CHILD: [1000, 901, *(1001 + one for one in range(classes - 1))][: classes + 1],
+        tables.LAMBDA: [1.0] * (classes + 1),
+        tables.CHILD_SIZE: [members] * (classes + 1),
+    }
+    populations = np.where(labels == 1, "ring", "ordinary")
+    return {
+        "members": pa.table(
+            {
+                tables.ID: ids,
+                tables.CLASS_ID: labels,
+                tables.PROBABILITY: np.where(labels >= 0, random.random(len(labels)), 0).astype(np.float32),
+                tables.OUTLIER_SCORE: random.random(len(labels)).astype(np.float32),
+            }
+        ),
+        "classes": pa.Table.from_pylist(rows, pa.schema(list(tables.CLASSES.columns.items()))),
+        "tree": pa.table({name: pa.array(column) for name, column in tree.items()}),
+        "map_2d": pa.table({tables.ID: ids, tables.POSITION: tables.vectors(positions)}),
+        "predictions": pa.table({tables.ID: ids, **fractions}),
+        "cutouts": lambda wanted: [np.full((20, 20, 3), len(one), np.uint8) for one in wanted],
+        "about": ABOUT,
+        "truth": pa.table({tables.ID: ids, tables.POPULATION: populations}) if truth else None,
+    }
+
+
+def changed(found, **columns):
+    """A search whose class table has other columns."""
+    classes = found["classes"]
+    for name, values in columns.items():
+        index = classes.column_names.index(name)
+        classes = classes.set_column(index, name, pa.array(values, classes.schema.field(index).type))
+    return {**found, "classes": classes}
+
+
+class Page(HTMLParser):
+    """What a browser would see: elements with their attributes, and the text."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.folder, self.elements, self.words = path.parent, [], []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+    def all(self, attribute):
+        return [found[attribute] for _, found in self.elements if attribute in found]
+
+    def tags(self, name):
+        return [found for tag, found in self.elements if tag == name]
+
+    def targets(self):
+        styled = [url for style in self.all("style") for url in re.findall(r"url\(([^)]*)\)", style)]
+        return [*self.all("href"), *self.all("src"), *styled]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    return write_report(tmp_path_factory.mktemp("report"), **search(truth=True)).parent
+
+
+@pytest.fixture(params=["index.html", "class-000.html", "class-002.html"])
+def page(report, request):
+    return Page(report / request.param)
+
+
+def test_every_link_leads_to_a_file_of_the_report(page):
+    ids = set(page.all("id"))
+    for target in page.targets():
+        if target.startswith("#"):
+            assert target[1:] in ids, target
+        elif not target.startswith("data:"):
+            assert "//" not in target, f"{target} would need a network"
+            assert (page.folder / unquote(target.split("#")[0])).is_file(), target
+
+
+def test_nothing_is_loaded_from_a_network(report):
+    for asset in report.rglob("*"):
+        if asset.suffix in (".html", ".css", ".js"):
+            assert not re.search(r"https?://|@import|\bfetch\(|\bimport ", asset.read_text()), asset.name
+
+
+def test_ids_and_titles_are_never_taken_for_html(report):
+    page = Page(report / "class-000.html")
+    assert len(page.tags("script")) == 2
+    assert all("style" in found for found in page.tags("b")), "the title's <b> became an element"
+    assert EVIL[0] in " ".join(page.all("title"))
+    assert set(EVIL) <= {title.split(" · ")[0] for title in page.all("title")}
+    assert page.text.startswith("Class 0 · mock <b>sky</b>")
+
+
+def test_file_names_do_not_come_from_ids(report):
+    names = {path.name for path in report.rglob("*") if path.is_file()}
+    assert all(re.fullmatch(r"[a-z0-9_-]+\.(html|css|js|jpg|csv|fits)", name) for name in names), names
+
+
+def test_every_page_can_be_read_aloud(page):
+    assert page.tags("html")[0]["lang"] == "en"
+    assert len(page.tags("h1")) == 1
+    assert len(page.tags("main")) == 1
+    ids = page.all("id")
+    assert len(ids) == len(set(ids))
+    assert set(page.all("aria-labelledby")) <= set(ids)
+    for tag, attributes in page.elements:
+        if tag == "canvas":
+            assert attributes.get("aria-label") or attributes.get("aria-hidden") == "true"
+        if "cutout" in attributes.get("class", "").split():
+            assert attributes["aria-label"].startswith("Galaxy ")
+
+
+def test_index_says_what_was_searched_and_how(report):
+    text = Page(report / "index.html").text
+    assert "3 classes among 120 galaxies searched; 25 % of them are in no class" in text
+    assert "`bar_no_fraction` >= 0.5" in text
+    assert " 77 3 " in text
+    assert "compress.n_neighbors 30" in text
+    assert "select.drop none" in text
+    assert "Sorted by persistence, highest first, since significance was not measured" in text
+
+
+@pytest.mark.parametrize(("unassigned", "warned"), [(30, True), (1500, False)])
+def test_index_warns_of_a_sample_cut_into_pieces(tmp_path, unassigned, warned):
+    write_report(tmp_path, **{**search(unassigned=unassigned), "cutouts": None})
+    assert ("pieces of ordinary galaxies" in Page(tmp_path / "index.html").text) is warned
+
+
+def cards(folder):
+    return [found["data-class"] for found in Page(folder / "index.html").tags("li") if "data-class" in found]
+
+
+def test_most_persistent_class_comes_first(report):
+    assert cards(report) == ["2", "1", "0"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "order"),
+    [
+        ({tables.SIGNIFICANCE: [3.0, None, 9.0]}, ["2", "0", "1"]),
+        ({tables.SIGNIFICANCE: [3.0, 8.0, float("nan")]}, ["1", "0", "2"]),
+        ({tables.PERSISTENCE: [1.0, 1.0, 1.0]}, ["0", "1", "2"]),
+        ({tables.PERSISTENCE: [1.0, float("inf"), 2.0], tables.FLAGS: [[], ["coincident"], []]}, ["2", "0", "1"]),
+    ],
+)
+def test_classes_are_ranked(tmp_path, columns, order):
+    write_report(tmp_path, **{**changed(search(), **columns), "cutouts": None})
+    assert cards(tmp_path) == order
+    measured = tables.SIGNIFICANCE in columns
+    assert ("Sorted by significance" in Page(tmp_path / "index.html").text) is measured
+
+
+def test_class_page_says_what_was_not_measured(report):
+    text = Page(report / "class-002.html").text
+    assert "significance not measured stability not measured" in text
+    assert "persistence 1.39" in text
+    assert "30 galaxies, 25 % of the 120 searched. Number 1 of 3 by persistence." in text
+
+
+def thumbnails(path, section):
+    """Ids in one section of a class page, in order."""
+    html = path.read_text().split(f'id="{section}"', 1)[1].split("</section>", 1)[0]
+    return [json.loads(f'"{found}"') for found in re.findall(r'aria-label="Galaxy ([^",]+), membership', html)]
+
+
+def test_galleries_show_whom_they_promise(report):
+    members = search()["members"].to_pandas().query("class_id == 2")
+    page = report / "class-002.html"
+    assert thumbnails(page, "exemplars") == members["id_str"].to_list()[:24]
+    lowest = members.sort_values("probability")["id_str"].to_list()[:24]
+    assert thumbnails(page, "outskirts") == lowest
+    drawn = thumbnails(page, "random")
+    assert len(set(drawn)) == 24
+    assert set(drawn) < set(members["id_str"])
+    assert drawn != thumbnails(page, "exemplars")
+
+
+def test_random_draw_depends_on_the_seed_and_not_on_the_order_of_rows(tmp_path):
+    found = {**search(), "cutouts": None}
+    backwards = np.arange(found["members"].num_rows)[::-1]
+    turned = {**found, **{name: found[name].take(backwards) for name in ("members", "map_2d")}}
+    runs = {"a": (found, 0), "b": (turned, 0), "c": (found, 1)}
+    drawn = {}
+    for name, (tables_, seed) in runs.items():
+        write_report(tmp_path / name, **tables_, seed=seed)
+        drawn[name] = thumbnails(tmp_path / name / "class-002.html", "random")
+    assert drawn["a"] == drawn["b"] != drawn["c"]
+
+
+def test_tables_in_another_order_are_joined_by_id(tmp_path):
+    found = {**search(), "cutouts": None}
+    shuffled = np.random.default_rng(0).permutation(found["members"].num_rows)
+    other = {**found, **{name: found[name].take(shuffled) for name in ("map_2d", "predictions")}}
+    write_report(tmp_path / "a", **found)
+    write_report(tmp_path / "b", **other)
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_same_search_gives_the_same_bytes(report, tmp_path):
+    write_report(tmp_path, **search(truth=True))
+    assert contents(tmp_path) == contents(report)
+
+
+def test_map_holds_every_point(report):
+    found = search()
+    script = (report / "assets" / "map.js").read_text()
+    content = json.loads(script.removeprefix("window.rarezooMap = ").removesuffix(";\n"))
+    positions = np.frombuffer(base64.b64decode(content["positions"]), "<f4").reshape(-1, 2)
+    labels = np.frombuffer(base64.b64decode(content["labels"]), "<u2").astype(int)
+    np.testing.assert_array_equal(positions, tables.matrix(found["map_2d"], tables.POSITION))
+    np.testing.assert_array_equal(np.where(labels == 65535, -1, labels), found["members"]["class_id"].to_numpy())
+    assert content["points"] == 120
+    middle = np.median(positions[labels == 2], axis=0)
+    drawn = next(one for one in content["classes"] if one["id"] == 2)
+    np.testing.assert_allclose([drawn["x"], drawn["y"]], middle, atol=1e-6)
+    assert (report / drawn["page"]).is_file()
+
+
+def test_thumbnails_know_their_place_on_the_map(report):
+    ids = search()["members"]["id_str"].to_pylist()
+    buttons = [found for found in Page(report / "class-000.html").tags("button") if "data-row" in found]
+    assert len(buttons) == 72
+    assert all(ids[int(one["data-row"])] == one["title"].split(" · ")[0] for one in buttons)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("class-000", 0), ("class-002", 2), ("members", None)])
+def test_downloads_hold_the_members(report, name, expected):
+    members = search()["members"].to_pandas()
+    members = members[members["class_id"] >= 0] if expected is None else members[members["class_id"] == expected]
+    with (report / "tables" / f"{name}.csv").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert sorted(row["id_str"] for row in rows) == sorted(members["id_str"])
+    assert {int(row["class_id"]) for row in rows} == set(members["class_id"])
+    fits = Table.read(report / "tables" / f"{name}.fits")
+    assert fits.colnames == list(rows[0])
+    assert [one.encode("ascii", "backslashreplace").decode() for one in (row["id_str"] for row in rows)] == [
+        one.rstrip() for one in fits["id_str"].astype(str)
+    ]
+    np.testing.assert_allclose(fits["probability"], [float(row["probability"]) for row in rows])
+
+
+def test_answers_that_differ_most_come_first(report):
+    page = Page(report / "class-000.html")
+    captions = re.findall(r"<caption>(.*?)</caption>", (report / "class-000.html").read_text())
+    assert captions == ["bar", "merging"]
+    assert "strong 0.10 0.40 no 0.20 0.43 merging" in page.text
+
+
+def test_answers_without_a_number_are_left_out(tmp_path):
+    found = search()
+    nothing = pa.array([float("nan")] * found["predictions"].num_rows, pa.float32())
+    predictions = found["predictions"].set_column(1, "bar_strong_fraction", nothing)
+    write_report(tmp_path, **{**found, "predictions": predictions, "cutouts": None})
+    assert "strong 0." not in Page(tmp_path / "class-000.html").text.split("answer")[1]
+
+
+def test_relatives_share_the_deepest_branch(report):
+    assert "Nearest in the tree of densities: class 2 ." in Page(report / "class-001.html").text
+    assert "class 1 , class 2 ." in Page(report / "class-000.html").text
+
+
+def test_mock_truth_is_marked_as_such(report):
+    index, one = Page(report / "index.html").text, Page(report / "class-001.html").text
+    assert "This sky was simulated" in index
+    assert "ring 30 class 1 100 % 100 % yes" in index
+    assert "ring 30 100 % 100 %" in one
+
+
+def test_no_truth_no_word_of_it(tmp_path):
+    write_report(tmp_path, **{**search(), "cutouts": None})
+    assert "truth" not in Page(tmp_path / "index.html").text + Page(tmp_path / "class-001.html").text
+
+
+def test_without_images_the_pages_say_so_and_list_ids(tmp_path):
+    write_report(tmp_path, **{**search(), "cutouts": None})
+    assert not list(tmp_path.glob("images/*"))
+    for name in ("index.html", "class-000.html"):
+        assert "No images were at hand" in Page(tmp_path / name).text
+    assert EVIL[0] in Page(tmp_path / "class-000.html").text
+
+
+def test_no_class_at_all_says_what_to_try(tmp_path):
+    page = Page(write_report(tmp_path, **search(classes=0)))
+    assert "No class was found among 30 galaxies searched" in page.text
+    assert "clusterer.min_samples" in page.text
+    assert not list(tmp_path.glob("class-*"))
+
+
+def test_small_class_is_shown_whole(tmp_path):
+    write_report(tmp_path, **search(members=6))
+    assert "All 6 members, in no order" in Page(tmp_path / "class-001.html").text
+
+
+def test_second_report_leaves_no_page_of_a_class_that_is_gone(tmp_path):
+    write_report(tmp_path, **search(classes=3))
+    (tmp_path / "notes.txt").write_text("mine")
+    write_report(tmp_path, **search(classes=1))
+    assert not list(tmp_path.rglob("class-002*"))
+    assert not list(tmp_path.rglob("class-001*"))
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_about_may_know_little(tmp_path):
+    text = Page(write_report(tmp_path, **{**search(), "about": {}, "cutouts": None})).text
+    assert "3 classes among 120 galaxies" in text
+    assert "No cut was made" in text
+
+
+def test_galaxy_missing_from_the_map_is_named(tmp_path):
+    found = search()
+    with pytest.raises(StoreError, match=r"missing from the map.*g0000") as problem:
+        write_report(tmp_path, **{**found, "map_2d": found["map_2d"].slice(1)})
+    assert problem.value.ids == ("g0000",)
+
+
+def test_map_of_three_dimensions_is_refused(tmp_path):
+    found = search()
+    deep = pa.table({tables.ID: found["members"]["id_str"], tables.POSITION: tables.vectors(np.ones((120, 3), "f4"))})
+    with pytest.raises(StoreError, match=r"two dimensions.*drawing.n_components=2"):
+        write_report(tmp_path, **{**found, "map_2d": deep})
+
+
+def test_folder_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "report").write_text("")
+    with pytest.raises(OutputError, match="out=DIR"):
+        write_report(tmp_path / "report", **search())
