@@ -263,4 +263,5 @@ def _add_terminal_verbs(verbs: Any) -> None:
     cards.set_defaults(run=lambda options: print(cards_table(options.folders)))
     classes = verbs.add_parser("classes", help="the classes of a search, in the terminal")
     classes.add_argument("folder", help="out= of a search")
-    classes.set_defaults(run=lambda options: print(classes_table(options.folder)))
+    classes.add_argument("--column", default="", help="a numeric catalogue column: its mean per class")
+    classes.set_defaults(run=lambda options: print(classes_table(options.folder, column=options.column)))

@@ -4,7 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rarezoo import tables
+from rarezoo.data.galaxies import open_survey
+from rarezoo.errors import ConfigError
+from rarezoo.store import EmbeddingStore
 from rarezoo.zoo.cards import read_card
 
 _TOP = 3
@@ -33,12 +38,18 @@ def _question_row(index: int, cards: Sequence[dict[str, Any]]) -> list[str]:
     return [first["question"], str(first["galaxies"]), *("–" if value is None else f"{value:.3f}" for value in values)]
 
 
-def classes_table(folder: Path | str) -> str:
+def classes_table(folder: Path | str, *, column: str = "") -> str:
     """Classes of a search, as its page sorts them: size, share, persistence, the answers that tell it apart.
+
+    With a numeric column of the survey's catalogue: its mean per class instead, highest first, over the members for
+    whom it is known, beside the mean of all galaxies.
 
     Raises:
         StoreError: no finished search there.
+        ConfigError: the catalogue has no such column.
     """
+    if column:
+        return _means_table(Path(folder), column)
     classes = tables.read(Path(folder) / "classes.parquet", tables.CLASSES).to_pylist()
     rows = [
         [
@@ -51,6 +62,22 @@ def classes_table(folder: Path | str) -> str:
         for one in sorted(classes, key=lambda one: -one[tables.PERSISTENCE])
     ]
     return markdown(["class", "galaxies", "share", "persistence", "predicted answers that differ most"], rows)
+
+
+def _means_table(folder: Path, column: str) -> str:
+    members = tables.read(folder / "members.parquet", tables.MEMBERS)
+    store = EmbeddingStore.open(tables.provenance(members)["settings"]["store"])
+    catalogue = open_survey(store.manifest.survey_settings).galaxies().catalogue
+    if column not in catalogue.column_names:
+        names = ", ".join(catalogue.column_names)
+        raise ConfigError("the survey's catalogue has no column", value=column, fix=f"There are: {names}.")
+    value_of = dict(zip(catalogue[tables.ID].to_pylist(), catalogue[column].to_pylist(), strict=True))
+    values = np.array([value_of[one] for one in members[tables.ID].to_pylist()], dtype=np.float64)
+    labels, known = members[tables.CLASS_ID].to_numpy(), np.isfinite(values)
+    groups = {str(one): known & (labels == one) for one in np.unique(labels[known]) if one != tables.NO_CLASS}
+    ranked = sorted(groups.items(), key=lambda group: -values[group[1]].mean())
+    rows = [[name, str(rows.sum()), f"{values[rows].mean():.4f}"] for name, rows in [("all", known), *ranked]]
+    return markdown(["class", "galaxies for whom it is known", f"mean {column}"], rows)
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
