@@ -13,10 +13,10 @@ os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline", WANDB_SILENT="true",
 
 @pytest.fixture(autouse=True)
 def global_state_is_left_alone():
-    """Fail a test that changes the global default dtype, thread count or working folder for the tests after it."""
-    before = (torch.get_default_dtype(), torch.get_num_threads(), os.getcwd())
+    """Fail a test that changes the default dtype or working folder for the tests after it; put random states back."""
+    before = (torch.get_default_dtype(), os.getcwd())
     random_before = (random.getstate(), np.random.get_state())
     yield
-    assert (torch.get_default_dtype(), torch.get_num_threads(), os.getcwd()) == before
+    assert (torch.get_default_dtype(), os.getcwd()) == before
     random.setstate(random_before[0])
     np.random.set_state(random_before[1])

@@ -131,7 +131,11 @@ def test_training_killed_in_the_middle_goes_on_to_the_same_weights(home, mock):
 
 def test_ctrl_c_says_so_and_leaves_a_state(home, mock):
     words = ("train.py", *mock, *NETWORK, "train.epochs=50", "train.batch_size=16", "train.workers=0")
-    process = start(*words, "train.save_every=2", "logger=none", "out=stopped", cwd=home)
+    process = start(
+        *words, "train.save_every=2", "logger=none", "out=stopped", cwd=home,
+        # A shell that runs the tests in the background has its children ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
     while not (home / "stopped" / ".training" / "last.ckpt").exists():
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.05)

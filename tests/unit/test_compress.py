@@ -77,7 +77,11 @@ def test_a_map_holds_no_pickle(tmp_path):
     folder = Pca(n_components=2).fit(EMBEDDINGS, ids=IDS).save(tmp_path / "map")
     with np.load(folder / "state.npz", allow_pickle=False) as state:
         assert set(state) == {"mean", "components"}
-    assert json.loads((folder / "map.json").read_text())["settings"] == {"option": "pca", "n_components": 2}
+    assert json.loads((folder / "map.json").read_text())["settings"] == {
+        "option": "pca",
+        "whiten": 0,
+        "n_components": 2,
+    }
 
 
 @pytest.mark.parametrize(
@@ -103,3 +107,22 @@ def test_settings_that_do_not_fit_the_galaxies_are_refused(compressor, galaxies,
 def test_ids_that_do_not_go_with_the_rows_are_refused():
     with pytest.raises(StoreError, match=r"differ in number: \(59, 60\)"):
         Pca().fit(EMBEDDINGS, ids=IDS[1:])
+
+
+def test_whitening_gives_directions_equal_weight_and_survives_saving(tmp_path):
+    random = np.random.default_rng(0)
+    scales = np.array([1000.0, 1.0, 0.5, 0.01])
+    embeddings = (random.normal(size=(400, 4)) * scales + 7).astype(np.float32)
+    names = [f"g{row:03d}" for row in range(400)]
+    fitted = NoCompression(whiten=3).fit(embeddings, ids=names)
+    np.testing.assert_allclose(np.cov(fitted.positions, rowvar=False), np.eye(3), atol=0.02)
+    again = FittedMap.open(fitted.save(tmp_path / "map"))
+    np.testing.assert_allclose(again.place(embeddings[:5]), fitted.positions[:5], atol=1e-4)
+
+
+@pytest.mark.parametrize("components", [-1, 4])
+def test_whitening_beyond_what_varies_is_refused(components):
+    embeddings = np.zeros((20, 5), np.float32)
+    embeddings[:, :3] = np.random.default_rng(0).normal(size=(20, 3))
+    with pytest.raises(ConfigError, match="vary in 3 directions"):
+        NoCompression(whiten=components).fit(embeddings, ids=[f"g{row}" for row in range(20)])

@@ -16,8 +16,9 @@ from jaxtyping import Float32
 
 from rarezoo import tables
 from rarezoo.errors import ConfigError, StoreError
-from rarezoo.registry import choice, name_of
+from rarezoo.registry import choice, name_of, setting
 
+_MEAN, _AXES = "whitening_mean", "whitening_axes"
 MAP_FILE, STATE_FILE, SETTINGS_FILE = "map.parquet", "state.npz", "map.json"
 
 Embeddings = Float32[np.ndarray, "galaxies D"]
@@ -36,9 +37,31 @@ class Placer(ABC):
         """The arrays from which the compressor makes the same placer again."""
 
 
+@dataclass(frozen=True)
+class _Whitened(Placer):
+    """Another placer behind a projection on principal components of unit variance."""
+
+    inner: Placer
+    mean: Float32[np.ndarray, " D"]
+    axes: Float32[np.ndarray, "D components"]
+
+    def positions_of(self, embeddings: Embeddings) -> Positions:
+        return self.inner.positions_of(_projected(embeddings, self.mean, self.axes))
+
+    def state(self) -> dict[str, np.ndarray]:
+        return {**self.inner.state(), _MEAN: self.mean, _AXES: self.axes}
+
+
 @dataclass
 class Compressor(ABC):
-    """A way from embeddings to positions; each subclass is one choice of ``compress=``."""
+    """A way from embeddings to positions; each subclass is one choice of ``compress=``.
+
+    A network trained on few questions puts nearly all variance of its embedding into one or two directions, those of
+    the questions; what it noticed besides lies in the others. ``whiten`` gives the first so many principal components
+    equal weight before anything is compressed.
+    """
+
+    whiten: int = setting(0, "principal components brought to unit variance first; 0 = embeddings as they are")
 
     def fit(self, embeddings: np.ndarray, *, ids: Sequence[str] | np.ndarray, seed: int = 0) -> "FittedMap":
         """Learn a map from galaxies.
@@ -58,10 +81,22 @@ class Compressor(ABC):
         values = _usable(embeddings, ids=names)
         self._refuse(galaxies=values.shape[0], width=values.shape[1])
         order = np.argsort(names, kind="stable")
-        in_order, placer = self._fitted(values[order], seed=seed)
+        in_order, placer = self._fitted_whitened(values[order], seed=seed)
         positions = np.empty_like(in_order, dtype=np.float32)
         positions[order] = in_order
         return FittedMap(self, placer, names, positions, values.shape[1], seed)
+
+    def _fitted_whitened(self, embeddings: Embeddings, *, seed: int) -> tuple[Positions, Placer]:
+        if not self.whiten:
+            return self._fitted(embeddings, seed=seed)
+        mean, axes = _principal_axes(embeddings, components=self.whiten)
+        positions, placer = self._fitted(_projected(embeddings, mean, axes), seed=seed)
+        return positions, _Whitened(placer, mean, axes)
+
+    def placer_from(self, state: Mapping[str, np.ndarray], *, seed: int) -> Placer:
+        """The placer that gave this state, behind its projection if it had one."""
+        inner = self.reopened(state, seed=seed)
+        return _Whitened(inner, state[_MEAN], state[_AXES]) if self.whiten else inner
 
     @abstractmethod
     def _refuse(self, *, galaxies: int, width: int) -> None:
@@ -150,9 +185,39 @@ class FittedMap:
         option = about["settings"].pop("option")
         compressor: Compressor = choice("compress", option)(**about["settings"])
         table = tables.read(folder / MAP_FILE, tables.MAP)
-        placer = compressor.reopened(state, seed=about["seed"])
+        placer = compressor.placer_from(state, seed=about["seed"])
         ids, positions = tables.strings(table, tables.ID).astype(str), tables.matrix(table, tables.POSITION)
         return cls(compressor, placer, ids, positions, about["width"], about["seed"])
+
+
+def _principal_axes(
+    embeddings: Embeddings, *, components: int
+) -> tuple[Float32[np.ndarray, " D"], Float32[np.ndarray, "D components"]]:
+    """Mean, and principal axes divided by the scatter along them, the largest first.
+
+    Raises:
+        ConfigError: the embeddings do not vary in so many directions.
+    """
+    mean = embeddings.mean(axis=0, dtype=np.float64)
+    covariance = np.cov((embeddings - mean).astype(np.float64), rowvar=False).reshape(len(mean), len(mean))
+    variances, axes = np.linalg.eigh(covariance)
+    variances, axes = variances[::-1], axes[:, ::-1]
+    # Where the scatter is below float32's resolution of the largest, a direction holds rounding errors.
+    varied = int(np.sum(variances > variances[0] * len(mean) * np.finfo(np.float32).eps ** 2))
+    if not 0 < components <= varied:
+        raise ConfigError(
+            "compress.whiten",
+            value=components,
+            fix=f"The embeddings vary in {varied} directions: choose 1 to {varied}.",
+        )
+    # The sign of an eigenvector is arbitrary: its largest entry is made positive.
+    signs = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(len(mean))])
+    scaled = (axes * signs)[:, :components] / np.sqrt(variances[:components])
+    return mean.astype(np.float32), scaled.astype(np.float32)
+
+
+def _projected(embeddings: Embeddings, mean: np.ndarray, axes: np.ndarray) -> Embeddings:
+    return np.ascontiguousarray((embeddings - mean) @ axes, dtype=np.float32)
 
 
 def _usable(embeddings: np.ndarray, *, ids: np.ndarray) -> Embeddings:
