@@ -58,10 +58,10 @@ class Compressor(ABC):
 
     A network trained on few questions puts nearly all variance of its embedding into one or two directions, those of
     the questions; what it noticed besides lies in the others. ``whiten`` gives the first so many principal components
-    equal weight before anything is compressed.
+    (or as many as the embeddings vary in) equal weight before anything is compressed.
     """
 
-    whiten: int = setting(0, "principal components brought to unit variance first; 0 = embeddings as they are")
+    whiten: int = setting(0, "at most so many principal components brought to unit variance first; 0 = none")
 
     def fit(self, embeddings: np.ndarray, *, ids: Sequence[str] | np.ndarray, seed: int = 0) -> "FittedMap":
         """Learn a map from galaxies.
@@ -87,6 +87,8 @@ class Compressor(ABC):
         return FittedMap(self, placer, names, positions, values.shape[1], seed)
 
     def _fitted_whitened(self, embeddings: Embeddings, *, seed: int) -> tuple[Positions, Placer]:
+        if self.whiten < 0:
+            raise ConfigError("compress.whiten", value=self.whiten, fix="Choose 0 or more.")
         if not self.whiten:
             return self._fitted(embeddings, seed=seed)
         mean, axes = _principal_axes(embeddings, components=self.whiten)
@@ -193,23 +195,14 @@ class FittedMap:
 def _principal_axes(
     embeddings: Embeddings, *, components: int
 ) -> tuple[Float32[np.ndarray, " D"], Float32[np.ndarray, "D components"]]:
-    """Mean, and principal axes divided by the scatter along them, the largest first.
-
-    Raises:
-        ConfigError: the embeddings do not vary in so many directions.
-    """
+    """Mean, and at most so many principal axes divided by the scatter along them, the largest first."""
     mean = embeddings.mean(axis=0, dtype=np.float64)
     covariance = np.cov((embeddings - mean).astype(np.float64), rowvar=False).reshape(len(mean), len(mean))
     variances, axes = np.linalg.eigh(covariance)
     variances, axes = variances[::-1], axes[:, ::-1]
     # Where the scatter is below float32's resolution of the largest, a direction holds rounding errors.
     varied = int(np.sum(variances > variances[0] * len(mean) * np.finfo(np.float32).eps ** 2))
-    if not 0 < components <= varied:
-        raise ConfigError(
-            "compress.whiten",
-            value=components,
-            fix=f"The embeddings vary in {varied} directions: choose 1 to {varied}.",
-        )
+    components = min(components, varied)
     # The sign of an eigenvector is arbitrary: its largest entry is made positive.
     signs = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(len(mean))])
     scaled = (axes * signs)[:, :components] / np.sqrt(variances[:components])

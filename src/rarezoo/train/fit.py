@@ -162,7 +162,7 @@ class TrainRun:
             },
             "training": {
                 **self._settings()["train"], "seed": self.seed, "epochs done": trainer.current_epoch,
-                "minutes": round(seconds / 60, 1), "start": self.model.start, "torch": torch.__version__,
+                "minutes": round(seconds / 60, 1), "start": self.model.settings()["start"], "torch": torch.__version__,
             },
             "min_votes": metrics.MIN_VOTES,
             "metrics": rows,

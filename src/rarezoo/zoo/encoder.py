@@ -104,8 +104,9 @@ class Encoder(ABC):
             )  # fmt: skip
 
     def settings(self) -> dict[str, Any]:
-        """What :func:`encoder_from` needs to make the same encoder again."""
-        return {"architecture": self.architecture, **asdict(self)}
+        """What :func:`encoder_from` needs to make the same encoder again; a start from disk is known by its name."""
+        start = self.start if self.start in _STARTS else Path(self.start).name
+        return {"architecture": self.architecture, **asdict(self), "start": start}
 
 
 def encoder_from(settings: Mapping[str, Any]) -> Encoder:
