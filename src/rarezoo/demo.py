@@ -48,7 +48,7 @@ class DemoRun:
         folder, seconds = Path(self.out), dict[str, float]()
         survey = Mock(n=self.galaxies, seed=self.seed, cache=str(folder / "survey"))
         sky = _timed("survey", seconds, survey.galaxies)
-        checkpoint = _timed("train", seconds, self._training(survey, folder / "checkpoint").run)
+        checkpoint = _timed("train", seconds, self._training(survey, folder / "efficientnet_b0.demo").run)
         embedding = EmbedRun(data=survey, checkpoint=str(checkpoint), out=str(folder / "embeddings"))
         store = _timed("embed", seconds, embedding.run)
         tables.write(sky.truth, folder / "truth.parquet", tables.TRUTH)
