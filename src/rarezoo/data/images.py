@@ -231,7 +231,9 @@ def _fits_pixels(content: bytes) -> UInt8[np.ndarray, "height width 3"]:
         return rgb(_asinh(planes[0]))
     blue, green, red = planes[:3]
     noise = float(np.median(np.abs(green - np.median(green)))) or 1.0
-    return np.asarray(make_lupton_rgb(red, green, blue, minimum=float(np.median(planes)), stretch=20 * noise, Q=8))
+    sky = float(np.median(planes))
+    with np.errstate(invalid="ignore", divide="ignore"):  # astropy divides before it masks pixels without light
+        return np.asarray(make_lupton_rgb(red, green, blue, minimum=sky, stretch=20 * noise, Q=8))
 
 
 def _is_image(unit: Any) -> bool:

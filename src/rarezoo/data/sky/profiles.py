@@ -391,4 +391,5 @@ def picture_of(bands: Float32[np.ndarray, "bands side side"]) -> UInt8[np.ndarra
     from astropy.visualization import make_lupton_rgb
 
     blue, green, red = bands * _WHITE[:, None, None]
-    return make_lupton_rgb(red, green, blue, minimum=0.0, stretch=_STRETCH, Q=_SOFTENING)
+    with np.errstate(invalid="ignore", divide="ignore"):  # astropy divides before it masks pixels without light
+        return make_lupton_rgb(red, green, blue, minimum=0.0, stretch=_STRETCH, Q=_SOFTENING)
