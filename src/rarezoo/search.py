@@ -22,7 +22,7 @@ from rarezoo.explore.select import Select, Selection
 from rarezoo.registry import name_of, setting
 from rarezoo.report.pages import write_report
 from rarezoo.report.track import Tracker
-from rarezoo.store import EmbeddingStore, claim
+from rarezoo.store import EmbeddingStore, claim, refuse_seed
 
 log = logging.getLogger(__name__)
 RUN_FILE = "run.json"
@@ -56,6 +56,7 @@ class ClusterRun:
         Raises:
             StoreError, ConfigError, DataError, OutputError: see the message.
         """
+        refuse_seed(self.seed)
         folder = claim(self.out, verb="cluster", settings=self._settings())
         page = folder / "report" / "index.html"
         if (folder / RUN_FILE).exists():

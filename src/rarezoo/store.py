@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rarezoo import tables
-from rarezoo.errors import OutputError, StoreError
+from rarezoo.errors import ConfigError, OutputError, StoreError
 
 log = logging.getLogger(__name__)
 SETTINGS_FILE = "settings.json"
@@ -40,12 +40,20 @@ def file_sha256(path: Path | str) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def refuse_seed(seed: int) -> None:
+    """Raise ConfigError for a seed that no generator takes."""
+    if seed < 0:
+        raise ConfigError("a seed must not be negative", value=seed, fix="Choose 0 or more.")
+
+
 def claim(out: Path | str, *, verb: str, settings: Mapping[str, Any]) -> Path:
     """The output folder, claimed for one command with one set of settings, so that the same command can resume in it.
 
     Raises:
         OutputError: the folder cannot be written, or holds a run with other settings (the message names them).
     """
+    if not str(out):
+        raise OutputError("no output folder", value="out=", fix="Name one: out=DIR.")
     out = Path(out)
     wanted = {"verb": verb, "settings": tables.plain(settings)}
     record = out / SETTINGS_FILE

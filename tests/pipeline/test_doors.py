@@ -204,6 +204,9 @@ def test_user_mistakes_end_in_one_message(home, mock, tmp_path):
     assert "too few" in few
     many = refused("cluster.py", "store=store", "compress.n_neighbors=500", "out=x5", cwd=home)
     assert "n_neighbors" in many
+    assert "seed must not be negative" in refused("train.py", *mock, "seed=-1", "out=x7", cwd=home)
+    assert "data.limit" in refused("train.py", *mock, "data.limit=-5", "out=x8", cwd=home)
+    assert "no output folder" in refused("train.py", *mock, "out=", cwd=home)
     (tmp_path / "file").write_text("")
     assert "out" in refused("train.py", *mock, f"out={tmp_path / 'file'}", cwd=home)
     assert "cannot write" in refused("train.py", *mock, "out=/proc/rarezoo", cwd=home)

@@ -104,6 +104,8 @@ class Survey(ABC):
         """
         if self.on_bad_image not in ("stop", "skip"):
             raise ConfigError("unknown data.on_bad_image", value=self.on_bad_image, fix="Choose stop or skip.")
+        if self.limit < 0:
+            raise ConfigError("data.limit", value=self.limit, fix="Choose 0 for all galaxies, or more.")
         galaxies = self._opened()
         if not len(galaxies):
             raise DataError("the survey has no galaxy", value=name_of(type(self)), fix="Give it at least one row.")

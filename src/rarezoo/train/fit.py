@@ -21,7 +21,7 @@ from rarezoo.data.splits import TEST, TRAIN, VALIDATION
 from rarezoo.data.trees import QuestionTree
 from rarezoo.errors import ConfigError, DataError
 from rarezoo.registry import setting
-from rarezoo.store import claim
+from rarezoo.store import claim, refuse_seed
 from rarezoo.train import metrics
 from rarezoo.train.module import VALIDATION_LOSS, TrainSettings, VoteLearner
 from rarezoo.train.progress import Bar, Curves, States
@@ -60,6 +60,7 @@ class TrainRun:
             ConfigError, DataError, CheckpointError, OutputError: see the message.
             KeyboardInterrupt: after Ctrl-C, with a state to resume from.
         """
+        refuse_seed(self.seed)
         folder = claim(self.out, verb="train", settings=self._settings())
         if is_checkpoint(folder):
             log.info("already trained: %s", folder)
