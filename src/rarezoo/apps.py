@@ -4,6 +4,7 @@ A door turns the command line into one typed job and runs it. Exit status: 0 whe
 mistake (one message on standard error, no traceback), 130 after Ctrl-C, 1 for a bug in rarezoo.
 """
 
+import contextlib
 import difflib
 import os
 import sys
@@ -11,15 +12,17 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from pytorch_lightning.utilities import rank_zero_only
 
 from rarezoo import __version__, registry
 from rarezoo.bench import add_bench_verb
@@ -32,6 +35,7 @@ from rarezoo.registry import setting
 from rarezoo.report.terminal import cards_table, classes_table
 from rarezoo.report.track import Tracker
 from rarezoo.search import ClusterRun
+from rarezoo.study import add_study_verb, measured, write_study
 from rarezoo.tables import unwritable
 from rarezoo.train.fit import TrainRun
 
@@ -48,10 +52,25 @@ class TrainJob(TrainRun):
     """A training run and where its curves go."""
 
     logger: Tracker = setting(Tracker(), "where metrics are logged")
+    study: bool = setting(False, "measure the network galaxy by galaxy for `rarezoo study`; a multirun ends with it")
 
     def launch(self) -> Path:
         """Train, with the curves sent to the tracker; the checkpoint folder."""
-        return self.run(tracker=self.logger.lightning_logger(self.out, name=Path(self.out).name))
+        folder = self.run(tracker=self.logger.lightning_logger(self.out, name=Path(self.out).name))
+        if self.study:
+            rank_zero_only(measured)(folder, workers=self.train.workers)
+        return folder
+
+
+class Sweeps(Callback):
+    """Notes the folders of studies that Hydra sweeps, in the process that the user started, whatever the launcher."""
+
+    studies: ClassVar[list[Path]] = []
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Called before any job."""
+        if config.get("study"):
+            self.studies.append(Path(config.hydra.sweep.dir))
 
 
 def conf_dir() -> Path:
@@ -61,7 +80,7 @@ def conf_dir() -> Path:
 
 
 def register() -> None:
-    """Tell Hydra every option and every job's schema, and OmegaConf the resolvers that conf/ uses."""
+    """Tell Hydra every option and every job's schema."""
     store = ConfigStore.instance()
     for group in _GROUPS:
         for name, kind in registry.options(group).items():
@@ -70,12 +89,15 @@ def register() -> None:
     store.store(group="logger", name="tracker", node=Tracker)
     for verb, job in (("train", TrainJob), ("embed", EmbedRun), ("cluster", ClusterRun)):
         store.store(name=f"{verb}_schema", node=job)
-    OmegaConf.register_new_resolver("file_name", _file_name, replace=True)
 
 
 def _file_name(text: str) -> str:
     """A sweep job's overrides as one folder name."""
     return text.replace("/", "_") or "job"
+
+
+# Not in register(): launchers that start processes of their own import this file there and no more.
+OmegaConf.register_new_resolver("file_name", _file_name, replace=True)
 
 
 def train() -> None:
@@ -113,11 +135,24 @@ def _door(verb: str, launch: Callable[[Any], object]) -> int:
 
     def run() -> None:
         register()
-        hydra.main(version_base="1.3", config_path=str(conf_dir().resolve()), config_name=verb)(task)()
+        try:
+            hydra.main(version_base="1.3", config_path=str(conf_dir().resolve()), config_name=verb)(task)()
+        except Exception:
+            # Jobs that went well are summarised before the failure of another is told.
+            with contextlib.suppress(RarezooError):
+                _print_studies()
+            raise
         if failed:
             raise failed[0]
+        _print_studies()
 
     return exit_status(run)
+
+
+def _print_studies() -> None:
+    """The summary of a sweep that was a study, from the files of its jobs."""
+    while Sweeps.studies:
+        print(write_study(Sweeps.studies.pop()))
 
 
 def _job(config: DictConfig) -> Any:
@@ -255,6 +290,7 @@ def _verb(arguments: Sequence[str]) -> None:
     add_demo_verbs(verbs)
     add_bench_verb(verbs)
     add_judge_verb(verbs)
+    add_study_verb(verbs)
     options = parser.parse_args(arguments)
     options.run(options)
 

@@ -14,6 +14,7 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from rarezoo.data.galaxies import Galaxies, Survey
 from rarezoo.data.loaders import CutoutLoader, EpochOrder
@@ -32,6 +33,7 @@ from rarezoo.zoo.views import inference_view, training_view
 
 log = logging.getLogger(__name__)
 _SCRATCH = ".training"
+ALL_VISIBLE = -1
 _PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
@@ -76,6 +78,9 @@ class TrainRun:
         )  # fmt: skip
         loaders = self._loaders(galaxies)
         trainer = self._trainer(folder, tracker, loaders[TRAIN])
+        # Only the trainer knows: under "auto", on several machines, or with all GPUs that are visible.
+        order: Any = loaders[TRAIN].sampler
+        order.rank, order.world = trainer.global_rank, trainer.world_size
         _fit(trainer, learner, loaders, folder / _SCRATCH / "last.ckpt")
         if _rank() == 0:
             self._keep(folder, learner, galaxies, tree, votes, trainer, seconds=time.perf_counter() - started)
@@ -85,8 +90,8 @@ class TrainRun:
         """What makes this run this run; how many workers decode or where it runs does not."""
         free = ("workers", "save_every", "accelerator")
         train = {key: value for key, value in asdict(self.train).items() if key not in free}
-        data = {**asdict(self.data), "option": type(self.data).__name__}
-        return {"data": data, "model": self.model.settings(), "train": train, "tag": self.tag, "seed": self.seed}
+        data, model = self.data.settings(), self.model.settings()
+        return {"data": data, "model": model, "train": train, "tag": self.tag, "seed": self.seed}
 
     def _refuse_bad_settings(self) -> None:
         train = self.train
@@ -97,7 +102,7 @@ class TrainRun:
         if train.dtype not in ("float32", "float16"):
             raise ConfigError("unknown train.dtype", value=train.dtype, fix="Use float32 or float16.")
         for name in ("epochs", "batch_size", "accumulate", "devices", "nodes", "save_every"):
-            if getattr(train, name) < 1:
+            if getattr(train, name) < 1 and (name, getattr(train, name)) != ("devices", ALL_VISIBLE):
                 raise ConfigError(f"train.{name} must be at least 1", value=getattr(train, name), fix="Raise it.")
 
     def _loaders(self, galaxies: Galaxies) -> dict[str, CutoutLoader]:
@@ -117,29 +122,32 @@ class TrainRun:
                 view=training_view(size) if split == TRAIN else inference_view(size),
                 batch_size=min(self.train.batch_size, len(rows[TRAIN])),
                 workers=self.train.workers, on_bad_image=self.data.on_bad_image,
-                order=self._order(len(rows[TRAIN])) if split == TRAIN else None,
+                order=EpochOrder(len(rows[TRAIN]), seed=self.seed) if split == TRAIN else None,
             )
             for split in rows
         }  # fmt: skip
 
-    def _order(self, size: int) -> EpochOrder:
-        world = self.train.devices * self.train.nodes if self.train.strategy != "auto" else 1
-        return EpochOrder(size, seed=self.seed, rank=_rank(), world=world)
-
     def _trainer(self, folder: Path, tracker: Logger | None, loader: CutoutLoader) -> pl.Trainer:
         _quieten_lightning()
+        callbacks = [
+            EarlyStopping(VALIDATION_LOSS, patience=self.train.patience, check_finite=True),
+            Curves(folder / "metrics.csv"), Bar(), States(folder / _SCRATCH, every=self.train.save_every, loader=loader),
+        ]  # fmt: skip
         train = self.train
-        return pl.Trainer(
-            default_root_dir=folder / _SCRATCH, logger=tracker or False, max_epochs=train.epochs,
-            accelerator=train.accelerator, devices=train.devices, num_nodes=train.nodes, strategy=train.strategy,
-            precision=train.precision, accumulate_grad_batches=train.accumulate,  # type: ignore[arg-type]
-            gradient_clip_val=train.clip or None, use_distributed_sampler=False, num_sanity_val_steps=0,
-            enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=True, log_every_n_steps=10,
-            callbacks=[
-                EarlyStopping(VALIDATION_LOSS, patience=train.patience, check_finite=True),
-                Curves(folder / "metrics.csv"), Bar(), States(folder / _SCRATCH, every=train.save_every, loader=loader),
-            ],
-        )  # fmt: skip
+        try:
+            return pl.Trainer(
+                default_root_dir=folder / _SCRATCH, logger=tracker or False, max_epochs=train.epochs,
+                accelerator=train.accelerator, devices=train.devices, num_nodes=train.nodes, strategy=train.strategy,
+                precision=train.precision, accumulate_grad_batches=train.accumulate,  # type: ignore[arg-type]
+                gradient_clip_val=train.clip or None, use_distributed_sampler=False, num_sanity_val_steps=0,
+                enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=True, log_every_n_steps=10,
+                callbacks=callbacks,
+            )  # fmt: skip
+        except (MisconfigurationException, ValueError) as problem:
+            raise ConfigError(
+                "this machine cannot train so", value=str(problem).splitlines()[0],
+                fix="Set train.accelerator, train.devices and train.strategy, or leave machine= out.",
+            ) from problem  # fmt: skip
 
     def _keep(
         self, folder: Path, learner: VoteLearner, galaxies: Galaxies, tree: QuestionTree, votes: np.ndarray,
