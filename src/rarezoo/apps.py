@@ -22,6 +22,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from pytorch_lightning.utilities import rank_zero_only
 
 from rarezoo import __version__, registry
@@ -137,16 +138,25 @@ def _door(verb: str, launch: Callable[[Any], object]) -> int:
         register()
         try:
             hydra.main(version_base="1.3", config_path=str(conf_dir().resolve()), config_name=verb)(task)()
-        except Exception:
+        except Exception as problem:
             # Jobs that went well are summarised before the failure of another is told.
             with contextlib.suppress(RarezooError):
                 _print_studies()
-            raise
+            raise _known(problem) from problem
         if failed:
             raise failed[0]
         _print_studies()
 
     return exit_status(run)
+
+
+def _known(problem: Exception) -> Exception:
+    """The user's mistake that a launcher's own error stands for, if it does for one."""
+    if isinstance(problem, RuntimeError) and "slurm cluster" in str(
+        problem
+    ):  # submitit's, which has no kind of its own
+        return ConfigError("no SLURM here", value="srun", fix="Start it on the cluster, or leave machine= out.")
+    return problem
 
 
 def _print_studies() -> None:
@@ -163,7 +173,19 @@ def _job(config: DictConfig) -> Any:
     job = OmegaConf.to_object(config)
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         job.out = HydraConfig.get().runtime.output_dir  # type: ignore[union-attr]
+        if isinstance(job, TrainJob):
+            _refuse_children(job)
     return job
+
+
+def _refuse_children(job: TrainJob) -> None:
+    """Lightning starts a training's further processes by the command line, which is the whole multirun's."""
+    started = SLURMEnvironment.detect() or TorchElasticEnvironment.detect()
+    if job.train.devices != 1 and not started:
+        raise ConfigError(
+            "a job of a multirun cannot start processes", value=f"train.devices={job.train.devices}",
+            fix="Give each job one GPU (train.devices=1), use machine=slurm, or train one network at a time.",
+        )  # fmt: skip
 
 
 def exit_status(run: Callable[[], object]) -> int:
@@ -272,6 +294,9 @@ def _type_name(kind: Any) -> str:
 
 def main() -> None:
     """Door of the ``rarezoo`` command: the three doors under one name, and the verbs beyond them."""
+    # Lightning starts the further processes of `rarezoo train …` by the same words less the verb, which is gone by then.
+    if "LOCAL_RANK" in os.environ and sys.argv[1:2] != ["train"]:
+        sys.argv.insert(1, "train")
     if len(sys.argv) > 1 and sys.argv[1] in _VERBS:
         verb = sys.argv.pop(1)
         {"train": train, "embed": embed, "cluster": cluster}[verb]()

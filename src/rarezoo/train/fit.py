@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from rarezoo.data.galaxies import Galaxies, Survey
 from rarezoo.data.loaders import CutoutLoader, EpochOrder
@@ -129,11 +129,11 @@ class TrainRun:
 
     def _trainer(self, folder: Path, tracker: Logger | None, loader: CutoutLoader) -> pl.Trainer:
         _quieten_lightning()
-        callbacks = [
-            EarlyStopping(VALIDATION_LOSS, patience=self.train.patience, check_finite=True),
-            Curves(folder / "metrics.csv"), Bar(), States(folder / _SCRATCH, every=self.train.save_every, loader=loader),
-        ]  # fmt: skip
         train = self.train
+        callbacks = [
+            EarlyStopping(VALIDATION_LOSS, patience=train.patience, check_finite=True),
+            Curves(folder / "metrics.csv"), Bar(), States(folder / _SCRATCH, every=train.save_every, loader=loader),
+        ]  # fmt: skip
         try:
             return pl.Trainer(
                 default_root_dir=folder / _SCRATCH, logger=tracker or False, max_epochs=train.epochs,
