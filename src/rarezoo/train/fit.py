@@ -143,7 +143,7 @@ class TrainRun:
                 enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=True, log_every_n_steps=10,
                 callbacks=callbacks,
             )  # fmt: skip
-        except (MisconfigurationException, ValueError) as problem:
+        except (MisconfigurationException, ValueError, TypeError) as problem:
             raise ConfigError(
                 "this machine cannot train so", value=str(problem).splitlines()[0],
                 fix="Set train.accelerator, train.devices and train.strategy, or leave machine= out.",
@@ -204,13 +204,18 @@ def _measured(
 
 def _fit(trainer: pl.Trainer, learner: VoteLearner, loaders: dict[str, CutoutLoader], last: Path) -> None:
     """Run the trainer, from the last state if there is one; Ctrl-C and user errors come out as themselves."""
+    # SLURM's warning makes Lightning save amid a step; where there is no last state it would go on a batch short.
+    for unfit in last.parent.glob("hpc_ckpt_*.ckpt"):
+        unfit.unlink(missing_ok=True)
     resumed = str(last) if last.is_file() else None
     if resumed:
         log.info("going on from %s", last)
     try:
         trainer.fit(learner, loaders[TRAIN], loaders[VALIDATION], ckpt_path=resumed, weights_only=False)
     except SystemExit as problem:
-        # Lightning turns Ctrl-C into sys.exit(1).
+        # Lightning turns Ctrl-C into sys.exit(1); with other codes submitit ends a job that it submits again.
+        if problem.code != 1:
+            raise
         raise KeyboardInterrupt from problem
 
 
