@@ -7,7 +7,7 @@ import logging
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from rarezoo.data.trees import QuestionTree
@@ -40,12 +40,16 @@ class BottleneckNetwork(nn.Module):
         self.head = nn.Linear(self.width, answers)
         nn.init.constant_(self.head.bias, _FIRST_LOGIT)
 
-    def forward(self, images: Float[Tensor, "b 3 s s"]) -> Prediction:
-        """Embedding and concentrations of images in [0, 1]."""
-        embedding = self.bottleneck(self.trunk(images))
+    def forward(self, images: UInt8[Tensor, "b 3 s s"] | Float[Tensor, "b 3 s s"]) -> Prediction:
+        """Embedding and concentrations of images: uint8, or floats in [0, 1]."""
+        embedding = self.bottleneck(self.trunk(images if images.is_floating_point() else images / 255))
+        return Prediction(embedding, self.concentrations(embedding))
+
+    def concentrations(self, embedding: Float[Tensor, "b d"]) -> Float[Tensor, "b a"]:
+        """What the head says of embeddings."""
         logits = self.head(self.dropout(embedding))
         # Concentrations leave in float32 whatever the autocast: lgamma of half-precision numbers is off by nats.
-        return Prediction(embedding, torch.sigmoid(logits.float()) * _SCALE + _FLOOR)
+        return torch.sigmoid(logits.float()) * _SCALE + _FLOOR
 
 
 def build_network(encoder: Encoder, tree: QuestionTree) -> BottleneckNetwork:
