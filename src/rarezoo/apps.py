@@ -28,6 +28,7 @@ from rarezoo.embed import EmbedRun
 from rarezoo.errors import ConfigError, RarezooError
 from rarezoo.explore.select import Select
 from rarezoo.failures import add_worst_verb
+from rarezoo.judge import add_judge_verb
 from rarezoo.registry import setting
 from rarezoo.report.terminal import cards_table, classes_table
 from rarezoo.report.track import Tracker
@@ -255,6 +256,7 @@ def _verb(arguments: Sequence[str]) -> None:
     add_demo_verbs(verbs)
     add_bench_verb(verbs)
     add_worst_verb(verbs)
+    add_judge_verb(verbs)
     options = parser.parse_args(arguments)
     options.run(options)
 
