@@ -27,6 +27,7 @@ from rarezoo.demo import add_demo_verbs
 from rarezoo.embed import EmbedRun
 from rarezoo.errors import ConfigError, RarezooError
 from rarezoo.explore.select import Select
+from rarezoo.keeper import add_zoo_verbs
 from rarezoo.registry import setting
 from rarezoo.report.terminal import cards_table, classes_table
 from rarezoo.report.track import Tracker
@@ -253,6 +254,7 @@ def _verb(arguments: Sequence[str]) -> None:
     _add_terminal_verbs(verbs)
     add_demo_verbs(verbs)
     add_bench_verb(verbs)
+    add_zoo_verbs(verbs)
     options = parser.parse_args(arguments)
     options.run(options)
 
