@@ -4,6 +4,7 @@ A door turns the command line into one typed job and runs it. Exit status: 0 whe
 mistake (one message on standard error, no traceback), 130 after Ctrl-C, 1 for a bug in rarezoo.
 """
 
+import contextlib
 import difflib
 import os
 import sys
@@ -11,15 +12,18 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from pytorch_lightning.utilities import rank_zero_only
 
 from rarezoo import __version__, registry
 from rarezoo.bench import add_bench_verb
@@ -34,6 +38,7 @@ from rarezoo.registry import setting
 from rarezoo.report.terminal import cards_table, classes_table
 from rarezoo.report.track import Tracker
 from rarezoo.search import ClusterRun
+from rarezoo.study import add_study_verb, measured, write_study
 from rarezoo.tables import unwritable
 from rarezoo.train.fit import TrainRun
 
@@ -50,10 +55,25 @@ class TrainJob(TrainRun):
     """A training run and where its curves go."""
 
     logger: Tracker = setting(Tracker(), "where metrics are logged")
+    study: bool = setting(False, "measure the network galaxy by galaxy for `rarezoo study`; a multirun ends with it")
 
     def launch(self) -> Path:
         """Train, with the curves sent to the tracker; the checkpoint folder."""
-        return self.run(tracker=self.logger.lightning_logger(self.out, name=Path(self.out).name))
+        folder = self.run(tracker=self.logger.lightning_logger(self.out, name=Path(self.out).name))
+        if self.study:
+            rank_zero_only(measured)(folder, workers=self.train.workers)
+        return folder
+
+
+class Sweeps(Callback):
+    """Notes the folders of studies that Hydra sweeps, in the process that the user started, whatever the launcher."""
+
+    studies: ClassVar[list[Path]] = []
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Called before any job."""
+        if config.get("study"):
+            self.studies.append(Path(config.hydra.sweep.dir))
 
 
 def conf_dir() -> Path:
@@ -63,7 +83,7 @@ def conf_dir() -> Path:
 
 
 def register() -> None:
-    """Tell Hydra every option and every job's schema, and OmegaConf the resolvers that conf/ uses."""
+    """Tell Hydra every option and every job's schema."""
     store = ConfigStore.instance()
     for group in _GROUPS:
         for name, kind in registry.options(group).items():
@@ -72,12 +92,15 @@ def register() -> None:
     store.store(group="logger", name="tracker", node=Tracker)
     for verb, job in (("train", TrainJob), ("embed", EmbedRun), ("cluster", ClusterRun)):
         store.store(name=f"{verb}_schema", node=job)
-    OmegaConf.register_new_resolver("file_name", _file_name, replace=True)
 
 
 def _file_name(text: str) -> str:
     """A sweep job's overrides as one folder name."""
     return text.replace("/", "_") or "job"
+
+
+# Not in register(): launchers that start processes of their own import this file there and no more.
+OmegaConf.register_new_resolver("file_name", _file_name, replace=True)
 
 
 def train() -> None:
@@ -115,11 +138,33 @@ def _door(verb: str, launch: Callable[[Any], object]) -> int:
 
     def run() -> None:
         register()
-        hydra.main(version_base="1.3", config_path=str(conf_dir().resolve()), config_name=verb)(task)()
+        try:
+            hydra.main(version_base="1.3", config_path=str(conf_dir().resolve()), config_name=verb)(task)()
+        except Exception as problem:
+            # Jobs that went well are summarised before the failure of another is told.
+            with contextlib.suppress(RarezooError):
+                _print_studies()
+            raise _known(problem) from problem
         if failed:
             raise failed[0]
+        _print_studies()
 
     return exit_status(run)
+
+
+def _known(problem: Exception) -> Exception:
+    """The user's mistake that a launcher's own error stands for, if it does for one."""
+    if isinstance(problem, RuntimeError) and "slurm cluster" in str(
+        problem
+    ):  # submitit's, which has no kind of its own
+        return ConfigError("no SLURM here", value="srun", fix="Start it on the cluster, or leave machine= out.")
+    return problem
+
+
+def _print_studies() -> None:
+    """The summary of a sweep that was a study, from the files of its jobs."""
+    while Sweeps.studies:
+        print(write_study(Sweeps.studies.pop()))
 
 
 def _job(config: DictConfig) -> Any:
@@ -130,7 +175,19 @@ def _job(config: DictConfig) -> Any:
     job = OmegaConf.to_object(config)
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         job.out = HydraConfig.get().runtime.output_dir  # type: ignore[union-attr]
+        if isinstance(job, TrainJob):
+            _refuse_children(job)
     return job
+
+
+def _refuse_children(job: TrainJob) -> None:
+    """Lightning starts a training's further processes by the command line, which is the whole multirun's."""
+    started = SLURMEnvironment.detect() or TorchElasticEnvironment.detect()
+    if job.train.devices != 1 and not started:
+        raise ConfigError(
+            "a job of a multirun cannot start processes", value=f"train.devices={job.train.devices}",
+            fix="Give each job one GPU (train.devices=1), use machine=slurm, or train one network at a time.",
+        )  # fmt: skip
 
 
 def exit_status(run: Callable[[], object]) -> int:
@@ -239,6 +296,9 @@ def _type_name(kind: Any) -> str:
 
 def main() -> None:
     """Door of the ``rarezoo`` command: the three doors under one name, and the verbs beyond them."""
+    # Lightning starts the further processes of `rarezoo train …` by the same words less the verb, which is gone by then.
+    if "LOCAL_RANK" in os.environ and sys.argv[1:2] != ["train"]:
+        sys.argv.insert(1, "train")
     if len(sys.argv) > 1 and sys.argv[1] in _VERBS:
         verb = sys.argv.pop(1)
         {"train": train, "embed": embed, "cluster": cluster}[verb]()
@@ -259,6 +319,7 @@ def _verb(arguments: Sequence[str]) -> None:
     add_worst_verb(verbs)
     add_judge_verb(verbs)
     add_zoo_verbs(verbs)
+    add_study_verb(verbs)
     options = parser.parse_args(arguments)
     options.run(options)
 

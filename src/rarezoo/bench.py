@@ -152,9 +152,7 @@ def _training(work: Workload) -> Iterator[Comparison]:
         loader = CutoutLoader(
             work.galaxies, rows, view=training_cutout(size), batch_size=_BATCH, workers=work.workers, order=order
         )
-        return _rate(
-            lambda: epoch((seen(one.images.to(work.device)), one.votes) for one in loader), work, len(rows)
-        )
+        return _rate(lambda: epoch((seen(one.images.to(work.device)), one.votes) for one in loader), work, len(rows))
 
     def plain() -> float:
         images, votes = work.images(size), torch.from_numpy(work.galaxies.votes[:_BATCH])  # type: ignore[index]
@@ -184,9 +182,11 @@ def _zoobot_training(work: Workload) -> Callable[[], float] | None:
         train_transform=get_galaxy_transform(view), **catalogues,
     )  # fmt: skip
     data.setup("fit")
-    learner = FinetuneableZoobotTree(
-        schema=_zoobot_schema(work.tree), encoder=work.encoder.trunk(), head_dropout_prob=0.0
-    ).to(work.device).to(memory_format=torch.channels_last)
+    learner = (
+        FinetuneableZoobotTree(schema=_zoobot_schema(work.tree), encoder=work.encoder.trunk(), head_dropout_prob=0.0)
+        .to(work.device)
+        .to(memory_format=torch.channels_last)
+    )
     optimiser = learner.configure_optimizers()
 
     def step(batch: Any) -> None:

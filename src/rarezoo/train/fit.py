@@ -12,13 +12,14 @@ import numpy as np
 import pytorch_lightning as pl
 import timm
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from rarezoo.data.galaxies import Galaxies, Survey
 from rarezoo.data.loaders import CutoutLoader, EpochOrder
-from rarezoo.data.photometry import photometry
+from rarezoo.data.photometry import COLUMNS, photometry
 from rarezoo.data.splits import TEST, TRAIN, VALIDATION
 from rarezoo.data.trees import QuestionTree
 from rarezoo.errors import ConfigError, DataError
@@ -35,6 +36,7 @@ from rarezoo.zoo.views import inference_view, training_cutout
 
 log = logging.getLogger(__name__)
 _SCRATCH = ".training"
+ALL_VISIBLE = -1
 _PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
@@ -80,6 +82,9 @@ class TrainRun:
         )  # fmt: skip
         loaders = self._loaders(galaxies)
         trainer = self._trainer(folder, tracker, loaders[TRAIN])
+        # Only the trainer knows: under "auto", on several machines, or with all GPUs that are visible.
+        order: Any = loaders[TRAIN].sampler
+        order.rank, order.world = trainer.global_rank, trainer.world_size
         _fit(trainer, learner, loaders, folder / _SCRATCH / "last.ckpt")
         if _rank() == 0:
             self._keep(folder, learner, galaxies, tree, trainer, seconds=time.perf_counter() - started)
@@ -89,8 +94,8 @@ class TrainRun:
         """What makes this run this run; how many workers decode or where it runs does not."""
         free = ("workers", "save_every", "accelerator")
         train = {key: value for key, value in asdict(self.train).items() if key not in free}
-        data = {**asdict(self.data), "option": type(self.data).__name__}
-        return {"data": data, "model": self.model.settings(), "train": train, "tag": self.tag, "seed": self.seed}
+        data, model = self.data.settings(), self.model.settings()
+        return {"data": data, "model": model, "train": train, "tag": self.tag, "seed": self.seed}
 
     def _refuse_bad_settings(self) -> None:
         train = self.train
@@ -114,7 +119,7 @@ class TrainRun:
         if train.dtype not in ("float32", "float16"):
             raise ConfigError("unknown train.dtype", value=train.dtype, fix="Use float32 or float16.")
         for name in ("epochs", "batch_size", "accumulate", "devices", "nodes", "save_every"):
-            if getattr(train, name) < 1:
+            if getattr(train, name) < 1 and (name, getattr(train, name)) != ("devices", ALL_VISIBLE):
                 raise ConfigError(f"train.{name} must be at least 1", value=getattr(train, name), fix="Raise it.")
 
     def _loaders(self, galaxies: Galaxies) -> dict[str, CutoutLoader]:
@@ -137,29 +142,32 @@ class TrainRun:
                 view=views[split == TRAIN],
                 batch_size=min(self.train.batch_size, len(rows[TRAIN])),
                 workers=self.train.workers, on_bad_image=self.data.on_bad_image,
-                order=self._order(len(rows[TRAIN])) if split == TRAIN else None,
+                order=EpochOrder(len(rows[TRAIN]), seed=self.seed) if split == TRAIN else None,
             )
             for split in rows
         }  # fmt: skip
 
-    def _order(self, size: int) -> EpochOrder:
-        world = self.train.devices * self.train.nodes if self.train.strategy != "auto" else 1
-        return EpochOrder(size, seed=self.seed, rank=_rank(), world=world)
-
     def _trainer(self, folder: Path, tracker: Logger | None, loader: CutoutLoader) -> pl.Trainer:
         _quieten_lightning()
         train = self.train
-        return pl.Trainer(
-            default_root_dir=folder / _SCRATCH, logger=tracker or False, max_epochs=train.epochs,
-            accelerator=train.accelerator, devices=train.devices, num_nodes=train.nodes, strategy=train.strategy,
-            precision=train.precision, accumulate_grad_batches=train.accumulate,  # type: ignore[arg-type]
-            gradient_clip_val=train.clip or None, use_distributed_sampler=False, num_sanity_val_steps=0,
-            enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=True, log_every_n_steps=10,
-            callbacks=[
-                EarlyStopping(VALIDATION_LOSS, patience=train.patience, check_finite=True),
-                Curves(folder / "metrics.csv"), Bar(), States(folder / _SCRATCH, every=train.save_every, loader=loader),
-            ],
-        )  # fmt: skip
+        callbacks = [
+            EarlyStopping(VALIDATION_LOSS, patience=train.patience, check_finite=True),
+            Curves(folder / "metrics.csv"), Bar(), States(folder / _SCRATCH, every=train.save_every, loader=loader),
+        ]  # fmt: skip
+        try:
+            return pl.Trainer(
+                default_root_dir=folder / _SCRATCH, logger=tracker or False, max_epochs=train.epochs,
+                accelerator=train.accelerator, devices=train.devices, num_nodes=train.nodes, strategy=train.strategy,
+                precision=train.precision, accumulate_grad_batches=train.accumulate,  # type: ignore[arg-type]
+                gradient_clip_val=train.clip or None, use_distributed_sampler=False, num_sanity_val_steps=0,
+                enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=True, log_every_n_steps=10,
+                callbacks=callbacks,
+            )  # fmt: skip
+        except (MisconfigurationException, ValueError) as problem:
+            raise ConfigError(
+                "this machine cannot train so", value=str(problem).splitlines()[0],
+                fix="Set train.accelerator, train.devices and train.strategy, or leave machine= out.",
+            ) from problem  # fmt: skip
 
     def _keep(
         self, folder: Path, learner: VoteLearner, galaxies: Galaxies, tree: QuestionTree, trainer: pl.Trainer, *,
@@ -228,7 +236,7 @@ def _measured(
     training = training[galaxies.votes[training].sum(axis=1) > 0]  # type: ignore[index]
     rows, concentrations, votes = metrics.predictions(network, loaders[TEST])  # type: ignore[arg-type]
     learnt: np.ndarray = galaxies.votes[training]  # type: ignore[index]
-    seen = np.zeros((len(galaxies), len(photometry_columns)), dtype=np.float32)
+    seen = np.zeros((len(galaxies), len(COLUMNS)), dtype=np.float32)
     used = np.concatenate([training, rows])
     seen[used] = photometry(galaxies.images, used, cache=cache)
     predicted = {
