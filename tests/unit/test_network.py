@@ -136,6 +136,47 @@ def test_inference_view_is_the_central_part():
     assert (inference_view(96)(image)[:, 2:-2, 2:-2] == 255).all()
 
 
+def lite_names():
+    """EfficientNet-Lite0's names in its PyTorch port → timm's for EfficientNetB0, spelt out stage by stage."""
+    names = {"_conv_stem.weight": "conv_stem.weight", "_conv_head.weight": "conv_head.weight"}
+    norms = {"_bn0": "bn1", "_bn1": "bn2"}
+    number = 0
+    for stage, blocks in enumerate((1, 2, 2, 3, 3, 4, 1)):
+        for block in range(blocks):
+            theirs, ours = f"_blocks.{number}.", f"blocks.{stage}.{block}."
+            number += 1
+            if stage == 0:
+                names |= {f"{theirs}_depthwise_conv.weight": f"{ours}conv_dw.weight"}
+                names |= {f"{theirs}_project_conv.weight": f"{ours}conv_pw.weight"}
+                norms |= {f"{theirs}_bn1": f"{ours}bn1", f"{theirs}_bn2": f"{ours}bn2"}
+                continue
+            convolutions = {"_expand_conv": "conv_pw", "_depthwise_conv": "conv_dw", "_project_conv": "conv_pwl"}
+            names |= {f"{theirs}{one}.weight": f"{ours}{other}.weight" for one, other in convolutions.items()}
+            norms |= {f"{theirs}_bn{place}": f"{ours}bn{place + 1}" for place in range(3)}
+    parts = ("weight", "bias", "running_mean", "running_var")
+    return names | {f"{one}.{part}": f"{other}.{part}" for one, other in norms.items() for part in parts}
+
+
+def test_efficientnet_lite_starts_all_of_the_trunk_but_squeeze_and_excitation(tmp_path):
+    torch.manual_seed(1)
+    published = build_network(EfficientNetB0(input_size=32, bottleneck=8), TREE).trunk.state_dict()
+    names = lite_names()
+    torch.save({theirs: published[ours] for theirs, ours in names.items()}, tmp_path / "lite0.pth")
+    torch.manual_seed(2)
+    started = build_network(EfficientNetB0(input_size=32, bottleneck=8, start=str(tmp_path / "lite0.pth")), TREE)
+    found = started.trunk.state_dict()
+    assert all(torch.equal(found[ours], published[ours]) for ours in names.values())
+    others = {name for name in found if name not in names.values() and "num_batches" not in name}
+    assert others
+    assert all(".se." in name for name in others)
+
+
+def test_a_lite_file_that_lacks_more_is_refused(tmp_path):
+    torch.save({"_conv_stem.weight": torch.zeros(32, 3, 3, 3)}, tmp_path / "lite0.pth")
+    with pytest.raises(CheckpointError, match="of another architecture"):
+        build_network(EfficientNetB0(input_size=32, start=str(tmp_path / "lite0.pth")), TREE)
+
+
 def test_the_zoom_says_how_much_of_the_cutout_is_seen():
     image = torch.zeros(3, 120, 120, dtype=torch.uint8)
     image[:, 30:90, 30:90] = 255

@@ -92,7 +92,16 @@ class Encoder(ABC):
                     fix="Use model.start=imagenet, or an architecture that Zoobot publishes.",
                 )  # fmt: skip
             return _downloaded(self.zoobot_hub_name, {})
-        return local_weights(Path(self.start))
+        return self.renamed(local_weights(Path(self.start)))
+
+    def renamed(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of a kindred publication by timm's names; the others as they are."""
+        return weights
+
+    @property
+    def may_lack(self) -> tuple[str, ...]:
+        """Parts of weight names that first weights may lack; they then stay random."""
+        return ()
 
     def _refuse_misfits(self) -> None:
         if self.input_size < 32 or self.input_size % 32:

@@ -62,7 +62,7 @@ def build_network(encoder: Encoder, tree: QuestionTree) -> BottleneckNetwork:
     weights = encoder.start_weights()
     network = blank_network(encoder, answers=len(tree.answers))
     if weights is not None:
-        load_start(network, weights, source=encoder.start)
+        load_start(network, weights, source=encoder.start, may_lack=encoder.may_lack)
     return network
 
 
@@ -87,7 +87,9 @@ def _native_width(trunk: nn.Module, *, side: int) -> int:
     return int(width)
 
 
-def load_start(network: BottleneckNetwork, weights: dict[str, Tensor], *, source: str) -> None:
+def load_start(
+    network: BottleneckNetwork, weights: dict[str, Tensor], *, source: str, may_lack: tuple[str, ...] = ()
+) -> None:
     """Put first weights into a network: a trunk's alone, or a whole network's where the shapes fit.
 
     Raises:
@@ -98,7 +100,8 @@ def load_start(network: BottleneckNetwork, weights: dict[str, Tensor], *, source
     wanted = network.state_dict() if whole else network.trunk.state_dict()
     fitting = {name: value for name, value in weights.items() if name in wanted and wanted[name].shape == value.shape}
     trunk_names = [name for name in wanted if name.startswith("trunk.") or not whole]
-    absent = [name for name in trunk_names if name not in fitting and "num_batches_tracked" not in name]
+    free = ("num_batches_tracked", *may_lack)
+    absent = [name for name in trunk_names if name not in fitting and not any(part in name for part in free)]
     if absent:
         raise CheckpointError(
             f"the weights are of another architecture: {len(absent)} of {len(trunk_names)} trunk weights do not fit",
@@ -107,7 +110,8 @@ def load_start(network: BottleneckNetwork, weights: dict[str, Tensor], *, source
     target = network if whole else network.trunk
     target.load_state_dict({**wanted, **fitting})
     left = sorted(set(wanted) - set(fitting))
-    log.info("start: %d weights from %s%s", len(fitting), source, f"; new: {', '.join(left)}" if left else "")
+    new = f"; {len(left)} new, e.g. {left[0]}" if left else ""
+    log.info("start: %d weights from %s%s", len(fitting), source, new)
 
 
 def _bare(name: str) -> str:
