@@ -32,7 +32,9 @@ from rarezoo.demo import add_demo_verbs
 from rarezoo.embed import EmbedRun
 from rarezoo.errors import ConfigError, RarezooError
 from rarezoo.explore.select import Select
+from rarezoo.failures import add_worst_verb
 from rarezoo.judge import add_judge_verb
+from rarezoo.keeper import add_zoo_verbs
 from rarezoo.registry import setting
 from rarezoo.report.terminal import cards_table, classes_table
 from rarezoo.report.track import Tracker
@@ -315,7 +317,9 @@ def _verb(arguments: Sequence[str]) -> None:
     _add_terminal_verbs(verbs)
     add_demo_verbs(verbs)
     add_bench_verb(verbs)
+    add_worst_verb(verbs)
     add_judge_verb(verbs)
+    add_zoo_verbs(verbs)
     add_study_verb(verbs)
     options = parser.parse_args(arguments)
     options.run(options)

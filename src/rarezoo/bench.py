@@ -3,34 +3,40 @@
 import argparse
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
+from PIL import Image
 from torch import Tensor
 
 from rarezoo.data import duplicates
 from rarezoo.data.galaxies import Galaxies
+from rarezoo.data.images import FolderImages
 from rarezoo.data.loaders import CutoutLoader, EpochOrder
 from rarezoo.data.sky.sheet import mock_throughput
 from rarezoo.data.surveys.gz2 import FOLDER_VARIABLE, Gz2
 from rarezoo.data.surveys.mock import Mock
+from rarezoo.data.trees import QuestionTree
 from rarezoo.embed import embedded
+from rarezoo.errors import DataError
 from rarezoo.explore.clusterers.hdbscan import Hdbscan
+from rarezoo.registry import choice
 from rarezoo.train.loss import vote_loss
 from rarezoo.zoo.cards import open_checkpoint, save_checkpoint
 from rarezoo.zoo.encoder import Encoder
-from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
 from rarezoo.zoo.network import BottleneckNetwork, build_network
-from rarezoo.zoo.views import training_view
+from rarezoo.zoo.views import TrainingView, training_cutout
 
-_INPUT_SIZE = 64
-_BATCH = 64
+_BATCH = 32
 _STEPS = 12
 _ROUNDS = 3
+# The mock sky's cutouts are as wide as the real sample's.
+_SIDE = 160
 
 
 @dataclass(frozen=True)
@@ -58,56 +64,171 @@ def compared(
     return Comparison(name, unit, float(rates[0]), float(rates[1]), plain_name)
 
 
-def comparisons(*, workers: int) -> Iterator[Comparison]:
+@dataclass(frozen=True)
+class Workload:
+    """The same galaxies, network and batches for every way of training and embedding.
+
+    Attributes:
+        galaxies: mock galaxies, as JPEG files in a folder.
+        table: their file names and votes, by column.
+        encoder: the network's settings.
+        workers: processes that decode.
+        device: where the network runs.
+    """
+
+    galaxies: Galaxies
+    table: pd.DataFrame
+    encoder: Encoder
+    workers: int
+    device: torch.device
+
+    @property
+    def tree(self) -> QuestionTree:
+        """The votes' question tree."""
+        if self.galaxies.tree is None:
+            raise DataError("the mock survey has no votes", value="tree", fix="Report this.")
+        return self.galaxies.tree
+
+    @property
+    def autocast(self) -> torch.autocast:
+        """bfloat16 on a GPU, float32 on a processor, for ours and the plain way alike."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda")
+
+    def network(self) -> BottleneckNetwork:
+        """A network with random weights, its memory laid out channels last."""
+        torch.manual_seed(0)
+        return build_network(self.encoder, self.tree).to(self.device).to(memory_format=torch.channels_last)
+
+    def images(self, side: int) -> Tensor:
+        """One batch in memory."""
+        return torch.rand(_BATCH, 3, side, side, device=self.device).contiguous(memory_format=torch.channels_last)
+
+    def settle(self) -> None:
+        """Wait until the device has done what it was told."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+def comparisons(*, model: str, input_size: int, workers: int) -> Iterator[Comparison]:
     """Every comparison, one after the other."""
     with tempfile.TemporaryDirectory() as folder:
-        galaxies = Mock(n=_BATCH * _STEPS, cache=folder).galaxies()
-        encoder = EfficientNetB0(input_size=_INPUT_SIZE)
-        yield _training(galaxies, encoder, workers=workers)
-        yield _embedding(galaxies, encoder, Path(folder), workers=workers)
+        work = _workload(Path(folder), model=model, input_size=input_size, workers=workers)
+        yield from _training(work)
+        yield _embedding(work, Path(folder))
     yield _relabelling()
 
 
-def _training(galaxies: Galaxies, encoder: Encoder, *, workers: int) -> Comparison:
-    network = build_network(encoder, galaxies.tree)  # type: ignore[arg-type]
+def _workload(folder: Path, *, model: str, input_size: int, workers: int) -> Workload:
+    sky = Mock(n=_BATCH * _STEPS, side=_SIDE, cache=str(folder / "sky")).galaxies()
+    names = [str(folder / f"{row}.jpg") for row in range(len(sky))]
+    for row, name in enumerate(names):
+        Image.fromarray(sky.images.cutout(row)).save(name, quality=85)
+    galaxies = replace(sky, images=FolderImages(folder, names, list(map(str, sky.ids))))
+    votes = pd.DataFrame(galaxies.votes, columns=list(galaxies.tree.answers))  # type: ignore[union-attr]
+    table = votes.assign(file_loc=names, id_str=[str(one) for one in sky.ids])
+    encoder = choice("model", model)(input_size=input_size)
+    return Workload(galaxies, table, encoder, workers, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def _training(work: Workload) -> Iterator[Comparison]:
+    """Training against the bare steps, and against zoobot where its own training can be imported."""
+    network = work.network().train()
     optimiser = torch.optim.AdamW(network.parameters())
-    rows = np.arange(len(galaxies))
+    rows, size = np.arange(len(work.galaxies)), work.encoder.input_size
+    seen, order = TrainingView(size), EpochOrder(len(rows), seed=0)
 
-    def step(images: Tensor, votes: Tensor) -> int:
+    def step(images: Tensor, votes: Tensor) -> None:
         optimiser.zero_grad()
-        vote_loss(network(images).concentrations, votes, galaxies.tree).backward()  # type: ignore[arg-type]
+        with work.autocast:
+            said = network(images.contiguous(memory_format=torch.channels_last))
+        vote_loss(said.concentrations, votes.to(work.device), work.tree).backward()
         optimiser.step()
-        return len(images)
+
+    def epoch(batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        for images, votes in batches:
+            step(images, votes)
 
     def ours() -> float:
-        view, order = training_view(_INPUT_SIZE), EpochOrder(len(rows), seed=0)
-        loader = CutoutLoader(galaxies, rows, view=view, batch_size=_BATCH, workers=workers, order=order)
-        return _rate(lambda: [step(batch.images, batch.votes) for batch in loader], len(rows))
+        loader = CutoutLoader(
+            work.galaxies, rows, view=training_cutout(size), batch_size=_BATCH, workers=work.workers, order=order
+        )
+        return _rate(lambda: epoch((seen(one.images.to(work.device)), one.votes) for one in loader), work, len(rows))
 
     def plain() -> float:
-        images, votes = torch.rand(_BATCH, 3, _INPUT_SIZE, _INPUT_SIZE), torch.from_numpy(galaxies.votes[:_BATCH])  # type: ignore[index]
-        return _rate(lambda: [step(images, votes) for _ in range(_STEPS)], _BATCH * _STEPS)
+        images, votes = work.images(size), torch.from_numpy(work.galaxies.votes[:_BATCH])  # type: ignore[index]
+        return _rate(lambda: epoch([(images, votes)] * _STEPS), work, _BATCH * _STEPS)
 
-    network.train()
-    step(torch.rand(_BATCH, 3, _INPUT_SIZE, _INPUT_SIZE), torch.from_numpy(galaxies.votes[:_BATCH]))  # type: ignore[index]
-    return compared("training", ours, plain, unit="images/s", plain_name="the same steps on one batch in memory")
+    plain()
+    yield compared("training", ours, plain, unit="images/s", plain_name="the same steps on one batch in memory")
+    theirs = _zoobot_training(work)
+    if theirs is not None:
+        yield compared("training", ours, theirs, unit="images/s", plain_name="zoobot's data module and training step")
 
 
-def _embedding(galaxies: Galaxies, encoder: Encoder, folder: Path, *, workers: int) -> Comparison:
-    network: BottleneckNetwork = build_network(encoder, galaxies.tree).eval()  # type: ignore[arg-type]
-    save_checkpoint(folder / "net", network=network, encoder=encoder, tree=galaxies.tree, card={})  # type: ignore[arg-type]
+def _zoobot_training(work: Workload) -> Callable[[], float] | None:
+    """Images/s of zoobot's FinetuneableZoobotTree on its own data module; None where ``lightning`` is not installed."""
+    try:
+        from galaxy_datasets.pytorch.galaxy_datamodule import CatalogDataModule
+        from galaxy_datasets.transforms import default_view_config, get_galaxy_transform
+        from zoobot.pytorch.training.finetune import FinetuneableZoobotTree
+    except ImportError:
+        return None
+    size = work.encoder.input_size
+    view = default_view_config()
+    view.output_size = size
+    catalogues = {f"{split}_catalog": work.table for split in ("train", "val")}
+    data = CatalogDataModule(
+        label_cols=list(work.tree.answers), batch_size=_BATCH, num_workers=work.workers,
+        train_transform=get_galaxy_transform(view), **catalogues,
+    )  # fmt: skip
+    data.setup("fit")
+    learner = (
+        FinetuneableZoobotTree(schema=_zoobot_schema(work.tree), encoder=work.encoder.trunk(), head_dropout_prob=0.0)
+        .to(work.device)
+        .to(memory_format=torch.channels_last)
+    )
+    optimiser = learner.configure_optimizers()
+
+    def step(batch: Any) -> None:
+        batch = {key: one.to(work.device) if isinstance(one, Tensor) else one for key, one in batch.items()}
+        optimiser.zero_grad()
+        with work.autocast:
+            loss = learner.training_step(batch, 0)["loss"]
+        loss.backward()
+        optimiser.step()
+
+    def epoch() -> None:
+        for batch in data.train_dataloader():
+            step(batch)
+
+    return lambda: _rate(epoch, work, len(work.table))
+
+
+def _zoobot_schema(tree: QuestionTree) -> Any:
+    """The tree as zoobot has it."""
+    from zoobot.shared.schemas import Schema
+
+    pairs = {one.name: [answer.removeprefix(one.name) for answer in one.answers] for one in tree.questions}
+    return Schema(pairs, {one.name: one.asked_after for one in tree.questions})
+
+
+def _embedding(work: Workload, folder: Path) -> Comparison:
+    network = work.network().eval()
+    save_checkpoint(folder / "net", network=network, encoder=work.encoder, tree=work.tree, card={})
     checkpoint = open_checkpoint(folder / "net")
-    rows = np.arange(len(galaxies))
+    rows = np.arange(len(work.galaxies))
+    precision = "bfloat16" if work.device.type == "cuda" else "float32"
 
     def ours() -> float:
-        loader = CutoutLoader(galaxies, rows, view=checkpoint.view, batch_size=_BATCH, workers=workers)
-        return _rate(lambda: list(embedded(loader, checkpoint, precision="float32")), len(rows))
+        loader = CutoutLoader(work.galaxies, rows, view=checkpoint.view, batch_size=_BATCH, workers=work.workers)
+        return _rate(lambda: list(embedded(loader, checkpoint, precision=precision)), work, len(rows))
 
     def plain() -> float:
-        images = torch.rand(_BATCH, 3, _INPUT_SIZE, _INPUT_SIZE)
-        with torch.inference_mode():
-            return _rate(lambda: [network(images) for _ in range(_STEPS)], _BATCH * _STEPS)
+        images = work.images(work.encoder.input_size)
+        with torch.inference_mode(), work.autocast:
+            return _rate(lambda: [network(images) for _ in range(_STEPS)], work, _BATCH * _STEPS)
 
+    plain()
     return compared("embedding", ours, plain, unit="images/s", plain_name="bare forward on one batch in memory")
 
 
@@ -119,20 +240,23 @@ def _relabelling() -> Comparison:
     linkage = clusterer.linkage(positions)
 
     def ours() -> float:
-        return _rate(lambda: clusterer.classes(linkage), 1)
+        return _rate(lambda: clusterer.classes(linkage), None, 1)
 
     def plain() -> float:
         fresh = hdbscan.HDBSCAN(min_samples=50, min_cluster_size=20, cluster_selection_method="leaf")
-        return _rate(lambda: fresh.fit(positions), 1)
+        return _rate(lambda: fresh.fit(positions), None, 1)
 
     return compared(
         "another selection, 20,000 galaxies", ours, plain, unit="per s", plain_name="hdbscan.HDBSCAN fitted afresh"
     )
 
 
-def _rate(run: Callable[[], Any], count: int) -> float:
+def _rate(run: Callable[[], Any], work: Workload | None, count: int) -> float:
+    """Images (or runs) per second, start-up of the processes that decode included."""
     started = time.perf_counter()
     run()
+    if work is not None:
+        work.settle()
     return count / (time.perf_counter() - started)
 
 
@@ -140,6 +264,8 @@ def add_bench_verb(verbs: Any) -> None:
     """``rarezoo bench`` for the command line."""
     parser = verbs.add_parser("bench", help="throughput, as ratios against the plain way")
     parser.add_argument("--workers", type=int, default=2, help="processes that decode images")
+    parser.add_argument("--model", default="efficientnet_b0", help="architecture")
+    parser.add_argument("--input-size", type=int, default=224, help="side of what the network sees, px")
     parser.set_defaults(run=_bench)
     parser = verbs.add_parser("duplicates", help="how well near-identical images are told apart, on a GZ2 sample")
     parser.add_argument("--folder", default="", help=f"folder of the sample; empty: the variable {FOLDER_VARIABLE}")
@@ -149,7 +275,8 @@ def add_bench_verb(verbs: Any) -> None:
 def _bench(options: argparse.Namespace) -> None:
     print(f"{torch.get_num_threads()} threads; medians of {_ROUNDS} interleaved rounds")
     print(f"mock sky at 96 px: {mock_throughput():.0f} galaxies/s on one core")
-    for one in comparisons(workers=options.workers):
+    print(f"{options.model} at {options.input_size} px from {_SIDE} px JPEG, {options.workers} processes that decode")
+    for one in comparisons(model=options.model, input_size=options.input_size, workers=options.workers):
         print(
             f"{one.name}: {one.ours:.3g} {one.unit}, {one.ratio:.2f} × {one.plain_name} ({one.plain:.3g})", flush=True
         )

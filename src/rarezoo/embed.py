@@ -124,12 +124,14 @@ def embedded(loader: CutoutLoader, checkpoint: Checkpoint, *, precision: str) ->
         ConfigError: a batch does not fit in the GPU's memory.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = checkpoint.network.to(device).eval()
+    # Channels last is quicker on processors and GPUs alike, and says the same up to rounding.
+    network = checkpoint.network.to(device).to(memory_format=torch.channels_last).eval()
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
     for batch in loader:
         try:
             with torch.inference_mode(), autocast:
-                said = network(batch.images.to(device, non_blocking=True))
+                images = batch.images.to(device, non_blocking=True, memory_format=torch.channels_last)
+                said = network(images)
         except torch.OutOfMemoryError as problem:
             raise ConfigError("out of GPU memory with batch_size", value=len(batch.rows), fix="Halve it.") from problem
         fractions = expected_fractions(said.concentrations.float(), checkpoint.tree)

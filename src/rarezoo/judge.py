@@ -35,6 +35,8 @@ from rarezoo.store import EmbeddingStore, claim
 SPLITS = ("all", "train", "validation", "test")
 BASELINE = COLUMNS[:4]
 _VARIANCE = 0.95
+# Shares of the variance below this are hardly more than the rounding of float32 embeddings.
+_RESOLVED = 1e-8
 
 
 @dataclass(frozen=True)
@@ -107,16 +109,9 @@ class Score:
         ranked = [
             f"{_shown(one.mean, '.4f')}, {_shown(one.ratio(self.baseline), '.2f')} ×" for one in self.rankings.values()
         ]
-        counts = [str(self.baseline.galaxies), str(self.baseline.positives)]
-        chance = f"{self.baseline.chance:.4f}"
-        baseline = f"{_shown(self.baseline.mean, '.4f')} {self.baseline_metric}"
-        return [
-            f"{self.answer.name} ({self.answer.column} > {self.answer.above:g})",
-            *counts,
-            chance,
-            baseline,
-            *ranked,
-        ]
+        name = f"{self.answer.name} ({self.answer.column} > {self.answer.above:g})"
+        known = [str(self.baseline.galaxies), str(self.baseline.positives), f"{self.baseline.chance:.4f}"]
+        return [name, *known, f"{_shown(self.baseline.mean, '.4f')} {self.baseline_metric}", *ranked]
 
     def content(self) -> dict[str, Any]:
         """The same for a file."""
@@ -200,13 +195,14 @@ class Judge:
         galaxies = _survey_of(opened[0])
         values = {one: _values(galaxies.catalogue, one.column) for one in self._answers(opened[0].manifest.survey)}
         rows = _common_rows(galaxies, opened, split=self.split)
+        values = {one: column[rows] for one, column in values.items()}
+        _refuse_too_few(values)
         folder = self._claimed(opened, list(values)) if self.out else None
         names = _names(opened)
         representations = [
             Representation(name, _embeddings(store, galaxies.ids[rows]), self.whiten)
             for name, store in zip(names, opened, strict=True)
         ]
-        values = {one: column[rows] for one, column in values.items()}
         baseline = _baseline(galaxies, rows, values, cache=folder / "photometry.npy" if folder else None)
         scores = tuple(_score(one, values[one], baseline, representations) for one in values)
         spectra = {one.name: one.spectrum for one in representations}
@@ -226,13 +222,8 @@ class Judge:
         judged = [
             {"survey": one.manifest.survey_sha256, "checkpoint": one.manifest.checkpoint_sha256} for one in stores
         ]
-        about = {
-            "stores": judged,
-            "answers": [asdict(one) for one in answers],
-            "split": self.split,
-            "whiten": self.whiten,
-        }
-        return claim(self.out, verb="judge", settings=about)
+        about = {"stores": judged, "answers": [asdict(one) for one in answers]}
+        return claim(self.out, verb="judge", settings={**about, "split": self.split, "whiten": self.whiten})
 
 
 def _same_survey(stores: Sequence[EmbeddingStore]) -> Sequence[EmbeddingStore]:
@@ -279,6 +270,18 @@ def _common_rows(galaxies: Galaxies, stores: Sequence[EmbeddingStore], *, split:
     return np.array([row for row in rows if galaxies.ids[row] not in skipped], dtype=np.int64)
 
 
+def _refuse_too_few(values: Mapping[Answer, np.ndarray]) -> None:
+    for answer, column in values.items():
+        known = column[np.isfinite(column)]
+        positive = int(np.sum(known > answer.above))
+        if not 2 <= positive < len(known):
+            raise ConfigError(
+                f"{answer.name} cannot be ranked: {answer.column} > {answer.above:g}",
+                value=f"{positive} of {len(known)} for whom it is known",
+                fix="Two must be above and one must not: change that --answer's threshold, or judge another --split.",
+            )
+
+
 def _names(stores: Sequence[EmbeddingStore]) -> list[str]:
     """Each store's checkpoint, and its folder where that does not tell it apart."""
     names = [one.manifest.checkpoint for one in stores]
@@ -318,12 +321,6 @@ def _baseline(
 def _score(answer: Answer, values: np.ndarray, baseline: _Baseline, representations: Sequence[Representation]) -> Score:
     known = np.isfinite(values)
     positive = values[known] > answer.above
-    if positive.sum() < 2:
-        raise ConfigError(
-            f"too few galaxies have {answer.column} > {answer.above:g}",
-            value=f"{positive.sum()} of {len(positive)} for whom it is known",
-            fix="Two are needed: lower the threshold of that --answer, or judge a larger --split.",
-        )  # fmt: skip
     metric, ranking = baseline.ranking(positive, known)
     rankings = {
         name: average_precisions(features[known], positive)
@@ -339,17 +336,16 @@ def _shown(interval: Interval, digits: str) -> str:
 
 
 def _plot(spectra: Mapping[str, Spectrum], path: Path) -> None:
-    """Variance held by the first so many components, a line per store."""
+    """Variance along each principal component, a line per store."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     for name, one in spectra.items():
         label = f"{name}: effective rank {one.effective_rank:.1f}"
-        axes.plot(np.arange(1, len(one.ratios) + 1), np.cumsum(one.ratios), marker=".", label=label)
-    axes.axhline(_VARIANCE, color="grey", linewidth=0.8, linestyle="--")
-    axes.set(xscale="log", ylim=(0, 1.02), xlabel="principal components", ylabel="share of the variance")
-    axes.legend(loc="lower right", frameon=False)
+        axes.loglog(np.arange(1, len(one.ratios) + 1), one.ratios, marker=".", label=label)
+    axes.set(ylim=(_RESOLVED, 1.5), xlabel="principal component", ylabel="share of the variance")
+    axes.legend(loc="lower left", frameon=False)
     with tables.atomic(path) as temporary:
         figure.savefig(temporary, format="png", dpi=150)
 

@@ -92,7 +92,8 @@ def test_the_released_checkpoint_predicts_as_its_card_says(galaxies):
     asked = np.flatnonzero(galaxies.votes[:, -5:].sum(axis=1) > 0)
     rows = np.intersect1d(galaxies.rows("test"), asked)
     loader = CutoutLoader(galaxies, rows, view=checkpoint.view, batch_size=256, workers=2)
-    measured = question_metrics(*predictions(checkpoint.network, loader), checkpoint.tree)[-1]
+    said = predictions(checkpoint.network, loader)
+    measured = question_metrics(said.concentrations, said.votes, checkpoint.tree)[-1]
     told = checkpoint.card["metrics"][-1]
     assert (measured.question, measured.galaxies) == (told["question"], told["galaxies"])
     # The card was measured before the weights were halved.

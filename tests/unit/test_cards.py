@@ -7,7 +7,7 @@ import torch
 
 from rarezoo.data.trees import Question, QuestionTree
 from rarezoo.errors import CheckpointError
-from rarezoo.zoo.cards import checkpoints, open_checkpoint, save_checkpoint
+from rarezoo.zoo.cards import annotate, checkpoints, open_checkpoint, save_checkpoint
 from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
 from rarezoo.zoo.network import build_network
 
@@ -22,8 +22,9 @@ def saved(request, tmp_path_factory):
     torch.manual_seed(0)
     network = build_network(ENCODER, TREE).eval()
     row = {
-        "question": "shape", "galaxies": 9, "loss": 1.0, "mean_loss": 2.0, "rmse": 0.1, "mean_rmse": 0.2, "mae": 0.1,
-        "coverage_50": 0.5, "coverage_90": None,
+        "question": "shape", "galaxies": 9, "loss": 1.0, "loss_interval": [0.9, 1.1], "mean_loss": 2.0,
+        "mean_gain": 1.0, "mean_gain_interval": [0.8, 1.2], "well_observed": 8, "rmse": 0.1, "mean_rmse": 0.2,
+        "mae": 0.1, "coverage_50": 0.5, "coverage_90": None,
     }  # fmt: skip
     card = {"metrics": [row], "min_votes": 20, "data": {"survey": "mock"}}
     folder = save_checkpoint(
@@ -59,7 +60,16 @@ def test_half_precision_halves_the_file(saved):
 
 def test_model_card_tells_metrics_and_a_missing_one_is_a_dash(saved):
     text = (saved[0] / "README.md").read_text()
-    assert "| shape | 9 | 1.000 | 2.000 | 0.100 | 0.200 | 0.100 | 0.50 | – |" in text
+    assert "| shape | 9 | 1.000 (0.900 … 1.100) | 2.000 | 1.000 (0.800 … 1.200) | 0.100 | 0.200 | 0.100 |" in text
+    assert "| shape | 8 | 0.50 | – |" in text
+
+
+def test_what_people_found_out_goes_on_the_card_and_changes_nothing_else(copy):
+    before = open_checkpoint(copy)
+    annotate(copy, known_failures=["Stars beside the galaxy are taken for arms."])
+    assert "- Stars beside the galaxy are taken for arms." in (copy / "README.md").read_text()
+    assert "Nobody has looked" not in (copy / "README.md").read_text()
+    assert open_checkpoint(copy).sha256 == before.sha256
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "golden.safetensors"])

@@ -1,4 +1,4 @@
-"""Loaders: an order and views that follow from the seed, states to resume from, and what an unreadable image does."""
+"""Loaders: an order that follows from the seed, states to resume from, and what an unreadable image does."""
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +10,7 @@ from rarezoo.data.cutouts import ImageSource
 from rarezoo.data.galaxies import Galaxies
 from rarezoo.data.loaders import CutoutLoader, EpochOrder
 from rarezoo.errors import DataError
-from rarezoo.zoo.views import inference_view, training_view
+from rarezoo.zoo.views import inference_view, training_cutout
 
 pytestmark = pytest.mark.unit
 
@@ -37,13 +37,16 @@ def survey(size=20, broken=()):
 def loader(galaxies, *, workers=0, seed=0, **settings):
     rows = np.arange(len(galaxies))
     order = EpochOrder(len(rows), seed=seed)
-    return CutoutLoader(galaxies, rows, view=training_view(32), batch_size=4, workers=workers, order=order, **settings)
+    return CutoutLoader(
+        galaxies, rows, view=training_cutout(32), batch_size=4, workers=workers, order=order, **settings
+    )
 
 
 def test_batches_hold_rows_images_and_votes_that_belong_together():
     galaxies = survey()
     for batch in loader(galaxies):
-        assert batch.images.shape == (4, 3, 32, 32)
+        assert batch.images.shape == (4, 3, 42, 42)
+        assert batch.images.dtype == torch.uint8
         np.testing.assert_array_equal(batch.votes, galaxies.votes[batch.rows])
 
 
@@ -54,7 +57,7 @@ def test_without_an_order_rows_come_as_they_are():
     assert len(plain) == 2
 
 
-def test_views_and_order_follow_from_the_seed_whatever_the_number_of_workers():
+def test_the_order_follows_from_the_seed_whatever_the_number_of_workers():
     alone, helped = (list(loader(survey(), workers=workers)) for workers in (0, 2))
     for one, other in zip(alone, helped, strict=True):
         assert torch.equal(one.rows, other.rows)

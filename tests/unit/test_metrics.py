@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from rarezoo.data.trees import Question, QuestionTree
-from rarezoo.train.metrics import card_rows, mean_concentrations, question_metrics
+from rarezoo.train.metrics import (
+    card_rows,
+    galaxy_scores,
+    interval_of_mean,
+    linear_concentrations,
+    mean_concentrations,
+    question_metrics,
+)
 
 pytestmark = pytest.mark.unit
 TREE = QuestionTree("two", (Question("shape", ("shape_a", "shape_b")), Question("bar", ("bar_a", "bar_b"))))
@@ -50,8 +57,36 @@ def test_the_mean_baseline_finds_mean_and_spread_of_what_it_saw():
     assert 6 < alpha[0, :2].sum() < 11
 
 
-def test_card_rows_stand_beside_the_mean():
-    metrics = question_metrics(np.ones((1, 4), np.float32), np.array([[20, 5, 1, 0]], np.float32), TREE)
-    row = card_rows(metrics, metrics)[0]
-    assert row["loss"] == row["mean_loss"]
-    assert row["question"] == "shape"
+def test_an_interval_holds_the_mean_as_often_as_it_says():
+    random = np.random.default_rng(0)
+    held = 0
+    for _ in range(60):
+        low, high = interval_of_mean(random.exponential(2.0, 120))
+        held += low <= 2.0 <= high
+    assert 50 <= held <= 60
+    assert interval_of_mean(np.array([1.0])) is None
+
+
+def test_the_linear_baseline_reads_votes_off_features_and_beats_the_mean():
+    random = np.random.default_rng(0)
+    features = random.normal(size=(900, 3)).astype(np.float32)
+    share = 1 / (1 + np.exp(-2 * features[:, 0]))
+    smooth = random.binomial(40, share)
+    votes = np.stack([smooth, 40 - smooth, 0 * smooth, 0 * smooth], axis=1).astype(np.float32)
+    training, wanted = np.arange(600), np.arange(600, 900)
+    linear = linear_concentrations(features, training, votes[training], TREE, wanted=wanted)
+    mean = mean_concentrations(votes[training], TREE, galaxies=300)
+    ours, theirs = (question_metrics(one, votes[wanted], TREE)[0] for one in (linear, mean))
+    assert ours.rmse < 0.12 < 0.25 < theirs.rmse
+    assert ours.loss < theirs.loss
+
+
+def test_card_rows_stand_beside_the_baselines_with_paired_gains():
+    votes = np.array([[20, 5, 1, 0], [5, 20, 0, 0], [12, 13, 0, 0]], np.float32)
+    good, poor = (galaxy_scores(alpha, votes, TREE) for alpha in (votes + 1, np.full((3, 4), 50, np.float32)))
+    shape, bar = card_rows(good, {"mean": poor}, TREE)
+    assert shape["question"] == "shape"
+    assert shape["mean_gain"] == pytest.approx(shape["mean_loss"] - shape["loss"])
+    low, high = shape["mean_gain_interval"]
+    assert low <= shape["mean_gain"] <= high
+    assert (bar["galaxies"], bar["mean_gain_interval"], bar["rmse"]) == (1, None, None)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -19,10 +19,10 @@ View = Callable[[Tensor], Tensor]
 
 
 class Batch(NamedTuple):
-    """Rows of the survey, their images under the view in [0, 1], and their votes (no columns without votes)."""
+    """Rows of the survey, their cutouts under the view, and their votes (no columns without votes)."""
 
     rows: Int64[Tensor, " b"]
-    images: Float32[Tensor, "b 3 s s"]
+    images: UInt8[Tensor, "b 3 s s"]
     votes: Float32[Tensor, "b answers"]
 
 
@@ -67,7 +67,6 @@ class CutoutDataset(Dataset[Any]):
         votes = galaxies.votes if galaxies.votes is not None else np.zeros((len(galaxies), 0), dtype=np.float32)
         self.votes = votes
         self.view = view
-        self.seed: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -79,15 +78,7 @@ class CutoutDataset(Dataset[Any]):
         except DataError as problem:
             return _Unreadable(problem)
         image = torch.from_numpy(np.array(pixels, copy=True)).permute(2, 0, 1)
-        return row, self._seen(row, image), torch.from_numpy(np.array(self.votes[row], dtype=np.float32))
-
-    def _seen(self, row: int, image: Tensor) -> Tensor:
-        """The image under the view; a random view follows from seed, epoch and row, whichever process draws it."""
-        if self.seed is None:
-            return self.view(image)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(np.random.SeedSequence([*self.seed, row]).generate_state(1)[0]))
-            return self.view(image)
+        return row, self.view(image), torch.from_numpy(np.array(self.votes[row], dtype=np.float32))
 
 
 def _collated(items: Sequence[Any]) -> tuple[Batch | None, list[DataError]]:
@@ -105,7 +96,7 @@ class CutoutLoader:
     Args:
         galaxies: the survey.
         rows: which rows.
-        view: what the network sees of a uint8 image (3, H, W).
+        view: brings a uint8 image (3, H, W) to the side that all of a batch have.
         batch_size: galaxies per batch.
         workers: processes that decode; 0 decodes in this one.
         on_bad_image: ``stop`` raises the image's DataError; ``skip`` leaves it out and notes its id in ``skipped``.
@@ -165,7 +156,6 @@ class CutoutLoader:
         begun = self._resumed["epoch"] == self.sampler.epoch and self._resumed["done"] < len(self)
         self._done = self._resumed["done"] if begun else 0
         self.sampler.start = self._done * self.batch_size
-        self._cutouts.seed = (self.sampler.seed, self.sampler.epoch)
 
     def state_dict(self) -> dict[str, int]:
         """Where the loader is: the epoch, and the batches of it already given out."""

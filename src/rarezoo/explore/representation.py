@@ -179,10 +179,10 @@ def average_precisions(
 
     Raises:
         ConfigError: unknown metric, or a mask of another length.
-        DataError: fewer than two galaxies are positive, or all are.
+        DataError: features that are not finite; fewer than two galaxies are positive, or all are.
     """
     positive = np.asarray(positive, dtype=bool)
-    _refuse_unjudgeable(positive, galaxies=len(features))
+    _refuse_unjudgeable(features, positive)
     space = _space(features, metric=metric)
     asked = members = np.flatnonzero(positive)
     if 0 < queries < len(members):
@@ -192,7 +192,10 @@ def average_precisions(
     return Ranking(asked, np.concatenate(blocks), len(features), len(members))
 
 
-def _refuse_unjudgeable(positive: np.ndarray, *, galaxies: int) -> None:
+def _refuse_unjudgeable(features: np.ndarray, positive: np.ndarray) -> None:
+    galaxies = len(features)
+    if not np.isfinite(features).all():
+        raise DataError("features that are not finite", value=features.shape, fix="Leave those galaxies out.")
     if positive.shape != (galaxies,):
         raise ConfigError("a mask of another length", value=(positive.shape, galaxies), fix="One entry per galaxy.")
     if not 2 <= positive.sum() < galaxies:

@@ -3,13 +3,14 @@
 import logging
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
+import timm
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import EarlyStopping
@@ -18,18 +19,20 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from rarezoo.data.galaxies import Galaxies, Survey
 from rarezoo.data.loaders import CutoutLoader, EpochOrder
+from rarezoo.data.photometry import COLUMNS, photometry
 from rarezoo.data.splits import TEST, TRAIN, VALIDATION
 from rarezoo.data.trees import QuestionTree
 from rarezoo.errors import ConfigError, DataError
 from rarezoo.registry import setting
 from rarezoo.store import claim, refuse_seed
 from rarezoo.train import metrics
+from rarezoo.train.loss import OBJECTIVES, SIMILARITIES, VOTES
 from rarezoo.train.module import VALIDATION_LOSS, TrainSettings, VoteLearner
 from rarezoo.train.progress import Bar, Curves, States
 from rarezoo.zoo.cards import is_checkpoint, remove_scratch, save_checkpoint
 from rarezoo.zoo.encoder import Encoder
 from rarezoo.zoo.network import build_network
-from rarezoo.zoo.views import inference_view, training_view
+from rarezoo.zoo.views import inference_view, training_cutout
 
 log = logging.getLogger(__name__)
 _SCRATCH = ".training"
@@ -70,11 +73,12 @@ class TrainRun:
         self._refuse_bad_settings()
         started = time.perf_counter()
         galaxies = self.data.training_galaxies(cache=folder / _SCRATCH)
-        tree, votes = _votes(galaxies)
+        tree = _tree(galaxies)
         pl.seed_everything(self.seed, verbose=False)
         learner = VoteLearner(
             build_network(self.model, tree),
-            tree=tree, settings=self.train, id_of=lambda row: str(galaxies.ids[row]), seed=self.seed,
+            tree=tree, settings=self.train, encoder=self.model, seed=self.seed,
+            id_of=lambda row: str(galaxies.ids[row]),
         )  # fmt: skip
         loaders = self._loaders(galaxies)
         trainer = self._trainer(folder, tracker, loaders[TRAIN])
@@ -83,7 +87,7 @@ class TrainRun:
         order.rank, order.world = trainer.global_rank, trainer.world_size
         _fit(trainer, learner, loaders, folder / _SCRATCH / "last.ckpt")
         if _rank() == 0:
-            self._keep(folder, learner, galaxies, tree, votes, trainer, seconds=time.perf_counter() - started)
+            self._keep(folder, learner, galaxies, tree, trainer, seconds=time.perf_counter() - started)
         return folder
 
     def _settings(self) -> dict[str, Any]:
@@ -99,6 +103,19 @@ class TrainRun:
             raise ConfigError(
                 "unknown train.precision", value=train.precision, fix=f"Use one of {', '.join(_PRECISIONS)}."
             )
+        for name, known in (("objective", OBJECTIVES), ("similarity", SIMILARITIES)):
+            if getattr(train, name) not in known:
+                raise ConfigError(
+                    f"unknown train.{name}", value=getattr(train, name), fix=f"Use one of {', '.join(known)}."
+                )
+        if train.freeze_trunk and train.objective != VOTES:
+            raise ConfigError(
+                "a frozen trunk learns votes only", value=f"train.objective={train.objective}",
+                fix="Set train.freeze_trunk=false or train.objective=votes.",
+            )  # fmt: skip
+        for name in ("jitter", "similarity_weight", "projector"):
+            if getattr(train, name) < 0:
+                raise ConfigError(f"train.{name} must not be negative", value=getattr(train, name), fix="Raise it.")
         if train.dtype not in ("float32", "float16"):
             raise ConfigError("unknown train.dtype", value=train.dtype, fix="Use float32 or float16.")
         for name in ("epochs", "batch_size", "accumulate", "devices", "nodes", "save_every"):
@@ -106,7 +123,7 @@ class TrainRun:
                 raise ConfigError(f"train.{name} must be at least 1", value=getattr(train, name), fix="Raise it.")
 
     def _loaders(self, galaxies: Galaxies) -> dict[str, CutoutLoader]:
-        """Loaders of the three splits; only galaxies with a vote are trained and measured on."""
+        """Loaders of the three splits; galaxies without a vote are good for self-supervised training alone."""
         voted = np.flatnonzero(galaxies.votes.sum(axis=1) > 0)  # type: ignore[union-attr]
         rows = {split: np.intersect1d(galaxies.rows(split), voted) for split in (TRAIN, VALIDATION, TEST)}
         for split in (TRAIN, VALIDATION):
@@ -115,11 +132,14 @@ class TrainRun:
                     f"no galaxy with votes in the {split} split", value=f"{len(voted)} galaxies with votes",
                     fix="Use more galaxies, or set data.validation_share and data.test_share.",
                 )  # fmt: skip
-        size = self.model.input_size
+        if self.train.objective != VOTES:
+            rows[TRAIN] = galaxies.rows(TRAIN)
+        size, zoom = self.model.input_size, self.model.zoom
+        views = (inference_view(size, zoom=zoom), training_cutout(size, zoom=zoom))
         return {
             split: CutoutLoader(
                 galaxies, rows[split],
-                view=training_view(size) if split == TRAIN else inference_view(size),
+                view=views[split == TRAIN],
                 batch_size=min(self.train.batch_size, len(rows[TRAIN])),
                 workers=self.train.workers, on_bad_image=self.data.on_bad_image,
                 order=EpochOrder(len(rows[TRAIN]), seed=self.seed) if split == TRAIN else None,
@@ -150,14 +170,15 @@ class TrainRun:
             ) from problem  # fmt: skip
 
     def _keep(
-        self, folder: Path, learner: VoteLearner, galaxies: Galaxies, tree: QuestionTree, votes: np.ndarray,
-        trainer: pl.Trainer, *, seconds: float,
+        self, folder: Path, learner: VoteLearner, galaxies: Galaxies, tree: QuestionTree, trainer: pl.Trainer, *,
+        seconds: float,
     ) -> None:  # fmt: skip
         """Measure the best network on the test split and write the checkpoint."""
         network = learner.result.cpu()
         network.load_state_dict(torch.load(folder / _SCRATCH / "best.pt", map_location="cpu", weights_only=True))
         loaders = self._loaders(galaxies)
-        rows = _measured(network, loaders[TEST], tree, votes[loaders[TRAIN]._cutouts.rows])
+        prints = folder / _SCRATCH / f"photometry-{galaxies.sha256[:16]}.npy"
+        rows = _measured(network, loaders, galaxies, tree, prints)
         skipped = sorted({one for loader in loaders.values() for one in loader.skipped})
         card = {
             "tag": self.tag,
@@ -171,7 +192,11 @@ class TrainRun:
             },
             "training": {
                 **self._settings()["train"], "seed": self.seed, "epochs done": trainer.current_epoch,
-                "minutes": round(seconds / 60, 1), "start": self.model.settings()["start"], "torch": torch.__version__,
+                "start": self.model.settings()["start"],
+            },
+            "compute": {
+                "device": _device(trainer), "minutes of the last start": round(seconds / 60, 1),
+                "torch": torch.__version__, "timm": timm.__version__,
             },
             "min_votes": metrics.MIN_VOTES,
             "metrics": rows,
@@ -181,25 +206,45 @@ class TrainRun:
         log.info("checkpoint: %s", folder)
 
 
-def _votes(galaxies: Galaxies) -> tuple[QuestionTree, np.ndarray]:
+def _device(trainer: pl.Trainer) -> str:
+    """What trained, in words."""
+    if trainer.accelerator.name() == "cpu" or not torch.cuda.is_available():
+        return f"{torch.get_num_threads()} processor threads"
+    return f"{trainer.world_size} × {torch.cuda.get_device_name()}"
+
+
+def _tree(galaxies: Galaxies) -> QuestionTree:
     if galaxies.tree is None or galaxies.votes is None:
         raise DataError(
             "the survey has no votes to train on", value="data.votes is empty",
             fix="Name the question tree of its vote columns, e.g. data.votes=desi.",
         )  # fmt: skip
-    return galaxies.tree, galaxies.votes
+    return galaxies.tree
 
 
 def _measured(
-    network: torch.nn.Module, loader: CutoutLoader, tree: QuestionTree, training_votes: np.ndarray
+    network: torch.nn.Module, loaders: Mapping[str, CutoutLoader], galaxies: Galaxies, tree: QuestionTree, cache: Path
 ) -> list[dict[str, Any]]:
-    """Card rows of the test split; none if the split is empty."""
-    if not len(loader._cutouts):
+    """Card rows of the test split; none if the split is empty.
+
+    The baselines are fitted to the training split's votes: the mean, and a linear head on colour, size, concentration
+    and brightness.
+    """
+    if not len(loaders[TEST]._cutouts):
         return []
-    concentrations, votes = metrics.predictions(network, loader)  # type: ignore[arg-type]
-    mean = metrics.mean_concentrations(training_votes, tree, galaxies=len(votes))
-    ours, theirs = (metrics.question_metrics(one, votes, tree) for one in (concentrations, mean))
-    return metrics.card_rows(ours, theirs)
+    training = loaders[TRAIN]._cutouts.rows
+    training = training[galaxies.votes[training].sum(axis=1) > 0]  # type: ignore[index]
+    rows, concentrations, votes = metrics.predictions(network, loaders[TEST])  # type: ignore[arg-type]
+    learnt: np.ndarray = galaxies.votes[training]  # type: ignore[index]
+    seen = np.zeros((len(galaxies), len(COLUMNS)), dtype=np.float32)
+    used = np.concatenate([training, rows])
+    seen[used] = photometry(galaxies.images, used, cache=cache)
+    predicted = {
+        "mean": metrics.mean_concentrations(learnt, tree, galaxies=len(votes)),
+        "linear": metrics.linear_concentrations(seen, training, learnt, tree, wanted=rows),
+    }
+    scores = {name: metrics.galaxy_scores(one, votes, tree) for name, one in predicted.items()}
+    return metrics.card_rows(metrics.galaxy_scores(concentrations, votes, tree), scores, tree)
 
 
 def _fit(trainer: pl.Trainer, learner: VoteLearner, loaders: dict[str, CutoutLoader], last: Path) -> None:

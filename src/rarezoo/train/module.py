@@ -15,8 +15,10 @@ from rarezoo.data.loaders import Batch
 from rarezoo.data.trees import QuestionTree
 from rarezoo.errors import DataError
 from rarezoo.registry import setting
-from rarezoo.train.loss import question_losses, vote_loss
+from rarezoo.train.loss import OBJECTIVES, SIMILARITIES, VOTES, Losses, Objective, question_losses
+from rarezoo.zoo.encoder import Encoder
 from rarezoo.zoo.network import BottleneckNetwork
+from rarezoo.zoo.views import TrainingView
 
 VALIDATION_LOSS = "validation/loss"
 
@@ -25,6 +27,11 @@ VALIDATION_LOSS = "validation/loss"
 class TrainSettings:
     """How a network is trained; defaults are zoobot's for EfficientNetB0 (November 2023), where it has them."""
 
+    objective: str = setting("votes", f"what is learnt: {', '.join(OBJECTIVES)} (hybrid = both)")
+    similarity: str = setting("vicreg", f"lightly's loss between two views: {', '.join(SIMILARITIES)}")
+    similarity_weight: float = setting(0.2, "of that loss beside the votes' in hybrid")
+    projector: int = setting(0, "width of a projector between embedding and that loss; 0 = none")
+    jitter: float = setting(0.4, "random brightness, colour and noise of its views, 0 to 1; votes alone have none")
     epochs: int = setting(100, "passes over the training split at most")
     batch_size: int = setting(256, "galaxies per step and process", unit="galaxies")
     learning_rate: float = setting(1e-3, "peak learning rate of AdamW")
@@ -49,7 +56,7 @@ class TrainSettings:
 
 
 class VoteLearner(pl.LightningModule):
-    """AdamW, linear warm-up and cosine on the Dirichlet-multinomial loss."""
+    """AdamW, linear warm-up and cosine on the objective."""
 
     def __init__(
         self,
@@ -57,6 +64,7 @@ class VoteLearner(pl.LightningModule):
         *,
         tree: QuestionTree,
         settings: TrainSettings,
+        encoder: Encoder,
         id_of: Callable[[int], str],
         seed: int,
     ) -> None:
@@ -67,6 +75,12 @@ class VoteLearner(pl.LightningModule):
             if settings.ema
             else None
         )
+        jitter = 0.0 if settings.objective == VOTES else settings.jitter
+        self.view = TrainingView(encoder.input_size, zoom=encoder.zoom, jitter=jitter)
+        self.objective = Objective(
+            settings.objective, tree=tree, similarity=settings.similarity, weight=settings.similarity_weight,
+            width=network.width, projector=settings.projector, processes=settings.devices * settings.nodes,
+        )  # fmt: skip
         # Kept out of the module tree, or its weights would be saved twice.
         self._forward: list[Callable[[Tensor], Any]] = [torch.compile(network) if settings.compile else network]
         if settings.freeze_trunk:
@@ -79,17 +93,20 @@ class VoteLearner(pl.LightningModule):
         return averaged
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        """Loss of one batch (nats per galaxy)."""
+        """Loss of one batch (nats per galaxy, plus what the views cost)."""
         if self.settings.freeze_trunk:
             self.network.trunk.eval()
-        loss = vote_loss(self._forward[0](self._laid_out(batch.images)).concentrations, batch.votes, self.tree)
-        if not torch.isfinite(loss):
+        views = torch.cat([self.view(batch.images) for _ in range(self.objective.views)])
+        losses: Losses = self.objective(self._forward[0](self._laid_out(views)), batch.votes, self.network)
+        if not torch.isfinite(losses.total):
             raise self._not_finite(batch)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.rows))
-        return loss
+        names = ("loss", "votes", "self_supervised")[: 1 if self.objective.views == 1 else 3]
+        for name, value in zip(names, losses, strict=False):
+            self.log(f"train/{name}", value, on_step=False, on_epoch=True, batch_size=len(batch.rows))
+        return losses.total
 
     def on_train_batch_start(self, batch: Batch, index: int) -> None:
-        """Dropout's draws follow from seed, epoch, step and process, so that a resumed run is the same run."""
+        """Draws of views and dropout follow from seed, epoch, step and process: a resumed run is the same run."""
         key = np.random.SeedSequence([self.seed, self.current_epoch, index, self.global_rank])
         torch.manual_seed(int(key.generate_state(1)[0]))
 
@@ -99,7 +116,7 @@ class VoteLearner(pl.LightningModule):
             self.average.update_parameters(self.network)
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        """Log the loss, whole and per question (over the galaxies to whom it was put)."""
+        """Log the votes' loss, whole and per question (over the galaxies to whom it was put), whatever is trained."""
         losses = question_losses(self.result(self._laid_out(batch.images)).concentrations, batch.votes, self.tree)
         asked = torch.stack([batch.votes[:, part].sum(dim=1) > 0 for part in self.tree.slices], dim=1)
         self._log_validation(VALIDATION_LOSS, losses.sum(dim=1).mean(), len(batch.rows))
@@ -114,7 +131,8 @@ class VoteLearner(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW without decay on norms and biases; a learning rate for every step."""
-        trained = [one for one in self.network.parameters() if one.requires_grad]
+        # The network's own, and the projector's where there is one.
+        trained = [one for part in (self.network, self.objective) for one in part.parameters() if one.requires_grad]
         groups = [
             {"params": [one for one in trained if one.ndim > 1], "weight_decay": self.settings.weight_decay},
             {"params": [one for one in trained if one.ndim <= 1], "weight_decay": 0.0},

@@ -107,7 +107,9 @@ class Bar(pl.Callback):
         if self.bar is not None:
             found = trainer.callback_metrics
             losses = {
-                key.split("/")[0]: f"{float(found[key]):.4f}" for key in ("train/loss", VALIDATION_LOSS) if key in found
+                key: f"{float(found[key]):.4f}"
+                for key in ("train/loss", "train/self_supervised", VALIDATION_LOSS)
+                if key in found
             }
             self.bar.set_postfix(losses)
             self.bar.close()

@@ -54,8 +54,8 @@ class Checkpoint:
 
     @property
     def sha256(self) -> str:
-        """Hash of the card, which holds the hashes of weights and golden outputs."""
-        return digest(self.card)
+        """Hash of what decides its outputs; what the card says beside that may grow."""
+        return digest({key: self.card[key] for key in ("encoder", "preprocessing", "tree", "sha256")})
 
     @property
     def width(self) -> int:
@@ -64,8 +64,8 @@ class Checkpoint:
 
     @property
     def view(self) -> v2.Compose:
-        """uint8 (3, H, W) → what the network expects."""
-        return inference_view(self.encoder.input_size)
+        """uint8 (3, H, W) of any size → uint8 (3, S, S), which the network takes."""
+        return inference_view(self.encoder.input_size, zoom=self.encoder.zoom)
 
 
 def save_checkpoint(
@@ -120,7 +120,11 @@ def _card(
         "width": network.width,
         "weights": sum(parameter.numel() for parameter in network.parameters()),
         "dtype": dtype,
-        "preprocessing": {"view": "centre 1/1.2 of the cutout, resized", "side": encoder.input_size, "scale": "/255"},
+        "preprocessing": {
+            "view": f"centre 1/{encoder.zoom:g} of the cutout, resized",
+            "side": encoder.input_size,
+            "scale": "/255",
+        },
         "tree": tree.to_dict(),
         **card,
         "sha256": {name: file_sha256(folder / name) for name in (WEIGHTS, GOLDEN)},
@@ -163,7 +167,34 @@ def model_card(card: Mapping[str, Any]) -> str:
     """README.md of a checkpoint."""
     loader = jinja2.PackageLoader("rarezoo.zoo", ".")
     environment = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, autoescape=False)
+    environment.filters |= {"measured": _measured, "baselines": _baselines}
     return environment.get_template("model_card.md.jinja").render(card=card)
+
+
+def _measured(row: Mapping[str, Any], name: str, digits: int) -> str:
+    """A metric with its interval, a dash where it was not measured."""
+    value, interval = row.get(name), row.get(f"{name}_interval")
+    if value is None:
+        return "–"
+    bounds = f" ({interval[0]:.{digits}f} … {interval[1]:.{digits}f})" if interval else ""
+    return f"{value:.{digits}f}{bounds}"
+
+
+def _baselines(row: Mapping[str, Any]) -> list[str]:
+    return [key.removesuffix("_gain") for key in row if key.endswith("_gain")]
+
+
+def annotate(folder: Path | str, **said: Any) -> None:
+    """Add what people found out about a checkpoint to its card; what it is and does stays as it was.
+
+    Raises:
+        CheckpointError: no checkpoint there.
+        OutputError: it cannot be written.
+    """
+    folder = Path(folder)
+    content = {**read_card(folder), **said}
+    write_json(content, folder / CARD)
+    (folder / MODEL_CARD).write_text(model_card(content))
 
 
 def _found(name_or_folder: str | Path, root: Path) -> Path:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from rarezoo.errors import CheckpointError, ConfigError
 from rarezoo.registry import choice, name_of, setting
+from rarezoo.zoo.views import ZOOM
 
 log = logging.getLogger(__name__)
 NATIVE = "native"
@@ -25,6 +26,8 @@ class Encoder(ABC):
     """An architecture; each subclass is one choice of ``model=``. The input size belongs to the model."""
 
     input_size: int = setting(224, "side of the square the network sees", unit="px")
+    # The galaxy, not the sky around it, is worth the pixels: a survey with wide cutouts wants more than Zoobot's 1.2.
+    zoom: float = setting(ZOOM, "the network sees the central 1/zoom of the cutout")
     # A string, because OmegaConf cannot nest a union of types; the number 128 is as good.
     bottleneck: str = setting("128", f"width of the embedding; {NATIVE} = the trunk's own, no bottleneck")
     start: str = setting("none", f"first weights: {', '.join(_STARTS)}, or a file or folder of weights")
@@ -89,7 +92,16 @@ class Encoder(ABC):
                     fix="Use model.start=imagenet, or an architecture that Zoobot publishes.",
                 )  # fmt: skip
             return _downloaded(self.zoobot_hub_name, {})
-        return local_weights(Path(self.start))
+        return self.renamed(local_weights(Path(self.start)))
+
+    def renamed(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of a kindred publication by timm's names; the others as they are."""
+        return weights
+
+    @property
+    def may_lack(self) -> tuple[str, ...]:
+        """Parts of weight names that first weights may lack; they then stay random."""
+        return ()
 
     def _refuse_misfits(self) -> None:
         if self.input_size < 32 or self.input_size % 32:
@@ -97,6 +109,8 @@ class Encoder(ABC):
                 "the input size must be a multiple of 32 px", value=f"model.input_size={self.input_size}",
                 fix=f"Use {max(32, round(self.input_size / 32) * 32)}.",
             )  # fmt: skip
+        if not 1 <= self.zoom <= 10:
+            raise ConfigError("model.zoom lies between 1 and 10", value=self.zoom, fix=f"Use {ZOOM}, as Zoobot does.")
         if str(self.bottleneck) != NATIVE and not (str(self.bottleneck).isdigit() and int(self.bottleneck)):
             raise ConfigError(
                 "the bottleneck is a width or the word native", value=f"model.bottleneck={self.bottleneck}",

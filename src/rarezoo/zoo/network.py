@@ -7,7 +7,7 @@ import logging
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from rarezoo.data.trees import QuestionTree
@@ -40,12 +40,16 @@ class BottleneckNetwork(nn.Module):
         self.head = nn.Linear(self.width, answers)
         nn.init.constant_(self.head.bias, _FIRST_LOGIT)
 
-    def forward(self, images: Float[Tensor, "b 3 s s"]) -> Prediction:
-        """Embedding and concentrations of images in [0, 1]."""
-        embedding = self.bottleneck(self.trunk(images))
+    def forward(self, images: UInt8[Tensor, "b 3 s s"] | Float[Tensor, "b 3 s s"]) -> Prediction:
+        """Embedding and concentrations of images: uint8, or floats in [0, 1]."""
+        embedding = self.bottleneck(self.trunk(images if images.is_floating_point() else images / 255))
+        return Prediction(embedding, self.concentrations(embedding))
+
+    def concentrations(self, embedding: Float[Tensor, "b d"]) -> Float[Tensor, "b a"]:
+        """What the head says of embeddings."""
         logits = self.head(self.dropout(embedding))
         # Concentrations leave in float32 whatever the autocast: lgamma of half-precision numbers is off by nats.
-        return Prediction(embedding, torch.sigmoid(logits.float()) * _SCALE + _FLOOR)
+        return torch.sigmoid(logits.float()) * _SCALE + _FLOOR
 
 
 def build_network(encoder: Encoder, tree: QuestionTree) -> BottleneckNetwork:
@@ -58,7 +62,7 @@ def build_network(encoder: Encoder, tree: QuestionTree) -> BottleneckNetwork:
     weights = encoder.start_weights()
     network = blank_network(encoder, answers=len(tree.answers))
     if weights is not None:
-        load_start(network, weights, source=encoder.start)
+        load_start(network, weights, source=encoder.start, may_lack=encoder.may_lack)
     return network
 
 
@@ -83,7 +87,9 @@ def _native_width(trunk: nn.Module, *, side: int) -> int:
     return int(width)
 
 
-def load_start(network: BottleneckNetwork, weights: dict[str, Tensor], *, source: str) -> None:
+def load_start(
+    network: BottleneckNetwork, weights: dict[str, Tensor], *, source: str, may_lack: tuple[str, ...] = ()
+) -> None:
     """Put first weights into a network: a trunk's alone, or a whole network's where the shapes fit.
 
     Raises:
@@ -94,7 +100,8 @@ def load_start(network: BottleneckNetwork, weights: dict[str, Tensor], *, source
     wanted = network.state_dict() if whole else network.trunk.state_dict()
     fitting = {name: value for name, value in weights.items() if name in wanted and wanted[name].shape == value.shape}
     trunk_names = [name for name in wanted if name.startswith("trunk.") or not whole]
-    absent = [name for name in trunk_names if name not in fitting and "num_batches_tracked" not in name]
+    free = ("num_batches_tracked", *may_lack)
+    absent = [name for name in trunk_names if name not in fitting and not any(part in name for part in free)]
     if absent:
         raise CheckpointError(
             f"the weights are of another architecture: {len(absent)} of {len(trunk_names)} trunk weights do not fit",
@@ -103,7 +110,8 @@ def load_start(network: BottleneckNetwork, weights: dict[str, Tensor], *, source
     target = network if whole else network.trunk
     target.load_state_dict({**wanted, **fitting})
     left = sorted(set(wanted) - set(fitting))
-    log.info("start: %d weights from %s%s", len(fitting), source, f"; new: {', '.join(left)}" if left else "")
+    new = f"; {len(left)} new, e.g. {left[0]}" if left else ""
+    log.info("start: %d weights from %s%s", len(fitting), source, new)
 
 
 def _bare(name: str) -> str:

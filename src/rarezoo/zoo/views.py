@@ -1,40 +1,109 @@
-"""What the network sees of a cutout: Zoobot's views, in torchvision v2. Pixels / 255 and nothing else.
+"""What the network sees of a cutout: Zoobot's views. Pixels / 255 and nothing else.
 
-``timm.data.create_transform`` would normalise by ImageNet's mean and be silently wrong for Zoobot's encoders.
+A view has two halves: the processes that decode bring each cutout to a common side, still uint8; the rest works on
+whole batches, on the device that trains. ``timm.data.create_transform`` would normalise by ImageNet's mean and be
+silently wrong for Zoobot's encoders.
+
+Shape letters: b galaxies in the batch, h and w sides of a cutout, s the network's input side, all in px.
 """
 
+import math
+from dataclasses import dataclass
+
 import torch
-from torchvision.transforms import InterpolationMode, v2
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torchvision.transforms import v2
 
-# Zoobot's inference view zooms by 1.2, its training view by 1.2-1.4.
-_ZOOM = 1.2
-_TRAINING_ZOOM = (1.2, 1.4)
-_DEGREES, _TRANSLATE, _SHEAR = 90, 0.1, (0, 20)
-_ERASINGS, _ERASED_SHARE = 5, (0.002, 0.01)
+# galaxy_datasets.transforms, default_view_config and minimal_view_config: inference zooms by 1.2, training by 1.2-1.4.
+ZOOM = 1.2
+_FURTHER = 1.4 / 1.2
+_DEGREES, _TRANSLATE, _SHEAR = 90.0, 0.1, (0.0, 20.0)
+_ERASINGS, _ERASED_SHARE, _ERASED_RATIO = 5, (0.002, 0.007), (0.5, 2.0)
+# Largest standard deviation of the noise that a jitter of 1 adds, as a share of the pixels' range.
+_NOISE = 0.05
 
 
-def inference_view(input_size: int) -> v2.Compose:
-    """uint8 (3, H, W) of any size → float (3, S, S) in [0, 1]: the central 1/1.2 of the cutout."""
-    return v2.Compose([_Square(), _resized(round(input_size * _ZOOM)), v2.CenterCrop(input_size), _UNIT])
+def inference_view(input_size: int, *, zoom: float = ZOOM) -> v2.Compose:
+    """uint8 (3, h, w) of any size → uint8 (3, s, s): the central 1/zoom of the cutout."""
+    return v2.Compose([_Square(), _resized(round(input_size * zoom)), v2.CenterCrop(input_size)])
 
 
-def training_view(input_size: int) -> v2.Compose:
-    """The same with random rotation, shift, zoom, shear, flips and small erasings.
+def training_cutout(input_size: int, *, zoom: float = ZOOM) -> v2.Compose:
+    """uint8 (3, h, w) of any size → the whole cutout, uint8, as wide as :class:`TrainingView` samples it on average."""
+    return v2.Compose([_Square(), _resized(round(input_size * zoom * (1 + _FURTHER) / 2))])
 
-    The cutout is brought to 1.3 times the input size first: the affine step's cost falls with the square of the side.
+
+@dataclass(frozen=True)
+class TrainingView:
+    """A batch's random rotation, flip, shift, zoom and shear in one resampling, then small erasings.
+
+    Attributes:
+        input_size: the network's input side (px).
+        zoom: least zoom; the largest is 1.17 times that, as Zoobot's 1.2-1.4.
+        jitter: strength of random brightness, colour, saturation and noise, 0 (none) to 1; what self-supervised
+            training must not take for the galaxy itself.
     """
-    working = round(input_size * sum(_TRAINING_ZOOM) / 2)
-    affine = v2.RandomAffine(
-        _DEGREES,
-        translate=(_TRANSLATE, _TRANSLATE),
-        # Relative to the working size, which has the mean zoom already.
-        scale=(_TRAINING_ZOOM[0] * input_size / working, _TRAINING_ZOOM[1] * input_size / working),
-        shear=_SHEAR,
-        interpolation=InterpolationMode.BILINEAR,
+
+    input_size: int
+    zoom: float = ZOOM
+    jitter: float = 0.0
+
+    def __call__(self, cutouts: UInt8[Tensor, "b 3 w w"]) -> Float[Tensor, "b 3 s s"]:
+        """Another view of each cutout, in [0, 1]; draws come from torch's global generators."""
+        pixels = cutouts.float() / 255
+        shape = [len(pixels), 3, self.input_size, self.input_size]
+        grid = torch.nn.functional.affine_grid(
+            _affine(len(pixels), zoom=self.zoom).to(pixels.device), shape, align_corners=False
+        )
+        seen = torch.nn.functional.grid_sample(pixels, grid, align_corners=False)
+        return _erased(_jittered(seen, self.jitter) if self.jitter else seen)
+
+
+def _affine(galaxies: int, *, zoom: float) -> Float[Tensor, "b 2 3"]:
+    """Where each view's pixels are taken from: rotation × shears × flips / zoom, and a shift."""
+    angle = _uniform(galaxies, -math.radians(_DEGREES), math.radians(_DEGREES))
+    along, across = (torch.tan(_uniform(galaxies, *map(math.radians, _SHEAR))) for _ in range(2))
+    sheared = torch.stack([torch.ones(galaxies), along, across, 1 + along * across], dim=1).reshape(-1, 2, 2)
+    turned = torch.stack([torch.cos(angle), -torch.sin(angle), torch.sin(angle), torch.cos(angle)], dim=1)
+    flips = torch.randint(0, 2, (galaxies, 1, 2)) * 2.0 - 1
+    zooms = _uniform(galaxies, zoom, zoom * _FURTHER)[:, None, None]
+    # In grid_sample's units the side is 2.
+    shift = _uniform(2 * galaxies, -2 * _TRANSLATE, 2 * _TRANSLATE).reshape(galaxies, 2, 1)
+    return torch.cat([turned.reshape(-1, 2, 2) @ sheared * flips, shift], dim=2) / zooms
+
+
+def _jittered(images: Float[Tensor, "b 3 s s"], strength: float) -> Float[Tensor, "b 3 s s"]:
+    """Brightness (whole image) and colour (each channel) times a factor, saturation, and noise."""
+    galaxies = len(images)
+    bright = torch.exp(_uniform(galaxies, -strength, strength))[:, None]
+    colour = torch.exp(_uniform(3 * galaxies, -0.3 * strength, 0.3 * strength).reshape(galaxies, 3))
+    saturation = _uniform(galaxies, 1 - strength, 1 + strength)
+    noise = _uniform(galaxies, 0, _NOISE * strength)
+    gain, vivid, grain = (
+        one.reshape(galaxies, -1, 1, 1).to(images.device) for one in (bright * colour, saturation, noise)
     )
-    erasings = [v2.RandomErasing(p=0.5, scale=_ERASED_SHARE, ratio=(0.5, 2.0)) for _ in range(_ERASINGS)]
-    flips = [v2.RandomHorizontalFlip(), v2.RandomVerticalFlip()]
-    return v2.Compose([_Square(), _resized(working), affine, v2.CenterCrop(input_size), *flips, *erasings, _UNIT])
+    grey = images.mean(dim=1, keepdim=True)
+    return torch.clamp(torch.lerp(grey, images, vivid) * gain + torch.randn_like(images) * grain, 0, 1)
+
+
+def _erased(images: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b 3 s s"]:
+    """The images with five small rectangles of each set to zero."""
+    galaxies, side = len(images), images.shape[-1]
+    draws = galaxies * _ERASINGS
+    ratio = torch.exp(_uniform(draws, *map(math.log, _ERASED_RATIO)))
+    area = _uniform(draws, *_ERASED_SHARE)
+    half = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()]) / 2
+    centre = torch.rand(2, draws)
+    axis = (torch.arange(side) + 0.5) / side
+    rows, columns = ((axis - at[:, None]).abs() < reach[:, None] for at, reach in zip(centre, half, strict=True))
+    shape = (galaxies, _ERASINGS, side)
+    hidden = torch.einsum("ger,gec->grc", rows.reshape(shape).float(), columns.reshape(shape).float()) > 0
+    return images.masked_fill(hidden[:, None].to(images.device), 0)
+
+
+def _uniform(draws: int, low: float, high: float) -> Float[Tensor, " draws"]:
+    return torch.rand(draws) * (high - low) + low
 
 
 class _Square(torch.nn.Module):
@@ -47,6 +116,3 @@ class _Square(torch.nn.Module):
 
 def _resized(side: int) -> v2.Resize:
     return v2.Resize((side, side), antialias=True)
-
-
-_UNIT = v2.ToDtype(torch.float32, scale=True)

@@ -1,0 +1,252 @@
+"""A checkpoint in the formats of others: ONNX, torch.export, and a folder that timm and Zoobot take for their own.
+
+Every export is checked where it is written: it must say of the checkpoint's golden images what the card promises.
+"""
+
+import importlib.util
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torchvision.transforms import InterpolationMode, v2
+
+from rarezoo.errors import CheckpointError, ConfigError, OutputError
+from rarezoo.tables import unwritable, write_json
+from rarezoo.zoo.cards import GOLDEN, MODEL_CARD, Checkpoint, model_card
+
+RECORD = "export.json"
+_CARD_ENTRY = "card.json"
+# As much as a checkpoint itself may be off when it is opened on another machine than the one that saved it.
+_TOLERANCE = 2e-3
+_HUB_LICENCES = {"GPL-3.0-or-later": "gpl-3.0"}
+Outputs = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written.
+
+    Attributes:
+        file: the network.
+        error: how far it is from the golden outputs, as a share of their largest value; None: nothing here can run it.
+    """
+
+    file: Path
+    error: float | None
+
+
+class _Named(nn.Module):
+    """The network with outputs in a plain dict, which can be read back where there is no rarezoo."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Float[Tensor, "b 3 s s"]) -> dict[str, Tensor]:
+        return dict(self.network(images)._asdict())
+
+
+def export_onnx(checkpoint: Checkpoint, *, folder: Path | str) -> Export:
+    """FOLDER/model.onnx: ``images`` (b, 3, S, S) in [0, 1] → ``embedding`` (b, D), ``concentrations`` (b, answers).
+
+    b is free. The card is in the model's metadata. Run by onnxruntime against the golden outputs where it is installed.
+
+    Raises:
+        ConfigError: onnx or onnxscript is not installed.
+        CheckpointError: the export says something else than the checkpoint.
+        OutputError: the folder holds something else or cannot be written.
+    """
+    _refuse_without("onnx", "onnxscript")
+    import onnx
+
+    golden = load_file(checkpoint.folder / GOLDEN)
+    # Attention's faster kernels leave strides that do not survive the decomposition into ONNX's operators.
+    plain_attention = sdpa_kernel(SDPBackend.MATH)
+    with _new_folder(Path(folder), checkpoint, kind="onnx") as (new, record), plain_attention:
+        program = torch.onnx.export(
+            _Named(checkpoint.network).eval(), (golden["images"],), dynamo=True, verbose=False, input_names=["images"],
+            output_names=["embedding", "concentrations"], dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+        )  # fmt: skip
+        model = program.model_proto  # type: ignore[union-attr]
+        onnx.helper.set_model_props(model, {_CARD_ENTRY: json.dumps(checkpoint.card)})
+        onnx.save(model, new / "model.onnx")
+        record["error"] = _onnx_error(new / "model.onnx", golden)
+    return Export(Path(folder) / "model.onnx", record["error"])
+
+
+def _onnx_error(file: Path, golden: Outputs) -> float | None:
+    if importlib.util.find_spec("onnxruntime") is None:
+        return None
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    names = [one.name for one in session.get_outputs()]
+
+    def run(images: Tensor) -> Outputs:
+        return dict(zip(names, map(torch.from_numpy, session.run(None, {"images": images.numpy()})), strict=True))
+
+    return _error(run, golden, kind="onnx")
+
+
+def export_program(checkpoint: Checkpoint, *, folder: Path | str) -> Export:
+    """FOLDER/model.pt2, from torch.export: images (b, 3, S, S) in [0, 1] → dict of embedding and concentrations.
+
+    b is free. ``torch.export.load(file).module()(images)`` needs neither rarezoo nor timm; card.json is among the
+    file's extra files.
+
+    Raises:
+        CheckpointError: the export says something else than the checkpoint.
+        OutputError: the folder holds something else or cannot be written.
+    """
+    golden = load_file(checkpoint.folder / GOLDEN)
+    with _new_folder(Path(folder), checkpoint, kind="program") as (new, record):
+        shapes = {"images": {0: torch.export.Dim("batch")}}
+        program = torch.export.export(_Named(checkpoint.network).eval(), (golden["images"],), dynamic_shapes=shapes)
+        file = new / "model.pt2"
+        torch.export.save(program, file, extra_files={_CARD_ENTRY: json.dumps(checkpoint.card)})
+        record["error"] = _error(torch.export.load(file).module(), golden, kind="program")
+    return Export(Path(folder) / "model.pt2", record["error"])
+
+
+def export_timm(checkpoint: Checkpoint, *, folder: Path | str) -> Export:
+    """FOLDER/config.json and model.safetensors, for ``timm.create_model("local-dir:FOLDER", pretrained=True)``.
+
+    As it is, that gives the embedding (the bottleneck is timm's classifier); with ``num_classes=0`` the trunk's native
+    features, which is how zoobot's finetuning classes ask for it. The folder's preprocessing is the checkpoint's.
+
+    Raises:
+        CheckpointError: the export says something else than the checkpoint.
+        OutputError: the folder holds something else or cannot be written.
+    """
+    from timm.models import save_for_hf
+
+    golden = load_file(checkpoint.folder / GOLDEN)
+    with _new_folder(Path(folder), checkpoint, kind="timm") as (new, record):
+        model = _timm_model(checkpoint)
+        model.pretrained_cfg = _timm_preprocessing(checkpoint, model.pretrained_cfg)  # type: ignore[assignment,arg-type]
+        if checkpoint.card["dtype"] == "float16":
+            model.half()
+        save_for_hf(model, str(new), model_args=checkpoint.encoder.timm_settings(), safe_serialization=True)
+        record["error"] = _timm_error(new, checkpoint, golden)
+    return Export(Path(folder) / "model.safetensors", record["error"])
+
+
+def _timm_model(checkpoint: Checkpoint) -> nn.Module:
+    """timm's own model of the trunk, with the bottleneck as its classifier."""
+    import timm
+
+    encoder, weights = checkpoint.encoder, dict(checkpoint.network.trunk.state_dict())
+    bottleneck = checkpoint.network.bottleneck
+    width = bottleneck.out_features if isinstance(bottleneck, nn.Linear) else 0
+    model = timm.create_model(encoder.timm_architecture, num_classes=width, **encoder.timm_settings())
+    classifier = model.pretrained_cfg["classifier"]  # type: ignore[index]
+    weights |= {f"{classifier}.{name}": value for name, value in bottleneck.state_dict().items()}
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def _timm_preprocessing(checkpoint: Checkpoint, architecture: Mapping[str, Any]) -> dict[str, Any]:
+    """timm's description of the weights: pixels / 255 and nothing else, the checkpoint's zoom and licence."""
+    side = checkpoint.encoder.input_size
+    resize = next(step for step in checkpoint.view.transforms if isinstance(step, v2.Resize))
+    return {
+        **{key: architecture.get(key) for key in ("architecture", "first_conv", "classifier", "fixed_input_size")},
+        "tag": checkpoint.name,
+        "input_size": (3, side, side),
+        # timm rounds side / crop_pct down, the view to the nearest pixel: half a pixel more makes them agree.
+        "crop_pct": side / (resize.size[0] + 0.5),
+        "crop_mode": "center",
+        "interpolation": InterpolationMode(resize.interpolation).value,
+        "mean": (0.0, 0.0, 0.0),
+        "std": (1.0, 1.0, 1.0),
+        "num_classes": checkpoint.width if isinstance(checkpoint.network.bottleneck, nn.Linear) else 0,
+        "license": hub_licence(checkpoint.card),
+        "description": f"{checkpoint.name}: trunk and bottleneck of a rarezoo checkpoint, trained on Galaxy Zoo votes",
+    }
+
+
+def _timm_error(folder: Path, checkpoint: Checkpoint, golden: Outputs) -> float:
+    import timm
+
+    model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    trunk = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0).eval()
+    with torch.inference_mode():
+        expected = {"embedding": golden["embedding"], "features": checkpoint.network.trunk(golden["images"])}
+    return _error(
+        lambda images: {"embedding": model(images), "features": trunk(images)},
+        {"images": golden["images"], **expected},
+        kind="timm",
+    )
+
+
+def hub_licence(card: Mapping[str, Any]) -> str:
+    """The card's licence as the Hugging Face hub spells it."""
+    return _HUB_LICENCES.get(str(card.get("licence")), "other")
+
+
+def _refuse_without(*packages: str) -> None:
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    if missing:
+        raise ConfigError(
+            "this export needs packages that are not installed", value=", ".join(missing),
+            fix=f"pip install {' '.join(missing)} onnxruntime (rarezoo's extra: export).",
+        )  # fmt: skip
+
+
+def _error(run: Callable[[Tensor], Outputs], golden: Outputs, *, kind: str) -> float:
+    """The largest deviation, as a share of each output's largest value, with all golden images and with one alone."""
+    errors = {}
+    for rows in (len(golden["images"]), 1):
+        with torch.inference_mode():
+            found = run(golden["images"][:rows])
+        for name, value in found.items():
+            off = (value - golden[name][:rows]).abs().max() / golden[name].abs().max()
+            errors[f"{name} of {rows}"] = float(off)
+    worst = max(errors, key=lambda name: errors[name])
+    # Not "greater than": NaN must not pass.
+    if not all(error <= _TOLERANCE for error in errors.values()):
+        raise CheckpointError(
+            f"the {kind} export says something else than the checkpoint: {worst} is off by {errors[worst]:.1e}",
+            value="golden outputs", fix="Compare the versions of torch, timm and onnx with those that rarezoo locks.",
+        )  # fmt: skip
+    return errors[worst]
+
+
+@contextmanager
+def _new_folder(folder: Path, checkpoint: Checkpoint, *, kind: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """A temporary folder beside the target and the record of the export; moved into place once all went well."""
+    record: dict[str, Any] = {"format": kind, "checkpoint": checkpoint.name, "sha256": checkpoint.sha256}
+    _refuse_other_content(folder, record)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.resolve().parent, prefix=f".{folder.resolve().name}.") as temporary:
+            yield Path(temporary), record
+            (Path(temporary) / MODEL_CARD).write_text(model_card(checkpoint.card))
+            for file in sorted(Path(temporary).iterdir()):
+                os.replace(file, folder / file.name)
+        write_json(record, folder / RECORD)
+    except OSError as problem:
+        raise unwritable(folder, problem) from problem
+
+
+def _refuse_other_content(folder: Path, record: Mapping[str, Any]) -> None:
+    """Only the same export may be written again."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise OutputError("the output path is a file", value=folder, fix="Choose a folder: --out DIR.")
+    there = sorted(path.name for path in folder.iterdir())
+    found = json.loads((folder / RECORD).read_text()) if RECORD in there else {}
+    if there and not all(found.get(key) == value for key, value in record.items()):
+        holds = f"{found['checkpoint']} as {found['format']}" if found else ", ".join(there[:5])
+        raise OutputError(f"{folder} holds something else", value=holds, fix="Choose another folder: --out DIR.")
