@@ -145,7 +145,8 @@ def _door(verb: str, launch: Callable[[Any], object]) -> int:
             # Jobs that went well are summarised before the failure of another is told.
             with contextlib.suppress(RarezooError):
                 _print_studies()
-            raise _known(problem) from problem
+            _refuse_missing_slurm(problem)
+            raise
         if failed:
             raise failed[0]
         _print_studies()
@@ -153,13 +154,12 @@ def _door(verb: str, launch: Callable[[Any], object]) -> int:
     return exit_status(run)
 
 
-def _known(problem: Exception) -> Exception:
-    """The user's mistake that a launcher's own error stands for, if it does for one."""
-    if isinstance(problem, RuntimeError) and "slurm cluster" in str(
-        problem
-    ):  # submitit's, which has no kind of its own
-        return ConfigError("no SLURM here", value="srun", fix="Start it on the cluster, or leave machine= out.")
-    return problem
+def _refuse_missing_slurm(problem: Exception) -> None:
+    """Raise the user's mistake that submitit's error stands for, which has no kind of its own."""
+    if isinstance(problem, RuntimeError) and "slurm cluster" in str(problem):
+        raise ConfigError(
+            "no SLURM here", value="srun", fix="Start it on the cluster, or leave machine= out."
+        ) from problem
 
 
 def _print_studies() -> None:

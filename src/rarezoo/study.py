@@ -9,6 +9,7 @@ Shape letters: n galaxies judged, t of them of the test split, d width of the em
 import argparse
 import json
 import logging
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -122,7 +123,7 @@ class Measured:
                 kinds = {name.removeprefix("kind "): found[name] for name in found.files if name.startswith("kind ")}
                 questions, own = tuple(map(str, found["questions"])), {name: found[name] for name in _ARRAYS}
                 return cls(str(found["checkpoint"]), questions, found["ids"], kinds=kinds, **own)
-        except (OSError, ValueError, KeyError, EOFError) as problem:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as problem:
             raise StoreError("unreadable measurement", value=path, fix="Delete it; it will be made again.") from problem
 
 
@@ -514,33 +515,31 @@ def _order(job: Job) -> tuple[str, float, int]:
 
 
 def _refuse_mixture(jobs: Mapping[Path, Mapping[str, Any]]) -> None:
-    """Raise StoreError unless jobs differ in architecture, width and seed alone."""
-    shared = {
-        place: {
-            **{f"data.{key}": value for key, value in one["data"].items()},
-            **{f"train.{key}": value for key, value in one["train"].items()},
-            "model.input_size": one["model"]["input_size"],
-            "model.start": one["model"]["start"],
-        }
-        for place, one in jobs.items()
-    }
-    first = next(iter(shared), None)
-    for place, one in shared.items():
-        other = sorted(key for key in {*one, *shared[first]} if one.get(key) != shared[first].get(key))  # type: ignore[index]
-        if other:
+    """Raise StoreError unless an architecture's jobs differ in width and seed alone."""
+    first: dict[str, Path] = {}
+    for place, one in jobs.items():
+        other = first.setdefault(one["model"]["architecture"], place)
+        changed = [
+            f"{part}.{key}"
+            for part in ("data", "model", "train")
+            for key in sorted({*one[part], *jobs[other][part]})
+            if one[part].get(key) != jobs[other][part].get(key) and key != "bottleneck"
+        ]
+        if changed:
             raise StoreError(
-                "jobs of one study may differ in architecture, bottleneck and seed alone; these do in "
-                f"{', '.join(other)}", value=f"{first} and {place}", fix="Move one of them out of the folder.",
+                f"jobs of one study may differ in width and seed alone; these do in {', '.join(changed)}",
+                value=f"{other} and {place}", fix="Move one of them out of the folder.",
             )  # fmt: skip
 
 
 def _refuse_other_galaxies(found: Mapping[Job, Measured]) -> None:
-    first, *others = found
-    for job in others:
-        ours, theirs = found[job], found[first]
-        if not np.array_equal(ours.ids[ours.test], theirs.ids[theirs.test]) or len(ours.ids) != len(theirs.ids):
+    """Raise StoreError unless an architecture's jobs were judged on the same galaxies."""
+    first: dict[str, Job] = {}
+    for job, ours in found.items():
+        theirs = found[other := first.setdefault(job.architecture, job)]
+        if not (np.array_equal(ours.ids, theirs.ids) and np.array_equal(ours.test, theirs.test)):
             raise StoreError(
-                "jobs were judged on different galaxies", value=f"{first} and {job}",
+                "jobs were judged on different galaxies", value=f"{other} and {job}",
                 fix=f"Delete {MEASURED} in both folders and summarise again.",
             )  # fmt: skip
 

@@ -146,17 +146,6 @@ def test_ctrl_c_says_so_and_leaves_a_state(home, mock):
     assert "Traceback" not in err
 
 
-def test_two_cpu_processes_train_one_network(home, mock):
-    words = ("train.py", *mock, *NETWORK, "train.epochs=1", "train.batch_size=16", "train.workers=0", "logger=none")
-    run(*words, "train.devices=2", "train.strategy=ddp", "train.accelerator=cpu", "out=two", "seed=1", cwd=home)
-    losses = []
-    run(*words, "train.batch_size=32", "out=one", "seed=1", cwd=home)
-    for name in ("one", "two"):
-        header, row = (line.split(",") for line in (home / name / "metrics.csv").read_text().splitlines()[:2])
-        losses.append(float(row[header.index("validation/loss")]))
-    assert losses[1] == pytest.approx(losses[0], rel=0.1)
-
-
 def test_multirun_gives_each_job_a_folder_and_a_wandb_run(home):
     run("cluster.py", "-m", "store=store", *SEARCH[:1], "clusterer.min_samples=5,8", "out=sweep", cwd=home)
     jobs = sorted(path.parent for path in (home / "sweep").glob("*/run.json"))
