@@ -501,7 +501,7 @@ def _places(folder: Path) -> dict[Job, Path | None]:
     """Every place of the sweep and its folder: all combinations of what its jobs' settings name."""
     settings = {one.parent: json.loads(one.read_text()) for one in sorted(folder.glob(f"*/{SETTINGS_FILE}"))}
     jobs = {place: one["settings"] for place, one in settings.items() if one.get("verb") == "train"}
-    _refuse_mixture(jobs)
+    _refuse_mixture({place: one for place, one in jobs.items() if is_checkpoint(place)})
     there = {
         Job(one["model"]["architecture"], str(one["model"]["bottleneck"]), int(one["seed"])): place
         for place, one in jobs.items()
