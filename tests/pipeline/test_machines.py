@@ -19,19 +19,23 @@ pytestmark = pytest.mark.pipeline
 ROOT = Path(__file__).parents[2]
 NETWORK = ["model.input_size=32", "model.bottleneck=16", "train.workers=0", "train.accelerator=cpu", "logger=none"]
 
-# sbatch keeps the script and runs it at once; srun drops its own options; sacct knows of no job.
+# sbatch keeps the script and runs it at once; srun drops its own options; sacct knows whether the job is over.
 SLURM = {
     "sbatch": """
 cp "${@: -1}" "$SLURM_STUB/submitted.sh"
-SLURM_ARRAY_JOB_ID=4711 SLURM_ARRAY_TASK_ID=0 SLURM_JOB_ID=4712 SLURM_JOB_NAME=train SLURM_JOB_NUM_NODES=1 \\
-SLURM_NTASKS=1 SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_NODEID=0 nohup bash "$SLURM_STUB/submitted.sh" >/dev/null 2>&1 &
+export SLURM_JOB_ID=4711 SLURM_JOB_NAME=rarezoo SLURM_JOB_NUM_NODES=1
+export SLURM_NTASKS=1 SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_NODEID=0
+(bash "$SLURM_STUB/submitted.sh"; touch "$SLURM_STUB/over") >/dev/null 2>&1 &
 echo "Submitted batch job 4711"
 """,
     "srun": """
 while [[ $1 == -* ]]; do [[ $1 == --output || $1 == --error ]] && shift; shift; done
-exec "$@" 2>"$SLURM_STUB/job.err"
+exec "${@//%j/4711}" 2>"$SLURM_STUB/job.err"
 """,
-    "sacct": 'echo "JobID|State"; echo "4711_0|RUNNING"',
+    "sacct": """
+[[ -e $SLURM_STUB/over ]] && state=COMPLETED
+printf 'JobID|State\\n4711|%s\\n' "${state:-RUNNING}"
+""",
     "scontrol": 'echo "$@" >> "$SLURM_STUB/scontrol.log"',
 }
 
@@ -126,7 +130,8 @@ def test_a_job_goes_through_sbatch_and_srun_to_a_checkpoint(mock, slurm, tmp_pat
     assert (tmp_path / "sweep" / "job" / "card.json").is_file()
     script = (tmp_path / "slurm" / "submitted.sh").read_text()
     for line in (
-        "--partition=gpu", "--time=720", "--nodes=1", "--ntasks-per-node=1", "--gpus-per-node=1", "--cpus-per-task=9",
+        "--job-name=rarezoo", "--partition=gpu",
+        "--time=720", "--nodes=1", "--ntasks-per-node=1", "--gpus-per-node=1", "--cpus-per-task=9",
         "--mem=48GB", "--signal=USR2@120", "--requeue", "--open-mode=append",
     ):  # fmt: skip
         assert f"#SBATCH {line}\n" in script, script
