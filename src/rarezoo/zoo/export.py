@@ -122,7 +122,9 @@ def export_timm(checkpoint: Checkpoint, *, folder: Path | str) -> Export:
     """FOLDER/config.json and model.safetensors, for ``timm.create_model("local-dir:FOLDER", pretrained=True)``.
 
     As it is, that gives the embedding (the bottleneck is timm's classifier); with ``num_classes=0`` the trunk's native
-    features, which is how zoobot's finetuning classes ask for it. The folder's preprocessing is the checkpoint's.
+    features, which is how zoobot's finetuning classes ask for it by ``name="local-dir:FOLDER"``. To finetune on the
+    embedding give them ``encoder=torch.nn.Sequential(MODEL)``: of timm's model itself they take the native width.
+    The folder's preprocessing is the checkpoint's.
 
     Raises:
         CheckpointError: the export says something else than the checkpoint.
