@@ -22,7 +22,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment  # type: ignore[attr-defined]
 from pytorch_lightning.utilities import rank_zero_only
 
 from rarezoo import __version__, registry
@@ -296,7 +296,7 @@ def _type_name(kind: Any) -> str:
 
 def main() -> None:
     """Door of the ``rarezoo`` command: the three doors under one name, and the verbs beyond them."""
-    # Lightning starts the further processes of `rarezoo train …` by the same words less the verb, which is gone by then.
+    # Lightning starts the further processes of `rarezoo train …` by the same words less the verb, gone by then.
     if "LOCAL_RANK" in os.environ and sys.argv[1:2] != ["train"]:
         sys.argv.insert(1, "train")
     if len(sys.argv) > 1 and sys.argv[1] in _VERBS:

@@ -8,7 +8,6 @@ from torch import Tensor
 from rarezoo.registry import option, setting
 from rarezoo.zoo.encoder import Encoder
 
-
 # EfficientNet-Lite0 (Google, Apache-2.0) is this network without squeeze-and-excitation. In the names of the PyTorch
 # port, blocks are numbered through; here by stage.
 _LITE_BLOCKS = [(stage, block) for stage, blocks in enumerate((1, 2, 2, 3, 3, 4, 1)) for block in range(blocks)]
