@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 from tqdm import tqdm
 
@@ -22,6 +22,8 @@ from rarezoo.store import EmbeddingStore, Manifest
 from rarezoo.zoo.cards import Checkpoint, open_checkpoint
 
 DTYPES = ("float32", "float16")
+TURNS = (1, 2, 4, 8)
+_QUARTERS = 4
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
@@ -51,6 +53,7 @@ class EmbedRun:
     workers: int = setting(2, "processes that read images; 0 reads in the main one", unit="processes")
     dtype: str = setting("float32", "how embeddings are stored: float32, or float16 in half the space")
     shard_rows: int = setting(10_000, "galaxies per file; a killed run loses at most one file's work", unit="galaxies")
+    turns: int = setting(1, "views averaged: 1; 2 or 4 quarter turns; 8 = these and their mirror images", unit="views")
     precision: str = setting("auto", "arithmetic: float32, bfloat16, or auto = bfloat16 on a GPU, else float32")
 
     def run(self) -> EmbeddingStore:
@@ -70,6 +73,8 @@ class EmbedRun:
             raise ConfigError("unknown dtype", value=self.dtype, fix=f"Choose {' or '.join(DTYPES)}.")
         if self.precision not in PRECISIONS:
             raise ConfigError("unknown precision", value=self.precision, fix=f"Choose one of: {', '.join(PRECISIONS)}.")
+        if self.turns not in TURNS:
+            raise ConfigError("turns", value=self.turns, fix=f"Choose one of: {', '.join(map(str, TURNS))}.")
         for name, least in (("batch_size", 1), ("shard_rows", 1), ("workers", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(name, value=getattr(self, name), fix=f"Choose {least} or more.")
@@ -83,6 +88,7 @@ class EmbedRun:
             checkpoint=checkpoint.name,
             checkpoint_sha256=checkpoint.sha256,
             precision=_precision(self.precision),
+            turns=self.turns,
             width=checkpoint.width,
             dtype=self.dtype,
             rows=len(galaxies),
@@ -104,7 +110,7 @@ class EmbedRun:
             workers=self.workers,
             on_bad_image=self.data.on_bad_image,
         )
-        said = embedded(loader, checkpoint, precision=manifest.precision)
+        said = embedded(loader, checkpoint, precision=manifest.precision, turns=manifest.turns)
         with tqdm(total=manifest.rows, initial=manifest.rows - len(rows), unit=" images", desc="embed") as progress:
             for shard, wanted, found in zip(missing, covered, _regrouped(said, covered, progress), strict=True):
                 absent = np.setdiff1d(wanted, found.rows, assume_unique=True)
@@ -117,8 +123,8 @@ class EmbedRun:
                 )
 
 
-def embedded(loader: CutoutLoader, checkpoint: Checkpoint, *, precision: str) -> Iterator[Embedded]:
-    """What the checkpoint's network says of each batch, on the GPU if there is one.
+def embedded(loader: CutoutLoader, checkpoint: Checkpoint, *, precision: str, turns: int = 1) -> Iterator[Embedded]:
+    """What the checkpoint's network says of each batch, on the GPU if there is one: the mean over a galaxy's turns.
 
     Raises:
         ConfigError: a batch does not fit in the GPU's memory.
@@ -131,11 +137,22 @@ def embedded(loader: CutoutLoader, checkpoint: Checkpoint, *, precision: str) ->
         try:
             with torch.inference_mode(), autocast:
                 images = batch.images.to(device, non_blocking=True, memory_format=torch.channels_last)
-                said = network(images)
+                said = [network(one) for one in turned(images, turns=turns)]
         except torch.OutOfMemoryError as problem:
             raise ConfigError("out of GPU memory with batch_size", value=len(batch.rows), fix="Halve it.") from problem
-        fractions = expected_fractions(said.concentrations.float(), checkpoint.tree)
-        yield Embedded(batch.rows.numpy(), said.embedding.float().cpu().numpy(), fractions.cpu().numpy())
+        fractions = _mean([expected_fractions(one.concentrations.float(), checkpoint.tree) for one in said])
+        yield Embedded(batch.rows.numpy(), _mean([one.embedding.float() for one in said]), fractions)
+
+
+def turned(images: UInt8[Tensor, "b 3 s s"], *, turns: int) -> Iterator[UInt8[Tensor, "b 3 s s"]]:
+    """The images in one of :data:`TURNS` orientations, the first as they are."""
+    for turn in range(turns):
+        mirrored = images.flip(3) if turn >= _QUARTERS else images
+        yield torch.rot90(mirrored, turn * (_QUARTERS // min(turns, _QUARTERS)), (2, 3)) if turn else images
+
+
+def _mean(values: list[Tensor]) -> Float32[np.ndarray, "b k"]:
+    return torch.stack(values).mean(dim=0).cpu().numpy()
 
 
 def expected_fractions(concentrations: Float32[Tensor, "b a"], tree: QuestionTree) -> Float32[Tensor, "b a"]:

@@ -31,6 +31,7 @@ from rarezoo.explore.representation import (
 )
 from rarezoo.report.terminal import markdown
 from rarezoo.store import EmbeddingStore, claim
+from rarezoo.zoo.cards import annotate
 
 SPLITS = ("all", "train", "validation", "test")
 BASELINE = COLUMNS[:4]
@@ -144,6 +145,11 @@ class Judgement:
             f"one\" (95 % interval over queries), and its ratio to the baseline's"
         )
         return "\n".join([*self._spectrum_lines(), about, table])
+
+    def markdown(self) -> str:
+        """For a model card: the same, lists and tables set apart."""
+        *lines, about, table = self.text().split("\n", len(self.spectra) + 1)
+        return "\n".join([*(f"- {line}" for line in lines), "", f"{about}.", "", table])
 
     def _spectrum_lines(self) -> Iterator[str]:
         for name, one in self.spectra.items():
@@ -363,9 +369,13 @@ def add_judge_verb(verbs: Any) -> None:
         "--whiten", type=int, default=Judge.whiten, help="principal components brought to unit variance"
     )
     parser.add_argument("--out", default="", help="folder for judge.json and spectra.png; empty: none")
+    parser.add_argument("--card", default="", metavar="FOLDER", help="checkpoint whose card the judgement is put on")
     parser.set_defaults(run=_judge)
 
 
 def _judge(options: argparse.Namespace) -> None:
     answers = [Answer.parsed(one) for one in options.answer]
-    print(Judge(options.stores, answers, options.split, options.whiten, options.out).run().text())
+    judgement = Judge(options.stores, answers, options.split, options.whiten, options.out).run()
+    print(judgement.text())
+    if options.card:
+        annotate(options.card, representation=judgement.markdown())

@@ -1,7 +1,7 @@
 """``rarezoo zoo``: list, show, verify, export, push and pull checkpoints."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,39 +77,44 @@ def _there(root: Path | str) -> list[Path]:
 def add_zoo_verbs(verbs: Any) -> None:
     """``rarezoo zoo …`` for the command line."""
     zoo = verbs.add_parser("zoo", help="list, show, verify, export, push and pull checkpoints")
-    zoo.add_argument("--root", default="checkpoints", help="folder of checkpoints")
     actions = zoo.add_subparsers(dest="action", required=True, metavar="ACTION")
-    one = actions.add_parser("list", help="a table of what is there")
-    one.set_defaults(run=lambda options: print(zoo_table(options.root)))
-    one = actions.add_parser("show", help="a checkpoint's card")
-    one.add_argument("name", help="name below the root, or a folder")
-    one.set_defaults(run=_show)
-    one = actions.add_parser("verify", help="hashes and golden outputs")
+    _action(actions, "list", _list, about="a table of what is there")
+    _action(actions, "show", _show, about="a checkpoint's card", name=True)
+    one = _action(actions, "verify", _verify, about="hashes and golden outputs")
     one.add_argument("names", nargs="+", metavar="name", help=f"names below the root, or folders; {_ALL}: every one")
-    one.set_defaults(run=lambda options: verify(options.names, root=options.root))
-    _add_exchange(actions)
-
-
-def _add_exchange(actions: Any) -> None:
-    one = actions.add_parser("export", help="for onnxruntime, torch.export or timm and Zoobot")
-    one.add_argument("name", help="name below the root, or a folder")
+    one = _action(actions, "export", _export, about="for onnxruntime, torch.export, or timm and Zoobot", name=True)
     one.add_argument("--to", choices=list(_FORMATS), required=True, help="format")
     one.add_argument("--out", required=True, help="output folder")
-    one.set_defaults(run=_export)
-    one = actions.add_parser("push", help="to a Hugging Face hub")
-    one.add_argument("name", help="name below the root, or a folder")
+    one = _action(actions, "push", _push, about="to a Hugging Face hub", name=True)
     one.add_argument("--repo", required=True, help="user/name on the hub")
     one.add_argument("--private", action="store_true", help="make a new repository private")
-    one.set_defaults(run=_push)
-    one = actions.add_parser("pull", help="from a Hugging Face hub")
+    one = _action(actions, "pull", _pull, about="from a Hugging Face hub")
     one.add_argument("repo", help="user/name on the hub")
     one.add_argument("--revision", help="branch, tag or commit")
-    one.set_defaults(run=lambda options: print(hub.pull(options.repo, root=options.root, revision=options.revision)))
+
+
+def _action(
+    actions: Any, action: str, run: Callable[[argparse.Namespace], None], *, about: str, name: bool = False
+) -> Any:
+    one = actions.add_parser(action, help=about)
+    one.add_argument("--root", default="checkpoints", help="folder of checkpoints")
+    if name:
+        one.add_argument("name", help="name below the root, or a folder")
+    one.set_defaults(run=run)
+    return one
+
+
+def _list(options: argparse.Namespace) -> None:
+    print(zoo_table(options.root))
 
 
 def _show(options: argparse.Namespace) -> None:
     named = Path(options.root) / options.name
     print(model_card(read_card(named if is_checkpoint(named) else options.name)))
+
+
+def _verify(options: argparse.Namespace) -> None:
+    verify(options.names, root=options.root)
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -120,3 +125,7 @@ def _export(options: argparse.Namespace) -> None:
 
 def _push(options: argparse.Namespace) -> None:
     print(hub.push(open_checkpoint(options.name, root=options.root), repository=options.repo, private=options.private))
+
+
+def _pull(options: argparse.Namespace) -> None:
+    print(hub.pull(options.repo, root=options.root, revision=options.revision))

@@ -103,6 +103,7 @@ class Manifest:
         rows: galaxies in the survey.
         shard_rows: galaxies per shard, fewer in the last.
         answers: whose predicted fractions are stored.
+        turns: orientations of each galaxy over which its row is a mean.
     """
 
     survey: str
@@ -116,6 +117,7 @@ class Manifest:
     rows: int
     shard_rows: int
     answers: tuple[str, ...]
+    turns: int = 1
 
     @property
     def shards(self) -> int:

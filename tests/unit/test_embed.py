@@ -13,7 +13,7 @@ from rarezoo import embed, tables
 from rarezoo.data.cutouts import ImageSource
 from rarezoo.data.galaxies import Galaxies, Survey, open_survey
 from rarezoo.data.trees import Question, QuestionTree
-from rarezoo.embed import EmbedRun, expected_fractions
+from rarezoo.embed import EmbedRun, expected_fractions, turned
 from rarezoo.errors import ConfigError, DataError, StoreError
 from rarezoo.registry import option, setting
 from rarezoo.store import EmbeddingStore
@@ -184,3 +184,32 @@ def test_settings_that_mean_nothing_are_refused(grey_survey, network, tmp_path, 
 def test_expected_fractions_sum_to_one_per_question():
     alphas = torch.tensor([[1.0, 3.0, 2.0, 2.0, 4.0]])
     torch.testing.assert_close(expected_fractions(alphas, TREE), torch.tensor([[0.25, 0.75, 0.25, 0.25, 0.5]]))
+
+
+@pytest.mark.parametrize("turns", [1, 2, 4, 8])
+def test_turns_are_different_orientations_of_the_same_pixels(turns):
+    images = torch.arange(54, dtype=torch.uint8).reshape(2, 3, 3, 3)
+    seen = list(turned(images, turns=turns))
+    assert torch.equal(seen[0], images)
+    assert len({one[0].numpy().tobytes() for one in seen}) == turns
+    assert all(torch.equal(one.flatten(2).sort().values, images.flatten(2).sort().values) for one in seen)
+
+
+def test_a_turned_galaxy_has_the_same_row_when_all_turns_are_averaged():
+    images = torch.rand(2, 3, 5, 5)
+    rows = [
+        torch.stack([one[:, :, 0, 1] for one in turned(seen, turns=8)]).mean(dim=0)
+        for seen in (images, images.rot90(1, (2, 3)), images.flip(2))
+    ]
+    torch.testing.assert_close(rows[0], rows[1])
+    torch.testing.assert_close(rows[0], rows[2])
+
+
+def test_turns_are_remembered_and_not_mixed(grey_survey, network, tmp_path):
+    store = job(grey_survey(), tmp_path, turns=4).run()
+    assert store.manifest.turns == 4
+    np.testing.assert_allclose(store.embeddings()[:, 0], np.arange(10) / 255, atol=1e-6)
+    with pytest.raises(StoreError, match="turns"):
+        job(grey_survey(), tmp_path, turns=1).run()
+    with pytest.raises(ConfigError, match="turns: 3"):
+        job(grey_survey(), tmp_path, turns=3).run()

@@ -50,5 +50,5 @@ def test_without_a_network_the_message_says_what_to_do(monkeypatch):
         raise ConnectionError("no route to the hub")
 
     monkeypatch.setattr(datasets, "load_dataset", no_network)
-    with pytest.raises(DataError, match=r"huggingface-cli download .*data.name=DIR"):
+    with pytest.raises(DataError, match=r"hf download .*data.name=DIR"):
         HuggingFace().galaxies()

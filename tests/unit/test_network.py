@@ -1,6 +1,7 @@
 """Every architecture, without being told: shapes, widths, starts, and what it refuses."""
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 from torch import nn
@@ -109,7 +110,7 @@ def test_offline_the_message_says_what_to_download_and_where_to_put_it(monkeypat
         raise OSError("no route to the hub")
 
     monkeypatch.setattr("timm.create_model", no_network)
-    with pytest.raises(CheckpointError, match="huggingface-cli download") as caught:
+    with pytest.raises(CheckpointError, match="hf download") as caught:
         EfficientNetB0(start=start).start_weights()
     assert named in str(caught.value)
     assert "model.start=DIR" in str(caught.value)
@@ -118,7 +119,9 @@ def test_offline_the_message_says_what_to_download_and_where_to_put_it(monkeypat
 def test_zoobot_start_of_the_other_maxvit_is_refused():
     with pytest.raises(ConfigError, match="Zoobot publishes no encoder"):
         MaxViTTiny(start="zoobot").start_weights()
-    assert "maxvit_rmlp_tiny" in MaxViTTiny(variant="maxvit_rmlp_tiny_rw_224").zoobot_hub_name
+    published = MaxViTTiny(variant="maxvit_rmlp_tiny_rw_256", input_size=32, bottleneck="8")
+    assert published.zoobot_hub_name == "hf_hub:mwalmsley/zoobot-encoder-maxvit_rmlp_tiny_rw_224"
+    assert published.timm_architecture in timm.list_models()
 
 
 @pytest.mark.parametrize("shape", [(3, 40, 40), (3, 160, 160), (3, 50, 90)])

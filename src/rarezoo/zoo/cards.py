@@ -38,7 +38,7 @@ LICENCE = "GPL-3.0-or-later"
 _DTYPES = {"float32": torch.float32, "float16": torch.float16}
 _GOLDEN_IMAGES = 4
 # Another processor sums in another order; float32 convolutions then differ by about 1e-4 of the largest value.
-_GOLDEN_TOLERANCE = 2e-3
+GOLDEN_TOLERANCE = 2e-3
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,7 @@ def _refuse_other_outputs(network: BottleneckNetwork, golden: Mapping[str, Tenso
     for name, value in found._asdict().items():
         expected = golden[name]
         error = float((value - expected).abs().max() / expected.abs().max())
-        if not error <= _GOLDEN_TOLERANCE:
+        if not error <= GOLDEN_TOLERANCE:
             raise CheckpointError(
                 f"golden outputs do not come out here: {name} is off by {error:.1e} of its largest value",
                 value=folder, fix="Compare the versions of torch and timm with those on the card.",

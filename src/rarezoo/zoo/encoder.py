@@ -89,7 +89,8 @@ class Encoder(ABC):
             if not self.zoobot_hub_name:
                 raise ConfigError(
                     f"Zoobot publishes no encoder of {self.timm_architecture}", value="model.start=zoobot",
-                    fix="Use model.start=imagenet, or an architecture that Zoobot publishes.",
+                    fix="Use model.start=imagenet, or what Zoobot publishes: efficientnet_b0, convnext_nano, or "
+                    "maxvit_tiny with model.variant=maxvit_rmlp_tiny_rw_256.",
                 )  # fmt: skip
             return _downloaded(self.zoobot_hub_name, {})
         return self.renamed(local_weights(Path(self.start)))
@@ -142,7 +143,7 @@ def _downloaded(name: str, settings: Mapping[str, Any]) -> dict[str, Tensor]:
         raise CheckpointError(
             f"cannot get the published weights of {name} ({str(problem).splitlines()[0][:150]})",
             value=f"hub repository {published}",
-            fix=f"Where there is a network: huggingface-cli download {published} --local-dir DIR; "
+            fix=f"Where there is a network: hf download {published} --local-dir DIR; "
             f"then model.start=DIR here (or copy that machine's {cache}).",
         ) from problem
 

@@ -22,12 +22,10 @@ from torchvision.transforms import InterpolationMode, v2
 
 from rarezoo.errors import CheckpointError, ConfigError, OutputError
 from rarezoo.tables import unwritable, write_json
-from rarezoo.zoo.cards import GOLDEN, MODEL_CARD, Checkpoint, model_card
+from rarezoo.zoo.cards import GOLDEN, GOLDEN_TOLERANCE, MODEL_CARD, Checkpoint, model_card
 
 RECORD = "export.json"
 _CARD_ENTRY = "card.json"
-# As much as a checkpoint itself may be off when it is opened on another machine than the one that saved it.
-_TOLERANCE = 2e-3
 _HUB_LICENCES = {"GPL-3.0-or-later": "gpl-3.0"}
 Outputs = Mapping[str, Tensor]
 
@@ -122,7 +120,9 @@ def export_timm(checkpoint: Checkpoint, *, folder: Path | str) -> Export:
     """FOLDER/config.json and model.safetensors, for ``timm.create_model("local-dir:FOLDER", pretrained=True)``.
 
     As it is, that gives the embedding (the bottleneck is timm's classifier); with ``num_classes=0`` the trunk's native
-    features, which is how zoobot's finetuning classes ask for it. The folder's preprocessing is the checkpoint's.
+    features, which is how zoobot's finetuning classes ask for it by ``name="local-dir:FOLDER"``. To finetune on the
+    embedding give them ``encoder=torch.nn.Sequential(MODEL)``: of timm's model itself they take the native width.
+    The folder's preprocessing is the checkpoint's.
 
     Raises:
         CheckpointError: the export says something else than the checkpoint.
@@ -214,7 +214,7 @@ def _error(run: Callable[[Tensor], Outputs], golden: Outputs, *, kind: str) -> f
             errors[f"{name} of {rows}"] = float(off)
     worst = max(errors, key=lambda name: errors[name])
     # Not "greater than": NaN must not pass.
-    if not all(error <= _TOLERANCE for error in errors.values()):
+    if not all(error <= GOLDEN_TOLERANCE for error in errors.values()):
         raise CheckpointError(
             f"the {kind} export says something else than the checkpoint: {worst} is off by {errors[worst]:.1e}",
             value="golden outputs", fix="Compare the versions of torch, timm and onnx with those that rarezoo locks.",

@@ -10,9 +10,9 @@ from typing import Any
 
 from rarezoo import __version__
 from rarezoo.errors import CheckpointError, OutputError, RarezooError
-from rarezoo.store import SETTINGS_FILE, digest
+from rarezoo.store import SETTINGS_FILE
 from rarezoo.tables import unwritable
-from rarezoo.zoo.cards import CARD, MODEL_CARD, Checkpoint, is_checkpoint, open_checkpoint, read_card
+from rarezoo.zoo.cards import CARD, MODEL_CARD, Checkpoint, is_checkpoint, model_card, open_checkpoint
 from rarezoo.zoo.export import hub_licence
 
 log = logging.getLogger(__name__)
@@ -42,11 +42,11 @@ def push(
     """
     from huggingface_hub import CommitOperationAdd
 
-    content = {path.name: path.read_bytes() if path.name == MODEL_CARD else path for path in _released(checkpoint)}
-    text = (checkpoint.folder / MODEL_CARD).read_text() if MODEL_CARD in content else f"# {checkpoint.name}\n"
-    content[MODEL_CARD] = with_front_matter(text, checkpoint.card).encode()
+    content: dict[str, Path | bytes] = {path.name: path for path in _released(checkpoint)}
+    content[MODEL_CARD] = with_front_matter(_read_me(checkpoint), checkpoint.card).encode()
     additions = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=file) for name, file in content.items()]
-    with _hub(repository, endpoint=endpoint, token=token) as api:
+    by_hand = f"hf upload {repository} {checkpoint.folder}"
+    with _hub(repository, endpoint=endpoint, token=token, by_hand=by_hand) as api:
         api.create_repo(repository, private=private, exist_ok=True)
         commit = api.create_commit(repository, additions, commit_message=f"{checkpoint.name}, rarezoo {__version__}")
     return str(commit.commit_url)
@@ -79,7 +79,8 @@ def pull(
     arriving = Path(root) / f".{repository.replace('/', '--')}.arriving"
     if target.exists() and not is_checkpoint(target):
         raise OutputError("what is there is no checkpoint", value=target, fix="Move it, or choose another --root.")
-    with _hub(repository, endpoint=endpoint, token=token) as api:
+    by_hand = f"hf download {repository} --local-dir {target}"
+    with _hub(repository, endpoint=endpoint, token=token, by_hand=by_hand) as api:
         commit = api.model_info(repository, revision=revision).sha
         api.snapshot_download(repository, revision=commit, local_dir=arriving, ignore_patterns=[".gitattributes"])
     try:
@@ -113,13 +114,18 @@ def _released(checkpoint: Checkpoint) -> list[Path]:
     return sorted(path for path in files if path.name != SETTINGS_FILE)
 
 
+def _read_me(checkpoint: Checkpoint) -> str:
+    file = checkpoint.folder / MODEL_CARD
+    return file.read_text() if file.is_file() else model_card(checkpoint.card)
+
+
 def _refuse_unusable(arriving: Path, target: Path, *, repository: str) -> None:
     try:
         open_checkpoint(arriving)
     except CheckpointError as problem:
         what = f"{problem.what} ({Path(str(problem.value)).name})"
         raise CheckpointError(f"what the hub gave is refused: {what}", value=repository, fix=problem.fix) from problem
-    if target.exists() and digest(read_card(target)) != digest(read_card(arriving)):
+    if target.exists() and (target / CARD).read_bytes() != (arriving / CARD).read_bytes():
         raise OutputError(
             "there is another checkpoint of that name", value=target, fix="Move it, or choose another --root."
         )
@@ -135,7 +141,7 @@ def _moved(arriving: Path, target: Path) -> None:
 
 
 @contextmanager
-def _hub(repository: str, *, endpoint: str | None, token: str | None) -> Iterator[Any]:
+def _hub(repository: str, *, endpoint: str | None, token: str | None, by_hand: str) -> Iterator[Any]:
     """The hub's client; whatever it raises becomes one message."""
     from huggingface_hub import HfApi
 
@@ -144,10 +150,10 @@ def _hub(repository: str, *, endpoint: str | None, token: str | None) -> Iterato
     except RarezooError:
         raise
     except Exception as problem:  # requests', httpx's or the hub's own, with its version
-        raise _refusal(problem, repository) from problem
+        raise _refusal(problem, repository, by_hand=by_hand) from problem
 
 
-def _refusal(problem: Exception, repository: str) -> RarezooError:
+def _refusal(problem: Exception, repository: str, *, by_hand: str) -> RarezooError:
     from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
 
     cause = problem.__cause__ if isinstance(problem.__cause__, Exception) else problem
@@ -159,9 +165,6 @@ def _refusal(problem: Exception, repository: str) -> RarezooError:
         return CheckpointError("the hub is switched off here", value=repository, fix="Unset HF_HUB_OFFLINE.")
     if isinstance(cause, OSError) and cause.errno is not None and cause.filename is not None:
         return unwritable(Path(str(cause.filename)), cause)
-    fix = {
-        401: _LOG_IN,
-        403: _LOG_IN,
-        404: f"Check the name and the revision. {_LOG_IN}",
-    }.get(status or 0, f"Try again where there is a network: hf download {repository} --local-dir DIR; copy DIR here.")
+    fixes = {401: _LOG_IN, 403: _LOG_IN, 404: f"Check the name and the revision. {_LOG_IN}"}
+    fix = fixes.get(status or 0, f"Try again, or carry the folder to where there is a network: {by_hand}")
     return CheckpointError(f"the hub does not serve this ({reason})", value=repository, fix=fix)

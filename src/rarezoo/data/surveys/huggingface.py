@@ -64,7 +64,7 @@ class HuggingFace(Survey):
         except (OSError, ValueError, KeyError, ConnectionError) as problem:
             raise DataError(
                 f"cannot open the data set ({str(problem).splitlines()[0][:200]})", value=self.name,
-                fix="Without a network, download it elsewhere with `huggingface-cli download --repo-type dataset "
+                fix="Without a network, download it elsewhere with `hf download --repo-type dataset "
                 f"{self.name}` and give the folder: data.name=DIR. With one, check data.name, data.config, data.part.",
             ) from problem  # fmt: skip
 

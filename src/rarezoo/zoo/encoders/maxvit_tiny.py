@@ -6,7 +6,8 @@ from typing import Any
 from rarezoo.registry import option, setting
 from rarezoo.zoo.encoder import Encoder
 
-_ZOOBOT_VARIANT = "maxvit_rmlp_tiny_rw_224"
+# timm knows the variant by the size it was first trained at; Zoobot published it at 224 px.
+_ZOOBOT_VARIANT, _ZOOBOT_NAME = "maxvit_rmlp_tiny_rw_256", "maxvit_rmlp_tiny_rw_224"
 
 
 @option("model", "maxvit_tiny")
@@ -25,7 +26,7 @@ class MaxViTTiny(Encoder):
     @property
     def zoobot_hub_name(self) -> str:
         """Where Zoobot publishes its encoder: only of the variant with relative-position MLPs."""
-        return f"hf_hub:mwalmsley/zoobot-encoder-{_ZOOBOT_VARIANT}" if self.variant == _ZOOBOT_VARIANT else ""
+        return f"hf_hub:mwalmsley/zoobot-encoder-{_ZOOBOT_NAME}" if self.variant == _ZOOBOT_VARIANT else ""
 
     def timm_settings(self) -> dict[str, Any]:
         """The grid must divide the feature map, so timm is told the input size."""
