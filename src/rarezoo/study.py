@@ -46,6 +46,8 @@ _CACHE = ".study"
 _PAPER = "128"
 _BATCH = 256
 _DRAWS, _AT_ONCE = 2000, 200
+# Factor in D that the measures of one width are drawn over.
+_BESIDE = 1.3
 _SHARES = (0.5, 0.9, 0.95, 0.99)
 LOSS = "loss"
 _RMSE, _PRECISION = "RMSE ", "average precision "
@@ -586,17 +588,21 @@ def _draw_spectrum(axes: Any, native: Sequence[Measured]) -> None:
 
 def _draw_costs(axes: Any, widths: Sequence[Width], names: Sequence[str], label: str) -> None:
     narrow = [one for one in widths if one.costs]
+    dimensions = [one.dimensions for one in narrow]
     for at, name in enumerate(names):
         costs = [one.costs[name] for one in narrow]
         # Side by side, so that the intervals can be told apart.
-        places = np.array([one.dimensions for one in narrow]) * 1.06 ** (at - (len(names) - 1) / 2)
+        places = np.array(dimensions) * _BESIDE ** ((at + 0.5) / len(names) - 0.5)
         ends = [[one.value - one.low for one in costs], [one.high - one.value for one in costs]]
-        if costs:
-            axes.errorbar(places, [one.value for one in costs], yerr=ends, marker="o", capsize=2, label=_short(name))
+        axes.errorbar(places, [one.value for one in costs], yerr=ends, marker=".", capsize=2, label=_short(name))
     axes.axhline(0, color="grey", linewidth=1)
     axes.set(xscale="log", xlabel="D", ylabel=label)
-    if len(names) > 1 and narrow:
-        axes.legend(frameon=False, fontsize="small")
+    axes.set_xticks(dimensions, map(str, dimensions))
+    axes.minorticks_off()
+    if dimensions:
+        axes.set_xlim(dimensions[0] / 1.5, dimensions[-1] * 1.5)
+    if len(names) > 1:
+        axes.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
 
 
 def _short(name: str) -> str:
