@@ -48,6 +48,8 @@ _BATCH = 256
 _DRAWS, _AT_ONCE = 2000, 200
 # Factor in D that the measures of one width are drawn over.
 _BESIDE = 1.3
+# Drawn anew, fewer galaxies are too often the same ones.
+_FEWEST = 10
 _SHARES = (0.5, 0.9, 0.95, 0.99)
 LOSS = "loss"
 _RMSE, _PRECISION = "RMSE ", "average precision "
@@ -252,7 +254,8 @@ def paired_interval(narrow: Sequence[Sample], native: Sequence[Sample]) -> Inter
 
     Galaxies are drawn anew, the same for all seeds, because every seed is judged on the same ones. Three seeds drawn
     anew would make an interval much too short (they hardly ever scatter as they do in truth), so their part is
-    Student's t of their standard error. With one seed the interval is over galaxies alone.
+    Student's t of their standard error. With one seed the interval is over galaxies alone; with fewer than ten galaxies
+    there is none (NaN).
 
     Args:
         narrow: one sample per seed.
@@ -271,7 +274,7 @@ def paired_interval(narrow: Sequence[Sample], native: Sequence[Sample]) -> Inter
     found = np.array([one.value - other.value for one, other in zip(narrow, native, strict=True)])
     if seeds > 1:
         scattered = scattered + found.std(ddof=1) / np.sqrt(seeds) * random.standard_t(seeds - 1, size=_DRAWS)
-    low, high = np.quantile(scattered, (0.025, 0.975))
+    low, high = np.quantile(scattered, (0.025, 0.975)) if galaxies >= _FEWEST else (np.nan, np.nan)
     return Interval(float(found.mean()), float(low), float(high))
 
 
@@ -389,7 +392,7 @@ class Study:
             f"{architecture}: {_PAPER} dimensions cost {_signed(cost.value)} nats per galaxy (95 % interval "
             f"{_signed(cost.low)} … {_signed(cost.high)}; {galaxies} test galaxies, {seeds}) against the native "
             f"{native.dimensions}, whose loss is {loss:.3f}; these data exclude a cost above {_signed(cost.high)} nats "
-            f"({cost.high / loss:+.2%})."
+            f"({_signed(cost.high / loss * 100)} %)."
         )
 
     def text(self) -> str:
@@ -471,7 +474,8 @@ def _loss_cells(width: Width) -> list[str]:
 
 def _cost_cell(width: Width, name: str) -> str:
     if cost := width.costs.get(name):
-        return f"{_signed(cost.value)} ± {(cost.high - cost.low) / 2:.4f}"
+        half = (cost.high - cost.low) / 2
+        return _signed(cost.value) + (f" ± {half:.4f}" if np.isfinite(half) else " (too few galaxies)")
     return width.values[name].text(".4f") if name in width.values else "–"
 
 

@@ -99,6 +99,12 @@ def test_intervals_hold_the_truth_as_often_as_they_say_with_three_seeds():
     assert held >= 134
 
 
+def test_a_handful_of_galaxies_has_no_interval():
+    interval = paired_interval([Sample(np.arange(9.0))], [Sample(np.zeros(9))])
+    assert interval.value == 4
+    assert np.isnan([interval.low, interval.high]).all()
+
+
 def test_rank_of_the_native_representation_is_that_of_its_directions():
     native = Study(sweep(), {}).widths["net"][-1]
     assert native.dimensions == 200
