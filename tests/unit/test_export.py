@@ -84,7 +84,7 @@ def test_timms_own_preprocessing_is_the_checkpoints_view(checkpoint, timm_folder
     coarse = np.random.default_rng(0).integers(0, 256, (12, 12, 3), dtype=np.uint8)
     galaxy = Image.fromarray(coarse).resize((90, 90), Image.Resampling.BICUBIC)
     pixels = torch.from_numpy(np.array(galaxy)).permute(2, 0, 1)
-    ours, theirs = checkpoint.view(pixels), transform(galaxy)
+    ours, theirs = checkpoint.view(pixels) / 255, transform(galaxy)
     assert ours.shape == theirs.shape == (3, 32, 32)
     # Two resizers round to whole levels, each in its own way.
     assert (ours - theirs).abs().max() <= 2 / 255

@@ -60,6 +60,7 @@ def test_a_frozen_trunk_gets_no_gradient():
 
 def test_the_moving_average_is_what_is_kept():
     one = learner(ema=0.5)
+    assert not any(weight.requires_grad for weight in one.average.parameters())
     one.on_train_batch_end(None, batch(), 0)
     before = one.result.head.bias.clone()
     with torch.no_grad():

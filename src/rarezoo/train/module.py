@@ -75,6 +75,9 @@ class VoteLearner(pl.LightningModule):
             if settings.ema
             else None
         )
+        if self.average is not None:
+            # Several processes would else wait for its gradients, which never come.
+            self.average.requires_grad_(False)
         jitter = 0.0 if settings.objective == VOTES else settings.jitter
         self.view = TrainingView(encoder.input_size, zoom=encoder.zoom, jitter=jitter)
         self.objective = Objective(
