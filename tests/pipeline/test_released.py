@@ -1,4 +1,4 @@
-"""The checkpoints that lie in the repository: whole, small enough, sound on this machine, with a card to be believed."""
+"""The checkpoints in the repository: whole, small enough, sound on this machine, with a card to be believed."""
 
 from pathlib import Path
 
