@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from rarezoo.errors import ConfigError, DataError, StoreError
 from rarezoo.explore.classes import class_table, member_table
 from rarezoo.explore.cluster import Clusterer, Clustering
 from rarezoo.explore.compress import Compressor, FittedMap
+from rarezoo.explore.matching import Comparison, kept_ids, renamed
 from rarezoo.explore.select import Select, Selection
+from rarezoo.explore.stability import Stability, refits_of, stability
 from rarezoo.registry import name_of, setting
 from rarezoo.report.pages import write_report
 from rarezoo.report.track import Tracker
@@ -26,7 +28,9 @@ from rarezoo.store import EmbeddingStore, claim, refuse_seed
 
 log = logging.getLogger(__name__)
 RUN_FILE = "run.json"
-_FITTED, _DRAWN = "fitted_map", "drawn_map"
+FITTED = "fitted_map"
+_DRAWN = "drawn_map"
+_FREE = "free_class_id"
 
 
 @dataclass(kw_only=True)
@@ -47,6 +51,8 @@ class ClusterRun:
     data: Survey | None = setting(None, "the survey, if its images are no longer where the store remembers them")
     images: bool = setting(True, "show galaxies in the report; false if the images are not at hand")
     reuse: str | None = setting(None, "an earlier run's folder: take its map and linkage, made with the same settings")
+    previous: str | None = setting(None, "an earlier search's folder: a class that is the same keeps its id")
+    refits: int = setting(0, "other seeds and 80 % subsamples that measure stability; 0 = not measured")
     out: str = setting("runs/cluster", "output folder")
     seed: int = setting(0, "seed of every random draw")
 
@@ -57,11 +63,14 @@ class ClusterRun:
             StoreError, ConfigError, DataError, OutputError: see the message.
         """
         refuse_seed(self.seed)
+        if self.refits < 0:
+            raise ConfigError("refits must not be negative", value=self.refits, fix="Choose 0 or more.")
         folder = claim(self.out, verb="cluster", settings=self._settings())
         page = folder / "report" / "index.html"
         if (folder / RUN_FILE).exists():
             log.info("already searched: %s", page)
             return page
+        previous = Previous.read(self.previous) if self.previous else None
         clock = Clock()
         store = EmbeddingStore.open(self.store)
         galaxies = self._galaxies(store)
@@ -69,6 +78,7 @@ class ClusterRun:
         selection = self.select.kept(whole, seed=self.seed)
         sample = whole.filter(pa.array(selection.mask))
         found = self._found(sample, folder, clock)
+        found = previous.continued(found) if previous else found
         about = self._about(store, whole, selection, found)
         found.write(folder, about)
         with clock.stage("report"):
@@ -81,10 +91,12 @@ class ClusterRun:
 
     def _settings(self) -> dict[str, Any]:
         """What makes this search this search; where it is logged and whether it is illustrated do not."""
+        # Folders from before there were these two settings go on without them.
+        later = {"previous": self.previous and str(Path(self.previous).resolve()), "refits": self.refits}
         return {
             "store": str(Path(self.store).resolve()), "select": asdict(self.select),
             "compress": _named(self.compress), "drawing": _named(self.drawing), "clusterer": _named(self.clusterer),
-            "seed": self.seed,
+            "seed": self.seed, **{name: value for name, value in later.items() if value},
         }  # fmt: skip
 
     def _galaxies(self, store: EmbeddingStore) -> Galaxies | None:
@@ -108,14 +120,34 @@ class ClusterRun:
 
     def _found(self, sample: pa.Table, folder: Path, clock: "Clock") -> "Found":
         ids = tables.strings(sample, tables.ID)
-        fitted = self._fitted(sample, ids, self.compress, folder / _FITTED, clock.stage("compress"))
+        fitted = self._fitted(sample, ids, self.compress, folder / FITTED, clock.stage("compress"))
         with clock.stage("linkage"):
             linkage = self._linkage(fitted, folder)
         with clock.stage("classes"):
             clustering = self.clusterer.classes(linkage, ids=ids)
             classes = class_table(clustering, ids=ids, positions=fitted.positions, predictions=sample)
+        stable = None
+        if self.refits and len(clustering):
+            with clock.stage("refits"):
+                stable = self._stability(sample, ids, clustering, folder / "refits")
         drawn = self._fitted(sample, ids, self.drawing, folder / _DRAWN, clock.stage("draw"))
-        return Found(ids, fitted, drawn, linkage, clustering, classes, member_table(clustering, ids=ids))
+        found = Found(ids, fitted, drawn, linkage, clustering, classes, member_table(clustering, ids=ids))
+        if stable is None:
+            return found
+        return replace(found, classes=stable.added_to(classes), stabilities=stable.table())
+
+    def _stability(self, sample: pa.Table, ids: np.ndarray, clustering: Clustering, folder: Path) -> Stability:
+        made_with = {"compress": _named(self.compress), "clusterer": _named(self.clusterer)}
+        embeddings = tables.matrix(sample, tables.EMBEDDING)
+        refits = refits_of(
+            embeddings, self._labels, ids=ids, count=self.refits, seed=self.seed, folder=folder, made_with=made_with
+        )
+        return stability(clustering.labels, refits)
+
+    def _labels(self, embeddings: np.ndarray, *, ids: np.ndarray, seed: int) -> np.ndarray:
+        """The search's pipeline: embeddings of some galaxies to their labels."""
+        positions = self.compress.fit(embeddings, ids=ids, seed=seed).positions
+        return self.clusterer.classes(self.clusterer.linkage(positions), ids=ids).labels
 
     def _fitted(self, sample: pa.Table, ids: np.ndarray, compressor: Compressor, folder: Path, stage: Any) -> FittedMap:
         """A map of the sample: this run's own from before it was killed, an earlier run's, or a new one."""
@@ -186,7 +218,13 @@ class ClusterRun:
 
 @dataclass(frozen=True)
 class Found:
-    """What a search found, all of it in the order of ``ids``."""
+    """What a search found, all of it in the order of ``ids``.
+
+    Attributes:
+        stabilities: STABILITIES table, if there were refits.
+        evolution: MATCHES of an earlier search's classes with these, if there was one.
+        free: smallest class id that neither this search nor those before it have given.
+    """
 
     ids: np.ndarray
     fitted: FittedMap
@@ -195,6 +233,9 @@ class Found:
     clustering: Clustering
     classes: pa.Table
     members: pa.Table
+    stabilities: pa.Table | None = None
+    evolution: pa.Table | None = None
+    free: int | None = None
 
     def map_table(self, fitted: FittedMap) -> pa.Table:
         """A fitted map's positions as a MAP table."""
@@ -207,7 +248,49 @@ class Found:
         tables.write(self.map_table(self.drawn), folder / "map_2d.parquet", tables.MAP, **keep)
         tables.write(self.clustering.tree, folder / "tree.parquet", tables.TREE, **keep)
         tables.write(self.members, folder / "members.parquet", tables.MEMBERS, **keep)
-        tables.write(self.classes, folder / "classes.parquet", tables.CLASSES, **keep)
+        if self.stabilities is not None:
+            tables.write(self.stabilities, folder / "stability.parquet", tables.STABILITIES, **keep)
+        if self.evolution is not None:
+            tables.write(self.evolution, folder / "evolution.parquet", tables.MATCHES, **keep)
+        free = len(self.clustering) if self.free is None else self.free
+        tables.write(self.classes, folder / "classes.parquet", tables.CLASSES, **keep, **{_FREE: free})
+
+
+@dataclass(frozen=True)
+class Previous:
+    """An earlier search, whose class ids live on.
+
+    Attributes:
+        members: MEMBERS table.
+        free: smallest class id that neither it nor those before it have given.
+    """
+
+    members: pa.Table
+    free: int
+
+    @classmethod
+    def read(cls, folder: Path | str) -> "Previous":
+        """From its folder.
+
+        Raises:
+            StoreError: no finished search there.
+        """
+        read_run(folder)
+        members = tables.read(Path(folder) / "members.parquet", tables.MEMBERS)
+        classes = tables.read(Path(folder) / "classes.parquet", tables.CLASSES)
+        beyond = max(classes.column(tables.CLASS_ID).to_pylist(), default=-1) + 1
+        return cls(members, int(tables.provenance(classes).get(_FREE, beyond)))
+
+    def continued(self, found: "Found") -> "Found":
+        """What a search found, its classes under the ids that they had here, or under ids never given before."""
+        ids = kept_ids(Comparison.of_members(self.members, found.members), free=self.free)
+        free = max([self.free, *(one + 1 for one in ids.values())])
+        members, classes = renamed(found.members, ids), renamed(found.classes, ids)
+        stabilities = None if found.stabilities is None else renamed(found.stabilities, ids)
+        evolution = Comparison.of_members(self.members, members).matches()
+        return replace(
+            found, members=members, classes=classes, stabilities=stabilities, evolution=evolution, free=free
+        )  # fmt: skip
 
 
 class Clock:
