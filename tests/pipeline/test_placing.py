@@ -15,12 +15,14 @@ from rarezoo.data.surveys.mock import Mock
 from rarezoo.data.trees import named_tree
 from rarezoo.embed import EmbedRun
 from rarezoo.errors import ConfigError, OutputError, StoreError
+from rarezoo.explore.assignment import Assigner
 from rarezoo.explore.clusterers.hdbscan import Hdbscan
 from rarezoo.explore.compressors.pca import Pca
 from rarezoo.explore.compressors.umap import Umap
 from rarezoo.placing import Placing, class_matches
 from rarezoo.report.track import Tracker
 from rarezoo.search import ClusterRun
+from rarezoo.store import EmbeddingStore
 from rarezoo.zoo.cards import save_checkpoint
 from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
 from rarezoo.zoo.network import build_network
@@ -48,7 +50,7 @@ def search(home, out, *, store="store", seed=0, **settings):
     settings = {"compress": Umap(whiten=8, n_neighbors=10, n_epochs=60), **settings}
     run = ClusterRun(
         store=str(home / store), drawing=Pca(n_components=2), clusterer=Hdbscan(min_samples=4, min_cluster_size=6),
-        logger=Tracker(mode="disabled"), images=False, out=str(home / out), seed=seed, **settings,
+        logger=Tracker(mode="none"), images=False, out=str(home / out), seed=seed, **settings,
     )  # fmt: skip
     run.run()
     return run
@@ -165,7 +167,7 @@ def test_an_id_is_never_given_twice(home):
     assert not (back - between) & old
 
 
-def test_new_galaxies_are_placed_and_a_killed_run_goes_on(home):
+def test_new_galaxies_are_placed(home):
     done = rarezoo("assign", "old", "elsewhere", "--out", "placed", "--rows", "50", cwd=home)
     assert done.returncode == 0, done.stderr
     assigned = tables.read(home / "placed" / "assigned.parquet", tables.ASSIGNED)
@@ -176,10 +178,37 @@ def test_new_galaxies_are_placed_and_a_killed_run_goes_on(home):
     assert json.loads((home / "placed" / "assign.json").read_text())["text"] == done.stdout.strip()
     again = rarezoo("assign", "old", "elsewhere", "--out", "placed", cwd=home)
     assert again.stdout == done.stdout
-    placing = Placing(home / "old", home / "elsewhere", out=str(home / "placed-later"))
-    placing._part(placing._searched.open(home / "elsewhere"), 0, home / "placed-later-parts")
-    assert placing.run().split(" among ")[1] == Placing(home / "old", home / "elsewhere").run().split(" among ")[1]
-    assert tables.read(home / "placed-later" / "assigned.parquet", tables.ASSIGNED).equals(assigned)
+
+
+def test_a_killed_placing_goes_on_to_the_same_table(home, monkeypatch):
+    def placing(out):
+        return Placing(home / "old", home / "elsewhere", out=str(home / out))
+
+    whole = placing("straight").run()
+    shard = EmbeddingStore.shard
+    monkeypatch.setattr(EmbeddingStore, "shard", killed(shard, at="elsewhere", index=2))
+    with pytest.raises(KeyboardInterrupt):
+        placing("killed").run()
+    assert len(list((home / "killed").glob("part-*.parquet"))) == 2
+    monkeypatch.setattr(EmbeddingStore, "shard", shard)
+    looked = []
+    assigned = Assigner.assigned
+    monkeypatch.setattr(Assigner, "assigned", lambda *one, **other: looked.append(1) or assigned(*one, **other))
+    assert placing("killed").run() == whole
+    assert len(looked) == 1, "only the shard that was missing"
+    first, second = (tables.read(home / name / "assigned.parquet", tables.ASSIGNED) for name in ("straight", "killed"))
+    assert first.equals(second)
+
+
+def killed(shard, *, at, index):
+    """Reading a store's shards until one of them brings Ctrl-C."""
+
+    def read(store, number, columns=None):
+        if store.folder.name == at and number == index:
+            raise KeyboardInterrupt
+        return shard(store, number, columns)
+
+    return read
 
 
 def test_galaxies_that_were_searched_are_not_their_own_neighbours(home):
@@ -191,8 +220,6 @@ def test_galaxies_that_were_searched_are_not_their_own_neighbours(home):
 
 
 def _open(home, name):
-    from rarezoo.store import EmbeddingStore
-
     return EmbeddingStore.open(home / name)
 
 
