@@ -28,6 +28,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from rarezoo import __version__, registry
 from rarezoo.bench import add_bench_verb
+from rarezoo.comparing import add_classes_verb
 from rarezoo.demo import add_demo_verbs
 from rarezoo.embed import EmbedRun
 from rarezoo.errors import ConfigError, RarezooError
@@ -35,7 +36,7 @@ from rarezoo.explore.select import Select
 from rarezoo.failures import add_worst_verb
 from rarezoo.judge import add_judge_verb
 from rarezoo.keeper import add_zoo_verbs
-from rarezoo.placing import add_placing_verbs
+from rarezoo.placing import add_assign_verb
 from rarezoo.registry import setting
 from rarezoo.report.terminal import cards_table
 from rarezoo.report.track import Tracker
@@ -316,7 +317,8 @@ def _verb(arguments: Sequence[str]) -> None:
     for verb, about in _VERBS.items():
         verbs.add_parser(verb, help=f"{about} (as python {verb}.py)", add_help=False)
     _add_terminal_verbs(verbs)
-    add_placing_verbs(verbs)
+    add_classes_verb(verbs)
+    add_assign_verb(verbs)
     add_demo_verbs(verbs)
     add_bench_verb(verbs)
     add_worst_verb(verbs)

@@ -1,9 +1,9 @@
-"""``rarezoo classes``: the classes of a search, and how they fare in others. ``rarezoo assign``: new galaxies."""
+"""``rarezoo assign``: new galaxies into the classes of a finished search, or into none of these."""
 
 import argparse
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,85 +16,20 @@ from jaxtyping import Float32, Int64
 from tqdm import tqdm
 
 from rarezoo import tables
-from rarezoo.errors import ConfigError, OutputError, StoreError
+from rarezoo.errors import ConfigError, StoreError
 from rarezoo.explore.assignment import Assigned, Assigner, Check
 from rarezoo.explore.compress import FittedMap
-from rarezoo.explore.matching import EVENTS, Comparison, fates, labels_of
+from rarezoo.explore.matching import labels_of
 from rarezoo.explore.novelty import FAR, MOST_FAR, REACH, Novelty, clumps, novelty
-from rarezoo.explore.stability import label_sets, stability
-from rarezoo.report.terminal import classes_table, markdown
-from rarezoo.search import FITTED, read_run
+from rarezoo.report.terminal import markdown
+from rarezoo.search import FITTED, read_members, read_run
 from rarezoo.store import EmbeddingStore, claim, file_sha256
 
 log = logging.getLogger(__name__)
 
-SPACES = ("embedding", "map")
-ASSIGNED_FILE, SUMMARY_FILE, MATCHES_FILE = "assigned.parquet", "assign.json", "matches.parquet"
+ASSIGNED_FILE, SUMMARY_FILE = "assigned.parquet", "assign.json"
 # Embeddings (their norm apart from them) closer than this are the same galaxy's, embedded twice.
 _SAME_GALAXY = 0.05
-
-
-def read_members(search: Path | str) -> pa.Table:
-    """MEMBERS of a finished search.
-
-    Raises:
-        StoreError: none there.
-    """
-    read_run(search)
-    return tables.read(Path(search) / "members.parquet", tables.MEMBERS)
-
-
-def class_matches(old: Path | str, new: Path | str, *, out: str = "") -> str:
-    """What became of the classes of one search in another, for a terminal.
-
-    Args:
-        old: folder of a finished search.
-        new: folder of another, of some of the same galaxies.
-        out: folder for the MATCHES table; empty writes nothing.
-
-    Raises:
-        StoreError: no finished search, or no galaxy in common.
-        OutputError: the folder cannot be written.
-    """
-    comparison = Comparison.of_members(read_members(old), read_members(new))
-    matches = comparison.matches()
-    if out:
-        if Path(out).is_file():
-            raise OutputError("the output path is a file", value=out, fix="Choose a folder: --out DIR.")
-        tables.write(matches, Path(out) / MATCHES_FILE, tables.MATCHES, old=str(old), new=str(new))
-    counted = fates(matches)
-    told = ", ".join(f"{counted[one]} {one}" for one in EVENTS if counted[one]) or "none"
-    about = (
-        f"{comparison.galaxies:,} galaxies in both searches; {len(comparison.old)} classes before, "
-        f"{len(comparison.new)} now: {told}"
-    )
-    head = ["event", "old", "new", "galaxies of old", "of new", "of both", "Jaccard", "p"]
-    return "\n".join([about, markdown(head, [_match_cells(row) for row in matches.to_pylist()])])
-
-
-def _match_cells(row: Mapping[str, Any]) -> list[str]:
-    names = [str(row[one]) if row[one] != tables.NO_CLASS else "–" for one in (tables.CLASS_A, tables.CLASS_B)]
-    sizes = [str(row[one]) for one in (tables.SIZE_A, tables.SIZE_B, tables.OVERLAP)]
-    return [row[tables.EVENT], *names, *sizes, f"{row[tables.JACCARD]:.3f}", f"{row[tables.P_VALUE]:.2g}"]
-
-
-def class_stability(search: Path | str, others: Sequence[Path | str]) -> str:
-    """How well the classes of a search come back in other searches of its galaxies (of other networks, say).
-
-    Raises:
-        StoreError: no finished search, or no galaxy in common.
-    """
-    labels, refits = label_sets(read_members(search), {str(one): read_members(one) for one in others})
-    found = stability(labels, refits)
-    rows = [
-        [str(one), *(f"{value:.3f}" for value in found.jaccards[:, place]), _mean(found.means[place], lives.mean())]
-        for place, (one, lives) in enumerate(zip(found.classes, found.survives.T, strict=True))
-    ]
-    return markdown(["class", *(f"best Jaccard in {one}" for one in found.names), "mean, lives in"], rows)
-
-
-def _mean(value: float, lives: float) -> str:
-    return f"{value:.3f}, {lives:.0%}"
 
 
 @dataclass(frozen=True)
@@ -156,13 +91,13 @@ def _rows_in(ids: pa.Array, shard: pa.Table) -> tuple[np.ndarray, pa.Table]:
 class Placing:
     """Places the galaxies of a new store into the classes of a finished search, or into none of them.
 
+    They are compared in the embedding, whitened as the search's compressor does: on the map the searched lie where they
+    were fitted and new ones where they are placed, so that nothing could be promised.
+
     Attributes:
         search: folder of a finished search.
         store: folder of a store under the same checkpoint.
         level: see :mod:`rarezoo.explore.assignment`.
-        space: where galaxies are compared: ``embedding``, whitened as the search's compressor does, or ``map``, on
-            which new galaxies are placed while the searched stay where they were fitted. What is guaranteed is so in
-            the embedding only, and on maps that are a fixed function of it (pca, none).
         rows: galaxies at once, which bounds the memory beside that of the searched galaxies.
         out: folder for assigned.parquet and assign.json, in which a killed run goes on; empty writes nothing.
     """
@@ -170,7 +105,6 @@ class Placing:
     search: Path | str
     store: Path | str
     level: float = 0.05
-    space: str = SPACES[0]
     rows: int = 10_000
     out: str = ""
 
@@ -180,10 +114,8 @@ class Placing:
         Raises:
             ConfigError, StoreError, OutputError: see the message.
         """
-        if self.space not in SPACES or self.rows < 1:
-            raise ConfigError(
-                "space and rows", value=(self.space, self.rows), fix="Choose embedding or map; 1 or more."
-            )
+        if self.rows < 1:
+            raise ConfigError("galaxies at once", value=self.rows, fix="Choose 1 or more.")
         searched, store = self._searched, EmbeddingStore.open(self.store)
         _refuse_other_network(searched, store)
         folder = claim(self.out, verb="assign", settings=self._settings(store)) if self.out else None
@@ -193,8 +125,8 @@ class Placing:
         parts = [self._part(store, index, folder) for index in tqdm(range(store.manifest.shards), unit="shard")]
         assigned = pa.concat_tables(parts).replace_schema_metadata(None)
         placement = Placement(
-            str(self.search), str(self.store), self.level, self.space, self._known.labels, assigned,
-            self._assigner.check, *self._novelty(store, assigned),
+            str(self.search), str(self.store), self.level, self._known.labels, assigned, self._assigner.check,
+            *self._novelty(store, assigned),
         )  # fmt: skip
         if folder:
             about = {"checkpoint_sha256": store.manifest.checkpoint_sha256, "settings": self._settings(store)}
@@ -225,15 +157,13 @@ class Placing:
 
     @cached_property
     def _assigner(self) -> Assigner:
-        known = self._known
-        positions = known.fitted.positions if self.space == "map" else known.embeddings
-        return Assigner(positions, known.labels, self.level)
+        return Assigner(self._known.embeddings, self._known.labels, self.level)
 
     def _settings(self, store: EmbeddingStore) -> dict[str, Any]:
         return {
             "search": file_sha256(Path(self.search) / "members.parquet"),
             "survey": store.manifest.survey_sha256, "checkpoint": store.manifest.checkpoint_sha256,
-            "level": self.level, "space": self.space,
+            "level": self.level,
         }  # fmt: skip
 
     def _part(self, store: EmbeddingStore, index: int, folder: Path | None) -> pa.Table:
@@ -253,15 +183,14 @@ class Placing:
     def _chunks(
         self, store: EmbeddingStore, index: int, *, only: pa.Array | None = None
     ) -> Iterator[tuple[pa.ChunkedArray, Float32[np.ndarray, "m k"], Int64[np.ndarray, " m"]]]:
-        """Ids, positions in the space, and rows among the searched, of a shard's galaxies (or only of some)."""
+        """Of a shard's galaxies (or only some): ids, embeddings as the compressor sees them, rows among the searched."""
         shard = store.shard(index, [tables.ID, tables.EMBEDDING])
         shard = shard if only is None else _rows_in(only, shard)[1]
         for start in range(0, shard.num_rows, self.rows):
             chunk = shard.slice(start, self.rows)
             ids, embeddings = chunk.column(tables.ID), tables.matrix(chunk, tables.EMBEDDING)
             seen = self._known.fitted.whitened(embeddings, ids=ids.to_pylist())
-            positions = self._known.fitted.place(embeddings) if self.space == "map" else seen
-            yield ids, positions, self._known.rows_of(ids, seen)
+            yield ids, seen, self._known.rows_of(ids, seen)
 
     def _novelty(self, store: EmbeddingStore, assigned: pa.Table) -> tuple[Novelty, np.ndarray]:
         """What is far from everything known, and the ids of those among whom clumps were sought."""
@@ -325,7 +254,6 @@ class Placement:
     search: str
     store: str
     level: float
-    space: str
     labels: Int64[np.ndarray, " n"]
     assigned: pa.Table
     check: Check
@@ -338,7 +266,7 @@ class Placement:
         head = ["class", "members", "of them left out, get it back", "new galaxies", "mean probability"]
         about = (
             f"{self.assigned.num_rows:,} galaxies of {self.store} among the {len(classes)} classes of {self.search}, "
-            f"at level {self.level:g} in the {self.space}"
+            f"at level {self.level:g}"
         )
         rows = [self._cells(int(one)) for one in [*classes, tables.NO_CLASS]]
         return "\n".join([about, markdown(head, rows), self._checked(), self.news.sentence(self.far)])
@@ -358,11 +286,10 @@ class Placement:
     def _checked(self) -> str:
         right, members = self.check.recovered()
         wrong, unassigned = self.check.false
-        promised = f"at most {self.level:g} promised" if self.space == SPACES[0] else "no promise is made on a map"
         return (
             f"Of searched galaxies left out in turn, {right:,} of {members:,} members get their class back "
             f"({self.check.misplaced:,} another), and {wrong:,} of {unassigned:,} unassigned are given one "
-            f"({wrong / max(unassigned, 1):.3f}; {promised})."
+            f"({wrong / max(unassigned, 1):.3f}; at most {self.level:g} promised)."
         )
 
     def content(self) -> dict[str, Any]:
@@ -370,7 +297,7 @@ class Placement:
         right, members = self.check.recovered()
         wrong, unassigned = self.check.false
         return {
-            "text": self.text(), "search": self.search, "store": self.store, "level": self.level, "space": self.space,
+            "text": self.text(), "search": self.search, "store": self.store, "level": self.level,
             "check": {
                 "members": members, "recovered": right, "misplaced": self.check.misplaced, "unassigned": unassigned,
                 "falsely_assigned": wrong,
@@ -379,45 +306,18 @@ class Placement:
         }  # fmt: skip
 
 
-def add_placing_verbs(verbs: Any) -> None:
-    """``rarezoo classes`` and ``rarezoo assign`` for the command line."""
-    classes = verbs.add_parser(
-        "classes", help="the classes of a search; diff OLD NEW: what became of them; stability SEARCH OTHER …",
-        usage="rarezoo classes SEARCH [--column NAME] | diff OLD NEW [--out DIR] | stability SEARCH OTHER …",
-    )  # fmt: skip
-    classes.add_argument("words", nargs="+", metavar="SEARCH", help="out= of a search, or diff or stability and two")
-    classes.add_argument("--column", default="", help="a numeric catalogue column: its mean per class")
-    classes.add_argument("--out", default="", help="of diff: folder for the MATCHES table; empty: none")
-    classes.set_defaults(run=_classes)
+def add_assign_verb(verbs: Any) -> None:
+    """``rarezoo assign`` for the command line."""
     assign = verbs.add_parser("assign", help="new galaxies into the classes of a search, or into none of these")
     assign.add_argument("search", metavar="SEARCH", help="out= of a search")
     assign.add_argument("store", metavar="STORE", help="embedding store under the same checkpoint")
     assign.add_argument(
         "--level", type=float, default=Placing.level, help="share of galaxies of no class that may be given one"
     )
-    assign.add_argument("--space", choices=SPACES, default=Placing.space, help="where galaxies are compared")
     assign.add_argument("--rows", type=int, default=Placing.rows, help="galaxies at once")
     assign.add_argument("--out", default="", help="folder for assigned.parquet and assign.json; empty: none")
     assign.set_defaults(run=_assign)
 
 
-def _classes(options: argparse.Namespace) -> None:
-    action, *folders = options.words
-    if action == "diff":
-        if len(folders) != 2 or options.column:
-            raise ConfigError("diff compares two searches", value=" ".join(options.words), fix="Say: diff OLD NEW.")
-        print(class_matches(*folders, out=options.out))
-    elif action == "stability":
-        if len(folders) < 2 or options.column or options.out:
-            raise ConfigError(
-                "stability takes a search and others", value=" ".join(options.words), fix="Say: stability SEARCH OTHER."
-            )
-        print(class_stability(folders[0], folders[1:]))
-    elif folders or options.out:
-        raise ConfigError("one search at a time", value=" ".join(options.words), fix="For two, say: diff OLD NEW.")
-    else:
-        print(classes_table(action, column=options.column))
-
-
 def _assign(options: argparse.Namespace) -> None:
-    print(Placing(options.search, options.store, options.level, options.space, options.rows, options.out).run())
+    print(Placing(options.search, options.store, options.level, options.rows, options.out).run())

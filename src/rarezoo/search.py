@@ -18,9 +18,9 @@ from rarezoo.errors import ConfigError, DataError, StoreError
 from rarezoo.explore.classes import class_table, member_table
 from rarezoo.explore.cluster import Clusterer, Clustering
 from rarezoo.explore.compress import Compressor, FittedMap
-from rarezoo.explore.matching import Comparison, kept_ids, renamed
+from rarezoo.explore.lineage import FREE, Earlier, Lineage
 from rarezoo.explore.select import Select, Selection
-from rarezoo.explore.stability import Stability, refits_of, stability
+from rarezoo.explore.stability import Stabilities, Stability, stabilities
 from rarezoo.registry import name_of, setting
 from rarezoo.report.pages import write_report
 from rarezoo.report.track import Tracker
@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 RUN_FILE = "run.json"
 FITTED = "fitted_map"
 _DRAWN = "drawn_map"
-_FREE = "free_class_id"
 
 
 @dataclass(kw_only=True)
@@ -52,7 +51,7 @@ class ClusterRun:
     images: bool = setting(True, "show galaxies in the report; false if the images are not at hand")
     reuse: str | None = setting(None, "an earlier run's folder: take its map and linkage, made with the same settings")
     previous: str | None = setting(None, "an earlier search's folder: a class that is the same keeps its id")
-    refits: int = setting(0, "other seeds and 80 % subsamples that measure stability; 0 = not measured")
+    stability: Stability = setting(Stability(), "whether classes come back")
     out: str = setting("runs/cluster", "output folder")
     seed: int = setting(0, "seed of every random draw")
 
@@ -63,22 +62,23 @@ class ClusterRun:
             StoreError, ConfigError, DataError, OutputError: see the message.
         """
         refuse_seed(self.seed)
-        if self.refits < 0:
-            raise ConfigError("refits must not be negative", value=self.refits, fix="Choose 0 or more.")
+        self.stability.refuse()
         folder = claim(self.out, verb="cluster", settings=self._settings())
         page = folder / "report" / "index.html"
         if (folder / RUN_FILE).exists():
             log.info("already searched: %s", page)
             return page
-        previous = Previous.read(self.previous) if self.previous else None
+        earlier = Earlier.read(self.previous) if self.previous else None
         clock = Clock()
         store = EmbeddingStore.open(self.store)
         galaxies = self._galaxies(store)
         whole = store.read()
         selection = self.select.kept(whole, seed=self.seed)
         sample = whole.filter(pa.array(selection.mask))
+        if earlier:
+            earlier.refuse_strangers(tables.strings(sample, tables.ID))
         found = self._found(sample, folder, clock)
-        found = previous.continued(found) if previous else found
+        found = found.continuing(earlier) if earlier else found
         about = self._about(store, whole, selection, found)
         found.write(folder, about)
         with clock.stage("report"):
@@ -91,12 +91,11 @@ class ClusterRun:
 
     def _settings(self) -> dict[str, Any]:
         """What makes this search this search; where it is logged and whether it is illustrated do not."""
-        # Folders from before there were these two settings go on without them.
-        later = {"previous": self.previous and str(Path(self.previous).resolve()), "refits": self.refits}
         return {
             "store": str(Path(self.store).resolve()), "select": asdict(self.select),
             "compress": _named(self.compress), "drawing": _named(self.drawing), "clusterer": _named(self.clusterer),
-            "seed": self.seed, **{name: value for name, value in later.items() if value},
+            "previous": self.previous and str(Path(self.previous).resolve()), "stability": asdict(self.stability),
+            "seed": self.seed,
         }  # fmt: skip
 
     def _galaxies(self, store: EmbeddingStore) -> Galaxies | None:
@@ -126,23 +125,20 @@ class ClusterRun:
         with clock.stage("classes"):
             clustering = self.clusterer.classes(linkage, ids=ids)
             classes = class_table(clustering, ids=ids, positions=fitted.positions, predictions=sample)
-        stable = None
-        if self.refits and len(clustering):
-            with clock.stage("refits"):
-                stable = self._stability(sample, ids, clustering, folder / "refits")
+        with clock.stage("stability"):
+            stable = self._stability(sample, ids, clustering, folder / "refits")
         drawn = self._fitted(sample, ids, self.drawing, folder / _DRAWN, clock.stage("draw"))
         found = Found(ids, fitted, drawn, linkage, clustering, classes, member_table(clustering, ids=ids))
-        if stable is None:
-            return found
-        return replace(found, classes=stable.added_to(classes), stabilities=stable.table())
+        return found.measured(stable) if stable else found
 
-    def _stability(self, sample: pa.Table, ids: np.ndarray, clustering: Clustering, folder: Path) -> Stability:
-        made_with = {"compress": _named(self.compress), "clusterer": _named(self.clusterer)}
-        embeddings = tables.matrix(sample, tables.EMBEDDING)
-        refits = refits_of(
-            embeddings, self._labels, ids=ids, count=self.refits, seed=self.seed, folder=folder, made_with=made_with
-        )
-        return stability(clustering.labels, refits)
+    def _stability(self, sample: pa.Table, ids: np.ndarray, clustering: Clustering, folder: Path) -> Stabilities | None:
+        if not self.stability.wanted or not len(clustering):
+            return None
+        refits = self.stability.refits_of(
+            tables.matrix(sample, tables.EMBEDDING), self._labels, ids=ids, seed=self.seed, folder=folder,
+            made_with={"compress": _named(self.compress), "clusterer": _named(self.clusterer)},
+        )  # fmt: skip
+        return stabilities(clustering.labels, refits) if refits else None
 
     def _labels(self, embeddings: np.ndarray, *, ids: np.ndarray, seed: int) -> np.ndarray:
         """The search's pipeline: embeddings of some galaxies to their labels."""
@@ -222,8 +218,7 @@ class Found:
 
     Attributes:
         stabilities: STABILITIES table, if there were refits.
-        evolution: MATCHES of an earlier search's classes with these, if there was one.
-        free: smallest class id that neither this search nor those before it have given.
+        lineage: what its classes have to do with those of an earlier search, if there was one.
     """
 
     ids: np.ndarray
@@ -234,8 +229,20 @@ class Found:
     classes: pa.Table
     members: pa.Table
     stabilities: pa.Table | None = None
-    evolution: pa.Table | None = None
-    free: int | None = None
+    lineage: Lineage | None = None
+
+    def measured(self, stability: Stabilities) -> "Found":
+        """With the stability of its classes."""
+        return replace(self, classes=stability.added_to(self.classes), stabilities=stability.table())
+
+    def continuing(self, earlier: Earlier) -> "Found":
+        """Its classes under the ids that they had in an earlier search, or under ids never given before."""
+        lineage = earlier.lineage(self.members)
+        stabilities = None if self.stabilities is None else lineage.renamed(self.stabilities)
+        return replace(
+            self, members=lineage.renamed(self.members), classes=lineage.renamed(self.classes),
+            stabilities=stabilities, lineage=lineage,
+        )  # fmt: skip
 
     def map_table(self, fitted: FittedMap) -> pa.Table:
         """A fitted map's positions as a MAP table."""
@@ -250,47 +257,10 @@ class Found:
         tables.write(self.members, folder / "members.parquet", tables.MEMBERS, **keep)
         if self.stabilities is not None:
             tables.write(self.stabilities, folder / "stability.parquet", tables.STABILITIES, **keep)
-        if self.evolution is not None:
-            tables.write(self.evolution, folder / "evolution.parquet", tables.MATCHES, **keep)
-        free = len(self.clustering) if self.free is None else self.free
-        tables.write(self.classes, folder / "classes.parquet", tables.CLASSES, **keep, **{_FREE: free})
-
-
-@dataclass(frozen=True)
-class Previous:
-    """An earlier search, whose class ids live on.
-
-    Attributes:
-        members: MEMBERS table.
-        free: smallest class id that neither it nor those before it have given.
-    """
-
-    members: pa.Table
-    free: int
-
-    @classmethod
-    def read(cls, folder: Path | str) -> "Previous":
-        """From its folder.
-
-        Raises:
-            StoreError: no finished search there.
-        """
-        read_run(folder)
-        members = tables.read(Path(folder) / "members.parquet", tables.MEMBERS)
-        classes = tables.read(Path(folder) / "classes.parquet", tables.CLASSES)
-        beyond = max(classes.column(tables.CLASS_ID).to_pylist(), default=-1) + 1
-        return cls(members, int(tables.provenance(classes).get(_FREE, beyond)))
-
-    def continued(self, found: "Found") -> "Found":
-        """What a search found, its classes under the ids that they had here, or under ids never given before."""
-        ids = kept_ids(Comparison.of_members(self.members, found.members), free=self.free)
-        free = max([self.free, *(one + 1 for one in ids.values())])
-        members, classes = renamed(found.members, ids), renamed(found.classes, ids)
-        stabilities = None if found.stabilities is None else renamed(found.stabilities, ids)
-        evolution = Comparison.of_members(self.members, members).matches()
-        return replace(
-            found, members=members, classes=classes, stabilities=stabilities, evolution=evolution, free=free
-        )  # fmt: skip
+        if self.lineage is not None:
+            tables.write(self.lineage.evolution, folder / "evolution.parquet", tables.MATCHES, **keep)
+        free = {FREE: len(self.clustering) if self.lineage is None else self.lineage.free}
+        tables.write(self.classes, folder / "classes.parquet", tables.CLASSES, **keep, **free)
 
 
 class Clock:
@@ -329,6 +299,16 @@ def read_run(folder: Path | str) -> dict[str, Any]:
         return content
     except (OSError, ValueError) as problem:
         raise StoreError("no finished search", value=folder, fix="Run python cluster.py out=DIR first.") from problem
+
+
+def read_members(folder: Path | str) -> pa.Table:
+    """MEMBERS of a finished search.
+
+    Raises:
+        StoreError: none there.
+    """
+    read_run(folder)
+    return tables.read(Path(folder) / "members.parquet", tables.MEMBERS)
 
 
 def _named(component: Any) -> dict[str, Any]:

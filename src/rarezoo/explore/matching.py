@@ -1,4 +1,4 @@
-"""Which classes of one search are those of another: the same, split, merged, changed, appeared or died.
+"""Which classes of one search are those of another: kept, split, merged, changed, appeared or died.
 
 Shape letters: a old classes, b new classes.
 """
@@ -23,8 +23,8 @@ from rarezoo.errors import StoreError
 SAME = 0.5
 # One class is a part of another when at least half of its galaxies lie there: from nowhere else come so many.
 MOSTLY = 0.5
-EVENTS = ("same", "split", "merged", "changed", "appeared", "died", "unseen")
-_SAME, _SPLIT, _MERGED, _CHANGED, _APPEARED, _DIED, _UNSEEN = EVENTS
+EVENTS = ("kept", "split", "merged", "changed", "appeared", "died", "unseen")
+_KEPT, _SPLIT, _MERGED, _CHANGED, _APPEARED, _DIED, _UNSEEN = EVENTS
 
 Labels = Int[np.ndarray, " galaxies"]
 
@@ -117,10 +117,10 @@ class Comparison:
     def matches(self) -> pa.Table:
         """MATCHES: what became of every old class, and where every new one comes from.
 
-        One row per pair of classes of which one holds at least half of the other (:data:`MOSTLY`): ``same``;
+        One row per pair of classes of which one holds at least half of the other (:data:`MOSTLY`): ``kept``;
         ``split``, a part of an old class that has several; ``merged``, an old class in a new one that holds several;
         ``changed``, neither. One row per class without such a pair: ``died``, or ``unseen`` if the new search knows
-        none of its galaxies; ``appeared``. A class that stays the same may be split or merged too, as its other rows
+        none of its galaxies; ``appeared``. A class that is kept may be split or merged too, as its other rows
         say.
 
         The p-value is that of as many shared galaxies if the new labels had been dealt out blindly (hypergeometric).
@@ -149,7 +149,7 @@ class Comparison:
 
     def _event(self, i: int, j: int) -> str:
         if self.counterparts.get(int(self.new[j])) == int(self.old[i]):
-            return _SAME
+            return _KEPT
         parts, sources = int(self._linked[i].sum()), int(self._linked[:, j].sum())
         mostly_from = self.counts[i, j] >= MOSTLY * self.new_sizes[j]
         if parts > 1 and (mostly_from or sources == 1):
@@ -173,7 +173,7 @@ _ALONE: dict[str, object] = {
 
 
 def fates(matches: pa.Table) -> Counter[str]:
-    """How many old classes met each event, ``same`` before any other, and how many new ones appeared."""
+    """How many old classes met each event, ``kept`` before any other, and how many new ones appeared."""
     first: dict[int, str] = {}
     for row in matches.to_pylist():
         if row[tables.EVENT] != _APPEARED:
@@ -181,28 +181,6 @@ def fates(matches: pa.Table) -> Counter[str]:
     events = Counter(first.values())
     events[_APPEARED] = matches[tables.EVENT].to_pylist().count(_APPEARED)
     return events
-
-
-def kept_ids(comparison: Comparison, *, free: int) -> dict[int, int]:
-    """New class → id: that of the old class that it is, or one from ``free`` upwards, in the order of the new classes.
-
-    Args:
-        comparison: of an earlier search with this one.
-        free: an id above all that were ever given.
-    """
-    ids: dict[int, int] = {}
-    for one in map(int, comparison.new):
-        known = comparison.counterparts.get(one)
-        ids[one] = free if known is None else known
-        free += known is None
-    return ids
-
-
-def renamed(table: pa.Table, ids: dict[int, int]) -> pa.Table:
-    """A table with a class column under other class ids; −1 stays."""
-    place = table.column_names.index(tables.CLASS_ID)
-    found = [ids.get(one, tables.NO_CLASS) for one in table.column(tables.CLASS_ID).to_pylist()]
-    return table.set_column(place, tables.CLASS_ID, pa.array(found, pa.int32()))
 
 
 def labels_of(members: pa.Table, ids: np.ndarray) -> Int64[np.ndarray, " galaxies"]:

@@ -41,8 +41,7 @@ def _question_row(index: int, cards: Sequence[dict[str, Any]]) -> list[str]:
 def classes_table(folder: Path | str, *, column: str = "") -> str:
     """Classes of a search, as its page sorts them: size, share, persistence, stability, the answers that set it apart.
 
-    Stability is the mean over refits of the class's best Jaccard, ± their standard deviation, and the share of the
-    refits in which the class is still the same.
+    Stability is the mean over refits of the class's best Jaccard, and the share of the refits in which it is kept.
 
     With a numeric column of the survey's catalogue: its mean per class instead, highest first, over the members for
     whom it is known, beside the mean of all galaxies.
@@ -72,9 +71,8 @@ def classes_table(folder: Path | str, *, column: str = "") -> str:
 def _stability(one: dict[str, Any]) -> str:
     if one[tables.STABILITY] is None:
         return "not measured"
-    spread, survived = one.get(tables.STABILITY_SPREAD), one.get(tables.SURVIVED)
-    around = "" if spread is None else f" ± {spread:.2f}"
-    return f"{one[tables.STABILITY]:.2f}{around}" + ("" if survived is None else f", in {survived:.0%}")
+    survived = one.get(tables.SURVIVED)
+    return f"{one[tables.STABILITY]:.2f}" + ("" if survived is None else f", kept in {survived:.0%}")
 
 
 def _means_table(folder: Path, column: str) -> str:
