@@ -183,7 +183,7 @@ class Placing:
     def _chunks(
         self, store: EmbeddingStore, index: int, *, only: pa.Array | None = None
     ) -> Iterator[tuple[pa.ChunkedArray, Float32[np.ndarray, "m k"], Int64[np.ndarray, " m"]]]:
-        """Of a shard's galaxies (or only some): ids, embeddings as the compressor sees them, rows among the searched."""
+        """Of a shard's galaxies (or only some): ids, embeddings as the compressor sees them, rows of the searched."""
         shard = store.shard(index, [tables.ID, tables.EMBEDDING])
         shard = shard if only is None else _rows_in(only, shard)[1]
         for start in range(0, shard.num_rows, self.rows):

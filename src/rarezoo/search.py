@@ -63,12 +63,12 @@ class ClusterRun:
         """
         refuse_seed(self.seed)
         self.stability.refuse()
+        earlier = Earlier.read(self.previous) if self.previous else None
         folder = claim(self.out, verb="cluster", settings=self._settings())
         page = folder / "report" / "index.html"
         if (folder / RUN_FILE).exists():
             log.info("already searched: %s", page)
             return page
-        earlier = Earlier.read(self.previous) if self.previous else None
         clock = Clock()
         store = EmbeddingStore.open(self.store)
         galaxies = self._galaxies(store)
