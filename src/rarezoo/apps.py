@@ -28,6 +28,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from rarezoo import __version__, registry
 from rarezoo.bench import add_bench_verb
+from rarezoo.comparing import add_classes_verb
 from rarezoo.demo import add_demo_verbs
 from rarezoo.embed import EmbedRun
 from rarezoo.errors import ConfigError, RarezooError
@@ -35,8 +36,9 @@ from rarezoo.explore.select import Select
 from rarezoo.failures import add_worst_verb
 from rarezoo.judge import add_judge_verb
 from rarezoo.keeper import add_zoo_verbs
+from rarezoo.placing import add_assign_verb
 from rarezoo.registry import setting
-from rarezoo.report.terminal import cards_table, classes_table
+from rarezoo.report.terminal import cards_table
 from rarezoo.report.track import Tracker
 from rarezoo.search import ClusterRun
 from rarezoo.study import add_study_verb, measured, write_study
@@ -315,6 +317,8 @@ def _verb(arguments: Sequence[str]) -> None:
     for verb, about in _VERBS.items():
         verbs.add_parser(verb, help=f"{about} (as python {verb}.py)", add_help=False)
     _add_terminal_verbs(verbs)
+    add_classes_verb(verbs)
+    add_assign_verb(verbs)
     add_demo_verbs(verbs)
     add_bench_verb(verbs)
     add_worst_verb(verbs)
@@ -329,7 +333,3 @@ def _add_terminal_verbs(verbs: Any) -> None:
     cards = verbs.add_parser("cards", help="checkpoints side by side: loss and RMSE per question")
     cards.add_argument("folders", nargs="+", help="checkpoint folders")
     cards.set_defaults(run=lambda options: print(cards_table(options.folders)))
-    classes = verbs.add_parser("classes", help="the classes of a search, in the terminal")
-    classes.add_argument("folder", help="out= of a search")
-    classes.add_argument("--column", default="", help="a numeric catalogue column: its mean per class")
-    classes.set_defaults(run=lambda options: print(classes_table(options.folder, column=options.column)))

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from rarezoo.errors import ConfigError, DataError, StoreError
 from rarezoo.explore.classes import class_table, member_table
 from rarezoo.explore.cluster import Clusterer, Clustering
 from rarezoo.explore.compress import Compressor, FittedMap
+from rarezoo.explore.lineage import FREE, Earlier, Lineage
 from rarezoo.explore.select import Select, Selection
+from rarezoo.explore.stability import Stabilities, Stability, stabilities
 from rarezoo.registry import name_of, setting
 from rarezoo.report.pages import write_report
 from rarezoo.report.track import Tracker
@@ -26,7 +28,8 @@ from rarezoo.store import EmbeddingStore, claim, refuse_seed
 
 log = logging.getLogger(__name__)
 RUN_FILE = "run.json"
-_FITTED, _DRAWN = "fitted_map", "drawn_map"
+FITTED = "fitted_map"
+_DRAWN = "drawn_map"
 
 
 @dataclass(kw_only=True)
@@ -47,6 +50,8 @@ class ClusterRun:
     data: Survey | None = setting(None, "the survey, if its images are no longer where the store remembers them")
     images: bool = setting(True, "show galaxies in the report; false if the images are not at hand")
     reuse: str | None = setting(None, "an earlier run's folder: take its map and linkage, made with the same settings")
+    previous: str | None = setting(None, "an earlier search's folder: a class that is the same keeps its id")
+    stability: Stability = setting(Stability(), "whether classes come back")
     out: str = setting("runs/cluster", "output folder")
     seed: int = setting(0, "seed of every random draw")
 
@@ -57,6 +62,8 @@ class ClusterRun:
             StoreError, ConfigError, DataError, OutputError: see the message.
         """
         refuse_seed(self.seed)
+        self.stability.refuse()
+        earlier = Earlier.read(self.previous) if self.previous else None
         folder = claim(self.out, verb="cluster", settings=self._settings())
         page = folder / "report" / "index.html"
         if (folder / RUN_FILE).exists():
@@ -68,7 +75,10 @@ class ClusterRun:
         whole = store.read()
         selection = self.select.kept(whole, seed=self.seed)
         sample = whole.filter(pa.array(selection.mask))
+        if earlier:
+            earlier.refuse_strangers(tables.strings(sample, tables.ID))
         found = self._found(sample, folder, clock)
+        found = found.continuing(earlier) if earlier else found
         about = self._about(store, whole, selection, found)
         found.write(folder, about)
         with clock.stage("report"):
@@ -84,6 +94,7 @@ class ClusterRun:
         return {
             "store": str(Path(self.store).resolve()), "select": asdict(self.select),
             "compress": _named(self.compress), "drawing": _named(self.drawing), "clusterer": _named(self.clusterer),
+            "previous": self.previous and str(Path(self.previous).resolve()), "stability": asdict(self.stability),
             "seed": self.seed,
         }  # fmt: skip
 
@@ -108,14 +119,31 @@ class ClusterRun:
 
     def _found(self, sample: pa.Table, folder: Path, clock: "Clock") -> "Found":
         ids = tables.strings(sample, tables.ID)
-        fitted = self._fitted(sample, ids, self.compress, folder / _FITTED, clock.stage("compress"))
+        fitted = self._fitted(sample, ids, self.compress, folder / FITTED, clock.stage("compress"))
         with clock.stage("linkage"):
             linkage = self._linkage(fitted, folder)
         with clock.stage("classes"):
             clustering = self.clusterer.classes(linkage, ids=ids)
             classes = class_table(clustering, ids=ids, positions=fitted.positions, predictions=sample)
+        with clock.stage("stability"):
+            stable = self._stability(sample, ids, clustering, folder / "refits")
         drawn = self._fitted(sample, ids, self.drawing, folder / _DRAWN, clock.stage("draw"))
-        return Found(ids, fitted, drawn, linkage, clustering, classes, member_table(clustering, ids=ids))
+        found = Found(ids, fitted, drawn, linkage, clustering, classes, member_table(clustering, ids=ids))
+        return found.measured(stable) if stable else found
+
+    def _stability(self, sample: pa.Table, ids: np.ndarray, clustering: Clustering, folder: Path) -> Stabilities | None:
+        if not self.stability.wanted or not len(clustering):
+            return None
+        refits = self.stability.refits_of(
+            tables.matrix(sample, tables.EMBEDDING), self._labels, ids=ids, seed=self.seed, folder=folder,
+            made_with={"compress": _named(self.compress), "clusterer": _named(self.clusterer)},
+        )  # fmt: skip
+        return stabilities(clustering.labels, refits) if refits else None
+
+    def _labels(self, embeddings: np.ndarray, *, ids: np.ndarray, seed: int) -> np.ndarray:
+        """The search's pipeline: embeddings of some galaxies to their labels."""
+        positions = self.compress.fit(embeddings, ids=ids, seed=seed).positions
+        return self.clusterer.classes(self.clusterer.linkage(positions), ids=ids).labels
 
     def _fitted(self, sample: pa.Table, ids: np.ndarray, compressor: Compressor, folder: Path, stage: Any) -> FittedMap:
         """A map of the sample: this run's own from before it was killed, an earlier run's, or a new one."""
@@ -186,7 +214,12 @@ class ClusterRun:
 
 @dataclass(frozen=True)
 class Found:
-    """What a search found, all of it in the order of ``ids``."""
+    """What a search found, all of it in the order of ``ids``.
+
+    Attributes:
+        stabilities: STABILITIES table, if there were refits.
+        lineage: what its classes have to do with those of an earlier search, if there was one.
+    """
 
     ids: np.ndarray
     fitted: FittedMap
@@ -195,6 +228,21 @@ class Found:
     clustering: Clustering
     classes: pa.Table
     members: pa.Table
+    stabilities: pa.Table | None = None
+    lineage: Lineage | None = None
+
+    def measured(self, stability: Stabilities) -> "Found":
+        """With the stability of its classes."""
+        return replace(self, classes=stability.added_to(self.classes), stabilities=stability.table())
+
+    def continuing(self, earlier: Earlier) -> "Found":
+        """Its classes under the ids that they had in an earlier search, or under ids never given before."""
+        lineage = earlier.lineage(self.members)
+        stabilities = None if self.stabilities is None else lineage.renamed(self.stabilities)
+        return replace(
+            self, members=lineage.renamed(self.members), classes=lineage.renamed(self.classes),
+            stabilities=stabilities, lineage=lineage,
+        )  # fmt: skip
 
     def map_table(self, fitted: FittedMap) -> pa.Table:
         """A fitted map's positions as a MAP table."""
@@ -207,7 +255,12 @@ class Found:
         tables.write(self.map_table(self.drawn), folder / "map_2d.parquet", tables.MAP, **keep)
         tables.write(self.clustering.tree, folder / "tree.parquet", tables.TREE, **keep)
         tables.write(self.members, folder / "members.parquet", tables.MEMBERS, **keep)
-        tables.write(self.classes, folder / "classes.parquet", tables.CLASSES, **keep)
+        if self.stabilities is not None:
+            tables.write(self.stabilities, folder / "stability.parquet", tables.STABILITIES, **keep)
+        if self.lineage is not None:
+            tables.write(self.lineage.evolution, folder / "evolution.parquet", tables.MATCHES, **keep)
+        free = {FREE: len(self.clustering) if self.lineage is None else self.lineage.free}
+        tables.write(self.classes, folder / "classes.parquet", tables.CLASSES, **keep, **free)
 
 
 class Clock:
@@ -246,6 +299,16 @@ def read_run(folder: Path | str) -> dict[str, Any]:
         return content
     except (OSError, ValueError) as problem:
         raise StoreError("no finished search", value=folder, fix="Run python cluster.py out=DIR first.") from problem
+
+
+def read_members(folder: Path | str) -> pa.Table:
+    """MEMBERS of a finished search.
+
+    Raises:
+        StoreError: none there.
+    """
+    read_run(folder)
+    return tables.read(Path(folder) / "members.parquet", tables.MEMBERS)
 
 
 def _named(component: Any) -> dict[str, Any]:

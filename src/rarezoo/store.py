@@ -276,17 +276,24 @@ class EmbeddingStore:
         """Ids of the galaxies that have no embedding because their images could not be read."""
         return [galaxy for shard in self._shards([]) for galaxy in tables.provenance(shard)["skipped"]]
 
+    def shard(self, index: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows of one shard, as :meth:`read` gives those of all.
+
+        Raises:
+            StoreError: the shard is corrupted, or from another survey or checkpoint.
+        """
+        shard = tables.read(self._path(index), tables.EMBEDDINGS, columns=columns)
+        found = tables.provenance(shard)
+        other = [name for name in _TIED if found.get(name) != getattr(self.manifest, name)]
+        if other:
+            raise StoreError(
+                f"shard from another {' and '.join(name.removesuffix('_sha256') for name in other)}",
+                value=self._path(index), fix="Delete that shard and run the embed command again.",
+            )  # fmt: skip
+        return shard
+
     def _shards(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        for index in range(self.manifest.shards):
-            shard = tables.read(self._path(index), tables.EMBEDDINGS, columns=columns)
-            found = tables.provenance(shard)
-            other = [name for name in _TIED if found.get(name) != getattr(self.manifest, name)]
-            if other:
-                raise StoreError(
-                    f"shard from another {' and '.join(name.removesuffix('_sha256') for name in other)}",
-                    value=self._path(index), fix="Delete that shard and run the embed command again.",
-                )  # fmt: skip
-            yield shard
+        return (self.shard(index, columns) for index in range(self.manifest.shards))
 
     def _path(self, shard: int) -> Path:
         return self.folder / f"shard-{shard:05d}.parquet"

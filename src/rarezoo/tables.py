@@ -35,6 +35,10 @@ FRACTION = "fraction"
 BIRTH, DEATH = "lambda_birth", "lambda_death"
 PERSISTENCE, SIGNIFICANCE, STABILITY = "persistence", "significance", "stability"
 NODE, TOP_ANSWERS, EXEMPLARS, FLAGS = "node", "top_answers", "exemplars", "flags"
+SURVIVED, REFIT = "survived", "refit"
+CLASS_A, CLASS_B, SIZE_A, SIZE_B = "class_a", "class_b", "size_a", "size_b"
+OVERLAP, JACCARD, P_VALUE, EVENT = "overlap", "jaccard", "p_value", "event"
+NEAREST_CLASS, P_NONE, P_CLASS, P_KNOWN = "nearest_class", "p_none", "p_class", "p_known"
 NO_CLASS = -1
 _FRACTION_SUFFIX = "_fraction"
 
@@ -91,6 +95,36 @@ CLASSES = Kind(
         FLAGS: _strings,
     },
     key=CLASS_ID,
+)
+
+MATCHES = Kind(
+    "matches",
+    {
+        CLASS_A: pa.int32(),
+        CLASS_B: pa.int32(),
+        SIZE_A: pa.int64(),
+        SIZE_B: pa.int64(),
+        OVERLAP: pa.int64(),
+        JACCARD: pa.float64(),
+        P_VALUE: pa.float64(),
+        EVENT: pa.string(),
+    },
+)
+STABILITIES = Kind("stabilities", {CLASS_ID: pa.int32(), REFIT: pa.string(), JACCARD: pa.float64()})
+REFITS = Kind("refits", {ID: pa.string(), CLASS_ID: pa.int32()}, key=ID, not_null=(CLASS_ID,))
+ASSIGNED = Kind(
+    "assigned",
+    {
+        ID: pa.string(),
+        CLASS_ID: pa.int32(),
+        PROBABILITY: pa.float32(),
+        NEAREST_CLASS: pa.int32(),
+        P_NONE: pa.float64(),
+        P_CLASS: pa.float64(),
+        P_KNOWN: pa.float64(),
+    },
+    key=ID,
+    not_null=(CLASS_ID, PROBABILITY),
 )
 
 

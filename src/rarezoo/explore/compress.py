@@ -144,13 +144,27 @@ class FittedMap:
             StoreError: embeddings of another width, or not finite.
             ConfigError: a map that cannot place galaxies (densMAP).
         """
+        values = self._fitting(embeddings, ids=ids)
+        return self.placer.positions_of(values) if len(values) else self.positions[:0]
+
+    def whitened(self, embeddings: np.ndarray, *, ids: Sequence[str] | np.ndarray = ()) -> Embeddings:
+        """Embeddings (m, D) as the compressor saw those of the map: projected if it whitens, else as they are.
+
+        Raises:
+            StoreError: embeddings of another width, or not finite.
+        """
+        values, placer = self._fitting(embeddings, ids=ids), self.placer
+        return _projected(values, placer.mean, placer.axes) if isinstance(placer, _Whitened) else values
+
+    def _fitting(self, embeddings: np.ndarray, *, ids: Sequence[str] | np.ndarray) -> Embeddings:
+        """Float32 embeddings of the map's width."""
         values = _finite(embeddings, ids=np.asarray(ids, dtype=object).astype(str))
         if values.shape[1] != self.width:
             raise StoreError(
                 "embeddings of another width", value=f"{values.shape[1]} instead of {self.width}",
                 fix="Embed these galaxies with the checkpoint that the map was made with.",
             )  # fmt: skip
-        return self.placer.positions_of(values) if len(values) else self.positions[:0]
+        return values
 
     def save(self, folder: Path | str) -> Path:
         """Write the map into a folder: positions as a MAP table, what was learnt as plain arrays (no pickle).

@@ -39,7 +39,9 @@ def _question_row(index: int, cards: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def classes_table(folder: Path | str, *, column: str = "") -> str:
-    """Classes of a search, as its page sorts them: size, share, persistence, the answers that tell it apart.
+    """Classes of a search, as its page sorts them: size, share, persistence, stability, the answers that set it apart.
+
+    Stability is the mean over refits of the class's best Jaccard, and the share of the refits in which it is kept.
 
     With a numeric column of the survey's catalogue: its mean per class instead, highest first, over the members for
     whom it is known, beside the mean of all galaxies.
@@ -57,11 +59,20 @@ def classes_table(folder: Path | str, *, column: str = "") -> str:
             str(one[tables.SIZE]),
             f"{one[tables.FRACTION]:.2%}",
             f"{one[tables.PERSISTENCE]:.3f}",
+            _stability(one),
             "; ".join(one[tables.TOP_ANSWERS][:_TOP]),
         ]
         for one in sorted(classes, key=lambda one: -one[tables.PERSISTENCE])
     ]
-    return markdown(["class", "galaxies", "share", "persistence", "predicted answers that differ most"], rows)
+    head = ["class", "galaxies", "share", "persistence", "stability", "predicted answers that differ most"]
+    return markdown(head, rows)
+
+
+def _stability(one: dict[str, Any]) -> str:
+    if one[tables.STABILITY] is None:
+        return "not measured"
+    survived = one.get(tables.SURVIVED)
+    return f"{one[tables.STABILITY]:.2f}" + ("" if survived is None else f", kept in {survived:.0%}")
 
 
 def _means_table(folder: Path, column: str) -> str:

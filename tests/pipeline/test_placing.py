@@ -1,0 +1,251 @@
+"""Searches compared, class ids that live on, stability, and new galaxies placed, on mock surveys under one network."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from rarezoo import tables
+from rarezoo.comparing import class_matches
+from rarezoo.data.surveys.mock import Mock
+from rarezoo.data.trees import named_tree
+from rarezoo.embed import EmbedRun
+from rarezoo.errors import ConfigError, OutputError, StoreError
+from rarezoo.explore.assignment import Assigner
+from rarezoo.explore.clusterers.hdbscan import Hdbscan
+from rarezoo.explore.compressors.pca import Pca
+from rarezoo.explore.compressors.umap import Umap
+from rarezoo.explore.stability import Stability
+from rarezoo.placing import Placing
+from rarezoo.report.track import Tracker
+from rarezoo.search import ClusterRun
+from rarezoo.store import EmbeddingStore
+from rarezoo.zoo.cards import save_checkpoint
+from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
+from rarezoo.zoo.network import build_network
+
+pytestmark = pytest.mark.pipeline
+
+GALAXIES, MORE = 200, 220
+
+
+def checkpoint(home, name, *, seed):
+    """A network that has learnt nothing: it still sees colours and sizes."""
+    encoder, tree = EfficientNetB0(input_size=32, bottleneck=16), named_tree("desi")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = build_network(encoder, tree)
+    save_checkpoint(home / name, network=network, encoder=encoder, tree=tree, card={})
+
+
+def embed(home, out, *, net="net", n=GALAXIES, seed=0):
+    survey = Mock(n=n, side=32, seed=seed, workers=1, cache=str(home / "cache"))
+    EmbedRun(data=survey, checkpoint=str(home / net), out=str(home / out), workers=0, shard_rows=90).run()
+
+
+def search(home, out, *, store="store", seed=0, **settings):
+    settings = {
+        "compress": Umap(whiten=8, n_neighbors=10, n_epochs=60), "stability": Stability(refits=0), **settings
+    }  # fmt: skip
+    run = ClusterRun(
+        store=str(home / store), drawing=Pca(n_components=2), clusterer=Hdbscan(min_samples=4, min_cluster_size=6),
+        logger=Tracker(mode="none"), images=False, out=str(home / out), seed=seed, **settings,
+    )  # fmt: skip
+    run.run()
+    return run
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    home = tmp_path_factory.mktemp("placing")
+    for seed, name in enumerate(("net", "other-net")):
+        checkpoint(home, name, seed=seed)
+    embed(home, "store")
+    embed(home, "more", n=MORE)
+    embed(home, "elsewhere", seed=5)
+    embed(home, "other-store", net="other-net", n=40)
+    search(home, "old")
+    search(home, "new", seed=1, stability=Stability(refits=3))
+    return home
+
+
+def rarezoo(*words, cwd):
+    command = [sys.executable, "-c", "from rarezoo.apps import main; main()", *map(str, words)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=400, env=environment)
+
+
+def classes_of(home, out):
+    return pq.read_table(home / out / "classes.parquet").to_pylist()
+
+
+def test_two_searches_are_compared_in_the_terminal_and_in_a_table(home):
+    done = rarezoo("classes", "diff", "old", "new", "--out", "compared", cwd=home)
+    assert done.returncode == 0, done.stderr
+    about, head, _, *rows = done.stdout.splitlines()
+    old, new = (len(classes_of(home, name)) for name in ("old", "new"))
+    assert about.startswith(f"{GALAXIES} galaxies in both searches; {old} classes before, {new} now: ")
+    assert head.startswith("| event ")
+    written = tables.read(home / "compared" / "matches.parquet", tables.MATCHES)
+    assert len(rows) == written.num_rows
+    assert (
+        pq.read_table(home / "compared" / "matches.parquet").to_pylist()
+        == (json.loads((home / "compared" / "diff.json").read_text())["matches"])
+    )
+    assert len((home / "compared" / "matches.csv").read_text().splitlines()) == 1 + written.num_rows
+    assert set(written["class_a"].to_pylist()) - {-1} == set(range(old))
+    assert set(written["class_b"].to_pylist()) - {-1} == set(range(new))
+
+
+def test_a_search_is_the_same_as_itself(home):
+    about = class_matches(home / "old", home / "old").splitlines()[0]
+    assert about.endswith(f": {len(classes_of(home, 'old'))} kept")
+
+
+def test_the_verb_still_lists_the_classes_of_one_search(home):
+    plain, measured = (rarezoo("classes", name, cwd=home) for name in ("old", "new"))
+    assert plain.returncode == measured.returncode == 0
+    assert plain.stdout.count("not measured") == len(classes_of(home, "old"))
+    assert "not measured" not in measured.stdout
+    assert ", kept in " in measured.stdout
+    refused = rarezoo("classes", "diff", "old", cwd=home)
+    assert refused.returncode == 2
+    assert "diff OLD NEW" in refused.stderr
+    nowhere = rarezoo("classes", "diff", "old", "nowhere", cwd=home)
+    assert "no finished search: nowhere" in nowhere.stderr
+
+
+def test_stability_is_measured_and_shown(home):
+    found = classes_of(home, "new")
+    stabilities = tables.read(home / "new" / "stability.parquet", tables.STABILITIES).to_pandas()
+    assert set(stabilities["refit"]) == {"other seed 1", "subsample 2", "other seed 3"}
+    for one in found:
+        best = stabilities.loc[stabilities["class_id"] == one["class_id"], "jaccard"]
+        assert one["stability"] == pytest.approx(best.mean())
+        assert one["survived"] == pytest.approx((best >= 0.5).mean())
+    assert len(list((home / "new" / "refits").glob("refit-*.parquet"))) == 3
+    page = (home / "new" / "report" / "index.html").read_text()
+    assert page.count("<dt>stability</dt>") == len(found)
+    assert "<dt>stability</dt>" not in (home / "old" / "report" / "index.html").read_text()
+
+
+def test_a_killed_search_does_not_refit_anew(home, monkeypatch):
+    (home / "new" / "run.json").rename(home / "run.json")
+    monkeypatch.setattr(ClusterRun, "_labels", None)
+    try:
+        search(home, "new", seed=1, stability=Stability(refits=3))
+    finally:
+        (home / "run.json").replace(home / "new" / "run.json")
+
+
+def test_another_network_is_a_refit_of_the_galaxies_that_it_has_seen_too(home):
+    search(home, "judged", stability=Stability(refits=0, stores=[str(home / "other-store")]))
+    stabilities = tables.read(home / "judged" / "stability.parquet", tables.STABILITIES)
+    assert set(stabilities["refit"].to_pylist()) == {f"store {home / 'other-store'}"}
+    refit = tables.read(home / "judged" / "refits" / "refit-000.parquet", tables.REFITS)
+    assert refit.num_rows == 40
+    with pytest.raises(StoreError, match="no embedding store"):
+        search(home, "unjudged", stability=Stability(stores=[str(home / "nowhere")]))
+
+
+def test_a_search_too_small_for_subsamples_says_so_and_goes_on(home, caplog):
+    search(home, "tight", compress=Umap(n_neighbors=180, n_epochs=10), stability=Stability(refits=2))
+    assert "left out of stability, subsample 2 of 160 galaxies" in caplog.text
+    stabilities = tables.read(home / "tight" / "stability.parquet", tables.STABILITIES)
+    assert set(stabilities["refit"].to_pylist()) == {"other seed 1"}
+
+
+def test_classes_keep_their_ids_with_a_tenth_more_galaxies(home):
+    search(home, "grown", store="more", previous=str(home / "old"))
+    evolution = tables.read(home / "grown" / "evolution.parquet", tables.MATCHES).to_pylist()
+    kept = [row for row in evolution if row["event"] == "kept"]
+    assert kept
+    assert all(row["class_a"] == row["class_b"] and row["jaccard"] >= 0.5 for row in kept)
+    old = {row["class_id"] for row in classes_of(home, "old")}
+    grown = {row["class_id"] for row in classes_of(home, "grown")}
+    assert grown & old == {row["class_a"] for row in kept}
+    members = pq.read_table(home / "grown" / "members.parquet")
+    assert set(members["class_id"].to_pylist()) - {-1} == grown
+    for one in grown:
+        assert (home / "grown" / "report" / f"class-{one:03d}.html").exists()
+
+
+def test_an_id_is_never_given_twice(home):
+    """Back to the first galaxies: classes that died in between do not hand on their ids."""
+    search(home, "between", seed=7, previous=str(home / "old"))
+    search(home, "back", previous=str(home / "between"))
+    old, between, back = ({row["class_id"] for row in classes_of(home, name)} for name in ("old", "between", "back"))
+    assert not (back - between) & old
+
+
+def test_new_galaxies_are_placed(home):
+    done = rarezoo("assign", "old", "elsewhere", "--out", "placed", "--rows", "50", cwd=home)
+    assert done.returncode == 0, done.stderr
+    assigned = tables.read(home / "placed" / "assigned.parquet", tables.ASSIGNED)
+    assert assigned["id_str"].to_pylist() == [f"mock-{row:07d}" for row in range(GALAXIES)]
+    assert set(assigned["class_id"].to_pylist()) <= {-1, *(row["class_id"] for row in classes_of(home, "old"))}
+    assert f"{GALAXIES} galaxies of elsewhere" in done.stdout
+    assert "population" in done.stdout.splitlines()[-1]
+    assert json.loads((home / "placed" / "assign.json").read_text())["text"] == done.stdout.strip()
+    again = rarezoo("assign", "old", "elsewhere", "--out", "placed", cwd=home)
+    assert again.stdout == done.stdout
+
+
+def test_a_killed_placing_goes_on_to_the_same_table(home, monkeypatch):
+    def placing(out):
+        return Placing(home / "old", home / "elsewhere", out=str(home / out))
+
+    whole = placing("straight").run()
+    shard = EmbeddingStore.shard
+    monkeypatch.setattr(EmbeddingStore, "shard", killed(shard, at="elsewhere", index=2))
+    with pytest.raises(KeyboardInterrupt):
+        placing("killed").run()
+    assert len(list((home / "killed").glob("part-*.parquet"))) == 2
+    monkeypatch.setattr(EmbeddingStore, "shard", shard)
+    looked = []
+    assigned = Assigner.assigned
+    monkeypatch.setattr(Assigner, "assigned", lambda *one, **other: looked.append(1) or assigned(*one, **other))
+    assert placing("killed").run() == whole
+    assert len(looked) == 1, "only the shard that was missing"
+    first, second = (tables.read(home / name / "assigned.parquet", tables.ASSIGNED) for name in ("straight", "killed"))
+    assert first.equals(second)
+
+
+def killed(shard, *, at, index):
+    """Reading a store's shards until one of them brings Ctrl-C."""
+
+    def read(store, number, columns=None):
+        if store.folder.name == at and number == index:
+            raise KeyboardInterrupt
+        return shard(store, number, columns)
+
+    return read
+
+
+def test_galaxies_that_were_searched_are_not_their_own_neighbours(home):
+    placing = Placing(home / "old", home / "more")
+    rows = np.concatenate([rows for index in range(3) for _, _, rows in placing._chunks(_open(home, "more"), index)])
+    np.testing.assert_array_equal(rows, np.append(np.arange(GALAXIES), np.full(MORE - GALAXIES, -1)))
+    others = [rows for _, _, rows in Placing(home / "old", home / "elsewhere")._chunks(_open(home, "elsewhere"), 0)]
+    assert (np.concatenate(others) == -1).mean() > 0.9, "the same ids, other galaxies"
+
+
+def _open(home, name):
+    return EmbeddingStore.open(home / name)
+
+
+def test_what_cannot_be_placed_is_refused(home):
+    with pytest.raises(StoreError, match=r"another checkpoint.*other-net.*not net"):
+        Placing(home / "old", home / "other-store").run()
+    with pytest.raises(StoreError, match="no finished search"):
+        Placing(home / "store", home / "elsewhere").run()
+    with pytest.raises(ConfigError, match="too few to promise"):
+        Placing(home / "old", home / "elsewhere", level=1e-6).run()
+    Placing(home / "old", home / "elsewhere", out=str(home / "taken")).run()
+    with pytest.raises(OutputError, match=r"level 0.05 → 0.2"):
+        Placing(home / "old", home / "elsewhere", level=0.2, out=str(home / "taken")).run()
