@@ -35,6 +35,9 @@ FRACTION = "fraction"
 BIRTH, DEATH = "lambda_birth", "lambda_death"
 PERSISTENCE, SIGNIFICANCE, STABILITY = "persistence", "significance", "stability"
 NODE, TOP_ANSWERS, EXEMPLARS, FLAGS = "node", "top_answers", "exemplars", "flags"
+BEYOND, BEYOND_LOW, BEYOND_HIGH = "beyond", "beyond_low", "beyond_high"
+BEYOND_VERDICT, BEYOND_REASON = "beyond_verdict", "beyond_reason"
+FLAG, FLAG_REASON = "flag", "flag_reason"
 NO_CLASS = -1
 _FRACTION_SUFFIX = "_fraction"
 
@@ -89,6 +92,13 @@ CLASSES = Kind(
         TOP_ANSWERS: _strings,
         EXEMPLARS: _strings,
         FLAGS: _strings,
+        BEYOND: pa.float64(),
+        BEYOND_LOW: pa.float64(),
+        BEYOND_HIGH: pa.float64(),
+        BEYOND_VERDICT: pa.string(),
+        BEYOND_REASON: pa.string(),
+        FLAG: pa.string(),
+        FLAG_REASON: pa.string(),
     },
     key=CLASS_ID,
 )

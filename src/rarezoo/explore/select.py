@@ -5,7 +5,7 @@ import difflib
 import logging
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,11 +15,14 @@ import pyarrow.compute as pc
 from jaxtyping import Bool
 
 from rarezoo import tables
-from rarezoo.errors import ConfigError
+from rarezoo.errors import ConfigError, StoreError
 from rarezoo.registry import setting
+from rarezoo.store import EmbeddingStore
 
 log = logging.getLogger(__name__)
 
+# How Galaxy Zoo's campaigns mark their questions (zoobot.shared.schemas).
+_CAMPAIGNS = ("gz2", "dr12", "dr5", "dr8", "hubble", "candels", "ukidss", "cd", "euclid", "jwst")
 _QUOTED = re.compile(r"`([^`]*)`")
 _PLACEHOLDER = "quoted_column_"
 _GRAMMAR = "Use columns, numbers, < <= > >= == !=, and or not, + - * /; put `…` around a name with - in it."
@@ -76,7 +79,45 @@ class Select:
 
     drop: list[str] = setting([], "each drops the galaxies for which it is true, e.g. '`bar_no_fraction` >= 0.5'")
     nan: str = setting("keep", "galaxies for which NaN leaves a cut undecided: keep or drop")
+    fractions_from: str = setting("", "store of the same survey whose predicted fractions the cuts go by; empty: its own")
+    fractions_by: str = setting("", "architecture whose predicted fractions the cuts must go by; empty: any")
     sample: int = setting(0, "search a random subset of at most this many; 0 = all", unit="galaxies")
+
+    def judged(self, galaxies: pa.Table, *, store: EmbeddingStore) -> pa.Table:
+        """What the cuts go by: the store's galaxies, under the fractions that ``fractions_from`` predicts for them.
+
+        A galaxy that the other store has skipped gets NaN.
+
+        Raises:
+            StoreError: no whole store there, or one of another survey.
+            ConfigError: the fractions would be those of another architecture than ``fractions_by``.
+        """
+        other = EmbeddingStore.open(self.fractions_from) if self.fractions_from else store
+        self._refuse_other_architecture(other.manifest.checkpoint)
+        if other.folder.resolve() == store.folder.resolve():
+            return galaxies
+        if other.manifest.survey_sha256 != store.manifest.survey_sha256:
+            raise StoreError(
+                "select.fractions_from is a store of another survey", value=self.fractions_from,
+                fix=f"Embed the survey of {store.folder} with that checkpoint too.",
+            )  # fmt: skip
+        names = [tables.fraction_column(answer) for answer in other.manifest.answers]
+        fractions = other.read([tables.ID, *names])
+        rows = fractions.take(pc.index_in(galaxies[tables.ID], value_set=fractions[tables.ID])).drop_columns([tables.ID])
+        bare = galaxies.select([name for name in galaxies.column_names if not tables.is_fraction_column(name)])
+        return pa.table([*bare.columns, *rows.columns], names=[*bare.column_names, *rows.column_names])
+
+    def _refuse_other_architecture(self, checkpoint: str) -> None:
+        """Checkpoints are named architecture.tag; one that is not may be anything."""
+        architecture, dot, _ = checkpoint.partition(".")
+        if not self.fractions_by or architecture == self.fractions_by:
+            return
+        if dot:
+            raise ConfigError(
+                f"the cuts go by the fractions of {self.fractions_by}, and these are another's", value=checkpoint,
+                fix=f"Give select.fractions_from=STORE of an {self.fractions_by}, or select.fractions_by= for any.",
+            )  # fmt: skip
+        log.warning("cuts go by the fractions of %s, taken to be an %s", checkpoint, self.fractions_by)
 
     def kept(self, galaxies: pa.Table, *, seed: int = 0) -> Selection:
         """Apply the cuts.
@@ -169,6 +210,8 @@ def _as_written(node: ast.expr, aliases: Mapping[str, str]) -> str:
 def _column(name: str, galaxies: pa.Table, cut: str) -> pa.ChunkedArray:
     known = [field.name for field in galaxies.schema if not pa.types.is_nested(field.type)]
     if name not in known:
+        name = _with_campaign(name, known, cut)
+    if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"Did you mean {near[0]}? " if near else ""
         fix = f"{hint}Columns are: {', '.join(known)}. {_GRAMMAR}"
@@ -176,6 +219,19 @@ def _column(name: str, galaxies: pa.Table, cut: str) -> pa.ChunkedArray:
     column = galaxies.column(name)
     numeric = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
     return _nan_as_null(column.cast(pa.float64())) if numeric else column
+
+
+def _with_campaign(name: str, known: Sequence[str], cut: str) -> str:
+    """The one column that the name stands for if it leaves out its campaign: smooth-or-featured-gz2_smooth_fraction.
+
+    Raises:
+        ConfigError: several campaigns have such a column.
+    """
+    question, _, answer = name.partition("_")
+    matching = [one for one in known if one in {f"{question}-{campaign}_{answer}" for campaign in _CAMPAIGNS}]
+    if len(matching) > 1:
+        raise ConfigError(f"cut {cut} fits several columns", value=name, fix=f"Name one: {', '.join(matching)}.")
+    return matching[0] if matching else name
 
 
 def _nan_as_null(values: Any) -> Any:
