@@ -211,9 +211,7 @@ def _regressed(
     return left, expected
 
 
-def _scores(
-    values: Float64[np.ndarray, "m d"], drawn: _Drawn, classes: int
-) -> Float32[np.ndarray, "m c"]:
+def _scores(values: Float64[np.ndarray, "m d"], drawn: _Drawn, classes: int) -> Float32[np.ndarray, "m c"]:
     """Each class's discriminant of each galaxy, fitted on the other folds."""
     from sklearn.covariance import ledoit_wolf
 

@@ -79,7 +79,9 @@ class Select:
 
     drop: list[str] = setting([], "each drops the galaxies for which it is true, e.g. '`bar_no_fraction` >= 0.5'")
     nan: str = setting("keep", "galaxies for which NaN leaves a cut undecided: keep or drop")
-    fractions_from: str = setting("", "store of the same survey whose predicted fractions the cuts go by; empty: its own")
+    fractions_from: str = setting(
+        "", "store of the same survey whose predicted fractions the cuts go by; empty: its own"
+    )
     fractions_by: str = setting("", "architecture whose predicted fractions the cuts must go by; empty: any")
     sample: int = setting(0, "search a random subset of at most this many; 0 = all", unit="galaxies")
 
@@ -103,7 +105,9 @@ class Select:
             )  # fmt: skip
         names = [tables.fraction_column(answer) for answer in other.manifest.answers]
         fractions = other.read([tables.ID, *names])
-        rows = fractions.take(pc.index_in(galaxies[tables.ID], value_set=fractions[tables.ID])).drop_columns([tables.ID])
+        rows = fractions.take(pc.index_in(galaxies[tables.ID], value_set=fractions[tables.ID])).drop_columns(
+            [tables.ID]
+        )
         bare = galaxies.select([name for name in galaxies.column_names if not tables.is_fraction_column(name)])
         return pa.table([*bare.columns, *rows.columns], names=[*bare.column_names, *rows.column_names])
 

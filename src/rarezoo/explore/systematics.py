@@ -336,7 +336,9 @@ class _Sky:
                 f"{close} of {members} members lie within {radius:g} arcsec of another; {expected:.2g} such pairs "
                 f"expected, {found:.0f} found"
             )
-            yield Comparison(class_id, _NEIGHBOURS, SHREDDED, close / members, close / members >= SHREDDED_SHARE, p, words)
+            yield Comparison(
+                class_id, _NEIGHBOURS, SHREDDED, close / members, close / members >= SHREDDED_SHARE, p, words
+            )
 
 
 def _judged(tests: Sequence[Comparison], classes: int) -> list[Cause]:
