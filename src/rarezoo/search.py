@@ -11,18 +11,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from rarezoo import __version__, tables
 from rarezoo.data.galaxies import Galaxies, Survey, open_survey
-from rarezoo.data.trees import QuestionTree
 from rarezoo.errors import ConfigError, DataError, StoreError
-from rarezoo.explore.beyond import VOLUNTEERS, beyond_columns, remainders
 from rarezoo.explore.classes import class_table, member_table, with_columns
 from rarezoo.explore.cluster import Clusterer, Clustering
 from rarezoo.explore.compress import Compressor, FittedMap
 from rarezoo.explore.select import Select, Selection
-from rarezoo.explore.systematics import SHRED_RADIUS, cause_columns, causes, conditions
+from rarezoo.explore.surroundings import Surroundings
+from rarezoo.explore.systematics import Systematics
 from rarezoo.registry import name_of, setting
 from rarezoo.report.pages import write_report
 from rarezoo.report.track import Tracker
@@ -52,10 +50,7 @@ class ClusterRun:
     images: bool = setting(True, "show galaxies in the report; false if the images are not at hand")
     reuse: str | None = setting(None, "an earlier run's folder: take its map and linkage, made with the same settings")
     beyond: bool = setting(True, "measure what of each class is left once the predicted answers are regressed out")
-    systematics: list[str] = setting(
-        [], "catalogue columns that may explain a class; empty = all but ids, positions and votes"
-    )
-    shred_radius: float = setting(SHRED_RADIUS, "members closer than this may be pieces of one galaxy", unit="arcsec")
+    systematics: Systematics = setting(Systematics(), "what besides galaxies may make a class")
     out: str = setting("runs/cluster", "output folder")
     seed: int = setting(0, "seed of every random draw")
 
@@ -74,11 +69,11 @@ class ClusterRun:
         clock = Clock()
         store = EmbeddingStore.open(self.store)
         galaxies = self._galaxies(store)
-        surroundings = self._surroundings(galaxies)
-        whole = store.read()
-        selection = self.select.kept(self.select.judged(whole, store=store), seed=self.seed)
+        around = Surroundings.of(galaxies, systematics=self.systematics)
+        whole = self.select.judged(store.read(), store=store)
+        selection = self.select.kept(whole, seed=self.seed)
         sample = whole.filter(pa.array(selection.mask))
-        found = self._explained(self._found(sample, folder, clock), sample, surroundings, clock)
+        found = self._explained(self._found(sample, folder, clock), sample, around, clock)
         about = self._about(store, whole, selection, found)
         found.write(folder, about)
         with clock.stage("report"):
@@ -94,8 +89,7 @@ class ClusterRun:
         return {
             "store": str(Path(self.store).resolve()), "select": asdict(self.select),
             "compress": _named(self.compress), "drawing": _named(self.drawing), "clusterer": _named(self.clusterer),
-            "beyond": self.beyond, "systematics": self.systematics, "shred_radius": self.shred_radius,
-            "seed": self.seed,
+            "beyond": self.beyond, "systematics": asdict(self.systematics), "seed": self.seed,
         }  # fmt: skip
 
     def _galaxies(self, store: EmbeddingStore) -> Galaxies | None:
@@ -117,35 +111,16 @@ class ClusterRun:
             )  # fmt: skip
         return galaxies
 
-    def _surroundings(self, galaxies: Galaxies | None) -> "Surroundings":
-        """What the survey knows of its galaxies, with mistakes in the settings told before the long work begins."""
-        if self.shred_radius <= 0:
-            raise ConfigError("shred_radius", value=self.shred_radius, fix="Choose more than 0 arcsec.")
-        if galaxies is None:
-            if self.systematics:
-                raise ConfigError("no catalogue for systematics", value=self.systematics, fix="Leave out images=false.")
-            return Surroundings(None, (), None)
-        answers = galaxies.tree.answers if galaxies.tree else ()
-        columns = conditions(galaxies.catalogue, named=self.systematics, answers=answers)
-        return Surroundings(galaxies.catalogue, tuple(columns), galaxies.tree)
-
-    def _explained(self, found: "Found", sample: pa.Table, around: "Surroundings", clock: "Clock") -> "Found":
+    def _explained(self, found: "Found", sample: pa.Table, around: Surroundings, clock: "Clock") -> "Found":
         """The same classes, with what of them the predicted answers and the telescope explain."""
         labels, classes = found.clustering.labels, found.classes
         if self.beyond:
             with clock.stage("beyond"):
-                names, fractions = predicted(sample)
-                measured = remainders(
-                    tables.matrix(sample, tables.EMBEDDING), labels=labels, classes=len(found.clustering),
-                    fractions=fractions, volunteers=around.volunteers(names, fractions), seed=self.seed,
-                )  # fmt: skip
-            classes = with_columns(classes, beyond_columns(measured))
+                told = around.beyond(sample, labels=labels, classes=classes.num_rows, seed=self.seed)
+            classes = with_columns(classes, told)
         with clock.stage("systematics"):
-            told = causes(
-                labels, classes=len(found.clustering), catalogue=around.rows(sample), columns=around.columns,
-                predictions=sample, radius=self.shred_radius,
-            )  # fmt: skip
-        return replace(found, classes=with_columns(classes, cause_columns(told)))
+            told = around.causes(sample, labels=labels, classes=classes.num_rows)
+        return replace(found, classes=with_columns(classes, told))
 
     def _found(self, sample: pa.Table, folder: Path, clock: "Clock") -> "Found":
         ids = tables.strings(sample, tables.ID)
@@ -249,43 +224,6 @@ class Found:
         tables.write(self.clustering.tree, folder / "tree.parquet", tables.TREE, **keep)
         tables.write(self.members, folder / "members.parquet", tables.MEMBERS, **keep)
         tables.write(self.classes, folder / "classes.parquet", tables.CLASSES, **keep)
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What a survey says of its galaxies besides their images.
-
-    Attributes:
-        catalogue: CATALOGUE table; None if the survey is not at hand.
-        columns: of it that may explain a class.
-        tree: of its votes.
-    """
-
-    catalogue: pa.Table | None
-    columns: tuple[str, ...]
-    tree: QuestionTree | None
-
-    def rows(self, sample: pa.Table) -> pa.Table | None:
-        """The catalogue's rows of the galaxies searched, in their order."""
-        if self.catalogue is None:
-            return None
-        return self.catalogue.take(pc.index_in(sample[tables.ID], value_set=self.catalogue[tables.ID]))
-
-    def volunteers(self, answers: Sequence[str], fractions: np.ndarray) -> np.ndarray:
-        """Votes (n, a) that each predicted fraction stands for: fewer down the tree, where fewer are asked."""
-        votes = np.full(fractions.shape, float(VOLUNTEERS))
-        if self.tree is None or tuple(answers) != self.tree.answers:
-            return votes
-        asked = self.tree.totals(self.tree.joint_fractions(fractions))
-        return votes * np.repeat(asked, [len(one.answers) for one in self.tree.questions], axis=1)
-
-
-def predicted(sample: pa.Table) -> tuple[list[str], np.ndarray]:
-    """Answers, and their predicted fractions (n, a)."""
-    columns = [name for name in sample.column_names if tables.is_fraction_column(name)]
-    values = [sample.column(name).cast(pa.float64()).to_numpy() for name in columns]
-    fractions = np.column_stack(values) if columns else np.empty((sample.num_rows, 0))
-    return [str(tables.answer_of(name)) for name in columns], fractions
 
 
 class Clock:

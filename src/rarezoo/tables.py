@@ -37,7 +37,7 @@ PERSISTENCE, SIGNIFICANCE, STABILITY = "persistence", "significance", "stability
 NODE, TOP_ANSWERS, EXEMPLARS, FLAGS = "node", "top_answers", "exemplars", "flags"
 BEYOND, BEYOND_LOW, BEYOND_HIGH = "beyond", "beyond_low", "beyond_high"
 BEYOND_VERDICT, BEYOND_REASON = "beyond_verdict", "beyond_reason"
-FLAG, FLAG_REASON = "flag", "flag_reason"
+CAUSE, CAUSE_REASON = "cause", "cause_reason"
 NO_CLASS = -1
 _FRACTION_SUFFIX = "_fraction"
 
@@ -97,8 +97,8 @@ CLASSES = Kind(
         BEYOND_HIGH: pa.float64(),
         BEYOND_VERDICT: pa.string(),
         BEYOND_REASON: pa.string(),
-        FLAG: pa.string(),
-        FLAG_REASON: pa.string(),
+        CAUSE: pa.string(),
+        CAUSE_REASON: pa.string(),
     },
     key=CLASS_ID,
 )

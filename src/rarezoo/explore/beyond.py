@@ -99,7 +99,7 @@ def remainders(
     alphas = None if concentrations is None else concentrations[drawn.rows]
     answers = _Answers.of(fractions[drawn.rows], totals, alphas)
     if not answers.told:
-        return [Remainder(None, None, None, None, "no predicted answers are at hand")] * classes
+        return [Remainder(None, None, None, None, "no predicted answers at hand")] * classes
     return _measured(embeddings[drawn.rows].astype(np.float64), answers, drawn, classes, random)
 
 
@@ -231,7 +231,7 @@ def _shift(values: np.ndarray, inside: np.ndarray, rest: np.ndarray, fitted: np.
 
 
 def _remainder(drawn: _Drawn, class_id: int, scores: Sequence[np.ndarray], random: np.random.Generator) -> Remainder:
-    """One class, from its scores in: embedding, answers, what is left, what is left of embeddings that the answers make."""
+    """One class, from its scores in the embedding, the answers, what they leave, and what they leave of their own."""
     inside, rest = drawn.parts(class_id)
     members = int(inside.sum())
     if members < _FEWEST or rest.sum() < _FEWEST:
@@ -244,7 +244,7 @@ def _remainder(drawn: _Drawn, class_id: int, scores: Sequence[np.ndarray], rando
     draws = _bootstrapped(scores[0], scores[2], inside, rest, random)
     low, high = (float(end) for end in np.percentile(draws, _ENDS))
     verdict = BEYOND if low > level else NAMED if high < level else UNCLEAR
-    return Remainder(_share(left, whole), low, high, verdict, f"{words}; of answers alone up to {level:.0%} would be")
+    return Remainder(_share(left, whole), low, high, verdict, f"{words}; {level:.0%} is the level to pass")
 
 
 def _share(left: float, whole: float) -> float:

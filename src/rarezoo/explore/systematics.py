@@ -1,9 +1,9 @@
 """Is a class made by the sky, or by the telescope, the detector or the source finder?
 
 Every class is tested against every catalogue column at hand, for more than its share of predicted artifacts, and for
-members that lie too close together on the sky to be galaxies of their own. The p-values of all classes and tests are
-corrected together (Benjamini & Hochberg 1995). In a large sample anything is significant, so a class is flagged only
-if the effect is large besides.
+members with other catalogue entries so close by that they may be pieces of one galaxy. The p-values of all classes and
+tests are corrected together (Benjamini & Hochberg 1995). In a large sample anything is significant, so a class is
+flagged only if the effect is large besides.
 
 Shape letters: n galaxies, m members.
 """
@@ -11,7 +11,7 @@ Shape letters: n galaxies, m members.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float64, Int32, Int64
 
 from rarezoo import tables
 from rarezoo.errors import ConfigError
+from rarezoo.registry import setting
 
 SYSTEMATICS, ARTIFACT, SHREDDED, CLEAN = "systematics", "artifact", "shredded", "clean"
 SIGNIFICANT = 0.05
@@ -31,10 +32,8 @@ LARGE_EXCESS = 0.31
 ARTIFACT_FRACTION = 0.30
 # A class can be rich in artifacts though volunteers rarely say so: then the mean must also exceed the sample's by this.
 _ARTIFACT_EXCESS = 0.10
-# Share of members with another member nearby from which a class counts as pieces of galaxies.
-SHREDDED_SHARE = 0.2
-# Pieces of one galaxy lie within its disk; at r < 19 two galaxies are that close by chance for one in twenty.
-SHRED_RADIUS = 20.0
+# So many more of the members than of the sample must have another entry nearby for a class to count as pieces.
+LARGE_SHARE = 0.2
 _DECLINATION, _STRIPS = "declination", 20
 _NEIGHBOURS = "neighbours"
 _ARCSEC = np.pi / 180 / 3600
@@ -58,7 +57,7 @@ class Comparison:
         column: tested.
         kind: of flag that it can raise.
         effect: −1 to 1: rank-biserial correlation; or 0–1: share of members that would have to change category to be
-            like the sample, beyond what chance asks for; or share of members with another one nearby.
+            like the sample, beyond what chance asks for; or by how much a share of members exceeds the others'.
         large: whether the effect counts.
         p: of the class being a random draw from the sample.
         q: p, corrected for all tests of all classes.
@@ -92,55 +91,72 @@ class Cause:
     tests: tuple[Comparison, ...] = ()
 
 
-def causes(
-    labels: Int32[np.ndarray, " n"],
-    *,
-    classes: int,
-    catalogue: pa.Table | None = None,
-    predictions: pa.Table | None = None,
-    columns: Sequence[str] = (),
-    radius: float = SHRED_RADIUS,
-) -> list[Cause]:
-    """Why each class may not be one of galaxies.
+@dataclass
+class Systematics:
+    """What besides galaxies may make a class, and is looked for."""
 
-    Args:
-        labels: class of each galaxy, −1 for none.
-        classes: how many there are.
-        catalogue: CATALOGUE rows of the same galaxies in the same order; None if no survey is at hand.
-        predictions: table of the same galaxies with the predicted fraction columns.
-        columns: of the catalogue to test, as :func:`conditions` gives them.
-        radius: within which two members count as pieces of one galaxy, arcsec.
+    columns: list[str] = setting(
+        [], "catalogue columns that may explain a class; empty = all but ids, places and votes"
+    )
+    radius: float = setting(20.0, "catalogue entries this close may be pieces of one galaxy", unit="arcsec")
 
-    """
-    tests = list(_predicted_artifacts(labels, classes, predictions))
-    if catalogue is not None:
-        for name in columns:
-            tests += _column_tests(labels, classes, name, catalogue.column(name))
-        tests += _position_tests(labels, classes, catalogue, radius)
-    return _judged(tests, classes)
+    def tested(self, catalogue: pa.Table | None, *, votes: Sequence[str] = ()) -> list[str]:
+        """Columns that are tested: those named, or all that vary and are no ids, images, places or votes.
+
+        Args:
+            catalogue: CATALOGUE table; None if no survey is at hand.
+            votes: what the names of columns with votes begin with.
+
+        Raises:
+            ConfigError: a column is named that is not there or cannot be tested, or the radius is not above 0.
+        """
+        if self.radius <= 0:
+            raise ConfigError("systematics.radius", value=self.radius, fix="Choose more than 0 arcsec.")
+        if catalogue is None:
+            if self.columns:
+                raise ConfigError("no catalogue to test", value=self.columns, fix="Leave out images=false.")
+            return []
+        found = _testable(catalogue, tuple(votes))
+        for name in self.columns:
+            _refuse(name, catalogue, found)
+        return list(self.columns) or found
+
+    def causes(
+        self,
+        labels: Int32[np.ndarray, " n"],
+        *,
+        classes: int,
+        catalogue: pa.Table | None = None,
+        rows: Int64[np.ndarray, " n"] | None = None,
+        columns: Sequence[str] = (),
+        predictions: pa.Table | None = None,
+    ) -> list[Cause]:
+        """Why each class may not be one of galaxies.
+
+        Args:
+            labels: class of each galaxy, −1 for none.
+            classes: how many there are.
+            catalogue: CATALOGUE table of the whole survey; None if none is at hand.
+            rows: of the galaxies in it; None if they are all of it, in its order.
+            columns: to test, as :meth:`tested` gives them.
+            predictions: table of the galaxies with the predicted fraction columns.
+        """
+        tests = list(_predicted_artifacts(labels, classes, predictions))
+        if catalogue is not None:
+            rows = np.arange(len(labels)) if rows is None else rows
+            theirs = catalogue.take(pa.array(rows))
+            for name in columns:
+                tests += _column_tests(labels, classes, name, theirs.column(name))
+            tests += _position_tests(labels, classes, catalogue, rows, self.radius)
+        return _judged(tests, classes)
 
 
-def conditions(catalogue: pa.Table, *, named: Sequence[str] = (), answers: Sequence[str] = ()) -> list[str]:
-    """Columns to test: those named, or all that vary and are no ids, images, positions or votes.
-
-    Args:
-        catalogue: CATALOGUE table.
-        named: columns; none = all.
-        answers: labels of the survey's votes, whose questions' columns are left out.
-
-    Raises:
-        ConfigError: a column is named that the catalogue does not have, or that cannot be tested.
-    """
-    questions = tuple({f"{answer.rpartition('_')[0]}_" for answer in answers})
-
+def _testable(catalogue: pa.Table, votes: tuple[str, ...]) -> list[str]:
     def voted(name: str) -> bool:
-        return tables.is_fraction_column(name) or bool(_VOTE.match(name)) or name.startswith(questions)
+        return tables.is_fraction_column(name) or bool(_VOTE.match(name)) or name.startswith(votes)
 
     free = [name for name in catalogue.column_names if name not in _NEVER and not voted(name)]
-    found = [name for name in free if _kind(catalogue.column(name)) is not None]
-    for name in named:
-        _refuse(name, catalogue, found)
-    return list(named) or found
+    return [name for name in free if _kind(catalogue.column(name)) is not None]
 
 
 def _refuse(name: str, catalogue: pa.Table, found: Sequence[str]) -> None:
@@ -281,64 +297,56 @@ def _predicted_artifacts(labels: np.ndarray, classes: int, predictions: pa.Table
             yield replace(test, kind=ARTIFACT, large=rich or inside >= ARTIFACT_FRACTION, words=words)
 
 
-def _position_tests(labels: np.ndarray, classes: int, catalogue: pa.Table, radius: float) -> list[Comparison]:
-    """Strips of declination with equally many galaxies, and members close together."""
+def _position_tests(
+    labels: np.ndarray, classes: int, catalogue: pa.Table, rows: np.ndarray, radius: float
+) -> list[Comparison]:
+    """Strips of declination, and other catalogue entries nearby."""
     ra, dec = _numbers(catalogue.column(tables.RA)), _numbers(catalogue.column(tables.DEC))
-    known = np.isfinite(ra) & np.isfinite(dec)
-    if known.mean() < _FEWEST_KNOWN or np.ptp(dec[known]) == 0:
+    placed = np.isfinite(ra) & np.isfinite(dec)
+    known = placed[rows]
+    if known.mean() < _FEWEST_KNOWN or np.ptp(dec[rows][known]) == 0:
         return []
-    sky = _Sky(labels[known], ra[known], dec[known])
-    return [*sky.strips(classes), *sky.neighbours(classes, radius=radius)]
+    crowded = _crowded(ra[placed], dec[placed], radius)[(np.cumsum(placed) - 1)[rows[known]]]
+    return [
+        *_strips(labels[known], classes, dec[rows][known]),
+        *_neighbours(labels[known], classes, crowded, radius),
+    ]
 
 
-@dataclass(frozen=True)
-class _Sky:
-    """Galaxies at right ascension and declination, degrees."""
+def _strips(labels: np.ndarray, classes: int, dec: Float64[np.ndarray, " n"]) -> Iterator[Comparison]:
+    """Concentration in declination, of whatever shape, over strips with equally many galaxies."""
+    most = min(_STRIPS, len(dec) // _FEWEST_PER_CATEGORY)
+    edges = np.unique(np.quantile(dec, np.linspace(0, 1, max(most, 1) + 1)))
+    codes = np.clip(np.searchsorted(edges, dec, side="right") - 1, 0, len(edges) - 2)
+    names = np.array([f"{low:+.2f}° to {high:+.2f}°" for low, high in pairwise(edges)])
+    return _excesses(labels, classes, _DECLINATION, codes, names)
 
-    labels: Int32[np.ndarray, " n"]
-    ra: Float64[np.ndarray, " n"]
-    dec: Float64[np.ndarray, " n"]
 
-    @cached_property
-    def directions(self) -> Float64[np.ndarray, "n 3"]:
-        """Unit vectors."""
-        ra, dec = np.radians(self.ra), np.radians(self.dec)
-        return np.column_stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
+def _crowded(ra: Float64[np.ndarray, " n"], dec: Float64[np.ndarray, " n"], radius: float) -> Bool[np.ndarray, " n"]:
+    """Whether another entry lies within the radius."""
+    from scipy.spatial import KDTree
 
-    def strips(self, classes: int) -> Iterator[Comparison]:
-        """Concentration in declination, of whatever shape."""
-        most = min(_STRIPS, len(self.dec) // _FEWEST_PER_CATEGORY)
-        edges = np.unique(np.quantile(self.dec, np.linspace(0, 1, max(most, 1) + 1)))
-        codes = np.clip(np.searchsorted(edges, self.dec, side="right") - 1, 0, len(edges) - 2)
-        names = np.array([f"{low:+.2f}° to {high:+.2f}°" for low, high in zip(edges[:-1], edges[1:], strict=True)])
-        return _excesses(self.labels, classes, _DECLINATION, codes, names)
+    across, up = np.radians(ra), np.radians(dec)
+    places = np.column_stack([np.cos(up) * np.cos(across), np.cos(up) * np.sin(across), np.sin(up)])
+    # Chord of the angle on the unit sphere.
+    reach = 2 * np.sin(radius * _ARCSEC / 2)
+    return np.asarray(KDTree(places).query(places, k=2)[0])[:, 1] <= reach
 
-    def neighbours(self, classes: int, *, radius: float) -> Iterator[Comparison]:
-        """Members with another member nearby: how many, and whether random galaxies would have as many pairs."""
-        from scipy.spatial import KDTree
-        from scipy.stats import poisson
 
-        # Chord of the angle on the unit sphere.
-        reach = 2 * np.sin(radius * _ARCSEC / 2)
-        everyone, total = KDTree(self.directions), len(self.labels)
-        pairs = (everyone.count_neighbors(everyone, reach) - total) / 2
-        for class_id in range(classes):
-            places = self.directions[self.labels == class_id]
-            members = len(places)
-            if members < 2:
-                continue
-            tree = KDTree(places)
-            close = int((tree.query(places, k=2)[0][:, 1] <= reach).sum())
-            found = (tree.count_neighbors(tree, reach) - members) / 2
-            expected = pairs * members * (members - 1) / (total * (total - 1))
-            p = float(poisson.sf(found - 1, expected)) if found else 1.0
-            words = (
-                f"{close} of {members} members lie within {radius:g} arcsec of another; {expected:.2g} such pairs "
-                f"expected, {found:.0f} found"
-            )
-            yield Comparison(
-                class_id, _NEIGHBOURS, SHREDDED, close / members, close / members >= SHREDDED_SHARE, p, words
-            )
+def _neighbours(labels: np.ndarray, classes: int, crowded: np.ndarray, radius: float) -> Iterator[Comparison]:
+    """Members with another entry nearby, against a blind draw from the sample (hypergeometric, exact)."""
+    from scipy.stats import hypergeom
+
+    total, all_crowded = len(labels), int(crowded.sum())
+    for class_id in range(classes):
+        inside = labels == class_id
+        members, found = int(inside.sum()), int(crowded[inside].sum())
+        if not members or members == total:
+            continue
+        share, others = found / members, (all_crowded - found) / (total - members)
+        p = float(hypergeom.sf(found - 1, total, all_crowded, members))
+        words = f"{share:.0%} have another catalogue entry within {radius:g} arcsec against {others:.0%}"
+        yield Comparison(class_id, _NEIGHBOURS, SHREDDED, share - others, share - others >= LARGE_SHARE, p, words)
 
 
 def _judged(tests: Sequence[Comparison], classes: int) -> list[Cause]:
@@ -364,4 +372,4 @@ def _cause(tests: Sequence[Comparison]) -> Cause:
 
 def cause_columns(found: Sequence[Cause]) -> Mapping[str, list[str | None]]:
     """Columns of CLASSES."""
-    return {tables.FLAG: [one.flag for one in found], tables.FLAG_REASON: [one.reason for one in found]}
+    return {tables.CAUSE: [one.flag for one in found], tables.CAUSE_REASON: [one.reason for one in found]}

@@ -1,6 +1,6 @@
 """What a terminal shows of checkpoints and searches: tables that read as Markdown too."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 from rarezoo import tables
 from rarezoo.data.galaxies import open_survey
 from rarezoo.errors import ConfigError
+from rarezoo.explore.systematics import CLEAN
 from rarezoo.store import EmbeddingStore
 from rarezoo.zoo.cards import read_card
 
@@ -39,7 +40,7 @@ def _question_row(index: int, cards: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def classes_table(folder: Path | str, *, column: str = "") -> str:
-    """Classes of a search, as its page sorts them: size, share, persistence, the answers that tell it apart.
+    """Classes of a search by persistence: size, share, what is beyond the answers, cause, the answers that differ.
 
     With a numeric column of the survey's catalogue: its mean per class instead, highest first, over the members for
     whom it is known, beside the mean of all galaxies.
@@ -57,11 +58,20 @@ def classes_table(folder: Path | str, *, column: str = "") -> str:
             str(one[tables.SIZE]),
             f"{one[tables.FRACTION]:.2%}",
             f"{one[tables.PERSISTENCE]:.3f}",
+            "–" if one[tables.BEYOND] is None else f"{one[tables.BEYOND]:.2f}",
+            _told(one),
             "; ".join(one[tables.TOP_ANSWERS][:_TOP]),
         ]
         for one in sorted(classes, key=lambda one: -one[tables.PERSISTENCE])
     ]
-    return markdown(["class", "galaxies", "share", "persistence", "predicted answers that differ most"], rows)
+    head = ["class", "galaxies", "share", "persistence", "beyond", "cause", "predicted answers that differ most"]
+    return markdown(head, rows)
+
+
+def _told(one: Mapping[str, Any]) -> str:
+    """What made a class: clean needs no reason."""
+    cause = one[tables.CAUSE] or "–"
+    return cause if cause in ("–", CLEAN) else f"{cause} ({one[tables.CAUSE_REASON]})"
 
 
 def _means_table(folder: Path, column: str) -> str:
