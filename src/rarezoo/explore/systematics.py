@@ -183,7 +183,8 @@ def _kind(column: pa.ChunkedArray) -> str | None:
         return "number" if np.isfinite(_numbers(column)).mean() >= _FEWEST_KNOWN else None
     repeated = known >= _FEWEST_PER_CATEGORY * distinct
     if pa.types.is_integer(column.type):
-        return "category" if repeated else "number"
+        # Whole numbers without any repetition are ids.
+        return "category" if repeated else "number" if distinct < known else None
     texts = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
     named = texts or pa.types.is_boolean(column.type)
     return "category" if named and repeated else None
