@@ -61,6 +61,7 @@ class ClusterRun:
             StoreError, ConfigError, DataError, OutputError: see the message.
         """
         refuse_seed(self.seed)
+        self.clusterer.refuse_settings()
         folder = claim(self.out, verb="cluster", settings=self._settings())
         page = folder / "report" / "index.html"
         if (folder / RUN_FILE).exists():

@@ -14,7 +14,7 @@ CLASSES, MEMBERS = 2, 60
 
 
 def sky(*, hidden, seed=0, galaxies=700, width=16, curved=True):
-    """Embeddings of three questions' answers and two groups that stand apart: by their answers, or by what is hidden."""
+    """Embeddings of three questions' answers, and two groups apart by their answers or by what is hidden."""
     random = np.random.default_rng(seed)
     kinds, secrets = random.normal(size=(galaxies, 4)), random.normal(size=(galaxies, 3))
     labels = np.full(galaxies, -1, dtype=np.int32)

@@ -99,7 +99,7 @@ class Clusterer(ABC):
         Raises:
             ConfigError: ``min_cluster_size`` below 2, an unknown selection, or a threshold that it does not go with.
         """
-        self._refuse_settings()
+        self.refuse_settings()
         tree = condensed(linkage, min_cluster_size=self.min_cluster_size)
         cut = self.selection == LAMBDA
         labels, strengths, nodes = (
@@ -126,7 +126,7 @@ class Clusterer(ABC):
         """Left, right, distance and size of every merge, in scipy's convention, by increasing distance."""
 
     def _refuse(self, positions: np.ndarray) -> None:
-        self._refuse_settings()
+        self.refuse_settings()
         galaxies = len(positions)
         if galaxies <= self.min_samples:
             raise ConfigError(
@@ -139,7 +139,8 @@ class Clusterer(ABC):
         if (positions == positions[0]).all():
             raise StoreError("all positions are equal", value=positions[0], fix="Choose another compress=.")
 
-    def _refuse_settings(self) -> None:
+    def refuse_settings(self) -> None:
+        """Raise ConfigError for settings that no galaxies fit."""
         if self.selection not in SELECTIONS:
             raise ConfigError(
                 "unknown clusterer.selection", value=self.selection, fix=f"Choose {' or '.join(SELECTIONS)}."

@@ -34,6 +34,7 @@ ARTIFACT_FRACTION = 0.30
 _ARTIFACT_EXCESS = 0.10
 # So many more of the members than of the sample must have another entry nearby for a class to count as pieces.
 LARGE_SHARE = 0.2
+_SMALLEST_SHOWN = 1e-20
 _DECLINATION, _STRIPS = "declination", 20
 _NEIGHBOURS = "neighbours"
 _ARCSEC = np.pi / 180 / 3600
@@ -79,7 +80,8 @@ class Comparison:
         return self.large and self.q < SIGNIFICANT
 
     def __str__(self) -> str:
-        return f"{self.column}: {self.words}, q = {self.q:.0e}"
+        q = f"= {self.q:.0e}" if self.q > _SMALLEST_SHOWN else f"< {_SMALLEST_SHOWN:.0e}"
+        return f"{self.column}: {self.words}, q {q}"
 
 
 @dataclass(frozen=True)
