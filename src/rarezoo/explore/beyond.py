@@ -3,7 +3,7 @@
 Separation is the d′ of a linear discriminant, class against rest, on galaxies that it was not fitted on: the distance
 between the two means of its score over their common scatter. It is measured in the embedding, in the predicted answers
 alone, and in what is left of the embedding after a flexible regression on the answers. ``beyond`` is the last over the
-first.
+larger of the first two.
 
 A network reads its answers off the embedding, so that their last digits tell nearly all of it, whatever volunteers
 could see. The regression is therefore on answers as uncertain as they are: each is drawn anew from the Beta
@@ -240,11 +240,11 @@ def _remainder(drawn: _Drawn, class_id: int, scores: Sequence[np.ndarray], rando
     words = f"d′ {whole:.1f} in the embedding, {told:.1f} by the answers alone, {left:.1f} left"
     if whole < _SEPARATE:
         return Remainder(None, None, None, UNCLEAR, f"{words}: nothing tells it from the rest linearly")
-    level = max(_FLOOR, _share(lost, whole))
-    draws = _bootstrapped(scores[0], scores[2], inside, rest, random)
+    level = max(_FLOOR, _share(lost, max(whole, told)))
+    draws = _bootstrapped(scores[:3], inside, rest, random)
     low, high = (float(end) for end in np.percentile(draws, _ENDS))
     verdict = BEYOND if low > level else NAMED if high < level else UNCLEAR
-    return Remainder(_share(left, whole), low, high, verdict, f"{words}; {level:.0%} is the level to pass")
+    return Remainder(_share(left, max(whole, told)), low, high, verdict, f"{words}; {level:.0%} is the level to pass")
 
 
 def _share(left: float, whole: float) -> float:
@@ -258,7 +258,7 @@ def _separation(inside: np.ndarray, rest: np.ndarray) -> float:
 
 
 def _bootstrapped(
-    whole: np.ndarray, left: np.ndarray, inside: np.ndarray, rest: np.ndarray, random: np.random.Generator
+    scores: Sequence[np.ndarray], inside: np.ndarray, rest: np.ndarray, random: np.random.Generator
 ) -> Float64[np.ndarray, " draws"]:
     """The share over draws of the members, who are few; the rest are many and stay."""
     members = np.flatnonzero(inside)
@@ -269,7 +269,8 @@ def _bootstrapped(
         scatter = np.sqrt((chosen.var(axis=1) + others.var()) / 2)
         return np.asarray((chosen.mean(axis=1) - others.mean()) / np.where(scatter > 0, scatter, np.inf))
 
-    return np.clip(separations(left) / np.maximum(separations(whole), 1e-9), 0, 1)
+    whole, told, left = map(separations, scores)
+    return np.clip(left / np.maximum(np.maximum(whole, told), 1e-9), 0, 1)
 
 
 def beyond_columns(found: Sequence[Remainder]) -> dict[str, list[object]]:
