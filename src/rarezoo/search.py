@@ -15,12 +15,14 @@ import pyarrow as pa
 from rarezoo import __version__, tables
 from rarezoo.data.galaxies import Galaxies, Survey, open_survey
 from rarezoo.errors import ConfigError, DataError, StoreError
-from rarezoo.explore.classes import class_table, member_table
+from rarezoo.explore.classes import class_table, member_table, with_columns
 from rarezoo.explore.cluster import Clusterer, Clustering
 from rarezoo.explore.compress import Compressor, FittedMap
 from rarezoo.explore.lineage import FREE, Earlier, Lineage
 from rarezoo.explore.select import Select, Selection
 from rarezoo.explore.stability import Stabilities, Stability, stabilities
+from rarezoo.explore.surroundings import Surroundings
+from rarezoo.explore.systematics import Systematics
 from rarezoo.registry import name_of, setting
 from rarezoo.report.pages import write_report
 from rarezoo.report.track import Tracker
@@ -52,6 +54,8 @@ class ClusterRun:
     reuse: str | None = setting(None, "an earlier run's folder: take its map and linkage, made with the same settings")
     previous: str | None = setting(None, "an earlier search's folder: a class that is the same keeps its id")
     stability: Stability = setting(Stability(), "whether classes come back")
+    beyond: bool = setting(True, "measure what of each class is left once the predicted answers are regressed out")
+    systematics: Systematics = setting(Systematics(), "what besides galaxies may make a class")
     out: str = setting("runs/cluster", "output folder")
     seed: int = setting(0, "seed of every random draw")
 
@@ -64,6 +68,7 @@ class ClusterRun:
         refuse_seed(self.seed)
         self.stability.refuse()
         earlier = Earlier.read(self.previous) if self.previous else None
+        self.clusterer.refuse_settings()
         folder = claim(self.out, verb="cluster", settings=self._settings())
         page = folder / "report" / "index.html"
         if (folder / RUN_FILE).exists():
@@ -72,13 +77,15 @@ class ClusterRun:
         clock = Clock()
         store = EmbeddingStore.open(self.store)
         galaxies = self._galaxies(store)
-        whole = store.read()
+        around = Surroundings.of(galaxies, systematics=self.systematics)
+        whole = self.select.judged(store.read(), store=store)
         selection = self.select.kept(whole, seed=self.seed)
         sample = whole.filter(pa.array(selection.mask))
         if earlier:
             earlier.refuse_strangers(tables.strings(sample, tables.ID))
         found = self._found(sample, folder, clock)
         found = found.continuing(earlier) if earlier else found
+        found = self._explained(found, sample, around, clock)
         about = self._about(store, whole, selection, found)
         found.write(folder, about)
         with clock.stage("report"):
@@ -95,7 +102,7 @@ class ClusterRun:
             "store": str(Path(self.store).resolve()), "select": asdict(self.select),
             "compress": _named(self.compress), "drawing": _named(self.drawing), "clusterer": _named(self.clusterer),
             "previous": self.previous and str(Path(self.previous).resolve()), "stability": asdict(self.stability),
-            "seed": self.seed,
+            "beyond": self.beyond, "systematics": asdict(self.systematics), "seed": self.seed,
         }  # fmt: skip
 
     def _galaxies(self, store: EmbeddingStore) -> Galaxies | None:
@@ -116,6 +123,17 @@ class ClusterRun:
                 fix="Give the survey that it was made from (data=…), or images=false.",
             )  # fmt: skip
         return galaxies
+
+    def _explained(self, found: "Found", sample: pa.Table, around: Surroundings, clock: "Clock") -> "Found":
+        """The same classes, with what of them the predicted answers and the telescope explain."""
+        labels, classes = found.clustering.labels, found.classes
+        if self.beyond:
+            with clock.stage("beyond"):
+                told = around.beyond(sample, labels=labels, classes=classes.num_rows, seed=self.seed)
+            classes = with_columns(classes, told)
+        with clock.stage("systematics"):
+            told = around.causes(sample, labels=labels, classes=classes.num_rows)
+        return replace(found, classes=with_columns(classes, told))
 
     def _found(self, sample: pa.Table, folder: Path, clock: "Clock") -> "Found":
         ids = tables.strings(sample, tables.ID)

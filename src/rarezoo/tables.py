@@ -39,6 +39,9 @@ SURVIVED, REFIT = "survived", "refit"
 CLASS_A, CLASS_B, SIZE_A, SIZE_B = "class_a", "class_b", "size_a", "size_b"
 OVERLAP, JACCARD, P_VALUE, EVENT = "overlap", "jaccard", "p_value", "event"
 NEAREST_CLASS, P_NONE, P_CLASS, P_KNOWN = "nearest_class", "p_none", "p_class", "p_known"
+BEYOND, BEYOND_LOW, BEYOND_HIGH = "beyond", "beyond_low", "beyond_high"
+BEYOND_VERDICT, BEYOND_REASON = "beyond_verdict", "beyond_reason"
+CAUSE, CAUSE_REASON = "cause", "cause_reason"
 NO_CLASS = -1
 _FRACTION_SUFFIX = "_fraction"
 
@@ -93,6 +96,13 @@ CLASSES = Kind(
         TOP_ANSWERS: _strings,
         EXEMPLARS: _strings,
         FLAGS: _strings,
+        BEYOND: pa.float64(),
+        BEYOND_LOW: pa.float64(),
+        BEYOND_HIGH: pa.float64(),
+        BEYOND_VERDICT: pa.string(),
+        BEYOND_REASON: pa.string(),
+        CAUSE: pa.string(),
+        CAUSE_REASON: pa.string(),
     },
     key=CLASS_ID,
 )

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from rarezoo import tables
-from rarezoo.explore.classes import class_table, member_table, nearest_to_medoid
+from rarezoo.explore.classes import class_table, member_table, nearest_to_medoid, with_columns
 from rarezoo.explore.cluster import Clustering
 
 pytestmark = pytest.mark.unit
@@ -52,6 +52,14 @@ def test_what_was_not_measured_is_null_not_zero():
     found = class_table(clustering([0, 0, 0, 1, 1, -1]), ids=IDS, positions=POSITIONS)
     assert found[tables.SIGNIFICANCE].null_count == found[tables.STABILITY].null_count == 2
     assert found[tables.TOP_ANSWERS].to_pylist() == [[], []]
+
+
+def test_what_is_measured_later_takes_its_column_and_type():
+    bare = class_table(clustering([0, 0, 0, 1, 1, -1]), ids=IDS, positions=POSITIONS)
+    found = with_columns(bare, {tables.BEYOND: [0.5, None], tables.CAUSE: ["clean", None]})
+    assert tables.check(found, tables.CLASSES).schema == bare.schema
+    assert found[tables.BEYOND].to_pylist() == [0.5, None]
+    assert found[tables.CAUSE].to_pylist() == ["clean", None]
 
 
 def test_coincident_galaxies_are_flagged():

@@ -121,6 +121,33 @@ def test_each_class_is_a_node_of_the_tree_with_its_lifetime():
 
 
 @pytest.mark.parametrize("selection", ["leaf", "eom"])
+@pytest.mark.parametrize("epsilon", [0.2, 0.6, 5.0])
+def test_an_epsilon_gives_what_the_library_gives(selection, epsilon):
+    linkage = Hdbscan(min_samples=5).linkage(SKY)
+    ours = Hdbscan(min_cluster_size=5, selection=selection, epsilon=epsilon).classes(linkage)
+    theirs = HDBSCAN(
+        min_samples=5, min_cluster_size=5, cluster_selection_method=selection, cluster_selection_epsilon=epsilon,
+        approx_min_span_tree=False,
+    ).fit(SKY[BY_POSITION])  # fmt: skip
+    assert same_partition(ours.labels[BY_POSITION], theirs.labels_)
+    assert len(ours) <= len(Hdbscan(min_cluster_size=5, selection=selection).classes(linkage))
+
+
+@pytest.mark.parametrize("min_cluster_size", [5, 30])
+@pytest.mark.parametrize("threshold", [0.05, 0.5, 1.0, 3.0, 6.0])
+def test_a_cut_at_one_density_is_the_librarys_cut_at_its_inverse(min_cluster_size, threshold):
+    ours = Hdbscan(min_cluster_size=min_cluster_size, selection="lambda", threshold=threshold)
+    found = ours.classes(Hdbscan(min_samples=5).linkage(SKY))
+    tree = HDBSCAN(min_samples=5, min_cluster_size=2, approx_min_span_tree=False).fit(SKY).single_linkage_tree_
+    assert same_partition(found.labels, tree.get_clusters(1 / threshold, min_cluster_size=min_cluster_size))
+    assert (np.diff(found.sizes) <= 0).all()
+    assert ((found.probabilities > 0) == (found.labels >= 0)).all()
+    assert (found.deaths > threshold).all()
+    assert len(found) == 1 or (found.births <= threshold).all()
+    assert np.isfinite(found.persistences).all()
+
+
+@pytest.mark.parametrize("selection", ["leaf", "eom"])
 def test_no_class_is_a_legitimate_result(selection):
     clusterer = Hdbscan(min_samples=5, min_cluster_size=300, selection=selection)
     found = clusterer.classes(clusterer.linkage(SKY))
@@ -151,6 +178,14 @@ def test_coincident_galaxies_are_a_class_of_infinite_density(selection):
         ({"min_samples": 0}, SKY, "min_samples: .10, 0."),
         ({"min_samples": 5, "min_cluster_size": 1}, SKY, "min_cluster_size"),
         ({"min_samples": 5, "selection": "twig"}, SKY, "unknown clusterer.selection: twig. Choose leaf or eom"),
+        (
+            {"min_samples": 5, "selection": "lambda"},
+            SKY,
+            "threshold with clusterer.selection=lambda: 0.0. Give selecti",
+        ),
+        ({"min_samples": 5, "threshold": 0.3}, SKY, "threshold with clusterer.selection=leaf: 0.3"),
+        ({"min_samples": 5, "epsilon": -1.0}, SKY, "epsilon with clusterer.selection=leaf: -1.0"),
+        ({"min_samples": 5, "selection": "lambda", "threshold": 1.0, "epsilon": 0.1}, SKY, "none with lambda"),
     ],
 )
 @pytest.mark.parametrize("kind", [Hdbscan, FastHdbscan])

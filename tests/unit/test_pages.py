@@ -210,6 +210,27 @@ def test_classes_are_ranked(tmp_path, columns, order):
     assert ("Sorted by significance" in Page(tmp_path / "index.html").text) is measured
 
 
+def test_what_the_telescope_may_explain_comes_last_with_its_reason(tmp_path):
+    columns = {
+        tables.CAUSE: ["clean", None, "systematics"],
+        tables.CAUSE_REASON: ["nothing large in psf", None, "psf: median 2 against 1"],
+        tables.BEYOND: [0.75, None, 0.0], tables.BEYOND_LOW: [0.5, None, 0.0], tables.BEYOND_HIGH: [0.9, None, 0.1],
+        tables.BEYOND_VERDICT: ["beyond", None, "named by the votes"],
+        tables.BEYOND_REASON: ["d′ 4.0", "too few", "d′ 3"],
+    }  # fmt: skip
+    write_report(tmp_path, **{**changed(search(), **columns), "cutouts": None})
+    assert cards(tmp_path) == ["1", "0", "2"]
+    index = Page(tmp_path / "index.html").text
+    assert "Systematics: psf: median 2 against 1" in index
+    assert "beyond the answers 75 % telescope clean" in index
+    clean, untested, flagged = (Page(tmp_path / f"class-00{one}.html").text for one in range(3))
+    assert "Clean: nothing large in psf." in clean
+    assert "Beyond the answers: beyond; 50 % to 90 % (95 % interval); d′ 4.0." in clean
+    assert "beyond the answers not measured telescope not tested" in untested
+    assert "Beyond the answers: too few." in untested
+    assert "telescope systematics" in flagged
+
+
 def test_class_page_says_what_was_not_measured(report):
     text = Page(report / "class-002.html").text
     assert "significance not measured stability not measured" in text

@@ -5,8 +5,9 @@ import pyarrow as pa
 import pytest
 
 from rarezoo import tables
-from rarezoo.errors import ConfigError
+from rarezoo.errors import ConfigError, StoreError
 from rarezoo.explore.select import Select
+from rarezoo.store import EmbeddingStore, Manifest
 
 pytestmark = pytest.mark.unit
 
@@ -119,3 +120,67 @@ def test_when_nothing_is_left_every_cut_tells_its_toll():
 def test_settings_that_mean_nothing_are_refused(settings):
     with pytest.raises(ConfigError, match="Choose nan"):
         kept(**settings)
+
+
+def test_an_answer_may_be_named_without_its_campaign():
+    fractions = [0.1, 0.5, 0.9, NAN, 0.2, 0.3]
+    suffixed = SAMPLE.rename_columns(
+        [name.replace("featured_smooth", "featured-gz2_smooth") for name in SAMPLE.column_names]
+    )
+    assert Select(drop=[f"{SMOOTH} >= 0.5"]).kept(suffixed).mask.tolist() == [True, False, False, True, True, True]
+    both = suffixed.append_column("smooth-or-featured-dr5_smooth_fraction", pa.array(fractions))
+    with pytest.raises(
+        ConfigError, match=r"fits several columns: smooth.*Name one: smooth-or-featured-gz2_smooth_fract"
+    ):
+        Select(drop=[f"{SMOOTH} >= 0.5"]).kept(both)
+    own = both.append_column("smooth-or-featured_smooth_fraction", pa.array([1.0] * 5 + [0.0]))
+    assert Select(drop=[f"{SMOOTH} >= 0.5"]).kept(own).mask.tolist() == [False] * 5 + [True]
+    longer = SAMPLE.rename_columns(
+        [name.replace("featured_smooth", "featured-or_smooth") for name in SAMPLE.column_names]
+    )
+    with pytest.raises(ConfigError, match="unknown column: smooth-or-featured_smooth_fraction"):
+        Select(drop=[f"{SMOOTH} >= 0.5"]).kept(longer)
+
+
+def store(folder, ids, *, fractions, checkpoint, survey="sky", limit=0):
+    """A whole store of galaxies with their fractions that are smooth."""
+    manifest = Manifest(
+        survey="mock", survey_sha256=f"{survey}-{limit}", survey_settings={"option": survey, "limit": limit},
+        checkpoint=checkpoint, checkpoint_sha256=checkpoint, precision="float32", width=2, dtype="float32",
+        rows=len(ids), shard_rows=100, answers=("smooth-or-featured_smooth",),
+    )  # fmt: skip
+    made = EmbeddingStore.create(folder, manifest)
+    values = np.array(fractions, dtype=np.float32)[:, None]
+    made.write_shard(0, ids=ids, embeddings=np.zeros((len(ids), 2), np.float32), fractions=values)
+    return made
+
+
+def test_cuts_go_by_another_networks_fractions_joined_by_id(tmp_path):
+    ours = store(tmp_path / "ours", list("abc"), fractions=[0.9, 0.9, 0.1], checkpoint="maxvit_tiny.x", limit=3)
+    store(tmp_path / "theirs", list("dcba"), fractions=[0.5, 0.8, 0.2, 0.1], checkpoint="efficientnet_b0.x")
+    select = Select(drop=[f"{SMOOTH} >= 0.5"], fractions_from=str(tmp_path / "theirs"), fractions_by="efficientnet_b0")
+    judged = select.judged(ours.read(), store=ours)
+    assert judged[tables.ID].to_pylist() == list("abc")
+    assert judged["smooth-or-featured_smooth_fraction"].to_pylist() == pytest.approx([0.1, 0.2, 0.8])
+    assert judged.column_names == ours.read().column_names
+    assert select.kept(judged).mask.tolist() == [True, True, False]
+    assert Select().judged(ours.read(), store=ours).equals(ours.read())
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"ids": list("ab")}, r"no fractions for some of the galaxies: 1 of 3 \[galaxies c\]"),
+        ({"survey": "other"}, "is a store of another survey"),
+        ({"checkpoint": "convnext_nano.x"}, "that efficientnet_b0 predicts, and here is: convnext_nano.x"),
+    ],
+)
+def test_fractions_of_something_else_are_refused(tmp_path, changes, told):
+    ours = store(tmp_path / "ours", list("abc"), fractions=[0.9, 0.9, 0.1], checkpoint="maxvit_tiny.x")
+    theirs = {"ids": list("abc"), "checkpoint": "efficientnet_b0.x", **changes}
+    store(tmp_path / "theirs", theirs.pop("ids"), fractions=[0.5] * len(changes.get("ids", "abc")), **theirs)
+    select = Select(fractions_from=str(tmp_path / "theirs"), fractions_by="efficientnet_b0")
+    with pytest.raises((ConfigError, StoreError), match=told):
+        select.judged(ours.read(), store=ours)
+    with pytest.raises(ConfigError, match=r"here is: maxvit_tiny\.x\. Give select\.fractions_from=STORE"):
+        Select(fractions_by="efficientnet_b0").judged(ours.read(), store=ours)

@@ -146,6 +146,12 @@ def tree_names() -> tuple[str, ...]:
     return tuple(_PUBLISHED)
 
 
+def campaigns() -> tuple[str, ...]:
+    """Suffixes that published trees put behind their questions: ``gz2`` of ``smooth-or-featured-gz2``."""
+    endings = [{one.name.rpartition("-")[2] for one in named_tree(name).questions} for name in _PUBLISHED]
+    return tuple(sorted({ending for (ending, *others) in endings if not others}))
+
+
 def named_tree(name: str) -> QuestionTree:
     """A published tree by its name, or an own tree from a YAML file.
 

@@ -1,6 +1,6 @@
 """What the classes are made of: the CLASSES and MEMBERS tables."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -26,8 +26,9 @@ def class_table(
 ) -> pa.Table:
     """CLASSES, one row per class; none is a legitimate result.
 
-    Significance and stability are null: not measured yet. The flag ``coincident`` marks a class around galaxies at one
-    and the same position, as identical images give.
+    What takes more than the clustering to know (significance, stability, what is beyond the labels, its cause) is
+    null: not measured yet. ``coincident`` in ``flags`` marks a class around galaxies at one and the same position, as
+    identical images give.
 
     Args:
         clustering: n galaxies in classes.
@@ -45,13 +46,22 @@ def class_table(
         tables.BIRTH: clustering.births,
         tables.DEATH: clustering.deaths,
         tables.PERSISTENCE: clustering.persistences,
-        tables.SIGNIFICANCE: [None] * len(clustering),
-        tables.STABILITY: [None] * len(clustering),
         tables.TOP_ANSWERS: top_answers(predictions, members) if predictions is not None else [[]] * len(clustering),
         tables.EXEMPLARS: [list(names[nearest_to_medoid(positions, rows)]) for rows in members],
         tables.FLAGS: [[COINCIDENT] if np.isinf(death) else [] for death in clustering.deaths],
     }
-    return pa.table({name: pa.array(columns[name], kind) for name, kind in tables.CLASSES.columns.items()})
+    unmeasured = [None] * len(clustering)
+    return pa.table(
+        {name: pa.array(columns.get(name, unmeasured), kind) for name, kind in tables.CLASSES.columns.items()}
+    )
+
+
+def with_columns(classes: pa.Table, columns: Mapping[str, Sequence[object]]) -> pa.Table:
+    """CLASSES with some of its columns measured."""
+    for name, values in columns.items():
+        index = classes.column_names.index(name)
+        classes = classes.set_column(index, name, pa.array(values, tables.CLASSES.columns[name]))
+    return classes
 
 
 def member_table(clustering: Clustering, *, ids: Sequence[str] | np.ndarray) -> pa.Table:

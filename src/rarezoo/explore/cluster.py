@@ -13,7 +13,8 @@ from rarezoo.errors import ConfigError, StoreError
 from rarezoo.explore.condensed import condensed
 from rarezoo.registry import setting
 
-SELECTIONS = ("leaf", "eom")
+LAMBDA = "lambda"
+SELECTIONS = ("leaf", "eom", LAMBDA)
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,11 @@ class Clusterer(ABC):
 
     min_samples: int = setting(300, "neighbours that make a density; smaller classes are not found", unit="galaxies")
     min_cluster_size: int = setting(10, "smallest class", unit="galaxies")
-    selection: str = setting("leaf", "classes are the tree's leaves (leaf) or its most massive branches (eom)")
+    selection: str = setting(
+        "leaf", "classes are the tree's leaves (leaf), its most massive branches (eom), or a cut at one λ (lambda)"
+    )
+    threshold: float = setting(0.0, "density of the cut, for selection=lambda", unit="1 / map distance")
+    epsilon: float = setting(0.0, "leaf, eom: distance below which classes are not split; 0 = any", unit="map distance")
 
     def linkage(self, positions: Float32[np.ndarray, "galaxies k"]) -> pa.Table:
         """The hierarchy of n galaxies, as a LINKAGE table of n − 1 merges; depends on ``min_samples`` only.
@@ -84,16 +89,22 @@ class Clusterer(ABC):
     def classes(self, linkage: pa.Table, *, ids: Sequence[str] | np.ndarray | None = None) -> Clustering:
         """Classes under ``min_cluster_size`` and ``selection``: cheap, and leaves positions and linkage alone.
 
+        ``leaf`` and ``eom`` are HDBSCAN's, with its ``cluster_selection_epsilon`` if ``epsilon`` is given. ``lambda``
+        cuts the tree at λ = ``threshold``, as DBSCAN* does at the distance 1 / λ.
+
         Args:
             linkage: LINKAGE table.
             ids: (n,) id strings, which number classes of equal size; rows do without.
 
         Raises:
-            ConfigError: ``min_cluster_size`` below 2, or an unknown selection.
+            ConfigError: ``min_cluster_size`` below 2, an unknown selection, or a threshold that it does not go with.
         """
-        self._refuse_settings()
+        self.refuse_settings()
         tree = condensed(linkage, min_cluster_size=self.min_cluster_size)
-        labels, strengths, nodes = tree.selected(self.selection)
+        cut = self.selection == LAMBDA
+        labels, strengths, nodes = (
+            tree.cut(self.threshold) if cut else tree.selected(self.selection, epsilon=self.epsilon)
+        )
         ranks = (
             np.arange(len(labels)) if ids is None else np.argsort(np.argsort(np.asarray(ids, dtype=object).astype(str)))
         )
@@ -115,7 +126,7 @@ class Clusterer(ABC):
         """Left, right, distance and size of every merge, in scipy's convention, by increasing distance."""
 
     def _refuse(self, positions: np.ndarray) -> None:
-        self._refuse_settings()
+        self.refuse_settings()
         galaxies = len(positions)
         if galaxies <= self.min_samples:
             raise ConfigError(
@@ -128,11 +139,23 @@ class Clusterer(ABC):
         if (positions == positions[0]).all():
             raise StoreError("all positions are equal", value=positions[0], fix="Choose another compress=.")
 
-    def _refuse_settings(self) -> None:
+    def refuse_settings(self) -> None:
+        """Raise ConfigError for settings that no galaxies fit."""
         if self.selection not in SELECTIONS:
             raise ConfigError(
                 "unknown clusterer.selection", value=self.selection, fix=f"Choose {' or '.join(SELECTIONS)}."
             )
+        cut = self.selection == LAMBDA
+        if (self.threshold <= 0) if cut else self.threshold:
+            raise ConfigError(
+                f"clusterer.threshold with clusterer.selection={self.selection}", value=self.threshold,
+                fix="Give selection=lambda and a threshold above 0, or neither.",
+            )  # fmt: skip
+        if self.epsilon < 0 or (cut and self.epsilon):
+            raise ConfigError(
+                f"clusterer.epsilon with clusterer.selection={self.selection}", value=self.epsilon,
+                fix="Choose 0 or more with leaf or eom, and none with lambda.",
+            )  # fmt: skip
         if self.min_cluster_size < 2 or self.min_samples < 1:
             raise ConfigError(
                 "clusterer.min_cluster_size and min_samples", value=(self.min_cluster_size, self.min_samples),

@@ -41,18 +41,45 @@ class CondensedTree:
         # Beside infinitely dense (coincident) galaxies anything else is an outlier.
         return np.nan_to_num(scores, nan=1.0)
 
-    def selected(self, selection: str) -> tuple[np.ndarray, np.ndarray, Int64[np.ndarray, " classes"]]:
+    def selected(
+        self, selection: str, *, epsilon: float = 0.0
+    ) -> tuple[np.ndarray, np.ndarray, Int64[np.ndarray, " classes"]]:
         """Labels (n,) from 0 with −1 for none, membership strengths (n,), and each label's node of the tree.
 
         Args:
             selection: ``leaf`` or ``eom`` (excess of mass).
+            epsilon: map distance below which classes are not split (Malzer & Baum 2020).
         """
         from hdbscan._hdbscan_tree import compute_stability, get_clusters
 
+        settings = {"cluster_selection_method": selection, "cluster_selection_epsilon": epsilon}
         with np.errstate(invalid="ignore"):
-            stability = compute_stability(self.rows)
-            labels, strengths, _ = get_clusters(self.rows, stability, cluster_selection_method=selection)
+            labels, strengths, _ = get_clusters(self.rows, compute_stability(self.rows), **settings)
         return labels, strengths, self._nodes(labels)
+
+    def cut(self, density: float) -> tuple[np.ndarray, np.ndarray, Int64[np.ndarray, " classes"]]:
+        """What hangs together at one density everywhere, as DBSCAN* has it; returns what :meth:`selected` does.
+
+        A class is what its node still holds at that density, and no more; all may be one class, the root.
+
+        Args:
+            density: λ, 1 / map distance.
+        """
+        rows = self.rows
+        births, deaths = self._lifetimes()
+        alive = np.arange(len(births))
+        # A node's number is above its parent's, so that parents come first.
+        for row in np.sort(rows[rows["child"] >= self.galaxies], order="child"):
+            if births[row["child"]] > density:
+                alive[row["child"]] = alive[row["parent"]]
+        dense = rows[(rows["child"] < self.galaxies) & (rows["lambda_val"] > density)]
+        nodes, label = np.unique(alive[dense["parent"]], return_inverse=True)
+        labels, strengths = np.full(self.galaxies, tables.NO_CLASS), np.zeros(self.galaxies)
+        labels[dense["child"]] = label
+        with np.errstate(invalid="ignore"):
+            share = np.minimum(dense["lambda_val"] / deaths[nodes[label]], 1)
+        strengths[dense["child"]] = np.nan_to_num(share, nan=1.0)
+        return labels, strengths, nodes
 
     def _nodes(self, labels: np.ndarray) -> Int64[np.ndarray, " classes"]:
         """For each label the highest node that holds exactly its galaxies."""
@@ -70,13 +97,21 @@ class CondensedTree:
         return np.array(found, dtype=np.int64)
 
     def lifetimes(self, nodes: Int64[np.ndarray, " classes"]) -> tuple[np.ndarray, np.ndarray]:
-        """λ at which each node splits off its parent, and λ at which its last galaxy leaves it or it splits."""
+        """λ at which each node splits off its parent, and λ at which its last galaxy leaves it or it splits.
+
+        The root is born where the last galaxy joins it.
+        """
+        births, deaths = self._lifetimes()
+        return births[nodes], deaths[nodes]
+
+    def _lifetimes(self) -> tuple[Float64[np.ndarray, " all"], Float64[np.ndarray, " all"]]:
         rows = self.rows
         births = np.zeros(int(max(rows["child"].max(), rows["parent"].max())) + 1)
         deaths = np.zeros_like(births)
         births[rows["child"]] = rows["lambda_val"]
+        births[self.galaxies] = rows["lambda_val"].min()
         np.maximum.at(deaths, rows["parent"], rows["lambda_val"])
-        return births[nodes], deaths[nodes]
+        return births, deaths
 
 
 def condensed(linkage: pa.Table, *, min_cluster_size: int) -> CondensedTree:

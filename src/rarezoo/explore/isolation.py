@@ -91,7 +91,7 @@ def _others(rows: np.ndarray, galaxies: int) -> np.ndarray:
     return np.stack([np.delete(every, row) for row in rows])
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)
 def _summed_up(above: np.ndarray, own: np.ndarray) -> np.ndarray:
     """Each node's own count and that of all below it."""
     total = own.copy()
@@ -100,7 +100,7 @@ def _summed_up(above: np.ndarray, own: np.ndarray) -> np.ndarray:
     return total
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)
 def _meetings(above: np.ndarray, home: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
     """For each node the pairs (galaxy, neighbour) that it is the smallest to hold both of."""
     met = np.zeros(len(above), dtype=np.int64)

@@ -5,7 +5,7 @@ import difflib
 import logging
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,8 +15,10 @@ import pyarrow.compute as pc
 from jaxtyping import Bool
 
 from rarezoo import tables
-from rarezoo.errors import ConfigError
+from rarezoo.data.trees import campaigns
+from rarezoo.errors import ConfigError, StoreError
 from rarezoo.registry import setting
+from rarezoo.store import EmbeddingStore
 
 log = logging.getLogger(__name__)
 
@@ -72,11 +74,54 @@ class Select:
 
     A comparison with NaN is neither true nor false, and stays so under ``and``, ``or`` and ``not`` as long as the other
     side leaves it open: ``x >= 0.3`` and ``not (x < 0.3)`` drop the same galaxies. What stays open, ``nan`` decides.
+
+    A cut may name an answer without its campaign: where there is no column ``disk-edge-on_yes_fraction``, the same
+    words stand for ``disk-edge-on-gz2_yes_fraction``, so that one cut serves surveys of any campaign.
     """
 
     drop: list[str] = setting([], "each drops the galaxies for which it is true, e.g. '`bar_no_fraction` >= 0.5'")
     nan: str = setting("keep", "galaxies for which NaN leaves a cut undecided: keep or drop")
+    fractions_from: str = setting("", "store of the same galaxies whose predicted fractions are used; empty: its own")
+    fractions_by: str = setting("", "architecture that must have predicted those fractions; empty: any")
     sample: int = setting(0, "search a random subset of at most this many; 0 = all", unit="galaxies")
+
+    def judged(self, galaxies: pa.Table, *, store: EmbeddingStore) -> pa.Table:
+        """The store's galaxies with the fractions that ``fractions_from`` predicts for them, joined by id.
+
+        Cuts go by these, and so does what is said of the classes' answers.
+
+        Args:
+            galaxies: EMBEDDINGS table read from ``store``.
+            store: that is searched.
+
+        Raises:
+            StoreError: no whole store there, one of another survey, or one that lacks some of the galaxies.
+            ConfigError: the fractions would be those of another architecture than ``fractions_by``.
+        """
+        other = EmbeddingStore.open(self.fractions_from) if self.fractions_from else store
+        self._refuse_other_architecture(other.manifest.checkpoint)
+        if other.folder.resolve() == store.folder.resolve():
+            return galaxies
+        _refuse_other_survey(other, store)
+        fractions = other.read([tables.ID, *map(tables.fraction_column, other.manifest.answers)])
+        rows = pc.index_in(galaxies[tables.ID], value_set=fractions[tables.ID].combine_chunks())
+        _refuse_missing(galaxies.filter(pc.is_null(rows)), galaxies, other)
+        judged = galaxies.drop_columns([name for name in galaxies.column_names if tables.is_fraction_column(name)])
+        for name, column in zip(fractions.column_names[1:], fractions.take(rows).columns[1:], strict=True):
+            judged = judged.append_column(name, column)
+        return judged
+
+    def _refuse_other_architecture(self, checkpoint: str) -> None:
+        """Checkpoints are named architecture.tag; one that is not may be anything."""
+        architecture, dot, _ = checkpoint.partition(".")
+        if not self.fractions_by or architecture == self.fractions_by:
+            return
+        if dot:
+            raise ConfigError(
+                f"these cuts go by fractions that {self.fractions_by} predicts, and here is", value=checkpoint,
+                fix=f"Give select.fractions_from=STORE made with {self.fractions_by}, or select.fractions_by= for any.",
+            )  # fmt: skip
+        log.warning("cuts go by the fractions of checkpoint %s, taken to be %s", checkpoint, self.fractions_by)
 
     def kept(self, galaxies: pa.Table, *, seed: int = 0) -> Selection:
         """Apply the cuts.
@@ -110,6 +155,24 @@ class Select:
         chosen = np.zeros_like(mask)
         chosen[np.random.default_rng(seed).choice(by_id, self.sample, replace=False)] = True
         return chosen
+
+
+def _refuse_other_survey(other: EmbeddingStore, store: EmbeddingStore) -> None:
+    """Equal ids mean equal galaxies only within one survey, of which a store may hold the first galaxies."""
+    theirs, ours = ({**one.manifest.survey_settings, "limit": 0} for one in (other, store))
+    if other.manifest.survey_sha256 != store.manifest.survey_sha256 and theirs != ours:
+        raise StoreError(
+            "select.fractions_from is a store of another survey", value=other.folder,
+            fix=f"Embed the survey of {store.folder} with that checkpoint too.",
+        )  # fmt: skip
+
+
+def _refuse_missing(missing: pa.Table, galaxies: pa.Table, other: EmbeddingStore) -> None:
+    if missing.num_rows:
+        raise StoreError(
+            f"{other.folder} has no fractions for some of the galaxies", ids=missing[tables.ID].to_pylist(),
+            value=f"{missing.num_rows} of {galaxies.num_rows}", fix="Embed them with that checkpoint too.",
+        )  # fmt: skip
 
 
 def _verdict(cut: str, galaxies: pa.Table) -> pa.Array:
@@ -169,6 +232,8 @@ def _as_written(node: ast.expr, aliases: Mapping[str, str]) -> str:
 def _column(name: str, galaxies: pa.Table, cut: str) -> pa.ChunkedArray:
     known = [field.name for field in galaxies.schema if not pa.types.is_nested(field.type)]
     if name not in known:
+        name = _with_campaign(name, known, cut)
+    if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"Did you mean {near[0]}? " if near else ""
         fix = f"{hint}Columns are: {', '.join(known)}. {_GRAMMAR}"
@@ -176,6 +241,19 @@ def _column(name: str, galaxies: pa.Table, cut: str) -> pa.ChunkedArray:
     column = galaxies.column(name)
     numeric = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
     return _nan_as_null(column.cast(pa.float64())) if numeric else column
+
+
+def _with_campaign(name: str, known: Sequence[str], cut: str) -> str:
+    """The one column that the name stands for if it leaves out its campaign: smooth-or-featured-gz2_smooth_fraction.
+
+    Raises:
+        ConfigError: several campaigns have such a column.
+    """
+    question, _, answer = name.partition("_")
+    matching = [one for one in known if one in {f"{question}-{campaign}_{answer}" for campaign in campaigns()}]
+    if len(matching) > 1:
+        raise ConfigError(f"cut {cut} fits several columns", value=name, fix=f"Name one: {', '.join(matching)}.")
+    return matching[0] if matching else name
 
 
 def _nan_as_null(values: Any) -> Any:

@@ -26,6 +26,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from rarezoo import tables
+from rarezoo.explore.systematics import CLEAN
 from rarezoo.report import downloads, gallery, palette
 from rarezoo.report.answers import Question, mean_fractions, questions
 from rarezoo.report.gallery import Gallery, Thumbnail
@@ -56,6 +57,10 @@ class ShownClass:
         persistence, significance, stability: see CLASSES; None if not measured.
         answers: what the network says of it, the most telling first.
         warnings: flags.
+        beyond: share of its separation that the predicted answers leave, 0–1; None if not measured.
+        beyond_reason: the same in words: verdict, interval, what was measured.
+        cause: ``clean``, ``systematics``, ``artifact`` or ``shredded``; None if nothing could be tested.
+        cause_reason: what decided it.
         relatives: ids of the classes nearest in the tree.
         galleries: exemplars, random draw, outskirts.
         questions: predicted answers against the whole sample.
@@ -72,6 +77,10 @@ class ShownClass:
     stability: float | None
     answers: tuple[str, ...]
     warnings: tuple[str, ...]
+    beyond: float | None
+    beyond_reason: str
+    cause: str | None
+    cause_reason: str
     relatives: tuple[int, ...]
     galleries: tuple[Gallery, ...]
     questions: tuple[Question, ...]
@@ -176,6 +185,8 @@ class Report:
                 birth=row[tables.BIRTH], death=row[tables.DEATH], persistence=_measured(row[tables.PERSISTENCE]),
                 significance=_measured(row[tables.SIGNIFICANCE]), stability=_measured(row[tables.STABILITY]),
                 answers=tuple(row[tables.TOP_ANSWERS] or ()), warnings=tuple(row[tables.FLAGS] or ()),
+                beyond=_measured(row[tables.BEYOND]), beyond_reason=_beyond(row),
+                cause=row[tables.CAUSE], cause_reason=row[tables.CAUSE_REASON] or "",
                 relatives=tuple(near[row[tables.CLASS_ID]]), galleries=self._galleries(row),
                 questions=self._questions(row[tables.CLASS_ID]), populations=made_of.get(row[tables.CLASS_ID], ()),
             )
@@ -279,16 +290,23 @@ def _measure(classes: pa.Table) -> str:
     return tables.SIGNIFICANCE if known else tables.PERSISTENCE
 
 
+def _beyond(row: Mapping[str, Any]) -> str:
+    """What the answers leave of a class, in words; empty if it was not asked."""
+    verdict, low, high = (row[name] for name in (tables.BEYOND_VERDICT, tables.BEYOND_LOW, tables.BEYOND_HIGH))
+    interval = "" if low is None else f"{_share(low)} to {_share(high)} (95 % interval)"
+    return "; ".join(part for part in (verdict, interval, row[tables.BEYOND_REASON]) if part)
+
+
 def _measured(value: float | None) -> float | None:
     return None if value is None or np.isnan(value) else value
 
 
 def _ranked(classes: Sequence[ShownClass], *, measure: str) -> list[ShownClass]:
-    """Classes by how interesting they are: those with a warning last, then by their measure, highest first."""
+    """Classes by how interesting they are: with a warning or a cause last, then by their measure, highest first."""
 
     def dullness(one: ShownClass) -> tuple[bool, bool, float, int]:
         value = one.significance if measure == tables.SIGNIFICANCE else one.persistence
-        return bool(one.warnings), value is None, -(value or 0.0), one.id
+        return bool(one.warnings) or one.cause not in (None, CLEAN), value is None, -(value or 0.0), one.id
 
     return sorted(classes, key=dullness)
 

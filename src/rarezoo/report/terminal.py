@@ -1,6 +1,6 @@
 """What a terminal shows of checkpoints and searches: tables that read as Markdown too."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 from rarezoo import tables
 from rarezoo.data.galaxies import open_survey
 from rarezoo.errors import ConfigError
+from rarezoo.explore.systematics import CLEAN
 from rarezoo.store import EmbeddingStore
 from rarezoo.zoo.cards import read_card
 
@@ -39,7 +40,8 @@ def _question_row(index: int, cards: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def classes_table(folder: Path | str, *, column: str = "") -> str:
-    """Classes of a search, as its page sorts them: size, share, persistence, stability, the answers that set it apart.
+    """Classes of a search, as its page sorts them: size, share, persistence, stability, what is beyond the answers,
+    cause, the answers that set it apart.
 
     Stability is the mean over refits of the class's best Jaccard, and the share of the refits in which it is kept.
 
@@ -60,12 +62,14 @@ def classes_table(folder: Path | str, *, column: str = "") -> str:
             f"{one[tables.FRACTION]:.2%}",
             f"{one[tables.PERSISTENCE]:.3f}",
             _stability(one),
+            "–" if one[tables.BEYOND] is None else f"{one[tables.BEYOND]:.2f}",
+            _told(one),
             "; ".join(one[tables.TOP_ANSWERS][:_TOP]),
         ]
         for one in sorted(classes, key=lambda one: -one[tables.PERSISTENCE])
     ]
-    head = ["class", "galaxies", "share", "persistence", "stability", "predicted answers that differ most"]
-    return markdown(head, rows)
+    told = ["stability", "beyond", "cause", "predicted answers that differ most"]
+    return markdown(["class", "galaxies", "share", "persistence", *told], rows)
 
 
 def _stability(one: dict[str, Any]) -> str:
@@ -73,6 +77,12 @@ def _stability(one: dict[str, Any]) -> str:
         return "not measured"
     survived = one.get(tables.SURVIVED)
     return f"{one[tables.STABILITY]:.2f}" + ("" if survived is None else f", kept in {survived:.0%}")
+
+
+def _told(one: Mapping[str, Any]) -> str:
+    """What made a class: clean needs no reason."""
+    cause = one[tables.CAUSE] or "–"
+    return cause if cause in ("–", CLEAN) else f"{cause} ({one[tables.CAUSE_REASON]})"
 
 
 def _means_table(folder: Path, column: str) -> str:
