@@ -101,7 +101,7 @@ def test_slurm_asks_for_as_many_gpus_and_tasks_as_there_are_processes():
 
 
 @pytest.mark.parametrize(
-    ("experiment", "side", "launcher"), [("bottleneck", 64, "BasicLauncher"), ("bottleneck_full", 224, "SlurmLauncher")]
+    ("experiment", "side", "launcher"), [("bottleneck", 32, "BasicLauncher"), ("bottleneck_full", 224, "SlurmLauncher")]
 )
 def test_studies_sweep_every_width_of_both_architectures_over_seeds(experiment, side, launcher):
     config = composed(f"experiment={experiment}")
