@@ -21,7 +21,7 @@ from rarezoo.tables import atomic, unwritable
 from rarezoo.train.metrics import Predicted, predictions
 from rarezoo.zoo.cards import Checkpoint, open_checkpoint
 
-_TILE, _LINES, _COLUMNS = 150, 42, 10
+_TILE, _LINES, _COLUMNS = 150, 55, 10
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def failures_of_test_split(checkpoint: Checkpoint, galaxies: Galaxies, *, count:
 
 
 def failures_sheet(failures: list[Failure], galaxies: Galaxies, checkpoint: Checkpoint) -> Image.Image:
-    """What the network saw of each, with question, answer, predicted → observed fraction and volunteers below."""
+    """What the network saw of each, with question, answer, predicted and observed fraction and volunteers below."""
     lines = -(-len(failures) // _COLUMNS)
     sheet = Image.new("RGB", (_COLUMNS * _TILE, lines * (_TILE + _LINES)), "black")
     pen = ImageDraw.Draw(sheet)
@@ -108,8 +108,8 @@ def failures_sheet(failures: list[Failure], galaxies: Galaxies, checkpoint: Chec
         margin = (1 - 1 / checkpoint.encoder.zoom) / 2 * cutout.width
         box = (margin, margin, cutout.width - margin, cutout.height - margin)
         sheet.paste(cutout.resize((_TILE - 2, _TILE - 2), box=box), (left, top))
-        said = f"{one.answer} {one.predicted:.2f} → {one.observed:.2f} ({one.volunteers})"
-        for line, text in enumerate((one.question[:24], said, one.id_str)):
+        said = f"{one.predicted:.2f}, voted {one.observed:.2f} of {one.volunteers}"
+        for line, text in enumerate((one.question[:24], one.answer[:24], said, one.id_str[:24])):
             pen.text((left + 2, top + _TILE + 13 * line), text, fill="white")
     return sheet
 

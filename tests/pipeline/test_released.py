@@ -1,0 +1,27 @@
+"""The checkpoints in the repository: whole, small enough, sound on this machine, with a card to be believed."""
+
+from pathlib import Path
+
+import pytest
+
+from rarezoo.zoo.cards import checkpoints, open_checkpoint
+
+pytestmark = pytest.mark.pipeline
+ROOT = Path(__file__).parents[2] / "checkpoints"
+RELEASED = checkpoints(ROOT)
+_MEGABYTE = 1e6
+
+
+def test_together_they_are_small_enough_for_a_repository():
+    sizes = [file.stat().st_size for folder in RELEASED for file in folder.iterdir()]
+    assert max(sizes) < 64 * _MEGABYTE
+    assert sum(sizes) < 120 * _MEGABYTE
+
+
+@pytest.mark.parametrize("folder", RELEASED, ids=lambda one: one.name)
+def test_opens_by_name_and_says_what_it_said_when_it_was_saved(folder):
+    found = open_checkpoint(folder.name, root=ROOT)
+    assert found.card["dtype"] == "float16"
+    assert found.width == 128
+    assert {"data", "training", "metrics", "licence", "preprocessing"} <= set(found.card)
+    assert (folder / "README.md").read_text().startswith(f"# {folder.name}")
