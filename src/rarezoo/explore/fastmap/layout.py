@@ -2,16 +2,16 @@
 
 umap-learn moves both ends of an edge as soon as it is drawn, so that the order of threads shows in the result. Here
 every galaxy gathers the moves that concern it, its own position changing as it goes and all others standing where the
-last epoch left them, and what is drawn is a hash of seed, galaxy and epoch. n: galaxies. k: dimensions of the map.
+last epoch left them; what is drawn is a hash of seed, galaxy and epoch. n: galaxies. k: dimensions of the map.
 """
 
 import sys
-from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numba
 import numpy as np
-from jaxtyping import Float32, Int32, Int64
+from jaxtyping import Float32, Int32, Int64, UInt64
+from scipy.sparse import csr_matrix
 from tqdm import tqdm
 
 # umap-learn's defaults (UMAP.__init__): random galaxies pushed away per pull, and the first step's length.
@@ -19,12 +19,10 @@ NEGATIVES, RATE = 5, 1.0
 # umap-learn's bound on a move along an axis, and what keeps a push finite (layouts.py).
 _LONGEST, _CLOSEST = 4.0, 0.001
 # Forces are tabulated over squared distances 2^-24 … 2^24, so many per octave, and interpolated to 1e-5 of their value.
-B = 1
 _LOWEST, _OCTAVES, _STEPS = -24, 48, 64
 
 
-@dataclass(frozen=True)
-class Forces:
+class Forces(NamedTuple):
     """Pull and push per unit of separation, by squared distance, for the curve 1 / (1 + a d^(2b)).
 
     Attributes:
@@ -47,8 +45,7 @@ class Forces:
         return cls(pull.astype(np.float32), push.astype(np.float32))
 
 
-@dataclass(frozen=True)
-class Edges:
+class Edges(NamedTuple):
     """The graph's edges by the galaxy that gathers.
 
     Attributes:
@@ -62,8 +59,8 @@ class Edges:
     paces: Float32[np.ndarray, " e"]
 
     @classmethod
-    def of(cls, graph: Any, *, epochs: int) -> "Edges":
-        """Edges of a scipy CSR matrix of strengths, without those that would not pull once in all epochs."""
+    def of(cls, graph: csr_matrix, *, epochs: int) -> "Edges":
+        """Edges of a matrix of strengths, without those that would not pull once in all epochs."""
         paces = (graph.data / graph.data.max()).astype(np.float32)
         drawn = paces * np.float32(epochs) >= 1
         starts = np.concatenate([[0], np.cumsum(drawn)])[graph.indptr].astype(np.int64)
@@ -75,14 +72,35 @@ def settled(
 ) -> Float32[np.ndarray, "n k"]:
     """Positions after all epochs, the steps growing shorter to nothing."""
     here, there = positions.copy(), positions.copy()
-    galaxies = np.arange(len(positions), dtype=np.uint64)
+    names = np.arange(len(positions), dtype=np.uint64)
     for epoch in tqdm(range(epochs), desc="map", disable=not tell, file=sys.stderr):
         rate = np.float32(RATE * (1 - epoch / epochs))
-        for b in range(B):
-            _gather(here, there, b, B, galaxies, edges.starts, edges.ends, edges.paces, forces.pull, forces.push,
-                rate, epoch, _mixed(np.uint64(seed)), True)  # fmt: skip
-            here[b::B] = there[b::B]
+        _gather(here, there, here, names, *edges, *forces, rate, epoch, _key(seed), True)
+        here, there = there, here
     return here
+
+
+def placed(
+    positions: Float32[np.ndarray, "m k"], anchors: Float32[np.ndarray, "n k"], edges: Edges, forces: Forces, *,
+    names: UInt64[np.ndarray, " m"], epochs: int, seed: int,
+) -> Float32[np.ndarray, "m k"]:  # fmt: skip
+    """Positions of further galaxies after all epochs; the ``anchors`` stay where they are.
+
+    Args:
+        edges: from further galaxies to anchors.
+        names: what tells the galaxies' random draws apart.
+    """
+    here, there = positions.copy(), positions.copy()
+    for epoch in range(epochs):
+        # umap-learn's transform starts with a quarter of the step.
+        rate = np.float32(RATE / 4 * (1 - epoch / epochs))
+        _gather(here, there, anchors, names, *edges, *forces, rate, epoch, _key(seed), False)
+        here, there = there, here
+    return here
+
+
+def _key(seed: int) -> np.uint64:
+    return np.uint64(_mixed(np.uint64(seed)))
 
 
 @numba.njit(cache=True)
@@ -124,18 +142,16 @@ def _move(mine: np.ndarray, others: np.ndarray, table: np.ndarray, rate: np.floa
 
 @numba.njit(parallel=True, cache=True)
 def _gather(
-    here: np.ndarray, there: np.ndarray, b: int, B: int, names: np.ndarray,
+    here: np.ndarray, there: np.ndarray, anchors: np.ndarray, names: np.ndarray,
     starts: np.ndarray, ends: np.ndarray, paces: np.ndarray, pull: np.ndarray, push: np.ndarray,
     rate: np.float32, epoch: int, seed: np.uint64, returned: bool,
 ) -> None:  # fmt: skip
     """One epoch: positions ``here`` of those who gather become ``there``; ``anchors`` are all who pull and push.
 
-    An edge is drawn by either end. Whoever draws it also pushes others off; with ``returned`` the pull is felt again
-    when the other end draws it.
+    Either end draws an edge. Whoever draws it also pushes others off; with ``returned`` the pull is felt again when the
+    other end draws it.
     """
-    anchors = here
-    for at in numba.prange((len(here) - b + B - 1) // B):
-        row = at * B + b
+    for row in numba.prange(len(here)):
         mine = there[row]
         mine[:] = here[row]
         own = _mixed(seed + names[row])
@@ -151,3 +167,15 @@ def _gather(
                     _move(mine, anchors[drawn], push, rate)
             if returned and _drawn(_mixed(theirs + np.uint64(2) * own), epoch, pace):
                 _move(mine, anchors[other], pull, -rate)
+
+
+@numba.njit(cache=True)
+def names_of(embeddings: Float32[np.ndarray, "m D"]) -> UInt64[np.ndarray, " m"]:
+    """A number for each galaxy that depends on its own embedding and nothing else."""
+    names = np.zeros(len(embeddings), np.uint64)
+    for row in range(len(embeddings)):
+        for axis in range(embeddings.shape[1]):
+            # Adding zero makes −0 the same as 0.
+            bits = np.float32(embeddings[row, axis] + np.float32(0)).view(np.uint32)
+            names[row] = _mixed(names[row] * np.uint64(0x9E3779B97F4A7C15) + np.uint64(bits) + np.uint64(1))
+    return names

@@ -1,30 +1,29 @@
 """Nearest neighbours by cells: the embeddings are cut into k-means cells, and a galaxy looks into those nearest to it.
 
-n: galaxies searched. m: galaxies that ask. D: embedding width. k: neighbours. c: cells.
+Distances are added axis by axis in one order, without BLAS: a galaxy has the same neighbours whatever the number of
+threads and whoever asks beside it. n: galaxies searched. m: galaxies that ask. D: embedding width. W: D rounded up to
+a multiple of 4. k: neighbours. c: cells.
 """
 
 import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numba
 import numpy as np
 from jaxtyping import Float32, Int32, Int64
-from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-# Up to so many galaxies all pairs are compared, which takes a second; above, about so many go into a cell.
-_ALL_PAIRS, _PER_CELL = 20_000, 500
+# Up to so many galaxies all pairs are compared, which takes seconds.
+_ALL_PAIRS = 20_000
+# Galaxies per cell: 512 of them in 128-D are 256 kB, about what a core's own cache holds.
+_PER_CELL = 512
 # k-means: galaxies that it sees per cell, and rounds.
 _SEEN, _ROUNDS = 50, 8
 # The share of the true neighbours that a search must find, measured on so many galaxies.
 RECALL, _MEASURED = 0.99, 500
-# Galaxies that ask together; their float32 distances from 20,000 others are 40 MB.
-_ASKING = 512
-# Products of float32 misjudge the last digits of a distance: so many more than k are kept, and measured directly.
-_SPARE = 8
+# Galaxies that ask together, by which threads share the work; and between two steps of the progress bar.
+_ASKING, _TOLD = 256, 256 * 64
 
 
 class Neighbours(NamedTuple):
@@ -39,156 +38,172 @@ class Cells:
     """Embeddings cell after cell; neighbours are named by their rows in this order.
 
     Attributes:
-        embeddings: (n, D).
+        packed: (n · W,) each cell's embeddings, axis after axis.
         starts: (c + 1,) the first galaxy of each cell, and n.
-        centres: (c, D).
-        probed: how many cells a galaxy looks into, the nearest.
+        centres: (W, c).
+        probed: how many cells a galaxy looks into, the nearest; c for an exact search.
     """
 
-    embeddings: Float32[np.ndarray, "n D"]
+    packed: Float32[np.ndarray, " values"]
     starts: Int64[np.ndarray, " c+1"]
-    centres: Float32[np.ndarray, "c D"]
+    centres: Float32[np.ndarray, "W c"]
     probed: int
 
     def neighbours(self, asking: Float32[np.ndarray, "m D"], *, k: int, tell: bool = False) -> Neighbours:
-        """The k nearest galaxies by Euclidean distance, of which about ``RECALL`` are the true ones; all if c = 1.
+        """The k nearest galaxies by Euclidean distance, of which about ``RECALL`` are the true ones.
 
         Args:
-            asking: (m, D) embeddings; a galaxy that is among those searched finds itself.
+            asking: (m, D) embeddings; a galaxy that is among those searched finds itself, or its exact like.
             k: 1 to what :func:`cut` was told.
             tell: show progress.
         """
-        kept = min(k + _SPARE, len(self.embeddings))
-        order = np.argsort(_nearest(asking, self.centres), kind="stable")
+        wide = _padded(asking)
+        order = np.argsort(_nearest(wide, self.centres), kind="stable")
         found = Neighbours(np.empty((len(asking), k), np.int32), np.empty((len(asking), k), np.float32))
-
-        def search(first: int) -> None:
-            block = order[first : first + _ASKING]
-            candidates = self._candidates(asking[block], kept)
-            found.rows[block], found.distances[block] = _measured(asking[block], self.embeddings, candidates, k)
-
-        _in_threads(search, range(0, len(order), _ASKING), about="neighbours" if tell else "")
+        for first in tqdm(range(0, len(order), _TOLD), desc="neighbours", disable=not tell, file=sys.stderr):
+            _search(wide, order[first : first + _TOLD], self.packed, self.starts, self.centres, self.probed, *found)
         return found
-
-    def _candidates(self, asking: Float32[np.ndarray, "m D"], kept: int) -> Int32[np.ndarray, "m kept"]:
-        """Those with the smallest distances by products, in no order."""
-        rows, squares = np.full((len(asking), kept), -1, np.int32), np.full((len(asking), kept), np.inf, np.float32)
-        # Distances within a crowd far from the origin would drown in the rounding of the products; a mean follows outliers.
-        middle = np.median(asking, axis=0)
-        near, centred = _first(_squares(asking, self.centres), self.probed), asking - middle
-        for cell in np.unique(near):
-            who = np.flatnonzero((near == cell).any(axis=1))
-            members = self.embeddings[self.starts[cell] : self.starts[cell + 1]] - middle
-            _keep_smallest(rows, squares, who, _squares(centred[who], members), self.starts[cell])
-        return rows
 
 
 def cut(embeddings: Float32[np.ndarray, "n D"], *, k: int, seed: int) -> tuple[Cells, Int64[np.ndarray, " n"]]:
     """Cells in which up to k neighbours can be searched, and the row from which each galaxy in them came."""
-    if len(embeddings) <= max(_ALL_PAIRS, 10 * k):
-        return Cells(embeddings, np.array([0, len(embeddings)]), embeddings[:1], 1), np.arange(len(embeddings))
+    wide = _padded(embeddings)
+    if len(wide) <= max(_ALL_PAIRS, 10 * k):
+        starts = np.append(np.arange(0, len(wide), _PER_CELL), len(wide))
+        return Cells(_packed(wide, starts), starts, wide[starts[:-1]].T.copy(), len(starts) - 1), np.arange(len(wide))
     random = np.random.default_rng(seed)
-    centres = _centres(embeddings, random, count=len(embeddings) // max(_PER_CELL, 4 * k))
+    centres = _centres(wide, random, count=len(wide) // max(_PER_CELL, 4 * k))
     # Whoever looks into one cell must find enough there.
-    centres = centres[np.bincount(_nearest(embeddings, centres), minlength=len(centres)) >= k + _SPARE]
-    home = _nearest(embeddings, centres)
+    centres = centres[:, np.bincount(_nearest(wide, centres), minlength=centres.shape[1]) >= k].copy()
+    home = _nearest(wide, centres)
     order = np.argsort(home, kind="stable")
-    starts = np.searchsorted(home[order], np.arange(len(centres) + 1))
-    cells = Cells(np.ascontiguousarray(embeddings[order]), starts, centres, len(centres))
-    return replace(cells, probed=_enough(cells, random, k=k)), order
+    starts = np.searchsorted(home[order], np.arange(centres.shape[1] + 1))
+    exact = Cells(_packed(wide[order], starts), starts, centres, centres.shape[1])
+    asking = embeddings[np.sort(random.choice(len(embeddings), _MEASURED, replace=False))]
+    return replace(exact, probed=_enough(exact, asking, k=k)), order
 
 
-def _centres(embeddings: np.ndarray, random: np.random.Generator, *, count: int) -> Float32[np.ndarray, "c D"]:
-    """k-means (Lloyd) of a sample."""
-    sample = embeddings[np.sort(random.choice(len(embeddings), min(_SEEN * count, len(embeddings)), replace=False))]
+def _padded(embeddings: np.ndarray) -> Float32[np.ndarray, "m W"]:
+    """With zeros to a multiple of four axes, which is how many are added at a time."""
+    return np.ascontiguousarray(np.pad(embeddings, ((0, 0), (0, -embeddings.shape[1] % 4))), dtype=np.float32)
+
+
+def _packed(wide: np.ndarray, starts: np.ndarray) -> Float32[np.ndarray, " values"]:
+    packed = np.empty(wide.size, np.float32)
+    for first, end in zip(starts[:-1], starts[1:], strict=True):
+        packed[first * wide.shape[1] : end * wide.shape[1]] = wide[first:end].T.ravel()
+    return packed
+
+
+def _centres(wide: np.ndarray, random: np.random.Generator, *, count: int) -> Float32[np.ndarray, "W c"]:
+    """k-means (Lloyd) of a sample; a cell that loses all its galaxies stays where it was."""
+    sample = wide[np.sort(random.choice(len(wide), min(_SEEN * count, len(wide)), replace=False))]
     centres = sample[np.sort(random.choice(len(sample), count, replace=False))]
     for _ in range(_ROUNDS):
-        home = _nearest(sample, centres)
+        home = _nearest(sample, centres.T.copy())
         order = np.argsort(home, kind="stable")
         taken, first = np.unique(home[order], return_index=True)
         sums = np.add.reduceat(sample[order].astype(np.float64), first, axis=0)
         centres[taken] = sums / np.diff(np.append(first, len(sample)))[:, None]
-    return centres
+    return centres.T.copy()
 
 
-def _enough(cells: Cells, random: np.random.Generator, *, k: int) -> int:
-    """The fewest cells in which the recall is reached, by comparing a sample with all galaxies."""
-    asking = cells.embeddings[np.sort(random.choice(len(cells.embeddings), _MEASURED, replace=False))]
-    true = replace(cells, centres=cells.centres[:1] * 0, starts=np.array([0, len(cells.embeddings)]), probed=1)
-    home = np.searchsorted(cells.starts, true.neighbours(asking, k=k).rows, side="right") - 1
-    ranks = np.argsort(np.argsort(_squares(asking, cells.centres), axis=1), axis=1)
+def _enough(exact: Cells, asking: np.ndarray, *, k: int) -> int:
+    """The fewest cells in which a sample of galaxies finds the wanted share of its true neighbours."""
+    home = np.searchsorted(exact.starts, exact.neighbours(asking, k=k).rows, side="right") - 1
+    ranks = _ranks(_padded(asking), exact.centres)
     needed = np.sort(np.take_along_axis(ranks, home, axis=1), axis=None)
     return int(needed[int(np.ceil(RECALL * needed.size)) - 1]) + 1
 
 
-def _nearest(asking: np.ndarray, centres: np.ndarray) -> Int64[np.ndarray, " m"]:
-    """The cell with the nearest centre."""
-    home = np.zeros(len(asking), np.int64)
+def _ranks(wide: np.ndarray, centres: np.ndarray) -> Int64[np.ndarray, "m c"]:
+    """How many centres are nearer, for each galaxy and centre."""
+    squares = np.empty((len(wide), centres.shape[1]), np.float32)
+    for row in range(len(wide)):
+        _squares(wide[row], centres, squares[row])
+    return np.argsort(np.argsort(squares, axis=1, kind="stable"), axis=1)
 
-    def look(first: int) -> None:
-        home[first : first + _ASKING] = _squares(asking[first : first + _ASKING], centres).argmin(axis=1)
 
-    if len(centres) > 1:
-        _in_threads(look, range(0, len(asking), _ASKING))
+@numba.njit(cache=True)
+def _squares(mine: np.ndarray, others: np.ndarray, squares: np.ndarray) -> None:
+    """Squared distances (others,) from (W,) to (W, others)."""
+    squares[:] = 0
+    for axis in range(0, len(mine), 4):
+        a, b, c, d = mine[axis], mine[axis + 1], mine[axis + 2], mine[axis + 3]
+        one, two, three, four = others[axis], others[axis + 1], others[axis + 2], others[axis + 3]
+        for other in range(len(squares)):
+            squares[other] = (
+                squares[other]
+                + (a - one[other]) * (a - one[other])
+                + (b - two[other]) * (b - two[other])
+                + (c - three[other]) * (c - three[other])
+                + (d - four[other]) * (d - four[other])
+            )
+
+
+@numba.njit(cache=True)
+def _keep_smallest(offered: np.ndarray, first: int, names: np.ndarray, heap: np.ndarray) -> None:
+    """Replace the largest kept by what is offered wherever that is smaller, of equals the later one.
+
+    ``heap`` is a max-heap of values, ``names`` their numbers counted from ``first``.
+    """
+    for place in range(len(offered)):
+        value, name = offered[place], np.int32(first + place)
+        if value > heap[0] or (value == heap[0] and name > names[0]):
+            continue
+        node = 0
+        while 2 * node + 1 < len(heap):
+            below = 2 * node + 1
+            right = below + 1
+            if right < len(heap) and (
+                heap[right] > heap[below] or (heap[right] == heap[below] and names[right] > names[below])
+            ):
+                below = right
+            if heap[below] < value or (heap[below] == value and names[below] < name):
+                break
+            heap[node], names[node] = heap[below], names[below]
+            node = below
+        heap[node], names[node] = value, name
+
+
+@numba.njit(parallel=True, cache=True)
+def _nearest(wide: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """The cell (m,) with the nearest centre."""
+    home = np.zeros(len(wide), np.int64)
+    for block in numba.prange((len(wide) + _ASKING - 1) // _ASKING):
+        line = np.empty(centres.shape[1], np.float32)
+        for row in range(block * _ASKING, min((block + 1) * _ASKING, len(wide))):
+            _squares(wide[row], centres, line)
+            home[row] = np.argmin(line)
     return home
 
 
-def _squares(asking: np.ndarray, members: np.ndarray) -> Float32[np.ndarray, "m n"]:
-    """Squared distances, less the same for all members."""
-    return np.einsum("ij,ij->i", members, members) - 2 * (asking @ members.T)
-
-
-def _first(values: np.ndarray, count: int) -> Int64[np.ndarray, "m count"]:
-    """Columns of the smallest values, in no order."""
-    return np.argpartition(values, min(count, values.shape[1]) - 1, axis=1)[:, :count]
-
-
-def _in_threads(step: Callable[[int], None], firsts: Sequence[int], *, about: str = "") -> None:
-    """A step for each block, in as many threads as numba may use; each product itself in one, so that it adds in one
-    order whatever their number.
-    """
-    bar = tqdm(total=len(firsts), desc=about, disable=not about, file=sys.stderr)
-    with bar, threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(numba.get_num_threads()) as pool:
-        for _ in pool.map(step, firsts):
-            bar.update()
-
-
-@numba.njit(nogil=True, cache=True)
-def _keep_smallest(rows: np.ndarray, squares: np.ndarray, who: np.ndarray, offered: np.ndarray, first: int) -> None:
-    """Replace the largest kept by what is offered wherever that is smaller; each row of ``squares`` is a max-heap."""
-    kept = squares.shape[1]
-    for place in range(len(who)):
-        heap, names = squares[who[place]], rows[who[place]]
-        for column in range(offered.shape[1]):
-            value = offered[place, column]
-            if value >= heap[0]:
-                continue
-            node = 0
-            while True:
-                below = 2 * node + 1
-                if below >= kept:
-                    break
-                if below + 1 < kept and heap[below + 1] > heap[below]:
-                    below += 1
-                if heap[below] <= value:
-                    break
-                heap[node], names[node] = heap[below], names[below]
-                node = below
-            heap[node], names[node] = value, first + column
-
-
-@numba.njit(nogil=True, cache=True)
-def _measured(asking: np.ndarray, embeddings: np.ndarray, candidates: np.ndarray, k: int) -> tuple[np.ndarray, ...]:
-    """The k nearest candidates by their distances, taken directly in double precision."""
-    rows, distances = np.empty((len(asking), k), np.int32), np.empty((len(asking), k), np.float32)
-    for place in range(len(asking)):
-        names = np.sort(candidates[place])
-        lengths = np.empty(len(names))
-        for column, row in enumerate(names):
-            total = 0.0
-            for axis in range(asking.shape[1]):
-                total += (np.float64(asking[place, axis]) - np.float64(embeddings[row, axis])) ** 2
-            lengths[column] = np.sqrt(total)
-        order = np.argsort(lengths, kind="mergesort")[:k]
-        rows[place], distances[place] = names[order], lengths[order]
-    return rows, distances
+@numba.njit(parallel=True, cache=True)
+def _search(
+    wide: np.ndarray, order: np.ndarray, packed: np.ndarray, starts: np.ndarray, centres: np.ndarray, probed: int,
+    rows: np.ndarray, distances: np.ndarray,
+) -> None:  # fmt: skip
+    """Write the neighbours of those named by ``order``, who should be near each other: a cell then stays in the cache."""
+    width, unknown = wide.shape[1], np.iinfo(np.int32).max
+    longest = max(np.max(np.diff(starts)), centres.shape[1])
+    for block in numba.prange((len(order) + _ASKING - 1) // _ASKING):
+        who = order[block * _ASKING : (block + 1) * _ASKING]
+        line = np.empty(longest, np.float32)
+        cells = np.full((len(who), probed), unknown, np.int32)
+        for place in range(len(who)):
+            to_centres = np.full(probed, np.inf, np.float32)
+            _squares(wide[who[place]], centres, line[: centres.shape[1]])
+            _keep_smallest(line[: centres.shape[1]], 0, cells[place], to_centres)
+            rows[who[place]], distances[who[place]] = unknown, np.inf
+        cells = cells.ravel()
+        for visit in np.argsort(cells, kind="mergesort"):
+            row, first, end = who[visit // probed], starts[cells[visit]], starts[cells[visit] + 1]
+            members = packed[first * width : end * width].reshape((width, end - first))
+            _squares(wide[row], members, line[: end - first])
+            _keep_smallest(line[: end - first], first, rows[row], distances[row])
+        for row in who:
+            rows_sorted = np.argsort(rows[row])
+            by_row = distances[row][rows_sorted]
+            order_of = np.argsort(by_row, kind="mergesort")
+            rows[row] = rows[row][rows_sorted][order_of]
+            distances[row] = np.sqrt(by_row[order_of])
