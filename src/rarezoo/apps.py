@@ -28,6 +28,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from rarezoo import __version__, registry
 from rarezoo.bench import add_bench_verb
+from rarezoo.bench_search import add_benchmark_verb
 from rarezoo.demo import add_demo_verbs
 from rarezoo.embed import EmbedRun
 from rarezoo.errors import ConfigError, RarezooError
@@ -317,6 +318,7 @@ def _verb(arguments: Sequence[str]) -> None:
     _add_terminal_verbs(verbs)
     add_demo_verbs(verbs)
     add_bench_verb(verbs)
+    add_benchmark_verb(verbs)
     add_worst_verb(verbs)
     add_judge_verb(verbs)
     add_zoo_verbs(verbs)

@@ -242,6 +242,7 @@ def _finite(embeddings: np.ndarray, *, ids: np.ndarray) -> Embeddings:
     if bad.any():
         raise StoreError(
             "embeddings that are not finite", value=f"{bad.sum()} of {len(values)} rows",
-            fix="Embed those galaxies again, or search without them: select.not_finite=drop.", ids=list(ids[bad]) if len(ids) == len(values) else (),
+            fix="Embed those galaxies again, or search without them: select.not_finite=drop.",
+            ids=list(ids[bad]) if len(ids) == len(values) else (),
         )  # fmt: skip
     return values

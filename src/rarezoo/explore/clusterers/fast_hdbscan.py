@@ -36,4 +36,3 @@ class FastHdbscan(Clusterer):
         edges, _, _ = compute_minimum_spanning_tree(positions, min_samples=self.min_samples, reproducible=True)
         shortest_first = edges[np.argsort(edges[:, 2], kind="stable")]
         return np.asarray(mst_to_linkage_tree(definite(shortest_first)), dtype=np.float64)
-

@@ -84,8 +84,8 @@ class _FastPlacer(Placer):
         _refuse_far(embeddings)
         cells, anchors = self._searched
         found = cells.neighbours(embeddings, k=self.settings.n_neighbors)
-        graph = to_others(found, strengths(found.distances, among=False), others=len(anchors))
-        first = np.asarray(graph.multiply(1 / graph.sum(axis=1)).tocsr() @ anchors, dtype=np.float32)
+        graph = to_others(found, strengths(found.distances, False), others=len(anchors))
+        first = (graph @ anchors / graph.sum(axis=1)[:, None]).astype(np.float32)
         epochs = self.settings.placing_epochs(len(anchors))
         return placed(
             first, anchors, Edges.of(graph, epochs=epochs), Forces.of(min_dist=self.settings.min_dist),

@@ -75,7 +75,7 @@ class UmapLike(Compressor):
             raise ConfigError("compress.n_epochs", value=self.n_epochs, fix="Choose 1 or more, or null.")
         self._refuse_own()
 
-    def _refuse_own(self) -> None:  # noqa: B027
+    def _refuse_own(self) -> None:
         """Raise ConfigError for what only one implementation can be told."""
 
 

@@ -16,7 +16,7 @@ from rarezoo.registry import option, setting
 @option("compress", "umap_cuml")
 @dataclass
 class UmapCuml(UmapLike):
-    """cuML's UMAP on an NVIDIA GPU. With its seed set, runs repeat on one kind of GPU; they differ from those on another."""
+    """cuML's UMAP on an NVIDIA GPU: runs of one seed repeat on one kind of GPU, not on another."""
 
     metric: str = setting("euclidean", "distance between embeddings, any that cuML names")
 
@@ -59,7 +59,7 @@ class _CumlPlacer(Placer):
 
     @cached_property
     def _reducer(self) -> Any:
-        """cuML's, fitted, with our positions: a map that was opened has no GPU's state, and a fit repeats on one only."""
+        """cuML's, fitted anew, with our positions: a map that was opened brings no GPU's state."""
         reducer = self.settings.reducer(seed=self.seed).fit(self.embeddings)
         reducer.embedding_ = self.positions
         return reducer

@@ -6,7 +6,7 @@ umap-learn's own functions add in an order that depends on the number of threads
 import numba
 import numpy as np
 from jaxtyping import Float32
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_array
 
 from rarezoo.explore.fastmap.neighbours import Neighbours
 
@@ -14,17 +14,17 @@ from rarezoo.explore.fastmap.neighbours import Neighbours
 _HALVINGS, _NEAR, _LEAST = 64, 1e-5, 1e-3
 
 
-def mutual(found: Neighbours) -> csr_matrix:
+def mutual(found: Neighbours) -> csr_array:
     """Strengths 0–1 (n, n) of the galaxies' own neighbours: a + b − ab of the two directions."""
     galaxies, k = found.rows.shape
-    values = strengths(found.distances, among=True)
+    values = strengths(found.distances, True)
     values[found.rows == np.arange(galaxies)[:, None]] = 0
-    one_way = csr_matrix((values.ravel(), found.rows.ravel(), np.arange(galaxies + 1) * k), (galaxies, galaxies))
+    one_way = csr_array((values.ravel(), found.rows.ravel(), np.arange(galaxies + 1) * k), (galaxies, galaxies))
     one_way.eliminate_zeros()
     other_way = one_way.T.tocsr()
-    both = one_way + other_way - one_way.multiply(other_way)
+    both = csr_array(one_way + other_way - one_way * other_way)
     both.sort_indices()
-    return both.tocsr()
+    return both
 
 
 @numba.njit(parallel=True, cache=True)
@@ -58,8 +58,8 @@ def strengths(distances: Float32[np.ndarray, "n k"], among: bool) -> Float32[np.
     return found
 
 
-def to_others(found: Neighbours, values: Float32[np.ndarray, "m k"], *, others: int) -> csr_matrix:
+def to_others(found: Neighbours, values: Float32[np.ndarray, "m k"], *, others: int) -> csr_array:
     """Strengths (m, others), a galaxy's largest being 1, so that nobody else's change how often it is pulled."""
     galaxies, k = found.rows.shape
     values = values / values.max(axis=1, keepdims=True)
-    return csr_matrix((values.ravel(), found.rows.ravel(), np.arange(galaxies + 1) * k), (galaxies, others))
+    return csr_array((values.ravel(), found.rows.ravel(), np.arange(galaxies + 1) * k), (galaxies, others))

@@ -1,4 +1,4 @@
-"""The descent: galaxies that are neighbours pull, galaxies drawn at random push, as in UMAP (McInnes et al. 2018, §3.2).
+"""The descent: neighbours pull, galaxies drawn at random push, as in UMAP (McInnes et al. 2018, §3.2).
 
 umap-learn moves both ends of an edge as soon as it is drawn, so that the order of threads shows in the result. Here
 every galaxy gathers the moves that concern it, its own position changing as it goes and all others standing where the
@@ -6,12 +6,12 @@ last epoch left them; what is drawn is a hash of seed, galaxy and epoch. n: gala
 """
 
 import sys
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 from jaxtyping import Float32, Int32, Int64, UInt64
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_array
 from tqdm import tqdm
 
 # umap-learn's defaults (UMAP.__init__): random galaxies pushed away per pull, and the first step's length.
@@ -59,7 +59,7 @@ class Edges(NamedTuple):
     paces: Float32[np.ndarray, " e"]
 
     @classmethod
-    def of(cls, graph: csr_matrix, *, epochs: int) -> "Edges":
+    def of(cls, graph: csr_array, *, epochs: int) -> "Edges":
         """Edges of a matrix of strengths, without those that would not pull once in all epochs."""
         paces = (graph.data / graph.data.max()).astype(np.float32)
         drawn = paces * np.float32(epochs) >= 1
@@ -121,8 +121,8 @@ def _drawn(key: np.uint64, epoch: int, pace: np.float32) -> bool:
 @numba.njit(cache=True)
 def _force(table: np.ndarray, square: np.float32) -> np.float32:
     """The tabulated force, linearly between its values; at the ends of the table their own."""
-    bits = np.float32(max(square, np.float32(2.0**_LOWEST))).view(np.int32) - ((127 + _LOWEST) << 23)
-    at = min(bits >> 17, _OCTAVES * _STEPS - 1)
+    bits: Any = np.float32(max(square, np.float32(2.0**_LOWEST))).view(np.int32) - ((127 + _LOWEST) << 23)
+    at: Any = min(bits >> 17, _OCTAVES * _STEPS - 1)
     part = np.float32(min(bits - (at << 17), 1 << 17)) * np.float32(2**-17)
     return table[at] + part * (table[at + 1] - table[at])
 

@@ -7,6 +7,7 @@ a multiple of 4. k: neighbours. c: cells.
 
 import sys
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import numba
@@ -90,7 +91,7 @@ def _padded(embeddings: np.ndarray) -> Float32[np.ndarray, "m W"]:
 
 def _packed(wide: np.ndarray, starts: np.ndarray) -> Float32[np.ndarray, " values"]:
     packed = np.empty(wide.size, np.float32)
-    for first, end in zip(starts[:-1], starts[1:], strict=True):
+    for first, end in pairwise(starts):
         packed[first * wide.shape[1] : end * wide.shape[1]] = wide[first:end].T.ravel()
     return packed
 
@@ -183,7 +184,7 @@ def _search(
     wide: np.ndarray, order: np.ndarray, packed: np.ndarray, starts: np.ndarray, centres: np.ndarray, probed: int,
     rows: np.ndarray, distances: np.ndarray,
 ) -> None:  # fmt: skip
-    """Write the neighbours of those named by ``order``, who should be near each other: a cell then stays in the cache."""
+    """Write the neighbours of those named by ``order``, who should be near each other: their cells stay cached."""
     width, unknown = wide.shape[1], np.iinfo(np.int32).max
     longest = max(np.max(np.diff(starts)), centres.shape[1])
     for block in numba.prange((len(order) + _ASKING - 1) // _ASKING):
@@ -195,15 +196,13 @@ def _search(
             _squares(wide[who[place]], centres, line[: centres.shape[1]])
             _keep_smallest(line[: centres.shape[1]], 0, cells[place], to_centres)
             rows[who[place]], distances[who[place]] = unknown, np.inf
-        cells = cells.ravel()
-        for visit in np.argsort(cells, kind="mergesort"):
-            row, first, end = who[visit // probed], starts[cells[visit]], starts[cells[visit] + 1]
+        visits = cells.ravel()
+        for visit in np.argsort(visits, kind="mergesort"):
+            row, first, end = who[visit // probed], starts[visits[visit]], starts[visits[visit] + 1]
             members = packed[first * width : end * width].reshape((width, end - first))
             _squares(wide[row], members, line[: end - first])
             _keep_smallest(line[: end - first], first, rows[row], distances[row])
         for row in who:
-            rows_sorted = np.argsort(rows[row])
-            by_row = distances[row][rows_sorted]
-            order_of = np.argsort(by_row, kind="mergesort")
-            rows[row] = rows[row][rows_sorted][order_of]
-            distances[row] = np.sqrt(by_row[order_of])
+            by_row = np.argsort(rows[row])
+            nearest = by_row[np.argsort(distances[row][by_row], kind="mergesort")]
+            rows[row], distances[row] = rows[row][nearest], np.sqrt(distances[row][nearest])

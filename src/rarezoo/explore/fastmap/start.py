@@ -8,7 +8,7 @@ components say how its parts lie; there is nothing to solve. n: galaxies. D: emb
 import numba
 import numpy as np
 from jaxtyping import Float32, Float64
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_array
 from threadpoolctl import threadpool_limits
 
 _ROUNDS = 30
@@ -19,7 +19,7 @@ _MIDDLE = (0.01, 0.99)
 
 
 def started(
-    embeddings: Float32[np.ndarray, "n D"], graph: csr_matrix, *, dimensions: int, seed: int
+    embeddings: Float32[np.ndarray, "n D"], graph: csr_array, *, dimensions: int, seed: int
 ) -> Float32[np.ndarray, "n k"]:
     """First positions. ``graph`` holds the strengths (n, n)."""
     random = np.random.default_rng(seed)
