@@ -35,8 +35,9 @@ _DISTANCES = (0.6, 1.5, 3.0)
 _NEIGHBORS, _COMPONENTS, _MIN_CLASS = 50, 5, 10
 # Galaxies asked, neighbours of each that are compared, and rows of distances held at a time.
 _ASKED, _COMPARED, _AT_ONCE = 1000, 15, 100
-# Enough for umap-learn to take its way for many galaxies, so that nothing is compiled while the clock runs.
-_WARMING = 4500
+# Fewest whose classes leave room for a bulk; and enough for umap-learn to take its way for many galaxies, so that
+# nothing is compiled while the clock runs.
+_FEWEST, _WARMING = 2000, 4500
 _THREAD_VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 # Two-sided 95 % points of Student's t by degrees of freedom, to 9; then the normal's.
 _STUDENT = (np.nan, 12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
@@ -90,21 +91,13 @@ def planted_sky(galaxies: int, *, seed: int) -> Sky:
     bent = np.tanh(latent @ random.normal(size=(8, 64)) * 0.53 + random.normal(size=64) * 0.3)
     values = bent @ random.normal(size=(64, _WIDTH)) / 4
     populations = np.full(galaxies, -1)
-    sizes = np.geomspace(20, max(40, 2000 * min(1, galaxies / 30_000)), _POPULATIONS).astype(int)
+    sizes = np.geomspace(20, 2000 * min(1, galaxies / 30_000), _POPULATIONS).astype(int)
     first = 0
     for population, size in enumerate(sizes):
         rows = slice(first, first + size)
         away = random.normal(size=_WIDTH)
-        centre = (
-            values[random.integers(galaxies // 2, galaxies)]
-            + away
-            / np.linalg.norm(away)
-            * (
-                0.6,
-                1.5,
-                3.0,
-            )[population % 3]
-        )
+        host = values[random.integers(sizes.sum(), galaxies)]
+        centre = host + away / np.linalg.norm(away) * _DISTANCES[population % len(_DISTANCES)]
         tilt = latent[rows] @ random.normal(size=(8, _WIDTH)) * 0.05
         values[rows] = centre + tilt + random.normal(size=(size, _WIDTH)) * 0.03 * random.uniform(1, 2)
         populations[rows] = population
@@ -117,14 +110,24 @@ def planted_sky(galaxies: int, *, seed: int) -> Sky:
 def measure(job: Job, folder: Path) -> None:
     """Search, and write what was found and measured."""
     search = _our_search if job.way == OURS else _plain_search
-    search(planted_sky(_WARMING, seed=99).embeddings, job, folder)
+    search(planted_sky(min(_WARMING, job.galaxies), seed=99).embeddings, job, folder)
     sky = planted_sky(job.galaxies, seed=job.sky)
     positions, labels, about = search(sky.embeddings, job, folder)
-    # Kilobytes; what is judged below is not the search's.
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    # Before the judging, whose memory is not the search's.
+    memory = _peak_memory()
     quality = {**_recovered(labels, sky.populations), **_kept(sky.embeddings, positions)}
     np.save(folder / f"{job.name}.npy", labels)
     tables.write_json({**asdict(job), **about, **quality, "memory GB": memory}, folder / f"{job.name}.json")
+
+
+def _peak_memory() -> float:
+    """Most memory that this process ever held, GB."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:  # not Linux; kilobytes, or bytes on macOS
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
+    # getrusage on Linux counts what the parent held when it started this process.
+    return float(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e9
 
 
 def _our_search(embeddings: np.ndarray, job: Job, folder: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
@@ -318,10 +321,10 @@ def _benchmark_search(options: argparse.Namespace) -> None:
         threads = [int(count) for count in options.threads.split(",")]
     except ValueError as problem:
         raise ConfigError("--threads", value=options.threads, fix="Give counts, e.g. 1,2,4.") from problem
-    if options.galaxies < _WARMING or options.skies < 1 or min(threads) < 1 or not 0 < options.min_samples < _WARMING:
+    if options.galaxies < _FEWEST or options.skies < 1 or min(threads) < 1 or not 0 < options.min_samples < _FEWEST:
         raise ConfigError(
             "numbers that make no benchmark", value=vars(options) | {"run": "search"},
-            fix=f"Give at least {_WARMING} galaxies, one sky and one thread, and fewer min-samples than galaxies.",
+            fix=f"Give at least {_FEWEST} galaxies, one sky and one thread, and 1 to {_FEWEST - 1} min-samples.",
         )  # fmt: skip
     folder, results = Path(options.out), []
     for job in jobs(galaxies=options.galaxies, skies=options.skies, threads=threads, min_samples=options.min_samples):
