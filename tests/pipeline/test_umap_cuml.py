@@ -2,6 +2,7 @@
 
 import sys
 from types import ModuleType
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ EMBEDDINGS = np.random.default_rng(0).normal(size=(120, 6)).astype(np.float32)
 class StandIn:
     """cuml.manifold.UMAP as of 25.x: keyword settings, fit, fit_transform, transform, embedding_."""
 
-    made: list = []
+    made: ClassVar[list] = []
 
     def __init__(self, *, n_neighbors=15, n_components=2, min_dist=0.1, metric="euclidean", n_epochs=None,
                  random_state=None, output_type=None):  # fmt: skip
@@ -27,14 +28,14 @@ class StandIn:
         self.components = n_components
         self.made.append(self)
 
-    def fit(self, X):  # noqa: N803
+    def fit(self, X):
         self.embeddings, self.embedding_ = X, X[:, : self.components].astype(np.float64)
         return self
 
-    def fit_transform(self, X):  # noqa: N803
+    def fit_transform(self, X):
         return self.fit(X).embedding_
 
-    def transform(self, X):  # noqa: N803
+    def transform(self, X):
         nearest = ((X[:, None] - self.embeddings) ** 2).sum(axis=2).argmin(axis=1)
         return self.embedding_[nearest]
 
