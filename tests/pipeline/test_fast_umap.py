@@ -12,7 +12,7 @@ from rarezoo.explore.compressors.fast_umap import FastUmap
 from rarezoo.explore.compressors.umap import Umap
 from rarezoo.explore.fastmap import neighbours
 from rarezoo.explore.fastmap.graph import mutual, strengths
-from rarezoo.explore.fastmap.layout import names_of
+from rarezoo.explore.fastmap.layout import Forces, _force, names_of
 
 pytestmark = pytest.mark.pipeline
 
@@ -122,6 +122,17 @@ def test_the_map_is_as_good_as_umap_learns():
     )
     assert ours > 0.9
     assert ours > theirs - 0.01
+
+
+def test_forces_are_those_of_the_curve_that_umap_learn_fits():
+    from umap.umap_ import find_ab_params
+
+    a, b = find_ab_params(1.0, 0.1)
+    forces = Forces.of(min_dist=0.1)
+    for square in np.geomspace(1e-6, 1e4, 200).astype(np.float32):
+        s = float(square)
+        assert _force(forces.pull, square) == pytest.approx(2 * a * b * s ** (b - 1) / (1 + a * s**b), rel=1e-3)
+        assert _force(forces.push, square) == pytest.approx(2 * b / ((0.001 + s) * (1 + a * s**b)), rel=1e-3)
 
 
 def test_the_seed_decides():

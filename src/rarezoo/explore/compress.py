@@ -19,6 +19,8 @@ from rarezoo import tables
 from rarezoo.errors import ConfigError, StoreError
 from rarezoo.registry import choice, name_of, setting
 
+# Rows that are projected together; what they become stays in a core's cache.
+_AT_ONCE = 1024
 _MEAN, _AXES = "whitening_mean", "whitening_axes"
 MAP_FILE, STATE_FILE, SETTINGS_FILE = "map.parquet", "state.npz", "map.json"
 
@@ -214,9 +216,13 @@ def _principal_axes(
 
 
 def _projected(embeddings: Embeddings, mean: np.ndarray, axes: np.ndarray) -> Embeddings:
-    from rarezoo.explore.fastmap.exact import products
-
-    return products(embeddings - mean, axes)
+    """Added axis by axis: BLAS does not promise a row the same bits whatever rows stand beside it."""
+    projected = np.zeros((len(embeddings), axes.shape[1]), np.float32)
+    for first in range(0, len(embeddings), _AT_ONCE):
+        block = slice(first, first + _AT_ONCE)
+        for values, axis in zip((embeddings[block] - mean).T, axes, strict=True):
+            projected[block] += values[:, None] * axis
+    return projected
 
 
 def _usable(embeddings: np.ndarray, *, ids: np.ndarray) -> Embeddings:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 NEGATIVES, RATE = 5, 1.0
 # umap-learn's bound on a move along an axis, and what keeps a push finite (layouts.py).
 _LONGEST, _CLOSEST = 4.0, 0.001
-# Forces are tabulated over squared distances 2^-24 … 2^24, so many per octave, and interpolated to 1e-5 of their value.
+# Forces are tabulated over squared distances 2^-24 … 2^24, so many per octave, and interpolated to 2e-4 of their value.
 _LOWEST, _OCTAVES, _STEPS = -24, 48, 64
 
 
