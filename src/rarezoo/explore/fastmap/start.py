@@ -16,6 +16,8 @@ _ROUNDS = 30
 _SIDE, _NOISE = 10.0, 1e-4
 # The middle of the galaxies that is brought to that side; those further out are drawn in to half a side from it.
 _MIDDLE = (0.01, 0.99)
+# Galaxies by which the middle of the embeddings is found.
+_SAMPLE = 20_000
 
 
 def started(
@@ -35,13 +37,21 @@ def started(
 
 def _components(embeddings: np.ndarray, random: np.random.Generator, *, count: int) -> Float64[np.ndarray, "n k"]:
     """Principal components of unit variance; noise where the embeddings vary in fewer directions."""
-    centred = embeddings - embeddings.mean(axis=0, dtype=np.float64)
+    nearby = _without_far(embeddings, random)
+    centred = nearby - nearby.mean(axis=0, dtype=np.float64)
     variances, axes = np.linalg.eigh(centred.T @ centred)
     variances, axes = variances[::-1][:count], axes[:, ::-1][:, :count]
     axes = axes[:, variances > variances[0] * embeddings.shape[1] * np.finfo(np.float32).eps ** 2]
     scores = centred @ axes
     noise = random.normal(size=(len(scores), count - scores.shape[1]))
     return np.hstack([scores / scores.std(axis=0), noise])
+
+
+def _without_far(embeddings: np.ndarray, random: np.random.Generator) -> Float32[np.ndarray, "n D"]:
+    """Far galaxies drawn in along each axis, to the width of the middle from it: one would fill a component alone."""
+    sample = embeddings[random.choice(len(embeddings), min(_SAMPLE, len(embeddings)), replace=False)]
+    low, high = np.quantile(sample, _MIDDLE, axis=0)
+    return np.clip(embeddings, 2 * low - high, 2 * high - low).astype(np.float32)
 
 
 def _independent(values: np.ndarray, degrees: np.ndarray) -> Float64[np.ndarray, "n k"]:
