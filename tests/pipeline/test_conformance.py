@@ -1,5 +1,7 @@
 """Every compressor and every clusterer, today's and tomorrow's, keeps the same promises."""
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 
@@ -9,8 +11,19 @@ from rarezoo.explore.compress import FittedMap
 
 pytestmark = pytest.mark.pipeline
 
-COMPRESSORS = list(registry.options("compress"))
-CLUSTERERS = list(registry.options("clusterer"))
+# What needs a library that is not among rarezoo's dependencies.
+NEEDS = {"umap_cuml": "cuml"}
+
+
+def choices(group):
+    """Every choice, those whose library is missing skipped."""
+    for name in registry.options(group):
+        missing = name in NEEDS and find_spec(NEEDS[name]) is None
+        yield pytest.param(name, marks=pytest.mark.skipif(missing, reason=f"{NEEDS.get(name)} is not installed"))
+
+
+COMPRESSORS = list(choices("compress"))
+CLUSTERERS = list(choices("clusterer"))
 
 GALAXIES, WIDTH = 300, 12
 IDS = np.array([f"g{row:03d}" for row in np.random.default_rng(2).permutation(GALAXIES)])
@@ -24,6 +37,14 @@ def sky(groups=3):
 
 
 EMBEDDINGS, GROUP = sky()
+PILED = np.where((np.arange(GALAXIES) < 180)[:, None] & (GROUP == 1)[:, None], EMBEDDINGS[1], EMBEDDINGS)
+HARD = {
+    "coincident galaxies": PILED,
+    "constant columns": np.where(np.arange(WIDTH) < 4, 3.0, EMBEDDINGS),
+    "one far outlier": np.where((np.arange(GALAXIES) == 7)[:, None], 1e4, EMBEDDINGS),
+    "groups with no neighbour in common": EMBEDDINGS * 1e3,
+    "half precision": EMBEDDINGS.astype(np.float16),
+}
 
 
 @pytest.mark.parametrize("name", COMPRESSORS)
@@ -49,9 +70,15 @@ class TestCompressor:
         np.testing.assert_array_equal(opened.positions, fitted.positions)
         np.testing.assert_array_equal(opened.place(EMBEDDINGS[new]), placed)
 
-    def test_half_precision_is_taken(self, name):
-        fitted = registry.choice("compress", name)().fit(EMBEDDINGS.astype(np.float16), ids=IDS)
+    @pytest.mark.parametrize("kind", HARD)
+    def test_hard_input_is_mapped_with_its_groups_apart(self, name, kind):
+        fitted = registry.choice("compress", name)().fit(HARD[kind], ids=IDS)
         assert np.isfinite(fitted.positions).all()
+        ordinary = np.arange(GALAXIES) != 7
+        positions, group = fitted.positions[ordinary], GROUP[ordinary]
+        centres = np.array([np.median(positions[group == one], axis=0) for one in range(3)])
+        nearest = np.linalg.norm(positions[:, None] - centres, axis=2).argmin(axis=1)
+        assert np.mean(nearest == group) > 0.98
 
     @pytest.mark.parametrize(
         ("embeddings", "told"),
@@ -88,6 +115,21 @@ class TestClusterer:
         straight, shuffled = self.classes(name, EMBEDDINGS), self.classes(name, EMBEDDINGS[order], ids=IDS[order])
         np.testing.assert_array_equal(straight.labels[order], shuffled.labels)
         np.testing.assert_array_equal(straight.deaths, shuffled.deaths)
+
+    def test_a_far_outlier_is_in_no_class_and_takes_none_away(self, name):
+        found = self.classes(name, HARD["one far outlier"])
+        assert found.labels[7] == tables.NO_CLASS
+        assert len(found) == 3
+
+    def test_coincident_galaxies_are_a_class_of_infinite_density(self, name):
+        found = self.classes(name, PILED)
+        piled = found.labels[np.equal(PILED, EMBEDDINGS[1]).all(axis=1)]
+        assert len(set(piled)) == 1
+        assert np.isinf(found.deaths[piled[0]])
+
+    def test_half_precision_is_taken(self, name):
+        half = EMBEDDINGS.astype(np.float16)
+        np.testing.assert_array_equal(self.classes(name, half).labels, self.classes(name, half.astype(float)).labels)
 
     def test_its_tables_fit_their_kinds(self, name):
         clusterer = registry.choice("clusterer", name)(min_samples=10, min_cluster_size=30)

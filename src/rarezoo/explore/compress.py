@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32
+from threadpoolctl import threadpool_limits
 
 from rarezoo import tables
 from rarezoo.errors import ConfigError, StoreError
 from rarezoo.registry import choice, name_of, setting
 
+# Rows that are projected together; what they become stays in a core's cache.
+_AT_ONCE = 1024
 _MEAN, _AXES = "whitening_mean", "whitening_axes"
 MAP_FILE, STATE_FILE, SETTINGS_FILE = "map.parquet", "state.npz", "map.json"
 
@@ -74,7 +77,8 @@ class Compressor(ABC):
             seed: of every random draw.
 
         Raises:
-            StoreError: embeddings that are not finite, or all equal.
+            StoreError: embeddings that are not finite (``select.not_finite=drop`` leaves such galaxies out), or all
+                equal.
             ConfigError: settings that do not fit the number of galaxies or the width.
         """
         names = np.asarray(ids, dtype=object).astype(str)
@@ -211,8 +215,10 @@ def _principal_axes(
 ) -> tuple[Float32[np.ndarray, " D"], Float32[np.ndarray, "D components"]]:
     """Mean, and at most so many principal axes divided by the scatter along them, the largest first."""
     mean = embeddings.mean(axis=0, dtype=np.float64)
-    covariance = np.cov((embeddings - mean).astype(np.float64), rowvar=False).reshape(len(mean), len(mean))
-    variances, axes = np.linalg.eigh(covariance)
+    # One thread: BLAS would add in an order that depends on their number.
+    with threadpool_limits(1, user_api="blas"):
+        covariance = np.cov((embeddings - mean).astype(np.float64), rowvar=False).reshape(len(mean), len(mean))
+        variances, axes = np.linalg.eigh(covariance)
     variances, axes = variances[::-1], axes[:, ::-1]
     # Where the scatter is below float32's resolution of the largest, a direction holds rounding errors.
     varied = int(np.sum(variances > variances[0] * len(mean) * np.finfo(np.float32).eps ** 2))
@@ -224,7 +230,13 @@ def _principal_axes(
 
 
 def _projected(embeddings: Embeddings, mean: np.ndarray, axes: np.ndarray) -> Embeddings:
-    return np.ascontiguousarray((embeddings - mean) @ axes, dtype=np.float32)
+    """Added axis by axis: BLAS does not promise a row the same bits whatever rows stand beside it."""
+    projected = np.zeros((len(embeddings), axes.shape[1]), np.float32)
+    for first in range(0, len(embeddings), _AT_ONCE):
+        block = slice(first, first + _AT_ONCE)
+        for values, axis in zip((embeddings[block] - mean).T, axes, strict=True):
+            projected[block] += values[:, None] * axis
+    return projected
 
 
 def _usable(embeddings: np.ndarray, *, ids: np.ndarray) -> Embeddings:
@@ -250,6 +262,7 @@ def _finite(embeddings: np.ndarray, *, ids: np.ndarray) -> Embeddings:
     if bad.any():
         raise StoreError(
             "embeddings that are not finite", value=f"{bad.sum()} of {len(values)} rows",
-            fix="Embed those galaxies again or leave them out.", ids=list(ids[bad]) if len(ids) == len(values) else (),
+            fix="Embed those galaxies again, or search without them: select.not_finite=drop.",
+            ids=list(ids[bad]) if len(ids) == len(values) else (),
         )  # fmt: skip
     return values

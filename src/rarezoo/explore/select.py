@@ -83,6 +83,7 @@ class Select:
     nan: str = setting("keep", "galaxies for which NaN leaves a cut undecided: keep or drop")
     fractions_from: str = setting("", "store of the same galaxies whose predicted fractions are used; empty: its own")
     fractions_by: str = setting("", "architecture that must have predicted those fractions; empty: any")
+    not_finite: str = setting("refuse", "galaxies whose embedding is not finite: refuse (to search) or drop")
     sample: int = setting(0, "search a random subset of at most this many; 0 = all", unit="galaxies")
 
     def judged(self, galaxies: pa.Table, *, store: EmbeddingStore) -> pa.Table:
@@ -133,14 +134,19 @@ class Select:
         Raises:
             ConfigError: a cut cannot be read or names an unknown column; no galaxy is left.
         """
-        if self.nan not in ("keep", "drop") or self.sample < 0:
-            raise ConfigError("select", value=self, fix="Choose nan: keep or drop, and sample: 0 or more.")
+        if self.nan not in ("keep", "drop") or self.not_finite not in ("refuse", "drop") or self.sample < 0:
+            fix = "Choose nan: keep or drop, not_finite: refuse or drop, and sample: 0 or more."
+            raise ConfigError("select", value=self, fix=fix)
         mask, tolls = np.ones(galaxies.num_rows, dtype=bool), []
         for cut in self.drop:
             verdict = _verdict(cut, galaxies)
             dropped = pc.fill_null(verdict, self.nan == "drop").to_numpy(zero_copy_only=False)
             tolls.append(Toll(cut, int(dropped.sum()), verdict.null_count))
             mask &= ~dropped
+        if self.not_finite == "drop":
+            lost = ~np.isfinite(tables.matrix(galaxies, tables.EMBEDDING)).all(axis=1)
+            tolls.append(Toll("an embedding that is not finite", int(lost.sum()), 0))
+            mask &= ~lost
         log.info("%d of %d galaxies kept. %s", mask.sum(), len(mask), "; ".join(map(str, tolls)))
         if not mask.any():
             told = "; ".join(map(str, tolls)) or "there are none"

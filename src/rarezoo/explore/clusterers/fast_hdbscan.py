@@ -16,7 +16,11 @@ _MOST_DIMENSIONS = 30
 @option("clusterer", "fast_hdbscan")
 @dataclass
 class FastHdbscan(Clusterer):
-    """Every core, distances in single precision: the same classes as ``hdbscan`` up to ties."""
+    """Every core, distances in single precision: the same classes as ``hdbscan`` up to ties.
+
+    Which of equally long edges the library takes depends on the timing of its threads (``reproducible=True`` included:
+    they share their bounds). What holds together at each distance does not, and the linkage is read from that.
+    """
 
     def _merges(self, positions: Float64[np.ndarray, "galaxies k"]) -> Float64[np.ndarray, "merges 4"]:
         if positions.shape[1] > _MOST_DIMENSIONS:
@@ -27,6 +31,8 @@ class FastHdbscan(Clusterer):
         from fast_hdbscan.cluster_trees import mst_to_linkage_tree
         from fast_hdbscan.hdbscan import compute_minimum_spanning_tree
 
+        from rarezoo.explore.fastmap.ties import definite
+
         edges, _, _ = compute_minimum_spanning_tree(positions, min_samples=self.min_samples, reproducible=True)
-        by_length = np.lexsort((edges[:, 1], edges[:, 0], edges[:, 2]))
-        return np.asarray(mst_to_linkage_tree(edges[by_length]), dtype=np.float64)
+        shortest_first = edges[np.argsort(edges[:, 2], kind="stable")]
+        return np.asarray(mst_to_linkage_tree(definite(shortest_first)), dtype=np.float64)

@@ -45,9 +45,8 @@ class _UmapPlacer(Placer):
         return {"embeddings": self.embeddings, "positions": self.positions}
 
 
-@option("compress", "umap")
 @dataclass
-class Umap(Compressor):
+class UmapLike(Compressor):
     """Keeps neighbours together; distances between far groups mean little.
 
     Defaults are those of Walmsley & Scaife 2023 where they state them, umap-learn's otherwise.
@@ -56,10 +55,7 @@ class Umap(Compressor):
     n_neighbors: int = setting(50, "neighbours that define locality", unit="galaxies")
     n_components: int = setting(5, "dimensions of the map; 2 only to draw", unit="dimensions")
     min_dist: float = setting(0.1, "closest that galaxies may lie, 0 to 1", unit="map units")
-    metric: str = setting("euclidean", "distance between embeddings, any that umap-learn names")
-    densmap: bool = setting(False, "densMAP: keep local densities; such a map cannot place new galaxies")
     n_epochs: int | None = setting(None, "optimisation epochs; null = umap-learn's, 500 or 200 by size")
-    seeded: bool = setting(True, "one thread, the same map twice; false uses every core and differs from run to run")
 
     def _refuse(self, *, galaxies: int, width: int) -> None:
         if not 2 <= self.n_neighbors < galaxies:
@@ -77,6 +73,22 @@ class Umap(Compressor):
             raise ConfigError("compress.min_dist", value=self.min_dist, fix=f"Choose 0 to {_SPREAD}.")
         if self.n_epochs is not None and self.n_epochs < 1:
             raise ConfigError("compress.n_epochs", value=self.n_epochs, fix="Choose 1 or more, or null.")
+        self._refuse_own()
+
+    def _refuse_own(self) -> None:
+        """Raise ConfigError for what only one implementation can be told."""
+
+
+@option("compress", "umap")
+@dataclass
+class Umap(UmapLike):
+    """The reference: umap-learn."""
+
+    metric: str = setting("euclidean", "distance between embeddings, any that umap-learn names")
+    densmap: bool = setting(False, "densMAP: keep local densities; such a map cannot place new galaxies")
+    seeded: bool = setting(True, "one thread, the same map twice; false uses every core and differs from run to run")
+
+    def _refuse_own(self) -> None:
         from umap.distances import named_distances
 
         if self.metric not in named_distances:

@@ -1,0 +1,337 @@
+"""``rarezoo benchmark search``: our seeded search against plain umap-learn and hdbscan, on planted embeddings.
+
+Each measurement is a process of its own, so that its memory is its own and its threads can be counted out, and leaves a
+file behind: the same command goes on where it stopped. n: galaxies. D: embedding width. q: galaxies asked.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float32, Int64
+
+from rarezoo import tables
+from rarezoo.errors import ConfigError
+from rarezoo.explore.clusterers.fast_hdbscan import FastHdbscan
+from rarezoo.explore.compressors.fast_umap import FastUmap
+from rarezoo.explore.recovery import FOUND, ORDINARY, recovery
+
+OURS, PLAIN = "ours", "plain"
+_WIDTH, _POPULATIONS = 128, 30
+# How far the planted classes lie from a galaxy of the bulk, which is about 8 across.
+_DISTANCES = (0.6, 1.5, 3.0)
+# The paper's UMAP (Walmsley & Scaife 2023), and its smallest class.
+_NEIGHBORS, _COMPONENTS, _MIN_CLASS = 50, 5, 10
+# Galaxies asked, neighbours of each that are compared, and rows of distances held at a time.
+_ASKED, _COMPARED, _AT_ONCE = 1000, 15, 100
+# Fewest whose classes leave room for a bulk; and enough for umap-learn to take its way for many galaxies, so that
+# nothing is compiled while the clock runs.
+_FEWEST, _WARMING = 2000, 4500
+_THREAD_VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+# Two-sided 95 % points of Student's t by degrees of freedom, to 9; then the normal's.
+_STUDENT = (np.nan, 12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
+_MEASURES = ("found", "classes", "trustworthiness", "preservation", "agreement", "search s", "memory GB")
+
+
+class Sky(NamedTuple):
+    """Planted embeddings, and each galaxy's population (0–29, −1 for the bulk)."""
+
+    embeddings: Float32[np.ndarray, "n D"]
+    populations: Int64[np.ndarray, " n"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One search of one sky.
+
+    Attributes:
+        way: ours or plain.
+        galaxies: n.
+        sky: seed of the embeddings.
+        seed: of the search.
+        threads: that it may use.
+        min_samples: HDBSCAN's.
+        run: 0, or more for the same again.
+    """
+
+    way: str
+    galaxies: int
+    sky: int
+    seed: int
+    threads: int
+    min_samples: int
+    run: int = 0
+
+    @property
+    def name(self) -> str:
+        """Of its files."""
+        again = f".again{self.run}" if self.run else ""
+        searched = f"{self.way}.n{self.galaxies}.samples{self.min_samples}.sky{self.sky}"
+        return f"{searched}.seed{self.seed}.t{self.threads}{again}"
+
+
+def planted_sky(galaxies: int, *, seed: int) -> Sky:
+    """A smooth redundant bulk (8 latent directions in 128-D) with 30 classes of 20 to 2,000 in, beside and off it.
+
+    Below 30,000 galaxies the biggest classes are smaller in proportion.
+    """
+    random = np.random.default_rng(seed)
+    latent = random.normal(size=(galaxies, 8))
+    bent = np.tanh(latent @ random.normal(size=(8, 64)) * 0.53 + random.normal(size=64) * 0.3)
+    values = bent @ random.normal(size=(64, _WIDTH)) / 4
+    populations = np.full(galaxies, -1)
+    sizes = np.geomspace(20, 2000 * min(1, galaxies / 30_000), _POPULATIONS).astype(int)
+    first = 0
+    for population, size in enumerate(sizes):
+        rows = slice(first, first + size)
+        away = random.normal(size=_WIDTH)
+        host = values[random.integers(sizes.sum(), galaxies)]
+        centre = host + away / np.linalg.norm(away) * _DISTANCES[population % len(_DISTANCES)]
+        tilt = latent[rows] @ random.normal(size=(8, _WIDTH)) * 0.05
+        values[rows] = centre + tilt + random.normal(size=(size, _WIDTH)) * 0.03 * random.uniform(1, 2)
+        populations[rows] = population
+        first += size
+    values += random.normal(size=values.shape) * 0.03
+    order = random.permutation(galaxies)
+    return Sky(values[order].astype(np.float32), populations[order])
+
+
+def measure(job: Job, folder: Path) -> None:
+    """Search, and write what was found and measured."""
+    search = _our_search if job.way == OURS else _plain_search
+    search(planted_sky(min(_WARMING, job.galaxies), seed=99).embeddings, job, folder)
+    sky = planted_sky(job.galaxies, seed=job.sky)
+    positions, labels, about = search(sky.embeddings, job, folder)
+    # Before the judging, whose memory is not the search's.
+    memory = _peak_memory()
+    quality = {**_recovered(labels, sky.populations), **_kept(sky.embeddings, positions)}
+    np.save(folder / f"{job.name}.npy", labels)
+    tables.write_json({**asdict(job), **about, **quality, "memory GB": memory}, folder / f"{job.name}.json")
+
+
+def _peak_memory() -> float:
+    """Most memory that this process ever held, GB."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:  # not Linux; kilobytes, or bytes on macOS
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
+    # getrusage on Linux counts what the parent held when it started this process.
+    return float(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e9
+
+
+def _our_search(embeddings: np.ndarray, job: Job, folder: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    ids = np.array([f"{row:09d}" for row in range(len(embeddings))])
+    clusterer = FastHdbscan(min_samples=job.min_samples, min_cluster_size=_MIN_CLASS)
+    started = time.perf_counter()
+    fitted = FastUmap(n_neighbors=_NEIGHBORS, n_components=_COMPONENTS).fit(embeddings, ids=ids, seed=job.seed)
+    mapped = time.perf_counter()
+    linkage = clusterer.linkage(fitted.positions)
+    labels = clusterer.classes(linkage, ids=ids).labels
+    ended = time.perf_counter()
+    columns = [column.to_numpy().tobytes() for column in linkage.columns]
+    digest = hashlib.sha256(b"".join([fitted.positions.tobytes(), *columns])).hexdigest()
+    saved = tables.write(linkage, folder / f"{job.name}.linkage.parquet", tables.LINKAGE)
+    again = time.perf_counter()
+    FastHdbscan(min_cluster_size=30, selection="eom").classes(tables.read(saved, tables.LINKAGE), ids=ids)
+    relabelled = time.perf_counter() - again
+    saved.unlink()
+    times = {"map s": mapped - started, "tree s": ended - mapped, "search s": ended - started}
+    return fitted.positions, labels, {**times, "another selection s": relabelled, "sha256": digest}
+
+
+def _plain_search(embeddings: np.ndarray, job: Job, folder: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    import warnings
+
+    from hdbscan import HDBSCAN
+    from umap import UMAP
+
+    warnings.filterwarnings("ignore", category=UserWarning)
+    started = time.perf_counter()
+    reducer = UMAP(n_neighbors=_NEIGHBORS, n_components=_COMPONENTS, random_state=job.seed)
+    positions = np.asarray(reducer.fit_transform(embeddings))
+    mapped = time.perf_counter()
+    tree = HDBSCAN(
+        min_samples=job.min_samples,
+        min_cluster_size=_MIN_CLASS,
+        cluster_selection_method="leaf",
+        core_dist_n_jobs=job.threads,
+    )
+    labels = np.asarray(tree.fit(positions).labels_)
+    ended = time.perf_counter()
+    return positions, labels, {"map s": mapped - started, "tree s": ended - mapped, "search s": ended - started}
+
+
+def _recovered(labels: np.ndarray, populations: np.ndarray) -> dict[str, float]:
+    """Planted populations that one class is mostly made of and holds most of, and how many classes there are."""
+    ids = pa.array(np.arange(len(labels)).astype(str))
+    names = np.where(populations < 0, ORDINARY, populations.astype(str))
+    members = pa.table({tables.ID: ids, tables.CLASS_ID: labels.astype(np.int32)})
+    found = recovery(members, pa.table({tables.ID: ids, tables.POPULATION: names.tolist()}))
+    return {"found": float(np.sum(found[FOUND].to_numpy(zero_copy_only=False))), "classes": float(labels.max() + 1)}
+
+
+def _kept(embeddings: np.ndarray, positions: np.ndarray) -> dict[str, float]:
+    """Trustworthiness (Venna & Kaski 2001), and the share of the nearest 15 that are so on the map; of 1,000."""
+    asked = np.random.default_rng(0).choice(len(embeddings), min(_ASKED, len(embeddings)), replace=False)
+    k, galaxies = min(_COMPARED, (len(embeddings) - 2) // 2), len(embeddings)
+    too_far, shared = 0, 0
+    for first in range(0, len(asked), _AT_ONCE):
+        rows = asked[first : first + _AT_ONCE]
+        ranks = np.argsort(np.argsort(_squares(embeddings, rows), axis=1), axis=1)
+        near = np.argpartition(_squares(positions, rows), k, axis=1)[:, : k + 1]
+        # A galaxy's own rank is 0, whether or not it is among its nearest on the map.
+        found = np.take_along_axis(ranks, near, axis=1)
+        too_far += int(np.maximum(found - k, 0).sum())
+        shared += int(((found > 0) & (found <= k)).sum())
+    worst = len(asked) * k * (2 * galaxies - 3 * k - 1) / 2
+    return {"trustworthiness": 1 - too_far / worst, "preservation": shared / (len(asked) * k)}
+
+
+def _squares(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Squared distances (q, n), less the same for each row; to itself the least of all."""
+    squares = np.square(values).sum(axis=1) - 2 * values[rows] @ values.T
+    squares[np.arange(len(rows)), rows] = -np.inf
+    return squares
+
+
+def jobs(*, galaxies: int, skies: int, threads: Sequence[int], min_samples: int) -> Iterator[Job]:
+    """Both ways in turn on each sky with two seeds, on all threads; then ours again, and on fewer threads."""
+    common = {"galaxies": galaxies, "min_samples": min_samples}
+    for sky in range(skies):
+        for seed in (2 * sky, 2 * sky + 1):
+            for way in (OURS, PLAIN):
+                yield Job(way=way, sky=sky, seed=seed, threads=max(threads), **common)
+    yield Job(way=OURS, sky=0, seed=0, threads=max(threads), run=1, **common)
+    for count in sorted(set(threads) - {max(threads)}):
+        yield Job(way=OURS, sky=0, seed=0, threads=count, **common)
+
+
+def measured(job: Job, folder: Path) -> dict[str, Any]:
+    """What a process of its own measured, now or on an earlier call.
+
+    Raises:
+        ConfigError: the process was killed.
+    """
+    path = folder / f"{job.name}.json"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        variables = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, str(job.threads))}
+        ended = subprocess.run(
+            [sys.executable, "-m", "rarezoo.bench_search", str(folder), json.dumps(asdict(job))], env=variables
+        )
+        if ended.returncode:
+            raise ConfigError(
+                "a measurement did not end well", value=f"{job.name}, status {ended.returncode}",
+                fix="A negative status means killed, as for lack of memory. The same command goes on from here.",
+            )  # fmt: skip
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+class Interval(NamedTuple):
+    """A mean over skies, and half the width of its 95 % interval (Student's t; infinite for one sky)."""
+
+    mean: float
+    half: float
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> "Interval":
+        """Of independent values."""
+        given = np.array(list(values))
+        if len(given) < 2:
+            return cls(float(given.mean()), np.inf)
+        point = _STUDENT[len(given) - 1] if len(given) <= len(_STUDENT) else 1.96
+        return cls(float(given.mean()), float(point * given.std(ddof=1) / np.sqrt(len(given))))
+
+    def __str__(self) -> str:
+        return f"{self.mean:.4g} ± {self.half:.2g}" if np.isfinite(self.half) else f"{self.mean:.4g}"
+
+
+def compared(results: Sequence[dict[str, Any]], folder: Path) -> dict[str, dict[str, Interval]]:
+    """By measure: ours, plain, and ours less plain on the same sky (times: plain over ours)."""
+    by_way = {way: _by_sky(results, way, folder) for way in (OURS, PLAIN)}
+    rows = {}
+    for measure_name in _MEASURES:
+        ours, plain = (np.array([sky[measure_name] for sky in by_way[way]]) for way in (OURS, PLAIN))
+        ratio = measure_name.endswith(" s")
+        rows[measure_name] = {
+            OURS: Interval.of(ours),
+            PLAIN: Interval.of(plain),
+            "plain / ours" if ratio else "ours − plain": Interval.of(plain / ours if ratio else ours - plain),
+        }
+    return rows
+
+
+def _by_sky(results: Sequence[dict[str, Any]], way: str, folder: Path) -> list[dict[str, float]]:
+    """Each sky's means over its two seeds, and how far the two searches agree (adjusted Rand index of the labels)."""
+    from sklearn.metrics import adjusted_rand_score
+
+    most = max(one["threads"] for one in results)
+    whole = [one for one in results if one["way"] == way and one["threads"] == most and not one["run"]]
+    skies = []
+    for sky in sorted({one["sky"] for one in whole}):
+        pair = [one for one in whole if one["sky"] == sky]
+        labels = [np.load(folder / f"{_job(one).name}.npy") for one in pair]
+        means = {name: float(np.mean([one[name] for one in pair])) for name in _MEASURES if name in pair[0]}
+        skies.append({**means, "agreement": float(adjusted_rand_score(*labels))})
+    return skies
+
+
+def _job(result: dict[str, Any]) -> Job:
+    return Job(**{name: result[name] for name in Job.__dataclass_fields__})
+
+
+def _summary(results: Sequence[dict[str, Any]], folder: Path) -> Iterator[str]:
+    """What is printed."""
+    first = [one for one in results if one["way"] == OURS and one["sky"] == 0 and one["seed"] == 0]
+    same = "the same bits" if len({one["sha256"] for one in first}) == 1 else "DIFFERENT BITS"
+    ways = ", ".join(f"{one['threads']} threads{' again' if one['run'] else ''}" for one in first)
+    yield f"map and linkage: {same} ({ways})"
+    yield f"another selection from a saved linkage: {max(one['another selection s'] for one in first):.2f} s"
+    for name, row in compared(results, folder).items():
+        yield f"{name}: " + "; ".join(f"{label} {interval}" for label, interval in row.items())
+
+
+def add_benchmark_verb(verbs: Any) -> None:
+    """``rarezoo benchmark`` for the command line."""
+    group = verbs.add_parser("benchmark", help="measurements that take minutes to hours, and go on where they stopped")
+    kinds = group.add_subparsers(dest="benchmark", required=True, metavar="WHAT")
+    parser = kinds.add_parser("search", help="our seeded search against plain umap-learn and hdbscan")
+    parser.add_argument("--galaxies", type=int, default=20_000, help="in each sky")
+    parser.add_argument("--skies", type=int, default=3, help="skies, each searched with two seeds")
+    parser.add_argument("--threads", default=f"1,2,{os.cpu_count()}", help="thread counts; the timings use the most")
+    parser.add_argument("--min-samples", type=int, default=50, help="of HDBSCAN; the paper's is 300")
+    parser.add_argument("--out", default="runs/benchmark_search", help="folder of the results")
+    parser.set_defaults(run=_benchmark_search)
+
+
+def _benchmark_search(options: argparse.Namespace) -> None:
+    try:
+        threads = [int(count) for count in options.threads.split(",")]
+    except ValueError as problem:
+        raise ConfigError("--threads", value=options.threads, fix="Give counts, e.g. 1,2,4.") from problem
+    if options.galaxies < _FEWEST or options.skies < 1 or min(threads) < 1 or not 0 < options.min_samples < _FEWEST:
+        raise ConfigError(
+            "numbers that make no benchmark", value=vars(options) | {"run": "search"},
+            fix=f"Give at least {_FEWEST} galaxies, one sky and one thread, and 1 to {_FEWEST - 1} min-samples.",
+        )  # fmt: skip
+    folder, results = Path(options.out), []
+    for job in jobs(galaxies=options.galaxies, skies=options.skies, threads=threads, min_samples=options.min_samples):
+        results.append(measured(job, folder))
+        print(f"{job.name}: {results[-1]['search s']:.1f} s, {results[-1]['memory GB']:.1f} GB", flush=True)
+    print("\n".join(_summary(results, folder)))
+
+
+if __name__ == "__main__":
+    measure(Job(**json.loads(sys.argv[2])), Path(sys.argv[1]))

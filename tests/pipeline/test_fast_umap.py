@@ -1,0 +1,176 @@
+"""Our own UMAP: the same bits on any number of threads and for any batch, and a map as good as umap-learn's."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from rarezoo.errors import StoreError
+from rarezoo.explore.compressors.fast_umap import FastUmap
+from rarezoo.explore.compressors.umap import Umap
+from rarezoo.explore.fastmap import neighbours
+from rarezoo.explore.fastmap.graph import mutual, strengths
+from rarezoo.explore.fastmap.layout import Forces, _force, names_of
+
+pytestmark = pytest.mark.pipeline
+
+QUICK = {"n_neighbors": 15, "n_components": 2, "n_epochs": 60}
+
+
+def curved_sky(galaxies, *, width=20, seed=0):
+    """Embeddings on a curved surface of three dimensions."""
+    random = np.random.default_rng(seed)
+    bent = np.tanh(random.normal(size=(galaxies, 3)) @ random.normal(size=(3, width)))
+    return (bent + random.normal(size=(galaxies, width)) * 0.02).astype(np.float32)
+
+
+def ids(galaxies):
+    return [f"g{row:05d}" for row in range(galaxies)]
+
+
+@pytest.fixture
+def cells_at_once(monkeypatch):
+    """Search in cells at a size that a test can afford."""
+    monkeypatch.setattr(neighbours, "_ALL_PAIRS", 500)
+    monkeypatch.setattr(neighbours, "_PER_CELL", 60)
+
+
+SEARCH = """
+import hashlib, sys
+import numpy as np
+from rarezoo.explore.clusterers.fast_hdbscan import FastHdbscan
+from rarezoo.explore.compressors.fast_umap import FastUmap
+from rarezoo.explore.fastmap import neighbours
+neighbours._ALL_PAIRS = 500
+values = np.random.default_rng(0).normal(size=(2500, 20)).astype(np.float32)
+values[:400] = values[0]
+fitted = FastUmap(whiten=8, n_neighbors=15, n_epochs=40).fit(values[:2400], ids=list(map(str, range(2400))), seed=4)
+linkage = FastHdbscan(min_samples=20).linkage(fitted.positions)
+parts = [fitted.positions, fitted.place(values[2300:]), *(column.to_numpy() for column in linkage.columns)]
+print(hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest())
+"""
+
+
+def test_the_number_of_threads_changes_no_bit_of_map_placing_or_linkage():
+    def digest(threads):
+        variables = {**os.environ, "NUMBA_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+        ran = subprocess.run([sys.executable, "-c", SEARCH], capture_output=True, text=True, env=variables, check=True)
+        return ran.stdout
+
+    assert len({digest(threads) for threads in ("1", "3", "3")}) == 1
+
+
+def test_few_galaxies_are_searched_exactly():
+    from sklearn.neighbors import NearestNeighbors
+
+    sky = np.random.default_rng(1).normal(size=(700, 9)).astype(np.float32)
+    cells, order = neighbours.cut(sky, k=12, seed=0)
+    found = cells.neighbours(sky, k=12)
+    distances, rows = NearestNeighbors(n_neighbors=12, algorithm="brute").fit(sky.astype(float)).kneighbors(sky)
+    np.testing.assert_array_equal(order, np.arange(700))
+    np.testing.assert_array_equal(found.rows, rows)
+    np.testing.assert_allclose(found.distances, distances, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["curved", "without structure", "one far outlier", "piles"])
+def test_many_galaxies_find_nearly_all_their_neighbours_in_a_part_of_the_cells(cells_at_once, kind):
+    sky = curved_sky(4000) if kind != "without structure" else np.random.default_rng(0).normal(size=(4000, 8))
+    sky = sky.astype(np.float32)
+    if kind == "one far outlier":
+        sky[17] = 1e6
+    if kind == "piles":
+        sky[:1000] = sky[0]
+    cells, order = neighbours.cut(sky, k=15, seed=3)
+    sky = sky[order]
+    found = cells.neighbours(sky, k=15)
+    asked = np.random.default_rng(1).choice(4000, 200, replace=False)
+    distances = np.sort(np.linalg.norm(sky[asked, None].astype(float) - sky, axis=2), axis=1)[:, :15]
+    # By distance, since the equally near are not told apart.
+    assert np.mean(found.distances[asked] <= distances * (1 + 1e-5) + 1e-5) >= 0.95
+    assert cells.probed < len(cells.starts) - 1
+    assert (np.diff(found.distances, axis=1) >= 0).all()
+
+
+def test_the_graph_is_umap_learns():
+    from umap.umap_ import fuzzy_simplicial_set
+
+    sky = curved_sky(600)
+    cells, _ = neighbours.cut(sky, k=15, seed=0)
+    found = cells.neighbours(sky, k=15)
+    theirs, _, _ = fuzzy_simplicial_set(
+        sky, 15, np.random.RandomState(0), "euclidean", knn_indices=found.rows, knn_dists=found.distances
+    )
+    np.testing.assert_allclose(mutual(found).toarray(), theirs.toarray(), atol=1e-3)
+
+
+def test_a_galaxys_strengths_sum_to_log2_of_its_neighbours():
+    distances = np.sort(np.random.default_rng(0).uniform(1, 2, size=(50, 16)).astype(np.float32), axis=1)
+    np.testing.assert_allclose(strengths(distances, False).sum(axis=1), 4, atol=1e-3)
+    distances[:, 0] = 0
+    np.testing.assert_allclose(strengths(distances, True).sum(axis=1), 4 + 1, atol=1e-3)
+
+
+def test_the_map_is_as_good_as_umap_learns():
+    from sklearn.manifold import trustworthiness
+
+    sky = curved_sky(1200)
+    ours, theirs = (
+        trustworthiness(sky, kind(**QUICK).fit(sky, ids=ids(1200), seed=1).positions, n_neighbors=10)
+        for kind in (FastUmap, Umap)
+    )
+    assert ours > 0.9
+    assert ours > theirs - 0.01
+
+
+def test_forces_are_those_of_the_curve_that_umap_learn_fits():
+    from umap.umap_ import find_ab_params
+
+    a, b = find_ab_params(1.0, 0.1)
+    forces = Forces.of(min_dist=0.1)
+    for square in np.geomspace(1e-6, 1e4, 200).astype(np.float32):
+        s = float(square)
+        assert _force(forces.pull, square) == pytest.approx(2 * a * b * s ** (b - 1) / (1 + a * s**b), rel=1e-3)
+        assert _force(forces.push, square) == pytest.approx(2 * b / ((0.001 + s) * (1 + a * s**b)), rel=1e-3)
+
+
+def test_the_seed_decides():
+    sky = curved_sky(300)
+    first, other = (FastUmap(**QUICK).fit(sky, ids=ids(300), seed=seed).positions for seed in (0, 1))
+    assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("whiten", [0, 6])
+def test_a_galaxy_lands_at_the_same_place_whatever_galaxies_are_placed_with_it(cells_at_once, whiten):
+    sky = curved_sky(2100)
+    fitted = FastUmap(**QUICK, whiten=whiten).fit(sky[:2000], ids=ids(2000))
+    together = fitted.place(sky[2000:])
+    alone = np.concatenate([fitted.place(sky[row : row + 1]) for row in range(2000, 2020)])
+    np.testing.assert_array_equal(together[:20], alone)
+    np.testing.assert_array_equal(fitted.place(sky[2000:][::-1])[::-1], together)
+
+
+def test_a_galaxy_that_was_fitted_is_placed_where_its_neighbours_are():
+    sky = curved_sky(800)
+    fitted = FastUmap(**QUICK).fit(sky, ids=ids(800))
+    away = np.linalg.norm(fitted.place(sky) - fitted.positions, axis=1)
+    across = np.linalg.norm(np.ptp(fitted.positions, axis=0))
+    assert np.median(away) < 0.05 * across
+
+
+def test_random_draws_hang_on_the_embedding_alone():
+    sky = curved_sky(50)
+    names = names_of(sky)
+    assert len(set(names.tolist())) == 50
+    np.testing.assert_array_equal(names_of(sky[::-1])[::-1], names)
+    assert names_of(np.float32([[0.0, 1]])) == names_of(np.float32([[-0.0, 1]]))
+
+
+def test_embeddings_beyond_single_precision_are_refused():
+    sky = curved_sky(100)
+    sky[3, 4] = 1e19
+    with pytest.raises(StoreError, match=r"too large for single precision: 1e\+19. .*scale all embeddings down"):
+        FastUmap(**QUICK).fit(sky, ids=ids(100))
+    with pytest.raises(StoreError, match="too large"):
+        FastUmap(**QUICK).fit(curved_sky(100), ids=ids(100)).place(sky)

@@ -1,0 +1,97 @@
+"""What cluster.py does with stores that are hard to search: docs/how-to/hard-inputs.md, line by line."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from rarezoo.store import EmbeddingStore, Manifest
+
+pytestmark = pytest.mark.pipeline
+
+ROOT = Path(__file__).parents[2]
+WIDTH = 8
+FAST = ["compress=fast_umap", "compress.n_neighbors=10", "compress.n_epochs=50", "compress@drawing=fast_umap_2d"]
+FAST += ["drawing.n_neighbors=10", "drawing.n_epochs=20"]
+FAST += ["clusterer=fast_hdbscan", "clusterer.min_samples=5", "clusterer.min_cluster_size=10"]
+
+
+def sky(galaxies):
+    """Embeddings in three groups."""
+    random = np.random.default_rng(0)
+    return (np.arange(galaxies) % 3)[:, None] * 5 + random.normal(size=(galaxies, WIDTH)).astype(np.float32)
+
+
+@pytest.fixture
+def searched(tmp_path, monkeypatch):
+    """Search a store of these embeddings: exit status, standard error, folder."""
+    # A store does not take what is not finite from embed.py; one made elsewhere may hold it.
+    monkeypatch.setattr(EmbeddingStore, "_stored", lambda self, embeddings, ids: embeddings.astype(self.manifest.dtype))
+
+    def search(embeddings, *words, dtype="float32"):
+        rows = len(embeddings)
+        manifest = Manifest(
+            survey="mock", survey_sha256="s" * 64, survey_settings={"option": "mock"}, checkpoint="b0.v1",
+            checkpoint_sha256="c" * 64, precision="float32", width=WIDTH, dtype=dtype, rows=rows, shard_rows=rows,
+            answers=("bar_no", "bar_yes"),
+        )  # fmt: skip
+        store = EmbeddingStore.create(tmp_path / "store", manifest)
+        fractions = np.full((rows, 2), 0.5, np.float32)
+        store.write_shard(0, ids=[f"g{row:03d}" for row in range(rows)], embeddings=embeddings, fractions=fractions)
+        command = [sys.executable, str(ROOT / "cluster.py"), f"store={store.finish().folder}", f"out={tmp_path}/found"]
+        ran = subprocess.run(
+            [*command, "images=false", "logger=none", *FAST, *words], capture_output=True, text=True, cwd=tmp_path
+        )
+        return ran.returncode, ran.stderr, tmp_path / "found"
+
+    return search
+
+
+NAN = np.where(np.arange(200)[:, None] % 10, sky(200), np.nan)
+
+
+@pytest.mark.parametrize(
+    ("embeddings", "words", "told"),
+    [
+        (sky(1), (), "too few galaxies for a map: 1"),
+        (sky(9), (), "9 galaxies cannot have compress.n_neighbors: 10. Choose 2 to 8"),
+        (sky(40), ("clusterer.min_samples=40",), "too few for clusterer.min_samples: 40. Choose at most 39"),
+        (NAN, (), "not finite: 20 of 200 rows [galaxies g000, g010, g020, g030, g040 and 15 more]. Embed those"),
+        (NAN * np.nan, ("select.not_finite=drop",), "none of 200 galaxies is left to search"),
+        (sky(1) + np.zeros((50, 1)), (), "all 50 embeddings are equal"),
+    ],
+    ids=["one galaxy", "fewer than n_neighbors", "fewer than min_samples", "a tenth NaN", "all NaN", "all equal"],
+)
+def test_a_store_that_cannot_be_searched_is_refused_in_one_message(searched, embeddings, words, told):
+    status, err, _ = searched(embeddings, *words)
+    assert status == 2, err
+    assert told in err
+    assert "Traceback" not in err
+
+
+def test_galaxies_that_are_not_finite_can_be_left_out_and_are_counted(searched):
+    status, err, found = searched(NAN, "select.not_finite=drop")
+    assert status == 0, err
+    about = json.loads((found / "run.json").read_text())
+    assert (about["galaxies"], about["searched"]) == (200, 180)
+    assert about["cuts"] == [{"cut": "an embedding that is not finite", "dropped": 20, "undecided": 0}]
+    assert pq.read_table(found / "members.parquet").num_rows == 180
+
+
+def test_half_precision_with_duplicates_a_constant_column_and_an_outlier_is_searched(searched):
+    embeddings = sky(240)
+    embeddings[:60:3], embeddings[:, 4], embeddings[200] = embeddings[0], 7, 3e4
+    # Whitening would give the outlier a direction of its own, which is the one in which these groups differ.
+    status, err, found = searched(embeddings, "compress.whiten=0", dtype="float16")
+    assert status == 0, err
+    members = pq.read_table(found / "members.parquet").to_pandas().set_index("id_str")["class_id"]
+    # The outlier is pulled to its nearest galaxies on the map, whose class it may join.
+    ordinary = members.drop("g200").to_numpy()
+    group = np.delete(np.arange(240) % 3, 200)
+    purest = [np.bincount(group[ordinary == one]).max() / np.sum(ordinary == one) for one in range(ordinary.max() + 1)]
+    assert ordinary.max() >= 2
+    assert min(purest) > 0.95
