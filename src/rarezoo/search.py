@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,10 @@ from rarezoo.errors import ConfigError, DataError, StoreError
 from rarezoo.explore.classes import class_table, member_table, with_columns
 from rarezoo.explore.cluster import Clusterer, Clustering
 from rarezoo.explore.compress import Compressor, FittedMap
+from rarezoo.explore.condensed import condensed
+from rarezoo.explore.isolation import neighbour_graph
 from rarezoo.explore.lineage import FREE, Earlier, Lineage
+from rarezoo.explore.nulls import Evidence, Noise, Significance, noise_of
 from rarezoo.explore.select import Select, Selection
 from rarezoo.explore.stability import Stabilities, Stability, stabilities
 from rarezoo.explore.surroundings import Surroundings
@@ -53,6 +57,7 @@ class ClusterRun:
     images: bool = setting(True, "show galaxies in the report; false if the images are not at hand")
     reuse: str | None = setting(None, "an earlier run's folder: take its map and linkage, made with the same settings")
     previous: str | None = setting(None, "an earlier search's folder: a class that is the same keeps its id")
+    significance: Significance = setting(Significance(), "how classes are held against noise")
     stability: Stability = setting(Stability(), "whether classes come back")
     beyond: bool = setting(True, "measure what of each class is left once the predicted answers are regressed out")
     systematics: Systematics = setting(Systematics(), "what besides galaxies may make a class")
@@ -66,6 +71,7 @@ class ClusterRun:
             StoreError, ConfigError, DataError, OutputError: see the message.
         """
         refuse_seed(self.seed)
+        self.significance.refuse()
         self.stability.refuse()
         earlier = Earlier.read(self.previous) if self.previous else None
         self.clusterer.refuse_settings()
@@ -102,6 +108,7 @@ class ClusterRun:
             "store": str(Path(self.store).resolve()), "select": asdict(self.select),
             "compress": _named(self.compress), "drawing": _named(self.drawing), "clusterer": _named(self.clusterer),
             "previous": self.previous and str(Path(self.previous).resolve()), "stability": asdict(self.stability),
+            "significance": asdict(self.significance),
             "beyond": self.beyond, "systematics": asdict(self.systematics), "seed": self.seed,
         }  # fmt: skip
 
@@ -140,28 +147,48 @@ class ClusterRun:
         fitted = self._fitted(sample, ids, self.compress, folder / FITTED, clock.stage("compress"))
         with clock.stage("linkage"):
             linkage = self._linkage(fitted, folder)
+        with clock.stage("significance"):
+            evidence = self._evidence(sample, fitted, folder / "structureless")
         with clock.stage("classes"):
-            clustering = self.clusterer.classes(linkage, ids=ids)
+            clustering = self.clusterer.classes(linkage, ids=ids, choice=evidence and evidence.nodes)
             classes = class_table(clustering, ids=ids, positions=fitted.positions, predictions=sample)
+            if evidence:
+                tree = condensed(linkage, min_cluster_size=self.clusterer.min_cluster_size)
+                classes = with_columns(classes, evidence.measures(tree, clustering.nodes))
         with clock.stage("stability"):
-            stable = self._stability(sample, ids, clustering, folder / "refits")
+            stable = self._stability(sample, ids, clustering, folder / "refits", noise=evidence and evidence.noise)
         drawn = self._fitted(sample, ids, self.drawing, folder / _DRAWN, clock.stage("draw"))
         found = Found(ids, fitted, drawn, linkage, clustering, classes, member_table(clustering, ids=ids))
         return found.measured(stable) if stable else found
 
-    def _stability(self, sample: pa.Table, ids: np.ndarray, clustering: Clustering, folder: Path) -> Stabilities | None:
+    def _evidence(self, sample: pa.Table, fitted: FittedMap, folder: Path) -> Evidence | None:
+        """What tells classes from noise; None if that is not wanted."""
+        if not self.significance.surveys:
+            return None
+        features = fitted.features(tables.matrix(sample, tables.EMBEDDING))
+        noise = noise_of(features, self.compress, settings=self.significance, folder=folder, seed=self.seed)
+        return Evidence(neighbour_graph(features, seed=self.seed), noise)
+
+    def _stability(
+        self, sample: pa.Table, ids: np.ndarray, clustering: Clustering, folder: Path, *, noise: Noise | None
+    ) -> Stabilities | None:
         if not self.stability.wanted or not len(clustering):
             return None
         refits = self.stability.refits_of(
-            tables.matrix(sample, tables.EMBEDDING), self._labels, ids=ids, seed=self.seed, folder=folder,
-            made_with={"compress": _named(self.compress), "clusterer": _named(self.clusterer)},
+            tables.matrix(sample, tables.EMBEDDING), partial(self._labels, noise=noise), ids=ids, seed=self.seed, folder=folder,
+            made_with={
+                "compress": _named(self.compress), "clusterer": _named(self.clusterer),
+                "significance": asdict(self.significance),
+            },
         )  # fmt: skip
         return stabilities(clustering.labels, refits) if refits else None
 
-    def _labels(self, embeddings: np.ndarray, *, ids: np.ndarray, seed: int) -> np.ndarray:
-        """The search's pipeline: embeddings of some galaxies to their labels."""
-        positions = self.compress.fit(embeddings, ids=ids, seed=seed).positions
-        return self.clusterer.classes(self.clusterer.linkage(positions), ids=ids).labels
+    def _labels(self, embeddings: np.ndarray, *, ids: np.ndarray, seed: int, noise: Noise | None) -> np.ndarray:
+        """The search's pipeline: embeddings of some galaxies to their labels, held against the same noise."""
+        fitted = self.compress.fit(embeddings, ids=ids, seed=seed)
+        linkage = self.clusterer.linkage(fitted.positions)
+        evidence = Evidence(neighbour_graph(fitted.features(embeddings), seed=seed), noise) if noise else None
+        return self.clusterer.classes(linkage, ids=ids, choice=evidence and evidence.nodes).labels
 
     def _fitted(self, sample: pa.Table, ids: np.ndarray, compressor: Compressor, folder: Path, stage: Any) -> FittedMap:
         """A map of the sample: this run's own from before it was killed, an earlier run's, or a new one."""

@@ -39,6 +39,7 @@ SURVIVED, REFIT = "survived", "refit"
 CLASS_A, CLASS_B, SIZE_A, SIZE_B = "class_a", "class_b", "size_a", "size_b"
 OVERLAP, JACCARD, P_VALUE, EVENT = "overlap", "jaccard", "p_value", "event"
 NEAREST_CLASS, P_NONE, P_CLASS, P_KNOWN = "nearest_class", "p_none", "p_class", "p_known"
+ISOLATION, FALSE_DISCOVERY, GROUP = "isolation", "false_discovery", "group_node"
 BEYOND, BEYOND_LOW, BEYOND_HIGH = "beyond", "beyond_low", "beyond_high"
 BEYOND_VERDICT, BEYOND_REASON = "beyond_verdict", "beyond_reason"
 CAUSE, CAUSE_REASON = "cause", "cause_reason"
@@ -92,6 +93,10 @@ CLASSES = Kind(
         DEATH: pa.float64(),
         PERSISTENCE: pa.float64(),
         SIGNIFICANCE: pa.float64(),
+        ISOLATION: pa.float64(),
+        P_VALUE: pa.float64(),
+        FALSE_DISCOVERY: pa.float64(),
+        GROUP: pa.int64(),
         STABILITY: pa.float64(),
         TOP_ANSWERS: _strings,
         EXEMPLARS: _strings,

@@ -1,7 +1,7 @@
 """Positions to classes: the linkage once, the classes from it for any setting."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +10,11 @@ from jaxtyping import Float32, Float64, Int32, Int64
 
 from rarezoo import tables
 from rarezoo.errors import ConfigError, StoreError
-from rarezoo.explore.condensed import condensed
+from rarezoo.explore.condensed import CondensedTree, condensed
 from rarezoo.registry import setting
 
-LAMBDA = "lambda"
-SELECTIONS = ("leaf", "eom", LAMBDA)
+LAMBDA, ISOLATED = "lambda", "isolated"
+SELECTIONS = ("leaf", "eom", LAMBDA, ISOLATED)
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,9 @@ class Clusterer(ABC):
     min_samples: int = setting(300, "neighbours that make a density; smaller classes are not found", unit="galaxies")
     min_cluster_size: int = setting(10, "smallest class", unit="galaxies")
     selection: str = setting(
-        "leaf", "classes are the tree's leaves (leaf), its most massive branches (eom), or a cut at one λ (lambda)"
+        "leaf",
+        "classes are the tree's leaves (leaf), its most massive branches (eom), a cut at one λ (lambda), or nodes of "
+        "any size that stand apart more than noise would (isolated)",
     )
     threshold: float = setting(0.0, "density of the cut, for selection=lambda", unit="1 / map distance")
     epsilon: float = setting(0.0, "leaf, eom: distance below which classes are not split; 0 = any", unit="map distance")
@@ -86,25 +88,30 @@ class Clusterer(ABC):
         columns = {tables.LEFT: sides[:, 0], tables.RIGHT: sides[:, 1], tables.DISTANCE: merges[:, 2]}
         return tables.check(pa.table({**columns, tables.SIZE: merges[:, 3].astype(np.int64)}), tables.LINKAGE)
 
-    def classes(self, linkage: pa.Table, *, ids: Sequence[str] | np.ndarray | None = None) -> Clustering:
+    def classes(
+        self,
+        linkage: pa.Table,
+        *,
+        ids: Sequence[str] | np.ndarray | None = None,
+        choice: Callable[[CondensedTree], Sequence[int]] | None = None,
+    ) -> Clustering:
         """Classes under ``min_cluster_size`` and ``selection``: cheap, and leaves positions and linkage alone.
 
         ``leaf`` and ``eom`` are HDBSCAN's, with its ``cluster_selection_epsilon`` if ``epsilon`` is given. ``lambda``
-        cuts the tree at λ = ``threshold``, as DBSCAN* does at the distance 1 / λ.
+        cuts the tree at λ = ``threshold``, as DBSCAN* does at the distance 1 / λ. ``isolated`` takes nodes of any size
+        that noise would not show (:mod:`rarezoo.explore.nulls`).
 
         Args:
             linkage: LINKAGE table.
             ids: (n,) id strings, which number classes of equal size; rows do without.
+            choice: of nodes, none of which holds another; ``isolated`` needs it.
 
         Raises:
             ConfigError: ``min_cluster_size`` below 2, an unknown selection, or a threshold that it does not go with.
         """
         self.refuse_settings()
         tree = condensed(linkage, min_cluster_size=self.min_cluster_size)
-        cut = self.selection == LAMBDA
-        labels, strengths, nodes = (
-            tree.cut(self.threshold) if cut else tree.selected(self.selection, epsilon=self.epsilon)
-        )
+        labels, strengths, nodes = self._selected(tree, choice)
         ranks = (
             np.arange(len(labels)) if ids is None else np.argsort(np.argsort(np.asarray(ids, dtype=object).astype(str)))
         )
@@ -120,6 +127,20 @@ class Clusterer(ABC):
             births=births,
             deaths=deaths,
         )
+
+    def _selected(
+        self, tree: CondensedTree, choice: Callable[[CondensedTree], Sequence[int]] | None
+    ) -> tuple[np.ndarray, np.ndarray, Int64[np.ndarray, " classes"]]:
+        if self.selection == LAMBDA:
+            return tree.cut(self.threshold)
+        if self.selection != ISOLATED:
+            return tree.selected(self.selection, epsilon=self.epsilon)
+        if choice is None:
+            raise ConfigError(
+                "clusterer.selection=isolated needs structureless surveys", value=0,
+                fix="Give significance.surveys=20, or another selection.",
+            )  # fmt: skip
+        return tree.held(choice(tree))
 
     @abstractmethod
     def _merges(self, positions: Float64[np.ndarray, "galaxies k"]) -> Float64[np.ndarray, "merges 4"]:
@@ -151,10 +172,10 @@ class Clusterer(ABC):
                 f"clusterer.threshold with clusterer.selection={self.selection}", value=self.threshold,
                 fix="Give selection=lambda and a threshold above 0, or neither.",
             )  # fmt: skip
-        if self.epsilon < 0 or (cut and self.epsilon):
+        if self.epsilon < 0 or (self.selection not in SELECTIONS[:2] and self.epsilon):
             raise ConfigError(
                 f"clusterer.epsilon with clusterer.selection={self.selection}", value=self.epsilon,
-                fix="Choose 0 or more with leaf or eom, and none with lambda.",
+                fix="Choose 0 or more with leaf or eom, and none otherwise.",
             )  # fmt: skip
         if self.min_cluster_size < 2 or self.min_samples < 1:
             raise ConfigError(

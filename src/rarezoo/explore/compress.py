@@ -35,6 +35,10 @@ class Placer(ABC):
     def positions_of(self, embeddings: Embeddings) -> Positions:
         """Positions of galaxies on the map, which stays as it is."""
 
+    def features_of(self, embeddings: Embeddings) -> Float32[np.ndarray, "galaxies d"]:
+        """What the compressor sees of embeddings."""
+        return embeddings
+
     @abstractmethod
     def state(self) -> dict[str, np.ndarray]:
         """The arrays from which the compressor makes the same placer again."""
@@ -49,7 +53,10 @@ class _Whitened(Placer):
     axes: Float32[np.ndarray, "D components"]
 
     def positions_of(self, embeddings: Embeddings) -> Positions:
-        return self.inner.positions_of(_projected(embeddings, self.mean, self.axes))
+        return self.inner.positions_of(self.features_of(embeddings))
+
+    def features_of(self, embeddings: Embeddings) -> Float32[np.ndarray, "galaxies components"]:
+        return _projected(embeddings, self.mean, self.axes)
 
     def state(self) -> dict[str, np.ndarray]:
         return {**self.inner.state(), _MEAN: self.mean, _AXES: self.axes}
@@ -136,6 +143,11 @@ class FittedMap:
     positions: Positions
     width: int
     seed: int
+
+    def features(self, embeddings: np.ndarray) -> Float32[np.ndarray, "m d"]:
+        """What was compressed, (m, d): the embeddings themselves, or their whitened components."""
+        values = np.asarray(embeddings, dtype=np.float32)
+        return self.placer.features_of(values)
 
     def place(self, embeddings: np.ndarray, *, ids: Sequence[str] | np.ndarray = ()) -> Positions:
         """Positions (m, k) of further galaxies, embedded by the same checkpoint; nothing on the map moves.

@@ -4,6 +4,7 @@ They are used because the public estimator computes the linkage anew for every s
 while condensing and labelling take a second. Held to the public estimator by a parity test.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,6 +81,24 @@ class CondensedTree:
             share = np.minimum(dense["lambda_val"] / deaths[nodes[label]], 1)
         strengths[dense["child"]] = np.nan_to_num(share, nan=1.0)
         return labels, strengths, nodes
+
+    def held(self, nodes: Sequence[int]) -> tuple[np.ndarray, np.ndarray, Int64[np.ndarray, " classes"]]:
+        """Labels, strengths and nodes as :meth:`selected` gives them, of nodes none of which holds another."""
+        first = self.galaxies
+        rows = self.rows[self.rows["child"] < first]
+        class_of = np.full(int(max(self.rows["child"].max(), self.rows["parent"].max())) - first + 1, tables.NO_CLASS)
+        class_of[np.asarray(nodes, dtype=np.int64) - first] = np.arange(len(nodes))
+        for row in self.rows[self.rows["child"] >= first]:
+            # Parents come before their children.
+            if class_of[row["parent"] - first] != tables.NO_CLASS:
+                class_of[row["child"] - first] = class_of[row["parent"] - first]
+        labels, left = np.full(first, tables.NO_CLASS), np.zeros(first)
+        labels[rows["child"]], left[rows["child"]] = class_of[rows["parent"] - first], rows["lambda_val"]
+        densest = np.zeros(len(nodes) + 1)
+        np.maximum.at(densest, labels, np.where(np.isfinite(left), left, 0))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            strengths = np.where(np.isfinite(left), left / densest[labels], 1.0)
+        return labels, np.where(labels == tables.NO_CLASS, 0.0, strengths), np.asarray(nodes, dtype=np.int64)
 
     def _nodes(self, labels: np.ndarray) -> Int64[np.ndarray, " classes"]:
         """For each label the highest node that holds exactly its galaxies."""

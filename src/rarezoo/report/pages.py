@@ -54,7 +54,7 @@ class ShownClass:
         size: members.
         share: of the galaxies searched, 0–1.
         birth, death: λ = 1 / map distance at which it appears and is gone.
-        persistence, significance, stability: see CLASSES; None if not measured.
+        persistence, significance, p_value, isolation, stability: see CLASSES; None if not measured.
         answers: what the network says of it, the most telling first.
         warnings: flags.
         beyond: share of its separation that the predicted answers leave, 0–1; None if not measured.
@@ -74,6 +74,8 @@ class ShownClass:
     death: float
     persistence: float | None
     significance: float | None
+    p_value: float | None
+    isolation: float | None
     stability: float | None
     answers: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -183,7 +185,8 @@ class Report:
             ShownClass(
                 id=row[tables.CLASS_ID], size=row[tables.SIZE], share=row[tables.FRACTION],
                 birth=row[tables.BIRTH], death=row[tables.DEATH], persistence=_measured(row[tables.PERSISTENCE]),
-                significance=_measured(row[tables.SIGNIFICANCE]), stability=_measured(row[tables.STABILITY]),
+                significance=_measured(row[tables.SIGNIFICANCE]), p_value=_measured(row[tables.P_VALUE]),
+                isolation=_measured(row[tables.ISOLATION]), stability=_measured(row[tables.STABILITY]),
                 answers=tuple(row[tables.TOP_ANSWERS] or ()), warnings=tuple(row[tables.FLAGS] or ()),
                 beyond=_measured(row[tables.BEYOND]), beyond_reason=_beyond(row),
                 cause=row[tables.CAUSE], cause_reason=row[tables.CAUSE_REASON] or "",

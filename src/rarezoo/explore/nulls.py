@@ -1,0 +1,315 @@
+"""Is it a class, or what noise looks like? Structureless surveys, compressed and read as the real one is.
+
+A structureless survey has the real one's spread along every direction and no group in it. Its map has clumps all the
+same; how isolated a clump of each size is there (see :mod:`rarezoo.explore.isolation`) is what a class must exceed.
+Within a class the same question decides whether its pieces are classes: it is a survey of its own size, and its pieces
+are held against the clumps of structureless surveys of about that size.
+
+Shape letters: n galaxies, d features, s nodes of structureless surveys.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Float32, Float64, Int32, Int64
+from tqdm import tqdm
+
+from rarezoo import tables
+from rarezoo.errors import ConfigError
+from rarezoo.explore.clusterers.fast_hdbscan import FastHdbscan
+from rarezoo.explore.compress import Compressor
+from rarezoo.explore.condensed import CondensedTree, condensed
+from rarezoo.explore.isolation import NEIGHBOURS, Nest, neighbour_graph
+from rarezoo.registry import setting
+
+KINDS = ("permuted", "gaussian")
+# The tree of a structureless map is read this finely whatever the search does: clumps of every size, and more of them.
+MIN_SAMPLES, MIN_CLUSTER_SIZE = 5, 10
+# Galaxies of the structureless surveys that the pieces of a class are held against.
+SMALL = 500
+# Fewer galaxies than this have no clumps to speak of.
+FEWEST = 100
+# Share of a survey beyond which a clump says nothing: it is most of the survey.
+_MOST = 0.9
+# Clumps near in size that tell what is usual; steps in size at which they are asked; least scatter (logit).
+_NEAR, _STEPS, _LEAST_SCATTER = 25, 48, 0.12
+# Share of the larger structureless surveys above which sizes are compared as shares, below as numbers.
+_BULKY = 0.1
+_MAD_TO_SIGMA = 1.4826
+
+
+@dataclass
+class Significance:
+    """How classes are held against noise; a setting of a search."""
+
+    surveys: int = setting(20, "structureless surveys; 0 = significance is not measured", unit="surveys")
+    galaxies: int = setting(4000, "of each, at most; more take longer and change little", unit="galaxies")
+    kind: str = setting("permuted", "structureless by: permuted (principal components, each shuffled) or gaussian")
+    level: float = setting(0.05, "chance that noise shows any class so isolated, up to which a class counts")
+    largest: float = setting(0.2, "share of the galaxies above which a group is not a rare class")
+
+    def refuse(self) -> None:
+        """Refuse nonsense before the long work.
+
+        Raises:
+            ConfigError: see the message.
+        """
+        if self.surveys < 0 or 0 < self.surveys < 3:
+            raise ConfigError("significance.surveys", value=self.surveys, fix="Choose 0 (none) or at least 3.")
+        if self.galaxies < SMALL:
+            raise ConfigError("significance.galaxies", value=self.galaxies, fix=f"Choose at least {SMALL}.")
+        if self.kind not in KINDS:
+            raise ConfigError("significance.kind", value=self.kind, fix=f"Choose {' or '.join(KINDS)}.")
+        for name in ("level", "largest"):
+            if not 0 < getattr(self, name) < 1:
+                raise ConfigError(f"significance.{name}", value=getattr(self, name), fix="Choose between 0 and 1.")
+
+
+@dataclass(frozen=True)
+class Clumps:
+    """Nodes of structureless surveys of one size.
+
+    Attributes:
+        galaxies: in each survey.
+        surveys: (s,) which survey a node is of, from 0.
+        sizes: (s,) galaxies in each node.
+        isolations: (s,) 0 to 1.
+    """
+
+    galaxies: int
+    surveys: Int64[np.ndarray, " s"]
+    sizes: Int64[np.ndarray, " s"]
+    isolations: Float64[np.ndarray, " s"]
+
+    @cached_property
+    def _usual(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Sizes (log), and the median logit isolation and its upward scatter at each."""
+        order = np.argsort(self.sizes, kind="stable")
+        sizes, values = np.log(self.sizes[order]), _logit(self.isolations, self.sizes)[order]
+        grid = np.linspace(sizes[0], sizes[-1], _STEPS)
+        near = min(max(_NEAR, len(sizes) // 12), len(sizes))
+        starts = np.clip(np.searchsorted(sizes, grid) - near // 2, 0, len(sizes) - near)
+        windows = values[starts[:, None] + np.arange(near)]
+        middle = np.median(windows, axis=1)
+        above = [np.median(row[row >= one]) - one for row, one in zip(windows, middle, strict=True)]
+        return grid, middle, np.maximum(_MAD_TO_SIGMA * np.array(above), _LEAST_SCATTER)
+
+    def scores(
+        self, isolations: Float[np.ndarray, " q"], sizes: Int64[np.ndarray, " q"], *, galaxies: int
+    ) -> Float64[np.ndarray, " q"]:
+        """By how many scatters nodes of a survey of so many galaxies exceed what is usual at their size."""
+        grid, middle, scatter = self._usual
+        bulky = _BULKY * self.galaxies
+        alike = np.where(sizes <= bulky, sizes, np.maximum(bulky, sizes * (self.galaxies / galaxies)))
+        at = np.log(sizes if galaxies <= self.galaxies else alike)
+        return (_logit(isolations, sizes) - np.interp(at, grid, middle)) / np.interp(at, grid, scatter)
+
+    def best_scores(self, *, largest: float) -> Float64[np.ndarray, " surveys"]:
+        """The score of each survey's most isolated node of at most that share of its galaxies."""
+        scores = self.scores(self.isolations, self.sizes, galaxies=self.galaxies)
+        counted = self.sizes <= largest * self.galaxies
+        best = np.full(self.surveys.max() + 1, -np.inf)
+        np.maximum.at(best, self.surveys[counted], scores[counted])
+        return best[np.isfinite(best)]
+
+    def p_values(self, scores: Float[np.ndarray, " q"], *, largest: float) -> Float64[np.ndarray, " q"]:
+        """Chance that a structureless survey shows any node with such a score (Gumbel's law, fitted by moments)."""
+        from scipy.stats import gumbel_r
+
+        best = self.best_scores(largest=largest)
+        scale = max(np.std(best, ddof=1), _LEAST_SCATTER) * np.sqrt(6) / np.pi
+        return np.asarray(gumbel_r.sf(scores, loc=best.mean() - np.euler_gamma * scale, scale=scale))
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What a survey's structureless likes show, at its own size (or as large as they were made) and at a class's."""
+
+    settings: Significance
+    whole: Clumps
+    small: Clumps
+
+    def p_values(
+        self, isolations: Float[np.ndarray, " q"], sizes: Int64[np.ndarray, " q"], *, galaxies: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Scores of nodes of the survey, and the chance that noise shows any like it (1 for what is not rare)."""
+        scores = self.whole.scores(isolations, sizes, galaxies=galaxies)
+        chances = self.whole.p_values(scores, largest=self.settings.largest)
+        return scores, np.where(sizes <= self.settings.largest * galaxies, chances, 1.0)
+
+    def p_values_within(
+        self, isolations: Float[np.ndarray, " q"], sizes: Int64[np.ndarray, " q"], *, galaxies: int
+    ) -> Float64[np.ndarray, " q"]:
+        """The same for pieces of a class of so many galaxies."""
+        clumps = self.whole if galaxies >= self.whole.galaxies else self.small
+        return clumps.p_values(clumps.scores(isolations, sizes, galaxies=galaxies), largest=_MOST)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What decides whether a node of a survey's tree is a class.
+
+    Attributes:
+        graph: (n, k) nearest neighbours in the space that was compressed.
+        noise: what the survey's structureless likes show.
+    """
+
+    graph: Int32[np.ndarray, "n k"]
+    noise: Noise
+
+    def nodes(self, tree: CondensedTree) -> list[int]:
+        """The tree's nodes that are classes, none of which holds another."""
+        return sorted(tree.galaxies + one for one in isolated(Nest.of(tree), self.graph, self.noise)[0])
+
+    def measures(self, tree: CondensedTree, nodes: Int64[np.ndarray, " c"]) -> dict[str, list[Any]]:
+        """CLASSES' columns that tell classes from noise, for the classes that are these nodes of the tree."""
+        from scipy.stats import false_discovery_control
+
+        nest = Nest.of(tree)
+        rows = nodes - tree.galaxies
+        isolations = nest.isolations(self.graph)[rows]
+        scores, chances = self.noise.p_values(isolations, nest.sizes[rows], galaxies=tree.galaxies)
+        groups = isolated(nest, self.graph, self.noise)[1]
+        return {
+            tables.ISOLATION: list(isolations),
+            tables.SIGNIFICANCE: list(scores),
+            tables.P_VALUE: list(chances),
+            tables.FALSE_DISCOVERY: list(false_discovery_control(chances) if len(chances) else ()),
+            tables.GROUP: [groups[row] + tree.galaxies if row in groups else None for row in rows.tolist()],
+        }
+
+
+def isolated(nest: Nest, graph: np.ndarray, noise: Noise) -> tuple[list[int], dict[int, int]]:
+    """The nodes that are classes, and for those that belong together the node that holds them all.
+
+    From the smallest nodes up: a node that noise would not show replaces the classes below it, unless two of them or
+    more are isolated within it (then it is their group), or one of them stands out more than the node does.
+    """
+    galaxies = len(nest.home)
+    scores, chances = noise.p_values(nest.isolations(graph), nest.sizes, galaxies=galaxies)
+    counts = chances <= noise.settings.level
+    found: list[list[int]] = [[] for _ in nest.above]
+    group_of: dict[int, int] = {}
+    for node in range(len(nest.above) - 1, -1, -1):
+        inside = [one for child in nest.below[node] for one in found[child]]
+        found[node] = inside
+        if counts[node] and not inside:
+            found[node] = [node]
+        elif counts[node]:
+            apart = _apart(nest, graph, noise, node, inside)
+            if len(apart) > 1:
+                found[node] = apart
+                group_of.update({one: node for one in apart if one not in group_of})
+            elif scores[node] >= scores[inside].max():
+                found[node] = [node]
+    return found[0], {one: group for one, group in group_of.items() if one in found[0]}
+
+
+def _apart(nest: Nest, graph: np.ndarray, noise: Noise, node: int, inside: list[int]) -> list[int]:
+    """Which of the classes inside a node are isolated within it."""
+    galaxies = int(nest.sizes[node])
+    candidates = [one for one in inside if nest.sizes[one] <= _MOST * galaxies]
+    if len(candidates) < 2:
+        return []
+    shares = nest.isolations_within(node, graph, of=candidates)
+    chances = noise.p_values_within(shares, nest.sizes[candidates], galaxies=galaxies)
+    return [one for one, chance in zip(candidates, chances, strict=True) if chance <= noise.settings.level]
+
+
+def noise_of(
+    features: Float32[np.ndarray, "n d"],
+    compressor: Compressor,
+    *,
+    settings: Significance,
+    folder: Path | None = None,
+    seed: int = 0,
+) -> Noise:
+    """Make the structureless likes of a survey, compress and read them.
+
+    Args:
+        features: what the compressor works on (whitened, if the search whitens).
+        compressor: of the search.
+        settings: how many, how large, which kind.
+        folder: where each is kept when it is done, so that a killed run goes on; None keeps nothing.
+        seed: of every random draw.
+
+    Raises:
+        ConfigError: fewer galaxies than :data:`FEWEST`.
+        OutputError: the folder cannot be written.
+    """
+    if len(features) < FEWEST:
+        raise ConfigError(
+            "too few galaxies to tell a class from noise", value=len(features),
+            fix=f"Search at least {FEWEST}, or choose significance.surveys=0 and clusterer.selection=leaf.",
+        )  # fmt: skip
+    whole, small = min(settings.galaxies, len(features)), min(SMALL, len(features))
+    plan = [(size, survey) for size in dict.fromkeys((small, whole)) for survey in range(settings.surveys)]
+    made: dict[int, list[np.ndarray]] = {small: [], whole: []}
+    for size, survey in tqdm(plan, desc="structureless surveys", unit="survey", leave=False):
+        place = folder / f"{settings.kind}-{size}-{survey:03d}.npy" if folder else None
+        random = np.random.default_rng([seed, size, survey])
+        if place is None or not place.exists():
+            rows = np.sort(random.choice(len(features), size, replace=False))
+            noise = structureless(features[rows], kind=settings.kind, random=random)
+            nodes = _nodes(noise, _fitting(compressor, size), seed=seed + survey)
+            _keep(nodes, place)
+        else:
+            nodes = np.load(place)
+        made[size].append(nodes)
+    return Noise(settings, _clumps(whole, made[whole]), _clumps(small, made[small]))
+
+
+def structureless(
+    features: Float32[np.ndarray, "n d"], *, kind: str, random: np.random.Generator
+) -> Float32[np.ndarray, "n d"]:
+    """As many galaxies with the same spread along every principal component, and nothing else of the survey.
+
+    ``permuted`` shuffles each component's scores on its own, which keeps its distribution; ``gaussian`` draws from a
+    normal distribution of the same mean and covariance.
+    """
+    values = features.astype(np.float64)
+    mean = values.mean(axis=0)
+    if kind == "gaussian":
+        drawn = random.multivariate_normal(mean, np.cov(values, rowvar=False).reshape(len(mean), -1), size=len(values))
+        return drawn.astype(np.float32)
+    _, axes = np.linalg.eigh(np.cov(values, rowvar=False).reshape(len(mean), -1))
+    return (random.permuted((values - mean) @ axes, axis=0) @ axes.T + mean).astype(np.float32)
+
+
+def _fitting(compressor: Compressor, galaxies: int) -> Compressor:
+    """The compressor without whitening, which is done; its neighbours no more than a small survey has."""
+    neighbours = getattr(compressor, "n_neighbors", 0)
+    fewer = {"n_neighbors": galaxies // 10} if neighbours > galaxies // 10 else {}
+    return replace(compressor, whiten=0, **fewer)
+
+
+def _nodes(noise: Float32[np.ndarray, "n d"], compressor: Compressor, *, seed: int) -> Float64[np.ndarray, "2 s"]:
+    """Sizes and isolations of the nodes of a structureless survey's tree but its root."""
+    ids = np.char.zfill(np.arange(len(noise)).astype(str), len(str(len(noise))))
+    positions = compressor.fit(noise, ids=ids, seed=seed).positions
+    linkage = FastHdbscan(min_samples=MIN_SAMPLES).linkage(positions)
+    nest = Nest.of(condensed(linkage, min_cluster_size=MIN_CLUSTER_SIZE))
+    return np.stack([nest.sizes[1:], nest.isolations(neighbour_graph(noise, seed=seed))[1:]])
+
+
+def _keep(nodes: np.ndarray, place: Path | None) -> None:
+    if place is None:
+        return
+    with tables.atomic(place) as temporary, temporary.open("wb") as stream:
+        np.save(stream, nodes)
+
+
+def _clumps(galaxies: int, surveys: list[np.ndarray]) -> Clumps:
+    numbers = np.repeat(np.arange(len(surveys)), [one.shape[1] for one in surveys])
+    sizes, isolations = np.concatenate(surveys, axis=1)
+    return Clumps(galaxies, numbers, sizes.astype(np.int64), isolations)
+
+
+def _logit(isolations: np.ndarray, sizes: np.ndarray) -> Float64[np.ndarray, " q"]:
+    """Of a share among so many galaxies' neighbours; finite where all or none of them are members."""
+    asked = sizes * NEIGHBOURS
+    inside = isolations * asked
+    return np.asarray(np.log((inside + 1) / (asked - inside + 1)))
