@@ -150,13 +150,15 @@ class ClusterRun:
         with clock.stage("significance"):
             evidence = self._evidence(sample, fitted, folder / "structureless")
         with clock.stage("classes"):
-            clustering = self.clusterer.classes(linkage, ids=ids, choice=evidence and evidence.nodes)
+            clustering = self.clusterer.classes(linkage, ids=ids, choice=evidence.nodes if evidence else None)
             classes = class_table(clustering, ids=ids, positions=fitted.positions, predictions=sample)
             if evidence:
                 tree = condensed(linkage, min_cluster_size=self.clusterer.min_cluster_size)
                 classes = with_columns(classes, evidence.measures(tree, clustering.nodes))
         with clock.stage("stability"):
-            stable = self._stability(sample, ids, clustering, folder / "refits", noise=evidence and evidence.noise)
+            stable = self._stability(
+                sample, ids, clustering, folder / "refits", noise=evidence.noise if evidence else None
+            )
         drawn = self._fitted(sample, ids, self.drawing, folder / _DRAWN, clock.stage("draw"))
         found = Found(ids, fitted, drawn, linkage, clustering, classes, member_table(clustering, ids=ids))
         return found.measured(stable) if stable else found
@@ -175,7 +177,8 @@ class ClusterRun:
         if not self.stability.wanted or not len(clustering):
             return None
         refits = self.stability.refits_of(
-            tables.matrix(sample, tables.EMBEDDING), partial(self._labels, noise=noise), ids=ids, seed=self.seed, folder=folder,
+            tables.matrix(sample, tables.EMBEDDING), partial(self._labels, noise=noise), ids=ids, seed=self.seed,
+            folder=folder,
             made_with={
                 "compress": _named(self.compress), "clusterer": _named(self.clusterer),
                 "significance": asdict(self.significance),
@@ -188,7 +191,7 @@ class ClusterRun:
         fitted = self.compress.fit(embeddings, ids=ids, seed=seed)
         linkage = self.clusterer.linkage(fitted.positions)
         evidence = Evidence(neighbour_graph(fitted.features(embeddings), seed=seed), noise) if noise else None
-        return self.clusterer.classes(linkage, ids=ids, choice=evidence and evidence.nodes).labels
+        return self.clusterer.classes(linkage, ids=ids, choice=evidence.nodes if evidence else None).labels
 
     def _fitted(self, sample: pa.Table, ids: np.ndarray, compressor: Compressor, folder: Path, stage: Any) -> FittedMap:
         """A map of the sample: this run's own from before it was killed, an earlier run's, or a new one."""

@@ -39,6 +39,8 @@ _NEAR, _STEPS, _LEAST_SCATTER = 25, 48, 0.12
 # Share of the larger structureless surveys above which sizes are compared as shares, below as numbers.
 _BULKY = 0.1
 _MAD_TO_SIGMA = 1.4826
+# By how many standard deviations the lower quartile of a normal distribution lies below its middle.
+_QUARTER = 0.6745
 
 
 @dataclass
@@ -87,12 +89,7 @@ class Clumps:
     @cached_property
     def _usual(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Sizes (log), and the median logit isolation and its upward scatter at each."""
-        order = np.argsort(self.sizes, kind="stable")
-        sizes, values = np.log(self.sizes[order]), _logit(self.isolations, self.sizes)[order]
-        grid = np.linspace(sizes[0], sizes[-1], _STEPS)
-        near = min(max(_NEAR, len(sizes) // 12), len(sizes))
-        starts = np.clip(np.searchsorted(sizes, grid) - near // 2, 0, len(sizes) - near)
-        windows = values[starts[:, None] + np.arange(near)]
+        grid, windows = _windows(self.sizes, _logit(self.isolations, self.sizes))
         middle = np.median(windows, axis=1)
         above = [np.median(row[row >= one]) - one for row, one in zip(windows, middle, strict=True)]
         return grid, middle, np.maximum(_MAD_TO_SIGMA * np.array(above), _LEAST_SCATTER)
@@ -132,20 +129,94 @@ class Noise:
     whole: Clumps
     small: Clumps
 
-    def p_values(
-        self, isolations: Float[np.ndarray, " q"], sizes: Int64[np.ndarray, " q"], *, galaxies: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Scores of nodes of the survey, and the chance that noise shows any like it (1 for what is not rare)."""
-        scores = self.whole.scores(isolations, sizes, galaxies=galaxies)
-        chances = self.whole.p_values(scores, largest=self.settings.largest)
-        return scores, np.where(sizes <= self.settings.largest * galaxies, chances, 1.0)
 
-    def p_values_within(
-        self, isolations: Float[np.ndarray, " q"], sizes: Int64[np.ndarray, " q"], *, galaxies: int
-    ) -> Float64[np.ndarray, " q"]:
-        """The same for pieces of a class of so many galaxies."""
-        clumps = self.whole if galaxies >= self.whole.galaxies else self.small
-        return clumps.p_values(clumps.scores(isolations, sizes, galaxies=galaxies), largest=_MOST)
+@dataclass(frozen=True)
+class Standing:
+    """How the nodes of a survey's tree stand out.
+
+    A real survey without any class may still be unlike its structureless likes: of fewer dimensions, say, so that every
+    clump is more isolated. What most of its own nodes have in common is therefore no evidence: scores are counted from
+    where the lower half of its own nodes of that size lie, if that is higher (Efron 2004 calls it the empirical null).
+
+    Attributes:
+        nest: the tree, m nodes.
+        graph: (n, k) nearest neighbours in the space that was compressed.
+        noise: what the survey's structureless likes show.
+    """
+
+    nest: Nest
+    graph: Int32[np.ndarray, "n k"]
+    noise: Noise
+
+    @cached_property
+    def isolations(self) -> Float64[np.ndarray, " m"]:
+        """Of each node, 0 to 1."""
+        return self.nest.isolations(self.graph)
+
+    @cached_property
+    def scores(self) -> Float64[np.ndarray, " m"]:
+        """By how many scatters each node exceeds what is usual at its size, in noise and in the survey itself."""
+        raw = self.noise.whole.scores(self.isolations, self.nest.sizes, galaxies=len(self.nest.home))
+        return raw - self._shift(self.nest.sizes)
+
+    @cached_property
+    def chances(self) -> Float64[np.ndarray, " m"]:
+        """The chance that noise shows any node that stands out as much; 1 for nodes that are too large to be rare."""
+        settings, rare = self.noise.settings, self.nest.sizes <= self._largest
+        return np.where(rare, self.noise.whole.p_values(self.scores, largest=settings.largest), 1.0)
+
+    def classes(self) -> tuple[list[int], dict[int, int]]:
+        """The nodes that are classes, and for those that belong together the node that holds them all.
+
+        From the smallest nodes up: a node that noise would not show replaces the classes below it, unless two of them
+        or more are isolated within it (then it is their group), or one of them stands out more than the node does.
+        """
+        counts = self.chances <= self.noise.settings.level
+        found: list[list[int]] = [[] for _ in self.nest.above]
+        group_of: dict[int, int] = {}
+        for node in range(len(found) - 1, -1, -1):
+            inside = [one for child in self.nest.below[node] for one in found[child]]
+            found[node] = inside
+            if counts[node] and not inside:
+                found[node] = [node]
+            elif counts[node]:
+                apart = self._apart(node, inside)
+                if len(apart) > 1:
+                    found[node] = apart
+                    group_of.update({one: node for one in apart if one not in group_of})
+                elif self.scores[node] >= self.scores[inside].max():
+                    found[node] = [node]
+        return found[0], {one: group for one, group in group_of.items() if one in found[0]}
+
+    def _apart(self, node: int, inside: list[int]) -> list[int]:
+        """Which of the classes inside a node are isolated within it, as if it were all there is."""
+        galaxies, sizes = int(self.nest.sizes[node]), self.nest.sizes
+        candidates = [one for one in inside if sizes[one] <= _MOST * galaxies]
+        if len(candidates) < 2:
+            return []
+        clumps = self.noise.whole if galaxies >= self.noise.whole.galaxies else self.noise.small
+        shares = self.nest.isolations_within(node, self.graph, of=candidates)
+        scores = clumps.scores(shares, sizes[candidates], galaxies=galaxies) - self._shift(sizes[candidates])
+        chances = clumps.p_values(scores, largest=_MOST)
+        return [one for one, chance in zip(candidates, chances, strict=True) if chance <= self.noise.settings.level]
+
+    @cached_property
+    def _largest(self) -> float:
+        return self.noise.settings.largest * len(self.nest.home)
+
+    def _shift(self, sizes: Int64[np.ndarray, " q"]) -> Float64[np.ndarray, " q"]:
+        grid, shift = self._own
+        return np.interp(np.log(sizes), grid, shift)
+
+    @cached_property
+    def _own(self) -> tuple[np.ndarray, np.ndarray]:
+        """Sizes (log), and by how many scatters the survey's own lower half lies above that of noise."""
+        counted = np.flatnonzero(self.nest.sizes <= self._largest)
+        if len(counted) < _NEAR:
+            return np.zeros(1), np.zeros(1)
+        raw = self.noise.whole.scores(self.isolations, self.nest.sizes, galaxies=len(self.nest.home))
+        grid, windows = _windows(self.nest.sizes[counted], raw[counted])
+        return grid, np.maximum(np.quantile(windows, 0.25, axis=1) + _QUARTER, 0.0)
 
 
 @dataclass(frozen=True)
@@ -162,61 +233,24 @@ class Evidence:
 
     def nodes(self, tree: CondensedTree) -> list[int]:
         """The tree's nodes that are classes, none of which holds another."""
-        return sorted(tree.galaxies + one for one in isolated(Nest.of(tree), self.graph, self.noise)[0])
+        return sorted(tree.galaxies + one for one in self._standing(tree).classes()[0])
 
     def measures(self, tree: CondensedTree, nodes: Int64[np.ndarray, " c"]) -> dict[str, list[Any]]:
         """CLASSES' columns that tell classes from noise, for the classes that are these nodes of the tree."""
         from scipy.stats import false_discovery_control
 
-        nest = Nest.of(tree)
-        rows = nodes - tree.galaxies
-        isolations = nest.isolations(self.graph)[rows]
-        scores, chances = self.noise.p_values(isolations, nest.sizes[rows], galaxies=tree.galaxies)
-        groups = isolated(nest, self.graph, self.noise)[1]
+        standing, rows = self._standing(tree), nodes - tree.galaxies
+        chances, groups = standing.chances[rows], standing.classes()[1]
         return {
-            tables.ISOLATION: list(isolations),
-            tables.SIGNIFICANCE: list(scores),
+            tables.ISOLATION: list(standing.isolations[rows]),
+            tables.SIGNIFICANCE: list(standing.scores[rows]),
             tables.P_VALUE: list(chances),
             tables.FALSE_DISCOVERY: list(false_discovery_control(chances) if len(chances) else ()),
             tables.GROUP: [groups[row] + tree.galaxies if row in groups else None for row in rows.tolist()],
         }
 
-
-def isolated(nest: Nest, graph: np.ndarray, noise: Noise) -> tuple[list[int], dict[int, int]]:
-    """The nodes that are classes, and for those that belong together the node that holds them all.
-
-    From the smallest nodes up: a node that noise would not show replaces the classes below it, unless two of them or
-    more are isolated within it (then it is their group), or one of them stands out more than the node does.
-    """
-    galaxies = len(nest.home)
-    scores, chances = noise.p_values(nest.isolations(graph), nest.sizes, galaxies=galaxies)
-    counts = chances <= noise.settings.level
-    found: list[list[int]] = [[] for _ in nest.above]
-    group_of: dict[int, int] = {}
-    for node in range(len(nest.above) - 1, -1, -1):
-        inside = [one for child in nest.below[node] for one in found[child]]
-        found[node] = inside
-        if counts[node] and not inside:
-            found[node] = [node]
-        elif counts[node]:
-            apart = _apart(nest, graph, noise, node, inside)
-            if len(apart) > 1:
-                found[node] = apart
-                group_of.update({one: node for one in apart if one not in group_of})
-            elif scores[node] >= scores[inside].max():
-                found[node] = [node]
-    return found[0], {one: group for one, group in group_of.items() if one in found[0]}
-
-
-def _apart(nest: Nest, graph: np.ndarray, noise: Noise, node: int, inside: list[int]) -> list[int]:
-    """Which of the classes inside a node are isolated within it."""
-    galaxies = int(nest.sizes[node])
-    candidates = [one for one in inside if nest.sizes[one] <= _MOST * galaxies]
-    if len(candidates) < 2:
-        return []
-    shares = nest.isolations_within(node, graph, of=candidates)
-    chances = noise.p_values_within(shares, nest.sizes[candidates], galaxies=galaxies)
-    return [one for one, chance in zip(candidates, chances, strict=True) if chance <= noise.settings.level]
+    def _standing(self, tree: CondensedTree) -> Standing:
+        return Standing(Nest.of(tree), self.graph, self.noise)
 
 
 def noise_of(
@@ -313,3 +347,14 @@ def _logit(isolations: np.ndarray, sizes: np.ndarray) -> Float64[np.ndarray, " q
     asked = sizes * NEIGHBOURS
     inside = isolations * asked
     return np.asarray(np.log((inside + 1) / (asked - inside + 1)))
+
+
+def _windows(
+    sizes: Int64[np.ndarray, " s"], values: Float64[np.ndarray, " s"]
+) -> tuple[Float64[np.ndarray, " steps"], Float64[np.ndarray, "steps near"]]:
+    """Steps in size (log), and the values of the nodes nearest in size to each."""
+    order = np.argsort(sizes, kind="stable")
+    logs, near = np.log(sizes[order]), min(max(_NEAR, len(sizes) // 12), len(sizes))
+    grid = np.linspace(logs[0], logs[-1], _STEPS)
+    starts = np.clip(np.searchsorted(logs, grid) - near // 2, 0, len(logs) - near)
+    return grid, values[order][starts[:, None] + np.arange(near)]
