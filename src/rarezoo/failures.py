@@ -127,10 +127,12 @@ def add_worst_verb(verbs: Any) -> None:
 
 
 def _worst(options: argparse.Namespace) -> None:
+    picture = Path(options.out)
+    if picture.suffix.lower() not in Image.registered_extensions():
+        raise ConfigError("no kind of picture", value=options.out, fix="Give --out a name that ends in .webp or .png.")
     checkpoint = open_checkpoint(options.checkpoint)
     galaxies = _survey(options.survey or checkpoint.card["data"]["survey"], options.set).galaxies()
     failures = failures_of_test_split(checkpoint, galaxies, count=options.count, workers=options.workers)
-    picture = Path(options.out)
     try:
         picture.parent.mkdir(parents=True, exist_ok=True)
         failures_sheet(failures, galaxies, checkpoint).save(picture)

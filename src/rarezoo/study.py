@@ -35,7 +35,7 @@ from rarezoo.report.terminal import markdown
 from rarezoo.store import SETTINGS_FILE
 from rarezoo.train.loss import question_losses
 from rarezoo.train.metrics import MIN_VOTES
-from rarezoo.zoo.cards import Checkpoint, is_checkpoint, open_checkpoint
+from rarezoo.zoo.cards import Checkpoint, identity, is_checkpoint, open_checkpoint, read_card
 from rarezoo.zoo.encoder import NATIVE
 
 log = logging.getLogger(__name__)
@@ -145,10 +145,10 @@ def measured(folder: Path | str, *, workers: int = 0) -> Measured:
         CheckpointError, DataError, ConfigError, StoreError, OutputError: see the message.
     """
     folder = Path(folder)
-    checkpoint = open_checkpoint(folder)
     kept = folder / MEASURED
-    if kept.is_file() and (found := Measured.read(kept)).checkpoint == checkpoint.sha256:
+    if kept.is_file() and (found := Measured.read(kept)).checkpoint == identity(read_card(folder)):
         return found
+    checkpoint = open_checkpoint(folder)
     survey = _survey(folder)
     galaxies = survey.training_galaxies(cache=folder.parent / _CACHE)
     if galaxies.sha256 != checkpoint.card.get("data", {}).get("sha256"):

@@ -218,7 +218,7 @@ def test_a_full_disk_is_told_as_such(home, mock):
 def test_a_corrupted_checkpoint_is_refused(home, mock):
     import shutil
 
-    shutil.copytree(home / "net", home / "broken")
+    shutil.copytree(home / "net", home / "broken", ignore=shutil.ignore_patterns("wandb"))
     weights = home / "broken" / "weights.safetensors"
     content = bytearray(weights.read_bytes())
     content[-100] ^= 0xFF

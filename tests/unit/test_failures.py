@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from rarezoo import apps
 from rarezoo.data.trees import Question, QuestionTree
 from rarezoo.failures import worst_predictions
 from rarezoo.train.metrics import Predicted
@@ -22,3 +23,11 @@ def test_each_question_gives_its_worst_galaxies_and_those_not_asked_give_none():
     first = found[0]
     assert (first.answer, first.volunteers) == ("a", 10)
     assert (first.predicted, first.observed) == (pytest.approx(0.9), pytest.approx(0.1))
+
+
+def test_a_name_that_is_no_picture_is_refused_before_anything_is_opened(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["rarezoo", "worst", "no.such_checkpoint", "--out", "worst.txt"])
+    with pytest.raises(SystemExit) as ended:
+        apps.main()
+    assert ended.value.code
+    assert "no kind of picture: worst.txt" in capsys.readouterr().err

@@ -41,6 +41,11 @@ _GOLDEN_IMAGES = 4
 GOLDEN_TOLERANCE = 2e-3
 
 
+def identity(card: Mapping[str, Any]) -> str:
+    """Hash of what decides a checkpoint's outputs; what its card says beside that may grow."""
+    return digest({key: card[key] for key in ("encoder", "preprocessing", "tree", "sha256")})
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A checkpoint opened: the network in evaluation mode and all that it needs."""
@@ -54,8 +59,8 @@ class Checkpoint:
 
     @property
     def sha256(self) -> str:
-        """Hash of what decides its outputs; what the card says beside that may grow."""
-        return digest({key: self.card[key] for key in ("encoder", "preprocessing", "tree", "sha256")})
+        """See :func:`identity`."""
+        return identity(self.card)
 
     @property
     def width(self) -> int:

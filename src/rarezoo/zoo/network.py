@@ -42,7 +42,9 @@ class BottleneckNetwork(nn.Module):
 
     def forward(self, images: UInt8[Tensor, "b 3 s s"] | Float[Tensor, "b 3 s s"]) -> Prediction:
         """Embedding and concentrations of images: uint8, or floats in [0, 1]."""
-        embedding = self.bottleneck(self.trunk(images if images.is_floating_point() else images / 255))
+        # Converted, then divided in place: images / 255 is several times slower on a processor.
+        pixels = images if images.is_floating_point() else images.float().div_(255)
+        embedding = self.bottleneck(self.trunk(pixels))
         return Prediction(embedding, self.concentrations(embedding))
 
     def concentrations(self, embedding: Float[Tensor, "b d"]) -> Float[Tensor, "b a"]:
