@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.csv
 from tqdm import tqdm
 
 from rarezoo import tables
@@ -107,11 +108,11 @@ def write_sensitivity(folder: Path | str, *, centre: str = "") -> str:
 
 
 def _write_csv(table: pa.Table, path: Path) -> None:
-    frame = table.to_pandas()
-    if tables.SIZES in frame:
-        frame[tables.SIZES] = [" ".join(map(str, one)) if one is not None else "" for one in frame[tables.SIZES]]
+    if tables.SIZES in table.column_names:
+        joined = [" ".join(map(str, one or ())) for one in table[tables.SIZES].to_pylist()]
+        table = table.set_column(table.column_names.index(tables.SIZES), tables.SIZES, pa.array(joined))
     with tables.atomic(path) as temporary:
-        frame.to_csv(temporary, index=False)
+        pyarrow.csv.write_csv(table, temporary)
 
 
 def _text(found: Sensitivity) -> str:
@@ -119,7 +120,7 @@ def _text(found: Sensitivity) -> str:
     lost = [f"missing: {name} ({reason})" for name, reason in found.missing.items()]
     others = len(found.settings) - 1
     lived = int(np.sum(found.lived_through == others))
-    told = f"{lived} of the centre's {len(found.classes)} classes live through all {others} other settings"
+    told = f"{lived} of the centre's {len(found.classes)} classes live through every other setting ({others})"
     return "\n".join([markdown(head, [_row(one) for one in shown_settings(found)]), *lost, told])
 
 
