@@ -7,6 +7,7 @@ mistake (one message on standard error, no traceback), 130 after Ctrl-C, 1 for a
 import contextlib
 import difflib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +29,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from rarezoo import __version__, registry
 from rarezoo.bench import add_bench_verb
+from rarezoo.bench_paper import add_paper_benchmark
 from rarezoo.bench_search import add_benchmark_verb
 from rarezoo.comparing import add_classes_verb
 from rarezoo.demo import add_demo_verbs
@@ -43,6 +45,7 @@ from rarezoo.report.terminal import cards_table
 from rarezoo.report.track import Tracker
 from rarezoo.search import ClusterRun
 from rarezoo.study import add_study_verb, measured, write_study
+from rarezoo.sweeping import FAILED, add_sensitivity_verb, write_sensitivity
 from rarezoo.tables import unwritable
 from rarezoo.train.fit import TrainRun
 
@@ -69,15 +72,24 @@ class TrainJob(TrainRun):
         return folder
 
 
+@dataclass(kw_only=True)
+class ClusterJob(ClusterRun):
+    """A search, and its place in a sweep."""
+
+    vary: list[str] = setting([], "SETTING:VALUE …, changed against the rest of the command, as a sweep's jobs do")
+    sensitivity: bool = setting(False, "a multirun ends with the page of `rarezoo sensitivity`")
+
+
 class Sweeps(Callback):
     """Notes the folders of studies that Hydra sweeps, in the process that the user started, whatever the launcher."""
 
-    studies: ClassVar[list[Path]] = []
+    studies: ClassVar[list[tuple[Callable[[Path], str], Path]]] = []
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Called before any job."""
-        if config.get("study"):
-            self.studies.append(Path(config.hydra.sweep.dir))
+        for flag, summary in (("study", write_study), ("sensitivity", write_sensitivity)):
+            if config.get(flag):
+                self.studies.append((summary, Path(config.hydra.sweep.dir)))
 
 
 def conf_dir() -> Path:
@@ -94,13 +106,14 @@ def register() -> None:
             store.store(group=group, name=name, node=kind)
     store.store(group="select", name="cuts", node=Select)
     store.store(group="logger", name="tracker", node=Tracker)
-    for verb, job in (("train", TrainJob), ("embed", EmbedRun), ("cluster", ClusterRun)):
+    for verb, job in (("train", TrainJob), ("embed", EmbedRun), ("cluster", ClusterJob)):
         store.store(name=f"{verb}_schema", node=job)
 
 
 def _file_name(text: str) -> str:
-    """A sweep job's overrides as one folder name."""
-    return text.replace("/", "_") or "job"
+    """A sweep job's overrides as one folder name, what it varies without brackets."""
+    varied = re.sub(r"vary=\[(.*?)\]", lambda found: found[1] or "centre", text)
+    return varied.replace("\\:", "=").replace("/", "_") or "job"
 
 
 # Not in register(): launchers that start processes of their own import this file there and no more.
@@ -137,6 +150,7 @@ def _door(verb: str, launch: Callable[[Any], object]) -> int:
         except RarezooError as problem:
             # In a single run Hydra would add a line of its own to the message; in a sweep it must know of the failure.
             if HydraConfig.get().mode == RunMode.MULTIRUN:
+                (Path(HydraConfig.get().runtime.output_dir) / FAILED).write_text(f"{problem}\n")
                 raise
             failed.append(problem)
 
@@ -168,11 +182,13 @@ def _refuse_missing_slurm(problem: Exception) -> None:
 def _print_studies() -> None:
     """The summary of a sweep that was a study, from the files of its jobs."""
     while Sweeps.studies:
-        print(write_study(Sweeps.studies.pop()))
+        summary, folder = Sweeps.studies.pop()
+        print(summary(folder))
 
 
 def _job(config: DictConfig) -> Any:
     """The typed job that a composed config describes; a sweep's jobs each get a folder of their own."""
+    _vary(config)
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise ConfigError("a setting must be given", value=", ".join(missing), fix=f"Add {missing[0]}=VALUE.")
@@ -182,6 +198,20 @@ def _job(config: DictConfig) -> Any:
         if isinstance(job, TrainJob):
             _refuse_children(job)
     return job
+
+
+def _vary(config: DictConfig) -> None:
+    """Apply what a job of a sweep changes.
+
+    Raises:
+        ConfigError: a setting that does not exist, or of another type.
+    """
+    for change in config.get("vary", []):
+        try:
+            config.merge_with_dotlist([change.replace(":", "=", 1)])
+        except OmegaConfBaseException as problem:
+            told = str(problem).splitlines()[0]
+            raise ConfigError(f"vary ({told})", value=change, fix="See --help for what can be set.") from problem
 
 
 def _refuse_children(job: TrainJob) -> None:
@@ -235,7 +265,7 @@ def _config_message(problem: BaseException) -> str:
 
 
 def _known_keys() -> list[str]:
-    kinds = [TrainJob, EmbedRun, ClusterRun, *(kind for group in _GROUPS for kind in registry.options(group).values())]
+    kinds = [TrainJob, EmbedRun, ClusterJob, *(kind for group in _GROUPS for kind in registry.options(group).values())]
     return sorted({one.name for kind in kinds for one in fields(kind)})
 
 
@@ -322,11 +352,12 @@ def _verb(arguments: Sequence[str]) -> None:
     add_assign_verb(verbs)
     add_demo_verbs(verbs)
     add_bench_verb(verbs)
-    add_benchmark_verb(verbs)
+    add_paper_benchmark(add_benchmark_verb(verbs))
     add_worst_verb(verbs)
     add_judge_verb(verbs)
     add_zoo_verbs(verbs)
     add_study_verb(verbs)
+    add_sensitivity_verb(verbs)
     options = parser.parse_args(arguments)
     options.run(options)
 

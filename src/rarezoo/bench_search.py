@@ -45,7 +45,7 @@ _MEASURES = ("found", "classes", "trustworthiness", "preservation", "agreement",
 
 
 class Sky(NamedTuple):
-    """Planted embeddings, and each galaxy's population (0–29, −1 for the bulk)."""
+    """Planted embeddings, and each galaxy's population (from 0, −1 for the bulk)."""
 
     embeddings: Float32[np.ndarray, "n D"]
     populations: Int64[np.ndarray, " n"]
@@ -81,7 +81,7 @@ class Job:
         return f"{searched}.seed{self.seed}.t{self.threads}{again}"
 
 
-def planted_sky(galaxies: int, *, seed: int) -> Sky:
+def planted_sky(galaxies: int, *, seed: int, populations: int = _POPULATIONS) -> Sky:
     """A smooth redundant bulk (8 latent directions in 128-D) with 30 classes of 20 to 2,000 in, beside and off it.
 
     Below 30,000 galaxies the biggest classes are smaller in proportion.
@@ -90,8 +90,8 @@ def planted_sky(galaxies: int, *, seed: int) -> Sky:
     latent = random.normal(size=(galaxies, 8))
     bent = np.tanh(latent @ random.normal(size=(8, 64)) * 0.53 + random.normal(size=64) * 0.3)
     values = bent @ random.normal(size=(64, _WIDTH)) / 4
-    populations = np.full(galaxies, -1)
-    sizes = np.geomspace(20, 2000 * min(1, galaxies / 30_000), _POPULATIONS).astype(int)
+    members = np.full(galaxies, -1)
+    sizes = np.geomspace(20, 2000 * min(1, galaxies / 30_000), populations).astype(int)
     first = 0
     for population, size in enumerate(sizes):
         rows = slice(first, first + size)
@@ -100,11 +100,11 @@ def planted_sky(galaxies: int, *, seed: int) -> Sky:
         centre = host + away / np.linalg.norm(away) * _DISTANCES[population % len(_DISTANCES)]
         tilt = latent[rows] @ random.normal(size=(8, _WIDTH)) * 0.05
         values[rows] = centre + tilt + random.normal(size=(size, _WIDTH)) * 0.03 * random.uniform(1, 2)
-        populations[rows] = population
+        members[rows] = population
         first += size
     values += random.normal(size=values.shape) * 0.03
     order = random.permutation(galaxies)
-    return Sky(values[order].astype(np.float32), populations[order])
+    return Sky(values[order].astype(np.float32), members[order])
 
 
 def measure(job: Job, folder: Path) -> None:
@@ -303,8 +303,8 @@ def _summary(results: Sequence[dict[str, Any]], folder: Path) -> Iterator[str]:
         yield f"{name}: " + "; ".join(f"{label} {interval}" for label, interval in row.items())
 
 
-def add_benchmark_verb(verbs: Any) -> None:
-    """``rarezoo benchmark`` for the command line."""
+def add_benchmark_verb(verbs: Any) -> Any:
+    """``rarezoo benchmark`` for the command line; where other benchmarks are added."""
     group = verbs.add_parser("benchmark", help="measurements that take minutes to hours, and go on where they stopped")
     kinds = group.add_subparsers(dest="benchmark", required=True, metavar="WHAT")
     parser = kinds.add_parser("search", help="our seeded search against plain umap-learn and hdbscan")
@@ -314,6 +314,7 @@ def add_benchmark_verb(verbs: Any) -> None:
     parser.add_argument("--min-samples", type=int, default=50, help="of HDBSCAN; the paper's is 300")
     parser.add_argument("--out", default="runs/benchmark_search", help="folder of the results")
     parser.set_defaults(run=_benchmark_search)
+    return kinds
 
 
 def _benchmark_search(options: argparse.Namespace) -> None:

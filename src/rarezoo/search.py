@@ -18,12 +18,13 @@ from rarezoo.data.galaxies import Galaxies, Survey, open_survey
 from rarezoo.errors import ConfigError, DataError, StoreError
 from rarezoo.explore.classes import class_table, member_table, with_columns
 from rarezoo.explore.cluster import Clusterer, Clustering
-from rarezoo.explore.compress import Compressor, FittedMap
+from rarezoo.explore.compress import Compressor, FittedMap, fingerprint
 from rarezoo.explore.condensed import condensed
 from rarezoo.explore.isolation import neighbour_graph
 from rarezoo.explore.lineage import FREE, Earlier, Lineage
 from rarezoo.explore.nulls import Evidence, Noise, Significance, noise_of
 from rarezoo.explore.select import Select, Selection
+from rarezoo.explore.shelf import Shelf
 from rarezoo.explore.stability import Stabilities, Stability, stabilities
 from rarezoo.explore.surroundings import Surroundings
 from rarezoo.explore.systematics import Systematics
@@ -35,6 +36,7 @@ from rarezoo.store import EmbeddingStore, claim, refuse_seed
 log = logging.getLogger(__name__)
 RUN_FILE = "run.json"
 FITTED = "fitted_map"
+LINKAGE_FILE = "linkage.parquet"
 _DRAWN = "drawn_map"
 
 
@@ -56,6 +58,7 @@ class ClusterRun:
     data: Survey | None = setting(None, "the survey, if its images are no longer where the store remembers them")
     images: bool = setting(True, "show galaxies in the report; false if the images are not at hand")
     reuse: str | None = setting(None, "an earlier run's folder: take its map and linkage, made with the same settings")
+    cache: str | None = setting(None, "folder of maps and linkages that searches share, each made once")
     previous: str | None = setting(None, "an earlier search's folder: a class that is the same keeps its id")
     significance: Significance = setting(Significance(), "how classes are held against noise")
     stability: Stability = setting(Stability(), "whether classes come back")
@@ -198,10 +201,19 @@ class ClusterRun:
         for place in (folder, Path(self.reuse) / folder.name if self.reuse else folder):
             if (place / "map.json").exists():
                 return self._same_map(FittedMap.open(place), compressor, ids, place)
-        with stage:
-            fitted = compressor.fit(tables.matrix(sample, tables.EMBEDDING), ids=ids, seed=self.seed)
-        fitted.save(folder)
-        return fitted
+        embeddings = tables.matrix(sample, tables.EMBEDDING)
+
+        def save(place: Path) -> FittedMap:
+            with stage:
+                fitted = compressor.fit(embeddings, ids=ids, seed=self.seed)
+            fitted.save(place)
+            return fitted
+
+        if not self.cache:
+            return save(folder)
+        made_with = {"map": _named(compressor), "seed": self.seed, "galaxies": fingerprint(embeddings, ids=ids)}
+        Shelf(Path(self.cache)).fetch(made_with, folder, last="map.json", make=save)
+        return FittedMap.open(folder)
 
     def _same_map(self, fitted: FittedMap, compressor: Compressor, ids: np.ndarray, place: Path) -> FittedMap:
         same = fitted.compressor == compressor and fitted.seed == self.seed and list(fitted.ids) == list(map(str, ids))
@@ -216,14 +228,22 @@ class ClusterRun:
         """The linkage: saved already, or computed and saved at once. It depends on the map and min_samples only."""
         made_with = {"clusterer": name_of(type(self.clusterer)), "min_samples": self.clusterer.min_samples}
         for place in (folder, *([Path(self.reuse)] if self.reuse else [])):
-            path = place / "linkage.parquet"
+            path = place / LINKAGE_FILE
             if path.exists():
                 linkage = tables.read(path, tables.LINKAGE)
                 if tables.provenance(linkage).get("made_with") == made_with:
                     return linkage
-        linkage = self.clusterer.linkage(fitted.positions)
-        tables.write(linkage, folder / "linkage.parquet", tables.LINKAGE, made_with=made_with)
-        return linkage
+
+        def save(place: Path) -> None:
+            linkage = self.clusterer.linkage(fitted.positions)
+            tables.write(linkage, place / LINKAGE_FILE, tables.LINKAGE, made_with=made_with)
+
+        if self.cache:
+            galaxies = fingerprint(fitted.positions, ids=fitted.ids)
+            Shelf(Path(self.cache)).fetch({**made_with, "positions": galaxies}, folder, last=LINKAGE_FILE, make=save)
+        else:
+            save(folder)
+        return tables.read(folder / LINKAGE_FILE, tables.LINKAGE)
 
     def _about(self, store: EmbeddingStore, whole: pa.Table, selection: Selection, found: "Found") -> dict[str, Any]:
         sizes = found.clustering.sizes

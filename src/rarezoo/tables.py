@@ -43,6 +43,12 @@ ISOLATION, FALSE_DISCOVERY, GROUP = "isolation", "false_discovery", "group_node"
 BEYOND, BEYOND_LOW, BEYOND_HIGH = "beyond", "beyond_low", "beyond_high"
 BEYOND_VERDICT, BEYOND_REASON = "beyond_verdict", "beyond_reason"
 CAUSE, CAUSE_REASON = "cause", "cause_reason"
+SEARCH, SETTING, SEED, MISSING = "search", "setting", "seed", "missing"
+CLASS_COUNT, SIZES, UNASSIGNED = "classes", "sizes", "unassigned"
+SEARCH_A, SEARCH_B, SETTING_A, SETTING_B = "search_a", "search_b", "setting_a", "setting_b"
+SEED_A, SEED_B = "seed_a", "seed_b"
+CO_ASSIGNMENT, ARI_BOTH, AMI_BOTH, ASSIGNED_BOTH = "co_assignment", "ari_both", "ami_both", "assigned"
+KEPT, MATCHED = "kept", "matched"
 NO_CLASS = -1
 _FRACTION_SUFFIX = "_fraction"
 
@@ -127,6 +133,40 @@ MATCHES = Kind(
 )
 STABILITIES = Kind("stabilities", {CLASS_ID: pa.int32(), REFIT: pa.string(), JACCARD: pa.float64()})
 REFITS = Kind("refits", {ID: pa.string(), CLASS_ID: pa.int32()}, key=ID, not_null=(CLASS_ID,))
+SEARCHES = Kind(
+    "searches",
+    {
+        SEARCH: pa.string(),
+        SETTING: pa.string(),
+        SEED: pa.int64(),
+        CLASS_COUNT: pa.int64(),
+        SIZES: pa.list_(pa.int64()),
+        UNASSIGNED: pa.float64(),
+        MISSING: pa.string(),
+    },
+    key=SEARCH,
+)
+AGREEMENTS = Kind(
+    "agreements",
+    {
+        SEARCH_A: pa.string(),
+        SEARCH_B: pa.string(),
+        SETTING_A: pa.string(),
+        SETTING_B: pa.string(),
+        SEED_A: pa.int64(),
+        SEED_B: pa.int64(),
+        CO_ASSIGNMENT: pa.float64(),
+        ARI_BOTH: pa.float64(),
+        AMI_BOTH: pa.float64(),
+        ASSIGNED_BOTH: pa.float64(),
+        KEPT: pa.int64(),
+        MATCHED: pa.float64(),
+    },
+)
+LIVES = Kind(
+    "lives",
+    {CLASS_ID: pa.int32(), SEARCH: pa.string(), SETTING: pa.string(), SEED: pa.int64(), JACCARD: pa.float64()},
+)
 ASSIGNED = Kind(
     "assigned",
     {

@@ -3,6 +3,7 @@
 D: embedding width. k: dimensions of the map.
 """
 
+import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -220,6 +221,13 @@ class FittedMap:
         placer = compressor.placer_from(state, seed=about["seed"])
         ids, positions = tables.strings(table, tables.ID).astype(str), tables.matrix(table, tables.POSITION)
         return cls(compressor, placer, ids, positions, about["width"], about["seed"])
+
+
+def fingerprint(values: np.ndarray, *, ids: np.ndarray) -> str:
+    """sha256 (hex) of galaxies' ids (n,) and of their embeddings or positions (n, k), in order."""
+    state = hashlib.sha256("\n".join(map(str, ids)).encode())
+    state.update(np.ascontiguousarray(values).data)
+    return state.hexdigest()
 
 
 def _principal_axes(

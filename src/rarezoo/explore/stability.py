@@ -3,7 +3,6 @@
 Shape letters: n galaxies, m of them in a refit, r refits, c classes.
 """
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from tqdm import tqdm
 
 from rarezoo import tables
 from rarezoo.errors import ConfigError, StoreError
+from rarezoo.explore.compress import fingerprint
 from rarezoo.explore.matching import SAME, Comparison
 from rarezoo.registry import setting
 from rarezoo.store import EmbeddingStore
@@ -132,7 +132,7 @@ class Stability:
 
     def _draws(self, embeddings: np.ndarray, names: np.ndarray, seed: int) -> Iterator[_Plan]:
         """Other seeds, every second with a subsample."""
-        by_id, source = np.argsort(names, kind="stable"), _digest(embeddings, names)
+        by_id, source = np.argsort(names, kind="stable"), fingerprint(embeddings, ids=names)
         for index in range(self.refits):
             drawn = int(np.random.SeedSequence([seed, index]).generate_state(1)[0])
             rows, name = np.arange(len(names)), "other seed"
@@ -236,10 +236,3 @@ def _kept(path: Path, names: np.ndarray, about: Mapping[str, Any]) -> Refit | No
         return None
     rows = pc.index_in(table.column(tables.ID), value_set=pa.array(names, pa.string())).to_numpy().astype(np.int64)
     return Refit(str(about["refit"]), rows, table.column(tables.CLASS_ID).to_numpy().astype(np.int64))
-
-
-def _digest(embeddings: np.ndarray, names: np.ndarray) -> str:
-    """sha256 of ids and embeddings, in order."""
-    state = hashlib.sha256("\n".join(names.tolist()).encode())
-    state.update(np.ascontiguousarray(embeddings).data)
-    return state.hexdigest()

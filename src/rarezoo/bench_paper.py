@@ -1,0 +1,290 @@
+"""``rarezoo benchmark paper``: what Walmsley & Scaife (2023) say of their own search, measured on planted embeddings.
+
+They say that a map of fifteen dimensions gives worse classes than one of five, that densMAP smooths further, and that
+no single λ or ε selects small classes without splitting or swallowing large ones. None is given a number there, so each
+is made into one here; all are means over independent skies with Student's 95 % interval, and a claim agrees or
+disagrees only where the whole interval does.
+
+- **15-D worse**: *recovery*, the mean over planted classes of the best Jaccard with a class found, of the search in
+  fifteen dimensions less that in five. Agrees below 0. Beside it *false classes*, of which no planted class makes up
+  more than half. Agrees above 0.
+- **densMAP smoother**: number of classes, densMAP less UMAP; agrees below 0. Logarithm of the ratio of the median sizes
+  of the classes; agrees above 0.
+- **No single threshold**: a planted class is *found* by a labelling when one class is mostly made of it and holds most
+  of it (:mod:`rarezoo.explore.recovery`), and *reachable* when it is found at one of the 60 thresholds tried. Small
+  classes are the smaller half of those planted. *Large classes lost*: reachable large classes that are not found at the
+  threshold that finds most small ones (of several such, the one that loses fewest). *Shortfall*: reachable classes of
+  any size less those that the best single threshold finds. Both agree above one half: between no class and one. A lost
+  class is *split* (several classes are mostly made of it), *swallowed* (a class that is mostly something else holds
+  most of it), or *dissolved*.
+
+All searches are umap-learn's and hdbscan's, 50 neighbours, leaf selection, smallest class 10, as in the paper;
+``min_samples`` is scaled to the size of the skies. n: galaxies. p: planted classes. b: classes found.
+"""
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Bool, Int
+from tqdm import tqdm
+
+from rarezoo import __version__, tables
+from rarezoo.bench_search import Interval, Sky, planted_sky
+from rarezoo.errors import ConfigError
+from rarezoo.explore.cluster import LAMBDA, Clusterer
+from rarezoo.explore.clusterers.hdbscan import Hdbscan
+from rarezoo.explore.compressors.umap import Umap
+from rarezoo.explore.matching import Comparison
+from rarezoo.explore.recovery import COMPLETE, PURE
+
+# The paper's (Walmsley & Scaife 2023).
+_NEIGHBORS, _MIN_CLASS = 50, 10
+_MAPS = {"5-D": Umap(n_components=5), "15-D": Umap(n_components=15), "densMAP": Umap(n_components=5, densmap=True)}
+_THRESHOLDS = 60
+_LEAF, _EPSILON = "leaf", "epsilon"
+SPLIT, SWALLOWED, DISSOLVED = "split", "swallowed", "dissolved"
+_FEWEST = 1000
+# Between none and one class.
+_HALF = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Of the benchmark.
+
+    Attributes:
+        galaxies: in each sky.
+        planted: classes in each sky, of 20 galaxies to a fifteenth of all.
+        min_samples: HDBSCAN's.
+    """
+
+    galaxies: int
+    planted: int
+    min_samples: int
+
+
+class Found(NamedTuple):
+    """How planted classes fare in a labelling.
+
+    Attributes:
+        whole: (p,) found.
+        fates: (p,) of those that are not: split, swallowed or dissolved; "found" for the others.
+        recovery: mean best Jaccard, 0–1.
+        false: classes that no planted class makes up more than half of.
+        sizes: (b,) of the classes.
+    """
+
+    whole: Bool[np.ndarray, " p"]
+    fates: tuple[str, ...]
+    recovery: float
+    false: int
+    sizes: Int[np.ndarray, " b"]
+
+
+def found(populations: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"]) -> Found:
+    """What a labelling (n,), −1 for none, finds of the planted classes (n,), −1 for the bulk."""
+    comparison = Comparison.of_labels(populations, labels)
+    purity = comparison.counts / np.maximum(comparison.new_sizes[None, :], 1)
+    completeness = comparison.counts / np.maximum(comparison.old_sizes[:, None], 1)
+    whole = ((purity > PURE) & (completeness > COMPLETE)).any(axis=1)
+    pieces, swallowed = (purity > PURE).sum(axis=1), (completeness > COMPLETE).any(axis=1)
+    fates = tuple(
+        "found" if ok else SPLIT if parts > 1 else SWALLOWED if inside else DISSOLVED
+        for ok, parts, inside in zip(whole, pieces, swallowed, strict=True)
+    )
+    false = int((~(purity > PURE).any(axis=0)).sum())
+    inside = labels[labels != tables.NO_CLASS]
+    return Found(whole, fates, float(comparison.best.mean()), false, np.unique(inside, return_counts=True)[1])
+
+
+class Single(NamedTuple):
+    """What single thresholds of one kind can do for the classes of one sky.
+
+    Attributes:
+        small: planted small classes found at the threshold that finds most of them.
+        lost: reachable large classes not found there, by their fates.
+        shortfall: reachable classes less those that the best threshold finds.
+        reachable: classes found at any threshold.
+    """
+
+    small: int
+    lost: Counter[str]
+    shortfall: int
+    reachable: int
+
+
+def single_threshold(results: Sequence[Found], *, small: Bool[np.ndarray, " p"]) -> Single:
+    """From what each threshold finds, and which planted classes are small."""
+    whole = np.array([one.whole for one in results])
+    reachable = whole.any(axis=0)
+    lost = reachable & ~small & ~whole
+    best = min(range(len(results)), key=lambda at: (-int(whole[at, small].sum()), int(lost[at].sum())))
+    fates = Counter(results[best].fates[at] for at in np.flatnonzero(lost[best]))
+    shortfall = int(reachable.sum() - whole.sum(axis=1).max())
+    return Single(int(whole[best, small].sum()), fates, shortfall, int(reachable.sum()))
+
+
+def thresholds(linkage: pa.Table) -> np.ndarray:
+    """Map distances (60,) to cut at, evenly in their logarithm between the shortest and longest merge."""
+    distances = linkage.column(tables.DISTANCE).to_numpy()
+    return np.geomspace(distances[distances > 0].min(), distances.max(), _THRESHOLDS)
+
+
+def swept(clusterer: Clusterer, linkage: pa.Table, *, kind: str) -> Iterator[np.ndarray]:
+    """Labels at every threshold: λ = 1 / distance, or ε = distance."""
+    for distance in thresholds(linkage).tolist():
+        cut = {"selection": LAMBDA, "threshold": 1 / distance} if kind == LAMBDA else {"epsilon": distance}
+        yield replace(clusterer, **cut).classes(linkage).labels
+
+
+def measured_sky(sky: Sky, settings: Settings, *, seed: int) -> dict[str, float]:
+    """Every measure of one sky."""
+    ids = np.array([f"{row:06d}" for row in range(len(sky.embeddings))])
+    clusterer = Hdbscan(min_samples=settings.min_samples, min_cluster_size=_MIN_CLASS)
+    results, linkages = {}, {}
+    for name, compressor in _MAPS.items():
+        positions = replace(compressor, n_neighbors=_NEIGHBORS).fit(sky.embeddings, ids=ids, seed=seed).positions
+        linkages[name] = clusterer.linkage(positions)
+        results[name] = found(sky.populations, clusterer.classes(linkages[name], ids=ids).labels)
+    planted = np.bincount(sky.populations[sky.populations >= 0])
+    small = np.argsort(np.argsort(planted, kind="stable")) < len(planted) // 2
+    singles = {
+        kind: single_threshold(
+            [found(sky.populations, labels) for labels in swept(clusterer, linkages["5-D"], kind=kind)], small=small
+        )
+        for kind in (LAMBDA, _EPSILON)
+    }
+    return {**_map_measures(results), **_threshold_measures(singles)}
+
+
+def _map_measures(results: Mapping[str, Found]) -> dict[str, float]:
+    return {
+        f"{name} {measure}": value
+        for name, one in results.items()
+        for measure, value in (
+            ("recovery", one.recovery), ("found", float(one.whole.sum())), ("false", float(one.false)),
+            ("classes", float(len(one.sizes))), ("size", float(np.median(one.sizes)) if len(one.sizes) else np.nan),
+        )
+    }  # fmt: skip
+
+
+def _threshold_measures(singles: Mapping[str, Single]) -> dict[str, float]:
+    return {
+        f"{kind} {measure}": float(value)
+        for kind, one in singles.items()
+        for measure, value in (
+            ("small", one.small), ("lost", one.lost.total()), ("shortfall", one.shortfall),
+            ("reachable", one.reachable), *((fate, one.lost[fate]) for fate in (SPLIT, SWALLOWED, DISSOLVED)),
+        )
+    }  # fmt: skip
+
+
+class Finding(NamedTuple):
+    """A claim's number.
+
+    Attributes:
+        claim: in short.
+        measure: what was measured; see the module's head.
+        value: over skies.
+        verdict: agrees, disagrees or undecided.
+        beside: the numbers behind it, for reading.
+    """
+
+    claim: str
+    measure: str
+    value: Interval
+    verdict: str
+    beside: str
+
+    def __str__(self) -> str:
+        return f"{self.claim} | {self.measure}: {self.value} → {self.verdict} ({self.beside})"
+
+
+def verdict(value: Interval, *, above: float | None = None, below: float | None = None) -> str:
+    """Whether a claim that says above (or below) a bound holds on the whole of the interval."""
+    bound, sign = (above, 1) if above is not None else (below, -1)
+    low = sign * (value.mean - bound) - value.half  # type: ignore[operator]
+    high = low + 2 * value.half
+    return "agrees" if low > 0 else "disagrees" if high < 0 else "undecided"
+
+
+def findings(skies: Sequence[Mapping[str, float]]) -> list[Finding]:
+    """Every claim, from what was measured of each sky."""
+    of = {name: np.array([sky[name] for sky in skies]) for name in skies[0]}
+    recovery, false = (Interval.of(of[f"15-D {name}"] - of[f"5-D {name}"]) for name in ("recovery", "false"))
+    fewer = Interval.of(of["densMAP classes"] - of["5-D classes"])
+    larger = Interval.of(np.log(of["densMAP size"] / of["5-D size"]))
+    worse, smoother = "15-D worse than 5-D", "densMAP smoother than UMAP"
+    return [
+        Finding(worse, "recovery, difference", recovery, verdict(recovery, below=0), _both(of, "recovery", "15-D")),
+        Finding(worse, "false classes, difference", false, verdict(false, above=0), _both(of, "false", "15-D")),
+        Finding(smoother, "classes, difference", fewer, verdict(fewer, below=0), _both(of, "classes", "densMAP")),
+        Finding(smoother, "ln of the ratio of median sizes", larger, verdict(larger, above=0),
+                _both(of, "size", "densMAP")),
+        *_threshold_findings(of),
+    ]  # fmt: skip
+
+
+def _both(of: Mapping[str, np.ndarray], name: str, other: str) -> str:
+    return f"5-D UMAP {Interval.of(of[f'5-D {name}'])}; {other} {Interval.of(of[f'{other} {name}'])}"
+
+
+def _threshold_findings(of: Mapping[str, np.ndarray]) -> Iterator[Finding]:
+    for kind in (LAMBDA, _EPSILON):
+        lost, shortfall = (Interval.of(of[f"{kind} {name}"]) for name in ("lost", "shortfall"))
+        mean = {name: of[f"{kind} {name}"].mean() for name in ("small", "reachable", SPLIT, SWALLOWED, DISSOLVED)}
+        claim = f"no single {kind}"
+        fates = ", ".join(f"{mean[fate]:.3g} {fate}" for fate in (SPLIT, SWALLOWED, DISSOLVED))
+        beside = f"where it finds {mean['small']:.3g} small ones; {fates}"
+        yield Finding(claim, "large classes lost", lost, verdict(lost, above=_HALF), beside)
+        leaf = of["5-D found"].mean()
+        beside = f"{mean['reachable']:.3g} reachable; leaf selection finds {leaf:.3g}"
+        yield Finding(claim, "shortfall", shortfall, verdict(shortfall, above=_HALF), beside)
+
+
+def add_paper_benchmark(kinds: Any) -> None:
+    """``rarezoo benchmark paper`` for the command line."""
+    parser = kinds.add_parser("paper", help="what the paper says of its own search, on planted embeddings")
+    parser.add_argument("--galaxies", type=int, default=6000, help="in each sky")
+    parser.add_argument("--skies", type=int, default=5, help="independent skies, three at least")
+    parser.add_argument("--planted", type=int, default=12, help="classes in each sky")
+    parser.add_argument("--min-samples", type=int, default=20, help="of HDBSCAN; the paper's is 300 for 632,000")
+    parser.add_argument("--out", default="runs/benchmark_paper", help="folder of the results")
+    parser.set_defaults(run=_benchmark_paper)
+
+
+def _benchmark_paper(options: argparse.Namespace) -> None:
+    settings = Settings(galaxies=options.galaxies, planted=options.planted, min_samples=options.min_samples)
+    fits = 0 < settings.min_samples < _FEWEST <= settings.galaxies and settings.planted >= 2
+    if not fits or options.skies < 3:
+        raise ConfigError(
+            "numbers that make no benchmark", value=f"{settings}, {options.skies} skies",
+            fix=f"Give at least {_FEWEST} galaxies, 3 skies, 2 planted and 1 to {_FEWEST - 1} min-samples.",
+        )  # fmt: skip
+    folder = Path(options.out)
+    skies = [_measured(settings, seed=seed, folder=folder) for seed in tqdm(range(options.skies), unit="sky")]
+    told = findings(skies)
+    rows = [{**one._asdict(), "value": one.value._asdict()} for one in told]
+    tables.write_json({"settings": vars(settings), "skies": skies, "findings": rows}, folder / "paper.json")
+    print("\n".join(map(str, told)))
+
+
+def _measured(settings: Settings, *, seed: int, folder: Path) -> dict[str, float]:
+    """Of one sky, now or on an earlier call."""
+    made_with = {**vars(settings), "version": __version__}
+    name = f"n{settings.galaxies}.planted{settings.planted}.samples{settings.min_samples}.sky{seed}.json"
+    if (folder / name).exists():
+        kept = json.loads((folder / name).read_text())
+        if kept["made_with"] == made_with:
+            return {key: np.nan if value is None else value for key, value in kept["measures"].items()}
+    sky = planted_sky(settings.galaxies, seed=seed, populations=settings.planted)
+    measures = measured_sky(sky, settings, seed=seed)
+    tables.write_json({"made_with": made_with, "measures": measures}, folder / name)
+    return measures

@@ -1,0 +1,126 @@
+"""The sensitivity study through its door: searches side by side that share their maps, one of which cannot be made."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import hydra
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from rarezoo import apps
+from rarezoo.store import EmbeddingStore, Manifest
+
+pytestmark = pytest.mark.pipeline
+
+ROOT = Path(__file__).parents[2]
+GALAXIES, WIDTH = 240, 8
+SEARCH = [
+    "compress=fast_umap", "compress.n_neighbors=10", "compress.n_epochs=50", "compress@drawing=fast_umap_2d",
+    "drawing.n_neighbors=10", "drawing.n_epochs=20", "clusterer=fast_hdbscan", "clusterer.min_samples=5",
+    "clusterer.min_cluster_size=10", "seed=0,1",
+]  # fmt: skip
+CENTRE, OTHER, TOO_MANY = "[]", "[clusterer.min_samples:9]", "[clusterer.min_samples:500]"
+
+
+def run(*words, cwd, expect=0):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(
+        [sys.executable, *map(str, words)], cwd=cwd, capture_output=True, text=True, env=environment, timeout=500
+    )
+    assert done.returncode == expect, f"{words} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder with a store of galaxies in three groups."""
+    folder, random = tmp_path_factory.mktemp("home"), np.random.default_rng(0)
+    embeddings = (np.arange(GALAXIES) % 3)[:, None] * 5 + random.normal(size=(GALAXIES, WIDTH))
+    manifest = Manifest(
+        survey="mock", survey_sha256="s" * 64, survey_settings={"option": "mock"}, checkpoint="b0.v1",
+        checkpoint_sha256="c" * 64, precision="float32", width=WIDTH, dtype="float32", rows=GALAXIES,
+        shard_rows=GALAXIES, answers=("bar_no", "bar_yes"),
+    )  # fmt: skip
+    EmbeddingStore.create(folder / "store", manifest).write_shard(
+        0, ids=[f"g{row:03d}" for row in range(GALAXIES)], embeddings=embeddings.astype(np.float32),
+        fractions=np.full((GALAXIES, 2), 0.5, np.float32),
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module")
+def swept(home):
+    """What a sweep says that runs two searches at a time."""
+    words = ["experiment=sensitivity", "store=store", "out=sweep", *SEARCH, f"vary={CENTRE},{OTHER},{TOO_MANY}"]
+    launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    return run(ROOT / "cluster.py", *words, *launcher, cwd=home, expect=2)
+
+
+def test_a_search_that_cannot_be_made_is_missing_and_the_rest_becomes_a_page(home, swept):
+    out, err = swept
+    assert "Traceback" not in err
+    assert "240 galaxies are too few for clusterer.min_samples: 500" in err
+    assert "| min_samples 9 | 2 " in " ".join(out.split())
+    page = (home / "sweep" / "index.html").read_text()
+    assert "2 searches were not finished" in page
+    assert "240 galaxies are too few" in page
+    rows = pq.read_table(home / "sweep" / "searches.parquet").to_pylist()
+    assert sorted((str(row["setting"]), str(row["seed"])) for row in rows) == sorted(
+        [("centre", "0"), ("centre", "1"), ("min_samples 9", "0"), ("min_samples 9", "1"), *[("None", "None")] * 2]
+    )
+    assert all(row["classes"] >= 2 for row in rows if row["setting"])
+    for link in (home / "sweep" / row["search"] / "report" / "index.html" for row in rows if row["setting"]):
+        assert link.exists()
+
+
+def test_every_map_and_linkage_was_made_once(home, swept):
+    maps = home / "sweep" / ".maps"
+    assert len(list(maps.glob("*/map.json"))) == 4, "two seeds, each with a map to search and one to draw"
+    assert len(list(maps.glob("*/linkage.parquet"))) == 4, "two seeds, each with two min_samples"
+    logs = "".join(one.read_text() for one in (home / "sweep").glob("*/run.log"))
+    assert logs.count("compress …") == 2
+    searches = [one.parent for one in (home / "sweep").glob("*/run.json")]
+    assert len(searches) == 4
+    assert all((one / "fitted_map" / "map.json").exists() for one in searches)
+
+
+def test_the_same_command_goes_on_and_does_nothing_twice(home, swept):
+    before = {one: one.stat().st_mtime_ns for one in (home / "sweep").glob("*/run.json")}
+    words = ["experiment=sensitivity", "store=store", "out=sweep", *SEARCH, f"vary={CENTRE},{OTHER}"]
+    out, err = run(ROOT / "cluster.py", *words, cwd=home)
+    assert err.count("already searched") == 4
+    assert {one: one.stat().st_mtime_ns for one in before} == before
+    assert out == swept[0]
+
+
+def test_the_page_is_written_anew_from_files_alone(home, swept):
+    page = home / "sweep" / "index.html"
+    before = page.read_text()
+    page.unlink()
+    verb = ["-c", "from rarezoo.apps import main; main()", "sensitivity", "sweep"]
+    assert run(*verb, cwd=home)[0] == swept[0]
+    assert page.read_text() == before
+    _, err = run(*verb, "--centre", "nowhere", cwd=home, expect=2)
+    assert "no such finished search: nowhere" in err
+
+
+def test_a_setting_that_does_not_exist_is_told(home):
+    words = ["store=store", "out=one", "vary=[compress.neighbours:3]"]
+    _, err = run(ROOT / "cluster.py", *words, cwd=home, expect=2)
+    assert "vary (Key 'neighbours' not in 'Umap'): compress.neighbours:3" in err
+    assert "Traceback" not in err
+
+
+def test_the_preset_changes_the_settings_of_the_issue_around_any_centre():
+    apps.register()
+    with hydra.initialize_config_dir(str(apps.conf_dir().resolve()), version_base="1.3"):
+        config = hydra.compose("cluster", ["experiment=sensitivity", "preset=paper"], return_hydra_config=True)
+    assert (config.compress.n_neighbors, config.clusterer.min_samples) == (50, 300)
+    for name in ("compress.n_neighbors", "compress.n_components", "compress.min_dist", "compress.metric",
+                 "clusterer.min_samples", "clusterer.min_cluster_size", "clusterer.selection"):  # fmt: skip
+        assert f"[{name}:" in config.hydra.sweeper.params.vary
+    assert config.hydra.sweeper.params.seed == "0,1,2"
+    assert (config.sensitivity, config.stability.refits) == (True, 0)
