@@ -34,6 +34,7 @@ from rarezoo.demo import add_demo_verbs
 from rarezoo.embed import EmbedRun
 from rarezoo.errors import ConfigError, RarezooError
 from rarezoo.explore.select import Select
+from rarezoo.exporting import add_export_verb
 from rarezoo.failures import add_worst_verb
 from rarezoo.judge import add_judge_verb
 from rarezoo.keeper import add_zoo_verbs
@@ -319,6 +320,7 @@ def _verb(arguments: Sequence[str]) -> None:
         verbs.add_parser(verb, help=f"{about} (as python {verb}.py)", add_help=False)
     _add_terminal_verbs(verbs)
     add_classes_verb(verbs)
+    add_export_verb(verbs)
     add_assign_verb(verbs)
     add_demo_verbs(verbs)
     add_bench_verb(verbs)
