@@ -30,6 +30,7 @@ from rarezoo import __version__, registry
 from rarezoo.bench import add_bench_verb
 from rarezoo.bench_search import add_benchmark_verb
 from rarezoo.comparing import add_classes_verb
+from rarezoo.contrasting import add_compare_verb
 from rarezoo.demo import add_demo_verbs
 from rarezoo.embed import EmbedRun
 from rarezoo.errors import ConfigError, RarezooError
@@ -320,6 +321,7 @@ def _verb(arguments: Sequence[str]) -> None:
         verbs.add_parser(verb, help=f"{about} (as python {verb}.py)", add_help=False)
     _add_terminal_verbs(verbs)
     add_classes_verb(verbs)
+    add_compare_verb(verbs)
     add_export_verb(verbs)
     add_assign_verb(verbs)
     add_demo_verbs(verbs)

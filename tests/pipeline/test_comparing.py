@@ -1,7 +1,9 @@
 """Two searches of one mock survey under two networks: their members exported, their classes compared."""
 
 import io
+import json
 import os
+import re
 import subprocess
 import sys
 
@@ -112,3 +114,24 @@ def test_mistakes_of_an_export_are_told_before_anything_is_written(home):
         home, "export", "a-search", "--out", "x.csv", "--positions", "few.csv", expect=2
     )
     assert not list(home.glob("x*"))
+
+
+def test_two_networks_are_compared_with_their_galaxies(home):
+    out = told(home, "compare", "a-search", "b-search", "a-search", "--out", "out/compared", "--asked", "0")
+    about = json.loads((home / "out" / "compared" / "compare.json").read_text())
+    other, same, _ = (pair["embeddings"] for pair in about["pairs"])
+    assert (other["galaxies"], other["asked"], [one["k"] for one in other["overlaps"]]) == (
+        GALAXIES,
+        GALAXIES,
+        [10, 30, 100],
+    )
+    assert all(one["chance"] < one["share"] < 1 for one in other["overlaps"])
+    assert 0 < other["cka"] < same["cka"] == pytest.approx(1)
+    assert [one["share"] for one in same["overlaps"]] == [1, 1, 1]
+    assert about["pairs"][1]["agreement"]["ari_all"] == 1
+    page = (home / "out" / "compared" / "A-B.html").read_text()
+    pictures = set(re.findall(r"images/[^)]+\.jpg", page))
+    assert pictures
+    assert all((home / "out" / "compared" / one).is_file() for one in pictures)
+    assert "only in one: A: " in out
+    assert out.splitlines()[-1] == "out/compared/index.html"

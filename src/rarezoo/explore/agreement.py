@@ -49,8 +49,12 @@ def agreement(first: Int[np.ndarray, " n"], second: Int[np.ndarray, " n"]) -> Ag
     """How far two labellings of the same galaxies agree; −1 is no class."""
     ours, theirs = first != tables.NO_CLASS, second != tables.NO_CLASS
     inside = ours & theirs
-    counts = (int(one.sum()) for one in (inside, ours & ~theirs, theirs & ~ours, ~ours & ~theirs))
-    return Agreement(*counts, *_indices(first[inside], second[inside]), *_indices(first, second))
+    ari, ami = _indices(first[inside], second[inside])
+    ari_all, ami_all = _indices(first, second)
+    return Agreement(
+        both=int(inside.sum()), first=int((ours & ~theirs).sum()), second=int((theirs & ~ours).sum()),
+        neither=int((~ours & ~theirs).sum()), ari=ari, ami=ami, ari_all=ari_all, ami_all=ami_all,
+    )  # fmt: skip
 
 
 def _indices(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:

@@ -6,6 +6,7 @@ Shape letters: a old classes, b new classes.
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -146,19 +147,9 @@ class Comparison:
     @cached_property
     def standings(self) -> tuple[dict[int, str], dict[int, str]]:
         """What each old class is to the new search, and each new class to the old one: one of :data:`STANDINGS`."""
-        both, related, own, unseen = STANDINGS
-        sides = (
-            (self.old, self.old_sizes, self._linked.any(axis=1), set(self.counterparts.values())),
-            (self.new, self.new_sizes, self._linked.any(axis=0), set(self.counterparts)),
-        )
-        old, new = (
-            {
-                one: both if one in same else unseen if not size else related if linked else own
-                for one, size, linked in zip(classes.tolist(), sizes.tolist(), links.tolist(), strict=True)
-            }
-            for classes, sizes, links, same in sides
-        )
-        return old, new
+        same = self.counterparts
+        old = _standings(self.old, self.old_sizes, self._linked.any(axis=1), set(same.values()))
+        return old, _standings(self.new, self.new_sizes, self._linked.any(axis=0), set(same))
 
     def matches(self) -> pa.Table:
         """MATCHES: what became of every old class, and where every new one comes from.
@@ -178,7 +169,9 @@ class Comparison:
             [*linked, *gone, *appeared],
             key=lambda row: (EVENTS.index(row[tables.EVENT]), row[tables.CLASS_A], row[tables.CLASS_B]),
         )
-        return pa.Table.from_pylist(rows, pa.schema([*tables.MATCHES.columns.items(), (tables.P_CORRECTED, pa.float64())]))
+        return pa.Table.from_pylist(
+            rows, pa.schema([*tables.MATCHES.columns.items(), (tables.P_CORRECTED, pa.float64())])
+        )
 
     def _pair(self, i: int, j: int) -> dict[str, object]:
         shared, size_a, size_b = int(self.counts[i, j]), int(self.old_sizes[i]), int(self.new_sizes[j])
@@ -217,6 +210,14 @@ _ALONE: dict[str, object] = {
     tables.CLASS_A: tables.NO_CLASS, tables.CLASS_B: tables.NO_CLASS, tables.SIZE_A: 0, tables.SIZE_B: 0,
     tables.OVERLAP: 0, tables.JACCARD: 0.0, tables.P_VALUE: 1.0, tables.P_CORRECTED: 1.0,
 }  # fmt: skip
+
+
+def _standings(classes: np.ndarray, sizes: np.ndarray, linked: Any, same: set[int]) -> dict[int, str]:
+    both, related, own, unseen = STANDINGS
+    return {
+        one: both if one in same else unseen if not size else related if link else own
+        for one, size, link in zip(classes.tolist(), sizes.tolist(), linked.tolist(), strict=True)
+    }
 
 
 def fates(matches: pa.Table) -> Counter[str]:

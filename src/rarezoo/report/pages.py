@@ -152,7 +152,7 @@ class Report:
             "about": self.about, "images": self.cutouts is not None, "palette": palette, "file": _file,
             "classes": shown, "measure": measure, "searched": len(self.sample),
         }  # fmt: skip
-        pages = _environment()
+        pages = environment()
         for place, one in enumerate(shown):
             page = pages.get_template("class.html.jinja").render(**shared, one=one, place=place)
             self._save(f"{_file(one.id)}.html", page)
@@ -316,7 +316,7 @@ def _flat(settings: Mapping[str, Any]) -> Mapping[Any, Any]:
     return pd.json_normalize(dict(settings), sep=".").to_dict("records")[0] if settings else {}
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
     """Templates, with every value escaped: ids and titles may hold anything."""
     pages = jinja2.Environment(
         loader=jinja2.PackageLoader("rarezoo.report"), autoescape=True, undefined=jinja2.StrictUndefined,
