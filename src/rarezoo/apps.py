@@ -39,6 +39,7 @@ from rarezoo.exporting import add_export_verb
 from rarezoo.failures import add_worst_verb
 from rarezoo.judge import add_judge_verb
 from rarezoo.keeper import add_zoo_verbs
+from rarezoo.leaderboard import add_leaderboard_verb, note_failure, write_leaderboard
 from rarezoo.placing import add_assign_verb
 from rarezoo.registry import setting
 from rarezoo.report.terminal import cards_table
@@ -72,12 +73,14 @@ class TrainJob(TrainRun):
 
 
 class Sweeps(Callback):
-    """Notes the folders of studies that Hydra sweeps, in the process that the user started, whatever the launcher."""
+    """Notes the folders that Hydra sweeps, in the process that the user started, whatever the launcher."""
 
+    folders: ClassVar[list[Path]] = []
     studies: ClassVar[list[Path]] = []
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Called before any job."""
+        self.folders.append(Path(config.hydra.sweep.dir))
         if config.get("study"):
             self.studies.append(Path(config.hydra.sweep.dir))
 
@@ -135,7 +138,7 @@ def _door(verb: str, launch: Callable[[Any], object]) -> int:
 
     def task(config: DictConfig) -> None:
         try:
-            launch(_job(config))
+            _noted(launch, config)
         except RarezooError as problem:
             # In a single run Hydra would add a line of its own to the message; in a sweep it must know of the failure.
             if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -148,13 +151,12 @@ def _door(verb: str, launch: Callable[[Any], object]) -> int:
             hydra.main(version_base="1.3", config_path=str(conf_dir().resolve()), config_name=verb)(task)()
         except Exception as problem:
             # Jobs that went well are summarised before the failure of another is told.
-            with contextlib.suppress(RarezooError):
-                _print_studies()
+            _summarise_sweeps(whole=False)
             _refuse_missing_slurm(problem)
             raise
         if failed:
             raise failed[0]
-        _print_studies()
+        _summarise_sweeps(whole=True)
 
     return exit_status(run)
 
@@ -167,10 +169,34 @@ def _refuse_missing_slurm(problem: Exception) -> None:
         ) from problem
 
 
-def _print_studies() -> None:
-    """The summary of a sweep that was a study, from the files of its jobs."""
-    while Sweeps.studies:
-        print(write_study(Sweeps.studies.pop()))
+def _noted(launch: Callable[[Any], object], config: DictConfig) -> None:
+    """Run a job; in a sweep it leaves word in its folder if it fails."""
+    sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
+    folder = HydraConfig.get().runtime.output_dir
+    try:
+        launch(_job(config))
+    except Exception as problem:
+        with contextlib.suppress(RarezooError, OSError):
+            if sweeping:
+                note_failure(folder, problem)
+        raise
+    if sweeping:
+        note_failure(folder, None)
+
+
+def _summarise_sweeps(*, whole: bool) -> None:
+    """The leaderboard of a sweep, and the summary of one that was a study, from the files of its jobs.
+
+    Args:
+        whole: every job went well; if not, a summary that cannot be made is no second failure.
+    """
+    harmless = contextlib.nullcontext() if whole else contextlib.suppress(RarezooError)
+    with harmless:
+        while Sweeps.folders:
+            print(f"leaderboard: {write_leaderboard(Sweeps.folders.pop())}", file=sys.stderr)
+    with harmless:
+        while Sweeps.studies:
+            print(write_study(Sweeps.studies.pop()))
 
 
 def _job(config: DictConfig) -> Any:
@@ -329,6 +355,7 @@ def _verb(arguments: Sequence[str]) -> None:
     add_benchmark_verb(verbs)
     add_worst_verb(verbs)
     add_judge_verb(verbs)
+    add_leaderboard_verb(verbs)
     add_zoo_verbs(verbs)
     add_study_verb(verbs)
     options = parser.parse_args(arguments)
