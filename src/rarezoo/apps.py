@@ -188,13 +188,14 @@ def _summarise_sweeps(*, whole: bool) -> None:
     """The leaderboard of a sweep, and the summary of one that was a study, from the files of its jobs.
 
     Args:
-        whole: every job went well; if not, a summary that cannot be made is no second failure.
+        whole: every job went well; if not, a study that cannot be summarised is no second failure.
     """
-    harmless = contextlib.nullcontext() if whole else contextlib.suppress(RarezooError)
-    with harmless:
-        while Sweeps.folders:
+    while Sweeps.folders:
+        try:
             print(f"leaderboard: {write_leaderboard(Sweeps.folders.pop())}", file=sys.stderr)
-    with harmless:
+        except RarezooError as problem:
+            print(f"no leaderboard: {problem}", file=sys.stderr)
+    with contextlib.nullcontext() if whole else contextlib.suppress(RarezooError):
         while Sweeps.studies:
             print(write_study(Sweeps.studies.pop()))
 

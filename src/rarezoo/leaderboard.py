@@ -95,7 +95,7 @@ class Job:
     """One job of a multirun.
 
     Attributes:
-        name: of its folder.
+        name: of its folder, below the multirun's.
         verb: ``cluster`` or ``train``.
         settings: what it was told on the command line, or all its settings if nobody noted that.
         state: :data:`FINISHED`, :data:`FAILED`, :data:`UNFINISHED` or :data:`UNREADABLE`.
@@ -182,17 +182,18 @@ def _row(job: Job) -> dict[str, Any]:
 
 
 def jobs_of(folder: Path) -> list[Job]:
-    """Every search and training below a multirun's folder, by name."""
-    places = sorted(one for one in folder.glob("*/") if not one.name.startswith("."))
-    return [job for place in places if (job := _job(place)) is not None]
+    """Every search and training below a multirun's folder, up to three folders deep, by name."""
+    marks = (f"{depth}/{mark}" for depth in ("*", "*/*", "*/*/*") for mark in (_HYDRA, SETTINGS_FILE))
+    places = sorted({one.parent for mark in marks for one in folder.glob(mark)})
+    return [job for place in places if (job := _job(place, folder)) is not None]
 
 
-def _job(place: Path) -> Job | None:
+def _job(place: Path, folder: Path) -> Job | None:
     verb = _verb(place)
     read = {"cluster": _searched, "train": _trained}.get(verb)
     if read is None:
         return None
-    job = Job(place.name, verb, _settings(place))
+    job = Job(place.relative_to(folder).as_posix(), verb, _settings(place))
     try:
         return read(job, place)
     except RarezooError as problem:
@@ -240,8 +241,8 @@ def _searched(job: Job, place: Path) -> Job:
         "persistence": max((one[tables.PERSISTENCE] for one in classes), default=None),
     }  # fmt: skip
     return replace(
-        job, state=FINISHED, numbers=_finite(numbers), shown=_shown(classes, place),
-        link=_link(place, "report/index.html") if page.is_file() else "",
+        job, state=FINISHED, numbers=_finite(numbers), shown=_shown(job, classes, place),
+        link=_link(job, "report/index.html") if page.is_file() else "",
     )  # fmt: skip
 
 
@@ -259,19 +260,19 @@ def _finite(numbers: Mapping[str, float | None]) -> dict[str, float | None]:
     return {key: None if value is None or not math.isfinite(value) else value for key, value in numbers.items()}
 
 
-def _shown(classes: Sequence[Mapping[str, Any]], place: Path) -> tuple[Shown, ...]:
+def _shown(job: Job, classes: Sequence[Mapping[str, Any]], place: Path) -> tuple[Shown, ...]:
     """The most persistent classes without a warning, of those whose mosaic the report holds."""
     ranked = sorted(classes, key=lambda one: (bool(one[tables.FLAGS]), -one[tables.PERSISTENCE], one[tables.CLASS_ID]))
     pictures = [(one, f"report/images/class-{one[tables.CLASS_ID]:03d}-exemplars.jpg") for one in ranked]
-    return tuple(_of_class(one, place, image) for one, image in pictures[:_CLASSES] if (place / image).is_file())
+    return tuple(_of_class(job, one, image) for one, image in pictures[:_CLASSES] if (place / image).is_file())
 
 
-def _of_class(one: Mapping[str, Any], place: Path, image: str) -> Shown:
+def _of_class(job: Job, one: Mapping[str, Any], image: str) -> Shown:
     ids = one[tables.EXEMPLARS][: gallery.SHOWN]
     thumbnails = tuple(
         Thumbnail(galaxy, index, 1.0, *gallery.place(index, len(ids))) for index, galaxy in enumerate(ids[:_THUMBNAILS])
     )
-    return Shown(one[tables.CLASS_ID], _link(place, image), thumbnails, *gallery.shape(len(ids)))
+    return Shown(one[tables.CLASS_ID], _link(job, image), thumbnails, *gallery.shape(len(ids)))
 
 
 def _trained(job: Job, place: Path) -> Job:
@@ -288,7 +289,7 @@ def _trained(job: Job, place: Path) -> Job:
         "rmse": sum(errors) / len(errors) if errors else None, "width": card["width"], "weights": card["weights"],
         "epochs": card["training"].get("epochs done"), "galaxies": galaxies,
     }  # fmt: skip
-    return replace(job, state=FINISHED, numbers=_finite(numbers), link=_link(place, "README.md"), curve=curve)
+    return replace(job, state=FINISHED, numbers=_finite(numbers), link=_link(job, "README.md"), curve=curve)
 
 
 def _curve(path: Path) -> str:
@@ -305,8 +306,8 @@ def _curve(path: Path) -> str:
     )
 
 
-def _link(place: Path, inner: str) -> str:
-    return quote(f"{place.name}/{inner}")
+def _link(job: Job, inner: str) -> str:
+    return quote(f"{job.name}/{inner}")
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -167,6 +167,13 @@ def test_tables_that_cannot_be_read_are_told_in_their_row(sweep):
     assert "unreadable classes table" in rows["min_samples=30,store=a unreadable"][3]
 
 
+def test_jobs_may_lie_deeper(tmp_path):
+    trained(tmp_path / "seed=1" / "b0", "seed=1", loss=3.0)
+    page = Page(write_leaderboard(tmp_path))
+    assert page.rows[1][0] == "seed=1/b0"
+    assert {"href": "seed%3D1/b0/README.md"} in [found for tag, found in page.elements if tag == "a"]
+
+
 def test_a_folder_without_a_job_is_refused(tmp_path):
     with pytest.raises(StoreError, match=r"no search or training there.*cluster.py -m"):
         write_leaderboard(tmp_path)
