@@ -108,6 +108,7 @@ def test_a_class_that_only_one_search_can_see_is_reported_as_its_own(home):
     assert section(page, "both") == "A 0 = B 7 A 1 = B 4 A 2 = B 5"
     assert section(page, "parts") == "A 2 split B 6"
     assert section(page, "alone") == "Only in A a A 3 Only in B b"
+    assert "25 galaxies; in B: no class 25" in Page(page).text
 
 
 def test_what_is_alone_among_three_is_so_against_both(home):

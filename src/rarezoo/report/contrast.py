@@ -10,6 +10,7 @@ The same searches give the same bytes.
 
 import base64
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,6 +33,8 @@ Cutouts = Callable[[Sequence[str]], list[np.ndarray]]
 
 # Galaxies in one sheet: a row.
 _SHOWN = 8
+# Classes of the other run in which a class alone has most of its galaxies.
+_PLACES = 3
 # Sides of a matrix's cell, px, between which it fits the page.
 _SMALL_CELL, _LARGE_CELL, _MATRIX = 9, 26, 760
 
@@ -110,12 +113,15 @@ class Exhibit:
         first, second: class ids.
         row: of MATCHES.
         sheets: galaxies in both, in the first only, in the second only; of a class alone, its own.
+        elsewhere: of a class alone, where the other run has its galaxies: class (−1 for none) and how many, the
+            commonest first.
     """
 
     first: int
     second: int
     row: Mapping[str, Any]
     sheets: tuple[Gallery, ...]
+    elsewhere: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -219,17 +225,18 @@ class Contrast:
         a, b = row[tables.CLASS_A], row[tables.CLASS_B]
         ours, theirs = pair.first.labels == a, pair.second.labels == b
         names = f"{pair.first.letter} {a}", f"{pair.second.letter} {b}"
-        if tables.NO_CLASS in (a, b):
-            alone, name = (ours, names[0]) if b == tables.NO_CLASS else (theirs, names[1])
-            parts = [("all", name, alone)]
-        else:
-            parts = [
-                ("both", "in both", ours & theirs), ("first", f"only in {names[0]}", ours & ~theirs),
-                ("second", f"only in {names[1]}", theirs & ~ours),
-            ]  # fmt: skip
+        parts = [
+            ("both", "in both", ours & theirs), ("first", f"only in {names[0]}", ours & ~theirs),
+            ("second", f"only in {names[1]}", theirs & ~ours),
+        ]  # fmt: skip
+        elsewhere: tuple[tuple[int, int], ...] = ()
+        if b == tables.NO_CLASS:
+            parts, elsewhere = [("all", names[0], ours)], _commonest(pair.second.labels[ours])
+        elif a == tables.NO_CLASS:
+            parts, elsewhere = [("all", names[1], theirs)], _commonest(pair.first.labels[theirs])
         place = f"{pair.first.letter}{a}-{pair.second.letter}{b}".replace(str(tables.NO_CLASS), "")
         sheets = tuple(self._sheet(f"{place}-{kind}", title, rows, seeds=(a, b)) for kind, title, rows in parts)
-        return Exhibit(a, b, row, tuple(one for one in sheets if one.thumbnails))
+        return Exhibit(a, b, row, tuple(one for one in sheets if one.thumbnails), elsewhere)
 
     def _sheet(self, name: str, title: str, inside: np.ndarray, *, seeds: tuple[int, int]) -> Gallery:
         rows = np.flatnonzero(inside)
@@ -247,6 +254,10 @@ class Contrast:
         )
         about = f"{len(rows):,}" + (f", {len(ids)} drawn blindly" if len(rows) > len(ids) else "")
         return Gallery(name, title, about, thumbnails, image, *gallery.shape(len(ids)))
+
+
+def _commonest(labels: np.ndarray) -> tuple[tuple[int, int], ...]:
+    return tuple(Counter(labels.tolist()).most_common(_PLACES))
 
 
 def matrix(comparison: Comparison) -> Matrix:
