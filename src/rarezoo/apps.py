@@ -32,13 +32,16 @@ from rarezoo.bench import add_bench_verb
 from rarezoo.bench_paper import add_paper_benchmark
 from rarezoo.bench_search import add_benchmark_verb
 from rarezoo.comparing import add_classes_verb
+from rarezoo.contrasting import add_compare_verb
 from rarezoo.demo import add_demo_verbs
 from rarezoo.embed import EmbedRun
 from rarezoo.errors import ConfigError, RarezooError
 from rarezoo.explore.select import Select
+from rarezoo.exporting import add_export_verb
 from rarezoo.failures import add_worst_verb
 from rarezoo.judge import add_judge_verb
 from rarezoo.keeper import add_zoo_verbs
+from rarezoo.leaderboard import add_leaderboard_verb, note_failure, write_leaderboard
 from rarezoo.placing import add_assign_verb
 from rarezoo.registry import setting
 from rarezoo.report.terminal import cards_table
@@ -81,15 +84,18 @@ class ClusterJob(ClusterRun):
 
 
 class Sweeps(Callback):
-    """Notes the folders of studies that Hydra sweeps, in the process that the user started, whatever the launcher."""
+    """Notes the folders that Hydra sweeps, in the process that the user started, whatever the launcher."""
 
+    folders: ClassVar[list[Path]] = []
     studies: ClassVar[list[tuple[Callable[[Path], str], Path]]] = []
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Called before any job."""
+        folder = Path(config.hydra.sweep.dir)
+        self.folders.append(folder)
         for flag, summary in (("study", write_study), ("sensitivity", write_sensitivity)):
             if config.get(flag):
-                self.studies.append((summary, Path(config.hydra.sweep.dir)))
+                self.studies.append((summary, folder))
 
 
 def conf_dir() -> Path:
@@ -146,7 +152,7 @@ def _door(verb: str, launch: Callable[[Any], object]) -> int:
 
     def task(config: DictConfig) -> None:
         try:
-            launch(_job(config))
+            _noted(launch, config)
         except RarezooError as problem:
             # In a single run Hydra would add a line of its own to the message; in a sweep it must know of the failure.
             if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -160,13 +166,12 @@ def _door(verb: str, launch: Callable[[Any], object]) -> int:
             hydra.main(version_base="1.3", config_path=str(conf_dir().resolve()), config_name=verb)(task)()
         except Exception as problem:
             # Jobs that went well are summarised before the failure of another is told.
-            with contextlib.suppress(RarezooError):
-                _print_studies()
+            _summarise_sweeps(whole=False)
             _refuse_missing_slurm(problem)
             raise
         if failed:
             raise failed[0]
-        _print_studies()
+        _summarise_sweeps(whole=True)
 
     return exit_status(run)
 
@@ -179,11 +184,36 @@ def _refuse_missing_slurm(problem: Exception) -> None:
         ) from problem
 
 
-def _print_studies() -> None:
-    """The summary of a sweep that was a study, from the files of its jobs."""
-    while Sweeps.studies:
-        summary, folder = Sweeps.studies.pop()
-        print(summary(folder))
+def _noted(launch: Callable[[Any], object], config: DictConfig) -> None:
+    """Run a job; in a sweep it leaves word in its folder if it fails."""
+    sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
+    folder = HydraConfig.get().runtime.output_dir
+    try:
+        launch(_job(config))
+    except Exception as problem:
+        with contextlib.suppress(RarezooError, OSError):
+            if sweeping:
+                note_failure(folder, problem)
+        raise
+    if sweeping:
+        note_failure(folder, None)
+
+
+def _summarise_sweeps(*, whole: bool) -> None:
+    """The leaderboard of a sweep, and the summary of one that was a study, from the files of its jobs.
+
+    Args:
+        whole: every job went well; if not, a study that cannot be summarised is no second failure.
+    """
+    while Sweeps.folders:
+        try:
+            print(f"leaderboard: {write_leaderboard(Sweeps.folders.pop())}", file=sys.stderr)
+        except RarezooError as problem:
+            print(f"no leaderboard: {problem}", file=sys.stderr)
+    with contextlib.nullcontext() if whole else contextlib.suppress(RarezooError):
+        while Sweeps.studies:
+            summary, folder = Sweeps.studies.pop()
+            print(summary(folder))
 
 
 def _job(config: DictConfig) -> Any:
@@ -349,12 +379,15 @@ def _verb(arguments: Sequence[str]) -> None:
         verbs.add_parser(verb, help=f"{about} (as python {verb}.py)", add_help=False)
     _add_terminal_verbs(verbs)
     add_classes_verb(verbs)
+    add_compare_verb(verbs)
+    add_export_verb(verbs)
     add_assign_verb(verbs)
     add_demo_verbs(verbs)
     add_bench_verb(verbs)
     add_paper_benchmark(add_benchmark_verb(verbs))
     add_worst_verb(verbs)
     add_judge_verb(verbs)
+    add_leaderboard_verb(verbs)
     add_zoo_verbs(verbs)
     add_study_verb(verbs)
     add_sensitivity_verb(verbs)

@@ -35,7 +35,8 @@ def class_matches(old: Path | str, new: Path | str, *, out: str = "") -> str:
             "old": str(old), "new": str(new), "galaxies": comparison.galaxies, "events": counted,
             "old_classes": len(comparison.old), "new_classes": len(comparison.new),
         }  # fmt: skip
-        _write(matches, about, Path(out))
+        write_matches(matches, about, Path(out))
+        tables.write_json({**about, "matches": matches.to_pylist()}, Path(out) / "diff.json")
     told = (
         f"{comparison.galaxies:,} galaxies in both searches; {len(comparison.old)} classes before, "
         f"{len(comparison.new)} now: {', '.join(f'{count} {event}' for event, count in counted.items()) or 'none'}"
@@ -44,13 +45,17 @@ def class_matches(old: Path | str, new: Path | str, *, out: str = "") -> str:
     return "\n".join([told, markdown(head, [_cells(row) for row in matches.to_pylist()])])
 
 
-def _write(matches: pa.Table, about: Mapping[str, Any], folder: Path) -> None:
+def write_matches(matches: pa.Table, about: Mapping[str, Any], folder: Path) -> None:
+    """Write matches.parquet and matches.csv.
+
+    Raises:
+        OutputError: the folder is a file, or cannot be written.
+    """
     if folder.is_file():
         raise OutputError("the output path is a file", value=folder, fix="Choose a folder: --out DIR.")
     tables.write(matches, folder / "matches.parquet", tables.MATCHES, **about)
     with tables.atomic(folder / "matches.csv") as temporary:
         pyarrow.csv.write_csv(matches, temporary)
-    tables.write_json({**about, "matches": matches.to_pylist()}, folder / "diff.json")
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:

@@ -119,20 +119,10 @@ class ClusterRun:
         """The survey that the store was made from, opened before the long work begins; None without images."""
         if not self.images:
             return None
-        survey = self.data or open_survey(store.manifest.survey_settings)
-        try:
-            galaxies = survey.galaxies()
-        except DataError as problem:
-            raise DataError(
-                f"the store's survey cannot be opened ({problem.what})", value=problem.value,
-                fix="Say where its images are now (data=…), or make a report without them: images=false.",
-            ) from problem  # fmt: skip
-        if galaxies.sha256 != store.manifest.survey_sha256:
-            raise StoreError(
-                f"{self.store} was made from another survey than the one at hand", value=name_of(type(survey)),
-                fix="Give the survey that it was made from (data=…), or images=false.",
-            )  # fmt: skip
-        return galaxies
+        return galaxies_of(
+            store, survey=self.data,
+            way_out="Say where its images are now (data=…), or make a report without them: images=false.",
+        )  # fmt: skip
 
     def _explained(self, found: "Found", sample: pa.Table, around: Surroundings, clock: "Clock") -> "Found":
         """The same classes, with what of them the predicted answers and the telescope explain."""
@@ -344,6 +334,33 @@ class Clock:
         started = time.perf_counter()
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+
+def galaxies_of(store: EmbeddingStore, *, survey: Survey | None = None, way_out: str) -> Galaxies:
+    """The survey that a store was made from, opened again.
+
+    Args:
+        store: whole.
+        survey: where it is now; None: where the store remembers it.
+        way_out: what a user can do if it is there no longer.
+
+    Raises:
+        DataError: the survey cannot be opened.
+        StoreError: it is not the one that the store was made from.
+    """
+    survey = survey or open_survey(store.manifest.survey_settings)
+    try:
+        galaxies = survey.galaxies()
+    except DataError as problem:
+        raise DataError(
+            f"the store's survey cannot be opened ({problem.what})", value=problem.value, fix=way_out
+        ) from problem
+    if galaxies.sha256 != store.manifest.survey_sha256:
+        raise StoreError(
+            f"{store.folder} was made from another survey than the one at hand", value=name_of(type(survey)),
+            fix=way_out,
+        )  # fmt: skip
+    return galaxies
 
 
 def cutouts_of(galaxies: Galaxies) -> Callable[[Sequence[str]], list[np.ndarray]]:

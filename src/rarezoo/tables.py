@@ -38,6 +38,7 @@ NODE, TOP_ANSWERS, EXEMPLARS, FLAGS = "node", "top_answers", "exemplars", "flags
 SURVIVED, REFIT = "survived", "refit"
 CLASS_A, CLASS_B, SIZE_A, SIZE_B = "class_a", "class_b", "size_a", "size_b"
 OVERLAP, JACCARD, P_VALUE, EVENT = "overlap", "jaccard", "p_value", "event"
+P_CORRECTED = "p_corrected"
 NEAREST_CLASS, P_NONE, P_CLASS, P_KNOWN = "nearest_class", "p_none", "p_class", "p_known"
 ISOLATION, FALSE_DISCOVERY, GROUP = "isolation", "false_discovery", "group_node"
 BEYOND, BEYOND_LOW, BEYOND_HIGH = "beyond", "beyond_low", "beyond_high"

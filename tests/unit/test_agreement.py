@@ -67,3 +67,35 @@ def test_without_any_class_nothing_is_said():
 
 def test_one_class_of_all_galaxies_agrees_with_itself():
     assert agreement(labels(10), labels(10)).co_assignment == 1
+
+
+def test_same_classes_under_other_names_agree():
+    old = np.repeat([0, 1, 2, -1], 30)
+    found = agreement(old, np.choose(old + 1, [-1, 7, 5, 6]))
+    assert (found.both, found.first, found.second, found.neither) == (90, 0, 0, 30)
+    assert (found.ari_both, found.ami_both, found.ari_all, found.ami_all) == pytest.approx((1, 1, 1, 1))
+
+
+def test_shuffled_labels_agree_no_more_than_chance():
+    random = np.random.default_rng(0)
+    old = random.integers(-1, 8, 3000)
+    found = agreement(old, random.permutation(old))
+    assert max(map(abs, (found.ari_both, found.ami_both, found.ari_all, found.ami_all))) < 0.02
+
+
+def test_what_one_search_leaves_out_does_not_count_against_what_both_sort_alike():
+    old = np.repeat([0, 1, -1], 40)
+    new = old.copy()
+    new[:20], new[80:90] = -1, 3
+    found = agreement(old, new)
+    assert (found.both, found.first, found.second, found.neither) == (60, 20, 10, 30)
+    assert found.ari_both == found.ami_both == 1
+    assert 0 < found.ari_all < 0.9
+    assert 0 < found.ami_all < 0.9
+
+
+def test_no_galaxy_in_a_class_of_both_is_no_agreement_rather_than_full():
+    found = agreement(np.array([0, 0, -1, -1]), np.array([-1, -1, 0, 0]))
+    assert np.isnan(found.ari_both)
+    assert np.isnan(found.ami_both)
+    assert found.ari_all == 1, "what is a class to the one is what the other leaves out"

@@ -91,3 +91,40 @@ def test_best_jaccard_of_a_class_without_a_galaxy_is_unknown():
 def test_searches_of_different_galaxies_are_refused():
     with pytest.raises(StoreError, match="no galaxy in common"):
         Comparison.of_members(members("ab", [0, 0]), members("cd", [0, 0]))
+
+
+def planted(*, seed=0):
+    """Labels of two searches: four classes that both find, and one of thirty galaxies that only the first can see."""
+    random = np.random.default_rng(seed)
+    old = np.repeat([0, 1, 2, 3, 4, -1], [60, 50, 40, 40, 30, 780])
+    new = np.where(old == 4, -1, old)
+    new[random.choice(1000, 60, replace=False)] = -1
+    # The second search has a broad class of its own, in which half of anything lies by chance.
+    new[(new == -1) & (random.random(1000) < 0.6)] = 9
+    return old, new
+
+
+def test_a_class_that_only_one_search_can_see_is_its_own():
+    found = compared(*planted(), level=0.01)
+    assert found.standings == (
+        {0: "both", 1: "both", 2: "both", 3: "both", 4: "own"},
+        {0: "both", 1: "both", 2: "both", 3: "both", 9: "own"},
+    )  # fmt: skip
+    assert {row["event"] for row in found.matches().to_pylist()} == {"kept", "died", "appeared"}
+    assert compared(*planted()).standings[0][4] == "related", "without the p-value it is half of something large"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_shuffled_labels_match_nothing(seed):
+    old, new = planted(seed=seed)
+    found = compared(old, np.random.default_rng(seed).permutation(new), level=0.01)
+    assert not found.counterparts
+    assert set(found.standings[0].values()) | set(found.standings[1].values()) == {"own"}
+
+
+def test_p_values_are_corrected_for_every_pair_of_classes():
+    found = compared([0, 0, 1, -1, -1, -1], [0, 0, -1, 1, 2, -1])
+    assert found.p_values[0, 0] == pytest.approx(1 / 15)
+    assert found.corrected[0, 0] == pytest.approx(6 / 15)
+    row = found.matches().to_pylist()[0]
+    assert (row["p_value"], row["p_corrected"]) == pytest.approx((1 / 15, 6 / 15))

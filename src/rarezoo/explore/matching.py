@@ -6,6 +6,7 @@ Shape letters: a old classes, b new classes.
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +26,8 @@ SAME = 0.5
 MOSTLY = 0.5
 EVENTS = ("kept", "split", "merged", "changed", "appeared", "died", "unseen")
 _KEPT, _SPLIT, _MERGED, _CHANGED, _APPEARED, _DIED, _UNSEEN = EVENTS
+# What a class is to another search: found there too, in parts or as a part; not found; none of its galaxies known.
+STANDINGS = ("both", "related", "own", "unseen")
 
 Labels = Int[np.ndarray, " galaxies"]
 
@@ -41,6 +44,7 @@ class Comparison:
         new_sizes: (b,) likewise.
         galaxies: known to both.
         order: (a + b,) ranks of the classes by their first galaxies, which decide between equals.
+        level: pairs of classes whose corrected p-value is above have nothing to do with each other; 1 asks no p-value.
     """
 
     old: Int64[np.ndarray, " a"]
@@ -50,10 +54,17 @@ class Comparison:
     new_sizes: Int64[np.ndarray, " b"]
     galaxies: int
     order: Int64[np.ndarray, " classes"]
+    level: float = 1.0
 
     @classmethod
     def of_labels(
-        cls, old: Labels, new: Labels, *, old_classes: Labels | None = None, new_classes: Labels | None = None
+        cls,
+        old: Labels,
+        new: Labels,
+        *,
+        old_classes: Labels | None = None,
+        new_classes: Labels | None = None,
+        level: float = 1.0,
     ) -> "Comparison":
         """From two label arrays of the same galaxies, −1 for none.
 
@@ -62,13 +73,14 @@ class Comparison:
             new: (n,) labels of the same galaxies.
             old_classes: every class of the search, those without a galaxy here included; None takes those in ``old``.
             new_classes: likewise.
+            level: see :class:`Comparison`.
         """
         rows, columns = (_classes(*pair) for pair in ((old, old_classes), (new, new_classes)))
         counts = np.zeros((len(rows), len(columns)), dtype=np.int64)
         both = (old != tables.NO_CLASS) & (new != tables.NO_CLASS)
         np.add.at(counts, (np.searchsorted(rows, old[both]), np.searchsorted(columns, new[both])), 1)
         order = np.concatenate([_first_rows(old, rows), _first_rows(new, columns)])
-        return cls(rows, columns, counts, _sizes(old, rows), _sizes(new, columns), len(old), order)
+        return cls(rows, columns, counts, _sizes(old, rows), _sizes(new, columns), len(old), order, level)
 
     @classmethod
     def of_members(cls, old: pa.Table, new: pa.Table) -> "Comparison":
@@ -94,6 +106,23 @@ class Comparison:
         return self.counts / np.maximum(either, 1)
 
     @cached_property
+    def p_values(self) -> Float64[np.ndarray, "a b"]:
+        """The chance of as many shared galaxies had the new labels been dealt out blindly (hypergeometric)."""
+        p, (rows, columns) = np.ones(self.counts.shape), np.nonzero(self.counts)
+        shared = self.counts[rows, columns] - 1
+        p[rows, columns] = hypergeom.sf(shared, self.galaxies, self.old_sizes[rows], self.new_sizes[columns])
+        return p
+
+    @property
+    def corrected(self) -> Float64[np.ndarray, "a b"]:
+        """The p-values after Bonferroni's correction for every pair of classes that could have been picked out."""
+        return np.minimum(self.p_values * self.counts.size, 1.0)
+
+    @cached_property
+    def _related(self) -> Bool[np.ndarray, "a b"]:
+        return self.corrected <= self.level if self.level < 1 else np.ones(self.counts.shape, bool)
+
+    @cached_property
     def best(self) -> Float64[np.ndarray, " a"]:
         """The best Jaccard of each old class; NaN for one without a galaxy here."""
         best = self.jaccards.max(axis=1, initial=0.0)
@@ -103,7 +132,8 @@ class Comparison:
     def counterparts(self) -> dict[int, int]:
         """New class → the old class that it is: optimal one to one, Jaccard at least :data:`SAME`."""
         rows, columns = np.argsort(self.order[: len(self.old)]), np.argsort(self.order[len(self.old) :])
-        worth = np.where(self.jaccards >= SAME, self.jaccards, 0)[np.ix_(rows, columns)]
+        same = (self.jaccards >= SAME) & self._related
+        worth = np.where(same, self.jaccards, 0)[np.ix_(rows, columns)]
         pairs = zip(*linear_sum_assignment(worth, maximize=True), strict=True)
         return {int(self.new[columns[j]]): int(self.old[rows[i]]) for i, j in pairs if worth[i, j] > 0}
 
@@ -112,7 +142,14 @@ class Comparison:
         """Pairs of which one holds most of the other."""
         mostly_there = self.counts >= MOSTLY * self.old_sizes[:, None]
         mostly_from = self.counts >= MOSTLY * self.new_sizes[None, :]
-        return (self.counts > 0) & (mostly_there | mostly_from)
+        return (self.counts > 0) & (mostly_there | mostly_from) & self._related
+
+    @cached_property
+    def standings(self) -> tuple[dict[int, str], dict[int, str]]:
+        """What each old class is to the new search, and each new class to the old one: one of :data:`STANDINGS`."""
+        same = self.counterparts
+        old = _standings(self.old, self.old_sizes, self._linked.any(axis=1), set(same.values()))
+        return old, _standings(self.new, self.new_sizes, self._linked.any(axis=0), set(same))
 
     def matches(self) -> pa.Table:
         """MATCHES: what became of every old class, and where every new one comes from.
@@ -123,7 +160,7 @@ class Comparison:
         none of its galaxies; ``appeared``. A class that is kept may be split or merged too, as its other rows
         say.
 
-        The p-value is that of as many shared galaxies if the new labels had been dealt out blindly (hypergeometric).
+        With :attr:`p_values`, and in a column more :attr:`corrected`.
         """
         linked = [self._pair(i, j) for i, j in np.argwhere(self._linked)]
         gone = [self._gone(int(i)) for i in np.flatnonzero(~self._linked.any(axis=1))]
@@ -132,7 +169,9 @@ class Comparison:
             [*linked, *gone, *appeared],
             key=lambda row: (EVENTS.index(row[tables.EVENT]), row[tables.CLASS_A], row[tables.CLASS_B]),
         )
-        return pa.Table.from_pylist(rows, pa.schema(list(tables.MATCHES.columns.items())))
+        return pa.Table.from_pylist(
+            rows, pa.schema([*tables.MATCHES.columns.items(), (tables.P_CORRECTED, pa.float64())])
+        )
 
     def _pair(self, i: int, j: int) -> dict[str, object]:
         shared, size_a, size_b = int(self.counts[i, j]), int(self.old_sizes[i]), int(self.new_sizes[j])
@@ -143,7 +182,8 @@ class Comparison:
             tables.SIZE_B: size_b,
             tables.OVERLAP: shared,
             tables.JACCARD: float(self.jaccards[i, j]),
-            tables.P_VALUE: float(hypergeom.sf(shared - 1, self.galaxies, size_a, size_b)),
+            tables.P_VALUE: float(self.p_values[i, j]),
+            tables.P_CORRECTED: float(self.corrected[i, j]),
             tables.EVENT: self._event(i, j),
         }
 
@@ -168,8 +208,16 @@ class Comparison:
 
 _ALONE: dict[str, object] = {
     tables.CLASS_A: tables.NO_CLASS, tables.CLASS_B: tables.NO_CLASS, tables.SIZE_A: 0, tables.SIZE_B: 0,
-    tables.OVERLAP: 0, tables.JACCARD: 0.0, tables.P_VALUE: 1.0,
+    tables.OVERLAP: 0, tables.JACCARD: 0.0, tables.P_VALUE: 1.0, tables.P_CORRECTED: 1.0,
 }  # fmt: skip
+
+
+def _standings(classes: np.ndarray, sizes: np.ndarray, linked: Any, same: set[int]) -> dict[int, str]:
+    both, related, own, unseen = STANDINGS
+    return {
+        one: both if one in same else unseen if not size else related if link else own
+        for one, size, link in zip(classes.tolist(), sizes.tolist(), linked.tolist(), strict=True)
+    }
 
 
 def fates(matches: pa.Table) -> Counter[str]:

@@ -1,6 +1,7 @@
 """Members of a class as files that other tools open."""
 
 import csv
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -31,9 +32,13 @@ def write_fits(path: Path, sample: Sample, *, rows: Int64[np.ndarray, " members"
 
     path.parent.mkdir(parents=True, exist_ok=True)
     ids, *numbers = _columns(sample, rows)
-    ascii_ids = [str(one).encode("ascii", "backslashreplace") for one in ids]
-    Table([np.array(ascii_ids, dtype="S"), *numbers], names=_COLUMNS).write(path, format="fits", overwrite=True)
+    Table([ascii_bytes(ids), *numbers], names=_COLUMNS).write(path, format="fits", overwrite=True)
     return path
+
+
+def ascii_bytes(texts: Iterable[object]) -> np.ndarray:
+    """Texts as FITS can hold them, a bytes array: é becomes \\xe9."""
+    return np.array([str(one).encode("ascii", "backslashreplace") for one in texts], dtype="S")
 
 
 def _columns(sample: Sample, rows: np.ndarray) -> list[np.ndarray]:

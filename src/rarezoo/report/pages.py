@@ -325,7 +325,9 @@ def environment() -> jinja2.Environment:
         loader=jinja2.PackageLoader("rarezoo.report"), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
-    pages.filters.update(share=_share, number=_number, words=_words, setting=_setting)
+    pages.filters.update(
+        share=_share, number=_number, words=_words, setting=_setting, digits=lambda how, value: f"{value:{how}}"
+    )
     return pages
 
 

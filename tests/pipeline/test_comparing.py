@@ -1,0 +1,137 @@
+"""Two searches of one mock survey under two networks: their members exported, their classes compared."""
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from astropy.io.votable import validate
+from astropy.table import Table
+
+from rarezoo import tables
+from rarezoo.data.surveys.huggingface import HuggingFace
+from rarezoo.data.surveys.mock import Mock
+from rarezoo.data.trees import named_tree
+from rarezoo.embed import EmbedRun
+from rarezoo.explore.clusterers.hdbscan import Hdbscan
+from rarezoo.explore.compressors.pca import Pca
+from rarezoo.explore.stability import Stability
+from rarezoo.report.track import Tracker
+from rarezoo.search import ClusterRun
+from rarezoo.store import EmbeddingStore
+from rarezoo.zoo.cards import save_checkpoint
+from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
+from rarezoo.zoo.network import build_network
+
+pytestmark = pytest.mark.pipeline
+
+GALAXIES = 200
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A survey under two networks that have learnt nothing, and a search of each."""
+    home = tmp_path_factory.mktemp("home")
+    for seed, net in enumerate(("a", "b")):
+        encoder, tree = EfficientNetB0(input_size=32, bottleneck=16), named_tree("desi")
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            network = build_network(encoder, tree)
+        save_checkpoint(home / net, network=network, encoder=encoder, tree=tree, card={})
+        survey = Mock(n=GALAXIES, side=32, workers=1, cache=str(home / "cache"))
+        EmbedRun(data=survey, checkpoint=str(home / net), out=str(home / f"{net}-store"), workers=0).run()
+        ClusterRun(
+            store=str(home / f"{net}-store"), compress=Pca(n_components=2), drawing=Pca(n_components=2),
+            clusterer=Hdbscan(min_samples=3, min_cluster_size=5), stability=Stability(refits=0),
+            logger=Tracker(mode="none"), images=False, out=str(home / f"{net}-search"),
+        ).run()  # fmt: skip
+    return home
+
+
+def told(home, *words, expect=0):
+    """What the command says: standard output, or its one message."""
+    command = [sys.executable, "-c", "from rarezoo.apps import main; main()", *map(str, words)]
+    done = subprocess.run(
+        command, cwd=home, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == expect, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout if expect == 0 else done.stderr
+
+
+def inside(home, search="a-search"):
+    found = pq.read_table(home / search / "members.parquet")
+    return found.filter(pa.compute.greater_equal(found[tables.CLASS_ID], 0))
+
+
+def test_members_leave_with_class_place_and_the_answers_asked_for(home):
+    told(home, "export", "a-search", "--out", "out/m.vot", "--format", "votable", "--answers", "bar_strong", "bar_no")
+    found, members = Table.read(home / "out" / "m.vot"), inside(home)
+    report = io.StringIO()
+    assert validate(str(home / "out" / "m.vot"), output=report), report.getvalue()
+    assert found.colnames[-2:] == ["bar_strong_fraction", "bar_no_fraction"]
+    labels = dict(zip(members[tables.ID].to_pylist(), members[tables.CLASS_ID].to_pylist(), strict=True))
+    assert dict(zip(found[tables.ID], found[tables.CLASS_ID], strict=True)) == labels
+    store = EmbeddingStore.open(home / "a-store").read([tables.ID, "bar_strong_fraction"])
+    predicted = dict(zip(store[tables.ID].to_pylist(), store["bar_strong_fraction"].to_pylist(), strict=True))
+    np.testing.assert_allclose(found["bar_strong_fraction"], [predicted[one] for one in found[tables.ID]], rtol=1e-6)
+    catalogue = Mock(n=GALAXIES, side=32, workers=1, cache=str(home / "cache")).galaxies().catalogue
+    places = dict(zip(catalogue[tables.ID].to_pylist(), catalogue[tables.RA].to_pylist(), strict=True))
+    np.testing.assert_array_equal(found[tables.RA], [places[one] for one in found[tables.ID]])
+
+
+def test_one_class_alone_by_its_members(home):
+    told(home, "export", "a-search", "--out", "out/c.csv", "--class", "1")
+    found = Table.read(home / "out" / "c.csv")
+    assert set(found[tables.CLASS_ID]) == {1}
+    assert len(found) == inside(home)[tables.CLASS_ID].to_pylist().count(1)
+    assert list(found[tables.PROBABILITY]) == sorted(found[tables.PROBABILITY], reverse=True)
+
+
+def test_a_data_set_of_members_is_a_survey_again(home):
+    told(home, "export", "a-search", "--out", "out/set", "--format", "huggingface", "--class", "0", "--answers", "all")
+    again = HuggingFace(name=str(home / "out" / "set"), votes="").galaxies()
+    survey = Mock(n=GALAXIES, side=32, workers=1, cache=str(home / "cache")).galaxies()
+    assert len(again) == inside(home)[tables.CLASS_ID].to_pylist().count(0)
+    row = list(survey.ids).index(again.ids[0])
+    np.testing.assert_array_equal(again.images.cutout(0), survey.images.cutout(row))
+
+
+def test_mistakes_of_an_export_are_told_before_anything_is_written(home):
+    assert "has no class: 99" in told(home, "export", "a-search", "--out", "x.csv", "--class", "99", expect=2)
+    assert "predicts no answer: bars" in told(home, "export", "a-search", "--out", "x", "--answers", "bars", expect=2)
+    assert "nowhere to write" in told(home, "export", "a-search", expect=2)
+    assert "no finished search" in told(home, "export", "a-store", "--out", "x.csv", expect=2)
+    (home / "few.csv").write_text("id_str,ra,dec\nx,1,2\n")
+    assert "missing from few.csv" in told(
+        home, "export", "a-search", "--out", "x.csv", "--positions", "few.csv", expect=2
+    )
+    assert not list(home.glob("x*"))
+
+
+def test_two_networks_are_compared_with_their_galaxies(home):
+    out = told(home, "compare", "a-search", "b-search", "a-search", "--out", "out/compared", "--asked", "0")
+    about = json.loads((home / "out" / "compared" / "compare.json").read_text())
+    other, same, _ = (pair["embeddings"] for pair in about["pairs"])
+    assert (other["galaxies"], other["asked"], [one["k"] for one in other["overlaps"]]) == (
+        GALAXIES,
+        GALAXIES,
+        [10, 30, 100],
+    )
+    assert all(one["chance"] < one["share"] < 1 for one in other["overlaps"])
+    assert 0 < other["cka"] < same["cka"] == pytest.approx(1)
+    assert [one["share"] for one in same["overlaps"]] == [1, 1, 1]
+    assert about["pairs"][1]["agreement"]["ari_all"] == 1
+    page = (home / "out" / "compared" / "A-B.html").read_text()
+    pictures = set(re.findall(r"images/[^)]+\.jpg", page))
+    assert pictures
+    assert all((home / "out" / "compared" / one).is_file() for one in pictures)
+    assert "only in one: A: " in out
+    assert out.splitlines()[-1] == "out/compared/index.html"

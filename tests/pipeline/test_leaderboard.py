@@ -1,0 +1,99 @@
+"""Multiruns through their doors: one page at the end, whatever the launcher and though a job fails."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from rarezoo.data.surveys.mock import Mock
+from rarezoo.data.trees import named_tree
+from rarezoo.embed import EmbedRun
+from rarezoo.zoo.cards import save_checkpoint
+from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
+from rarezoo.zoo.network import build_network
+
+pytestmark = pytest.mark.pipeline
+
+ROOT = Path(__file__).parents[2]
+SEARCH = [
+    "compress=pca", "compress@drawing=pca", "drawing.n_components=2", "stability.refits=0", "logger=none",
+    "clusterer.min_cluster_size=5", "store=a,b", "clusterer.min_samples=3,5000",
+]  # fmt: skip
+LAUNCHERS = {"basic": [], "joblib": ["hydra/launcher=joblib"], "submitit": ["hydra/launcher=submitit_local"]}
+
+
+def run(*words, cwd, expect=0):
+    command = [sys.executable, *map(str, words)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=environment, timeout=500)
+    assert done.returncode == expect, f"{words} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stderr
+    return done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A survey under two networks that have learnt nothing, searched by one sweep under every launcher."""
+    home = tmp_path_factory.mktemp("home")
+    for seed, net in enumerate("ab"):
+        encoder, tree = EfficientNetB0(input_size=32, bottleneck=16), named_tree("desi")
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            network = build_network(encoder, tree)
+        save_checkpoint(home / f"net-{net}", network=network, encoder=encoder, tree=tree, card={})
+        survey = Mock(n=120, side=32, workers=1, cache=str(home / "cache"))
+        EmbedRun(data=survey, checkpoint=str(home / f"net-{net}"), out=str(home / net), workers=0).run()
+    return home
+
+
+@pytest.fixture(scope="module")
+def told(home):
+    """Standard error of the same sweep under every launcher, each with jobs that fail."""
+    return {
+        name: run(ROOT / "cluster.py", "-m", *SEARCH, *words, f"out={name}/sweep", cwd=home, expect=2)[1]
+        for name, words in LAUNCHERS.items()
+    }
+
+
+def test_a_sweep_ends_with_a_whole_page_though_jobs_fail(home, told):
+    assert "leaderboard: basic/sweep/leaderboard.html" in told["basic"]
+    assert "too few" in told["basic"]
+    page = (home / "basic" / "sweep" / "leaderboard.html").read_text()
+    assert "4 searches, 2 of them finished" in page
+    assert len(re.findall(r'<span class="state">failed</span>', page)) == 2
+    assert len(re.findall(r'<td colspan="\d+" class="reason">[^<]*too few', page)) == 2
+    assert re.search(r"url\([^)]*/report/images/class-\d{3}-exemplars.jpg\)", page)
+    assert page.count('<span class="cutout"') >= 4
+
+
+def test_the_page_is_the_same_under_every_launcher(home, told):
+    pages = {name: (home / name / "sweep" / "leaderboard.html").read_bytes() for name in LAUNCHERS}
+    assert all(f"leaderboard: {name}/sweep" in err for name, err in told.items())
+    assert pages["joblib"] == pages["basic"]
+    assert pages["submitit"] == pages["basic"]
+
+
+def test_by_verb_from_files_alone(home, told):
+    page = home / "basic" / "sweep" / "leaderboard.html"
+    before = page.read_bytes()
+    page.unlink()
+    out, _ = run("-c", "from rarezoo.apps import main; main()", "leaderboard", "basic/sweep", cwd=home)
+    assert out.strip() == "basic/sweep/leaderboard.html"
+    assert page.read_bytes() == before
+
+
+def test_networks_trained_by_a_sweep_have_a_page_too(home):
+    words = [
+        "data=mock", "data.n=120", "data.side=32", f"data.cache={home / 'cache'}", "model.input_size=32",
+        "model.bottleneck=8,16", "train.epochs=2", "train.batch_size=32", "train.workers=0", "logger=none",
+    ]  # fmt: skip
+    _, err = run(ROOT / "train.py", "-m", *words, "out=networks", cwd=home)
+    assert "leaderboard: networks/leaderboard.html" in err
+    page = (home / "networks" / "leaderboard.html").read_text()
+    assert "2 networks, 2 of them finished" in page
+    assert page.count("<polyline") == 2
+    assert len(re.findall(r'href="model.bottleneck%3D(?:8|16)[^"]*README.md"', page)) == 2
