@@ -42,6 +42,7 @@ NEAREST_CLASS, P_NONE, P_CLASS, P_KNOWN = "nearest_class", "p_none", "p_class", 
 BEYOND, BEYOND_LOW, BEYOND_HIGH = "beyond", "beyond_low", "beyond_high"
 BEYOND_VERDICT, BEYOND_REASON = "beyond_verdict", "beyond_reason"
 CAUSE, CAUSE_REASON = "cause", "cause_reason"
+NAME, DECISION = "name", "decision"
 NO_CLASS = -1
 _FRACTION_SUFFIX = "_fraction"
 
