@@ -28,6 +28,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from rarezoo import __version__, registry
 from rarezoo.bench import add_bench_verb
+from rarezoo.bench_atlas import add_atlas_benchmark
 from rarezoo.bench_search import add_benchmark_verb
 from rarezoo.comparing import add_classes_verb
 from rarezoo.demo import add_demo_verbs
@@ -322,7 +323,7 @@ def _verb(arguments: Sequence[str]) -> None:
     add_assign_verb(verbs)
     add_demo_verbs(verbs)
     add_bench_verb(verbs)
-    add_benchmark_verb(verbs)
+    add_atlas_benchmark(add_benchmark_verb(verbs))
     add_worst_verb(verbs)
     add_judge_verb(verbs)
     add_zoo_verbs(verbs)

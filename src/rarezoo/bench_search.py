@@ -303,8 +303,8 @@ def _summary(results: Sequence[dict[str, Any]], folder: Path) -> Iterator[str]:
         yield f"{name}: " + "; ".join(f"{label} {interval}" for label, interval in row.items())
 
 
-def add_benchmark_verb(verbs: Any) -> None:
-    """``rarezoo benchmark`` for the command line."""
+def add_benchmark_verb(verbs: Any) -> Any:
+    """``rarezoo benchmark`` for the command line; what further kinds are added to."""
     group = verbs.add_parser("benchmark", help="measurements that take minutes to hours, and go on where they stopped")
     kinds = group.add_subparsers(dest="benchmark", required=True, metavar="WHAT")
     parser = kinds.add_parser("search", help="our seeded search against plain umap-learn and hdbscan")
@@ -314,6 +314,7 @@ def add_benchmark_verb(verbs: Any) -> None:
     parser.add_argument("--min-samples", type=int, default=50, help="of HDBSCAN; the paper's is 300")
     parser.add_argument("--out", default="runs/benchmark_search", help="folder of the results")
     parser.set_defaults(run=_benchmark_search)
+    return kinds
 
 
 def _benchmark_search(options: argparse.Namespace) -> None:

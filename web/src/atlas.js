@@ -60,6 +60,7 @@ export function atlasPage(map) {
 
   function select(rows) {
     atlas.pick(rows);
+    $("galaxy").hidden = true;
     tab("selection");
     return selection($("selected"), rows, about).catch(fail);
   }
@@ -104,10 +105,11 @@ export function atlasPage(map) {
   async function colour(key) {
     const column = map.columns.find((one) => one.key === key) || null;
     await atlas.colourBy(column);
+    atlas.only(null);
     $("legend").hidden = !column;
     if (!column) return;
     const steps = column.kind === "category" ? column.names.map((one, i) => el("li", {}, el("i", { style: { background: i < 8 ? `var(--class-${i})` : "var(--point)" } }), one))
-      : [el("li", {}, Number(column.low.toPrecision(3))), el("li", { class: "ramp" }), el("li", {}, Number(column.high.toPrecision(3)))];
+      : [el("li", {}, Number(column.low.toPrecision(3))), el("li", { class: "ramp", style: { background: atlas.ramp() } }), el("li", {}, Number(column.high.toPrecision(3)))];
     $("legend").replaceChildren(...steps);
   }
 

@@ -56,10 +56,11 @@ export function mapIn(box, map, told, fixed = -1) {
     }
     return out;
   }
+  // Without the end of the scale that the page's own colour would swallow.
+  const scale = (t) => between(map.ramp.map(rgb), (dark.matches ? 0.12 : 0) + 0.88 * Math.min(t, 1));
   function table() {
-    const grey = rgb(view.point), stops = map.ramp.map(rgb), last = view.colours.map(rgb);
-    const scale = (i) => between(stops, (dark.matches ? 0.12 : 0) + 0.88 * Math.min(i / LEVELS, 1));
-    const one = (i) => (i === MISSING ? grey : !shown || column.kind === "category" ? last[i] || grey : scale(i));
+    const grey = rgb(view.point), last = view.colours.map(rgb);
+    const one = (i) => (i === MISSING ? grey : !shown || column.kind === "category" ? last[i] || grey : scale(i / LEVELS));
     return Array.from({ length: 256 }, (_, i) => one(i));
   }
   function recolour() {
@@ -121,9 +122,11 @@ export function mapIn(box, map, told, fixed = -1) {
     p, view, images, redraw, frame, painter: paint.name, drawn: paint.drawn, worded,
     // Classes that stand out, or null for all alike; rows that do instead of classes.
     only: (ids) => { state.only = ids && ids.length ? new Set(ids) : fixed < 0 ? null : new Set([fixed]); picked = null; mark(); },
-    pick: (rows) => { picked = rows && rows.length ? rows : null; mark(); },
+    pick: (rows) => { picked = rows && rows.length ? rows : null; state.only = null; mark(); },
     ring: (row) => { state.ringed = row; redraw(); },
+    inside: (line) => inside(p, line),
     show: (rows) => { view.fit(rows); redraw(); },
+    ramp: () => `linear-gradient(to right, ${[0, 0.25, 0.5, 0.75, 1].map((t) => `rgb(${scale(t).map((one) => Math.round(255 * one)).join(" ")})`).join(", ")})`,
     async colourBy(next) {
       shown = next ? await values(next) : null;
       column = next;
