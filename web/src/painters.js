@@ -19,7 +19,7 @@ export function library(canvas, p) {
   const plot = createScatterplot({
     canvas, width: 300, height: 150, aspectRatio: 1, cameraIsFixed: true, showReticle: false, deselectOnDblClick: false,
     deselectOnEscape: false, pointScaleMode: "constant", opacityInactiveMax: FADED, opacityInactiveScale: 1,
-    pointOutlineWidth: 0, pointSizeSelected: 1, spatialIndexUseWorker: true, backgroundColor: [0, 0, 0, 0], opacity: 0.8,
+    pointOutlineWidth: 0, pointSizeSelected: 1, spatialIndexUseWorker: true, backgroundColor: [0, 0, 0, 0], opacity: 0.9,
   });
   if (!plot.get("isSupported") && !plot.isSupported) { plot.destroy(); return null; }
   let ready = Promise.resolve(), size = [0, 0], last = null, chosen = null;
@@ -30,7 +30,7 @@ export function library(canvas, p) {
     if (size[0] !== view.w || size[1] !== view.h) { size = [view.w, view.h]; plot.set({ width: view.w, height: view.h }); }
     const aspect = view.w / view.h;
     plot.set({
-      pointSize: view.size,
+      pointSize: 1.4 * view.size,
       cameraView: new Float32Array([
         2 * view.k / view.h, 0, 0, 0, 0, 2 * view.k / view.h, 0, 0, 0, 0, 1, 0,
         (2 * view.x / view.w - 1) * aspect, 2 * view.y / view.h - 1, 0, 1,
@@ -38,14 +38,14 @@ export function library(canvas, p) {
     });
   }
   function active(drawn) {
-    chosen = drawn;
-    ready = ready.then(() => (drawn ? plot.select(drawn, { preventEvent: true }) : plot.deselect({ preventEvent: true })));
+    // It takes an array, not a typed one.
+    chosen = drawn && Array.from(drawn);
+    ready = ready.then(() => (chosen ? plot.select(chosen, { preventEvent: true }) : plot.deselect({ preventEvent: true })));
   }
   function recolour(codes, colours) {
     ready = ready.then(async () => {
       const table = colours.map(hex);
       plot.set({ colorBy: "valueA", pointColor: table, pointColorActive: table, pointColorHover: table });
-      // The last two points carry the whole range, so that a colour's number is its place in the table.
       await plot.draw({ x, y, z: Float32Array.from(codes) }, { zDataType: "categorical", spatialIndex: plot.get("spatialIndex") || undefined });
       if (chosen) plot.select(chosen, { preventEvent: true });
       if (last) paint(last);
