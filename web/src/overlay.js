@@ -1,8 +1,8 @@
 // What lies over the points: thumbnails, the shapes of classes once there is room, class numbers, a ring, the lasso.
 import { NONE, within } from "./points.js";
 
-// As many as can be told apart, and the side of a thumbnail on the screen, px.
-const MOST_SHAPES = 1500, MOST_THUMBNAILS = 400, SIDE = 56;
+// As many as can be told apart, the side of a thumbnail on the screen, px, and how far in thumbnails begin.
+const MOST_SHAPES = 1500, MOST_THUMBNAILS = 400, SIDE = 56, ZOOMED = 2.5;
 const SHAPES = ["circle", "square", "triangle", "diamond", "ring", "plus"].map((_, shape) => new Path2D([
   "M0-6a6 6 0 1 0 .01 0z", "M-5.3-5.3h10.6v10.6h-10.6z", "M0-7 7 5.5H-7z", "M0-7.5 7.5 0 0 7.5-7.5 0z",
   "M0-6.5a6.5 6.5 0 1 0 .01 0zM0-3.2a3.2 3.2 0 1 1-.01 0z", "M-2.2-7h4.4v4.8H7v4.4H2.2V7h-4.4V2.2H-7v-4.4h4.8z",
@@ -20,7 +20,7 @@ export function overlay(canvas, p, map, thumbnails) {
   // Galaxies that are seen, if they are few.
   function seen(view) {
     const key = [view.x, view.y, view.k, view.w, view.h].join();
-    if (looked.key !== key) looked = { key, rows: view.k < 3 * view.fitted && p.n > MOST_SHAPES ? null : within(p, ...view.seen(), MOST_SHAPES) };
+    if (looked.key !== key) looked = { key, rows: view.k < ZOOMED * view.fitted && p.n > MOST_SHAPES ? null : within(p, ...view.seen(), MOST_SHAPES) };
     return looked.rows;
   }
   function shapes(rows, view, state) {
@@ -30,7 +30,7 @@ export function overlay(canvas, p, map, thumbnails) {
       const [x, y] = view.screen(p.xy[2 * i], p.xy[2 * i + 1]);
       pen.setTransform(view.dpr, 0, 0, view.dpr, x * view.dpr, y * view.dpr);
       pen.scale(0.8, 0.8);
-      pen.fillStyle = state.byClass ? view.colours[one.colour] : view.ink;
+      pen.fillStyle = view.colours[one.colour];
       pen.strokeStyle = view.page; pen.lineWidth = 1.5;
       pen.stroke(SHAPES[one.shape]); pen.fill(SHAPES[one.shape], "evenodd");
     }
@@ -86,7 +86,7 @@ export function overlay(canvas, p, map, thumbnails) {
     canvas.width = view.w * view.dpr; canvas.height = view.h * view.dpr;
     pen.setTransform(view.dpr, 0, 0, view.dpr, 0, 0);
     const rows = seen(view);
-    if (rows) { shapes(rows, view, state); if (rows.length <= MOST_THUMBNAILS) images(rows, view, state); }
+    if (rows) { if (state.byClass) shapes(rows, view, state); if (rows.length <= MOST_THUMBNAILS && view.k > ZOOMED * view.fitted) images(rows, view, state); }
     numbers(view, state);
     if (state.ringed >= 0) ring(state.ringed, view);
     if (state.line) lasso(state.line, view);
