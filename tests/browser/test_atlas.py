@@ -170,9 +170,10 @@ def test_both_painters_draw_classes_in_their_colours_at_their_places(visit, pain
 
 def test_click_on_a_class_opens_it(visit):
     page = visit()
-    page.mouse.click(*screen(page, middle(2)))
+    page.click("#tab-decisions")
+    page.mouse.click(*screen(page, middle(0)))
     page.wait_for_selector("#card .sheet")
-    assert page.inner_text("#class-title") == "Class 2"
+    assert page.inner_text("#class-title") == "Class 0"
     titles = page.eval_on_selector_all("#card details > summary", "all => all.map((one) => one.textContent)")
     assert titles[:4] == ["Exemplars", "Random draw", "Outskirts", "Nearest outside"]
     assert page.locator("#card .sheet").nth(0).locator("button").count() == 24

@@ -22,7 +22,7 @@ export function atlasPage(map) {
   const fail = (problem) => say(problem.message);
 
   const atlas = mapIn(document.querySelector(".map"), map, {
-    name, line: select, chosen: (row, id) => { if (id >= 0) open(id, { quiet: true }); if (row >= 0) choose(row, false); else atlas.only(null); },
+    name, line: select, chosen: (row, id) => { if (id >= 0) open(id).catch(fail); if (row >= 0) choose(row, false); else atlas.only(null); },
   });
   const about = { map, atlas, name, open: (id) => open(id), choose: (row) => choose(row, true) };
 
@@ -35,10 +35,10 @@ export function atlasPage(map) {
     return galaxy($("galaxy"), row, about).catch(fail);
   }
 
-  async function open(id, { quiet = false } = {}) {
+  async function open(id) {
     current = id;
     atlas.only([id]);
-    if (!quiet) tab("class");
+    tab("class");
     history.replaceState(null, "", `#class-${id}`);
     told();
     const tree = $("branch-of") || el("div", { id: "branch-of" });

@@ -92,7 +92,7 @@ def write_report(
     """
     sample = Sample.joined(members, map_2d=map_2d, predictions=predictions)
     told = {**dict.fromkeys(_ABOUT), **about}
-    places = rows_of(members.column(tables.ID), searched_map or map_2d, source="the map")
+    places = rows_of(members.column(tables.ID), map_2d if searched_map is None else searched_map, source="the map")
     known = None if catalogue is None else rows_of(members.column(tables.ID), catalogue, source="the catalogue")
     report = Report(
         Path(folder), sample, classes, tree, cutouts, told, truth, tables.matrix(places, tables.POSITION), known,
