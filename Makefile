@@ -7,14 +7,14 @@ export RAREZOO_GZ2
 # Threads that wait by spinning starve the processes that decode images, and each other on a shared machine.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test accept bench lint setup lock clean
+.PHONY: demo test accept bench lint atlas setup lock clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.ready ## a mock survey, from votes to a page of classes
 	$(BIN)/rarezoo demo
 
-test: $(VENV)/.ready ## unit and pipeline tests
-	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=2 $(BIN)/pytest -q -n 2 --dist worksteal -m "unit or pipeline"
+test: $(VENV)/.ready ## unit, pipeline and browser tests
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=2 $(BIN)/pytest -q -n 2 --dist worksteal -m "unit or pipeline or browser"
 
 accept: $(VENV)/.ready ## real galaxies, from the folder that RAREZOO_GZ2 names
 	$(BIN)/pytest -q -m acceptance -rs
@@ -27,6 +27,9 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+atlas: ## the page's code in src/rarezoo/report/assets, from web/ (needs Node)
+	cd web && npm ci --no-fund --no-audit && npm run build
 
 setup: $(VENV)/.ready
 

@@ -29,6 +29,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from rarezoo import __version__, registry
 from rarezoo.bench import add_bench_verb
+from rarezoo.bench_atlas import add_atlas_benchmark
 from rarezoo.bench_paper import add_paper_benchmark
 from rarezoo.bench_search import add_benchmark_verb
 from rarezoo.comparing import add_classes_verb
@@ -384,7 +385,9 @@ def _verb(arguments: Sequence[str]) -> None:
     add_assign_verb(verbs)
     add_demo_verbs(verbs)
     add_bench_verb(verbs)
-    add_paper_benchmark(add_benchmark_verb(verbs))
+    kinds = add_benchmark_verb(verbs)
+    add_paper_benchmark(kinds)
+    add_atlas_benchmark(kinds)
     add_worst_verb(verbs)
     add_judge_verb(verbs)
     add_leaderboard_verb(verbs)

@@ -1,4 +1,4 @@
-"""``rarezoo classes``: the classes of a search, and what became of them in another."""
+"""``rarezoo classes``: the classes of a search, what became of them in another, and a reader's decisions about them."""
 
 import argparse
 from collections.abc import Mapping
@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from rarezoo import tables
+from rarezoo.deciding import apply_decisions
 from rarezoo.errors import ConfigError, OutputError
 from rarezoo.explore.matching import EVENTS, Comparison, fates
 from rarezoo.report.terminal import classes_table, markdown
@@ -67,12 +68,14 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
 def add_classes_verb(verbs: Any) -> None:
     """``rarezoo classes`` for the command line."""
     classes = verbs.add_parser(
-        "classes", help="the classes of a search; diff OLD NEW: what became of them in another",
-        usage="rarezoo classes SEARCH [--column NAME] | diff OLD NEW [--out DIR]",
+        "classes", help="the classes of a search; diff: what became of them in another; apply: decisions about them",
+        usage="rarezoo classes SEARCH [--column NAME] | diff OLD NEW [--out DIR] | apply SEARCH FILE [--out DIR]",
     )  # fmt: skip
-    classes.add_argument("words", nargs="+", metavar="SEARCH", help="out= of a search; or diff and two of them")
+    classes.add_argument(
+        "words", nargs="+", metavar="SEARCH", help="out= of a search; or diff and two of them; or apply, one, and FILE"
+    )
     classes.add_argument("--column", default="", help="a numeric catalogue column: its mean per class")
-    classes.add_argument("--out", default="", help="of diff: folder for its tables and JSON; empty: none")
+    classes.add_argument("--out", default="", help="folder of what diff (empty: none) or apply writes")
     classes.set_defaults(run=_classes)
 
 
@@ -82,6 +85,14 @@ def _classes(options: argparse.Namespace) -> None:
         if len(options.words) != 3 or options.column:
             raise ConfigError("diff compares two searches", value=words, fix="Say: rarezoo classes diff OLD NEW.")
         print(class_matches(*options.words[1:], out=options.out))
+    elif options.words[0] == "apply":
+        if len(options.words) != 3 or options.column:
+            raise ConfigError(
+                "apply takes a search and a file of decisions",
+                value=words,
+                fix="Say: rarezoo classes apply SEARCH FILE.",
+            )
+        print(apply_decisions(*options.words[1:], out=options.out))
     elif len(options.words) != 1 or options.out:
         raise ConfigError("one search at a time", value=words, fix="For two, say: rarezoo classes diff OLD NEW.")
     else:

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,16 @@ from rarezoo.explore.cluster import Clusterer, Clustering
 from rarezoo.explore.compress import Compressor, FittedMap, fingerprint
 from rarezoo.explore.condensed import condensed
 from rarezoo.explore.isolation import neighbour_graph
+from rarezoo.explore.decisions import Decisions, decided, search_key
 from rarezoo.explore.lineage import FREE, Earlier, Lineage
 from rarezoo.explore.nulls import Evidence, Noise, Significance, noise_of
 from rarezoo.explore.select import Select, Selection
 from rarezoo.explore.shelf import Shelf
 from rarezoo.explore.stability import Stabilities, Stability, stabilities
 from rarezoo.explore.surroundings import Surroundings
-from rarezoo.explore.systematics import Systematics
+from rarezoo.explore.systematics import Comparison, Systematics, cause_columns
 from rarezoo.registry import name_of, setting
-from rarezoo.report.pages import write_report
+from rarezoo.report.pages import THUMBNAILS, write_report
 from rarezoo.report.track import Tracker
 from rarezoo.store import EmbeddingStore, claim, refuse_seed
 
@@ -64,6 +65,10 @@ class ClusterRun:
     stability: Stability = setting(Stability(), "whether classes come back")
     beyond: bool = setting(True, "measure what of each class is left once the predicted answers are regressed out")
     systematics: Systematics = setting(Systematics(), "what besides galaxies may make a class")
+    decisions: str | None = setting(
+        None, "a file of decisions from the atlas, of this search made before, or of the one that previous= names"
+    )
+    thumbnails: int = setting(THUMBNAILS, "most galaxies that the atlas shows as images on its map", unit="galaxies")
     out: str = setting("runs/cluster", "output folder")
     seed: int = setting(0, "seed of every random draw")
 
@@ -77,6 +82,9 @@ class ClusterRun:
         self.significance.refuse()
         self.stability.refuse()
         earlier = Earlier.read(self.previous) if self.previous else None
+        decisions = Decisions.read(self.decisions) if self.decisions else None
+        if self.thumbnails < 0:
+            raise ConfigError("thumbnails", value=self.thumbnails, fix="Choose 0 for none, or more.")
         self.clusterer.refuse_settings()
         folder = claim(self.out, verb="cluster", settings=self._settings())
         page = folder / "report" / "index.html"
@@ -95,6 +103,7 @@ class ClusterRun:
         found = self._found(sample, folder, clock)
         found = found.continuing(earlier) if earlier else found
         found = self._explained(found, sample, around, clock)
+        found = found.decided(decisions, earlier, sample) if decisions else found
         about = self._about(store, whole, selection, found)
         found.write(folder, about)
         with clock.stage("report"):
@@ -113,6 +122,7 @@ class ClusterRun:
             "previous": self.previous and str(Path(self.previous).resolve()), "stability": asdict(self.stability),
             "significance": asdict(self.significance),
             "beyond": self.beyond, "systematics": asdict(self.systematics), "seed": self.seed,
+            "decisions": self.decisions and str(Path(self.decisions).resolve()),
         }  # fmt: skip
 
     def _galaxies(self, store: EmbeddingStore) -> Galaxies | None:
@@ -132,8 +142,10 @@ class ClusterRun:
                 told = around.beyond(sample, labels=labels, classes=classes.num_rows, seed=self.seed)
             classes = with_columns(classes, told)
         with clock.stage("systematics"):
-            told = around.causes(sample, labels=labels, classes=classes.num_rows)
-        return replace(found, classes=with_columns(classes, told))
+            causes = around.causes(sample, labels=labels, classes=classes.num_rows)
+        ids = classes.column(tables.CLASS_ID).to_pylist()
+        tests = {one: cause.tests for one, cause in zip(ids, causes, strict=True)}
+        return replace(found, classes=with_columns(classes, cause_columns(causes)), tests=tests)
 
     def _found(self, sample: pa.Table, folder: Path, clock: "Clock") -> "Found":
         ids = tables.strings(sample, tables.ID)
@@ -236,7 +248,6 @@ class ClusterRun:
         return tables.read(folder / LINKAGE_FILE, tables.LINKAGE)
 
     def _about(self, store: EmbeddingStore, whole: pa.Table, selection: Selection, found: "Found") -> dict[str, Any]:
-        sizes = found.clustering.sizes
         return {
             "title": f"{store.manifest.survey} seen by {store.manifest.checkpoint}",
             "survey": store.manifest.survey,
@@ -248,8 +259,8 @@ class ClusterRun:
             "galaxies": whole.num_rows,
             "searched": len(found.ids),
             "cuts": [asdict(toll) for toll in selection.tolls],
-            "classes": len(sizes),
-            "unassigned": float(np.mean(found.clustering.labels == tables.NO_CLASS)),
+            "classes": found.classes.num_rows,
+            "unassigned": float(np.mean(found.members.column(tables.CLASS_ID).to_numpy() == tables.NO_CLASS)),
         }
 
     def _report(
@@ -260,7 +271,9 @@ class ClusterRun:
             folder / "report", members=found.members, classes=found.classes, tree=found.clustering.tree,
             map_2d=found.map_table(found.drawn), predictions=predictions,
             cutouts=None if galaxies is None else cutouts_of(galaxies), about=about,
-            truth=None if galaxies is None else galaxies.truth, seed=self.seed,
+            truth=None if galaxies is None else galaxies.truth, searched_map=found.map_table(found.fitted),
+            catalogue=None if galaxies is None else galaxies.catalogue, tests=found.tests, thumbnails=self.thumbnails,
+            seed=self.seed,
         )  # fmt: skip
 
     def _log(self, found: "Found", galaxies: Galaxies | None, about: Mapping[str, Any]) -> None:
@@ -277,6 +290,7 @@ class Found:
     Attributes:
         stabilities: STABILITIES table, if there were refits.
         lineage: what its classes have to do with those of an earlier search, if there was one.
+        tests: of its classes against the catalogue, by class id.
     """
 
     ids: np.ndarray
@@ -288,6 +302,7 @@ class Found:
     members: pa.Table
     stabilities: pa.Table | None = None
     lineage: Lineage | None = None
+    tests: Mapping[int, Sequence[Comparison]] = field(default_factory=dict)
 
     def measured(self, stability: Stabilities) -> "Found":
         """With the stability of its classes."""
@@ -301,6 +316,22 @@ class Found:
             self, members=lineage.renamed(self.members), classes=lineage.renamed(self.classes),
             stabilities=stabilities, lineage=lineage,
         )  # fmt: skip
+
+    def decided(self, decisions: Decisions, earlier: Earlier | None, sample: pa.Table) -> "Found":
+        """With classes dropped, merged and named as a reader decided.
+
+        Raises:
+            ConfigError: the decisions are of another search.
+        """
+        keys = [search_key(self.ids, self.members.column(tables.CLASS_ID).to_numpy())]
+        if earlier is not None:
+            before = earlier.members
+            keys.append(search_key(before.column(tables.ID).to_pylist(), before.column(tables.CLASS_ID).to_numpy()))
+        decisions.refuse_other_search(*keys)
+        after = decided(
+            decisions, members=self.members, classes=self.classes, positions=self.fitted.positions, predictions=sample
+        )
+        return replace(self, members=after.members, classes=after.classes)
 
     def map_table(self, fitted: FittedMap) -> pa.Table:
         """A fitted map's positions as a MAP table."""

@@ -50,6 +50,7 @@ SEARCH_A, SEARCH_B, SETTING_A, SETTING_B = "search_a", "search_b", "setting_a", 
 SEED_A, SEED_B = "seed_a", "seed_b"
 CO_ASSIGNMENT, ARI_BOTH, AMI_BOTH, ASSIGNED_BOTH = "co_assignment", "ari_both", "ami_both", "assigned"
 KEPT, MATCHED = "kept", "matched"
+NAME, DECISION = "name", "decision"
 NO_CLASS = -1
 _FRACTION_SUFFIX = "_fraction"
 

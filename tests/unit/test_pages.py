@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from astropy.table import Table
+from PIL import Image
 
 from rarezoo import tables
 from rarezoo.errors import OutputError, StoreError
@@ -121,7 +122,7 @@ def report(tmp_path_factory):
     return write_report(tmp_path_factory.mktemp("report"), **search(truth=True)).parent
 
 
-@pytest.fixture(params=["index.html", "class-000.html", "class-002.html"])
+@pytest.fixture(params=["index.html", "atlas.html", "class-000.html", "class-002.html"])
 def page(report, request):
     return Page(report / request.param)
 
@@ -136,10 +137,100 @@ def test_every_link_leads_to_a_file_of_the_report(page):
             assert (page.folder / unquote(target.split("#")[0])).is_file(), target
 
 
+# Pages that a reader may open, and names in the code of others that nothing is loaded from.
+LINKS = (
+    "https://www.legacysurvey.org/viewer?", "https://simbad.cds.unistra.fr/simbad/sim-coo?",
+    "https://aladin.cds.unistra.fr/AladinLite/?", "http://www.w3.org/2000/svg", "http://get.webgl.org",
+    "https://www.npmjs.com/package/glsl-read-float",
+)  # fmt: skip
+
+
 def test_nothing_is_loaded_from_a_network(report):
     for asset in report.rglob("*"):
         if asset.suffix in (".html", ".css", ".js"):
-            assert not re.search(r"https?://|@import|\bfetch\(|\bimport ", asset.read_text()), asset.name
+            text = asset.read_text()
+            assert not re.search(r"@import|\bfetch\(|\bimport |XMLHttpRequest", text), asset.name
+            assert all(found.startswith(LINKS) for found in re.findall(r"https?://\S{60}", text)), asset.name
+
+
+def script(report, name):
+    """What a script of the atlas leaves behind."""
+    told = (report / "assets" / f"{name}.js").read_text()
+    return json.loads(told.removeprefix(f'rarezooData["{name}"]=').removesuffix(";\n"))
+
+
+def numbers(report, name, kind="<f4"):
+    return np.frombuffer(base64.b64decode(script(report, name)), kind)
+
+
+def drawn(report):
+    return json.loads(
+        (report / "assets" / "map.js").read_text().removeprefix("window.rarezooMap = ").removesuffix(";\n")
+    )
+
+
+def test_every_answer_and_column_can_colour_the_map(tmp_path):
+    found = search()
+    ids = found["members"]["id_str"]
+    depth = np.arange(len(ids)) % 7 + 0.5
+    bands = [None if row == 3 else f"band {row % 10}" for row in range(len(ids))]
+    catalogue = {tables.ID: ids, tables.RA: depth, tables.DEC: -depth, "depth": depth, "band": bands, "name": ids}
+    shuffled = np.random.default_rng(1).permutation(len(ids))
+    write_report(tmp_path, **{**found, "catalogue": pa.table(catalogue).take(shuffled)})
+    columns = {one["label"]: one for one in drawn(tmp_path)["columns"]}
+    assert list(columns) == [*ANSWERS, "membership", "outlier score", "ra", "dec", "depth", "band"]
+    np.testing.assert_allclose(numbers(tmp_path, columns["depth"]["file"]), depth)
+    assert (columns["depth"]["low"], columns["depth"]["high"]) == (0.5, 6.5)
+    strong = found["predictions"]["bar_strong_fraction"].to_numpy()
+    np.testing.assert_array_equal(numbers(tmp_path, columns["bar_strong"]["file"]), strong)
+    codes = numbers(tmp_path, columns["band"]["file"], "u1")
+    names = columns["band"]["names"]
+    assert len(names) == 9
+    assert codes[3] == 255
+    told = [names[code] for code in codes if code != 255]
+    assert all(name in (band, "other") for name, band in zip(told, filter(None, bands), strict=True))
+    np.testing.assert_allclose(numbers(tmp_path, "dec", "<f8"), -depth)
+    assert sum(script(tmp_path, "sky")["counts"]) == len(ids)
+
+
+def test_card_says_what_sets_a_class_apart(report):
+    card = script(report, "card-000")
+    assert {one["name"]: round(one["effect"], 2) for one in card["answers"]}["bar_strong"] == -1
+    assert all(one["q"] < 1e-3 for one in card["answers"] if one["effect"] == -1)
+    assert card["significance"] is None
+    assert [one["name"] for one in card["galleries"]] == ["exemplars", "random", "outskirts", "outside"]
+
+
+def test_nearest_outside_are_no_members_and_near(report):
+    found = search()
+    labels, positions = found["members"]["class_id"].to_numpy(), tables.matrix(found["map_2d"], tables.POSITION)
+    shown = [one["row"] for one in script(report, "card-001")["galleries"][3]["galaxies"]]
+    assert not np.any(labels[shown] == 1)
+    away = np.linalg.norm(positions[:, None] - positions[None, labels == 1], axis=2).min(axis=1)
+    np.testing.assert_array_equal(np.sort(away[shown]), np.sort(away[labels != 1])[: len(shown)])
+
+
+def test_thumbnails_are_where_the_atlas_looks_for_them(tmp_path):
+    found = search()
+    shade = {one: row for row, one in enumerate(found["members"]["id_str"].to_pylist())}
+    cutouts = lambda wanted: [np.full((20, 20, 3), 2 * shade[one], np.uint8) for one in wanted]  # noqa: E731
+    write_report(tmp_path, **{**found, "cutouts": cutouts, "thumbnails": 100})
+    slots, about = numbers(tmp_path, "slots", "<i4"), drawn(tmp_path)["thumbnails"]
+    labels = found["members"]["class_id"].to_numpy()
+    assert np.all(slots[labels >= 0] >= 0), "members come first"
+    assert sorted(slots[slots >= 0]) == list(range(100))
+    sheet = np.asarray(Image.open(tmp_path / "images" / "sheet-0000.jpg"))
+    for row in np.flatnonzero(slots >= 0):
+        down, across = (about["pixels"] * place + about["pixels"] // 2 for place in divmod(slots[row], about["side"]))
+        assert abs(int(sheet[down, across, 0]) - 2 * row) < 12
+
+
+def test_tree_of_the_atlas_has_the_classes_at_their_nodes(report):
+    tree = script(report, "tree")
+    of = dict(zip(tree["node"], tree["class"], strict=True))
+    assert {node: one for node, one in of.items() if one >= 0} == {1000: 0, 1001: 1, 1002: 2}
+    parents = dict(zip(tree["node"], tree["parent"], strict=True))
+    assert parents == {900: -1, 1000: 900, 901: 900, 1001: 901, 1002: 901}
 
 
 def test_ids_and_titles_are_never_taken_for_html(report):
@@ -153,7 +244,7 @@ def test_ids_and_titles_are_never_taken_for_html(report):
 
 def test_file_names_do_not_come_from_ids(report):
     names = {path.name for path in report.rglob("*") if path.is_file()}
-    assert all(re.fullmatch(r"[a-z0-9_-]+\.(html|css|js|jpg|csv|fits)", name) for name in names), names
+    assert all(re.fullmatch(r"[a-z0-9_-]+\.(html|css|js|jpg|csv|fits|txt)", name) for name in names), names
 
 
 def test_every_page_can_be_read_aloud(page):
@@ -304,7 +395,7 @@ def test_map_holds_every_point(report):
 def test_thumbnails_know_their_place_on_the_map(report):
     ids = search()["members"]["id_str"].to_pylist()
     buttons = [found for found in Page(report / "class-000.html").tags("button") if "data-row" in found]
-    assert len(buttons) == 72
+    assert len(buttons) == 96
     assert all(ids[int(one["data-row"])] == one["title"].split(" · ")[0] for one in buttons)
 
 

@@ -14,6 +14,7 @@ MOST_EXEMPLARS = 24
 MOST_ANSWERS = 6
 # Above this the medoid is taken to be the galaxy nearest to the mean: all pairs would need gigabytes.
 _EXACT_MEDOID = 2000
+_OUTSIDE_ASKED = 20_000
 COINCIDENT = "coincident"
 
 
@@ -86,6 +87,23 @@ def nearest_to_medoid(
         medoid = places[np.argmin(np.linalg.norm(places - places.mean(axis=0), axis=1))]
     distances = np.linalg.norm(places - medoid, axis=1)
     return rows[np.argsort(distances, kind="stable")[:most]]
+
+
+def nearest_outside(
+    positions: Float32[np.ndarray, "galaxies k"], rows: Int64[np.ndarray, " members"], *, most: int = MOST_EXEMPLARS
+) -> Int64[np.ndarray, " nearest"]:
+    """Rows of the galaxies outside a class that lie nearest to any of its members, the nearest first.
+
+    Of a large sample those nearest to the class's mean are asked only, so that a far arm of it may be missed.
+    """
+    from scipy.spatial import KDTree
+
+    places = np.asarray(positions, dtype=np.float64)
+    outside = np.setdiff1d(np.arange(len(places)), rows)
+    squares = np.square(places[outside] - places[rows].mean(axis=0)).sum(axis=1)
+    asked = outside[np.argsort(squares, kind="stable")[: max(_OUTSIDE_ASKED, 2 * len(rows))]]
+    distances = KDTree(places[rows]).query(places[asked])[0]
+    return asked[np.argsort(distances, kind="stable")[:most]]
 
 
 def top_answers(predictions: pa.Table, members: Sequence[Int64[np.ndarray, " members"]]) -> list[list[str]]:

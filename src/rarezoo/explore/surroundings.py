@@ -15,7 +15,7 @@ from rarezoo import tables
 from rarezoo.data.galaxies import Galaxies
 from rarezoo.data.trees import QuestionTree, named_tree, tree_names
 from rarezoo.explore.beyond import VOLUNTEERS, beyond_columns, remainders
-from rarezoo.explore.systematics import Systematics, cause_columns
+from rarezoo.explore.systematics import Cause, Systematics
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,8 @@ class Surroundings:
         columns = systematics.tested(galaxies.catalogue, votes=_vote_columns(galaxies.tree))
         return cls(systematics, tuple(columns), galaxies.catalogue, galaxies.tree)
 
-    def causes(
-        self, sample: pa.Table, *, labels: Int32[np.ndarray, " n"], classes: int
-    ) -> Mapping[str, Sequence[object]]:
-        """Columns of CLASSES: whether the telescope made each class.
+    def causes(self, sample: pa.Table, *, labels: Int32[np.ndarray, " n"], classes: int) -> list[Cause]:
+        """Whether the telescope made each class, and every test of it.
 
         Args:
             sample: EMBEDDINGS table of the n galaxies searched.
@@ -59,10 +57,9 @@ class Surroundings:
         rows = None
         if self.catalogue is not None:
             rows = pc.index_in(sample[tables.ID], value_set=self.catalogue[tables.ID].combine_chunks()).to_numpy()
-        found = self.systematics.causes(
+        return self.systematics.causes(
             labels, classes=classes, catalogue=self.catalogue, rows=rows, columns=self.columns, predictions=sample
         )
-        return cause_columns(found)
 
     def beyond(
         self, sample: pa.Table, *, labels: Int32[np.ndarray, " n"], classes: int, seed: int

@@ -16,7 +16,7 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Bool, Float64, Int32, Int64
+from jaxtyping import Bool, Float32, Float64, Int32, Int64
 
 from rarezoo import tables
 from rarezoo.errors import ConfigError
@@ -158,21 +158,21 @@ def _testable(catalogue: pa.Table, votes: tuple[str, ...]) -> list[str]:
         return tables.is_fraction_column(name) or bool(_VOTE.match(name)) or name.startswith(votes)
 
     free = [name for name in catalogue.column_names if name not in _NEVER and not voted(name)]
-    return [name for name in free if _kind(catalogue.column(name)) is not None]
+    return [name for name in free if column_kind(catalogue.column(name)) is not None]
 
 
 def _refuse(name: str, catalogue: pa.Table, found: Sequence[str]) -> None:
     if name not in catalogue.column_names:
         fix = f"Choose among {', '.join(found)}." if found else "It has none that can be tested."
         raise ConfigError("the survey's catalogue has no column for systematics", value=name, fix=fix)
-    if _kind(catalogue.column(name)) is None:
+    if column_kind(catalogue.column(name)) is None:
         raise ConfigError(
             "systematics cannot test column", value=name,
             fix="Name numbers or repeated categories that vary and are known for half of the galaxies.",
         )  # fmt: skip
 
 
-def _kind(column: pa.ChunkedArray) -> str | None:
+def column_kind(column: pa.ChunkedArray) -> str | None:
     """``number``, ``category``, or None for a column that cannot be tested."""
     if pa.types.is_nested(column.type) or pa.types.is_null(column.type):
         return None
@@ -197,7 +197,7 @@ def _numbers(column: pa.ChunkedArray) -> Float64[np.ndarray, " n"]:
 
 
 def _column_tests(labels: np.ndarray, classes: int, name: str, column: pa.ChunkedArray) -> list[Comparison]:
-    if _kind(column) == "number":
+    if column_kind(column) == "number":
         tests = list(_shifts(labels, classes, name, _numbers(column)))
     else:
         texts = pc.fill_null(column.cast(pa.string()), "unknown")
@@ -228,6 +228,35 @@ def _shifts(labels: np.ndarray, classes: int, name: str, values: Float64[np.ndar
         medians = f"median {np.median(numbers[inside]):.4g} against {np.median(numbers[~inside]):.4g}"
         p = float(2 * norm.sf(abs(excess) / deviation))
         yield Comparison(class_id, name, SYSTEMATICS, effect, abs(effect) >= LARGE_SHIFT, p, medians)
+
+
+def answer_tests(
+    fractions: Float32[np.ndarray, "n a"],
+    *,
+    labels: Int32[np.ndarray, " n"],
+    ids: Sequence[int],
+    answers: Sequence[str],
+) -> dict[int, list[Comparison]]:
+    """Each class's predicted answers against those of all other galaxies, corrected for all answers of all classes.
+
+    Args:
+        fractions: predicted vote fractions, NaN where unknown.
+        labels: class of each galaxy, −1 for none.
+        ids: of the classes.
+        answers: labels of the columns.
+    """
+    from scipy.stats import false_discovery_control
+
+    places = {one: place for place, one in enumerate(ids)}
+    numbers = np.array([places.get(int(one), -1) for one in labels])
+    tests = [
+        one for k, name in enumerate(answers) for one in _shifts(numbers, len(ids), name, fractions[:, k].astype(float))
+    ]
+    qs = false_discovery_control(np.clip([one.p for one in tests], 0, 1)) if tests else np.empty(0)
+    found: dict[int, list[Comparison]] = {one: [] for one in ids}
+    for test, q in zip(tests, qs, strict=True):
+        found[ids[test.class_id]].append(replace(test, class_id=ids[test.class_id], q=float(q)))
+    return found
 
 
 def _categories(texts: pa.ChunkedArray) -> tuple[Int64[np.ndarray, " n"], np.ndarray]:

@@ -1,12 +1,14 @@
 """Galleries: many cutouts in one image, each with its id at its place."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
+
+Cutouts = Callable[[Sequence[str]], list[np.ndarray]]
 
 # Side of a thumbnail and gap between two, px. On a page a thumbnail is about 100 px wide: sharp on ordinary screens.
 SIDE, GAP = 128, 2
@@ -23,13 +25,13 @@ class Thumbnail:
     Attributes:
         id: its id.
         row: its row in the map.
-        probability: strength of membership, 0–1.
+        said: of its membership, in words.
         across, down: where its thumbnail lies in the image, in per cent of the way, as CSS background positions are.
     """
 
     id: str
     row: int
-    probability: float
+    said: str
     across: float
     down: float
 
@@ -56,23 +58,32 @@ class Gallery:
     high: int
 
 
-def mosaic(cutouts: Sequence[UInt8[np.ndarray, "height width 3"]], *, columns: int = COLUMNS) -> Image.Image:
-    """Cutouts as square thumbnails in reading order, thin black gaps around each."""
+def mosaic(
+    cutouts: Sequence[UInt8[np.ndarray, "height width 3"]], *, columns: int = COLUMNS, side: int = SIDE, gap: int = GAP
+) -> Image.Image:
+    """Cutouts as square thumbnails in reading order, thin black gaps around each; ``side`` and ``gap`` in px."""
     wide, high = shape(len(cutouts), columns=columns)
-    cell = SIDE + GAP
+    cell = side + gap
     sheet = Image.new("RGB", (wide * cell, high * cell))
     for index, cutout in enumerate(cutouts):
-        place = (index % wide * cell + GAP // 2, index // wide * cell + GAP // 2)
-        sheet.paste(thumbnail(cutout), place)
+        place = (index % wide * cell + gap // 2, index // wide * cell + gap // 2)
+        sheet.paste(thumbnail(cutout, side=side), place)
     return sheet
 
 
-def thumbnail(cutout: UInt8[np.ndarray, "height width 3"]) -> Image.Image:
-    """A cutout's central square at the size of a thumbnail."""
+def thumbnail(cutout: UInt8[np.ndarray, "height width 3"], *, side: int = SIDE) -> Image.Image:
+    """A cutout's central square at the size of a thumbnail, px."""
     image = Image.fromarray(np.ascontiguousarray(cutout))
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    return image.crop((left, top, left + side, top + side)).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    square = min(image.size)
+    left, top = (image.width - square) // 2, (image.height - square) // 2
+    return image.crop((left, top, left + square, top + square)).resize((side, side), Image.Resampling.LANCZOS)
+
+
+def padded(sheet: Image.Image, *, side: int) -> Image.Image:
+    """A sheet that is not full, with black to the right and below, px."""
+    whole = Image.new("RGB", (side, side))
+    whole.paste(sheet)
+    return whole
 
 
 def shape(galaxies: int, *, columns: int = COLUMNS) -> tuple[int, int]:

@@ -1,5 +1,8 @@
 """Which classes lie next to each other in HDBSCAN's tree."""
 
+from collections.abc import Mapping
+
+import numpy as np
 import pyarrow as pa
 
 from rarezoo import tables
@@ -23,6 +26,36 @@ def relatives(classes: pa.Table, *, tree: pa.Table) -> dict[int, list[int]]:
         )
     }
     return {class_id: _nearest(class_id, lines) for class_id in lines}
+
+
+def branches(tree: pa.Table, *, nodes: Mapping[int | None, int]) -> dict[str, list[int] | list[float]]:
+    """The tree without single galaxies, as columns: node, parent (−1: the root's), birth and death λ, size, class.
+
+    Args:
+        tree: TREE table.
+        nodes: class id by node.
+    """
+    parents, children, density, sizes = (
+        tree.column(name).to_numpy() for name in (tables.PARENT, tables.CHILD, tables.LAMBDA, tables.CHILD_SIZE)
+    )
+    last = int(max(parents.max(), children.max())) if len(parents) else -1
+    deaths = np.zeros(last + 1)
+    np.maximum.at(deaths, parents, density)
+    inner = sizes > 1
+    root = np.setdiff1d(parents, children)
+    below = [int(sizes[parents == one].sum()) for one in root]
+    births = [float(density[parents == one].min()) for one in root]
+    found = [*root.tolist(), *children[inner].tolist()]
+    return {
+        "node": found,
+        "parent": [-1] * len(root) + parents[inner].tolist(),
+        "birth": births + density[inner].tolist(),
+        "death": [
+            max(float(deaths[node]), birth) for node, birth in zip(found, births + density[inner].tolist(), strict=True)
+        ],
+        "size": below + sizes[inner].tolist(),
+        "class": [nodes.get(node, tables.NO_CLASS) for node in found],
+    }
 
 
 def _ancestors(node: int, parent_of: dict[int, int]) -> list[int]:

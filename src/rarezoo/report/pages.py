@@ -1,18 +1,17 @@
 """The report: a folder of static pages that opens from disk, without a network.
 
     index.html            the map, the classes, how the search was made
+    atlas.html            the map to work in: select, search, judge
     class-003.html        one page per class
-    assets/               style, the map's code and its points
+    assets/               style, the pages' code and their data (atlas.py)
     images/               mosaics
     tables/               members of each class, as CSV and FITS
 
 The same search gives the same bytes.
 """
 
-import base64
-import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
@@ -23,70 +22,31 @@ import jinja2
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from jaxtyping import Float32
 from tqdm import tqdm
 
 from rarezoo import tables
-from rarezoo.explore.systematics import CLEAN
+from rarezoo.explore.classes import nearest_outside
+from rarezoo.explore.systematics import CLEAN, Comparison
 from rarezoo.report import downloads, gallery, palette
 from rarezoo.report.answers import Question, mean_fractions, questions
-from rarezoo.report.gallery import Gallery, Thumbnail
+from rarezoo.report.atlas import Atlas
+from rarezoo.report.gallery import Cutouts, Gallery, Thumbnail
 from rarezoo.report.hierarchy import relatives
-from rarezoo.report.sample import Sample
-from rarezoo.report.truth import Share, planted, shares
+from rarezoo.report.sample import Sample, rows_of
+from rarezoo.report.shown import ShownClass, file_name
+from rarezoo.report.truth import planted, shares
 
-Cutouts = Callable[[Sequence[str]], list[np.ndarray]]
-
-_UNASSIGNED = np.uint16(65535)
-_ASSETS = ("atlas.js", "style.css")
+# Files that a second report may not have: pages, mosaics and tables of classes; sheets, columns and cards.
+_OURS = ("class", "sheet", "column", "card")
+_ASSETS = ("atlas.js", "atlas-licences.txt", "atlas.css", "style.css")
+# Galaxies with a thumbnail on the map, about 2 kB each.
+THUMBNAILS = 20_000
 # What the pages say of a search, if its caller knows it.
 _ABOUT = (
     "title", "survey", "survey_sha256", "checkpoint", "checkpoint_sha256", "version", "galaxies", "cuts", "settings",
     "seconds",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class ShownClass:
-    """A class as the pages show it.
-
-    Attributes:
-        id: number of the class.
-        size: members.
-        share: of the galaxies searched, 0–1.
-        birth, death: λ = 1 / map distance at which it appears and is gone.
-        persistence, significance, p_value, isolation, stability: see CLASSES; None if not measured.
-        answers: what the network says of it, the most telling first.
-        warnings: flags.
-        beyond: share of its separation that the predicted answers leave, 0–1; None if not measured.
-        beyond_reason: the same in words: verdict, interval, what was measured.
-        cause: ``clean``, ``systematics``, ``artifact`` or ``shredded``; None if nothing could be tested.
-        cause_reason: what decided it.
-        relatives: ids of the classes nearest in the tree.
-        galleries: exemplars, random draw, outskirts.
-        questions: predicted answers against the whole sample.
-        populations: what it is made of (mock surveys; else empty).
-    """
-
-    id: int
-    size: int
-    share: float
-    birth: float
-    death: float
-    persistence: float | None
-    significance: float | None
-    p_value: float | None
-    isolation: float | None
-    stability: float | None
-    answers: tuple[str, ...]
-    warnings: tuple[str, ...]
-    beyond: float | None
-    beyond_reason: str
-    cause: str | None
-    cause_reason: str
-    relatives: tuple[int, ...]
-    galleries: tuple[Gallery, ...]
-    questions: tuple[Question, ...]
-    populations: tuple[Share, ...]
 
 
 def write_report(
@@ -100,6 +60,10 @@ def write_report(
     cutouts: Cutouts | None,
     about: Mapping[str, Any],
     truth: pa.Table | None = None,
+    searched_map: pa.Table | None = None,
+    catalogue: pa.Table | None = None,
+    tests: Mapping[int, Sequence[Comparison]] | None = None,
+    thumbnails: int = THUMBNAILS,
     seed: int = 0,
 ) -> Path:
     """Write the report; the path of its index page.
@@ -114,6 +78,11 @@ def write_report(
         cutouts: ids → uint8 (H, W, 3) each; None if no images are at hand.
         about: title, survey, checkpoint, settings, cuts … of the search; what it lacks is not shown.
         truth: TRUTH table, of mock surveys only.
+        searched_map: MAP table of the same galaxies in the space that was clustered, in which neighbours are sought;
+            None: ``map_2d``.
+        catalogue: CATALOGUE table in which all of them are; None if no survey is at hand.
+        tests: of each class against the catalogue, by class id.
+        thumbnails: most galaxies that the atlas shows as images on its map.
         seed: of the galaxies drawn at random.
 
     Raises:
@@ -123,7 +92,12 @@ def write_report(
     """
     sample = Sample.joined(members, map_2d=map_2d, predictions=predictions)
     told = {**dict.fromkeys(_ABOUT), **about}
-    report = Report(Path(folder), sample, classes, tree, cutouts, told, truth, seed)
+    places = rows_of(members.column(tables.ID), map_2d if searched_map is None else searched_map, source="the map")
+    known = None if catalogue is None else rows_of(members.column(tables.ID), catalogue, source="the catalogue")
+    report = Report(
+        Path(folder), sample, classes, tree, cutouts, told, truth, tables.matrix(places, tables.POSITION), known,
+        tests or {}, thumbnails, seed,
+    )  # fmt: skip
     try:
         return report.write()
     except OSError as problem:
@@ -141,6 +115,10 @@ class Report:
     cutouts: Cutouts | None
     about: Mapping[str, Any]
     truth: pa.Table | None
+    positions: Float32[np.ndarray, "galaxies k"]
+    catalogue: pa.Table | None
+    tests: Mapping[int, Sequence[Comparison]]
+    thumbnails: int
     seed: int
 
     def write(self) -> Path:
@@ -148,16 +126,17 @@ class Report:
         self._clear()
         measure = _measure(self.classes)
         shown = _ranked(self._shown_classes(), measure=measure)
-        self._write_map(shown)
+        self._write_atlas(shown, measure=measure)
         self._write_tables(shown)
         shared = {
-            "about": self.about, "images": self.cutouts is not None, "palette": palette, "file": _file,
+            "about": self.about, "images": self.cutouts is not None, "palette": palette, "file": file_name,
             "classes": shown, "measure": measure, "searched": len(self.sample),
         }  # fmt: skip
         pages = environment()
         for place, one in enumerate(shown):
             page = pages.get_template("class.html.jinja").render(**shared, one=one, place=place)
-            self._save(f"{_file(one.id)}.html", page)
+            self._save(f"{file_name(one.id)}.html", page)
+        self._save("atlas.html", pages.get_template("atlas.html.jinja").render(**shared))
         page = pages.get_template("index.html.jinja").render(
             **shared, everything=self._everything(), settings=_flat(self.about["settings"] or {}),
             unassigned=float(np.mean(self.sample.labels == tables.NO_CLASS)),
@@ -168,10 +147,20 @@ class Report:
     def _clear(self) -> None:
         """Remove what an earlier report left, so that no page of a class that is gone stays."""
         (self.folder / "index.html").unlink(missing_ok=True)
-        for inner in (self.folder, self.folder / "images", self.folder / "tables"):
+        for inner in (self.folder, *(self.folder / name for name in ("assets", "images", "tables"))):
             inner.mkdir(parents=True, exist_ok=True)
-            for old in inner.glob("class-[0-9]*.*"):
+            for old in (one for kind in _OURS for one in inner.glob(f"{kind}-[0-9]*.*")):
                 old.unlink()
+
+    def _write_atlas(self, shown: Sequence[ShownClass], *, measure: str) -> None:
+        assets = self.folder / "assets"
+        for name in _ASSETS:
+            with resources.as_file(resources.files("rarezoo.report") / "assets" / name) as path:
+                shutil.copyfile(path, assets / name)
+        Atlas(
+            assets, self.sample, shown, self.tree, measure, str(self.about["title"] or "Rare galaxy classes"),
+            self.catalogue, self.cutouts, self.thumbnails, self.tests, self.seed,
+        ).write()  # fmt: skip
 
     def _save(self, name: str, page: str) -> Path:
         with tables.atomic(self.folder / name) as temporary:
@@ -183,7 +172,8 @@ class Report:
         made_of = {} if self.truth is None else shares(self.sample, truth=self.truth, classes=list(near))
         return [
             ShownClass(
-                id=row[tables.CLASS_ID], size=row[tables.SIZE], share=row[tables.FRACTION],
+                id=row[tables.CLASS_ID], name=row.get(tables.NAME) or "", node=row[tables.NODE],
+                size=row[tables.SIZE], share=row[tables.FRACTION],
                 birth=row[tables.BIRTH], death=row[tables.DEATH], persistence=_measured(row[tables.PERSISTENCE]),
                 significance=_measured(row[tables.SIGNIFICANCE]), p_value=_measured(row[tables.P_VALUE]),
                 isolation=_measured(row[tables.ISOLATION]), stability=_measured(row[tables.STABILITY]),
@@ -215,8 +205,11 @@ class Report:
             ("outskirts", "Outskirts", "The members with the lowest membership probability, the lowest first: where "
              "the class ends, and where it would begin to mix with its surroundings.",
              sample.outskirts(class_id, most=gallery.SHOWN)),
+            ("outside", "Nearest outside", "The galaxies that are nearest to the class without being in it, the "
+             "nearest first: what the class would take in next.",
+             nearest_outside(self.positions, sample.members(class_id), most=gallery.SHOWN)),
         ]  # fmt: skip
-        return tuple(self._gallery(_file(class_id), *section) for section in sections)
+        return tuple(self._gallery(file_name(class_id), *section) for section in sections)
 
     def _everything(self) -> Gallery:
         about = _drawn(len(self.sample), of="galaxies searched") + " what to compare the classes with."
@@ -230,52 +223,28 @@ class Report:
             image = f"images/{prefix}-{name}.jpg"
             gallery.save(gallery.mosaic(self.cutouts(ids)), self.folder / image)
         thumbnails = tuple(
-            Thumbnail(one, int(row), float(self.sample.probabilities[row]), *gallery.place(index, len(ids)))
+            Thumbnail(
+                one,
+                int(row),
+                _said(int(self.sample.labels[row]), self.sample.probabilities[row], of=prefix),
+                *gallery.place(index, len(ids)),
+            )
             for index, (one, row) in enumerate(zip(ids, rows, strict=True))
         )
         return Gallery(name, title, about, thumbnails, image, *gallery.shape(len(ids)))
 
-    def _write_map(self, shown: Sequence[ShownClass]) -> None:
-        """assets/: style, code, and the points as a script, since a page from disk may not fetch."""
-        assets = self.folder / "assets"
-        assets.mkdir(parents=True, exist_ok=True)
-        for name in _ASSETS:
-            with resources.as_file(resources.files("rarezoo.report") / "assets" / name) as path:
-                shutil.copyfile(path, assets / name)
-        labels = np.where(self.sample.labels == tables.NO_CLASS, _UNASSIGNED, self.sample.labels).astype("<u2")
-        content = {
-            "points": len(self.sample),
-            "classes": [self._on_map(one) for one in shown],
-            "positions": base64.b64encode(self.sample.positions.astype("<f4").tobytes()).decode(),
-            "labels": base64.b64encode(labels.tobytes()).decode(),
-        }
-        (assets / "map.js").write_text(f"window.rarezooMap = {json.dumps(content)};\n")
-
-    def _on_map(self, one: ShownClass) -> dict[str, Any]:
-        """What atlas.js knows of a class; x and y are its median."""
-        x, y = np.median(self.sample.positions[self.sample.members(one.id)].astype(np.float64), axis=0)
-        mark = palette.mark(one.id)
-        page = f"{_file(one.id)}.html"
-        return {
-            "id": one.id,
-            "page": page,
-            "size": one.size,
-            "colour": mark.colour,
-            "shape": mark.shape,
-            "x": x,
-            "y": y,
-        }
-
     def _write_tables(self, shown: Sequence[ShownClass]) -> None:
         inside = np.flatnonzero(self.sample.labels != tables.NO_CLASS)
-        for name, rows in [("members", inside), *((_file(one.id), self.sample.members(one.id)) for one in shown)]:
+        for name, rows in [("members", inside), *((file_name(one.id), self.sample.members(one.id)) for one in shown)]:
             downloads.write_csv(self.folder / "tables" / f"{name}.csv", self.sample, rows=rows)
             downloads.write_fits(self.folder / "tables" / f"{name}.fits", self.sample, rows=rows)
 
 
-def _file(class_id: int) -> str:
-    """Name of a class's files."""
-    return f"class-{class_id:03d}"
+def _said(label: int, probability: float, *, of: str) -> str:
+    """What a thumbnail's label says of membership, in a gallery of one class or of the sample."""
+    if of == file_name(label):
+        return f"membership {probability:.2f}"
+    return "in no class" if label == tables.NO_CLASS else f"class {label}"
 
 
 def _drawn(size: int, *, of: str) -> str:

@@ -60,13 +60,13 @@ def classes_table(folder: Path | str, *, column: str = "") -> str:
             str(one[tables.CLASS_ID]),
             str(one[tables.SIZE]),
             f"{one[tables.FRACTION]:.2%}",
-            f"{one[tables.PERSISTENCE]:.3f}",
+            "–" if one[tables.PERSISTENCE] is None else f"{one[tables.PERSISTENCE]:.3f}",
             _stability(one),
             "–" if one[tables.BEYOND] is None else f"{one[tables.BEYOND]:.2f}",
             _told(one),
             "; ".join(one[tables.TOP_ANSWERS][:_TOP]),
         ]
-        for one in sorted(classes, key=lambda one: -one[tables.PERSISTENCE])
+        for one in sorted(classes, key=lambda one: -(one[tables.PERSISTENCE] or 0))
     ]
     told = ["stability", "beyond", "cause", "predicted answers that differ most"]
     return markdown(["class", "galaxies", "share", "persistence", *told], rows)

@@ -1,0 +1,179 @@
+"""``rarezoo benchmark atlas``: how fast the atlas opens and moves with many galaxies, in a headless browser.
+
+The galaxies are synthetic; what is measured is the page. Frames are counted while the view pans and zooms with every
+frame that the browser asks for, so that 60/s is the most there can be.
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from rarezoo import tables
+from rarezoo.errors import ConfigError
+from rarezoo.report.pages import write_report
+
+PAINTERS = ("pixels", "library")
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+_CLASSES, _SHARE = 40, 0.05
+_ANSWERS = ("smooth-or-featured_smooth", "bar_strong")
+_WINDOW = {"width": 1366, "height": 820}
+# Frames are counted for so long, ms.
+_WATCHED = 4000
+_OPENED = """async () => { await rarezooAtlas.drawn(); await new Promise((done) => requestAnimationFrame(done));
+  rarezooAtlas.frame(); return performance.now(); }"""
+_MOVING = """async (watched) => {
+  const { view } = rarezooAtlas, began = performance.now();
+  let frames = 0;
+  while (performance.now() - began < watched) {
+    view.zoom(frames % 40 < 20 ? 1.04 : 1 / 1.04); view.x += frames % 2 ? 3 : -3; rarezooAtlas.redraw();
+    await new Promise((done) => requestAnimationFrame(done));
+    const ink = document.querySelector(".points").getContext("2d");
+    ink && ink.getImageData(0, 0, 1, 1);
+    frames++;
+  }
+  view.fit(); rarezooAtlas.redraw();
+  return 1000 * frames / (performance.now() - began);
+}"""
+_TIMED = """async (doing) => {
+  const began = performance.now();
+  await ({
+    colour: () => rarezooAtlas.colour(window.rarezooMap.columns[0].key),
+    class: () => rarezooAtlas.open(window.rarezooMap.classes[0].id),
+    lasso: async () => rarezooAtlas.select(await rarezooAtlas.inside([[.2, .2], [.8, .25], [.7, .8], [.3, .7]])),
+  })[doing]();
+  await rarezooAtlas.drawn(); rarezooAtlas.frame();
+  return performance.now() - began;
+}"""
+
+
+def synthetic(galaxies: int, *, seed: int = 0) -> dict[str, Any]:
+    """Arguments of :func:`write_report`: a round map with classes in it, without images."""
+    random = np.random.default_rng(seed)
+    inside = random.random(galaxies) < _SHARE
+    labels = np.where(inside, random.integers(0, _CLASSES, galaxies), tables.NO_CLASS).astype(np.int32)
+    labels[:_CLASSES] = np.arange(_CLASSES)
+    centres = random.normal(size=(_CLASSES, 2)) * 3
+    spread = np.where(labels >= 0, 0.08, 3.0)[:, None]
+    positions = np.where(labels[:, None] >= 0, centres[labels], 0) + random.normal(size=(galaxies, 2)) * spread
+    ids = [f"J{row:09d}" for row in range(galaxies)]
+    sizes = np.bincount(labels[labels >= 0], minlength=_CLASSES)
+    first = [str(ids[int(np.flatnonzero(labels == one)[0])]) for one in range(_CLASSES)]
+    classes = {
+        tables.CLASS_ID: np.arange(_CLASSES), tables.NODE: galaxies + 1 + np.arange(_CLASSES), tables.SIZE: sizes,
+        tables.FRACTION: sizes / galaxies, tables.BIRTH: np.ones(_CLASSES), tables.DEATH: np.full(_CLASSES, 2.0),
+        tables.PERSISTENCE: np.linspace(1, 2, _CLASSES), tables.EXEMPLARS: [[one] for one in first],
+        tables.TOP_ANSWERS: [[]] * _CLASSES, tables.FLAGS: [[]] * _CLASSES,
+    }  # fmt: skip
+    tree = {
+        tables.PARENT: np.full(_CLASSES, galaxies), tables.CHILD: classes[tables.NODE],
+        tables.LAMBDA: np.ones(_CLASSES), tables.CHILD_SIZE: sizes,
+    }  # fmt: skip
+    strengths = random.random((2, galaxies)).astype(np.float32)
+    members = {
+        tables.ID: ids,
+        tables.CLASS_ID: labels,
+        tables.PROBABILITY: strengths[0],
+        tables.OUTLIER_SCORE: strengths[1],
+    }
+    fractions = {tables.fraction_column(one): random.random(galaxies).astype(np.float32) for one in _ANSWERS}
+    declinations = np.degrees(np.arcsin(random.uniform(-1, 1, galaxies)))
+    return {
+        "members": pa.table(members),
+        "classes": pa.table(
+            {
+                name: pa.array(classes.get(name, [None] * _CLASSES), kind)
+                for name, kind in tables.CLASSES.columns.items()
+            }
+        ),
+        "tree": pa.table(tree),
+        "map_2d": pa.table({tables.ID: ids, tables.POSITION: tables.vectors(positions.astype(np.float32))}),
+        "predictions": pa.table({tables.ID: ids, **fractions}),
+        "catalogue": pa.table({tables.ID: ids, tables.RA: random.uniform(0, 360, galaxies), tables.DEC: declinations}),
+        "cutouts": None,
+        "about": {"title": f"{galaxies:,} synthetic galaxies"},
+    }
+
+
+def browser_path(given: str = "") -> str:
+    """An installed Chromium.
+
+    Raises:
+        ConfigError: none is found.
+    """
+    found = shutil.which(given) if given else next(filter(None, map(shutil.which, _BROWSERS)), None)
+    if not found:
+        raise ConfigError(
+            "no browser", value=given or ", ".join(_BROWSERS), fix="Install Chromium, or say --browser PATH."
+        )
+    return found
+
+
+def measured(page: Path, *, browser: str, painter: str) -> dict[str, Any]:
+    """Seconds to the first drawing, frames per second while moving, and seconds that the reader's acts take.
+
+    Args:
+        page: atlas.html.
+        browser: path of a Chromium.
+        painter: pixels (no graphics card) or library (WebGL).
+
+    Raises:
+        ConfigError: playwright is not installed.
+    """
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError as problem:
+        raise ConfigError("playwright is not installed", value=problem, fix="Say: pip install playwright.") from problem
+    with sync_playwright() as engine:
+        opened = engine.chromium.launch(executable_path=browser, args=["--enable-unsafe-swiftshader"])
+        tab = opened.new_page(viewport=_WINDOW, device_scale_factor=1)
+        tab.set_default_timeout(300_000)
+        tab.goto(f"{page.resolve().as_uri()}?painter={painter}")
+        found = {"painter": tab.evaluate("rarezooAtlas.painter"), "opened s": tab.evaluate(_OPENED) / 1000}
+        found["frames/s"] = tab.evaluate(_MOVING, _WATCHED)
+        for doing in ("colour", "class", "lasso"):
+            found[f"{doing} s"] = tab.evaluate(_TIMED, doing) / 1000
+        found["heap MB"] = tab.evaluate("performance.memory.usedJSHeapSize / 1e6")
+        opened.close()
+    return found
+
+
+def add_atlas_benchmark(kinds: Any) -> None:
+    """``rarezoo benchmark atlas`` for the command line."""
+    parser = kinds.add_parser("atlas", help="frames per second and load time of the atlas in a headless browser")
+    parser.add_argument("--galaxies", type=int, default=1_000_000)
+    parser.add_argument("--painter", default="pixels,library", help="pixels (no graphics card), library (WebGL)")
+    parser.add_argument("--browser", default="", help="Chromium; empty: the first one installed")
+    parser.add_argument("--out", default="runs/benchmark_atlas", help="folder of the atlas and the results")
+    parser.set_defaults(run=_benchmark_atlas)
+
+
+def _benchmark_atlas(options: argparse.Namespace) -> None:
+    painters = options.painter.split(",")
+    if options.galaxies < 10 * _CLASSES or not set(painters) <= set(PAINTERS):
+        raise ConfigError(
+            "numbers that make no benchmark", value=f"{options.galaxies} galaxies, {options.painter}",
+            fix=f"Give at least {10 * _CLASSES} galaxies, and painters among {', '.join(PAINTERS)}.",
+        )  # fmt: skip
+    browser = browser_path(options.browser)
+    folder = Path(options.out) / f"atlas-{options.galaxies}"
+    write_report(folder, **synthetic(options.galaxies))
+    weight = sum(one.stat().st_size for one in folder.rglob("*") if one.is_file()) / 1e6
+    results = []
+    for painter in painters:
+        results.append(
+            {
+                "galaxies": options.galaxies,
+                "folder MB": weight,
+                **measured(folder / "atlas.html", browser=browser, painter=painter),
+            }
+        )
+        print(
+            json.dumps({key: round(one, 2) if isinstance(one, float) else one for key, one in results[-1].items()}),
+            flush=True,
+        )
+    tables.write_json({"results": results}, Path(options.out) / f"atlas-{options.galaxies}.json")

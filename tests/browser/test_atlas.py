@@ -1,0 +1,346 @@
+"""The pages in a real browser: headless Chromium opens them from disk and does what a reader does."""
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from rarezoo import tables
+from rarezoo.explore.decisions import Decision, Decisions, search_key
+from rarezoo.report.pages import write_report
+
+pytestmark = pytest.mark.browser
+
+AXE = Path(__file__).parents[2] / "web" / "node_modules" / "axe-core" / "axe.min.js"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+LAPTOP = {"viewport": {"width": 1366, "height": 820}}
+PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "has_touch": True, "is_mobile": True}
+CLASSES, MEMBERS, ALONE = 4, 40, 240
+# Of every made-up cutout; nothing else on a page is like it.
+PURPLE = (200, 30, 160)
+LABELS = np.repeat(np.arange(-1, CLASSES), [ALONE] + [MEMBERS] * CLASSES).astype(np.int32)
+IDS = [f"g{row:04d} é<b>" if row % 50 == 7 else f"g{row:04d}" for row in range(len(LABELS))]
+CENTRES = np.array([[0, 0], [8, 8], [-8, 8], [8, -8], [-8, -8]])
+
+
+def search():
+    """Four classes in the corners of a map, ordinary galaxies in its middle, everywhere on the sky."""
+    random = np.random.default_rng(0)
+    positions = CENTRES[LABELS + 1] + random.normal(size=(len(LABELS), 2)) * np.where(LABELS < 0, 1.5, 0.2)[:, None]
+    rows = [
+        {
+            tables.CLASS_ID: one, tables.NODE: 1001 + one, tables.SIZE: MEMBERS, tables.FRACTION: MEMBERS / len(LABELS),
+            tables.BIRTH: 1.0 + one, tables.DEATH: 8.0, tables.PERSISTENCE: float(np.log(8 / (1 + one))),
+            tables.TOP_ANSWERS: [], tables.FLAGS: ["coincident"] if one == 3 else [],
+            tables.EXEMPLARS: [IDS[row] for row in np.flatnonzero(one == LABELS)[:24]],
+        }
+        for one in range(CLASSES)
+    ]  # fmt: skip
+    tree = {
+        tables.PARENT: [900, 900, 910, 910, 920, 920], tables.CHILD: [1001, 910, 1002, 920, 1003, 1004],
+        tables.LAMBDA: [1.0, 1.0, 2.0, 2.0, 3.0, 3.0], tables.CHILD_SIZE: [40, 160, 40, 100, 40, 40],
+    }  # fmt: skip
+    strengths = random.random((2, len(LABELS))).astype(np.float32)
+    return {
+        "members": pa.table(
+            {
+                tables.ID: IDS,
+                tables.CLASS_ID: LABELS,
+                tables.PROBABILITY: strengths[0],
+                tables.OUTLIER_SCORE: strengths[1],
+            }
+        ),
+        "classes": pa.Table.from_pylist(rows, pa.schema(list(tables.CLASSES.columns.items()))),
+        "tree": pa.table(tree),
+        "map_2d": pa.table({tables.ID: IDS, tables.POSITION: tables.vectors(positions.astype(np.float32))}),
+        "predictions": pa.table({tables.ID: IDS, "bar_strong_fraction": (LABELS == 1).astype(np.float32)}),
+        "catalogue": pa.table(
+            {
+                tables.ID: IDS,
+                tables.RA: np.linspace(0, 359, len(LABELS)),
+                tables.DEC: np.linspace(-80, 80, len(LABELS)),
+                "band": [f"band {row % 3}" for row in range(len(LABELS))],
+            }
+        ),
+        "cutouts": lambda wanted: [np.full((32, 32, 3), PURPLE, np.uint8) for _ in wanted],
+        "about": {"title": "mock <b>sky</b>"},
+    }
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    return write_report(tmp_path_factory.mktemp("report"), **search()).parent
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="NO BROWSER TEST: playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("NO BROWSER TEST: no Chromium is installed")
+    with playwright.sync_playwright() as engine:
+        opened = engine.chromium.launch(executable_path=CHROMIUM, args=["--enable-unsafe-swiftshader"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def visit(browser, report):
+    """Opens a page of the report; a test fails if the browser's console told of any problem."""
+    problems, contexts = [], []
+
+    def opened(name="atlas.html", **settings):
+        contexts.append(browser.new_context(**{**LAPTOP, **settings}, accept_downloads=True))
+        page = contexts[-1].new_page()
+        page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda problem: problems.append(str(problem)))
+        page.on("requestfailed", lambda asked: problems.append(f"{asked.url} failed"))
+        page.goto((report / "index.html").as_uri().replace("index.html", name))
+        page.wait_for_function("window.rarezooAtlas && rarezooAtlas.images.ready()")
+        page.evaluate("rarezooAtlas.drawn()")
+        return page
+
+    yield opened
+    for one in contexts:
+        one.close()
+    assert not problems
+
+
+def screen(page, row):
+    """Where a galaxy is drawn, px of the window."""
+    at = "([row]) => { const { view, p } = rarezooAtlas; return view.screen(p.xy[2 * row], p.xy[2 * row + 1]); }"
+    x, y = page.evaluate(at, [int(row)])
+    box = page.locator(".map").bounding_box()
+    return box["x"] + x, box["y"] + y
+
+
+def is_drawn(page, row, colour):
+    """Whether a pixel of (nearly) this colour lies within 4 px of where a galaxy is drawn."""
+    x, y = screen(page, row)
+    picture = page.screenshot(clip={"x": round(x) - 4, "y": round(y) - 4, "width": 9, "height": 9})
+    seen = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")).astype(int)
+    return bool((np.abs(seen - colour).max(axis=2) < 30).any())
+
+
+def middle(one):
+    """Row of a class's member nearest to its middle."""
+    positions = tables.matrix(search()["map_2d"], tables.POSITION)
+    return int(np.argmin(np.linalg.norm(positions - CENTRES[one + 1], axis=1)))
+
+
+@pytest.mark.parametrize("name", ["index.html", "class-001.html", "atlas.html", "atlas.html#class-2"])
+@pytest.mark.parametrize(
+    "settings", [{"color_scheme": "light"}, {"color_scheme": "dark"}, PHONE], ids=["light", "dark", "phone"]
+)
+def test_pages_open_without_a_problem_and_fit(visit, name, settings):
+    page = visit(name, **settings)
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+@pytest.mark.parametrize("name", ["index.html", "class-001.html", "atlas.html#class-3"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_serious_fault(visit, name, scheme):
+    if not AXE.is_file():
+        pytest.skip("NO ACCESSIBILITY TEST: axe-core is not there; make atlas installs it")
+    page = visit(name, color_scheme=scheme)
+    if name.startswith("atlas"):
+        page.wait_for_selector("#card .sheet")
+        page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+        page.evaluate("rarezooAtlas.choose(300)")
+    page.add_script_tag(path=AXE)
+    faults = page.evaluate("axe.run({ preload: false }).then((found) => found.violations)")
+    serious = [one for one in faults if one["impact"] in ("serious", "critical")]
+    assert not serious, [(one["id"], one["nodes"][0]["html"], one["nodes"][0]["failureSummary"]) for one in serious]
+
+
+@pytest.mark.parametrize("painter", ["pixels", "library"])
+def test_both_painters_draw_classes_in_their_colours_at_their_places(visit, painter):
+    page = visit(f"atlas.html?painter={painter}")
+    assert page.evaluate("rarezooAtlas.painter") == painter
+    page.wait_for_timeout(500)
+    wanted = {0: (0, 114, 178), 1: (213, 94, 0), 2: (0, 158, 115), 3: (204, 121, 167)}
+    assert all(is_drawn(page, middle(one), rgb) for one, rgb in wanted.items())
+    assert not is_drawn(page, middle(0), wanted[1])
+
+
+def test_click_on_a_class_opens_it(visit):
+    page = visit()
+    page.click("#tab-decisions")
+    page.mouse.click(*screen(page, middle(0)))
+    page.wait_for_selector("#card .sheet")
+    assert page.inner_text("#class-title") == "Class 0"
+    titles = page.eval_on_selector_all("#card details > summary", "all => all.map((one) => one.textContent)")
+    assert titles[:4] == ["Exemplars", "Random draw", "Outskirts", "Nearest outside"]
+    assert page.locator("#card .sheet").nth(0).locator("button").count() == 24
+    page.locator("#card .sheet button").first.click()
+    page.wait_for_selector("#galaxy a")
+    row = int(page.locator("#card .sheet button").first.get_attribute("data-row"))
+    links = page.eval_on_selector_all("#galaxy .links a", "all => all.map((one) => one.href)")
+    ra, dec = np.linspace(0, 359, len(LABELS))[row], np.linspace(-80, 80, len(LABELS))[row]
+    assert len(links) == 3
+    assert all(f"{ra:.6f}" in link and f"{dec:.6f}" in link for link in links)
+
+
+def test_branch_leads_to_other_classes(visit):
+    page = visit("atlas.html#class-3")
+    page.wait_for_selector("#branch-of svg")
+    page.locator('#branch-of g[aria-label^="class 2,"]').click()
+    page.wait_for_function("document.getElementById('class-title').textContent === 'Class 2'")
+    own = page.locator("#branch-of g.own")
+    assert own.get_attribute("aria-label").startswith("class 2,")
+
+
+def test_lasso_selects_what_lies_inside_and_saves_it(visit, tmp_path):
+    page = visit()
+    page.click("[data-tool=lasso]")
+    x, y = screen(page, middle(1))
+    page.mouse.move(x - 38, y - 38)
+    page.mouse.down()
+    for across, down in ((38, -38), (38, 38), (-38, 38)):
+        page.mouse.move(x + across, y + down, steps=5)
+    page.mouse.up()
+    page.wait_for_selector("#save-selection")
+    assert page.inner_text("#selected [role=status]") == "40 galaxies; 0 in no class"
+    assert page.locator("#selected .list li").count() == 40
+    with page.expect_download() as waiting:
+        page.click("#save-selection")
+    waiting.value.save_as(tmp_path / "selection.csv")
+    with (tmp_path / "selection.csv").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert {row["id_str"] for row in rows} == {IDS[row] for row in np.flatnonzero(LABELS == 1)}
+    assert {row["class_id"] for row in rows} == {"1"}
+    first = IDS.index(rows[0]["id_str"])
+    assert float(rows[0]["dec"]) == pytest.approx(np.linspace(-80, 80, len(LABELS))[first])
+
+
+def test_decisions_by_keyboard_are_saved_kept_and_read_back(visit, tmp_path):
+    page = visit()
+    page.keyboard.press("]")
+    page.keyboard.press("k")
+    page.keyboard.press("n")
+    page.keyboard.type("red d spirals")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Escape")
+    page.keyboard.press("]")
+    page.keyboard.press("d")
+    page.keyboard.press("]")
+    page.select_option("#merge", "0")
+    page.locator("#merge").blur()
+    with page.expect_download() as waiting:
+        page.keyboard.press("s")
+    waiting.value.save_as(tmp_path / "decisions.json")
+    page.click("#tab-decisions")
+    with page.expect_download() as waiting:
+        page.click("#save-csv")
+    waiting.value.save_as(tmp_path / "decisions.csv")
+    found = Decisions.read(tmp_path / "decisions.json")
+    expected = (Decision(0, "keep", "red d spirals"), Decision(1, "drop"), Decision(2, "merge", merge_into=0))
+    assert found == Decisions(search_key(IDS, LABELS), expected) == Decisions.read(tmp_path / "decisions.csv")
+    page.reload()
+    page.click("#tab-decisions")
+    assert page.inner_text("#tally") == "3 of 4 classes decided: 1 keep, 1 drop, 1 merge."
+    page.keyboard.press("u")
+    changed = {
+        **json.loads((tmp_path / "decisions.json").read_text()),
+        "classes": [{"class_id": 3, "decision": "drop"}],
+    }
+    (tmp_path / "changed.json").write_text(json.dumps(changed))
+    page.set_input_files("#load", tmp_path / "changed.json")
+    page.wait_for_function("document.getElementById('tally').textContent.startsWith('1 of 4')")
+    (tmp_path / "changed.json").write_text(json.dumps({**changed, "search": "another"}))
+    page.set_input_files("#load", tmp_path / "changed.json")
+    page.wait_for_function("document.getElementById('said').textContent.includes('another search')")
+    assert page.inner_text("#tally").startswith("1 of 4")
+
+
+def test_classes_are_not_merged_in_a_circle(visit):
+    page = visit("atlas.html#class-0")
+    page.select_option("#merge", "1")
+    page.keyboard.press("Escape")
+    page.locator("#merge").blur()
+    page.keyboard.press("]")
+    page.select_option("#merge", "0")
+    assert "itself part" in page.inner_text("#said")
+    assert page.input_value("#merge") == ""
+
+
+RA, DEC = np.linspace(0, 359, len(LABELS)), np.linspace(-80, 80, len(LABELS))
+
+
+def sexagesimal(degrees):
+    whole = int(degrees)
+    minutes = int(60 * (degrees - whole))
+    return f"{whole:02d}:{minutes:02d}:{3600 * (degrees - whole) - 60 * minutes:.3f}"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        (IDS[7], IDS[7]),
+        ("g0123", "g0123"),
+        (f"{RA[321]:.5f} {DEC[321]:+.5f}", IDS[321]),
+        (f"{RA[30]:.5f}, {DEC[30]:.5f}", IDS[30]),
+        (f"{sexagesimal(RA[30] / 15)} -{sexagesimal(-DEC[30])}", IDS[30]),
+        ("12h00m00s +89d00m00s", "No galaxy of this search lies within one arcminute."),
+        ("nobody", "No such id, coordinate or class."),
+        ("class 3", "Class 3"),
+    ],
+)
+def test_search_finds_galaxies_and_classes(visit, wanted, told):
+    page = visit()
+    page.fill("#wanted", wanted)
+    page.keyboard.press("Enter")
+    page.wait_for_function(
+        """told => ['galaxy', 'said', 'class-title'].map((one) => document.getElementById(one).textContent)
+        .some((text) => text.includes(told))""",
+        arg=told,
+    )
+
+
+def test_map_takes_the_colours_of_an_answer_and_a_column(visit):
+    page = visit()
+    page.select_option("#colour", label="bar_strong")
+    page.wait_for_selector("#legend .ramp")
+    page.wait_for_timeout(300)
+    least, most = (0, 34, 78), (217, 194, 95)
+    assert is_drawn(page, middle(1), most)
+    assert not is_drawn(page, middle(1), least)
+    assert is_drawn(page, middle(2), least)
+    page.select_option("#colour", label="band")
+    page.wait_for_function("document.querySelectorAll('#legend i').length === 3")
+    page.select_option("#colour", label="class")
+    page.wait_for_function("document.getElementById('legend').hidden")
+
+
+def test_zoomed_in_galaxies_are_images(visit):
+    page = visit()
+    row = middle(3)
+    assert not is_drawn(page, row, PURPLE)
+    page.mouse.move(*screen(page, row))
+    for _ in range(8):
+        page.mouse.wheel(0, -120)
+    page.wait_for_timeout(500)
+    assert is_drawn(page, row, PURPLE)
+
+
+def test_report_pages_share_the_map(visit):
+    page = visit("index.html")
+    page.locator(".card").first.hover()
+    page.locator(".map").scroll_into_view_if_needed()
+    page.mouse.click(*screen(page, middle(1)))
+    page.wait_for_url("**/class-001.html")
+
+
+def test_images_can_be_stretched(visit):
+    page = visit("atlas.html#class-1")
+    page.wait_for_selector("#card .sheet")
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    page.select_option("#curve", "asinh")
+    assert page.evaluate("getComputedStyle(document.querySelector('#card .cutout')).filter").startswith("url")
+    curve = page.locator("#stretch feFuncR").get_attribute("tableValues").split()
+    assert float(curve[8]) == pytest.approx(np.arcsinh(10 / 8) / np.arcsinh(10), abs=1e-3)

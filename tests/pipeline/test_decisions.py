@@ -1,0 +1,107 @@
+"""What a reader decides in the atlas comes back: through `rarezoo classes apply`, and through cluster.py decisions=."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rarezoo import tables
+from rarezoo.explore.decisions import search_key
+from rarezoo.store import EmbeddingStore, Manifest
+
+pytestmark = pytest.mark.pipeline
+
+ROOT = Path(__file__).parents[2]
+GALAXIES, WIDTH = 240, 3
+SEARCH = ["compress=none", "compress@drawing=pca", "drawing.n_components=2", "~preset", "clusterer.min_samples=5",
+          "clusterer.min_cluster_size=20", "images=false", "logger=none", "stability.refits=0"]  # fmt: skip
+
+
+def run(*words, cwd, expect=0):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    ran = subprocess.run([sys.executable, *map(str, words)], cwd=cwd, capture_output=True, text=True, env=environment)
+    assert ran.returncode == expect, ran.stderr
+    return ran.stdout + ran.stderr
+
+
+def rarezoo(*words, **about):
+    return run("-c", "from rarezoo.apps import main; main()", *words, **about)
+
+
+def labels(folder):
+    members = tables.read(folder / "members.parquet", tables.MEMBERS)
+    return members[tables.ID].to_pylist(), members[tables.CLASS_ID].to_numpy()
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A search of four groups, and decisions about three of them."""
+    home = tmp_path_factory.mktemp("home")
+    random = np.random.default_rng(0)
+    centres = np.vstack([np.zeros(WIDTH), 9 * np.eye(WIDTH)])
+    embeddings = (centres[np.arange(GALAXIES) % 4] + random.normal(size=(GALAXIES, WIDTH))).astype(np.float32)
+    manifest = Manifest(
+        survey="mock", survey_sha256="s" * 64, survey_settings={"option": "mock"}, checkpoint="b0.v1",
+        checkpoint_sha256="c" * 64, precision="float32", width=WIDTH, dtype="float32", rows=GALAXIES,
+        shard_rows=GALAXIES, answers=("bar_no", "bar_yes"),
+    )  # fmt: skip
+    store = EmbeddingStore.create(home / "store", manifest)
+    fractions = np.random.default_rng(1).random((GALAXIES, 2)).astype(np.float32)
+    store.write_shard(0, ids=[f"g{row:03d}" for row in range(GALAXIES)], embeddings=embeddings, fractions=fractions)
+    store.finish()
+    run(ROOT / "cluster.py", "store=store", "out=search", *SEARCH, cwd=home)
+    made = [
+        {"class_id": 0, "decision": "keep", "name": "arcs"}, {"class_id": 1, "decision": "drop"},
+        {"class_id": 2, "decision": "merge", "merge_into": 0},
+    ]  # fmt: skip
+    content = {"rarezoo": "decisions", "schema": 1, "search": search_key(*labels(home / "search")), "classes": made}
+    (home / "decisions.json").write_text(json.dumps(content))
+    return home
+
+
+def check(home, folder):
+    before, after = labels(home / "search")[1], labels(folder)[1]
+    np.testing.assert_array_equal(after, np.where(before == 1, -1, np.where(before == 2, 0, before)))
+    rows = {row[tables.CLASS_ID]: row for row in tables.read(folder / "classes.parquet", tables.CLASSES).to_pylist()}
+    assert set(rows) == {0, 3}
+    assert rows[0]["name"] == "arcs"
+    assert rows[0][tables.SIZE] == int(np.isin(before, (0, 2)).sum())
+    assert rows[0][tables.PERSISTENCE] is None
+    assert rows[0][tables.TOP_ANSWERS], "counted anew from the store"
+    assert rows[3][tables.PERSISTENCE] is not None
+    assert "Class 0: arcs" in (folder / "report" / "index.html").read_text()
+    assert json.loads((folder / "run.json").read_text())["classes"] == 2
+
+
+def test_classes_apply_makes_a_search_that_other_verbs_take(home):
+    assert len(set(labels(home / "search")[1]) - {-1}) == 4
+    told = rarezoo("classes", "apply", "search", "decisions.json", "--out", "decided", cwd=home)
+    assert "4 classes" in told
+    assert "2 dropped or merged, 1 named" in told
+    check(home, home / "decided")
+    assert "| 0 " in rarezoo("classes", "decided", cwd=home)
+    assert "1 lost" in rarezoo("classes", "diff", "search", "decided", cwd=home)
+
+
+def test_cluster_takes_decisions_of_the_same_search(home):
+    run(ROOT / "cluster.py", "store=store", "out=again", "reuse=search", "decisions=decisions.json", *SEARCH, cwd=home)
+    check(home, home / "again")
+
+
+def test_cluster_takes_decisions_of_the_previous_search(home):
+    words = ["previous=search", "decisions=decisions.json"]
+    run(ROOT / "cluster.py", "store=store", "out=later", *words, *SEARCH, cwd=home)
+    check(home, home / "later")
+
+
+def test_decisions_of_another_search_are_refused_in_one_message(home):
+    other = [word.replace("size=20", "size=70") for word in SEARCH]
+    told = run(ROOT / "cluster.py", "store=store", "out=other", "decisions=decisions.json", *other, cwd=home, expect=2)
+    assert "the decisions are of another search, whose classes are others" in told
+    assert "Traceback" not in told
+    told = rarezoo("classes", "apply", "search", cwd=home, expect=2)
+    assert "Say: rarezoo classes apply SEARCH FILE." in told

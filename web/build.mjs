@@ -1,0 +1,19 @@
+// Bundles src/ into the package: assets/atlas.js, with the hash of its sources in its first line, and the licences.
+import { build } from "esbuild";
+import { createHash } from "node:crypto";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+
+const target = "../src/rarezoo/report/assets/", here = new URL(".", import.meta.url).pathname;
+process.chdir(here);
+const hash = createHash("sha256");
+for (const name of ["build.mjs", "package-lock.json", "package.json", ...readdirSync("src").sort().map((one) => `src/${one}`)]) hash.update(`${name}\n`).update(readFileSync(name));
+const { metafile } = await build({
+  entryPoints: ["src/main.js"], bundle: true, minify: true, format: "iife", target: "es2022", charset: "utf8", legalComments: "none", metafile: true,
+  outfile: `${target}atlas.js`, banner: { js: `/* rarezoo's atlas, built from web/; sources sha256 ${hash.digest("hex")}; licences in atlas-licences.txt */` },
+});
+const packages = [...new Set(Object.keys(metafile.inputs).flatMap((one) => one.match(/node_modules\/((?:@[^/]+\/)?[^/]+)\//)?.[1] ?? []))].sort();
+const texts = packages.map((name) => {
+  const folder = `node_modules/${name}/`, about = JSON.parse(readFileSync(`${folder}package.json`)), file = readdirSync(folder).find((one) => /^licen[cs]e/i.test(one));
+  return `${name} ${about.version} (${about.license})\n\n${file ? readFileSync(folder + file, "utf8").trim() : "The package brings no licence text of its own."}\n`;
+});
+writeFileSync(`${target}atlas-licences.txt`, `Code of others in atlas.js:\n\n${texts.join(`\n${"-".repeat(80)}\n\n`)}`);

@@ -1,0 +1,158 @@
+// The atlas page: the map, and beside it the class, the selection and the decisions.
+import { branches } from "./branch.js";
+import { card } from "./card.js";
+import { data } from "./columns.js";
+import { Decisions } from "./decisions.js";
+import { count, el } from "./dom.js";
+import { galaxy } from "./galaxy.js";
+import { mapIn } from "./map.js";
+import { members } from "./points.js";
+import { search } from "./search.js";
+import { selection } from "./selection.js";
+import { stretching } from "./stretch.js";
+
+const $ = (name) => document.getElementById(name);
+
+export function atlasPage(map) {
+  const decisions = new Decisions(map, () => { told(); atlas.redraw(); });
+  const order = map.classes.map((one) => one.id);
+  let current = -1, said = 0;
+  const name = (id) => decisions.name(id);
+  const say = (words) => { $("said").textContent = words; clearTimeout(said); said = setTimeout(() => { $("said").textContent = ""; }, 6000); };
+  const fail = (problem) => say(problem.message);
+
+  const atlas = mapIn(document.querySelector(".map"), map, {
+    name, line: select, chosen: (row, id) => { if (id >= 0) open(id).catch(fail); if (row >= 0) choose(row, false); else atlas.only(null); },
+  });
+  const about = { map, atlas, name, open: (id) => open(id), choose: (row) => choose(row, true) };
+
+  function choose(row, move) {
+    atlas.ring(row);
+    if (move) {
+      const { view, p } = atlas, [x, y] = view.screen(p.xy[2 * row], p.xy[2 * row + 1]);
+      if (x < 0 || y < 0 || x > view.w || y > view.h) { view.x += view.w / 2 - x; view.y -= view.h / 2 - y; atlas.redraw(); }
+    }
+    return galaxy($("galaxy"), row, about).catch(fail);
+  }
+
+  async function open(id) {
+    current = id;
+    atlas.only([id]);
+    tab("class");
+    history.replaceState(null, "", `#class-${id}`);
+    told();
+    const tree = $("branch-of") || el("div", { id: "branch-of" });
+    const made = await card(id, about.choose, tree);
+    if (current !== id) return;
+    $("card").replaceChildren(made);
+    await branch(id, made.querySelector("#branch-of"));
+  }
+  const ways = {
+    name, open: (id) => open(id), mark: (ids) => { atlas.only(ids); atlas.show(members(atlas.p, ids)); say(`Classes ${ids.map(name).join(", ")} are marked.`); },
+    colour: (id) => `var(--class-${map.classes.find((one) => one.id === id).colour})`,
+  };
+  async function branch(id, box) {
+    const tree = await data("tree"), one = map.classes.find((known) => known.id === id);
+    if (tree.node.includes(one.node)) branches(tree, one.node, ways)(box, one.node);
+    else box.replaceChildren(el("p", { class: "small" }, "Its branch is not in the tree."));
+  }
+  function step(by) { open(order[(order.indexOf(current) + by + (current < 0 && by < 0 ? 1 : 0) + order.length) % order.length]).catch(fail); }
+
+  function select(rows) {
+    atlas.pick(rows);
+    $("galaxy").hidden = true;
+    tab("selection");
+    return selection($("selected"), rows, about).catch(fail);
+  }
+  function tab(wanted) {
+    for (const one of document.querySelectorAll("[role=tab]")) {
+      const on = one.dataset.tab === wanted;
+      one.setAttribute("aria-selected", on); one.tabIndex = on ? 0 : -1;
+      $(`panel-${one.dataset.tab}`).hidden = !on;
+    }
+  }
+
+  // What is decided of the class that is open, and of all.
+  function told() {
+    const { decision, merge_into: into } = decisions.of(current), rows = decisions.rows();
+    $("class-title").textContent = current < 0 ? "No class is open" : `Class ${name(current) === String(current) ? current : `${current}: ${name(current)}`}`;
+    $("class-place").textContent = current < 0 ? `${map.classes.length} classes; click one in the map or press ].` : `${order.indexOf(current) + 1} of ${order.length} by ${map.measure}`;
+    $("class-picker").value = current < 0 ? "" : current;
+    $("deciding").hidden = current < 0;
+    $("keep").setAttribute("aria-pressed", decision === "keep"); $("drop").setAttribute("aria-pressed", decision === "drop");
+    $("name").value = decisions.of(current).name; $("merge").value = into ?? "";
+    $("decided").replaceChildren(...rows.map((row) => el("tr", {},
+      el("th", { scope: "row" }, el("button", { type: "button", class: "plain", onclick: () => open(row.class_id) }, `class ${row.class_id}`)),
+      el("td", {}, row.decision === "merge" ? `merged into ${name(row.merge_into)}` : row.decision || "–"), el("td", {}, row.name))));
+    $("tally").textContent = `${rows.length} of ${map.classes.length} classes decided: ${["keep", "drop", "merge"].map((one) => `${rows.filter((row) => row.decision === one).length} ${one}`).join(", ")}.`;
+    for (const option of $("class-picker").options) if (option.value) option.textContent = labelled(Number(option.value));
+  }
+  const labelled = (id) => { const mine = decisions.of(id); return `${id}${mine.name ? ` ${mine.name}` : ""} (${count(map.classes.find((one) => one.id === id).size)})${mine.decision ? ` – ${mine.decision}` : ""}`; };
+  function decide(change) {
+    if (current < 0) { say("Open a class first."); return; }
+    if (!decisions.decide(current, change)) { say("That class is itself part of this one, or this one itself."); told(); return; }
+    const { decision, name: given, merge_into: into } = decisions.of(current);
+    say(`Class ${current}: ${decision === "merge" ? `merged into ${into}` : decision || "undecided"}${given ? `, “${given}”` : ""}.`);
+  }
+  const toggle = (decision) => decide({ decision: decisions.of(current).decision === decision ? "" : decision });
+
+  for (const id of order) { $("class-picker").append(el("option", { value: id }, labelled(id))); $("merge").append(el("option", { value: id }, `class ${id}`)); }
+  for (const group of ["predicted answers", "catalogue", "search"]) {
+    const columns = map.columns.filter((one) => one.group === group);
+    if (columns.length) $("colour").append(el("optgroup", { label: group }, columns.map((one) => el("option", { value: one.key }, one.label))));
+  }
+  $("colour").addEventListener("change", () => colour($("colour").value).catch(fail));
+  async function colour(key) {
+    const column = map.columns.find((one) => one.key === key) || null;
+    await atlas.colourBy(column);
+    atlas.only(null);
+    $("legend").hidden = !column;
+    if (!column) return;
+    const steps = column.kind === "category" ? column.names.map((one, i) => el("li", {}, el("i", { style: { background: i < 8 ? `var(--class-${i})` : "var(--point)" } }), one))
+      : [el("li", {}, Number(column.low.toPrecision(3))), el("li", { class: "ramp", style: { background: atlas.ramp() } }), el("li", {}, Number(column.high.toPrecision(3)))];
+    $("legend").replaceChildren(...steps);
+  }
+
+  $("class-picker").addEventListener("change", (event) => { if (event.target.value !== "") open(Number(event.target.value)).catch(fail); });
+  $("previous").addEventListener("click", () => step(-1)); $("next").addEventListener("click", () => step(1));
+  $("keep").addEventListener("click", () => toggle("keep")); $("drop").addEventListener("click", () => toggle("drop"));
+  $("undo").addEventListener("click", () => { const id = decisions.undo(); say(id === null ? "Nothing to take back." : `Class ${id}: taken back.`); });
+  $("name").addEventListener("change", () => decide({ name: $("name").value.trim() }));
+  $("merge").addEventListener("change", () => decide($("merge").value === "" ? { decision: "" } : { decision: "merge", merge_into: Number($("merge").value) }));
+  $("save-json").addEventListener("click", () => decisions.save("json")); $("save-csv").addEventListener("click", () => decisions.save("csv"));
+  $("load").addEventListener("change", async () => { const [chosen] = $("load").files; if (chosen) say(decisions.load(await chosen.text()) || "Read."); $("load").value = ""; });
+  $("find").addEventListener("submit", (event) => {
+    event.preventDefault();
+    search($("wanted").value, map, decisions).then(async (found) => {
+      if (found.problem) { say(found.problem); return; }
+      if (found.id !== undefined) { await open(found.id); return; }
+      const id = atlas.p.label[found.row];
+      if (order.includes(id)) await open(id);
+      await choose(found.row, true);
+      if (found.told) say(found.told);
+    }).catch(fail);
+  });
+  for (const one of document.querySelectorAll("[role=tab]")) {
+    one.addEventListener("click", () => tab(one.dataset.tab));
+    one.addEventListener("keydown", (event) => {
+      const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key], all = [...document.querySelectorAll("[role=tab]")];
+      if (by) { const next = all[(all.indexOf(one) + by + all.length) % all.length]; tab(next.dataset.tab); next.focus(); }
+    });
+  }
+  const keys = {
+    "]": () => step(1), "[": () => step(-1), k: () => toggle("keep"), d: () => toggle("drop"), n: () => { tab("class"); $("name").focus(); }, m: () => { tab("class"); $("merge").focus(); },
+    u: () => $("undo").click(), s: () => decisions.save("json"), "/": () => $("wanted").focus(), l: () => document.querySelector("[data-tool=lasso]").click(), "?": () => { tab("decisions"); $("keys").open = true; $("keys").scrollIntoView(); },
+    Escape: () => { atlas.only(null); atlas.ring(-1); $("galaxy").hidden = true; },
+  };
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || !keys[event.key] || !$("shortcuts").checked && event.key !== "Escape") return;
+    if (event.target.matches("input:not([type=checkbox], [type=range]), select, textarea")) { if (event.key === "Escape") event.target.blur(); return; }
+    event.preventDefault();
+    keys[event.key]();
+  });
+  stretching();
+  told();
+  const asked = location.hash.match(/^#class-(\d+)$/);
+  if (asked && order.includes(Number(asked[1]))) open(Number(asked[1])).catch(fail);
+  return { ...atlas, decisions, open, select, colour, choose };
+}

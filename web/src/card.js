@@ -1,0 +1,84 @@
+// What is known of a class: numbers, galleries, answers, catalogue, sky.
+import { data } from "./columns.js";
+import { count, el, file, number, share, words } from "./dom.js";
+
+const SKY = { wide: 360, high: 180 };
+const shownQ = (q) => (q === null ? "–" : q < 1e-20 ? "< 1e-20" : q < 0.001 ? q.toExponential(0) : q.toFixed(3));
+
+function facts(one) {
+  const rows = [
+    ["galaxies", count(one.size)], ["share", share(one.share)], ["persistence", number(one.persistence)], ["significance", number(one.significance)],
+    ["stability", number(one.stability)], ["beyond the answers", one.beyond === null ? "not measured" : share(one.beyond)], ["telescope", one.cause || "not tested"],
+  ];
+  return el("dl", { class: "facts" }, rows.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
+}
+
+// Galaxies as buttons: with an image each, or their ids.
+export function sheet(galaxies, choose, image = null) {
+  return el("ul", { class: "sheet", style: image ? { backgroundImage: `url(${image.path})` } : {} }, galaxies.map((one) => el("li", {},
+    el("button", {
+      type: "button", class: `cutout${image || one.style ? "" : " bare"}`, "data-row": one.row, title: one.said ? `${one.id} · ${one.said}` : one.id,
+      "aria-label": `Galaxy ${one.id}${one.said ? `, ${one.said}` : ""}`, onclick: () => choose(one.row),
+      style: image ? { backgroundPosition: `${one.across}% ${one.down}%`, backgroundSize: `${100 * image.wide}% ${100 * image.high}%` } : one.style || {},
+    }, image || one.style ? "" : one.id))));
+}
+
+function galleries(one, choose) {
+  return one.galleries.map((found, place) => el("details", { open: place < 2, class: "block" }, el("summary", {}, found.title), el("p", { class: "small" }, found.about),
+    found.galaxies.length ? sheet(found.galaxies, choose, found.image ? { path: found.image, wide: found.wide, high: found.high } : null) : el("p", {}, "None.")));
+}
+
+function answers(one) {
+  if (!one.answers.length) return el("p", { class: "small" }, "No predicted answers were at hand.");
+  return el("table", {}, el("thead", {}, el("tr", {}, ["answer", "class", "sample", "effect", "q"].map((name, i) => el("th", { scope: "col", class: i ? "n" : null }, name)))),
+    el("tbody", {}, one.answers.map((row) => el("tr", {}, el("th", { scope: "row" }, words(row.name)),
+      [row.inside.toFixed(2), row.sample.toFixed(2), (row.effect > 0 ? "+" : "") + row.effect.toFixed(2), shownQ(row.q)].map((value) => el("td", { class: "n" }, value))))));
+}
+
+function tests(one) {
+  if (!one.tests.length) return el("p", { class: "small" }, "No catalogue column could be tested.");
+  return el("table", {}, el("thead", {}, el("tr", {}, ["column", "what differs", "effect", "q"].map((name, i) => el("th", { scope: "col", class: i > 1 ? "n" : null }, name)))),
+    el("tbody", {}, one.tests.map((row) => el("tr", { class: row.raised ? "raised" : null }, el("th", { scope: "row" }, row.column), el("td", {}, row.words), el("td", { class: "n" }, row.effect.toFixed(2)), el("td", { class: "n" }, shownQ(row.q))))));
+}
+
+// Grey cells hold galaxies searched, dots are members; equal angles, east to the left.
+async function drawSky(canvas, one) {
+  const { wide, high, counts } = await data("sky"), pen = canvas.getContext("2d"), style = getComputedStyle(canvas), most = Math.log1p(Math.max(...counts));
+  canvas.width = 2 * SKY.wide; canvas.height = 2 * SKY.high;
+  pen.scale(2, 2);
+  pen.fillStyle = style.getPropertyValue("--page"); pen.fillRect(0, 0, SKY.wide, SKY.high);
+  pen.fillStyle = style.getPropertyValue("--point");
+  counts.forEach((found, i) => {
+    if (!found) return;
+    pen.globalAlpha = 0.15 + 0.5 * Math.log1p(found) / most;
+    pen.fillRect(SKY.wide - (i % wide + 1) * SKY.wide / wide, SKY.high - (Math.floor(i / wide) + 1) * SKY.high / high, SKY.wide / wide, SKY.high / high);
+  });
+  pen.globalAlpha = 0.85; pen.fillStyle = style.getPropertyValue("--accent");
+  one.sky.ra.forEach((ra, i) => { pen.beginPath(); pen.arc(SKY.wide - ra, SKY.high / 2 - one.sky.dec[i], 1.8, 0, 7); pen.fill(); });
+}
+
+function skyOf(one) {
+  if (!one.sky || !one.sky.ra.length) return el("p", { class: "small" }, "The places of its members in the sky are not known.");
+  const { ra, dec } = one.sky, said = `${count(ra.length)} members between declinations ${Math.min(...dec).toFixed(1)}° and ${Math.max(...dec).toFixed(1)}°`;
+  const canvas = el("canvas", { class: "sky", role: "img", "aria-label": `Sky: ${said}` });
+  requestAnimationFrame(() => drawSky(canvas, one));
+  return [canvas, el("p", { class: "small" }, `${said}; grey: all galaxies searched. Right ascension 0° to 360° from right to left.`)];
+}
+
+const block = (title, open, ...inner) => el("details", { class: "block", open }, el("summary", {}, title), ...inner);
+
+// The card's element; choose(row) is called with a galaxy.
+export async function card(id, choose, branch) {
+  const one = await data(`card-${String(id).padStart(3, "0")}`);
+  const warned = [...one.warnings.map(words), ...(one.cause && one.cause !== "clean" ? [`${one.cause}: ${one.cause_reason}`] : [])];
+  return el("div", {}, facts(one),
+    warned.length ? el("p", { class: "warning" }, warned.join("; ")) : null,
+    one.beyond_reason ? el("p", { class: "small" }, `Beyond the answers: ${one.beyond_reason}.`) : null,
+    one.populations.length ? el("p", { class: "small" }, `Mock truth: ${one.populations.map((row) => `${share(row.purity)} ${words(row.population)}`).join(", ")}.`) : null,
+    galleries(one, choose),
+    block("Answers against the rest", true, el("p", { class: "small" }, "Mean predicted fraction in the class and the sample; effect: rank-biserial correlation with the rest (−1 to 1); q: corrected for all answers and classes."), answers(one)),
+    block("Branch of the tree", true, branch),
+    block("Sky", false, skyOf(one)),
+    block("Catalogue against the rest", false, el("p", { class: "small" }, "Every column that can be tested, the largest effects first; q: corrected for all columns and classes (Benjamini & Hochberg)."), tests(one)),
+    el("p", { class: "links" }, el("a", { href: `${file(id)}.html` }, "its page"), el("a", { href: `tables/${file(id)}.csv`, download: true }, "members, CSV"), el("a", { href: `tables/${file(id)}.fits`, download: true }, "FITS")));
+}

@@ -1,0 +1,38 @@
+// Data from disk: a page from file:// may not fetch, so every file is a script that leaves base64 or a list behind.
+const loaded = new Map();
+window.rarezooData = window.rarezooData || {};
+
+export function bytes(text) {
+  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text).buffer;
+  const raw = atob(text), out = new Uint8Array(raw.length);
+  for (let i = 0; i < raw.length; i++) out[i] = raw.charCodeAt(i);
+  return out.buffer;
+}
+
+// What assets/NAME.js leaves, read once, unpacked; a promise.
+export function data(name, unpack = (found) => found) {
+  if (!loaded.has(name)) {
+    loaded.set(name, new Promise((resolve, reject) => {
+      const script = document.createElement("script");
+      script.src = `assets/${name}.js`;
+      script.onload = () => {
+        const found = window.rarezooData[name];
+        delete window.rarezooData[name];
+        script.remove();
+        resolve(unpack(found));
+      };
+      script.onerror = () => { loaded.delete(name); reject(new Error(`assets/${name}.js is not there: copy the whole folder.`)); };
+      document.head.append(script);
+    }));
+  }
+  return loaded.get(name);
+}
+
+export const float64 = (text) => new Float64Array(bytes(text));
+export const int32 = (text) => new Int32Array(bytes(text));
+
+// A column's values, NaN where unknown; a category's are places in its names.
+export const values = (column) => data(column.file, (text) => {
+  if (column.kind === "category") return Float32Array.from(new Uint8Array(bytes(text)), (code) => (code === 255 ? NaN : code));
+  return new Float32Array(bytes(text));
+});

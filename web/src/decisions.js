@@ -1,0 +1,71 @@
+// What a reader decides of each class, kept by the browser and saved to a file that `rarezoo classes apply` reads.
+import { csv, download } from "./dom.js";
+
+const HEAD = ["search", "class_id", "size", "decision", "name", "merge_into"];
+
+export class Decisions {
+  constructor(map, changed) {
+    this.map = map; this.changed = changed; this.key = `rarezoo:${map.search}`; this.sizes = new Map(map.classes.map((one) => [one.id, one.size]));
+    this.made = new Map(); this.past = [];
+    try { this.read(JSON.parse(localStorage.getItem(this.key) || "[]")); } catch { /* a browser that keeps nothing */ }
+  }
+
+  of(id) { return this.made.get(id) || { decision: "", name: "", merge_into: null }; }
+
+  name(id) { return this.of(id).name || String(id); }
+
+  // What a class becomes part of, followed to its end.
+  end(id) { const { decision, merge_into: next } = this.of(id); return decision === "merge" ? this.end(next) : id; }
+
+  decide(id, change) {
+    if (change.decision === "merge" && (!this.sizes.has(change.merge_into) || this.end(change.merge_into) === id)) return false;
+    this.past.push([id, this.made.get(id)]);
+    const next = { ...this.of(id), ...change };
+    if (next.decision !== "merge") next.merge_into = null;
+    this.made.set(id, next);
+    if (!next.decision && !next.name) this.made.delete(id);
+    this.keep();
+    return true;
+  }
+
+  undo() {
+    const last = this.past.pop();
+    if (!last) return null;
+    if (last[1]) this.made.set(...last); else this.made.delete(last[0]);
+    this.keep();
+    return last[0];
+  }
+
+  keep() {
+    try { localStorage.setItem(this.key, JSON.stringify(this.rows())); } catch { /* private windows */ }
+    this.changed();
+  }
+
+  rows() {
+    return [...this.made].sort((a, b) => a[0] - b[0]).map(([id, one]) => ({ class_id: id, size: this.sizes.get(id), ...one }));
+  }
+
+  read(rows) {
+    for (const { class_id: id, decision, name, merge_into: into } of rows) {
+      if (this.sizes.has(id)) this.made.set(id, { decision: decision || "", name: name || "", merge_into: into ?? null });
+    }
+  }
+
+  json() { return JSON.stringify({ rarezoo: "decisions", schema: 1, search: this.map.search, title: this.map.title, classes: this.rows() }, null, 2) + "\n"; }
+
+  csv() { return csv([HEAD, ...this.rows().map((row) => HEAD.map((name) => (name === "search" ? this.map.search : row[name] ?? "")))]); }
+
+  save(kind) { if (kind === "csv") download("decisions.csv", this.csv(), "text/csv"); else download("decisions.json", this.json(), "application/json"); }
+
+  // From a file saved earlier; what is wrong with it, or "".
+  load(text) {
+    let content;
+    try { content = JSON.parse(text); } catch { return "That is no JSON file of decisions."; }
+    if (content.rarezoo !== "decisions") return "That is no file of decisions.";
+    if (content.search !== this.map.search) return "Those decisions are of another search, whose classes are others.";
+    this.made.clear();
+    this.read(content.classes);
+    this.keep();
+    return "";
+  }
+}
