@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from rarezoo.data import duplicates
 from rarezoo.data.galaxies import Galaxies
 from rarezoo.data.images import FolderImages
-from rarezoo.data.loaders import CutoutLoader, EpochOrder
+from rarezoo.data.loaders import CutoutLoader, EpochOrder, decoding_processes
 from rarezoo.data.sky.sheet import mock_throughput
 from rarezoo.data.surveys.gz2 import FOLDER_VARIABLE, Gz2
 from rarezoo.data.surveys.mock import Mock
@@ -34,7 +34,7 @@ from rarezoo.zoo.views import TrainingView, inference_view, training_cutout
 
 _BATCH = 32
 _STEPS = 12
-_ROUNDS = 3
+_ROUNDS = 5
 _REPEATS = 4
 # The mock sky's cutouts are as wide as the real sample's.
 _SIDE = 160
@@ -42,27 +42,29 @@ _SIDE = 160
 
 @dataclass(frozen=True)
 class Comparison:
-    """One measurement: our rate, the plain way's, medians of interleaved rounds."""
+    """One measurement: our rate, the plain way's, and their ratio, medians of interleaved rounds."""
 
     name: str
     unit: str
     ours: float
     plain: float
     plain_name: str
-
-    @property
-    def ratio(self) -> float:
-        """Our rate over the plain way's."""
-        return self.ours / self.plain
+    ratio: float
 
 
 def compared(
-    name: str, ours: Callable[[], float], plain: Callable[[], float], *, unit: str, plain_name: str
-) -> Comparison:
-    """Rates of two ways, measured in turn so that a drifting machine drifts for both."""
-    rounds = [(ours(), plain()) for _ in range(_ROUNDS)]
-    rates = np.median(rounds, axis=0)
-    return Comparison(name, unit, float(rates[0]), float(rates[1]), plain_name)
+    name: str, ours: Callable[[], float], plain: dict[str, Callable[[], float]], *, unit: str
+) -> list[Comparison]:
+    """Rates of our way and of plain ones by name, measured in turn, each ratio within its round.
+
+    A machine whose speed drifts then drifts for all of them.
+    """
+    rounds = np.array([[ours(), *(one() for one in plain.values())] for _ in range(_ROUNDS)])
+    rates, ratios = np.median(rounds, axis=0), np.median(rounds[:, :1] / rounds, axis=0)
+    return [
+        Comparison(name, unit, float(rates[0]), float(rates[number]), plain_name, float(ratios[number]))
+        for number, plain_name in enumerate(plain, start=1)
+    ]
 
 
 @dataclass(frozen=True)
@@ -118,8 +120,8 @@ def comparisons(*, model: str, input_size: int, workers: int) -> Iterator[Compar
     with tempfile.TemporaryDirectory() as folder:
         work = _workload(Path(folder), model=model, input_size=input_size, workers=workers)
         yield from _training(work)
-        yield _embedding(work, Path(folder))
-    yield _relabelling()
+        yield from _embedding(work, Path(folder))
+    yield from _relabelling()
 
 
 def _workload(folder: Path, *, model: str, input_size: int, workers: int) -> Workload:
@@ -134,7 +136,7 @@ def _workload(folder: Path, *, model: str, input_size: int, workers: int) -> Wor
     return Workload(galaxies, table, encoder, workers, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
-def _training(work: Workload) -> Iterator[Comparison]:
+def _training(work: Workload) -> list[Comparison]:
     """Training against the bare steps, and against zoobot where its own training can be imported."""
     network = work.network().train()
     optimiser = torch.optim.AdamW(network.parameters())
@@ -162,11 +164,13 @@ def _training(work: Workload) -> Iterator[Comparison]:
         images, votes = work.images(size), torch.from_numpy(work.galaxies.votes[:_BATCH])  # type: ignore[index]
         return _rate(lambda: epoch([(images, votes)] * _STEPS), work, _BATCH * _STEPS)
 
-    plain()
-    yield compared("training", ours, plain, unit="images/s", plain_name="the same steps on one batch in memory")
+    ways = {"the same steps on one batch in memory": plain}
     theirs = _zoobot_training(work)
     if theirs is not None:
-        yield compared("training", ours, theirs, unit="images/s", plain_name="zoobot's data module and training step")
+        ways["zoobot's data module and training step"] = theirs
+    for warmed in (plain, ours):
+        warmed()
+    return compared("training", ours, ways, unit="images/s")
 
 
 def _zoobot_training(work: Workload) -> Callable[[], float] | None:
@@ -216,7 +220,7 @@ def _zoobot_schema(tree: QuestionTree) -> Any:
     return Schema(pairs, {one.name: one.asked_after for one in tree.questions})
 
 
-def _embedding(work: Workload, folder: Path) -> Comparison:
+def _embedding(work: Workload, folder: Path) -> list[Comparison]:
     network = _normalised(work.network(), work.images(work.encoder.input_size))
     save_checkpoint(folder / "net", network=network, encoder=work.encoder, tree=work.tree, card={})
     checkpoint = open_checkpoint(folder / "net")
@@ -233,8 +237,9 @@ def _embedding(work: Workload, folder: Path) -> Comparison:
         with torch.inference_mode(), work.autocast:
             return _rate(lambda: [network(images) for _ in range(_STEPS * _REPEATS)], work, len(rows))
 
-    plain()
-    return compared("embedding", ours, plain, unit="images/s", plain_name="bare forward on one batch in memory")
+    for warmed in (plain, ours):
+        warmed()
+    return compared("embedding", ours, {"bare forward on one batch in memory": plain}, unit="images/s")
 
 
 def _normalised(network: BottleneckNetwork, images: Tensor) -> BottleneckNetwork:
@@ -250,7 +255,7 @@ def _normalised(network: BottleneckNetwork, images: Tensor) -> BottleneckNetwork
     return network.eval()
 
 
-def _relabelling() -> Comparison:
+def _relabelling() -> list[Comparison]:
     import hdbscan
 
     positions = np.random.default_rng(0).normal(size=(20_000, 5)).astype(np.float32)
@@ -264,13 +269,11 @@ def _relabelling() -> Comparison:
         fresh = hdbscan.HDBSCAN(min_samples=50, min_cluster_size=20, cluster_selection_method="leaf")
         return _rate(lambda: fresh.fit(positions), None, 1)
 
-    return compared(
-        "another selection, 20,000 galaxies", ours, plain, unit="per s", plain_name="hdbscan.HDBSCAN fitted afresh"
-    )
+    return compared("another selection, 20,000 galaxies", ours, {"hdbscan.HDBSCAN fitted afresh": plain}, unit="per s")
 
 
 def _rate(run: Callable[[], Any], work: Workload | None, count: int) -> float:
-    """Images (or runs) per second, start-up of the processes that decode included."""
+    """Images (or runs) per second, start-up of what decodes included."""
     started = time.perf_counter()
     run()
     if work is not None:
@@ -281,7 +284,7 @@ def _rate(run: Callable[[], Any], work: Workload | None, count: int) -> float:
 def add_bench_verb(verbs: Any) -> None:
     """``rarezoo bench`` for the command line."""
     parser = verbs.add_parser("bench", help="throughput, as ratios against the plain way")
-    parser.add_argument("--workers", type=int, default=2, help="processes that decode images")
+    parser.add_argument("--workers", type=int, help="processes that decode images; left out: by the machine")
     parser.add_argument("--model", default="efficientnet_b0", help="architecture")
     parser.add_argument("--input-size", type=int, default=224, help="side of what the network sees, px")
     parser.set_defaults(run=_bench)
@@ -293,8 +296,9 @@ def add_bench_verb(verbs: Any) -> None:
 def _bench(options: argparse.Namespace) -> None:
     print(f"{torch.get_num_threads()} threads; medians of {_ROUNDS} interleaved rounds")
     print(f"mock sky at 96 px: {mock_throughput():.0f} galaxies/s on one core")
-    print(f"{options.model} at {options.input_size} px from {_SIDE} px JPEG, {options.workers} processes that decode")
-    for one in comparisons(model=options.model, input_size=options.input_size, workers=options.workers):
+    workers = decoding_processes(options.workers)
+    print(f"{options.model} at {options.input_size} px from {_SIDE} px JPEG, {workers or 'no'} processes that decode")
+    for one in comparisons(model=options.model, input_size=options.input_size, workers=workers):
         print(
             f"{one.name}: {one.ours:.3g} {one.unit}, {one.ratio:.2f} × {one.plain_name} ({one.plain:.3g})", flush=True
         )

@@ -50,7 +50,9 @@ class EmbedRun:
     checkpoint: str = setting("???", "checkpoint folder, or its name below checkpoints/")
     out: str = setting("runs/embed", "output folder")
     batch_size: int = setting(256, "galaxies that the network sees at once", unit="galaxies")
-    workers: int = setting(2, "processes that read images; 0 reads in the main one", unit="processes")
+    workers: int | None = setting(
+        None, "processes that decode images; 0 = a thread of this one; null = by the machine", unit="processes"
+    )
     dtype: str = setting("float32", "how embeddings are stored: float32, or float16 in half the space")
     shard_rows: int = setting(10_000, "galaxies per file; a killed run loses at most one file's work", unit="galaxies")
     turns: int = setting(1, "views averaged: 1; 2 or 4 quarter turns; 8 = these and their mirror images", unit="views")
@@ -75,7 +77,7 @@ class EmbedRun:
             raise ConfigError("unknown precision", value=self.precision, fix=f"Choose one of: {', '.join(PRECISIONS)}.")
         if self.turns not in TURNS:
             raise ConfigError("turns", value=self.turns, fix=f"Choose one of: {', '.join(map(str, TURNS))}.")
-        for name, least in (("batch_size", 1), ("shard_rows", 1), ("workers", 0)):
+        for name, least in (("batch_size", 1), ("shard_rows", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(name, value=getattr(self, name), fix=f"Choose {least} or more.")
 

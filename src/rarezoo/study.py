@@ -134,12 +134,12 @@ class Measured:
 _ARRAYS = ("embeddings", "test", "losses", "squared_errors")
 
 
-def measured(folder: Path | str, *, workers: int = 0) -> Measured:
+def measured(folder: Path | str, *, workers: int | None = 0) -> Measured:
     """One job's measurement: from its file, or made (and kept) if there is none of its checkpoint.
 
     Args:
         folder: a finished job's checkpoint folder.
-        workers: processes that decode images.
+        workers: processes that decode images, as CutoutLoader has it.
 
     Raises:
         CheckpointError, DataError, ConfigError, StoreError, OutputError: see the message.
@@ -165,7 +165,7 @@ def _survey(folder: Path) -> Survey:
     return open_survey(content["settings"]["data"])
 
 
-def _measurement(checkpoint: Checkpoint, galaxies: Galaxies, survey: Survey, *, workers: int) -> Measured:
+def _measurement(checkpoint: Checkpoint, galaxies: Galaxies, survey: Survey, *, workers: int | None) -> Measured:
     voted = np.flatnonzero(galaxies.votes.sum(axis=1) > 0)  # type: ignore[union-attr]
     if not len(np.intersect1d(galaxies.rows(TEST), voted)):
         raise DataError("no galaxy with votes to judge by", value="the test split", fix="Set data.test_share=0.15.")
@@ -479,7 +479,7 @@ def _cost_cell(width: Width, name: str) -> str:
     return width.values[name].text(".4f") if name in width.values else "–"
 
 
-def study_of(folder: Path | str, *, workers: int = 0) -> Study:
+def study_of(folder: Path | str, *, workers: int | None = 0) -> Study:
     """The study of a sweep's folder.
 
     Raises:

@@ -1,5 +1,8 @@
 """Loaders: an order that follows from the seed, states to resume from, and what an unreadable image does."""
 
+import os
+import threading
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -8,8 +11,8 @@ import torch
 from rarezoo import tables
 from rarezoo.data.cutouts import ImageSource
 from rarezoo.data.galaxies import Galaxies
-from rarezoo.data.loaders import CutoutLoader, EpochOrder
-from rarezoo.errors import DataError
+from rarezoo.data.loaders import CutoutLoader, EpochOrder, decoding_processes
+from rarezoo.errors import ConfigError, DataError
 from rarezoo.zoo.views import inference_view, training_cutout
 
 pytestmark = pytest.mark.unit
@@ -64,6 +67,25 @@ def test_the_order_follows_from_the_seed_whatever_the_number_of_workers():
         assert torch.equal(one.images, other.images)
     other_seed = torch.cat([batch.rows for batch in loader(survey(), seed=1)])
     assert other_seed.tolist() != torch.cat([batch.rows for batch in alone]).tolist()
+
+
+def test_a_negative_number_of_processes_is_refused():
+    with pytest.raises(ConfigError, match="workers"):
+        loader(survey(), workers=-1)
+
+
+def test_a_processor_is_left_to_its_network_and_a_gpu_is_fed_by_processes(monkeypatch):
+    assert decoding_processes(3) == 3
+    for gpu, cores, processes in ((False, 32, 0), (True, 32, 8), (True, 4, 3)):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
+        monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
+        assert decoding_processes(None) == processes
+
+
+def test_batches_left_in_the_middle_leave_no_thread_behind():
+    before = threading.active_count()
+    next(iter(loader(survey())))
+    assert threading.active_count() == before
 
 
 def test_epochs_differ_and_cover_every_galaxy():

@@ -1,7 +1,10 @@
-"""Batches of cutouts and votes, decoded in worker processes."""
+"""Batches of cutouts and votes, decoded beside the network: in a thread, or in processes."""
 
 import logging
+import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,10 +15,28 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from rarezoo.data.cutouts import ImageSource
 from rarezoo.data.galaxies import Galaxies
-from rarezoo.errors import DataError
+from rarezoo.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
 View = Callable[[Tensor], Tensor]
+_AHEAD = 4
+_MOST_PROCESSES = 8
+
+
+def decoding_processes(wanted: int | None) -> int:
+    """How many processes decode: as many as wanted; None = up to 8 beside a GPU, none beside a processor's network.
+
+    A network that runs on the processor has its cores already, and a fork of its process copies every page that the
+    next step touches: there one thread, which decodes while the network computes, does better.
+
+    Raises:
+        ConfigError: a negative number is wanted.
+    """
+    if wanted is not None:
+        if wanted < 0:
+            raise ConfigError("workers", value=wanted, fix="Choose 0 or more, or null: by the machine.")
+        return wanted
+    return min(_MOST_PROCESSES, max((os.cpu_count() or 1) - 1, 0)) if torch.cuda.is_available() else 0
 
 
 class Batch(NamedTuple):
@@ -90,6 +111,18 @@ def _collated(items: Sequence[Any]) -> tuple[Batch | None, list[DataError]]:
     return Batch(torch.tensor(rows), torch.stack(images), torch.stack(votes)), errors
 
 
+def _ahead(batches: Iterator[Any]) -> Iterator[Any]:
+    """The same batches, the next few of them made by a thread meanwhile."""
+    thread = ThreadPoolExecutor(1)
+    try:
+        coming = deque(thread.submit(next, batches, None) for _ in range(_AHEAD))
+        while (batch := coming.popleft().result()) is not None:
+            coming.append(thread.submit(next, batches, None))
+            yield batch
+    finally:
+        thread.shutdown(cancel_futures=True)
+
+
 class CutoutLoader:
     """Batches of a survey's rows, in the order given by a sampler (default: as they are).
 
@@ -98,7 +131,7 @@ class CutoutLoader:
         rows: which rows.
         view: brings a uint8 image (3, H, W) to the side that all of a batch have.
         batch_size: galaxies per batch.
-        workers: processes that decode; 0 decodes in this one.
+        workers: processes that decode; 0 decodes in a thread of this one; None: see :func:`decoding_processes`.
         on_bad_image: ``stop`` raises the image's DataError; ``skip`` leaves it out and notes its id in ``skipped``.
         order: random order of positions in ``rows``, new every epoch; None: as they are. With it, the loader's state
             (epoch and batches done) can be saved and loaded, so that an epoch goes on where it stopped.
@@ -114,7 +147,7 @@ class CutoutLoader:
         *,
         view: View,
         batch_size: int,
-        workers: int = 0,
+        workers: int | None = 0,
         on_bad_image: str = "stop",
         order: EpochOrder | None = None,
     ) -> None:
@@ -125,17 +158,18 @@ class CutoutLoader:
         self._resumed = {"epoch": -1, "done": 0}
         self._done = 0
         self._cutouts = CutoutDataset(galaxies, rows, view=view)
+        processes = decoding_processes(workers)
         self._loader: DataLoader[Any] = DataLoader(
             self._cutouts,
             batch_size=batch_size,
             sampler=order,
-            num_workers=workers,
+            num_workers=processes,
             collate_fn=_collated,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=False,
             # joblib's loky starts processes whose children cannot be spawned again; fork works everywhere we decode.
-            multiprocessing_context="fork" if workers else None,
-            prefetch_factor=4 if workers else None,
+            multiprocessing_context="fork" if processes else None,
+            prefetch_factor=_AHEAD if processes else None,
         )
 
     def __len__(self) -> int:
@@ -143,7 +177,8 @@ class CutoutLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         self._begin_epoch()
-        for batch, errors in self._loader:
+        batches = iter(self._loader)
+        for batch, errors in batches if self._loader.num_workers else _ahead(batches):
             self._done += 1
             self._note(errors)
             if batch is not None:

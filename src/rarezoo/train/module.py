@@ -50,7 +50,7 @@ class TrainSettings:
     devices: int = setting(1, "processes, one per GPU (or on the CPU)")
     nodes: int = setting(1, "machines")
     strategy: str = setting("auto", "Lightning's name: auto, ddp")
-    workers: int = setting(2, "processes that decode images")
+    workers: int | None = setting(None, "processes that decode images; 0 = a thread of this one; null = by the machine")
     save_every: int = setting(100, "optimiser steps between resumable states, besides one at each epoch's end")
     dtype: str = setting("float32", "how the checkpoint stores weights: float32 or float16")
 
