@@ -28,30 +28,30 @@ from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.utilities import rank_zero_only
 
 from rarezoo import __version__, registry
-from rarezoo.bench import add_bench_verb
-from rarezoo.bench_atlas import add_atlas_benchmark
-from rarezoo.bench_paper import add_paper_benchmark
-from rarezoo.bench_search import add_benchmark_verb
-from rarezoo.comparing import add_classes_verb
-from rarezoo.contrasting import add_compare_verb
-from rarezoo.demo import add_demo_verbs
+from rarezoo.benchmark.atlas import add_atlas_benchmark
+from rarezoo.benchmark.paper import add_paper_benchmark
+from rarezoo.benchmark.search import add_benchmark_verb
+from rarezoo.benchmark.throughput import add_bench_verb
 from rarezoo.embed import EmbedRun
 from rarezoo.errors import ConfigError, RarezooError
 from rarezoo.explore.select import Select
-from rarezoo.exporting import add_export_verb
-from rarezoo.failures import add_worst_verb
-from rarezoo.judge import add_judge_verb
-from rarezoo.keeper import add_zoo_verbs
-from rarezoo.leaderboard import add_leaderboard_verb, note_failure, write_leaderboard
-from rarezoo.placing import add_assign_verb
 from rarezoo.registry import setting
 from rarezoo.report.terminal import cards_table
 from rarezoo.report.track import Tracker
 from rarezoo.search import ClusterRun
-from rarezoo.study import add_study_verb, measured, write_study
-from rarezoo.sweeping import FAILED, add_sensitivity_verb, write_sensitivity
 from rarezoo.tables import unwritable
 from rarezoo.train.fit import TrainRun
+from rarezoo.verbs.comparing import add_classes_verb
+from rarezoo.verbs.contrasting import add_compare_verb
+from rarezoo.verbs.demo import add_demo_verbs
+from rarezoo.verbs.exporting import add_export_verb
+from rarezoo.verbs.failures import add_worst_verb
+from rarezoo.verbs.judge import add_judge_verb
+from rarezoo.verbs.keeper import add_zoo_verbs
+from rarezoo.verbs.leaderboard import add_leaderboard_verb, note_failure, write_leaderboard
+from rarezoo.verbs.placing import add_assign_verb
+from rarezoo.verbs.study import add_study_verb, measured, write_study
+from rarezoo.verbs.sweeping import FAILED, add_sensitivity_verb, write_sensitivity
 
 _GROUPS = ("data", "model", "compress", "clusterer")
 _VERBS = {

@@ -20,8 +20,8 @@ from rarezoo.explore.classes import class_table, member_table, with_columns
 from rarezoo.explore.cluster import Clusterer, Clustering
 from rarezoo.explore.compress import Compressor, FittedMap, fingerprint
 from rarezoo.explore.condensed import condensed
-from rarezoo.explore.isolation import neighbour_graph
 from rarezoo.explore.decisions import Decisions, decided, search_key
+from rarezoo.explore.isolation import neighbour_graph
 from rarezoo.explore.lineage import FREE, Earlier, Lineage
 from rarezoo.explore.nulls import Evidence, Noise, Significance, noise_of
 from rarezoo.explore.select import Select, Selection

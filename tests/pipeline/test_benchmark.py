@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from rarezoo.bench_search import Interval, planted_sky
+from rarezoo.benchmark.search import Interval, planted_sky
 
 pytestmark = pytest.mark.pipeline
 

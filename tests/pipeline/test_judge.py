@@ -13,8 +13,8 @@ from rarezoo.data.surveys.mock import Mock
 from rarezoo.data.trees import named_tree
 from rarezoo.embed import EmbedRun
 from rarezoo.errors import ConfigError, OutputError, RarezooError, StoreError
-from rarezoo.judge import USUAL, Answer, Judge
 from rarezoo.store import EmbeddingStore
+from rarezoo.verbs.judge import USUAL, Answer, Judge
 from rarezoo.zoo.cards import save_checkpoint
 from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
 from rarezoo.zoo.network import build_network
@@ -87,7 +87,7 @@ def test_a_split_is_judged_by_its_own_galaxies(home):
 
 
 def test_answers_that_are_known_of_some_galaxies_are_judged_by_those(home, monkeypatch):
-    from rarezoo import judge
+    from rarezoo.verbs import judge
 
     known = np.arange(GALAXIES) % 3 > 0
     values = judge._values

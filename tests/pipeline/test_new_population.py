@@ -11,10 +11,10 @@ from rarezoo import tables
 from rarezoo.explore.clusterers.hdbscan import Hdbscan
 from rarezoo.explore.compressors.pca import Pca
 from rarezoo.explore.stability import Stability
-from rarezoo.placing import Placing
 from rarezoo.report.track import Tracker
 from rarezoo.search import ClusterRun
 from rarezoo.store import EmbeddingStore, Manifest
+from rarezoo.verbs.placing import Placing
 
 pytestmark = pytest.mark.pipeline
 

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from rarezoo import tables
-from rarezoo.comparing import class_matches
 from rarezoo.data.surveys.mock import Mock
 from rarezoo.data.trees import named_tree
 from rarezoo.embed import EmbedRun
@@ -21,10 +20,11 @@ from rarezoo.explore.clusterers.hdbscan import Hdbscan
 from rarezoo.explore.compressors.pca import Pca
 from rarezoo.explore.compressors.umap import Umap
 from rarezoo.explore.stability import Stability
-from rarezoo.placing import Placing
 from rarezoo.report.track import Tracker
 from rarezoo.search import ClusterRun
 from rarezoo.store import EmbeddingStore
+from rarezoo.verbs.comparing import class_matches
+from rarezoo.verbs.placing import Placing
 from rarezoo.zoo.cards import save_checkpoint
 from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
 from rarezoo.zoo.network import build_network

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from rarezoo.bench_paper import Found, findings, found, single_threshold, verdict
-from rarezoo.bench_search import Interval, planted_sky
+from rarezoo.benchmark.paper import Found, findings, found, single_threshold, verdict
+from rarezoo.benchmark.search import Interval, planted_sky
 
 pytestmark = pytest.mark.unit
 

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 
 from rarezoo import tables
-from rarezoo.contrasting import CompareRun
 from rarezoo.errors import ConfigError, OutputError, StoreError
+from rarezoo.verbs.contrasting import CompareRun
 
 pytestmark = pytest.mark.unit
 

@@ -7,10 +7,10 @@ import pyarrow as pa
 import pytest
 
 from rarezoo import tables
-from rarezoo.deciding import apply_decisions
 from rarezoo.errors import ConfigError, StoreError
 from rarezoo.explore.decisions import Decisions, decided, search_key
 from rarezoo.explore.lineage import FREE
+from rarezoo.verbs.deciding import apply_decisions
 
 pytestmark = pytest.mark.unit
 

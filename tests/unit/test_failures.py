@@ -5,8 +5,8 @@ import pytest
 
 from rarezoo import apps
 from rarezoo.data.trees import Question, QuestionTree
-from rarezoo.failures import worst_predictions
 from rarezoo.train.metrics import Predicted
+from rarezoo.verbs.failures import worst_predictions
 
 pytestmark = pytest.mark.unit
 TREE = QuestionTree("two", (Question("shape", ("shape_a", "shape_b")), Question("bar", ("bar_a", "bar_b"))))

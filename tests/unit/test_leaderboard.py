@@ -12,7 +12,7 @@ from PIL import Image
 
 from rarezoo import tables
 from rarezoo.errors import StoreError
-from rarezoo.leaderboard import jobs_of, note_failure, write_leaderboard
+from rarezoo.verbs.leaderboard import jobs_of, note_failure, write_leaderboard
 
 pytestmark = pytest.mark.unit
 

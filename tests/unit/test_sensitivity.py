@@ -7,10 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rarezoo import sweeping, tables
+from rarezoo import tables
 from rarezoo.errors import StoreError
 from rarezoo.explore.sensitivity import Search, Sensitivity
 from rarezoo.report.sensitivity import shown_settings, write_sensitivity_page
+from rarezoo.verbs import sweeping
 
 pytestmark = pytest.mark.unit
 

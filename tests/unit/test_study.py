@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from rarezoo import study
 from rarezoo.errors import StoreError
-from rarezoo.study import Job, Measured, Sample, Study, paired_interval
 from rarezoo.tables import plain
+from rarezoo.verbs import study
+from rarezoo.verbs.study import Job, Measured, Sample, Study, paired_interval
 
 pytestmark = pytest.mark.unit
 

@@ -42,6 +42,12 @@ _SKY_WIDE, _SKY_HIGH, _SKY_DOTS = 72, 36, 2000
 # A colour scale spans what all but this share of the galaxies has, at either end.
 _TAIL = 0.01
 
+# What the card of a class takes over as it is.
+_TOLD = (
+    "id", "size", "share", "persistence", "significance", "p_value", "isolation", "stability", "beyond", "beyond_reason",
+    "cause", "cause_reason", "warnings",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Column:
@@ -212,8 +218,7 @@ class Atlas:
         means = {
             f"{asked.name}_{one.name}": (one.inside, one.sample) for asked in one.questions for one in asked.answers
         }
-        numbers = {"id", "size", "share", "persistence", "significance", "p_value", "isolation", "stability", "beyond", "beyond_reason"}
-        told = {name: getattr(one, name) for name in (*sorted(numbers), "cause", "cause_reason", "warnings")}
+        told = {name: getattr(one, name) for name in _TOLD}
         return {
             **told, "populations": [asdict(share) for share in one.populations[:3]],
             "galleries": [_gallery(found) for found in one.galleries],

@@ -250,7 +250,7 @@ class Contrast:
             image = f"images/{name}.jpg"
             gallery.save(gallery.mosaic(self.cutouts(ids)), self.folder / image)
         thumbnails = tuple(
-            Thumbnail(one, int(row), 1.0, *gallery.place(index, len(ids)))
+            Thumbnail(one, int(row), "", *gallery.place(index, len(ids)))
             for index, (one, row) in enumerate(zip(ids, drawn, strict=True))
         )
         about = f"{len(rows):,}" + (f", {len(ids)} drawn blindly" if len(rows) > len(ids) else "")

@@ -25,7 +25,7 @@ class Thumbnail:
     Attributes:
         id: its id.
         row: its row in the map.
-        said: of its membership, in words.
+        said: of its membership, in words; may be empty.
         across, down: where its thumbnail lies in the image, in per cent of the way, as CSS background positions are.
     """
 

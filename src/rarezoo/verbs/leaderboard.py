@@ -270,7 +270,7 @@ def _shown(job: Job, classes: Sequence[Mapping[str, Any]], place: Path) -> tuple
 def _of_class(job: Job, one: Mapping[str, Any], image: str) -> Shown:
     ids = one[tables.EXEMPLARS][: gallery.SHOWN]
     thumbnails = tuple(
-        Thumbnail(galaxy, index, 1.0, *gallery.place(index, len(ids))) for index, galaxy in enumerate(ids[:_THUMBNAILS])
+        Thumbnail(galaxy, index, "", *gallery.place(index, len(ids))) for index, galaxy in enumerate(ids[:_THUMBNAILS])
     )
     return Shown(one[tables.CLASS_ID], _link(job, image), thumbnails, *gallery.shape(len(ids)))
 

@@ -35,7 +35,7 @@ _CLIP = 5.0
 # Little, because colour tells classes apart.
 _JITTER = 0.1
 # Trained on votes and views of another mock sky (seed 1, 8,000 galaxies, 8 epochs), from efficientnet_b0.gz2's weights.
-_START = Path(__file__).parents[2] / "checkpoints" / "efficientnet_b0.mock"
+_START = Path(__file__).parents[3] / "checkpoints" / "efficientnet_b0.mock"
 
 
 @dataclass(kw_only=True)

@@ -30,11 +30,11 @@ from rarezoo.data.sky.populations import ORDINARY
 from rarezoo.data.splits import TEST
 from rarezoo.errors import DataError, RarezooError, StoreError
 from rarezoo.explore.representation import Interval, Ranking, Spectrum, average_precisions, spectrum
-from rarezoo.judge import USUAL
 from rarezoo.report.terminal import markdown
 from rarezoo.store import SETTINGS_FILE
 from rarezoo.train.loss import question_losses
 from rarezoo.train.metrics import MIN_VOTES
+from rarezoo.verbs.judge import USUAL
 from rarezoo.zoo.cards import Checkpoint, identity, is_checkpoint, open_checkpoint, read_card
 from rarezoo.zoo.encoder import NATIVE
 
@@ -218,7 +218,7 @@ def _squared_errors(
 def rare_kinds(galaxies: Galaxies, *, survey: str) -> dict[str, Float32[np.ndarray, " n"]]:
     """Kinds of galaxy that no vote in training names: 1 for members, 0 for others, NaN where nobody knows.
 
-    Galaxy Zoo 2's answers that :mod:`rarezoo.judge` asks for, and a mock sky's planted populations.
+    Galaxy Zoo 2's answers that :mod:`rarezoo.verbs.judge` asks for, and a mock sky's planted populations.
     """
     kinds = {}
     for answer in USUAL.get(survey, ()):

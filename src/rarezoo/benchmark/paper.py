@@ -36,7 +36,7 @@ from jaxtyping import Bool, Int
 from tqdm import tqdm
 
 from rarezoo import __version__, tables
-from rarezoo.bench_search import Interval, Sky, planted_sky
+from rarezoo.benchmark.search import Interval, Sky, planted_sky
 from rarezoo.errors import ConfigError
 from rarezoo.explore.cluster import LAMBDA, Clusterer
 from rarezoo.explore.clusterers.hdbscan import Hdbscan

@@ -16,7 +16,6 @@ import pandas as pd
 import pyarrow as pa
 
 from rarezoo import tables
-from rarezoo.comparing import write_matches
 from rarezoo.errors import ConfigError, OutputError, StoreError
 from rarezoo.explore.agreement import agreement
 from rarezoo.explore.likeness import ASKED, KS, Likeness, likeness
@@ -26,6 +25,7 @@ from rarezoo.report.sample import rows_of
 from rarezoo.report.terminal import markdown
 from rarezoo.search import cutouts_of, galaxies_of, read_members, read_run
 from rarezoo.store import EmbeddingStore
+from rarezoo.verbs.comparing import write_matches
 
 # A whole table of matches holds a chance one so rarely.
 LEVEL = 0.01

@@ -228,7 +228,7 @@ def measured(job: Job, folder: Path) -> dict[str, Any]:
         folder.mkdir(parents=True, exist_ok=True)
         variables = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, str(job.threads))}
         ended = subprocess.run(
-            [sys.executable, "-m", "rarezoo.bench_search", str(folder), json.dumps(asdict(job))], env=variables
+            [sys.executable, "-m", "rarezoo.benchmark.search", str(folder), json.dumps(asdict(job))], env=variables
         )
         if ended.returncode:
             raise ConfigError(

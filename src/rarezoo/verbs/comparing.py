@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.csv
 
 from rarezoo import tables
-from rarezoo.deciding import apply_decisions
 from rarezoo.errors import ConfigError, OutputError
 from rarezoo.explore.matching import EVENTS, Comparison, fates
 from rarezoo.report.terminal import classes_table, markdown
 from rarezoo.search import read_members
+from rarezoo.verbs.deciding import apply_decisions
 
 
 def class_matches(old: Path | str, new: Path | str, *, out: str = "") -> str:
