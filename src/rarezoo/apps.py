@@ -70,7 +70,10 @@ class TrainJob(TrainRun):
 
     def launch(self) -> Path:
         """Train, with the curves sent to the tracker; the checkpoint folder."""
-        folder = self.run(tracker=self.logger.lightning_logger(self.out, name=Path(self.out).name))
+        tracker = self.logger.lightning_logger(self.out, name=Path(self.out).name)
+        folder = self.run(tracker=tracker)
+        if tracker is not None:
+            tracker.conclude(folder)
         if self.study:
             rank_zero_only(measured)(folder, workers=self.train.workers)
         return folder

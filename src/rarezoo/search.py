@@ -108,9 +108,9 @@ class ClusterRun:
         found.write(folder, about)
         with clock.stage("report"):
             self._report(folder, found, galaxies, sample, about)
-        with clock.stage("log"):
-            self._log(found, galaxies, about)
-        tables.write_json({**about, "seconds": clock.seconds}, folder / RUN_FILE)
+        about["seconds"] = clock.seconds
+        tables.write_json(about, folder / RUN_FILE)
+        self._log(found, galaxies, about)
         log.info("%d classes; %s", found.classes.num_rows, page)
         return page
 

@@ -1,18 +1,22 @@
 """W&B runs written and read back, and the size of a page with many points."""
 
 import json
+import logging
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import pytorch_lightning as pl
 import torch
+from PIL import Image
 
 from rarezoo import tables
 from rarezoo.report.pages import write_report
 from rarezoo.report.track import Tracker
+from rarezoo.zoo.cards import identity
 
 pytestmark = pytest.mark.pipeline
 
@@ -87,6 +91,84 @@ def test_two_searches_in_one_process_are_two_whole_runs(tmp_path, capfd):
     assert not list((tmp_path / "first" / "wandb").glob("**/*second*"))
 
 
+CARD = {
+    "schema": 1, "name": "b0.v1", "encoder": {"option": "efficientnet_b0"}, "preprocessing": {}, "tree": {},
+    "sha256": {"weights.safetensors": "abc"}, "width": 8,
+    "metrics": [{"question": "bar", "loss": 1.5, "rmse": 0.2, "well_observed": 40, "coverage_50": 0.4,
+                 "coverage_50_interval": [0.3, 0.5], "coverage_90": 0.8, "coverage_90_interval": [0.7, 0.9]}],
+}  # fmt: skip
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """A checkpoint folder without real weights."""
+    folder = tmp_path / "checkpoints" / "b0.v1"
+    folder.mkdir(parents=True)
+    (folder / "card.json").write_text(json.dumps(CARD))
+    (folder / "weights.safetensors").write_bytes(b"w")
+    (folder / "metrics.csv").write_text("epoch,validation/loss\n0,3.0\n1,2.5\n")
+    return folder
+
+
+def artifacts(records):
+    return {record["artifact"]["type"]: record["artifact"] for record in records if record["type"] == "artifact"}
+
+
+def test_the_run_of_a_search_tells_all_of_its_network(tmp_path, trained):
+    store, out, found = tmp_path / "store", tmp_path / "found", search(400, classes=2)
+    store.mkdir()
+    for name in ("manifest.json", "shard-00000.parquet"):
+        (store / name).write_text(name)
+    settings = {"settings": {"store": str(store)}, "checkpoint": "b0.v1", "checkpoint_sha256": identity(CARD)}
+    parts = {key: found[key] for key in ("classes", "members", "map_2d", "cutouts")}
+    Tracker(checkpoint=str(trained)).log_search(out, **parts, about={**found["about"], **settings})
+    records = logged(out)
+    items = [record["history"]["item"] for record in records if record["type"] == "history"]
+    losses = [item["training/validation/loss"] for item in items if "training/validation/loss" in item]
+    assert losses == [3.0, 2.5]
+    assert [item["calibration/bar/90%"] for item in items if "calibration/bar/90%" in item] == [0.8]
+    assert {key.removesuffix(".path") for key in items[-1] if key.endswith(".path")} == {
+        "map", "class_table", "mosaics/class-000", "mosaics/class-001",
+    }  # fmt: skip
+    linked = artifacts(records)
+    for kind, folder in (("checkpoint", trained), ("store", store)):
+        references = {one["ref"] for one in linked[kind]["manifest"]["contents"]}
+        assert references == {path.as_uri() for path in folder.iterdir()}
+    assert json.loads(linked["checkpoint"]["metadata"])["sha256"] == CARD["sha256"]
+    staged = [Path(one["local_path"]) for one in linked["run_table"]["manifest"]["contents"]]
+    assert staged
+    assert all(one.is_relative_to(out / "wandb") and one.is_file() for one in staged), "sync finds them with the run"
+    (run,) = [record["run"] for record in records if record["type"] == "run"]
+    assert run["config"]["update"]["trained"]["encoder"] == CARD["encoder"]
+
+
+def test_the_class_table_has_images(tmp_path):
+    found = search(400, classes=2)
+    Tracker().log_search(
+        tmp_path / "found", **{key: found[key] for key in ("classes", "members", "map_2d", "cutouts", "about")}
+    )
+    (table,) = (one for kind, one in artifacts(logged(tmp_path / "found")).items() if kind == "run_table")
+    contents = {one["path"]: Path(one["local_path"]) for one in table["manifest"]["contents"]}
+    content = json.loads(contents.pop("class_table.table.json").read_text())
+    cells = [row[content["columns"].index("galaxies")] for row in content["data"]]
+    assert [cell["_type"] for cell in cells] == ["image-file"] * 2
+    assert {cell["path"] for cell in cells} <= set(contents)
+    assert Image.open(contents[cells[0]["path"]]).height == 130
+
+
+def test_servers_that_do_not_answer_leave_the_search_whole(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setattr("rarezoo.report.track._PATIENCE", 2)
+    found = search(400, classes=2)
+    with caplog.at_level(logging.WARNING, logger="rarezoo"):
+        Tracker(mode="wandb").log_search(
+            tmp_path / "found", **{key: found[key] for key in ("classes", "members", "map_2d", "cutouts", "about")}
+        )
+    (told,) = [record.getMessage() for record in caplog.records if record.name.startswith("rarezoo")]
+    assert told.startswith("not logged to W&B (")
+
+
 class Line(pl.LightningModule):
     """The smallest network that learns."""
 
@@ -103,7 +185,7 @@ class Line(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def test_two_trainings_in_one_process_are_two_runs(tmp_path):
+def test_two_trainings_in_one_process_are_two_runs(tmp_path, trained):
     for name in ("first", "second"):
         tables.write_json({"verb": "train", "settings": {"seed": len(name)}}, tmp_path / name / "settings.json")
         tracker = Tracker().lightning_logger(tmp_path / name, name=name)
@@ -113,7 +195,13 @@ def test_two_trainings_in_one_process_are_two_runs(tmp_path):
             enable_model_summary=False, enable_checkpointing=False, default_root_dir=tmp_path,
         )  # fmt: skip
         trainer.fit(Line(), loader)
+        tracker.conclude(trained)
     for name in ("first", "second"):
+        records = logged(tmp_path / name)
+        (linked,) = [one for kind, one in artifacts(records).items() if kind == "checkpoint"]
+        assert (trained / "weights.safetensors").as_uri() in {one["ref"] for one in linked["manifest"]["contents"]}
+        assert [item["loss/bar"] for item in history(tmp_path / name) if "loss/bar" in item] == [1.5]
+        assert records[-1]["exit"].get("exit_code", 0) == 0
         losses = [item["train/loss"] for item in history(tmp_path / name) if "train/loss" in item]
         assert losses == pytest.approx([1.0, 0.64, 0.4096, 0.262144])
         (run,) = [record["run"] for record in logged(tmp_path / name) if record["type"] == "run"]

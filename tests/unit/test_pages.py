@@ -324,7 +324,8 @@ def test_what_the_telescope_may_explain_comes_last_with_its_reason(tmp_path):
 
 def test_class_page_says_what_was_not_measured(report):
     text = Page(report / "class-002.html").text
-    assert "significance not measured stability not measured" in text
+    assert "significance not measured chance in noise not measured" in text
+    assert "stability not measured" in text
     assert "persistence 1.39" in text
     assert "30 galaxies, 25 % of the 120 searched. Number 1 of 3 by persistence." in text
 

@@ -1,15 +1,23 @@
 """Logging: refused settings, nothing where nothing is wanted, and failures that stop nothing. No W&B run is started."""
 
+import json
 import logging
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 from rarezoo import tables
 from rarezoo.errors import ConfigError
 from rarezoo.report import palette
-from rarezoo.report.track import Tracker, map_picture
+from rarezoo.report.record import Training, map_picture
+from rarezoo.report.track import Tracker
+from rarezoo.zoo.cards import identity
 
 pytestmark = pytest.mark.unit
 
@@ -46,7 +54,7 @@ def broken(monkeypatch):
 
 
 def test_unknown_mode_is_refused_before_anything_runs():
-    with pytest.raises(ConfigError, match=r"logger.mode: online.*offline, wandb, none"):
+    with pytest.raises(ConfigError, match=r"logger.mode: online.*offline, wandb, csv, tensorboard, none"):
         Tracker(mode="online")
 
 
@@ -106,6 +114,184 @@ def test_training_run_begins_with_its_first_metric(tmp_path, broken):
     logger.finalize("success")
     assert not broken
     assert (logger.name, logger.version) == ("x", "")
+
+
+class Whole:
+    """A W&B run that takes everything."""
+
+    id = "r"
+
+    def log(self, values):
+        pass
+
+    def log_artifact(self, artifact):
+        pass
+
+    def finish(self, exit_code=0):
+        pass
+
+
+@pytest.mark.parametrize("job", ["search", "training"])
+def test_a_disk_that_fills_up_is_told_once(tmp_path, monkeypatch, caplog, job):
+    import wandb
+
+    monkeypatch.setattr(wandb, "init", lambda **settings: Whole())
+    room = [True, False]
+
+    def write_bytes(path, content):
+        if not room.pop(0):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
+    with caplog.at_level(logging.WARNING, logger="rarezoo"):
+        if job == "search":
+            Tracker().log_search(tmp_path, **SEARCH)
+        else:
+            logger = Tracker().lightning_logger(tmp_path, name="x")
+            logger.log_metrics({"loss": 1.0}, 0)
+            logger.finalize("success")
+            logger.conclude(tmp_path)
+    assert not room
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert "No space left on device" in told
+
+
+def test_a_folder_that_takes_no_log_is_told(tmp_path, broken, caplog):
+    (tmp_path / "wandb").write_text("in the way")
+    with caplog.at_level(logging.WARNING, logger="rarezoo"):
+        Tracker().log_search(tmp_path, **SEARCH)
+    assert not broken, "W&B would write to another folder without a word"
+    assert "File exists" in caplog.text
+
+
+CARD = {
+    "schema": 1, "name": "b0.v1", "encoder": {"option": "efficientnet_b0"}, "preprocessing": {}, "tree": {},
+    "sha256": {},
+    "metrics": [
+        {"question": "bar", "loss": 1.5, "rmse": 0.2, "well_observed": 40, "coverage_50": 0.4, "coverage_90": 0.8,
+         "coverage_50_interval": [0.3, 0.5], "coverage_90_interval": None},
+        {"question": "odd", "loss": 0.5, "rmse": None, "well_observed": 0, "coverage_50": None, "coverage_90": None},
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """A checkpoint folder without weights."""
+    folder = tmp_path / "b0.v1"
+    folder.mkdir()
+    (folder / "card.json").write_text(json.dumps(CARD))
+    (folder / "metrics.csv").write_text("epoch,validation/loss,train/votes\n0,3.0,\n1,2.5,2.0\n")
+    return folder
+
+
+def test_what_a_checkpoint_tells_of_its_training(trained):
+    found = Training.read(trained)
+    assert found.curves == [
+        {"epoch": 0, "validation/loss": 3.0},
+        {"epoch": 1, "validation/loss": 2.5, "train/votes": 2.0},
+    ]
+    assert found.scores == {"loss/bar": 1.5, "rmse/bar": 0.2, "loss/odd": 0.5}
+    assert found.coverages == {"calibration/bar/50%": 0.4, "calibration/bar/90%": 0.8}
+    assert found.calibration[0] == {
+        "question": "bar", "galaxies": 40, "expected": 0.5, "found": 0.4, "low": 0.3, "high": 0.5,
+    }  # fmt: skip
+    assert (found.calibration[1]["low"], found.calibration[1]["expected"]) == (None, 0.9)
+
+
+def test_only_the_network_of_the_store_is_behind_a_search(trained, tmp_path):
+    about = {"checkpoint_sha256": identity(CARD)}
+    assert Training.behind(about, places=[tmp_path / "gone", trained]).name == "b0.v1"
+    assert Training.behind({"checkpoint_sha256": "another"}, places=[trained]) is None
+    (trained / "card.json").write_text("{")
+    assert Training.behind(about, places=[trained]) is None
+
+
+CLASS = {
+    tables.CLASS_ID: 0, tables.NODE: 7, tables.SIZE: 2, tables.FRACTION: 2 / 3, tables.BIRTH: 1.0, tables.DEATH: 2.0,
+    tables.PERSISTENCE: 0.7, tables.TOP_ANSWERS: ["bar 0.9", "odd 0.1"], tables.FLAGS: [], tables.EXEMPLARS: ["a", "b"],
+}  # fmt: skip
+FOUND = {
+    **SEARCH,
+    "classes": pa.Table.from_pylist([CLASS], pa.schema(list(tables.CLASSES.columns.items()))),
+    "cutouts": lambda ids: [np.full((16, 16, 3), 90, np.uint8) for _ in ids],
+    "about": {"searched": 3, "classes": 1, "checkpoint_sha256": identity(CARD), "seconds": {"draw": 2.0}},
+}
+
+
+def test_a_search_as_csv(tmp_path, trained, broken):
+    Tracker(mode="csv", checkpoint=str(trained)).log_search(tmp_path / "found", **FOUND)
+    folder = tmp_path / "found" / "log"
+    numbers = dict(pd.read_csv(folder / "numbers.csv").to_numpy().tolist())
+    assert numbers == {"searched": 3, "classes": 1, "seconds/draw": 2, "persistence/most": 0.7}
+    (row,) = pd.read_csv(folder / "classes.csv").to_dict("records")
+    assert (row[tables.SIZE], row[tables.TOP_ANSWERS]) == (2, "bar 0.9; odd 0.1")
+    assert Image.open(folder / "map.png").size == (900, 900)
+    assert Image.open(folder / "mosaics" / "class-000.jpg").size == (260, 130)
+    assert pd.read_csv(folder / "curves.csv")["validation/loss"].tolist() == [3.0, 2.5]
+    assert pd.read_csv(folder / "calibration.csv")["found"].tolist() == [0.4, 0.8]
+    assert not broken
+
+
+def test_a_training_as_csv(tmp_path, trained):
+    for start in range(2):
+        logger = Tracker(mode="csv").lightning_logger(tmp_path, name="x")
+        for step in range(2):
+            logger.log_metrics({"loss": 5.0 - start - step}, step)
+        assert logger.version == f"version_{start}"
+        logger.finalize("success")
+        logger.conclude(trained)
+        assert pd.read_csv(tmp_path / "log" / f"version_{start}" / "metrics.csv")["loss"].tolist() == [
+            5 - start,
+            4 - start,
+        ]
+    assert set(pd.read_csv(tmp_path / "log" / "version_1" / "scores.csv")["name"]) == {
+        "loss/bar",
+        "rmse/bar",
+        "loss/odd",
+    }
+
+
+@pytest.fixture
+def board(monkeypatch):
+    """TensorBoard's writer, replaced by the list of what it was told."""
+    told = []
+
+    class SummaryWriter:
+        def __init__(self, folder):
+            told.append(("open", folder))
+
+        def __getattr__(self, verb):
+            return lambda *words, **named: told.append((verb, *words))
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=SummaryWriter))
+    monkeypatch.setattr("rarezoo.report.track.find_spec", lambda name: object())
+    return told
+
+
+def test_a_search_in_tensorboard(tmp_path, trained, board):
+    Tracker(mode="tensorboard", checkpoint=str(trained)).log_search(tmp_path, **FOUND)
+    assert board[0] == ("open", str(tmp_path / "tensorboard"))
+    assert [words[1] for words in board if words[0] == "add_image"] == ["map", "mosaics/class-000"]
+    assert ("add_scalar", "classes", 1) in board
+    assert ("add_scalar", "training/validation/loss", 2.5, 1) in board
+    assert ("add_scalar", "calibration/bar/90%", 0.8) in board
+    assert board[-1] == ("close",)
+
+
+def test_a_training_in_tensorboard(tmp_path, trained, board):
+    logger = Tracker(mode="tensorboard").lightning_logger(tmp_path, name="x")
+    logger.log_metrics({"loss": 1.0}, 7)
+    logger.conclude(trained)
+    assert ("add_scalar", "loss", 1.0, 7) in board
+    assert ("add_scalar", "loss/odd", 0.5, None) in board
+    assert board[-1] == ("close",)
+
+
+def test_tensorboard_that_is_not_installed_is_refused_at_once(monkeypatch):
+    monkeypatch.setattr("rarezoo.report.track.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"logger=tensorboard.*pip install tensorboard.*logger=csv"):
+        Tracker(mode="tensorboard")
 
 
 @pytest.mark.parametrize(("mode", "wanted"), [("offline", "offline"), ("wandb", None)])

@@ -1,51 +1,67 @@
-"""Where metrics and galleries are logged besides the disk: W&B. The only file that imports wandb.
+"""Where metrics and galleries are logged besides the disk: W&B, CSV or TensorBoard. The only file that imports wandb.
 
-Logging never decides the science: whatever W&B does, the search or training goes on, and one warning says so.
+Logging never decides the science: whatever becomes of the log, the search or training goes on, and one warning says so.
 """
 
 import json
 import logging
+import os
+import re
 from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float32, Int32
-from PIL import Image, ImageColor
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from rarezoo import tables
 from rarezoo.errors import ConfigError
 from rarezoo.registry import setting
-from rarezoo.report import gallery, palette
-from rarezoo.report.sample import rows_of
+from rarezoo.report.ledgers import CsvLedger, Ledger, TensorBoardLedger, write_csv, write_tensorboard
+from rarezoo.report.record import Search, Training
 from rarezoo.store import SETTINGS_FILE
+from rarezoo.zoo.cards import is_checkpoint
 
 log = logging.getLogger(__name__)
 
-_MODES = ("offline", "wandb", "none")
-# Sides of the map's picture, px, and of a point that is in a class.
-_PICTURE, _POINT = 900, 3
+OFFLINE, WANDB, CSV, TENSORBOARD, NONE = "offline", "wandb", "csv", "tensorboard", "none"
+_MODES = (OFFLINE, WANDB, CSV, TENSORBOARD, NONE)
+_CALLED = {OFFLINE: "W&B", WANDB: "W&B", CSV: "CSV", TENSORBOARD: "TensorBoard"}
 # Longest wait for W&B's servers, s: what was not sent by then stays on disk for ``wandb sync``.
 _PATIENCE = 60
+# Written and removed again to see that a finished run is whole, bytes: W&B's writer tells nobody of a full disk.
+_ROOM = 1 << 16
+_STAGING = "WANDB_DATA_DIR"
 
 
 @dataclass
 class Tracker:
-    """Where a run is logged: to disk for ``wandb sync`` later, to W&B at once, or nowhere."""
+    """Where a run is logged: to disk for ``wandb sync`` later, to W&B at once, to other kinds of files, or nowhere."""
 
-    mode: str = setting("offline", "offline (W&B files under out=), wandb (sent at once), or none")
+    mode: str = setting(
+        "offline", "offline (W&B files under out=), wandb (sent at once), csv, tensorboard (files under out=), or none"
+    )
     project: str = setting("rarezoo", "W&B project")
     entity: str | None = setting(None, "W&B user or team; none = the user's default")
     group: str | None = setting(None, "W&B group, to keep a sweep's runs together")
+    checkpoint: str | None = setting(
+        None, "folder of the checkpoint that a search's log tells of; none = the store's, below checkpoints/"
+    )
 
     def __post_init__(self) -> None:
         if self.mode not in _MODES:
             raise ConfigError("unknown logger.mode", value=self.mode, fix=f"Choose one of {', '.join(_MODES)}.")
+        if self.mode == TENSORBOARD and find_spec("tensorboard") is None:
+            raise ConfigError(
+                "TensorBoard is not installed", value="logger=tensorboard",
+                fix="Run pip install tensorboard, or choose logger=csv.",
+            )  # fmt: skip
 
     def log_search(
         self,
@@ -57,64 +73,116 @@ class Tracker:
         cutouts: Callable[[Sequence[str]], list[np.ndarray]] | None,
         about: Mapping[str, Any],
     ) -> None:
-        """Log a search as a W&B run of its own: numbers, the class table, the map, a mosaic per class.
+        """Log a search: numbers, the class table, the map, a mosaic per class, and the training of its network.
 
         Args:
-            out: the search's folder; W&B's files go to ``out/wandb``.
+            out: the search's folder, below which all files go.
             classes: CLASSES table.
             members: MEMBERS table.
             map_2d: MAP table, two-dimensional.
             cutouts: ids → uint8 (H, W, 3) each; None leaves the mosaics out.
-            about: what becomes the run's config.
+            about: what run.json holds; becomes the W&B run's config.
         """
-        if self.mode == "none":
+        if self.mode == NONE:
             return
+        out = Path(out)
+        writers = {CSV: write_csv, TENSORBOARD: write_tensorboard}
 
         def record() -> None:
-            run = self.start(out, name=Path(out).name, job="cluster", config=about)
-            try:
-                run.log({**_numbers(classes, about), **_pictures(classes, members, map_2d, cutouts)})
-            finally:
-                run.finish()
+            training = Training.behind(about, places=self._places(about))
+            search = Search(out.name, classes, members, map_2d, cutouts, about, training)
+            writers.get(self.mode, self._send)(search, out)
 
-        _went_well(record)
+        _went_well(record, to=_CALLED[self.mode])
 
-    def lightning_logger(self, out: Path | str, *, name: str) -> Logger | None:
+    def _places(self, about: Mapping[str, Any]) -> list[Path]:
+        return [Path(self.checkpoint)] if self.checkpoint else [Path("checkpoints") / str(about.get("checkpoint", ""))]
+
+    def lightning_logger(self, out: Path | str, *, name: str) -> "TrainingLogger | None":
         """A logger for Lightning's Trainer; None if nothing is to be logged.
 
         Its run begins with the first metric and ends with the training, so a second training is a second run.
 
         Args:
-            out: the training's folder; W&B's files go to ``out/wandb``, and settings.json becomes the run's config.
+            out: the training's folder, below which all files go; settings.json becomes the W&B run's config.
             name: of the run.
         """
-        return None if self.mode == "none" else TrainingLogger(self, Path(out), run_name=name)
+        return None if self.mode == NONE else TrainingLogger(self, Path(out), run_name=name)
+
+    def opened(self, out: Path, *, name: str) -> Ledger:
+        """A new log of a training."""
+        others: dict[str, Callable[[Path], Ledger]] = {CSV: CsvLedger, TENSORBOARD: TensorBoardLedger}
+        if self.mode in others:
+            return others[self.mode](out)
+        record = out / SETTINGS_FILE
+        config = json.loads(record.read_text()) if record.is_file() else {}
+        return WandbLedger(self.start(out, name=name, job="train", config=config), out)
 
     def start(self, out: Path | str, *, name: str, job: str, config: Mapping[str, Any]) -> Any:
         """A new W&B run, whatever other runs this process has open. Never asks at the terminal for a key."""
         import wandb
 
-        if self.mode == "wandb" and not wandb.login(prompt=False):
+        if self.mode == WANDB and not wandb.login(prompt=False):
             raise ConfigError("no W&B key", value="logger=wandb", fix="Run wandb login, or choose logger=offline.")
         Path(out).mkdir(parents=True, exist_ok=True)
+        # W&B would go to a temporary folder without a word.
+        _refuse_full(Path(out) / "wandb")
         quiet = wandb.Settings(
             silent=True, console="off", disable_git=True, save_code=False, x_disable_stats=True,
             init_timeout=_PATIENCE, finish_timeout=_PATIENCE,
         )  # fmt: skip
         return wandb.init(
             project=self.project, entity=self.entity, group=self.group, name=name, job_type=job, dir=str(out),
-            config=tables.plain(config), mode="offline" if self.mode == "offline" else None, reinit="create_new",
+            config=tables.plain(config), mode="offline" if self.mode == OFFLINE else None, reinit="create_new",
             settings=quiet,
         )  # fmt: skip
 
+    def _send(self, search: Search, out: Path) -> None:
+        """A search as a W&B run of its own."""
+        config = {**search.about, **({} if search.training is None else {"trained": _trained(search.training)})}
+        run = self.start(out, name=search.name, job="cluster", config=config)
+        try:
+            with _staged_in(out):
+                if search.training is not None:
+                    _log_curves(run, search.training)
+                    _log_checkpoint(run, search.training)
+                if search.store is not None:
+                    _link(run, search.store, kind="store", name=f"{search.store.name}-store", told=search.about)
+                run.log({**search.numbers, **_pictures(search)})
+        finally:
+            run.finish()
+        _refuse_full(out / "wandb")
+
+
+class WandbLedger:
+    """A W&B run of a training."""
+
+    def __init__(self, run: Any, out: Path) -> None:
+        self._run, self._out = run, out
+        self.id = str(run.id)
+
+    def log(self, metrics: Mapping[str, Any], step: int | None) -> None:
+        """One step's metrics."""
+        self._run.log({**metrics, "trainer/global_step": step})
+
+    def conclude(self, training: Training) -> None:
+        """Scores, calibration, and a reference to the checkpoint."""
+        with _staged_in(self._out):
+            _log_checkpoint(self._run, training)
+
+    def finish(self, *, good: bool) -> None:
+        """End the run."""
+        self._run.finish(exit_code=0 if good else 1)
+        _refuse_full(self._out / "wandb")
+
 
 class TrainingLogger(Logger):
-    """Lightning's metrics to a W&B run that begins with the first of them; silent for good once W&B has failed."""
+    """Lightning's metrics to a log that begins with the first of them; silent for good once logging has failed."""
 
     def __init__(self, tracker: Tracker, out: Path, *, run_name: str) -> None:
         super().__init__()
         self.tracker, self.out, self.run_name = tracker, out, run_name
-        self._run: Any = None
+        self._ledger: Ledger | None = None
         self._given_up = False
 
     @property
@@ -124,19 +192,19 @@ class TrainingLogger(Logger):
 
     @property
     def version(self) -> str:
-        """Id of the W&B run, empty before it begins."""
-        return str(self._run.id) if self._run is not None else ""
+        """Id of the log, empty before it begins."""
+        return "" if self._ledger is None else self._ledger.id
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log one step's metrics."""
 
         def record() -> None:
-            if self._run is None:
-                self._run = self.tracker.start(self.out, name=self.name, job="train", config=self._config())
-            self._run.log({**metrics, "trainer/global_step": step})
+            if self._ledger is None:
+                self._ledger = self.tracker.opened(self.out, name=self.name)
+            self._ledger.log(metrics, step)
 
-        self._given_up = self._given_up or not _went_well(record)
+        self._try(record)
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
@@ -144,79 +212,112 @@ class TrainingLogger(Logger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Finish the run."""
-        run, self._run = self._run, None
-        if run is not None:
-            _went_well(lambda: run.finish(exit_code=0 if status == "success" else 1))
+        """End the log of a training that failed; one that went well waits for :meth:`conclude`."""
+        if status != "success":
+            self._finish(good=False)
 
-    def _config(self) -> dict[str, Any]:
-        """The settings that the training claimed its folder with."""
-        record = self.out / SETTINGS_FILE
-        content: dict[str, Any] = json.loads(record.read_text()) if record.is_file() else {}
-        return content
+    @rank_zero_only
+    def conclude(self, checkpoint: Path) -> None:
+        """Log what a finished checkpoint tells of itself, if there is one, and end the log."""
+        ledger = self._ledger
+        if ledger is not None and is_checkpoint(checkpoint):
+            self._try(lambda: ledger.conclude(Training.read(checkpoint)))
+        self._finish(good=True)
+
+    def _finish(self, *, good: bool) -> None:
+        ledger, self._ledger = self._ledger, None
+        if ledger is not None and not _went_well(
+            lambda: ledger.finish(good=good), to=_CALLED[self.tracker.mode], quietly=self._given_up
+        ):
+            self._given_up = True
+
+    def _try(self, record: Callable[[], object]) -> None:
+        self._given_up = self._given_up or not _went_well(record, to=_CALLED[self.tracker.mode])
 
 
-def _went_well(record: Callable[[], object]) -> bool:
-    """Whether something could be logged; if not, a warning says why."""
+def _went_well(record: Callable[[], object], *, to: str, quietly: bool = False) -> bool:
+    """Whether something could be logged; if not, a warning says why, unless one did already."""
     try:
         record()
     except Exception as problem:
-        log.warning("not logged to W&B (%s); everything else is whole", problem)
+        if not quietly:
+            log.warning("not logged to %s (%s); everything else is whole", to, problem)
         return False
     return True
 
 
-def _numbers(classes: pa.Table, about: Mapping[str, Any]) -> dict[str, Any]:
-    """A search's metrics."""
-    known = {key: about[key] for key in ("galaxies", "searched", "classes", "unassigned") if key in about}
-    seconds = {f"seconds/{stage}": spent for stage, spent in (about.get("seconds") or {}).items()}
-    persistence = [value for value in classes.column(tables.PERSISTENCE).to_pylist() if value is not None]
-    most = {"persistence/most": max(persistence)} if persistence else {}
-    return {**known, **seconds, **most}
+@contextmanager
+def _staged_in(out: Path) -> Iterator[None]:
+    """W&B copies what tables hold to a folder of its own, where ``wandb sync`` looks for it: keep it with the run."""
+    before = os.environ.get(_STAGING)
+    os.environ[_STAGING] = str((out / "wandb" / "staged").resolve())
+    try:
+        yield
+    finally:
+        os.environ.pop(_STAGING)
+        if before is not None:
+            os.environ[_STAGING] = before
 
 
-def _pictures(
-    classes: pa.Table,
-    members: pa.Table,
-    map_2d: pa.Table,
-    cutouts: Callable[[Sequence[str]], list[np.ndarray]] | None,
-) -> dict[str, Any]:
-    """The map, the class table and a mosaic per class, as W&B shows them.
+def _refuse_full(folder: Path) -> None:
+    """Raise OSError where nothing more can be written."""
+    folder.mkdir(exist_ok=True)
+    probe = folder / f".room-{os.getpid()}"
+    try:
+        probe.write_bytes(bytes(_ROOM))
+    finally:
+        probe.unlink(missing_ok=True)
 
-    The table holds no images: W&B stages those outside the run's folder, and a copied folder would lose them.
-    """
+
+def _trained(training: Training) -> dict[str, Any]:
+    """How a network was made, for the config of a run."""
+    return {key: training.card[key] for key in ("name", "encoder", "training", "data", "width") if key in training.card}
+
+
+def _log_curves(run: Any, training: Training) -> None:
+    run.define_metric("training/epoch")
+    run.define_metric("training/*", step_metric="training/epoch")
+    for row in training.curves:
+        run.log({f"training/{name}": value for name, value in row.items()})
+
+
+def _log_checkpoint(run: Any, training: Training) -> None:
+    """Scores and calibration on the test split, and a reference to the checkpoint."""
     import wandb
 
-    labels = rows_of(map_2d.column(tables.ID), members, source="the members").column(tables.CLASS_ID).to_numpy()
-    picture = map_picture(tables.matrix(map_2d, tables.POSITION), labels=labels)
-    table = wandb.Table(columns=classes.column_names)
-    for row in classes.to_pylist():
-        table.add_data(*map(_cell, row.values()))
-    shown = {"map": wandb.Image(picture), "class_table": table}
-    if cutouts is None:
-        return shown
-    for one in classes.to_pylist():
-        ids = one[tables.EXEMPLARS][: gallery.SHOWN]
-        caption = f"{one[tables.SIZE]} galaxies; {', '.join(ids)}"
-        image = wandb.Image(gallery.mosaic(cutouts(ids)), caption=caption, file_type="jpg")
-        shown[f"mosaics/class-{one[tables.CLASS_ID]:03d}"] = image
-    return shown
+    rows = training.calibration
+    shown: dict[str, Any] = {**training.scores, **training.coverages}
+    if rows:
+        shown["calibration_table"] = wandb.Table(columns=list(rows[0]), data=[list(row.values()) for row in rows])
+    if shown:
+        run.log(shown)
+    _link(run, training.folder, kind="checkpoint", name=training.name, told={"sha256": training.card.get("sha256")})
 
 
-def _cell(value: Any) -> Any:
-    return "; ".join(value) if isinstance(value, list) else value
+def _link(run: Any, folder: Path, *, kind: str, name: str, told: Mapping[str, Any]) -> None:
+    """A reference to a folder, as an artifact: nothing is copied."""
+    import wandb
+
+    artifact = wandb.Artifact(re.sub(r"[^\w.-]", "-", name), kind, metadata=tables.plain(told))
+    for path in sorted(one for one in folder.iterdir() if one.is_file()):
+        # Checksums would read the whole store; the metadata holds those that matter.
+        artifact.add_reference(path.resolve().as_uri(), name=path.name, checksum=False)
+    run.log_artifact(artifact)
 
 
-def map_picture(positions: Float32[np.ndarray, "galaxies 2"], *, labels: Int32[np.ndarray, " galaxies"]) -> Image.Image:
-    """The map as a square picture on white: galaxies in no class grey, the others in their class's colour over them."""
-    low, span = positions.min(axis=0), max(np.ptp(positions, axis=0).max(), 1e-9)
-    pixels = ((positions - low) / span * (_PICTURE - 1 - 2 * _POINT)).astype(int) + _POINT
-    colours = np.array([ImageColor.getrgb(colour) for colour in palette.LIGHT], dtype=np.uint8)
-    picture = np.full((_PICTURE, _PICTURE, 3), 255, dtype=np.uint8)
-    grey, coloured = labels == tables.NO_CLASS, labels != tables.NO_CLASS
-    picture[_PICTURE - 1 - pixels[grey, 1], pixels[grey, 0]] = 200
-    for down in range(_POINT):
-        for right in range(_POINT):
-            at = (_PICTURE - 1 - pixels[coloured, 1] + down - 1, pixels[coloured, 0] + right - 1)
-            picture[at] = colours[[palette.mark(int(label)).colour for label in labels[coloured]]]
-    return Image.fromarray(picture)
+def _pictures(search: Search) -> dict[str, Any]:
+    """The map, the class table with exemplars, and a mosaic per class, as W&B shows them."""
+    import wandb
+
+    shown: dict[str, Any] = {"map": wandb.Image(search.map)}
+    exemplars = {}
+    for mosaic in search.mosaics():
+        whole = wandb.Image(mosaic.whole, caption=mosaic.caption, file_type="jpg")
+        shown[f"mosaics/class-{mosaic.class_id:03d}"] = whole
+        exemplars[mosaic.class_id] = wandb.Image(mosaic.row, file_type="jpg")
+    names = search.classes.column_names
+    table = wandb.Table(columns=[*names, "galaxies"] if exemplars else names)
+    for row in search.rows:
+        picture = [exemplars[row[tables.CLASS_ID]]] if exemplars else []
+        table.add_data(*row.values(), *picture)
+    return {**shown, "class_table": table}
