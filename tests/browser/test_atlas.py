@@ -3,8 +3,6 @@
 import csv
 import io
 import json
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -17,10 +15,6 @@ from rarezoo.report.pages import write_report
 
 pytestmark = pytest.mark.browser
 
-AXE = Path(__file__).parents[2] / "web" / "node_modules" / "axe-core" / "axe.min.js"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-LAPTOP = {"viewport": {"width": 1366, "height": 820}}
-PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "has_touch": True, "is_mobile": True}
 CLASSES, MEMBERS, ALONE = 4, 40, 240
 # Of every made-up cutout; nothing else on a page is like it.
 PURPLE = (200, 30, 160)
@@ -78,37 +72,17 @@ def report(tmp_path_factory):
     return write_report(tmp_path_factory.mktemp("report"), **search()).parent
 
 
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="NO BROWSER TEST: playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("NO BROWSER TEST: no Chromium is installed")
-    with playwright.sync_playwright() as engine:
-        opened = engine.chromium.launch(executable_path=CHROMIUM, args=["--enable-unsafe-swiftshader"])
-        yield opened
-        opened.close()
-
-
 @pytest.fixture
-def visit(browser, report):
-    """Opens a page of the report; a test fails if the browser's console told of any problem."""
-    problems, contexts = [], []
+def visit(tab, report):
+    """Opens a page of the report and waits until its map is drawn."""
 
     def opened(name="atlas.html", **settings):
-        contexts.append(browser.new_context(**{**LAPTOP, **settings}, accept_downloads=True))
-        page = contexts[-1].new_page()
-        page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
-        page.on("pageerror", lambda problem: problems.append(str(problem)))
-        page.on("requestfailed", lambda asked: problems.append(f"{asked.url} failed"))
-        page.goto((report / "index.html").as_uri().replace("index.html", name))
+        page = tab(report, name, **settings)
         page.wait_for_function("window.rarezooAtlas && rarezooAtlas.images.ready()")
         page.evaluate("rarezooAtlas.drawn()")
         return page
 
-    yield opened
-    for one in contexts:
-        one.close()
-    assert not problems
+    return opened
 
 
 def screen(page, row):
@@ -134,28 +108,19 @@ def middle(one):
 
 
 @pytest.mark.parametrize("name", ["index.html", "class-001.html", "atlas.html", "atlas.html#class-2"])
-@pytest.mark.parametrize(
-    "settings", [{"color_scheme": "light"}, {"color_scheme": "dark"}, PHONE], ids=["light", "dark", "phone"]
-)
-def test_pages_open_without_a_problem_and_fit(visit, name, settings):
-    page = visit(name, **settings)
+def test_pages_open_without_a_problem_and_fit(visit, name, view):
+    page = visit(name, **view)
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
 @pytest.mark.parametrize("name", ["index.html", "class-001.html", "atlas.html#class-3"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_no_serious_fault(visit, name, scheme):
-    if not AXE.is_file():
-        pytest.skip("NO ACCESSIBILITY TEST: axe-core is not there; make atlas installs it")
+def test_axe_finds_no_serious_fault(visit, faults, name, scheme):
     page = visit(name, color_scheme=scheme)
     if name.startswith("atlas"):
         page.wait_for_selector("#card .sheet")
         page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
         page.evaluate("rarezooAtlas.choose(300)")
-    page.add_script_tag(path=AXE)
-    faults = page.evaluate("axe.run({ preload: false }).then((found) => found.violations)")
-    serious = [one for one in faults if one["impact"] in ("serious", "critical")]
-    assert not serious, [(one["id"], one["nodes"][0]["html"], one["nodes"][0]["failureSummary"]) for one in serious]
+    assert not faults(page)
 
 
 @pytest.mark.parametrize("painter", ["pixels", "library"])

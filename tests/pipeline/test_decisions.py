@@ -84,7 +84,7 @@ def test_classes_apply_makes_a_search_that_other_verbs_take(home):
     assert "2 dropped or merged, 1 named" in told
     check(home, home / "decided")
     assert "| 0 " in rarezoo("classes", "decided", cwd=home)
-    assert "1 lost" in rarezoo("classes", "diff", "search", "decided", cwd=home)
+    assert "1 died" in rarezoo("classes", "diff", "search", "decided", cwd=home)
 
 
 def test_cluster_takes_decisions_of_the_same_search(home):

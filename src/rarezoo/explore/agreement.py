@@ -20,7 +20,7 @@ class Agreement:
     dealt out blindly.
 
     Attributes:
-        both: galaxies in a class of either search.
+        both: galaxies in a class of both searches.
         first: in a class of the first search only.
         second: in a class of the second only.
         neither: in no class of either.

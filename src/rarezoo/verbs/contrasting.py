@@ -241,7 +241,7 @@ def _cells(pair: dict[str, Any]) -> list[str]:
     ours, theirs = (list(pair["standings"][pair[side]].values()) for side in ("first", "second"))
     counts = [str(ours.count(one)) for one in STANDINGS[:3]]
     cka = pair["embeddings"] and pair["embeddings"]["cka"]
-    values = [pair["agreement"]["ari"], pair["agreement"]["ami"], cka]
+    values = [pair["agreement"]["ari_both"], pair["agreement"]["ami_both"], cka]
     numbers = ["–" if one is None or np.isnan(one) else f"{one:.2f}" for one in values]
     return [f"{pair['first']} {pair['second']}", *counts, str(theirs.count("own")), *numbers]
 

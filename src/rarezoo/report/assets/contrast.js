@@ -2,7 +2,7 @@
 // Points come from scripts: positions float32 (x, y) and class int32 (-1: none), both base64, little-endian.
 "use strict";
 (() => {
-  const given = window.rarezooContrast, NEAR = 9, NONE = -1;
+  const given = window.rarezooContrast, NEAR = 9, NONE = -1, TOOLS = 48;
 
   function bytes(text) {
     const raw = atob(text), out = new Uint8Array(raw.length);
@@ -83,8 +83,10 @@
       }
     }
     function fit() {
-      view.k = .92 * Math.min(view.w / wide, view.h / high);
-      touched = false; view.x = (view.w - wide * view.k) / 2; view.y = (view.h - high * view.k) / 2; redraw();
+      // The tools lie over the lowest pixels.
+      const h = view.h - TOOLS;
+      view.k = .92 * Math.min(view.w / wide, h / high);
+      touched = false; view.x = (view.w - wide * view.k) / 2; view.y = TOOLS + (h - high * view.k) / 2; redraw();
     }
     function resize() {
       view.dpr = Math.min(window.devicePixelRatio || 1, 2); view.w = box.clientWidth; view.h = box.clientHeight;
@@ -139,7 +141,7 @@
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", theme);
     new ResizeObserver(resize).observe(box);
     theme();
-    return redraw;
+    return { redraw, at: (row) => [toX(xy[2 * row]), toY(xy[2 * row + 1])] };
   }
 
   // Id and median position of every class, the largest first.
@@ -157,7 +159,7 @@
     for (let i = 0; i < n; i++) count += marked[i] = wanted(i) ? 1 : 0;
     told.textContent = count ? `${count.toLocaleString("en")} ${count > 1 ? "galaxies" : "galaxy"} marked. ${Object.values(sides).map(where).join("; ")}.` : "No galaxy is marked.";
     save.hidden = clear.hidden = !count;
-    redraws.forEach((redraw) => redraw());
+    maps.forEach((one) => one.redraw());
   }
 
   // In which classes of one search the marked galaxies are, the commonest first.
@@ -173,11 +175,11 @@
     mark((i) => (first === undefined || sides.first.label[i] === Number(first)) && (second === undefined || sides.second.label[i] === Number(second)));
   }
 
-  const redraws = boxes.map(start), maps = document.getElementById("maps");
+  const maps = boxes.map(start), section = document.getElementById("maps");
   document.querySelectorAll("[data-first]:not(.map), [data-second]:not(.map)").forEach((one) => one.addEventListener("click", () => {
     const both = one.classList.contains("show") && one.dataset.first !== undefined && one.dataset.second !== undefined;
     if (both) mark((i) => sides.first.label[i] === Number(one.dataset.first) || sides.second.label[i] === Number(one.dataset.second)); else chosen(one.dataset);
-    maps.scrollIntoView();
+    section.scrollIntoView();
   }));
   document.querySelectorAll("select[data-side]").forEach((select) => select.addEventListener("change", () => {
     if (select.value === "") mark(() => false); else chosen({ [select.dataset.side]: select.value });
@@ -197,5 +199,6 @@
     link.href = URL.createObjectURL(new Blob([`id_str,${sides.first.letter},${sides.second.letter}\n${lines.join("\n")}\n`], { type: "text/csv" }));
     link.download = "marked.csv"; link.click(); URL.revokeObjectURL(link.href);
   });
-  window.rarezooMaps = { mark, chosen, marked, told };
+  const at = (side, row) => maps[boxes.findIndex((box) => box.dataset.side === side)].at(row);
+  window.rarezooMaps = { at, mark, chosen, marked, told };
 })();

@@ -1,0 +1,73 @@
+"""Headless Chromium for tests; without it they are skipped, and say so."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+AXE = Path(__file__).parents[2] / "web" / "node_modules" / "axe-core" / "axe.min.js"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+LAPTOP = {"viewport": {"width": 1366, "height": 820}}
+PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "has_touch": True, "is_mobile": True}
+VIEWS = {"light": {"color_scheme": "light"}, "dark": {"color_scheme": "dark"}, "phone": PHONE}
+
+
+@pytest.fixture(scope="session")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="NO BROWSER TEST: playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("NO BROWSER TEST: no Chromium is installed")
+    with playwright.sync_playwright() as engine:
+        opened = engine.chromium.launch(executable_path=CHROMIUM, args=["--enable-unsafe-swiftshader"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def tab(browser):
+    """Opens a page of a folder, ``#`` and ``?`` allowed; a test fails if the browser's console told of any problem."""
+    problems, contexts = [], []
+
+    def opened(folder, name, **settings):
+        contexts.append(browser.new_context(**{**LAPTOP, **settings}, accept_downloads=True))
+        page = contexts[-1].new_page()
+        page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda problem: problems.append(str(problem)))
+        page.on("requestfailed", lambda asked: problems.append(f"{asked.url} failed"))
+        page.goto(f"{folder.as_uri()}/{name}")
+        return page
+
+    yield opened
+    for one in contexts:
+        one.close()
+    assert not problems
+
+
+@pytest.fixture(params=list(VIEWS))
+def view(request):
+    """How a page is looked at: in light or dark, or on a phone."""
+    return VIEWS[request.param]
+
+
+@pytest.fixture(params=["light", "dark"])
+def scheme(request):
+    """Colours of a page."""
+    return request.param
+
+
+@pytest.fixture
+def faults():
+    """Serious accessibility faults of a page."""
+    if not AXE.is_file():
+        pytest.skip("NO ACCESSIBILITY TEST: axe-core is not there; make atlas installs it")
+
+    def found(page):
+        page.add_script_tag(path=AXE)
+        violations = page.evaluate("axe.run({ preload: false }).then((found) => found.violations)")
+        return [
+            (one["id"], one["nodes"][0]["html"], one["nodes"][0]["failureSummary"])
+            for one in violations
+            if one["impact"] in ("serious", "critical")
+        ]
+
+    return found
