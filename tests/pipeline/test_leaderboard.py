@@ -21,7 +21,7 @@ pytestmark = pytest.mark.pipeline
 ROOT = Path(__file__).parents[2]
 SEARCH = [
     "compress=pca", "compress@drawing=pca", "drawing.n_components=2", "stability.refits=0", "logger=none",
-    "~preset", "clusterer.min_cluster_size=5", "store=a,b", "clusterer.min_samples=3,5000",
+    "~preset", "significance.surveys=0", "clusterer.min_cluster_size=5", "store=a,b", "clusterer.min_samples=3,5000",
 ]  # fmt: skip
 LAUNCHERS = {"basic": [], "joblib": ["hydra/launcher=joblib"], "submitit": ["hydra/launcher=submitit_local"]}
 

@@ -146,6 +146,11 @@ class Matrix:
     side: float
     cells: tuple[Cell, ...]
 
+    @property
+    def most(self) -> float:
+        """The largest Jaccard index, 0–1."""
+        return max((cell.jaccard for cell in self.cells), default=0.0)
+
 
 @dataclass(frozen=True)
 class Contrast:

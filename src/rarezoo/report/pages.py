@@ -42,6 +42,8 @@ _OURS = ("class", "sheet", "column", "card")
 _ASSETS = ("atlas.js", "atlas-licences.txt", "atlas.css", "style.css")
 # Galaxies with a thumbnail on the map, about 2 kB each.
 THUMBNAILS = 20_000
+# Chance in noise up to which a class counts, where the settings do not tell.
+_LEVEL = 0.05
 # What the pages say of a search, if its caller knows it.
 _ABOUT = (
     "title", "survey", "survey_sha256", "checkpoint", "checkpoint_sha256", "version", "galaxies", "cuts", "settings",
@@ -137,8 +139,10 @@ class Report:
             page = pages.get_template("class.html.jinja").render(**shared, one=one, place=place)
             self._save(f"{file_name(one.id)}.html", page)
         self._save("atlas.html", pages.get_template("atlas.html.jinja").render(**shared))
+        level = ((self.about["settings"] or {}).get("significance") or {}).get("level", _LEVEL)
         page = pages.get_template("index.html.jinja").render(
             **shared, everything=self._everything(), settings=_flat(self.about["settings"] or {}),
+            outstanding=_outstanding(shown, level=level), level=level,
             unassigned=float(np.mean(self.sample.labels == tables.NO_CLASS)),
             planted=None if self.truth is None else planted(self.sample, truth=self.truth),
         )  # fmt: skip
@@ -283,6 +287,12 @@ def _ranked(classes: Sequence[ShownClass], *, measure: str) -> list[ShownClass]:
     return sorted(classes, key=dullness)
 
 
+def _outstanding(classes: Sequence[ShownClass], *, level: float) -> int | None:
+    """How many classes noise shows no more often than at that level; None if no class was held against noise."""
+    chances = [one.p_value for one in classes if one.p_value is not None]
+    return sum(chance <= level for chance in chances) if chances else None
+
+
 def _flat(settings: Mapping[str, Any]) -> Mapping[Any, Any]:
     """Settings under dotted names."""
     return pd.json_normalize(dict(settings), sep=".").to_dict("records")[0] if settings else {}
@@ -295,8 +305,13 @@ def environment() -> jinja2.Environment:
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
     pages.filters.update(
-        share=_share, number=_number, words=_words, setting=_setting, digits=lambda how, value: f"{value:{how}}"
-    )
+        share=_share,
+        number=_number,
+        grade=_grade,
+        words=_words,
+        setting=_setting,
+        digits=lambda how, value: f"{value:{how}}",
+    )  # fmt: skip
     return pages
 
 
@@ -314,6 +329,11 @@ def _number(value: float | None) -> str:
     if value is None:
         return "not measured"
     return "∞" if np.isinf(value) else f"{value:.3g}"
+
+
+def _grade(value: float | None) -> str:
+    """What lies between 0 and 1 by nature, with two digits."""
+    return "not measured" if value is None else f"{value:.2f}"
 
 
 def _words(name: str) -> str:
