@@ -281,6 +281,7 @@ def noise_of(
     *,
     settings: Significance,
     folder: Path | None = None,
+    earlier: Path | None = None,
     seed: int = 0,
 ) -> Noise:
     """Make the structureless likes of a survey, compress and read them.
@@ -290,6 +291,7 @@ def noise_of(
         compressor: of the search.
         settings: how many, how large, which kind.
         folder: where each is kept when it is done, so that a killed run goes on; None keeps nothing.
+        earlier: where some may lie already, made with the same features, compressor and seed.
         seed: of every random draw.
 
     Raises:
@@ -305,15 +307,16 @@ def noise_of(
     plan = [(size, survey) for size in dict.fromkeys((small, whole)) for survey in range(settings.surveys)]
     made: dict[int, list[np.ndarray]] = {small: [], whole: []}
     for size, survey in tqdm(plan, desc="structureless surveys", unit="survey", leave=False):
-        place = folder / f"{settings.kind}-{size}-{survey:03d}.npy" if folder else None
-        random = np.random.default_rng([seed, size, survey])
-        if place is None or not place.exists():
+        name = f"{settings.kind}-{size}-{survey:03d}.npy"
+        known = next((one / name for one in (folder, earlier) if one and (one / name).exists()), None)
+        if known is None:
+            random = np.random.default_rng([seed, size, survey])
             rows = np.sort(random.choice(len(features), size, replace=False))
             noise = structureless(features[rows], kind=settings.kind, random=random)
             nodes = _nodes(noise, _fitting(compressor, size), seed=seed + survey)
-            _keep(nodes, place)
+            _keep(nodes, folder and folder / name)
         else:
-            nodes = np.load(place)
+            nodes = np.load(known)
         made[size].append(nodes)
     return Noise(settings, _clumps(whole, made[whole]), _clumps(small, made[small]))
 
