@@ -25,7 +25,8 @@ from rarezoo.explore.condensed import CondensedTree, condensed
 from rarezoo.explore.isolation import NEIGHBOURS, Nest, neighbour_graph
 from rarezoo.registry import setting
 
-KINDS = ("permuted", "gaussian")
+STORE = "store"
+KINDS = ("permuted", "gaussian", STORE)
 # The tree of a structureless map is read this finely whatever the search does: clumps of every size, and more of them.
 MIN_SAMPLES, MIN_CLUSTER_SIZE = 5, 10
 # Galaxies of the structureless surveys that the pieces of a class are held against.
@@ -39,6 +40,8 @@ _NEAR, _STEPS, _LEAST_SCATTER = 25, 48, 0.12
 # Share of the larger structureless surveys above which sizes are compared as shares, below as numbers.
 _BULKY = 0.1
 _MAD_TO_SIGMA = 1.4826
+# ln of a number of nodes beyond which noise surely shows one.
+_CERTAIN = 20.0
 # By how many standard deviations the lower quartile of a normal distribution lies below its middle.
 _QUARTER = 0.6745
 
@@ -49,8 +52,11 @@ class Significance:
 
     surveys: int = setting(20, "structureless surveys; 0 = significance is not measured", unit="surveys")
     galaxies: int = setting(4000, "of each, at most; more take longer and change little", unit="galaxies")
-    kind: str = setting("permuted", "structureless by: permuted (principal components, each shuffled) or gaussian")
-    level: float = setting(0.05, "chance that noise shows any class so isolated, up to which a class counts")
+    kind: str = setting(
+        "permuted", "structureless by: permuted (principal components, each shuffled), gaussian, or store"
+    )
+    store: str = setting("", "kind=store: embeddings by a network that learnt nothing (train.shuffle_votes=true)")
+    level: float = setting(0.05, "share of false classes to expect among those reported, at most")
     largest: float = setting(0.2, "share of the galaxies above which a group is not a rare class")
 
     def refuse(self) -> None:
@@ -65,6 +71,11 @@ class Significance:
             raise ConfigError("significance.galaxies", value=self.galaxies, fix=f"Choose at least {SMALL}.")
         if self.kind not in KINDS:
             raise ConfigError("significance.kind", value=self.kind, fix=f"Choose {' or '.join(KINDS)}.")
+        if (self.kind == STORE) != bool(self.store):
+            raise ConfigError(
+                f"significance.store with significance.kind={self.kind}", value=self.store or "no store",
+                fix="Give both kind=store and the folder of an embedding store, or neither.",
+            )  # fmt: skip
         for name in ("level", "largest"):
             if not 0 < getattr(self, name) < 1:
                 raise ConfigError(f"significance.{name}", value=getattr(self, name), fix="Choose between 0 and 1.")
@@ -112,13 +123,16 @@ class Clumps:
         np.maximum.at(best, self.surveys[counted], scores[counted])
         return best[np.isfinite(best)]
 
-    def p_values(self, scores: Float[np.ndarray, " q"], *, largest: float) -> Float64[np.ndarray, " q"]:
-        """Chance that a structureless survey shows any node with such a score (Gumbel's law, fitted by moments)."""
-        from scipy.stats import gumbel_r
+    def expected(self, scores: Float[np.ndarray, " q"], *, galaxies: int, largest: float) -> Float64[np.ndarray, " q"]:
+        """How many nodes with such a score a structureless survey of so many galaxies shows.
 
+        The best score of a survey follows Gumbel's law (fitted by moments) where nodes exceed a score as rare events
+        do; their number is then −ln of its distribution, and grows with the galaxies as the number of nodes does.
+        """
         best = self.best_scores(largest=largest)
         scale = max(np.std(best, ddof=1), _LEAST_SCATTER) * np.sqrt(6) / np.pi
-        return np.asarray(gumbel_r.sf(scores, loc=best.mean() - np.euler_gamma * scale, scale=scale))
+        middle = best.mean() - np.euler_gamma * scale
+        return np.exp(np.minimum((middle - np.asarray(scores)) / scale, _CERTAIN)) * galaxies / self.galaxies
 
 
 @dataclass(frozen=True)
@@ -160,10 +174,29 @@ class Standing:
         return raw - self._shift(self.nest.sizes)
 
     @cached_property
+    def expected(self) -> Float64[np.ndarray, " m"]:
+        """How many nodes that stand out as much noise shows; infinitely many for nodes too large to be rare."""
+        noise, rare = self.noise, self.nest.sizes <= self._largest
+        told = noise.whole.expected(self.scores, galaxies=len(self.nest.home), largest=noise.settings.largest)
+        return np.where(rare, told, np.inf)
+
+    @cached_property
     def chances(self) -> Float64[np.ndarray, " m"]:
-        """The chance that noise shows any node that stands out as much; 1 for nodes that are too large to be rare."""
-        settings, rare = self.noise.settings, self.nest.sizes <= self._largest
-        return np.where(rare, self.noise.whole.p_values(self.scores, largest=settings.largest), 1.0)
+        """The chance that noise shows any node that stands out as much."""
+        return -np.expm1(-self.expected)
+
+    @cached_property
+    def false_discoveries(self) -> Float64[np.ndarray, " m"]:
+        """Share of false ones to expect among the classes, were all nodes classes that stand out at least as much.
+
+        After Benjamini & Hochberg 1995; nodes that hold each other are counted once.
+        """
+        shares, order = np.empty(len(self.scores)), np.argsort(-self.scores, kind="stable")
+        order = order[np.argsort(self.expected[order], kind="stable")]
+        shares[order] = np.minimum(self.expected[order] / _apart_so_far(self.nest.above, order), 1.0)
+        # A node that stands out more is never more doubtful than one that stands out less.
+        shares[order] = np.minimum.accumulate(shares[order][::-1])[::-1]
+        return shares
 
     def classes(self) -> tuple[list[int], dict[int, int]]:
         """The nodes that are classes, and for those that belong together the node that holds them all.
@@ -171,7 +204,7 @@ class Standing:
         From the smallest nodes up: a node that noise would not show replaces the classes below it, unless two of them
         or more are isolated within it (then it is their group), or one of them stands out more than the node does.
         """
-        counts = self.chances <= self.noise.settings.level
+        counts = self.false_discoveries <= self.noise.settings.level
         found: list[list[int]] = [[] for _ in self.nest.above]
         group_of: dict[int, int] = {}
         for node in range(len(found) - 1, -1, -1):
@@ -197,8 +230,8 @@ class Standing:
         clumps = self.noise.whole if galaxies >= self.noise.whole.galaxies else self.noise.small
         shares = self.nest.isolations_within(node, self.graph, of=candidates)
         scores = clumps.scores(shares, sizes[candidates], galaxies=galaxies) - self._shift(sizes[candidates])
-        chances = clumps.p_values(scores, largest=_MOST)
-        return [one for one, chance in zip(candidates, chances, strict=True) if chance <= self.noise.settings.level]
+        expected = clumps.expected(scores, galaxies=galaxies, largest=_MOST)
+        return [one for one, false in zip(candidates, expected, strict=True) if false <= self.noise.settings.level]
 
     @cached_property
     def _largest(self) -> float:
@@ -237,15 +270,13 @@ class Evidence:
 
     def measures(self, tree: CondensedTree, nodes: Int64[np.ndarray, " c"]) -> dict[str, list[Any]]:
         """CLASSES' columns that tell classes from noise, for the classes that are these nodes of the tree."""
-        from scipy.stats import false_discovery_control
-
         standing, rows = self._standing(tree), nodes - tree.galaxies
-        chances, groups = standing.chances[rows], standing.classes()[1]
+        groups = standing.classes()[1]
         return {
             tables.ISOLATION: list(standing.isolations[rows]),
             tables.SIGNIFICANCE: list(standing.scores[rows]),
-            tables.P_VALUE: list(chances),
-            tables.FALSE_DISCOVERY: list(false_discovery_control(chances) if len(chances) else ()),
+            tables.P_VALUE: list(standing.chances[rows]),
+            tables.FALSE_DISCOVERY: list(standing.false_discoveries[rows]),
             tables.GROUP: [groups[row] + tree.galaxies if row in groups else None for row in rows.tolist()],
         }
 
@@ -259,6 +290,8 @@ def noise_of(
     *,
     settings: Significance,
     folder: Path | None = None,
+    earlier: Path | None = None,
+    likes: Float[np.ndarray, "l D"] | None = None,
     seed: int = 0,
 ) -> Noise:
     """Make the structureless likes of a survey, compress and read them.
@@ -268,30 +301,35 @@ def noise_of(
         compressor: of the search.
         settings: how many, how large, which kind.
         folder: where each is kept when it is done, so that a killed run goes on; None keeps nothing.
+        earlier: where some may lie already, made with the same features, compressor and seed.
+        likes: kind=store: embeddings of a network that learnt nothing; its galaxies make the structureless surveys.
         seed: of every random draw.
 
     Raises:
         ConfigError: fewer galaxies than :data:`FEWEST`.
         OutputError: the folder cannot be written.
     """
-    if len(features) < FEWEST:
+    source, compressor = (features, replace(compressor, whiten=0)) if likes is None else (likes, compressor)
+    if min(len(features), len(source)) < FEWEST:
         raise ConfigError(
-            "too few galaxies to tell a class from noise", value=len(features),
+            "too few galaxies to tell a class from noise", value=min(len(features), len(source)),
             fix=f"Search at least {FEWEST}, or choose significance.surveys=0 and clusterer.selection=leaf.",
         )  # fmt: skip
-    whole, small = min(settings.galaxies, len(features)), min(SMALL, len(features))
+    whole, small = min(settings.galaxies, len(source), len(features)), min(SMALL, len(source), len(features))
     plan = [(size, survey) for size in dict.fromkeys((small, whole)) for survey in range(settings.surveys)]
     made: dict[int, list[np.ndarray]] = {small: [], whole: []}
     for size, survey in tqdm(plan, desc="structureless surveys", unit="survey", leave=False):
-        place = folder / f"{settings.kind}-{size}-{survey:03d}.npy" if folder else None
-        random = np.random.default_rng([seed, size, survey])
-        if place is None or not place.exists():
-            rows = np.sort(random.choice(len(features), size, replace=False))
-            noise = structureless(features[rows], kind=settings.kind, random=random)
+        name = f"{settings.kind}-{size}-{survey:03d}.npy"
+        known = next((one / name for one in (folder, earlier) if one and (one / name).exists()), None)
+        if known is None:
+            random = np.random.default_rng([seed, size, survey])
+            noise = source[np.sort(random.choice(len(source), size, replace=False))]
+            if likes is None:
+                noise = structureless(noise, kind=settings.kind, random=random)
             nodes = _nodes(noise, _fitting(compressor, size), seed=seed + survey)
-            _keep(nodes, place)
+            _keep(nodes, folder and folder / name)
         else:
-            nodes = np.load(place)
+            nodes = np.load(known)
         made[size].append(nodes)
     return Noise(settings, _clumps(whole, made[whole]), _clumps(small, made[small]))
 
@@ -314,19 +352,35 @@ def structureless(
 
 
 def _fitting(compressor: Compressor, galaxies: int) -> Compressor:
-    """The compressor without whitening, which is done; its neighbours no more than a small survey has."""
+    """The compressor; its neighbours no more than a small survey has."""
     neighbours = getattr(compressor, "n_neighbors", 0)
     fewer = {"n_neighbors": galaxies // 10} if neighbours > galaxies // 10 else {}
-    return replace(compressor, whiten=0, **fewer)
+    return replace(compressor, **fewer)
 
 
 def _nodes(noise: Float32[np.ndarray, "n d"], compressor: Compressor, *, seed: int) -> Float64[np.ndarray, "2 s"]:
     """Sizes and isolations of the nodes of a structureless survey's tree but its root."""
     ids = np.char.zfill(np.arange(len(noise)).astype(str), len(str(len(noise))))
-    positions = compressor.fit(noise, ids=ids, seed=seed).positions
-    linkage = FastHdbscan(min_samples=MIN_SAMPLES).linkage(positions)
+    fitted = compressor.fit(noise, ids=ids, seed=seed)
+    linkage = FastHdbscan(min_samples=MIN_SAMPLES).linkage(fitted.positions)
     nest = Nest.of(condensed(linkage, min_cluster_size=MIN_CLUSTER_SIZE))
-    return np.stack([nest.sizes[1:], nest.isolations(neighbour_graph(noise, seed=seed))[1:]])
+    return np.stack([nest.sizes[1:], nest.isolations(neighbour_graph(fitted.features(noise), seed=seed))[1:]])
+
+
+def _apart_so_far(above: Int64[np.ndarray, " m"], order: Int64[np.ndarray, " m"]) -> Int64[np.ndarray, " m"]:
+    """As nodes are taken in that order: how many of those taken hold no other that is."""
+    taken, holds = np.zeros(len(above), dtype=bool), np.zeros(len(above), dtype=bool)
+    count, counts = 0, np.empty(len(above), dtype=np.int64)
+    for place, node in enumerate(order.tolist()):
+        taken[node] = True
+        count += not holds[node]
+        around = above[node]
+        while around >= 0 and not holds[around]:
+            holds[around] = True
+            count -= bool(taken[around])
+            around = above[around]
+        counts[place] = count
+    return counts
 
 
 def _keep(nodes: np.ndarray, place: Path | None) -> None:
