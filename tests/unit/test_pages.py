@@ -272,20 +272,20 @@ def test_index_says_what_was_searched_and_how(report):
 
 
 @pytest.mark.parametrize(
-    ("chances", "told"),
+    ("rates", "told"),
     [
-        ([0.001, 0.04, 0.3], "2 of the classes are more isolated than anything in structureless data (chance"),
-        ([0.001, 0.2, None], "1 of the classes is more isolated"),
-        ([0.06, 0.2, 1.0], "None of the classes are more isolated"),
+        ([0.001, 0.04, 0.3], "2 of the classes stand apart more than groups in structureless data do (false"),
+        ([0.001, 0.2, None], "1 of the classes stands apart more"),
+        ([0.06, 0.2, 1.0], "None of the classes stand apart more"),
     ],
-)  # fmt: skip
-def test_index_says_first_how_many_classes_noise_does_not_show(tmp_path, chances, told):
-    write_report(tmp_path, **{**changed(search(), **{tables.P_VALUE: chances}), "cutouts": None})
+)
+def test_index_says_first_how_many_classes_noise_does_not_show(tmp_path, rates, told):
+    write_report(tmp_path, **{**changed(search(), **{tables.FALSE_DISCOVERY: rates}), "cutouts": None})
     assert told in Page(tmp_path / "index.html").text
 
 
 def test_index_says_nothing_of_noise_that_was_not_asked(report):
-    assert "structureless data (" not in Page(report / "index.html").text
+    assert "structureless data do" not in Page(report / "index.html").text
 
 
 @pytest.mark.parametrize(("unassigned", "warned"), [(30, True), (1500, False)])

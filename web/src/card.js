@@ -5,12 +5,10 @@ import { count, el, file, number, share, words } from "./dom.js";
 const SKY = { wide: 360, high: 180 };
 const shownQ = (q) => (q === null ? "–" : q < 1e-20 ? "< 1e-20" : q < 0.001 ? q.toExponential(0) : q.toFixed(3));
 
-const measured = (value, said) => (value === null ? "not measured" : said(value));
-
 function facts(one) {
   const rows = [
     ["galaxies", count(one.size)], ["share", share(one.share)], ["persistence", number(one.persistence)], ["significance", number(one.significance)],
-    ["chance in noise", measured(one.p_value, share)], ["stability", measured(one.stability, (value) => value.toFixed(2))], ["beyond the answers", measured(one.beyond, share)], ["telescope", one.cause || "not tested"],
+    ["stability", number(one.stability)], ["beyond the answers", one.beyond === null ? "not measured" : share(one.beyond)], ["telescope", one.cause || "not tested"],
   ];
   return el("dl", { class: "facts" }, rows.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
 }

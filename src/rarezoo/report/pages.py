@@ -42,7 +42,7 @@ _OURS = ("class", "sheet", "column", "card")
 _ASSETS = ("atlas.js", "atlas-licences.txt", "atlas.css", "style.css")
 # Galaxies with a thumbnail on the map, about 2 kB each.
 THUMBNAILS = 20_000
-# Chance in noise up to which a class counts, where the settings do not tell.
+# Share of false classes up to which classes count, where the settings do not tell.
 _LEVEL = 0.05
 # What the pages say of a search, if its caller knows it.
 _ABOUT = (
@@ -142,7 +142,7 @@ class Report:
         level = ((self.about["settings"] or {}).get("significance") or {}).get("level", _LEVEL)
         page = pages.get_template("index.html.jinja").render(
             **shared, everything=self._everything(), settings=_flat(self.about["settings"] or {}),
-            outstanding=_outstanding(shown, level=level), level=level,
+            outstanding=_outstanding(self.classes, level=level), level=level,
             unassigned=float(np.mean(self.sample.labels == tables.NO_CLASS)),
             planted=None if self.truth is None else planted(self.sample, truth=self.truth),
         )  # fmt: skip
@@ -287,10 +287,10 @@ def _ranked(classes: Sequence[ShownClass], *, measure: str) -> list[ShownClass]:
     return sorted(classes, key=dullness)
 
 
-def _outstanding(classes: Sequence[ShownClass], *, level: float) -> int | None:
-    """How many classes noise shows no more often than at that level; None if no class was held against noise."""
-    chances = [one.p_value for one in classes if one.p_value is not None]
-    return sum(chance <= level for chance in chances) if chances else None
+def _outstanding(classes: pa.Table, *, level: float) -> int | None:
+    """How many classes stand out at that false discovery rate; None if no class was held against noise."""
+    rates = [rate for rate in classes.column(tables.FALSE_DISCOVERY).to_pylist() if _measured(rate) is not None]
+    return sum(rate <= level for rate in rates) if rates else None
 
 
 def _flat(settings: Mapping[str, Any]) -> Mapping[Any, Any]:

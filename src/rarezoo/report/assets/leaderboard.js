@@ -2,8 +2,10 @@
 "use strict";
 (() => {
   const value = (row, at) => {
-    const cell = row.cells[at], merged = row.querySelector("[colspan]");
-    return merged && at >= merged.cellIndex ? "" : cell.dataset.value ?? cell.textContent.trim();
+    const merged = row.querySelector("[colspan]"), wide = merged ? merged.colSpan - 1 : 0;
+    if (merged && at >= merged.cellIndex && at <= merged.cellIndex + wide) return "";
+    const cell = row.cells[merged && at > merged.cellIndex ? at - wide : at];
+    return cell.dataset.value ?? cell.textContent.trim();
   };
   const compare = (a, b) => {
     if (a === "" || b === "") return a === b ? 0 : a === "" ? Infinity : -Infinity;
