@@ -8,6 +8,7 @@ are held against the clumps of structureless surveys of about that size.
 Shape letters: n galaxies, d features, s nodes of structureless surveys.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +40,8 @@ _NEAR, _STEPS, _LEAST_SCATTER = 25, 48, 0.12
 # Share of the larger structureless surveys above which sizes are compared as shares, below as numbers.
 _BULKY = 0.1
 _MAD_TO_SIGMA = 1.4826
+# Structureless surveys with a clump, from which on a law can be fitted to the most isolated of each.
+_FITTED = 3
 # By how many standard deviations the lower quartile of a normal distribution lies below its middle.
 _QUARTER = 0.6745
 
@@ -75,12 +78,14 @@ class Clumps:
     """Nodes of structureless surveys of one size.
 
     Attributes:
+        made: structureless surveys, whether they have nodes or not.
         galaxies: in each survey.
         surveys: (s,) which survey a node is of, from 0.
         sizes: (s,) galaxies in each node.
         isolations: (s,) 0 to 1.
     """
 
+    made: int
     galaxies: int
     surveys: Int64[np.ndarray, " s"]
     sizes: Int64[np.ndarray, " s"]
@@ -88,7 +93,9 @@ class Clumps:
 
     @cached_property
     def _usual(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Sizes (log), and the median logit isolation and its upward scatter at each."""
+        """Sizes (log), and the median logit isolation and its upward scatter at each; NaN where there are no nodes."""
+        if not len(self.sizes):
+            return np.zeros(1), np.full(1, np.nan), np.ones(1)
         grid, windows = _windows(self.sizes, _logit(self.isolations, self.sizes))
         middle = np.median(windows, axis=1)
         above = [np.median(row[row >= one]) - one for row, one in zip(windows, middle, strict=True)]
@@ -97,7 +104,10 @@ class Clumps:
     def scores(
         self, isolations: Float[np.ndarray, " q"], sizes: Int64[np.ndarray, " q"], *, galaxies: int
     ) -> Float64[np.ndarray, " q"]:
-        """By how many scatters nodes of a survey of so many galaxies exceed what is usual at their size."""
+        """By how many scatters nodes of a survey of so many galaxies exceed what is usual at their size.
+
+        NaN if the structureless surveys have no nodes to compare them with.
+        """
         grid, middle, scatter = self._usual
         bulky = _BULKY * self.galaxies
         alike = np.where(sizes <= bulky, sizes, np.maximum(bulky, sizes * (self.galaxies / galaxies)))
@@ -105,20 +115,27 @@ class Clumps:
         return (_logit(isolations, sizes) - np.interp(at, grid, middle)) / np.interp(at, grid, scatter)
 
     def best_scores(self, *, largest: float) -> Float64[np.ndarray, " surveys"]:
-        """The score of each survey's most isolated node of at most that share of its galaxies."""
+        """The score of each survey's most isolated node of at most that share of its galaxies, where it has any."""
         scores = self.scores(self.isolations, self.sizes, galaxies=self.galaxies)
         counted = self.sizes <= largest * self.galaxies
-        best = np.full(self.surveys.max() + 1, -np.inf)
+        best = np.full(self.made, -np.inf)
         np.maximum.at(best, self.surveys[counted], scores[counted])
         return best[np.isfinite(best)]
 
     def p_values(self, scores: Float[np.ndarray, " q"], *, largest: float) -> Float64[np.ndarray, " q"]:
-        """Chance that a structureless survey shows any node with such a score (Gumbel's law, fitted by moments)."""
+        """Chance that a structureless survey shows any node with such a score (Gumbel's law, fitted by moments).
+
+        Where only some of the surveys have any node, it is so much smaller; where too few have one to fit a law, the
+        chance is that of having one at all, whatever the score.
+        """
         from scipy.stats import gumbel_r
 
         best = self.best_scores(largest=largest)
+        share = (len(best) + 1) / (self.made + 1)
+        if len(best) < _FITTED:
+            return np.full(len(scores), share)
         scale = max(np.std(best, ddof=1), _LEAST_SCATTER) * np.sqrt(6) / np.pi
-        return np.asarray(gumbel_r.sf(scores, loc=best.mean() - np.euler_gamma * scale, scale=scale))
+        return np.asarray(share * gumbel_r.sf(scores, loc=best.mean() - np.euler_gamma * scale, scale=scale))
 
 
 @dataclass(frozen=True)
@@ -173,7 +190,7 @@ class Standing:
         """
         counts = self.chances <= self.noise.settings.level
         found: list[list[int]] = [[] for _ in self.nest.above]
-        group_of: dict[int, int] = {}
+        groups = []
         for node in range(len(found) - 1, -1, -1):
             inside = [one for child in self.nest.below[node] for one in found[child]]
             found[node] = inside
@@ -183,10 +200,19 @@ class Standing:
                 apart = self._apart(node, inside)
                 if len(apart) > 1:
                     found[node] = apart
-                    group_of.update({one: node for one in apart if one not in group_of})
+                    groups.append(node)
                 elif self.scores[node] >= self.scores[inside].max():
                     found[node] = [node]
-        return found[0], {one: group for one, group in group_of.items() if one in found[0]}
+        return found[0], self._group_of(found[0], groups)
+
+    def _group_of(self, classes: Sequence[int], groups: Sequence[int]) -> dict[int, int]:
+        """The smallest group that each class shares with another; the groups given from the smallest up."""
+        group_of: dict[int, int] = {}
+        for group in groups:
+            inside = set(self.nest.within(group)).intersection(classes)
+            if len(inside) > 1:
+                group_of.update({one: group for one in inside if one not in group_of})
+        return group_of
 
     def _apart(self, node: int, inside: list[int]) -> list[int]:
         """Which of the classes inside a node are isolated within it, as if it were all there is."""
@@ -243,7 +269,7 @@ class Evidence:
         chances, groups = standing.chances[rows], standing.classes()[1]
         return {
             tables.ISOLATION: list(standing.isolations[rows]),
-            tables.SIGNIFICANCE: list(standing.scores[rows]),
+            tables.SIGNIFICANCE: [None if np.isnan(one) else one for one in standing.scores[rows]],
             tables.P_VALUE: list(chances),
             tables.FALSE_DISCOVERY: list(false_discovery_control(chances) if len(chances) else ()),
             tables.GROUP: [groups[row] + tree.galaxies if row in groups else None for row in rows.tolist()],
@@ -339,7 +365,7 @@ def _keep(nodes: np.ndarray, place: Path | None) -> None:
 def _clumps(galaxies: int, surveys: list[np.ndarray]) -> Clumps:
     numbers = np.repeat(np.arange(len(surveys)), [one.shape[1] for one in surveys])
     sizes, isolations = np.concatenate(surveys, axis=1)
-    return Clumps(galaxies, numbers, sizes.astype(np.int64), isolations)
+    return Clumps(len(surveys), galaxies, numbers, sizes.astype(np.int64), isolations)
 
 
 def _logit(isolations: np.ndarray, sizes: np.ndarray) -> Float64[np.ndarray, " q"]:
