@@ -32,13 +32,14 @@ from rarezoo.explore.systematics import Comparison, Systematics, cause_columns
 from rarezoo.registry import name_of, setting
 from rarezoo.report.pages import THUMBNAILS, write_report
 from rarezoo.report.track import Tracker
-from rarezoo.store import EmbeddingStore, claim, refuse_seed
+from rarezoo.store import EmbeddingStore, claim, digest, refuse_seed
 
 log = logging.getLogger(__name__)
 RUN_FILE = "run.json"
 FITTED = "fitted_map"
 LINKAGE_FILE = "linkage.parquet"
 _DRAWN = "drawn_map"
+_NAMED_BY = 16
 
 
 @dataclass(kw_only=True)
@@ -175,7 +176,17 @@ class ClusterRun:
         if not self.significance.surveys:
             return None
         features = fitted.features(tables.matrix(sample, tables.EMBEDDING))
-        noise = noise_of(features, self.compress, settings=self.significance, folder=folder, seed=self.seed)
+        # The map there was made with the same settings, of the same galaxies: so were its structureless surveys.
+        earlier = Path(self.reuse) / folder.name if self.reuse else None
+        if self.cache:
+            galaxies = fingerprint(features, ids=fitted.ids)
+            made_with = {
+                "noise": _named(self.compress), "seed": self.seed, "galaxies": galaxies, "version": __version__
+            }  # fmt: skip
+            folder = Path(self.cache) / digest(made_with)[:_NAMED_BY]
+        noise = noise_of(
+            features, self.compress, settings=self.significance, folder=folder, earlier=earlier, seed=self.seed
+        )
         return Evidence(neighbour_graph(features, seed=self.seed), noise)
 
     def _stability(

@@ -185,7 +185,7 @@ def test_coincident_galaxies_are_a_class_of_infinite_density(selection):
         ),
         ({"min_samples": 5, "threshold": 0.3}, SKY, "threshold with clusterer.selection=leaf: 0.3"),
         ({"min_samples": 5, "epsilon": -1.0}, SKY, "epsilon with clusterer.selection=leaf: -1.0"),
-        ({"min_samples": 5, "selection": "lambda", "threshold": 1.0, "epsilon": 0.1}, SKY, "none with lambda"),
+        ({"min_samples": 5, "selection": "lambda", "threshold": 1.0, "epsilon": 0.1}, SKY, "none otherwise"),
     ],
 )
 @pytest.mark.parametrize("kind", [Hdbscan, FastHdbscan])

@@ -115,7 +115,7 @@ def test_what_is_alone_among_three_is_so_against_both(home):
     about = json.loads((home / "three" / "compare.json").read_text())
     assert [(one["first"], one["second"]) for one in about["pairs"]] == [("A", "B"), ("A", "C"), ("B", "C")]
     assert about["alone"] == {"A": [3], "B": [], "C": []}
-    assert about["pairs"][1]["agreement"]["ari"] == 1
+    assert about["pairs"][1]["agreement"]["ari_both"] == 1
     assert {path.name for path in (home / "three").glob("*.html")} == {"index.html", "A-B.html", "A-C.html", "B-C.html"}
 
 

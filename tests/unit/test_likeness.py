@@ -54,7 +54,7 @@ def test_cka_is_that_of_its_definition_whatever_the_blocks(monkeypatch):
     x, y = (one - one.mean(axis=0) for one in (first.astype(float), second.astype(float)))
     kernels = [one @ one.T for one in (x, y)]
     expected = np.sum(kernels[0] * kernels[1]) / (np.linalg.norm(kernels[0]) * np.linalg.norm(kernels[1]))
-    monkeypatch.setattr("rarezoo.explore.agreement._BLOCK", 77)
+    monkeypatch.setattr("rarezoo.explore.likeness._BLOCK", 77)
     assert linear_cka(first, second) == pytest.approx(expected)
     assert linear_cka(first.astype(np.float16), second) == pytest.approx(expected, rel=1e-3)
     assert np.isnan(linear_cka(np.ones((5, 2)), first[:5]))

@@ -21,7 +21,7 @@ PAINTERS = ("pixels", "library")
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _CLASSES, _SHARE = 40, 0.05
 _ANSWERS = ("smooth-or-featured_smooth", "bar_strong")
-_WINDOW = {"width": 1366, "height": 820}
+_WIDE, _HIGH = 1366, 820
 # Frames are counted for so long, ms.
 _WATCHED = 4000
 _OPENED = """async () => { await rarezooAtlas.drawn(); await new Promise((done) => requestAnimationFrame(done));
@@ -130,7 +130,7 @@ def measured(page: Path, *, browser: str, painter: str) -> dict[str, Any]:
         raise ConfigError("playwright is not installed", value=problem, fix="Say: pip install playwright.") from problem
     with sync_playwright() as engine:
         opened = engine.chromium.launch(executable_path=browser, args=["--enable-unsafe-swiftshader"])
-        tab = opened.new_page(viewport=_WINDOW, device_scale_factor=1)
+        tab = opened.new_page(viewport={"width": _WIDE, "height": _HIGH}, device_scale_factor=1)
         tab.set_default_timeout(300_000)
         tab.goto(f"{page.resolve().as_uri()}?painter={painter}")
         found = {"painter": tab.evaluate("rarezooAtlas.painter"), "opened s": tab.evaluate(_OPENED) / 1000}

@@ -29,6 +29,7 @@ class Agreement:
         ari_both: adjusted Rand index over the galaxies that are in a class in both.
         ami_both: adjusted mutual information (of the arithmetic mean) over the same galaxies.
         ari_all, ami_all: over all galaxies, those in no class being one class more.
+        assigned: Jaccard index of the galaxies in any class.
         kept: classes of the one that are a class of the other: one to one, Jaccard ≥ ½.
         matched: share of all classes of both that are kept.
     """
@@ -42,14 +43,9 @@ class Agreement:
     ami_both: float
     ari_all: float
     ami_all: float
+    assigned: float
     kept: int
     matched: float
-
-    @property
-    def assigned(self) -> float:
-        """Jaccard index of the galaxies in any class."""
-        either = self.both + self.first + self.second
-        return self.both / either if either else float("nan")
 
 
 def agreement(one: Int[np.ndarray, " n"], other: Int[np.ndarray, " n"]) -> Agreement:
@@ -57,6 +53,7 @@ def agreement(one: Int[np.ndarray, " n"], other: Int[np.ndarray, " n"]) -> Agree
     comparison = Comparison.of_labels(one, other)
     ours, theirs = one != tables.NO_CLASS, other != tables.NO_CLASS
     inside = ours & theirs
+    either = int((ours | theirs).sum())
     classes, kept = len(comparison.old) + len(comparison.new), len(comparison.counterparts)
     ari_both, ami_both = _indices(one[inside], other[inside])
     ari_all, ami_all = _indices(one, other)
@@ -65,6 +62,7 @@ def agreement(one: Int[np.ndarray, " n"], other: Int[np.ndarray, " n"]) -> Agree
         neither=int((~ours & ~theirs).sum()),
         co_assignment=co_assignment(comparison),
         ari_both=ari_both, ami_both=ami_both, ari_all=ari_all, ami_all=ami_all,
+        assigned=float(inside.sum() / either) if either else np.nan,
         kept=kept, matched=2 * kept / classes if classes else np.nan,
     )  # fmt: skip
 

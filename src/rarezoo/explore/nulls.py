@@ -42,6 +42,8 @@ _BULKY = 0.1
 _MAD_TO_SIGMA = 1.4826
 # Structureless surveys with a clump, from which on a law can be fitted to the most isolated of each.
 _FITTED = 3
+# ln of a number of nodes beyond which noise surely shows one.
+_CERTAIN = 20.0
 # By how many standard deviations the lower quartile of a normal distribution lies below its middle.
 _QUARTER = 0.6745
 
@@ -53,7 +55,7 @@ class Significance:
     surveys: int = setting(20, "structureless surveys; 0 = significance is not measured", unit="surveys")
     galaxies: int = setting(4000, "of each, at most; more take longer and change little", unit="galaxies")
     kind: str = setting("permuted", "structureless by: permuted (principal components, each shuffled) or gaussian")
-    level: float = setting(0.05, "chance that noise shows any class so isolated, up to which a class counts")
+    level: float = setting(0.05, "share of false classes to expect among those reported, at most")
     largest: float = setting(0.2, "share of the galaxies above which a group is not a rare class")
 
     def refuse(self) -> None:
@@ -122,20 +124,21 @@ class Clumps:
         np.maximum.at(best, self.surveys[counted], scores[counted])
         return best[np.isfinite(best)]
 
-    def p_values(self, scores: Float[np.ndarray, " q"], *, largest: float) -> Float64[np.ndarray, " q"]:
-        """Chance that a structureless survey shows any node with such a score (Gumbel's law, fitted by moments).
+    def expected(self, scores: Float[np.ndarray, " q"], *, galaxies: int, largest: float) -> Float64[np.ndarray, " q"]:
+        """How many nodes with such a score a structureless survey of so many galaxies shows.
 
-        Where only some of the surveys have any node, it is so much smaller; where too few have one to fit a law, the
-        chance is that of having one at all, whatever the score.
+        The best score of a survey follows Gumbel's law (fitted by moments) where nodes exceed a score as rare events
+        do; their number is then −ln of its distribution, and grows with the galaxies as the number of nodes does. Where
+        only some of the surveys have any node, it is so much smaller; where too few have one to fit a law, it is that
+        of nodes at all, whatever the score.
         """
-        from scipy.stats import gumbel_r
-
         best = self.best_scores(largest=largest)
         share = (len(best) + 1) / (self.made + 1)
         if len(best) < _FITTED:
-            return np.full(len(scores), share)
+            return np.full(len(scores), -np.log1p(-share) * galaxies / self.galaxies)
         scale = max(np.std(best, ddof=1), _LEAST_SCATTER) * np.sqrt(6) / np.pi
-        return np.asarray(share * gumbel_r.sf(scores, loc=best.mean() - np.euler_gamma * scale, scale=scale))
+        middle = best.mean() - np.euler_gamma * scale
+        return share * np.exp(np.minimum((middle - np.asarray(scores)) / scale, _CERTAIN)) * galaxies / self.galaxies
 
 
 @dataclass(frozen=True)
@@ -177,10 +180,29 @@ class Standing:
         return raw - self._shift(self.nest.sizes)
 
     @cached_property
+    def expected(self) -> Float64[np.ndarray, " m"]:
+        """How many nodes that stand out as much noise shows; infinitely many for nodes too large to be rare."""
+        noise, rare = self.noise, self.nest.sizes <= self._largest
+        told = noise.whole.expected(self.scores, galaxies=len(self.nest.home), largest=noise.settings.largest)
+        return np.where(rare, told, np.inf)
+
+    @cached_property
     def chances(self) -> Float64[np.ndarray, " m"]:
-        """The chance that noise shows any node that stands out as much; 1 for nodes that are too large to be rare."""
-        settings, rare = self.noise.settings, self.nest.sizes <= self._largest
-        return np.where(rare, self.noise.whole.p_values(self.scores, largest=settings.largest), 1.0)
+        """The chance that noise shows any node that stands out as much."""
+        return -np.expm1(-self.expected)
+
+    @cached_property
+    def false_discoveries(self) -> Float64[np.ndarray, " m"]:
+        """Share of false ones to expect among the classes, were all nodes classes that stand out at least as much.
+
+        After Benjamini & Hochberg 1995; nodes that hold each other are counted once.
+        """
+        shares, order = np.empty(len(self.scores)), np.argsort(-self.scores, kind="stable")
+        order = order[np.argsort(self.expected[order], kind="stable")]
+        shares[order] = np.minimum(self.expected[order] / _apart_so_far(self.nest.above, order), 1.0)
+        # A node that stands out more is never more doubtful than one that stands out less.
+        shares[order] = np.minimum.accumulate(shares[order][::-1])[::-1]
+        return shares
 
     def classes(self) -> tuple[list[int], dict[int, int]]:
         """The nodes that are classes, and for those that belong together the node that holds them all.
@@ -188,7 +210,7 @@ class Standing:
         From the smallest nodes up: a node that noise would not show replaces the classes below it, unless two of them
         or more are isolated within it (then it is their group), or one of them stands out more than the node does.
         """
-        counts = self.chances <= self.noise.settings.level
+        counts = self.false_discoveries <= self.noise.settings.level
         found: list[list[int]] = [[] for _ in self.nest.above]
         groups = []
         for node in range(len(found) - 1, -1, -1):
@@ -223,8 +245,8 @@ class Standing:
         clumps = self.noise.whole if galaxies >= self.noise.whole.galaxies else self.noise.small
         shares = self.nest.isolations_within(node, self.graph, of=candidates)
         scores = clumps.scores(shares, sizes[candidates], galaxies=galaxies) - self._shift(sizes[candidates])
-        chances = clumps.p_values(scores, largest=_MOST)
-        return [one for one, chance in zip(candidates, chances, strict=True) if chance <= self.noise.settings.level]
+        expected = clumps.expected(scores, galaxies=galaxies, largest=_MOST)
+        return [one for one, false in zip(candidates, expected, strict=True) if false <= self.noise.settings.level]
 
     @cached_property
     def _largest(self) -> float:
@@ -263,15 +285,13 @@ class Evidence:
 
     def measures(self, tree: CondensedTree, nodes: Int64[np.ndarray, " c"]) -> dict[str, list[Any]]:
         """CLASSES' columns that tell classes from noise, for the classes that are these nodes of the tree."""
-        from scipy.stats import false_discovery_control
-
         standing, rows = self._standing(tree), nodes - tree.galaxies
-        chances, groups = standing.chances[rows], standing.classes()[1]
+        groups = standing.classes()[1]
         return {
             tables.ISOLATION: list(standing.isolations[rows]),
             tables.SIGNIFICANCE: [None if np.isnan(one) else one for one in standing.scores[rows]],
-            tables.P_VALUE: list(chances),
-            tables.FALSE_DISCOVERY: list(false_discovery_control(chances) if len(chances) else ()),
+            tables.P_VALUE: list(standing.chances[rows]),
+            tables.FALSE_DISCOVERY: list(standing.false_discoveries[rows]),
             tables.GROUP: [groups[row] + tree.galaxies if row in groups else None for row in rows.tolist()],
         }
 
@@ -285,6 +305,7 @@ def noise_of(
     *,
     settings: Significance,
     folder: Path | None = None,
+    earlier: Path | None = None,
     seed: int = 0,
 ) -> Noise:
     """Make the structureless likes of a survey, compress and read them.
@@ -294,6 +315,7 @@ def noise_of(
         compressor: of the search.
         settings: how many, how large, which kind.
         folder: where each is kept when it is done, so that a killed run goes on; None keeps nothing.
+        earlier: where some may lie already, made with the same features, compressor and seed.
         seed: of every random draw.
 
     Raises:
@@ -309,15 +331,16 @@ def noise_of(
     plan = [(size, survey) for size in dict.fromkeys((small, whole)) for survey in range(settings.surveys)]
     made: dict[int, list[np.ndarray]] = {small: [], whole: []}
     for size, survey in tqdm(plan, desc="structureless surveys", unit="survey", leave=False):
-        place = folder / f"{settings.kind}-{size}-{survey:03d}.npy" if folder else None
-        random = np.random.default_rng([seed, size, survey])
-        if place is None or not place.exists():
+        name = f"{settings.kind}-{size}-{survey:03d}.npy"
+        known = next((one / name for one in (folder, earlier) if one and (one / name).exists()), None)
+        if known is None:
+            random = np.random.default_rng([seed, size, survey])
             rows = np.sort(random.choice(len(features), size, replace=False))
             noise = structureless(features[rows], kind=settings.kind, random=random)
             nodes = _nodes(noise, _fitting(compressor, size), seed=seed + survey)
-            _keep(nodes, place)
+            _keep(nodes, folder and folder / name)
         else:
-            nodes = np.load(place)
+            nodes = np.load(known)
         made[size].append(nodes)
     return Noise(settings, _clumps(whole, made[whole]), _clumps(small, made[small]))
 
@@ -353,6 +376,22 @@ def _nodes(noise: Float32[np.ndarray, "n d"], compressor: Compressor, *, seed: i
     linkage = FastHdbscan(min_samples=MIN_SAMPLES).linkage(positions)
     nest = Nest.of(condensed(linkage, min_cluster_size=MIN_CLUSTER_SIZE))
     return np.stack([nest.sizes[1:], nest.isolations(neighbour_graph(noise, seed=seed))[1:]])
+
+
+def _apart_so_far(above: Int64[np.ndarray, " m"], order: Int64[np.ndarray, " m"]) -> Int64[np.ndarray, " m"]:
+    """As nodes are taken in that order: how many of those taken hold no other that is."""
+    taken, holds = np.zeros(len(above), dtype=bool), np.zeros(len(above), dtype=bool)
+    count, counts = 0, np.empty(len(above), dtype=np.int64)
+    for place, node in enumerate(order.tolist()):
+        taken[node] = True
+        count += not holds[node]
+        around = above[node]
+        while around >= 0 and not holds[around]:
+            holds[around] = True
+            count -= bool(taken[around])
+            around = above[around]
+        counts[place] = count
+    return counts
 
 
 def _keep(nodes: np.ndarray, place: Path | None) -> None:

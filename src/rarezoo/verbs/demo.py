@@ -14,8 +14,9 @@ from rarezoo.data.sky.sheet import write_contact_sheet
 from rarezoo.data.surveys.mock import Mock
 from rarezoo.embed import EmbedRun
 from rarezoo.explore import recovery
-from rarezoo.explore.clusterers.hdbscan import Hdbscan
-from rarezoo.explore.compressors.umap import Umap
+from rarezoo.explore.cluster import ISOLATED
+from rarezoo.explore.clusterers.fast_hdbscan import FastHdbscan
+from rarezoo.explore.compressors.fast_umap import FastUmap
 from rarezoo.registry import setting
 from rarezoo.search import ClusterRun
 from rarezoo.train.fit import TrainRun, TrainSettings
@@ -26,7 +27,7 @@ from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-# What two cores can do in six minutes: small cutouts seen by the network, few epochs.
+# What two cores can do in minutes: small cutouts seen by the network, few epochs.
 _GALAXIES = 6000
 _INPUT_SIZE = 64
 _EPOCHS = 2
@@ -85,9 +86,9 @@ class DemoRun:
     def _search(self, store: Path, folder: Path) -> ClusterRun:
         return ClusterRun(
             store=str(store),
-            compress=Umap(whiten=64, n_neighbors=15, n_components=5),
-            drawing=Umap(whiten=64, n_neighbors=15, n_components=2),
-            clusterer=Hdbscan(min_samples=20, min_cluster_size=20),
+            compress=FastUmap(n_neighbors=15, n_components=5, min_dist=0.0),
+            drawing=FastUmap(n_neighbors=15, n_components=2),
+            clusterer=FastHdbscan(min_samples=5, min_cluster_size=10, selection=ISOLATED),
             out=str(folder),
             seed=self.seed,
         )
