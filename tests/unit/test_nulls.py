@@ -185,7 +185,7 @@ def graph_of(nest, shares, *, seed=0):
 
 
 def standing(nest, shares, *, significance=FEW):
-    """The nodes held against noise: clumps with a fifth of their neighbours inside at most, or half in small surveys."""
+    """The nodes held against noise: a fifth of a clump's neighbours inside at most, or half in small surveys."""
     whole, small = clumps(centre=-2.5, scatter=0.3), clumps(centre=-0.5, scatter=0.2, galaxies=500, seed=1)
     return Standing(nest, graph_of(nest, shares), Noise(significance, whole, small))
 
@@ -238,7 +238,7 @@ def test_a_class_belongs_to_the_smallest_group_that_it_shares():
 
 
 def test_what_all_of_a_surveys_nodes_share_is_no_evidence():
-    """Many equal clumps, each far more isolated than noise's: the survey is unlike its noise, and nothing stands out."""
+    """Many equal clumps, each far more isolated than noise's: the survey is unlike its noise."""
     many = nest_of(*[(0, 30)] * 33)
     assert standing(many, [0, *[0.5] * 33]).classes()[0] == []
     found = standing(many, [0, *[0.3] * 32, 0.95]).classes()[0]
