@@ -32,7 +32,9 @@ QUICK = ["significance.surveys=8", "significance.galaxies=600"]
 def start(*words, cwd):
     command = [sys.executable, str(ROOT / "cluster.py"), *map(str, words)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "2", "PYTHONWARNINGS": "ignore"}
-    return subprocess.Popen(command, cwd=cwd, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment)
+    return subprocess.Popen(
+        command, cwd=cwd, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment
+    )
 
 
 def run(*words, cwd, expect=0):
@@ -111,7 +113,7 @@ def test_without_structureless_surveys_it_is_one_message(home):
     messages = [line for line in err.splitlines() if line.startswith("rarezoo: ")]
     assert len(messages) == 1, err
     assert "clusterer.selection=isolated needs structureless surveys: significance.surveys=0. Give" in messages[0]
-    assert not (home / "none").exists()
+    assert not (home / "none" / "fitted_map").exists()
 
 
 def test_leaves_without_structureless_surveys_are_not_measured(home):
@@ -121,6 +123,16 @@ def test_leaves_without_structureless_surveys_are_not_measured(home):
     assert classes.num_rows
     assert classes[tables.P_VALUE].null_count == classes[tables.SIGNIFICANCE].null_count == classes.num_rows
     assert not (home / "leaves" / "structureless").exists()
+
+
+def test_doubtful_groups_are_read_off_the_same_structureless_surveys(home):
+    words = ["significance.level=0.99", "reuse=found", "out=doubtful"]
+    run("store=planted", *SEARCH, *QUICK, *words, cwd=home)
+    assert not (home / "doubtful" / "structureless").exists()
+    strict, lax = (pq.read_table(home / run / "classes.parquet") for run in ("found", "doubtful"))
+    assert lax.num_rows > strict.num_rows
+    rates = lax[tables.FALSE_DISCOVERY].to_pylist()
+    assert 0.05 < max(rates) <= 0.99
 
 
 def test_killed_among_the_structureless_surveys_it_goes_on_where_it_was(home):

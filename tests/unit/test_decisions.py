@@ -75,7 +75,9 @@ def test_merged_classes_are_counted_anew(tmp_path):
     assert one[tables.EXEMPLARS][0] == "g12", "the medoid of all fifteen"
     assert one[tables.PERSISTENCE] is None
     assert one[tables.NODE] is None
-    assert [one[name] for name in (tables.ISOLATION, tables.P_VALUE, tables.FALSE_DISCOVERY, tables.GROUP)] == [None] * 4
+    assert [one[name] for name in (tables.ISOLATION, tables.P_VALUE, tables.FALSE_DISCOVERY, tables.GROUP)] == [
+        None
+    ] * 4
     assert set(after.members[tables.CLASS_ID].to_pylist()) == {-1, 2}
 
 

@@ -51,6 +51,12 @@ def clumps(*, surveys=20, each=100, galaxies=1000, centre=-1.0, scatter=0.4, see
     return Clumps(surveys, galaxies, np.repeat(np.arange(surveys), each), sizes, isolations)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compiled():
+    """What numba compiles once is no test's."""
+    noise_of(sky(150, planted=()), Pca(n_components=2), settings=FEW)
+
+
 # --- structureless surveys
 
 
@@ -292,6 +298,12 @@ def test_a_killed_run_goes_on_with_the_surveys_that_are_left(tmp_path, monkeypat
     monkeypatch.setattr(nulls, "_nodes", lambda *given, **settings: made.append(1) or real(*given, **settings))
     assert same(noise_of(sky(), Pca(n_components=3), settings=FEW, folder=tmp_path), whole)
     assert len(made) == 1
+
+
+def test_embeddings_that_are_not_compressed_have_structureless_likes_too():
+    """fast_hdbscan reads no more than thirty dimensions."""
+    noise = noise_of(sky(150, planted=(), width=40), NoCompression(), settings=FEW)
+    assert (noise.whole.made, noise.whole.galaxies) == (3, 150)
 
 
 def test_an_earlier_searchs_surveys_are_taken_over(tmp_path, monkeypatch):

@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 from rarezoo import tables
 from rarezoo.errors import ConfigError
-from rarezoo.explore.clusterers.fast_hdbscan import FastHdbscan
+from rarezoo.explore.clusterers.fast_hdbscan import MOST_DIMENSIONS, FastHdbscan
+from rarezoo.explore.clusterers.hdbscan import Hdbscan
 from rarezoo.explore.compress import Compressor
 from rarezoo.explore.condensed import CondensedTree, condensed
 from rarezoo.explore.isolation import NEIGHBOURS, Nest, neighbour_graph
@@ -373,7 +374,8 @@ def _nodes(noise: Float32[np.ndarray, "n d"], compressor: Compressor, *, seed: i
     """Sizes and isolations of the nodes of a structureless survey's tree but its root."""
     ids = np.char.zfill(np.arange(len(noise)).astype(str), len(str(len(noise))))
     positions = compressor.fit(noise, ids=ids, seed=seed).positions
-    linkage = FastHdbscan(min_samples=MIN_SAMPLES).linkage(positions)
+    clusterer = FastHdbscan if positions.shape[1] <= MOST_DIMENSIONS else Hdbscan
+    linkage = clusterer(min_samples=MIN_SAMPLES).linkage(positions)
     nest = Nest.of(condensed(linkage, min_cluster_size=MIN_CLUSTER_SIZE))
     return np.stack([nest.sizes[1:], nest.isolations(neighbour_graph(noise, seed=seed))[1:]])
 
