@@ -44,8 +44,8 @@ _TAIL = 0.01
 
 # What the card of a class takes over as it is.
 _TOLD = (
-    "id", "size", "share", "persistence", "significance", "p_value", "false_discovery", "isolation", "stability", "beyond",
-    "beyond_reason", "cause", "cause_reason", "warnings",
+    "id", "size", "share", "persistence", "significance", "p_value", "false_discovery", "isolation", "stability",
+    "beyond", "beyond_reason", "cause", "cause_reason", "warnings",
 )  # fmt: skip
 
 

@@ -40,8 +40,8 @@ def _question_row(index: int, cards: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def classes_table(folder: Path | str, *, column: str = "") -> str:
-    """Classes of a search: size, share, persistence, false discovery rate, stability, what is beyond the answers, cause,
-    the answers that set it apart. By significance, highest first, or by persistence where that was not measured.
+    """Classes of a search: size, share, persistence, false discovery rate, stability, what is beyond the answers,
+    cause, the answers that set it apart. By significance, highest first, or by persistence where that was not measured.
 
     Stability is the mean over refits of the class's best Jaccard, and the share of the refits in which it is kept.
 
