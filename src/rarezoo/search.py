@@ -176,14 +176,14 @@ class ClusterRun:
         if not self.significance.surveys:
             return None
         features = fitted.features(tables.matrix(sample, tables.EMBEDDING))
-        # The map there was made with the same settings, of the same galaxies: so were its structureless surveys.
-        earlier = Path(self.reuse) / folder.name if self.reuse else None
         if self.cache:
             galaxies = fingerprint(features, ids=fitted.ids)
             made_with = {
                 "noise": _named(self.compress), "seed": self.seed, "galaxies": galaxies, "version": __version__
             }  # fmt: skip
             folder = Path(self.cache) / digest(made_with)[:_NAMED_BY]
+        # The map there was made with the same settings, of the same galaxies: so were its structureless surveys.
+        earlier = Path(self.reuse) / folder.name if self.reuse else None
         noise = noise_of(
             features, self.compress, settings=self.significance, folder=folder, earlier=earlier, seed=self.seed
         )

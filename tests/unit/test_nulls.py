@@ -60,7 +60,7 @@ def compiled():
 # --- structureless surveys
 
 
-@pytest.mark.parametrize("kind", nulls.KINDS)
+@pytest.mark.parametrize("kind", ["permuted", "gaussian"])
 def test_structureless_keeps_mean_and_covariance_and_no_group(kind):
     features = sky(3000, planted=(400,))
     noise = structureless(features, kind=kind, random=np.random.default_rng(1))
@@ -86,7 +86,7 @@ def test_permuted_keeps_every_principal_components_values_exactly():
     assert not np.allclose(after, before, atol=0.1)
 
 
-@pytest.mark.parametrize("kind", nulls.KINDS)
+@pytest.mark.parametrize("kind", ["permuted", "gaussian"])
 def test_constant_and_single_columns_stay_what_they_are(kind):
     random = np.random.default_rng(0)
     features = np.column_stack([random.normal(size=50), np.full(50, 7)]).astype(np.float32)
@@ -323,7 +323,8 @@ def test_a_large_survey_has_small_likes_too(tmp_path):
 
 
 def test_a_whitened_search_is_not_whitened_twice():
-    assert nulls._fitting(Pca(whiten=5), 100).whiten == 0
+    whitening, plain = (noise_of(sky(), Pca(n_components=3, whiten=whiten), settings=FEW) for whiten in (5, 0))
+    assert same(whitening, plain)
 
 
 def test_neighbours_of_a_compressor_shrink_with_the_survey():
@@ -358,7 +359,7 @@ def test_the_fewest_galaxies_are_enough_though_noise_may_have_no_clump(planted):
         ({"surveys": -1}, r"significance.surveys: -1\. Choose 0 \(none\) or at least 3"),
         ({"surveys": 2}, "significance.surveys: 2"),
         ({"galaxies": 499}, r"significance.galaxies: 499\. Choose at least 500"),
-        ({"kind": "shuffled"}, r"significance.kind: shuffled\. Choose permuted or gaussian"),
+        ({"kind": "shuffled"}, r"significance.kind: shuffled\. Choose permuted"),
         ({"level": 0.0}, r"significance.level: 0\.0\. Choose between 0 and 1"),
         ({"largest": 1.0}, r"significance.largest: 1\.0\. Choose between 0 and 1"),
     ],
