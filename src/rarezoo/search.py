@@ -179,14 +179,18 @@ class ClusterRun:
         if self.cache:
             galaxies = fingerprint(features, ids=fitted.ids)
             made_with = {
-                "noise": _named(self.compress), "seed": self.seed, "galaxies": galaxies, "version": __version__
+                "noise": _named(self.compress), "store": self.significance.store, "seed": self.seed,
+                "galaxies": galaxies, "version": __version__,
             }  # fmt: skip
             folder = Path(self.cache) / digest(made_with)[:_NAMED_BY]
-        # The map there was made with the same settings, of the same galaxies: so were its structureless surveys.
-        earlier = Path(self.reuse) / folder.name if self.reuse else None
+        likes = EmbeddingStore.open(self.significance.store).embeddings() if self.significance.store else None
+        # The map there was made with the same settings, of the same galaxies: so were its structureless surveys, unless
+        # they are another store's.
+        earlier = Path(self.reuse) / folder.name if self.reuse and likes is None else None
         noise = noise_of(
-            features, self.compress, settings=self.significance, folder=folder, earlier=earlier, seed=self.seed
-        )
+            features, self.compress, settings=self.significance, folder=folder, earlier=earlier, likes=likes,
+            seed=self.seed,
+        )  # fmt: skip
         return Evidence(neighbour_graph(features, seed=self.seed), noise)
 
     def _stability(

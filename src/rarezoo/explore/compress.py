@@ -145,11 +145,6 @@ class FittedMap:
     width: int
     seed: int
 
-    def features(self, embeddings: np.ndarray) -> Float32[np.ndarray, "m d"]:
-        """What was compressed, (m, d): the embeddings themselves, or their whitened components."""
-        values = np.asarray(embeddings, dtype=np.float32)
-        return self.placer.features_of(values)
-
     def place(self, embeddings: np.ndarray, *, ids: Sequence[str] | np.ndarray = ()) -> Positions:
         """Positions (m, k) of further galaxies, embedded by the same checkpoint; nothing on the map moves.
 
@@ -164,14 +159,13 @@ class FittedMap:
         values = self._fitting(embeddings, ids=ids)
         return self.placer.positions_of(values) if len(values) else self.positions[:0]
 
-    def whitened(self, embeddings: np.ndarray, *, ids: Sequence[str] | np.ndarray = ()) -> Embeddings:
-        """Embeddings (m, D) as the compressor saw those of the map: projected if it whitens, else as they are.
+    def features(self, embeddings: np.ndarray, *, ids: Sequence[str] | np.ndarray = ()) -> Embeddings:
+        """What was compressed (m, d): the embeddings (m, D) themselves or, if it whitens, their whitened components.
 
         Raises:
             StoreError: embeddings of another width, or not finite.
         """
-        values, placer = self._fitting(embeddings, ids=ids), self.placer
-        return _projected(values, placer.mean, placer.axes) if isinstance(placer, _Whitened) else values
+        return self.placer.features_of(self._fitting(embeddings, ids=ids))
 
     def _fitting(self, embeddings: np.ndarray, *, ids: Sequence[str] | np.ndarray) -> Embeddings:
         """Float32 embeddings of the map's width."""

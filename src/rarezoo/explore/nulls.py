@@ -27,7 +27,8 @@ from rarezoo.explore.condensed import CondensedTree, condensed
 from rarezoo.explore.isolation import NEIGHBOURS, Nest, neighbour_graph
 from rarezoo.registry import setting
 
-KINDS = ("permuted", "gaussian")
+STORE = "store"
+KINDS = ("permuted", "gaussian", STORE)
 # The tree of a structureless map is read this finely whatever the search does: clumps of every size, and more of them.
 MIN_SAMPLES, MIN_CLUSTER_SIZE = 5, 10
 # Galaxies of the structureless surveys that the pieces of a class are held against.
@@ -55,7 +56,10 @@ class Significance:
 
     surveys: int = setting(20, "structureless surveys; 0 = significance is not measured", unit="surveys")
     galaxies: int = setting(4000, "of each, at most; more take longer and change little", unit="galaxies")
-    kind: str = setting("permuted", "structureless by: permuted (principal components, each shuffled) or gaussian")
+    kind: str = setting(
+        "permuted", "structureless by: permuted (principal components, each shuffled), gaussian, or store"
+    )
+    store: str = setting("", "kind=store: embeddings by a network that learnt nothing (train.shuffle_votes=true)")
     level: float = setting(0.05, "share of false classes to expect among those reported, at most")
     largest: float = setting(0.2, "share of the galaxies above which a group is not a rare class")
 
@@ -71,6 +75,11 @@ class Significance:
             raise ConfigError("significance.galaxies", value=self.galaxies, fix=f"Choose at least {SMALL}.")
         if self.kind not in KINDS:
             raise ConfigError("significance.kind", value=self.kind, fix=f"Choose {' or '.join(KINDS)}.")
+        if (self.kind == STORE) != bool(self.store):
+            raise ConfigError(
+                f"significance.store with significance.kind={self.kind}", value=self.store or "no store",
+                fix="Give both kind=store and the folder of an embedding store, or neither.",
+            )  # fmt: skip
         for name in ("level", "largest"):
             if not 0 < getattr(self, name) < 1:
                 raise ConfigError(f"significance.{name}", value=getattr(self, name), fix="Choose between 0 and 1.")
@@ -307,6 +316,7 @@ def noise_of(
     settings: Significance,
     folder: Path | None = None,
     earlier: Path | None = None,
+    likes: Float[np.ndarray, "l D"] | None = None,
     seed: int = 0,
 ) -> Noise:
     """Make the structureless likes of a survey, compress and read them.
@@ -317,18 +327,20 @@ def noise_of(
         settings: how many, how large, which kind.
         folder: where each is kept when it is done, so that a killed run goes on; None keeps nothing.
         earlier: where some may lie already, made with the same features, compressor and seed.
+        likes: kind=store: embeddings of a network that learnt nothing; its galaxies make the structureless surveys.
         seed: of every random draw.
 
     Raises:
         ConfigError: fewer galaxies than :data:`FEWEST`.
         OutputError: the folder cannot be written.
     """
-    if len(features) < FEWEST:
+    source, compressor = (features, replace(compressor, whiten=0)) if likes is None else (likes, compressor)
+    if min(len(features), len(source)) < FEWEST:
         raise ConfigError(
-            "too few galaxies to tell a class from noise", value=len(features),
+            "too few galaxies to tell a class from noise", value=min(len(features), len(source)),
             fix=f"Search at least {FEWEST}, or choose significance.surveys=0 and clusterer.selection=leaf.",
         )  # fmt: skip
-    whole, small = min(settings.galaxies, len(features)), min(SMALL, len(features))
+    whole, small = min(settings.galaxies, len(source), len(features)), min(SMALL, len(source), len(features))
     plan = [(size, survey) for size in dict.fromkeys((small, whole)) for survey in range(settings.surveys)]
     made: dict[int, list[np.ndarray]] = {small: [], whole: []}
     for size, survey in tqdm(plan, desc="structureless surveys", unit="survey", leave=False):
@@ -336,8 +348,9 @@ def noise_of(
         known = next((one / name for one in (folder, earlier) if one and (one / name).exists()), None)
         if known is None:
             random = np.random.default_rng([seed, size, survey])
-            rows = np.sort(random.choice(len(features), size, replace=False))
-            noise = structureless(features[rows], kind=settings.kind, random=random)
+            noise = source[np.sort(random.choice(len(source), size, replace=False))]
+            if likes is None:
+                noise = structureless(noise, kind=settings.kind, random=random)
             nodes = _nodes(noise, _fitting(compressor, size), seed=seed + survey)
             _keep(nodes, folder and folder / name)
         else:
@@ -364,20 +377,20 @@ def structureless(
 
 
 def _fitting(compressor: Compressor, galaxies: int) -> Compressor:
-    """The compressor without whitening, which is done; its neighbours no more than a small survey has."""
+    """The compressor; its neighbours no more than a small survey has."""
     neighbours = getattr(compressor, "n_neighbors", 0)
     fewer = {"n_neighbors": galaxies // 10} if neighbours > galaxies // 10 else {}
-    return replace(compressor, whiten=0, **fewer)
+    return replace(compressor, **fewer)
 
 
 def _nodes(noise: Float32[np.ndarray, "n d"], compressor: Compressor, *, seed: int) -> Float64[np.ndarray, "2 s"]:
     """Sizes and isolations of the nodes of a structureless survey's tree but its root."""
     ids = np.char.zfill(np.arange(len(noise)).astype(str), len(str(len(noise))))
-    positions = compressor.fit(noise, ids=ids, seed=seed).positions
-    clusterer = FastHdbscan if positions.shape[1] <= MOST_DIMENSIONS else Hdbscan
-    linkage = clusterer(min_samples=MIN_SAMPLES).linkage(positions)
+    fitted = compressor.fit(noise, ids=ids, seed=seed)
+    clusterer = FastHdbscan if fitted.positions.shape[1] <= MOST_DIMENSIONS else Hdbscan
+    linkage = clusterer(min_samples=MIN_SAMPLES).linkage(fitted.positions)
     nest = Nest.of(condensed(linkage, min_cluster_size=MIN_CLUSTER_SIZE))
-    return np.stack([nest.sizes[1:], nest.isolations(neighbour_graph(noise, seed=seed))[1:]])
+    return np.stack([nest.sizes[1:], nest.isolations(neighbour_graph(fitted.features(noise), seed=seed))[1:]])
 
 
 def _apart_so_far(above: Int64[np.ndarray, " m"], order: Int64[np.ndarray, " m"]) -> Int64[np.ndarray, " m"]:

@@ -4,7 +4,7 @@ import logging
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,8 @@ class TrainRun:
         self._refuse_bad_settings()
         started = time.perf_counter()
         galaxies = self.data.training_galaxies(cache=folder / _SCRATCH)
+        if self.train.shuffle_votes:
+            galaxies = _shuffled(galaxies, seed=self.seed)
         tree = _tree(galaxies)
         pl.seed_everything(self.seed, verbose=False)
         learner = VoteLearner(
@@ -211,6 +213,13 @@ def _device(trainer: pl.Trainer) -> str:
     if trainer.accelerator.name() == "cpu" or not torch.cuda.is_available():
         return f"{torch.get_num_threads()} processor threads"
     return f"{trainer.world_size} × {torch.cuda.get_device_name()}"
+
+
+def _shuffled(galaxies: Galaxies, *, seed: int) -> Galaxies:
+    """The same galaxies, each with the votes of one drawn at random."""
+    if galaxies.votes is None:
+        return galaxies
+    return replace(galaxies, votes=np.random.default_rng(seed).permutation(galaxies.votes))
 
 
 def _tree(galaxies: Galaxies) -> QuestionTree:

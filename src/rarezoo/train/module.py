@@ -32,6 +32,9 @@ class TrainSettings:
     similarity_weight: float = setting(0.2, "of that loss beside the votes' in hybrid")
     projector: int = setting(0, "width of a projector between embedding and that loss; 0 = none")
     jitter: float = setting(0.4, "random brightness, colour and noise of its views, 0 to 1; votes alone have none")
+    shuffle_votes: bool = setting(
+        False, "give every galaxy another's votes: a network that learns nothing, for null tests"
+    )
     epochs: int = setting(100, "passes over the training split at most")
     batch_size: int = setting(256, "galaxies per step and process", unit="galaxies")
     learning_rate: float = setting(1e-3, "peak learning rate of AdamW")

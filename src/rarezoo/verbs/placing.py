@@ -57,12 +57,12 @@ class Known:
         """
         fitted = FittedMap.open(search / FITTED)
         ids = pa.array(fitted.ids, pa.string())
-        width = fitted.whitened(np.empty((0, fitted.width), dtype=np.float32)).shape[1]
+        width = fitted.features(np.empty((0, fitted.width), dtype=np.float32)).shape[1]
         embeddings = np.empty((len(ids), width), dtype=np.float32)
         seen = np.zeros(len(ids), dtype=bool)
         for index in range(store.manifest.shards):
             rows, shard = _rows_in(ids, store.shard(index, [tables.ID, tables.EMBEDDING]))
-            embeddings[rows], seen[rows] = fitted.whitened(tables.matrix(shard, tables.EMBEDDING)), True
+            embeddings[rows], seen[rows] = fitted.features(tables.matrix(shard, tables.EMBEDDING)), True
         if not seen.all():
             raise StoreError(
                 "the store lacks galaxies that were searched", value=store.folder,
@@ -189,7 +189,7 @@ class Placing:
         for start in range(0, shard.num_rows, self.rows):
             chunk = shard.slice(start, self.rows)
             ids, embeddings = chunk.column(tables.ID), tables.matrix(chunk, tables.EMBEDDING)
-            seen = self._known.fitted.whitened(embeddings, ids=ids.to_pylist())
+            seen = self._known.fitted.features(embeddings, ids=ids.to_pylist())
             yield ids, seen, self._known.rows_of(ids, seen)
 
     def _novelty(self, store: EmbeddingStore, assigned: pa.Table) -> tuple[Novelty, np.ndarray]:
