@@ -340,6 +340,17 @@ def test_few_galaxies_are_refused(galaxies):
         noise_of(sky(galaxies, planted=()), NoCompression(), settings=FEW)
 
 
+def test_a_network_that_learnt_nothing_makes_surveys_of_half_its_galaxies():
+    """All of them would be the same survey every time."""
+    likes = sky(800, planted=(), seed=7)
+    noise = noise_of(sky(), Pca(n_components=3), settings=FEW, likes=likes)
+    assert noise.whole.galaxies == noise.small.galaxies == 400
+    surveys = [noise.whole.isolations[noise.whole.surveys == one].tolist() for one in range(3)]
+    assert surveys[0] != surveys[1] != surveys[2]
+    with pytest.raises(ConfigError, match="too few galaxies to tell a class from noise: 75"):
+        noise_of(sky(), Pca(n_components=3), settings=FEW, likes=likes[:150])
+
+
 @pytest.mark.parametrize("planted", [(), (30,)])
 def test_the_fewest_galaxies_are_enough_though_noise_may_have_no_clump(planted):
     features = sky(nulls.FEWEST, planted=planted)
@@ -359,6 +370,8 @@ def test_the_fewest_galaxies_are_enough_though_noise_may_have_no_clump(planted):
         ({"surveys": -1}, r"significance.surveys: -1\. Choose 0 \(none\) or at least 3"),
         ({"surveys": 2}, "significance.surveys: 2"),
         ({"galaxies": 499}, r"significance.galaxies: 499\. Choose at least 500"),
+        ({"kind": "store"}, "significance.store with significance.kind=store: no store. Give both"),
+        ({"store": "runs/untrained"}, "significance.store with significance.kind=permuted: runs/untrained"),
         ({"kind": "shuffled"}, r"significance.kind: shuffled\. Choose permuted"),
         ({"level": 0.0}, r"significance.level: 0\.0\. Choose between 0 and 1"),
         ({"largest": 1.0}, r"significance.largest: 1\.0\. Choose between 0 and 1"),

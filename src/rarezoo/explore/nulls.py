@@ -327,7 +327,7 @@ def noise_of(
         settings: how many, how large, which kind.
         folder: where each is kept when it is done, so that a killed run goes on; None keeps nothing.
         earlier: where some may lie already, made with the same features, compressor and seed.
-        likes: kind=store: embeddings of a network that learnt nothing; its galaxies make the structureless surveys.
+        likes: kind=store: embeddings of a network that learnt nothing; half of its galaxies at most make a survey.
         seed: of every random draw.
 
     Raises:
@@ -335,12 +335,14 @@ def noise_of(
         OutputError: the folder cannot be written.
     """
     source, compressor = (features, replace(compressor, whiten=0)) if likes is None else (likes, compressor)
-    if min(len(features), len(source)) < FEWEST:
+    # Surveys of all of a store's galaxies would be one and the same survey.
+    most = len(features) if likes is None else min(len(features), len(likes) // 2)
+    if most < FEWEST:
         raise ConfigError(
-            "too few galaxies to tell a class from noise", value=min(len(features), len(source)),
+            "too few galaxies to tell a class from noise", value=most,
             fix=f"Search at least {FEWEST}, or choose significance.surveys=0 and clusterer.selection=leaf.",
         )  # fmt: skip
-    whole, small = min(settings.galaxies, len(source), len(features)), min(SMALL, len(source), len(features))
+    whole, small = min(settings.galaxies, most), min(SMALL, most)
     plan = [(size, survey) for size in dict.fromkeys((small, whole)) for survey in range(settings.surveys)]
     made: dict[int, list[np.ndarray]] = {small: [], whole: []}
     for size, survey in tqdm(plan, desc="structureless surveys", unit="survey", leave=False):
