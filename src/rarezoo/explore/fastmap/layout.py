@@ -73,9 +73,10 @@ def settled(
     """Positions after all epochs, the steps growing shorter to nothing."""
     here, there = positions.copy(), positions.copy()
     names = np.arange(len(positions), dtype=np.uint64)
+    phases = _phases(names, edges.starts, edges.ends, _key(seed))
     for epoch in tqdm(range(epochs), desc="map", disable=not tell, file=sys.stderr):
         rate = np.float32(RATE * (1 - epoch / epochs))
-        _gather(here, there, here, names, *edges, *forces, rate, epoch, _key(seed), True)
+        _gather(here, there, here, names, *edges, *phases, *forces, rate, epoch, _key(seed), True)
         here, there = there, here
     return here
 
@@ -91,10 +92,11 @@ def placed(
         names: what tells the galaxies' random draws apart.
     """
     here, there = positions.copy(), positions.copy()
+    phases = _phases(names, edges.starts, edges.ends, _key(seed))
     for epoch in range(epochs):
         # umap-learn's transform starts with a quarter of the step.
         rate = np.float32(RATE / 4 * (1 - epoch / epochs))
-        _gather(here, there, anchors, names, *edges, *forces, rate, epoch, _key(seed), False)
+        _gather(here, there, anchors, names, *edges, *phases, *forces, rate, epoch, _key(seed), False)
         here, there = there, here
     return here
 
@@ -111,10 +113,28 @@ def _mixed(value: np.uint64) -> np.uint64:
     return value ^ (value >> np.uint64(31))
 
 
+@numba.njit(parallel=True, cache=True)
+def _phases(names: np.ndarray, starts: np.ndarray, ends: np.ndarray, seed: np.uint64) -> tuple[np.ndarray, np.ndarray]:
+    """Where in its pace each edge begins, 0 to 1: drawn by the galaxy that gathers, and drawn by the one at its end."""
+    there, back = np.empty(len(ends), np.float32), np.empty(len(ends), np.float32)
+    for row in numba.prange(len(names)):
+        own = _mixed(seed + names[row])
+        for edge in range(starts[row], starts[row + 1]):
+            theirs = _mixed(seed + np.uint64(ends[edge]))
+            there[edge] = _share(_mixed(own + np.uint64(2) * theirs))
+            back[edge] = _share(_mixed(theirs + np.uint64(2) * own))
+    return there, back
+
+
 @numba.njit(cache=True)
-def _drawn(key: np.uint64, epoch: int, pace: np.float32) -> bool:
-    """Whether an edge pulls in this epoch: evenly at its pace, from a beginning that its key decides."""
-    phase = np.float32(key >> np.uint64(40)) * np.float32(2**-24)
+def _share(key: np.uint64) -> np.float32:
+    """A hash as a number from 0 to 1."""
+    return np.float32(key >> np.uint64(40)) * np.float32(2**-24)
+
+
+@numba.njit(cache=True)
+def _drawn(phase: np.float32, epoch: int, pace: np.float32) -> bool:
+    """Whether an edge pulls in this epoch: evenly at its pace."""
     return np.floor(np.float32(epoch + 1) * pace + phase) > np.floor(np.float32(epoch) * pace + phase)
 
 
@@ -143,8 +163,8 @@ def _move(mine: np.ndarray, others: np.ndarray, table: np.ndarray, rate: np.floa
 @numba.njit(parallel=True, cache=True)
 def _gather(
     here: np.ndarray, there: np.ndarray, anchors: np.ndarray, names: np.ndarray,
-    starts: np.ndarray, ends: np.ndarray, paces: np.ndarray, pull: np.ndarray, push: np.ndarray,
-    rate: np.float32, epoch: int, seed: np.uint64, returned: bool,
+    starts: np.ndarray, ends: np.ndarray, paces: np.ndarray, there_phases: np.ndarray, back_phases: np.ndarray,
+    pull: np.ndarray, push: np.ndarray, rate: np.float32, epoch: int, seed: np.uint64, returned: bool,
 ) -> None:  # fmt: skip
     """One epoch: positions ``here`` of those who gather become ``there``; ``anchors`` are all who pull and push.
 
@@ -154,18 +174,16 @@ def _gather(
     for row in numba.prange(len(here)):
         mine = there[row]
         mine[:] = here[row]
-        own = _mixed(seed + names[row])
-        state = _mixed(own + np.uint64(epoch))
+        state = _mixed(_mixed(seed + names[row]) + np.uint64(epoch))
         for edge in range(starts[row], starts[row + 1]):
             other, pace = ends[edge], paces[edge]
-            theirs = _mixed(seed + np.uint64(other))
-            if _drawn(_mixed(own + np.uint64(2) * theirs), epoch, pace):
+            if _drawn(there_phases[edge], epoch, pace):
                 _move(mine, anchors[other], pull, -rate)
                 for _ in range(NEGATIVES):
                     state += np.uint64(0x9E3779B97F4A7C15)
                     drawn = ((_mixed(state) >> np.uint64(32)) * np.uint64(len(anchors))) >> np.uint64(32)
                     _move(mine, anchors[drawn], push, rate)
-            if returned and _drawn(_mixed(theirs + np.uint64(2) * own), epoch, pace):
+            if returned and _drawn(back_phases[edge], epoch, pace):
                 _move(mine, anchors[other], pull, -rate)
 
 
