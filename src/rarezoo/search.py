@@ -17,7 +17,7 @@ from rarezoo import __version__, tables
 from rarezoo.data.galaxies import Galaxies, Survey, open_survey
 from rarezoo.errors import ConfigError, DataError, StoreError
 from rarezoo.explore.classes import class_table, member_table, with_columns
-from rarezoo.explore.cluster import Clusterer, Clustering
+from rarezoo.explore.cluster import ISOLATED, Clusterer, Clustering, without_noise
 from rarezoo.explore.compress import Compressor, FittedMap, fingerprint
 from rarezoo.explore.condensed import condensed
 from rarezoo.explore.decisions import Decisions, decided, search_key
@@ -87,6 +87,8 @@ class ClusterRun:
         if self.thumbnails < 0:
             raise ConfigError("thumbnails", value=self.thumbnails, fix="Choose 0 for none, or more.")
         self.clusterer.refuse_settings()
+        if self.clusterer.selection == ISOLATED and not self.significance.surveys:
+            raise without_noise()
         folder = claim(self.out, verb="cluster", settings=self._settings())
         page = folder / "report" / "index.html"
         if (folder / RUN_FILE).exists():

@@ -30,7 +30,7 @@ def classes():
     rows = [
         {tables.CLASS_ID: one, tables.NODE: 21 + one, tables.SIZE: 5, tables.FRACTION: 0.25, tables.BIRTH: 1.0,
          tables.DEATH: 2.0, tables.PERSISTENCE: 0.7, tables.EXEMPLARS: [IDS[5 * one + 5]], tables.TOP_ANSWERS: [],
-         tables.FLAGS: []}
+         tables.FLAGS: [], tables.ISOLATION: 0.5, tables.P_VALUE: 0.01, tables.FALSE_DISCOVERY: 0.01, tables.GROUP: 20}
         for one in range(3)
     ]  # fmt: skip
     return pa.Table.from_pylist(rows, pa.schema(list(tables.CLASSES.columns.items())))
@@ -75,6 +75,9 @@ def test_merged_classes_are_counted_anew(tmp_path):
     assert one[tables.EXEMPLARS][0] == "g12", "the medoid of all fifteen"
     assert one[tables.PERSISTENCE] is None
     assert one[tables.NODE] is None
+    assert [one[name] for name in (tables.ISOLATION, tables.P_VALUE, tables.FALSE_DISCOVERY, tables.GROUP)] == [
+        None
+    ] * 4
     assert set(after.members[tables.CLASS_ID].to_pylist()) == {-1, 2}
 
 

@@ -341,10 +341,71 @@ def test_what_the_telescope_may_explain_comes_last_with_its_reason(tmp_path):
 
 def test_class_page_says_what_was_not_measured(report):
     text = Page(report / "class-002.html").text
-    assert "significance not measured chance in noise not measured" in text
-    assert "stability not measured" in text
+    told = ("significance", "chance in noise", "false discovery", "isolation", "stability")
+    assert " ".join(f"{one} not measured" for one in told) in text
     assert "persistence 1.39" in text
     assert "30 galaxies, 25 % of the 120 searched. Number 1 of 3 by persistence." in text
+
+
+NOISE = {
+    tables.ISOLATION: [0.5, 0.9, 0.31], tables.SIGNIFICANCE: [4.25, 9.0, None], tables.P_VALUE: [0.02, 1e-9, 0.048],
+    tables.FALSE_DISCOVERY: [0.012, 1e-9, 0.05],
+}  # fmt: skip
+
+
+def test_pages_say_how_a_class_compares_with_noise(tmp_path):
+    write_report(tmp_path, **{**changed(search(), **NOISE), "cutouts": None})
+    index = Page(tmp_path / "index.html").text
+    assert "significance 4.25 chance in noise 2.0 % false discovery 1.2 %" in index
+    assert "significance 9 chance in noise < 0.1 % false discovery < 0.1 %" in index
+    assert "stands apart more than the clumps of its size do in structureless surveys" in index
+    first, last = (Page(tmp_path / f"class-00{one}.html").text for one in (0, 2))
+    assert "significance 4.25 chance in noise 2.0 % false discovery 1.2 % isolation 50 %" in first
+    assert "too few clumps" not in first
+    assert "significance not measured chance in noise 4.8 % false discovery 5.0 %" in last
+    assert "Structureless surveys show too few clumps for a scatter here, hence no significance." in last
+    card = script(tmp_path, "card-000")
+    assert [card[one] for one in ("significance", "p_value", "false_discovery")] == [4.25, 0.02, 0.012]
+
+
+def test_what_was_not_held_against_noise_does_not_explain_how(report):
+    text = Page(report / "index.html").text
+    assert "false discovery" not in text
+    assert "structureless surveys" not in text
+
+
+def test_classes_of_one_group_name_each_other(tmp_path):
+    """Node 901 holds classes 1 and 2; class 0 hangs elsewhere."""
+    found = changed(search(), **{tables.GROUP: [None, 901, 901]})
+    tree = found["tree"].set_column(3, tables.CHILD_SIZE, pa.array([30, 812, 30, 30]))
+    write_report(tmp_path, **{**found, "tree": tree, "cutouts": None})
+    pages = [Page(tmp_path / f"class-00{one}.html") for one in range(3)]
+    assert "One of 2 classes within group 901 of 812 galaxies: class 2 ." in pages[1].text
+    assert "One of 2 classes within group 901 of 812 galaxies: class 1 ." in pages[2].text
+    assert "within group" not in pages[0].text
+    assert Page(tmp_path / "index.html").text.count("classes within group 901 of 812 galaxies") == 2
+    assert script(tmp_path, "card-001")["group"] == {"node": 901, "size": 812, "classes": [1, 2]}
+    assert {one["id"]: one["group"] for one in drawn(tmp_path)["classes"]} == {0: None, 1: 901, 2: 901}
+
+
+def test_a_class_left_alone_in_its_group_is_in_none(tmp_path):
+    """Its sister was dropped or merged by hand."""
+    found = changed(search(), **{tables.GROUP: [None, None, 901], tables.NODE: [1000, None, 1002]})
+    write_report(tmp_path, **{**found, "cutouts": None})
+    assert "within group" not in Page(tmp_path / "class-002.html").text
+
+
+@pytest.mark.parametrize(
+    ("selection", "said", "tip"),
+    [("isolated", "stands apart more than groups of structureless surveys do", "A higher significance.level"),
+     ("leaf", "HDBSCAN saw no group of galaxies denser than its surroundings", "A smaller clusterer.min_samples")],
+)  # fmt: skip
+def test_no_class_is_said_in_the_words_of_the_selection(tmp_path, selection, said, tip):
+    about = {**ABOUT, "settings": {"clusterer": {"selection": selection}}}
+    write_report(tmp_path, **{**search(classes=0, unassigned=60), "cutouts": None, "about": about})
+    text = Page(tmp_path / "index.html").text
+    assert said in text
+    assert tip in text
 
 
 def thumbnails(path, section):

@@ -87,7 +87,7 @@ export function atlasPage(map) {
     $("tally").textContent = `${rows.length} of ${map.classes.length} classes decided: ${["keep", "drop", "merge"].map((one) => `${rows.filter((row) => row.decision === one).length} ${one}`).join(", ")}.`;
     for (const option of $("class-picker").options) if (option.value) option.textContent = labelled(Number(option.value));
   }
-  const labelled = (id) => { const mine = decisions.of(id); return `${id}${mine.name ? ` ${mine.name}` : ""} (${count(map.classes.find((one) => one.id === id).size)})${mine.decision ? ` – ${mine.decision}` : ""}`; };
+  const labelled = (id) => { const mine = decisions.of(id), one = map.classes.find((known) => known.id === id); return `${id}${mine.name ? ` ${mine.name}` : ""} (${count(one.size)})${one.group === null ? "" : `, of group ${one.group}`}${mine.decision ? ` – ${mine.decision}` : ""}`; };
   function decide(change) {
     if (current < 0) { say("Open a class first."); return; }
     if (!decisions.decide(current, change)) { say("That class is itself part of this one, or this one itself."); told(); return; }

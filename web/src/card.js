@@ -5,10 +5,13 @@ import { count, el, file, number, share, words } from "./dom.js";
 const SKY = { wide: 360, high: 180 };
 const shownQ = (q) => (q === null ? "–" : q < 1e-20 ? "< 1e-20" : q < 0.001 ? q.toExponential(0) : q.toFixed(3));
 
+const measuredShare = (value) => (value === null ? "not measured" : share(value));
+
 function facts(one) {
   const rows = [
     ["galaxies", count(one.size)], ["share", share(one.share)], ["persistence", number(one.persistence)], ["significance", number(one.significance)],
-    ["stability", number(one.stability)], ["beyond the answers", one.beyond === null ? "not measured" : share(one.beyond)], ["telescope", one.cause || "not tested"],
+    ["chance in noise", measuredShare(one.p_value)], ["false discovery", measuredShare(one.false_discovery)],
+    ["stability", one.stability === null ? "not measured" : one.stability.toFixed(2)], ["beyond the answers", measuredShare(one.beyond)], ["telescope", one.cause || "not tested"],
   ];
   return el("dl", { class: "facts" }, rows.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
 }
@@ -72,6 +75,7 @@ export async function card(id, choose, branch) {
   const one = await data(`card-${String(id).padStart(3, "0")}`);
   const warned = [...one.warnings.map(words), ...(one.cause && one.cause !== "clean" ? [`${one.cause}: ${one.cause_reason}`] : [])];
   return el("div", {}, facts(one),
+    one.group ? el("p", { class: "small" }, `One of ${one.group.classes.length} classes within group ${one.group.node} of ${count(one.group.size)} galaxies: ${one.group.classes.filter((other) => other !== one.id).map((other) => `class ${other}`).join(", ")}.`) : null,
     warned.length ? el("p", { class: "warning" }, warned.join("; ")) : null,
     one.beyond_reason ? el("p", { class: "small" }, `Beyond the answers: ${one.beyond_reason}.`) : null,
     one.populations.length ? el("p", { class: "small" }, `Mock truth: ${one.populations.map((row) => `${share(row.purity)} ${words(row.population)}`).join(", ")}.`) : null,

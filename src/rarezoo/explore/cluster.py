@@ -136,10 +136,7 @@ class Clusterer(ABC):
         if self.selection != ISOLATED:
             return tree.selected(self.selection, epsilon=self.epsilon)
         if choice is None:
-            raise ConfigError(
-                "clusterer.selection=isolated needs structureless surveys", value=0,
-                fix="Give significance.surveys=20, or another selection.",
-            )  # fmt: skip
+            raise without_noise()
         return tree.held(choice(tree))
 
     @abstractmethod
@@ -182,6 +179,14 @@ class Clusterer(ABC):
                 "clusterer.min_cluster_size and min_samples", value=(self.min_cluster_size, self.min_samples),
                 fix="Choose at least 2 and 1.",
             )  # fmt: skip
+
+
+def without_noise() -> ConfigError:
+    """What a user is told who wants classes that noise would not show, and no noise."""
+    return ConfigError(
+        "clusterer.selection=isolated needs structureless surveys", value="significance.surveys=0",
+        fix="Give significance.surveys=20, or another clusterer.selection.",
+    )  # fmt: skip
 
 
 def _renamed(nodes: np.ndarray, order: np.ndarray) -> np.ndarray:

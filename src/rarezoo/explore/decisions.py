@@ -28,7 +28,7 @@ _KINDS = ("", KEEP, DROP, MERGE)
 _UNMEASURED = (
     tables.NODE, tables.BIRTH, tables.DEATH, tables.PERSISTENCE, tables.SIGNIFICANCE, tables.STABILITY, tables.BEYOND,
     tables.BEYOND_LOW, tables.BEYOND_HIGH, tables.BEYOND_VERDICT, tables.BEYOND_REASON, tables.CAUSE,
-    tables.CAUSE_REASON, tables.SURVIVED,
+    tables.CAUSE_REASON, tables.SURVIVED, tables.ISOLATION, tables.P_VALUE, tables.FALSE_DISCOVERY, tables.GROUP,
 )  # fmt: skip
 
 

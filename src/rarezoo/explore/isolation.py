@@ -57,13 +57,17 @@ class Nest:
             below[parent].append(node)
         return below
 
+    def within(self, node: int) -> list[int]:
+        """A node and all below it."""
+        found = [node]
+        for one in found:
+            found += self.below[one]
+        return found
+
     def members(self, node: int) -> Int64[np.ndarray, " members"]:
         """Rows of the galaxies in a node and below."""
-        inside, waiting = np.zeros(len(self.above), dtype=bool), [node]
-        while waiting:
-            one = waiting.pop()
-            inside[one] = True
-            waiting += self.below[one]
+        inside = np.zeros(len(self.above), dtype=bool)
+        inside[self.within(node)] = True
         return np.flatnonzero(inside[self.home])
 
     def isolations(self, graph: Int32[np.ndarray, "n k"]) -> Float64[np.ndarray, " m"]:

@@ -8,6 +8,7 @@ are held against the clumps of structureless surveys of about that size.
 Shape letters: n galaxies, d features, s nodes of structureless surveys.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,8 @@ from tqdm import tqdm
 
 from rarezoo import tables
 from rarezoo.errors import ConfigError
-from rarezoo.explore.clusterers.fast_hdbscan import FastHdbscan
+from rarezoo.explore.clusterers.fast_hdbscan import MOST_DIMENSIONS, FastHdbscan
+from rarezoo.explore.clusterers.hdbscan import Hdbscan
 from rarezoo.explore.compress import Compressor
 from rarezoo.explore.condensed import CondensedTree, condensed
 from rarezoo.explore.isolation import NEIGHBOURS, Nest, neighbour_graph
@@ -40,6 +42,8 @@ _NEAR, _STEPS, _LEAST_SCATTER = 25, 48, 0.12
 # Share of the larger structureless surveys above which sizes are compared as shares, below as numbers.
 _BULKY = 0.1
 _MAD_TO_SIGMA = 1.4826
+# Structureless surveys with a clump, from which on a law can be fitted to the most isolated of each.
+_FITTED = 3
 # ln of a number of nodes beyond which noise surely shows one.
 _CERTAIN = 20.0
 # By how many standard deviations the lower quartile of a normal distribution lies below its middle.
@@ -86,12 +90,14 @@ class Clumps:
     """Nodes of structureless surveys of one size.
 
     Attributes:
+        made: structureless surveys, whether they have nodes or not.
         galaxies: in each survey.
         surveys: (s,) which survey a node is of, from 0.
         sizes: (s,) galaxies in each node.
         isolations: (s,) 0 to 1.
     """
 
+    made: int
     galaxies: int
     surveys: Int64[np.ndarray, " s"]
     sizes: Int64[np.ndarray, " s"]
@@ -99,7 +105,9 @@ class Clumps:
 
     @cached_property
     def _usual(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Sizes (log), and the median logit isolation and its upward scatter at each."""
+        """Sizes (log), and the median logit isolation and its upward scatter at each; NaN where there are no nodes."""
+        if not len(self.sizes):
+            return np.zeros(1), np.full(1, np.nan), np.ones(1)
         grid, windows = _windows(self.sizes, _logit(self.isolations, self.sizes))
         middle = np.median(windows, axis=1)
         above = [np.median(row[row >= one]) - one for row, one in zip(windows, middle, strict=True)]
@@ -108,7 +116,10 @@ class Clumps:
     def scores(
         self, isolations: Float[np.ndarray, " q"], sizes: Int64[np.ndarray, " q"], *, galaxies: int
     ) -> Float64[np.ndarray, " q"]:
-        """By how many scatters nodes of a survey of so many galaxies exceed what is usual at their size."""
+        """By how many scatters nodes of a survey of so many galaxies exceed what is usual at their size.
+
+        NaN if the structureless surveys have no nodes to compare them with.
+        """
         grid, middle, scatter = self._usual
         bulky = _BULKY * self.galaxies
         alike = np.where(sizes <= bulky, sizes, np.maximum(bulky, sizes * (self.galaxies / galaxies)))
@@ -116,10 +127,10 @@ class Clumps:
         return (_logit(isolations, sizes) - np.interp(at, grid, middle)) / np.interp(at, grid, scatter)
 
     def best_scores(self, *, largest: float) -> Float64[np.ndarray, " surveys"]:
-        """The score of each survey's most isolated node of at most that share of its galaxies."""
+        """The score of each survey's most isolated node of at most that share of its galaxies, where it has any."""
         scores = self.scores(self.isolations, self.sizes, galaxies=self.galaxies)
         counted = self.sizes <= largest * self.galaxies
-        best = np.full(self.surveys.max() + 1, -np.inf)
+        best = np.full(self.made, -np.inf)
         np.maximum.at(best, self.surveys[counted], scores[counted])
         return best[np.isfinite(best)]
 
@@ -127,12 +138,17 @@ class Clumps:
         """How many nodes with such a score a structureless survey of so many galaxies shows.
 
         The best score of a survey follows Gumbel's law (fitted by moments) where nodes exceed a score as rare events
-        do; their number is then −ln of its distribution, and grows with the galaxies as the number of nodes does.
+        do; their number is then −ln of its distribution, and grows with the galaxies as the number of nodes does. Where
+        only some of the surveys have any node, it is so much smaller; where too few have one to fit a law, it is that
+        of nodes at all, whatever the score.
         """
         best = self.best_scores(largest=largest)
+        share = (len(best) + 1) / (self.made + 1)
+        if len(best) < _FITTED:
+            return np.full(len(scores), -np.log1p(-share) * galaxies / self.galaxies)
         scale = max(np.std(best, ddof=1), _LEAST_SCATTER) * np.sqrt(6) / np.pi
         middle = best.mean() - np.euler_gamma * scale
-        return np.exp(np.minimum((middle - np.asarray(scores)) / scale, _CERTAIN)) * galaxies / self.galaxies
+        return share * np.exp(np.minimum((middle - np.asarray(scores)) / scale, _CERTAIN)) * galaxies / self.galaxies
 
 
 @dataclass(frozen=True)
@@ -206,7 +222,7 @@ class Standing:
         """
         counts = self.false_discoveries <= self.noise.settings.level
         found: list[list[int]] = [[] for _ in self.nest.above]
-        group_of: dict[int, int] = {}
+        groups = []
         for node in range(len(found) - 1, -1, -1):
             inside = [one for child in self.nest.below[node] for one in found[child]]
             found[node] = inside
@@ -216,10 +232,19 @@ class Standing:
                 apart = self._apart(node, inside)
                 if len(apart) > 1:
                     found[node] = apart
-                    group_of.update({one: node for one in apart if one not in group_of})
+                    groups.append(node)
                 elif self.scores[node] >= self.scores[inside].max():
                     found[node] = [node]
-        return found[0], {one: group for one, group in group_of.items() if one in found[0]}
+        return found[0], self._group_of(found[0], groups)
+
+    def _group_of(self, classes: Sequence[int], groups: Sequence[int]) -> dict[int, int]:
+        """The smallest group that each class shares with another; the groups given from the smallest up."""
+        group_of: dict[int, int] = {}
+        for group in groups:
+            inside = set(self.nest.within(group)).intersection(classes)
+            if len(inside) > 1:
+                group_of.update({one: group for one in inside if one not in group_of})
+        return group_of
 
     def _apart(self, node: int, inside: list[int]) -> list[int]:
         """Which of the classes inside a node are isolated within it, as if it were all there is."""
@@ -274,7 +299,7 @@ class Evidence:
         groups = standing.classes()[1]
         return {
             tables.ISOLATION: list(standing.isolations[rows]),
-            tables.SIGNIFICANCE: list(standing.scores[rows]),
+            tables.SIGNIFICANCE: [None if np.isnan(one) else one for one in standing.scores[rows]],
             tables.P_VALUE: list(standing.chances[rows]),
             tables.FALSE_DISCOVERY: list(standing.false_discoveries[rows]),
             tables.GROUP: [groups[row] + tree.galaxies if row in groups else None for row in rows.tolist()],
@@ -302,7 +327,7 @@ def noise_of(
         settings: how many, how large, which kind.
         folder: where each is kept when it is done, so that a killed run goes on; None keeps nothing.
         earlier: where some may lie already, made with the same features, compressor and seed.
-        likes: kind=store: embeddings of a network that learnt nothing; its galaxies make the structureless surveys.
+        likes: kind=store: embeddings of a network that learnt nothing; half of its galaxies at most make a survey.
         seed: of every random draw.
 
     Raises:
@@ -310,12 +335,14 @@ def noise_of(
         OutputError: the folder cannot be written.
     """
     source, compressor = (features, replace(compressor, whiten=0)) if likes is None else (likes, compressor)
-    if min(len(features), len(source)) < FEWEST:
+    # Surveys of all of a store's galaxies would be one and the same survey.
+    most = len(features) if likes is None else min(len(features), len(likes) // 2)
+    if most < FEWEST:
         raise ConfigError(
-            "too few galaxies to tell a class from noise", value=min(len(features), len(source)),
+            "too few galaxies to tell a class from noise", value=most,
             fix=f"Search at least {FEWEST}, or choose significance.surveys=0 and clusterer.selection=leaf.",
         )  # fmt: skip
-    whole, small = min(settings.galaxies, len(source), len(features)), min(SMALL, len(source), len(features))
+    whole, small = min(settings.galaxies, most), min(SMALL, most)
     plan = [(size, survey) for size in dict.fromkeys((small, whole)) for survey in range(settings.surveys)]
     made: dict[int, list[np.ndarray]] = {small: [], whole: []}
     for size, survey in tqdm(plan, desc="structureless surveys", unit="survey", leave=False):
@@ -362,7 +389,8 @@ def _nodes(noise: Float32[np.ndarray, "n d"], compressor: Compressor, *, seed: i
     """Sizes and isolations of the nodes of a structureless survey's tree but its root."""
     ids = np.char.zfill(np.arange(len(noise)).astype(str), len(str(len(noise))))
     fitted = compressor.fit(noise, ids=ids, seed=seed)
-    linkage = FastHdbscan(min_samples=MIN_SAMPLES).linkage(fitted.positions)
+    clusterer = FastHdbscan if fitted.positions.shape[1] <= MOST_DIMENSIONS else Hdbscan
+    linkage = clusterer(min_samples=MIN_SAMPLES).linkage(fitted.positions)
     nest = Nest.of(condensed(linkage, min_cluster_size=MIN_CLUSTER_SIZE))
     return np.stack([nest.sizes[1:], nest.isolations(neighbour_graph(fitted.features(noise), seed=seed))[1:]])
 
@@ -393,7 +421,7 @@ def _keep(nodes: np.ndarray, place: Path | None) -> None:
 def _clumps(galaxies: int, surveys: list[np.ndarray]) -> Clumps:
     numbers = np.repeat(np.arange(len(surveys)), [one.shape[1] for one in surveys])
     sizes, isolations = np.concatenate(surveys, axis=1)
-    return Clumps(galaxies, numbers, sizes.astype(np.int64), isolations)
+    return Clumps(len(surveys), galaxies, numbers, sizes.astype(np.int64), isolations)
 
 
 def _logit(isolations: np.ndarray, sizes: np.ndarray) -> Float64[np.ndarray, " q"]:

@@ -44,8 +44,8 @@ _TAIL = 0.01
 
 # What the card of a class takes over as it is.
 _TOLD = (
-    "id", "size", "share", "persistence", "significance", "p_value", "isolation", "stability", "beyond",
-    "beyond_reason", "cause", "cause_reason", "warnings",
+    "id", "size", "share", "persistence", "significance", "p_value", "false_discovery", "isolation", "stability",
+    "beyond", "beyond_reason", "cause", "cause_reason", "warnings",
 )  # fmt: skip
 
 
@@ -220,7 +220,8 @@ class Atlas:
         }
         told = {name: getattr(one, name) for name in _TOLD}
         return {
-            **told, "populations": [asdict(share) for share in one.populations[:3]],
+            **told, "group": None if one.group is None else asdict(one.group),
+            "populations": [asdict(share) for share in one.populations[:3]],
             "galleries": [_gallery(found) for found in one.galleries],
             "answers": [
                 {"name": test.column, "inside": means[test.column][0], "sample": means[test.column][1],
@@ -240,6 +241,7 @@ class Atlas:
         mark = palette.mark(one.id)
         return {
             "id": one.id, "page": f"{file_name(one.id)}.html", "size": one.size, "node": one.node,
+            "group": None if one.group is None else one.group.node,
             "colour": mark.colour, "shape": mark.shape, "x": x, "y": y,
         }  # fmt: skip
 

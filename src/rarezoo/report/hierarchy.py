@@ -1,11 +1,45 @@
-"""Which classes lie next to each other in HDBSCAN's tree."""
+"""Which classes lie next to each other in HDBSCAN's tree, and which belong to one group."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
 from rarezoo import tables
+
+
+@dataclass(frozen=True)
+class Group:
+    """A superclass: a node of the tree that stands apart more than noise would, and so do classes within it.
+
+    Attributes:
+        node: of the tree.
+        size: galaxies, those of no class included.
+        classes: ids of the classes within it.
+    """
+
+    node: int
+    size: int
+    classes: tuple[int, ...]
+
+
+def groups(classes: pa.Table, *, tree: pa.Table) -> dict[int, Group]:
+    """The smallest group of each class that has one, with all classes within it; alone in it is in no group.
+
+    Args:
+        classes: CLASSES table.
+        tree: TREE table.
+    """
+    parent_of, size_of = (_by_node(tree, column=column) for column in (tables.PARENT, tables.CHILD_SIZE))
+    lines = {row[tables.CLASS_ID]: _ancestors(row[tables.NODE], parent_of) for row in classes.to_pylist()}
+    found = {}
+    for row in classes.to_pylist():
+        class_id, node = row[tables.CLASS_ID], row[tables.GROUP]
+        inside = tuple(one for one, line in lines.items() if node in line)
+        if len(inside) > 1 and class_id in inside:
+            found[class_id] = Group(node, size_of[node], inside)
+    return found
 
 
 def relatives(classes: pa.Table, *, tree: pa.Table) -> dict[int, list[int]]:
@@ -15,10 +49,7 @@ def relatives(classes: pa.Table, *, tree: pa.Table) -> dict[int, list[int]]:
         classes: CLASSES table.
         tree: TREE table.
     """
-    branches = tree.filter(pa.compute.greater(tree.column(tables.CHILD_SIZE), 1))
-    parent_of = dict(
-        zip(branches.column(tables.CHILD).to_pylist(), branches.column(tables.PARENT).to_pylist(), strict=True)
-    )
+    parent_of = _by_node(tree, column=tables.PARENT)
     lines = {
         class_id: _ancestors(node, parent_of)
         for class_id, node in zip(
@@ -56,6 +87,12 @@ def branches(tree: pa.Table, *, nodes: Mapping[int | None, int]) -> dict[str, li
         "size": below + sizes[inner].tolist(),
         "class": [nodes.get(node, tables.NO_CLASS) for node in found],
     }
+
+
+def _by_node(tree: pa.Table, *, column: str) -> dict[int, int]:
+    """A column of TREE by node, for every node but the root."""
+    nodes = tree.filter(pa.compute.greater(tree.column(tables.CHILD_SIZE), 1))
+    return dict(zip(nodes.column(tables.CHILD).to_pylist(), nodes.column(column).to_pylist(), strict=True))
 
 
 def _ancestors(node: int, parent_of: dict[int, int]) -> list[int]:

@@ -32,7 +32,7 @@ from rarezoo.report import downloads, gallery, palette
 from rarezoo.report.answers import Question, mean_fractions, questions
 from rarezoo.report.atlas import Atlas
 from rarezoo.report.gallery import Cutouts, Gallery, Thumbnail
-from rarezoo.report.hierarchy import relatives
+from rarezoo.report.hierarchy import groups, relatives
 from rarezoo.report.sample import Sample, rows_of
 from rarezoo.report.shown import ShownClass, file_name
 from rarezoo.report.truth import planted, shares
@@ -172,7 +172,7 @@ class Report:
         return self.folder / name
 
     def _shown_classes(self) -> list[ShownClass]:
-        near = relatives(self.classes, tree=self.tree)
+        near, together = relatives(self.classes, tree=self.tree), groups(self.classes, tree=self.tree)
         made_of = {} if self.truth is None else shares(self.sample, truth=self.truth, classes=list(near))
         return [
             ShownClass(
@@ -180,11 +180,13 @@ class Report:
                 size=row[tables.SIZE], share=row[tables.FRACTION],
                 birth=row[tables.BIRTH], death=row[tables.DEATH], persistence=_measured(row[tables.PERSISTENCE]),
                 significance=_measured(row[tables.SIGNIFICANCE]), p_value=_measured(row[tables.P_VALUE]),
+                false_discovery=_measured(row[tables.FALSE_DISCOVERY]),
                 isolation=_measured(row[tables.ISOLATION]), stability=_measured(row[tables.STABILITY]),
                 answers=tuple(row[tables.TOP_ANSWERS] or ()), warnings=tuple(row[tables.FLAGS] or ()),
                 beyond=_measured(row[tables.BEYOND]), beyond_reason=_beyond(row),
                 cause=row[tables.CAUSE], cause_reason=row[tables.CAUSE_REASON] or "",
-                relatives=tuple(near[row[tables.CLASS_ID]]), galleries=self._galleries(row),
+                relatives=tuple(near[row[tables.CLASS_ID]]), group=together.get(row[tables.CLASS_ID]),
+                galleries=self._galleries(row),
                 questions=self._questions(row[tables.CLASS_ID]), populations=made_of.get(row[tables.CLASS_ID], ()),
             )
             for row in tqdm(self.classes.to_pylist(), desc="galleries", unit="class", mininterval=1.0)

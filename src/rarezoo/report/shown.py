@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from rarezoo.report.answers import Question
 from rarezoo.report.gallery import Gallery
+from rarezoo.report.hierarchy import Group
 from rarezoo.report.truth import Share
 
 
@@ -18,7 +19,7 @@ class ShownClass:
         size: members.
         share: of the galaxies searched, 0–1.
         birth, death: λ = 1 / map distance at which it appears and is gone.
-        persistence, significance, p_value, isolation, stability: see CLASSES; None if not measured.
+        persistence, significance, p_value, false_discovery, isolation, stability: see CLASSES; None if not measured.
         answers: what the network says of it, the most telling first.
         warnings: flags.
         beyond: share of its separation that the predicted answers leave, 0–1; None if not measured.
@@ -26,6 +27,7 @@ class ShownClass:
         cause: ``clean``, ``systematics``, ``artifact`` or ``shredded``; None if nothing could be tested.
         cause_reason: what decided it.
         relatives: ids of the classes nearest in the tree.
+        group: the smallest that it shares with another class; None if it belongs to none.
         galleries: exemplars, random draw, outskirts, nearest galaxies outside.
         questions: predicted answers against the whole sample.
         populations: what it is made of (mock surveys; else empty).
@@ -41,6 +43,7 @@ class ShownClass:
     persistence: float | None
     significance: float | None
     p_value: float | None
+    false_discovery: float | None
     isolation: float | None
     stability: float | None
     answers: tuple[str, ...]
@@ -50,6 +53,7 @@ class ShownClass:
     cause: str | None
     cause_reason: str
     relatives: tuple[int, ...]
+    group: Group | None
     galleries: tuple[Gallery, ...]
     questions: tuple[Question, ...]
     populations: tuple[Share, ...]

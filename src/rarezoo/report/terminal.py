@@ -40,8 +40,8 @@ def _question_row(index: int, cards: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def classes_table(folder: Path | str, *, column: str = "") -> str:
-    """Classes of a search, as its page sorts them: size, share, persistence, stability, what is beyond the answers,
-    cause, the answers that set it apart.
+    """Classes of a search: size, share, persistence, false discovery rate, stability, what is beyond the answers,
+    cause, the answers that set it apart. By significance, highest first, or by persistence where that was not measured.
 
     Stability is the mean over refits of the class's best Jaccard, and the share of the refits in which it is kept.
 
@@ -55,20 +55,23 @@ def classes_table(folder: Path | str, *, column: str = "") -> str:
     if column:
         return _means_table(Path(folder), column)
     classes = tables.read(Path(folder) / "classes.parquet", tables.CLASSES).to_pylist()
+    measured = any(one[tables.SIGNIFICANCE] is not None for one in classes)
+    measure = tables.SIGNIFICANCE if measured else tables.PERSISTENCE
     rows = [
         [
             str(one[tables.CLASS_ID]),
             str(one[tables.SIZE]),
             f"{one[tables.FRACTION]:.2%}",
             "–" if one[tables.PERSISTENCE] is None else f"{one[tables.PERSISTENCE]:.3f}",
+            "–" if one[tables.FALSE_DISCOVERY] is None else f"{one[tables.FALSE_DISCOVERY]:.2g}",
             _stability(one),
             "–" if one[tables.BEYOND] is None else f"{one[tables.BEYOND]:.2f}",
             _told(one),
             "; ".join(one[tables.TOP_ANSWERS][:_TOP]),
         ]
-        for one in sorted(classes, key=lambda one: -(one[tables.PERSISTENCE] or 0))
+        for one in sorted(classes, key=lambda one: (one[measure] is None, -(one[measure] or 0)))
     ]
-    told = ["stability", "beyond", "cause", "predicted answers that differ most"]
+    told = ["false discovery", "stability", "beyond", "cause", "predicted answers that differ most"]
     return markdown(["class", "galaxies", "share", "persistence", *told], rows)
 
 

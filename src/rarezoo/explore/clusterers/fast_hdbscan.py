@@ -10,7 +10,7 @@ from rarezoo.explore.cluster import Clusterer
 from rarezoo.registry import option
 
 # Above this fast_hdbscan turns to approximate neighbours without saying so (compute_minimum_spanning_tree).
-_MOST_DIMENSIONS = 30
+MOST_DIMENSIONS = 30
 
 
 @option("clusterer", "fast_hdbscan")
@@ -23,7 +23,7 @@ class FastHdbscan(Clusterer):
     """
 
     def _merges(self, positions: Float64[np.ndarray, "galaxies k"]) -> Float64[np.ndarray, "merges 4"]:
-        if positions.shape[1] > _MOST_DIMENSIONS:
+        if positions.shape[1] > MOST_DIMENSIONS:
             raise ConfigError(
                 "clusterer=fast_hdbscan is not exact above 30 dimensions", value=positions.shape[1],
                 fix="Compress to fewer dimensions, or choose clusterer=hdbscan.",

@@ -1,0 +1,155 @@
+"""cluster.py preset=multiscale: planted groups are found, nothing is found in noise, and killed searches go on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from rarezoo import tables
+from rarezoo.store import EmbeddingStore, Manifest
+
+pytestmark = pytest.mark.pipeline
+
+ROOT = Path(__file__).parents[2]
+GALAXIES, WIDTH = 1200, 16
+MEMBERS = (120, 60, 30)
+PLANTED = np.repeat([0, 1, 2, -1], [*MEMBERS, GALAXIES - sum(MEMBERS)])
+IDS = [f"g{row:04d}" for row in range(GALAXIES)]
+SEARCH = [
+    "preset=multiscale", "compress@drawing=pca", "drawing.n_components=2", "images=false", "beyond=false",
+    "stability.refits=0", "logger=none",
+]  # fmt: skip
+QUICK = ["significance.surveys=8", "significance.galaxies=600"]
+
+
+def start(*words, cwd):
+    command = [sys.executable, str(ROOT / "cluster.py"), *map(str, words)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "2", "PYTHONWARNINGS": "ignore"}
+    return subprocess.Popen(
+        command, cwd=cwd, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment
+    )
+
+
+def run(*words, cwd, expect=0):
+    process = start(*words, cwd=cwd)
+    _, err = process.communicate(timeout=400)
+    assert process.returncode == expect, err
+    return err
+
+
+def sky():
+    """A bulk of few dimensions with three tight groups."""
+    random = np.random.default_rng(0)
+    bulk = np.tanh(random.normal(size=(GALAXIES, 6)) @ random.normal(size=(6, WIDTH)) / 2)
+    embeddings = bulk + 0.3 * random.normal(size=(GALAXIES, WIDTH))
+    for one, members in enumerate(MEMBERS):
+        centre = bulk[random.integers(GALAXIES)] + 0.5 * random.normal(size=WIDTH)
+        embeddings[one == PLANTED] = centre + 0.15 * random.normal(size=(members, WIDTH))
+    return embeddings.astype(np.float32)
+
+
+def shuffled(embeddings):
+    """Every column's values in an order of their own."""
+    return np.random.default_rng(1).permuted(embeddings, axis=0)
+
+
+def store(folder, embeddings):
+    answers = ("smooth-or-featured_smooth", "smooth-or-featured_featured")
+    manifest = Manifest(
+        survey="none", survey_sha256="0", survey_settings={}, checkpoint="efficientnet_b0.test", checkpoint_sha256="0",
+        precision="float32", width=WIDTH, dtype="float32", rows=GALAXIES, shard_rows=2000, answers=answers,
+    )  # fmt: skip
+    fractions = np.full((GALAXIES, 2), 0.5, np.float32)
+    EmbeddingStore.create(folder, manifest).write_shard(0, ids=IDS, embeddings=embeddings, fractions=fractions)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A store with planted groups, searched; and one without."""
+    folder = tmp_path_factory.mktemp("isolated")
+    store(folder / "planted", sky())
+    store(folder / "noise", shuffled(sky()))
+    run("store=planted", *SEARCH, *QUICK, "out=found", cwd=folder)
+    return folder
+
+
+def test_planted_groups_are_the_classes(home):
+    members = pq.read_table(home / "found" / "members.parquet")
+    assert members[tables.ID].to_pylist() == IDS
+    labels = members[tables.CLASS_ID].to_numpy()
+    classes = pq.read_table(home / "found" / "classes.parquet").to_pylist()
+    for one in range(len(MEMBERS)):
+        inside = labels[(one == PLANTED) & (labels >= 0)]
+        best = np.bincount(inside).argmax()
+        assert np.sum(inside == best) > 0.8 * MEMBERS[one]
+        assert np.mean(PLANTED[labels == best] == one) > 0.8
+    assert len(classes) == len(MEMBERS)
+    assert all(row[tables.FALSE_DISCOVERY] <= 0.05 and row[tables.P_VALUE] <= 0.05 for row in classes)
+    assert all(row[tables.ISOLATION] > 0.5 and row[tables.SIGNIFICANCE] > 0 for row in classes)
+
+
+def test_the_page_says_it(home):
+    page = (home / "found" / "report" / "index.html").read_text()
+    assert page.count("<dt>chance in noise</dt>") == page.count("<dt>false discovery</dt>") == len(MEMBERS)
+
+
+def test_nothing_is_found_where_columns_are_shuffled(home):
+    run("store=noise", *SEARCH, *QUICK, "out=nothing", cwd=home)
+    assert json.loads((home / "nothing" / "run.json").read_text())["classes"] == 0
+    page = (home / "nothing" / "report" / "index.html").read_text()
+    assert "stands apart more than groups of structureless surveys do" in page
+
+
+def test_without_structureless_surveys_it_is_one_message(home):
+    err = run("store=planted", *SEARCH, "significance.surveys=0", "out=none", cwd=home, expect=2)
+    assert "Traceback" not in err
+    messages = [line for line in err.splitlines() if line.startswith("rarezoo: ")]
+    assert len(messages) == 1, err
+    assert "clusterer.selection=isolated needs structureless surveys: significance.surveys=0. Give" in messages[0]
+    assert not (home / "none" / "fitted_map").exists()
+
+
+def test_leaves_without_structureless_surveys_are_not_measured(home):
+    words = ["clusterer.selection=leaf", "significance.surveys=0", "reuse=found", "out=leaves"]
+    run("store=planted", *SEARCH, *words, cwd=home)
+    classes = pq.read_table(home / "leaves" / "classes.parquet")
+    assert classes.num_rows
+    assert classes[tables.P_VALUE].null_count == classes[tables.SIGNIFICANCE].null_count == classes.num_rows
+    assert not (home / "leaves" / "structureless").exists()
+
+
+def test_doubtful_groups_are_read_off_the_same_structureless_surveys(home):
+    words = ["significance.level=0.99", "reuse=found", "out=doubtful"]
+    run("store=planted", *SEARCH, *QUICK, *words, cwd=home)
+    assert not (home / "doubtful" / "structureless").exists()
+    strict, lax = (pq.read_table(home / run / "classes.parquet") for run in ("found", "doubtful"))
+    assert lax.num_rows > strict.num_rows
+    rates = lax[tables.FALSE_DISCOVERY].to_pylist()
+    assert 0.05 < max(rates) <= 0.99
+
+
+def test_killed_among_the_structureless_surveys_it_goes_on_where_it_was(home):
+    words = ("store=planted", *SEARCH, *QUICK, "out=killed")
+    process = start(*words, cwd=home)
+    folder = home / "killed" / "structureless"
+    while not (folder.exists() and len(list(folder.glob("*.npy"))) > 3):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = {one.name: one.stat().st_mtime_ns for one in folder.glob("*.npy")}
+    assert 3 < len(before) < 16, "killed before the last"
+    run(*words, cwd=home)
+    after = {one.name: one.stat().st_mtime_ns for one in folder.glob("*.npy")}
+    assert len(after) == 16
+    assert {name: after[name] for name in before} == before
+    for name in ("members", "classes"):
+        killed, straight = (pq.read_table(home / run / f"{name}.parquet") for run in ("killed", "found"))
+        assert killed.equals(straight)
