@@ -42,10 +42,9 @@ _NEAR, _STEPS, _LEAST_SCATTER = 25, 48, 0.12
 # Share of the smaller of two surveys above which sizes are compared as shares of them, below as numbers.
 _BULKY = 0.1
 _MAD_TO_SIGMA = 1.4826
-# Structureless surveys with a clump, from which on a law can be fitted to the most isolated of each.
-_FITTED = 3
-# ln of a number of nodes beyond which noise surely shows one.
-_CERTAIN = 20.0
+# Highest nodes per structureless survey that tell how the tail falls off (a tenth of all at most), and fewest that can.
+_TAIL, _FITTED = 2, 10
+_FEWEST_SURVEYS = _FITTED // _TAIL
 # By how many standard deviations the lower quartile of a normal distribution lies below its middle.
 _QUARTER = 0.6745
 
@@ -69,8 +68,10 @@ class Significance:
         Raises:
             ConfigError: see the message.
         """
-        if self.surveys < 0 or 0 < self.surveys < 3:
-            raise ConfigError("significance.surveys", value=self.surveys, fix="Choose 0 (none) or at least 3.")
+        if self.surveys and self.surveys < _FEWEST_SURVEYS:
+            raise ConfigError(
+                "significance.surveys", value=self.surveys, fix=f"Choose 0 (none) or at least {_FEWEST_SURVEYS}."
+            )
         if self.galaxies < SMALL:
             raise ConfigError("significance.galaxies", value=self.galaxies, fix=f"Choose at least {SMALL}.")
         if self.kind not in KINDS:
@@ -130,29 +131,25 @@ class Clumps:
         shares = sizes * (self.galaxies / galaxies)
         return np.where(few, sizes, np.maximum(_BULKY * self.galaxies, shares)).astype(np.float64)
 
-    def best_scores(self, *, largest: float) -> Float64[np.ndarray, " surveys"]:
-        """The score of each survey's most isolated node of at most that share of its galaxies, where it has any."""
-        scores = self.scores(self.isolations, self.sizes, galaxies=self.galaxies)
-        counted = self.sizes <= largest * self.galaxies
-        best = np.full(self.made, -np.inf)
-        np.maximum.at(best, self.surveys[counted], scores[counted])
-        return best[np.isfinite(best)]
-
     def expected(self, scores: Float[np.ndarray, " q"], *, galaxies: int, largest: float) -> Float64[np.ndarray, " q"]:
         """How many nodes with such a score a structureless survey of so many galaxies shows.
 
-        The best score of a survey follows Gumbel's law (fitted by moments) where nodes exceed a score as rare events
-        do; their number is then −ln of its distribution, and grows with the galaxies as the number of nodes does. Where
-        only some of the surveys have any node, it is so much smaller; where too few have one to fit a law, it is that
-        of nodes at all, whatever the score.
+        Nodes are counted as far as there are some; beyond, the excess over a high score falls off exponentially (as the
+        tail of most distributions does) at a rate that is known as well as the highest few nodes tell it: what the next
+        survey shows then follows Lomax's law. The number grows with the galaxies as that of nodes does. Where there are
+        too few nodes to tell a rate, it is that of nodes at all, whatever the score.
         """
-        best = self.best_scores(largest=largest)
-        share = (len(best) + 1) / (self.made + 1)
-        if len(best) < _FITTED:
-            return np.full(len(scores), -np.log1p(-share) * galaxies / self.galaxies)
-        scale = max(np.std(best, ddof=1), _LEAST_SCATTER) * np.sqrt(6) / np.pi
-        middle = best.mean() - np.euler_gamma * scale
-        return share * np.exp(np.minimum((middle - np.asarray(scores)) / scale, _CERTAIN)) * galaxies / self.galaxies
+        own = self.scores(self.isolations, self.sizes, galaxies=self.galaxies)
+        highest = np.sort(own[self.sizes <= largest * self.galaxies])[::-1]
+        each = galaxies / self.galaxies / self.made
+        tail = min(_TAIL * self.made, max(len(highest) // 10, _FITTED), len(highest) - 1)
+        if tail < _FITTED:
+            return np.full(len(scores), (len(highest) + 1) / (self.made + 1) * galaxies / self.galaxies)
+        high = highest[tail]
+        rate = max(float(np.mean(highest[:tail] - high)), _LEAST_SCATTER)
+        above = np.maximum(np.asarray(scores) - high, 0)
+        beyond = tail * np.exp(-tail * np.log1p(above / (tail * rate)))
+        return np.where(scores > high, beyond, np.searchsorted(-highest, -np.asarray(scores), side="right")) * each
 
 
 @dataclass(frozen=True)
