@@ -17,6 +17,7 @@ from rarezoo.explore import recovery
 from rarezoo.explore.cluster import ISOLATED
 from rarezoo.explore.clusterers.fast_hdbscan import FastHdbscan
 from rarezoo.explore.compressors.fast_umap import FastUmap
+from rarezoo.explore.nulls import Significance
 from rarezoo.registry import setting
 from rarezoo.search import ClusterRun
 from rarezoo.train.fit import TrainRun, TrainSettings
@@ -33,6 +34,8 @@ _INPUT_SIZE = 64
 _EPOCHS = 2
 _LEARNING_RATE = 3e-4
 _CLIP = 5.0
+# Share of false classes to expect: twice the default's, since so small a network tells so little apart.
+_LEVEL = 0.1
 # Little, because colour tells classes apart.
 _JITTER = 0.1
 # Trained on votes and views of another mock sky (seed 1, 8,000 galaxies, 8 epochs), from efficientnet_b0.gz2's weights.
@@ -89,6 +92,7 @@ class DemoRun:
             compress=FastUmap(n_neighbors=15, n_components=5, min_dist=0.0),
             drawing=FastUmap(n_neighbors=15, n_components=2),
             clusterer=FastHdbscan(min_samples=5, min_cluster_size=10, selection=ISOLATED),
+            significance=Significance(level=_LEVEL),
             out=str(folder),
             seed=self.seed,
         )
