@@ -65,8 +65,9 @@ def planted_vectors(
     Raises:
         ConfigError: the groups leave no bulk of half the galaxies.
     """
-    sizes = np.round(np.geomspace(smallest, largest, groups)).astype(np.int64)
-    if not 1 <= smallest <= largest or groups < 0 or 2 * sizes.sum() > galaxies:
+    possible = 1 <= smallest <= largest and groups >= 0
+    sizes = np.round(np.geomspace(smallest, largest, groups)).astype(np.int64) if possible else np.empty(0, np.int64)
+    if not possible or 2 * sizes.sum() > galaxies or galaxies < 1:
         raise ConfigError(
             "planted groups must leave a bulk of half the galaxies",
             value=f"{groups} groups of {smallest} to {largest} in {galaxies}",

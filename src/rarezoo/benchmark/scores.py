@@ -84,7 +84,8 @@ class Tally:
 
     @cached_property
     def _hits(self) -> Bool[np.ndarray, "p c"]:
-        return np.logical_and(self._pure, self.counts > COMPLETE * self.populations[:, None])
+        hits: np.ndarray = self._pure & (self.counts > COMPLETE * self.populations[:, None])
+        return hits
 
     @property
     def found(self) -> Bool[np.ndarray, " p"]:

@@ -121,7 +121,7 @@ def _add_stabilities(result: Scored, board: Board, seed: int, labels: np.ndarray
 
 def write_standings(board: Board, seeds: Sequence[int], *, refits: int) -> str:
     """Write tables and figures into the board's folder; what is printed."""
-    truths = {seed: board.truth(seed) for seed in seeds if (board.folder / f"sky{seed}").exists()}
+    truths = {seed: board.truth(seed) for seed in seeds}
     results = [scored(board, name, seeds, refits=refits) for name in board.contestants]
     first = next(iter(truths.values()))
     parts = [_heading(board, seeds, truths), _main_table(results, populations=len(first.names))]
