@@ -84,8 +84,7 @@ class Tally:
 
     @cached_property
     def _hits(self) -> Bool[np.ndarray, "p c"]:
-        hits: np.ndarray = self._pure & (self.counts > COMPLETE * self.populations[:, None])
-        return hits
+        return np.asarray(self._pure & np.asarray(self.counts > COMPLETE * self.populations[:, None]))
 
     @property
     def found(self) -> Bool[np.ndarray, " p"]:

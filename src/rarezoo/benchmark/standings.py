@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from rarezoo import __version__, tables
+from rarezoo.benchmark.contestants import Outliers
 from rarezoo.benchmark.planted import PLACES
 from rarezoo.benchmark.runs import DONE, PART, RESEEDED, Board, Job
 from rarezoo.benchmark.scores import (
@@ -39,6 +40,7 @@ _SIZES, _CONTRASTS = (0, 63, 200, 632, np.inf), (0, 5, 15, 30, np.inf)
 # A class is rich in an answer if the test says so and it holds so many times its share, and so many of its galaxies.
 _RICH, _FEWEST = 2.0, 10
 _CURVES = ("discovery", "glimpse")
+_COMPARED = ("found", "impure", "pieces", *_CURVES)
 _MAIN = ("found", "impure", "pieces", "classes", "purity", *_CURVES)
 
 
@@ -49,6 +51,7 @@ class Scored:
     Attributes:
         name: of the contestant.
         about: what it is, in a line.
+        ranks: it hands in a ranking, no classes.
         troubles: what was said where it did not come to an end.
         seconds: of each sky.
         tallies: by seed.
@@ -60,6 +63,7 @@ class Scored:
 
     name: str
     about: str
+    ranks: bool
     troubles: list[str]
     seconds: list[float]
     tallies: dict[int, Tally]
@@ -84,15 +88,22 @@ class Scored:
         """One measure over the seeds."""
         return [one[name] for one in self.measures.values()]
 
-    @property
-    def ranks(self) -> bool:
-        """It hands in a ranking, no classes."""
-        return bool(self.tallies) and not any(len(one.classes) for one in self.tallies.values())
-
 
 def scored(board: Board, name: str, seeds: Sequence[int], *, refits: int) -> Scored:
     """What one contestant reached, from its files."""
-    result = Scored(name, board.contestants[name].about or name, [], [], {}, {}, {}, {RESEEDED: [], PART: []}, {})
+    contestant = board.contestants[name]
+    result = Scored(
+        name,
+        contestant.about or name,
+        isinstance(contestant, Outliers),
+        [],
+        [],
+        {},
+        {},
+        {},
+        {RESEEDED: [], PART: []},
+        {},
+    )
     for seed in seeds:
         outcome = board.outcome(Job(name, seed))
         if outcome is None or outcome["status"] != DONE:
@@ -207,17 +218,19 @@ def _against_ours(results: Sequence[Scored]) -> str:
     rows = []
     for other in results:
         both = [seed for seed in ours.tallies if seed in other.tallies]
-        if other is ours or not both:
-            continue
-        differences = [
-            _interval_text(interval([ours.measures[s][name] - other.measures[s][name] for s in both]), digits)
-            for name, digits in (("found", "+.1f"), ("impure", "+.1f"), ("pieces", "+.1f"), ("discovery", "+.2f"))
-        ]
-        theirs = {seed: other.tallies[seed].found for seed in both}
-        kept = [np.mean(ours.tallies[s].found[found]) for s, found in theirs.items() if found.any()]
-        rows.append([other.about, *differences, _interval_text(interval(kept), ".2f")])
-    head = ["ours less …", "found", "impure", "pieces", "discovery", "of what it finds, ours finds"]
-    return markdown(head, rows)
+        if other is not ours and both:
+            rows.append([other.about, *(_difference(ours, other, name, both) for name in _COMPARED)])
+            theirs = [(ours.tallies[seed].found, other.tallies[seed].found) for seed in both]
+            kept = [float(mine[found].mean()) for mine, found in theirs if found.any()]
+            rows[-1].append(_interval_text(interval(kept), ".2f"))
+    return markdown(["ours less …", *_COMPARED, "of what it finds, ours finds"], rows)
+
+
+def _difference(ours: Scored, other: Scored, name: str, seeds: Sequence[int]) -> str:
+    if other.ranks and name not in _CURVES:
+        return "–"
+    values = [ours.measures[seed][name] - other.measures[seed][name] for seed in seeds]
+    return _interval_text(interval(values), "+.2f" if name in _CURVES else "+.1f")
 
 
 def _shares_table(results: Sequence[Scored], truths: dict[int, Truth]) -> str:
