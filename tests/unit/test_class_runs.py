@@ -1,5 +1,6 @@
 """Contestants from their files, and runs that go on where they stopped."""
 
+import argparse
 import json
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import numpy as np
 import pytest
 import yaml
 
-from rarezoo.benchmark import runs
+from rarezoo.benchmark import runs, standings
+from rarezoo.benchmark.board import add_classes_benchmark
 from rarezoo.benchmark.contestants import Contestant, Entry, contestant_from, gallery, read_contestants
 from rarezoo.benchmark.runs import DONE, FAILED, PART, RESEEDED, TOO_LONG, Board, Job, jobs_of
 from rarezoo.benchmark.scores import ROW_WIDTH
@@ -145,7 +147,9 @@ def test_what_took_too_long_is_tried_again_only_if_it_may_take_longer(board):
     assert len(Thirds.seen) == 2
 
 
-def test_scores_are_read_from_what_is_saved(board):
+def test_scores_are_read_from_what_is_saved(board, monkeypatch):
+    # Drawing takes a second; the pipeline's test looks at the figure.
+    monkeypatch.setattr(standings, "_draw", lambda *_: None)
     jobs = list(jobs_of(list(board.contestants), [1, 2], refits=1))
     board.run(jobs)
     table = write_standings(board, [1, 2], refits=1)
@@ -163,7 +167,7 @@ def test_scores_are_read_from_what_is_saved(board):
     cells = [one.strip() for one in row.split("|")[2:7]]
     assert cells == ["3.0 (3.0–3.0)", "0.0 (0.0–0.0)", "0.0 (0.0–0.0)", "3.0 (3.0–3.0)", "1.00 (1.00–1.00)"]
     assert len(Thirds.seen) == seen
-    assert {"standings.md", "standings.csv", "standings.webp", "groups.csv"} <= {
+    assert {"standings.md", "standings.csv", "groups.csv", "false.csv"} <= {
         path.name for path in board.folder.iterdir()
     }
 
@@ -172,6 +176,25 @@ def test_structureless_skies_count_those_with_any_class(board):
     empty = Board(board.folder, Vectors(galaxies=200, groups=0), board.contestants, limit=10)
     empty.run(list(jobs_of(["thirds"], [1, 2, 3], refits=0)))
     assert "1.000 (0.292–1.000)" in write_structureless(empty, [1, 2, 3], refits=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("vectors", "--seeds", "a-b"), "--seeds: a-b. Give a range"),
+        (("vectors", "--seeds", "7-3"), "--seeds holds no seed: 7-3"),
+        (("vectors", "--seeds", "3", "--workers", "0"), "--workers: 0"),
+        (("galaxies", "--structureless", "3"), "--structureless goes with planted vectors"),
+        (("answers",), "no store: --store"),
+    ],
+)
+def test_a_wrong_command_is_refused(tmp_path, options, told):
+    parser = argparse.ArgumentParser()
+    add_classes_benchmark(parser.add_subparsers(), conf=CONF)
+    given = parser.parse_args(["classes", *options, "--out", str(tmp_path)])
+    with pytest.raises(ConfigError, match=told):
+        given.run(given)
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_results_there_is_nothing_to_score(board):

@@ -55,6 +55,9 @@ def add_classes_benchmark(kinds: Any, *, conf: Path) -> None:
 
 
 def _benchmark_classes(options: argparse.Namespace, *, conf: Path) -> None:
+    for name, least in (("workers", 1), ("refits", 0), ("structureless", 0), ("galaxies", 0)):
+        if getattr(options, name) < least:
+            raise ConfigError(f"--{name}", value=getattr(options, name), fix=f"Give {least} or more.")
     tier, seeds = _tier(options), _seeds(options.seeds)
     if options.structureless:
         seeds = list(range(seeds[0], seeds[0] + options.structureless))

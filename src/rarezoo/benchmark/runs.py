@@ -185,13 +185,15 @@ def _serve(orders: Connection) -> None:
     while True:
         try:
             order = orders.recv()
-        except EOFError:
+        except (EOFError, KeyboardInterrupt):
             return
         started = time.perf_counter()
         try:
             told = {"status": DONE, "seconds": carried_out(order), "message": ""}
         except RarezooError as problem:
             told = {"status": FAILED, "seconds": time.perf_counter() - started, "message": str(problem)}
+        except KeyboardInterrupt:
+            return
         except Exception as problem:
             log.exception("%s", order["stem"])
             message = f"{type(problem).__name__}: {problem}"

@@ -89,7 +89,7 @@ class Tally:
     @property
     def found(self) -> Bool[np.ndarray, " p"]:
         """Which populations are found."""
-        return self._hits.any(axis=1)
+        return np.asarray(self._hits.any(axis=1))
 
     @property
     def pieces(self) -> int:
@@ -124,6 +124,8 @@ def discovery(
     A population is recognised in a row half of which it makes up; with ``share=0`` any one of its galaxies counts as
     seen. Places of a row may be empty (−1).
     """
+    if not members.shape[1]:
+        return np.full(ROWS, np.nan)
     first = np.full(members.shape[1], np.inf)
     for number, row in enumerate(rows[:ROWS]):
         shown = row[row != NOBODY]
