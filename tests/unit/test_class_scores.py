@@ -90,6 +90,16 @@ def test_many_tests_are_corrected_for():
     assert enrichment.corrected[0].tolist() == pytest.approx([2 * alone, 1])
 
 
+def test_a_class_is_rich_where_it_holds_enough_of_a_population_and_not_by_chance():
+    members = np.zeros((400, 3), bool)
+    members[:12, 0] = True  # twelve of them in the first class of fifteen: rich
+    members[:2, 1] = True  # too few
+    members[:100, 2] = members[200:, 2] = True  # not twice its share
+    labels = np.repeat([0, 1, -1], [15, 85, 300])
+    enrichment = Enrichment.of(labels, Truth(("a", "b", "c"), members, np.ones_like(members), {}))
+    assert enrichment.rich.tolist() == [[True, False], [False, False], [False, False]]
+
+
 def test_intervals_are_over_seeds():
     assert interval([2.0, 2.0, 2.0]) == (2.0, 2.0, 2.0)
     value, low, high = interval([1.0, 2.0, np.nan, 3.0])

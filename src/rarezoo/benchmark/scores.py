@@ -23,6 +23,8 @@ from rarezoo.explore.representation import Interval
 ROWS, ROW_WIDTH = 100, 10
 NOBODY = -1
 _LEVEL, _DRAWS = 0.95, 2000
+# When a class is rich in something: corrected p-value, times its share of all, galaxies of it.
+_SIGNIFICANT, _RICH, _FEWEST = 0.05, 2.0, 3
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,12 @@ class Enrichment:
         corrected = np.asarray(false_discovery_control(chances.ravel()) if chances.size else chances).reshape(shape)
         expected = np.maximum(known, 1) * np.maximum(positive, 1) / np.maximum(whole, 1)
         return cls(corrected.T, (counts / expected).T, counts.T)
+
+    @property
+    def rich(self) -> Bool[np.ndarray, "p c"]:
+        """Which classes are rich in which population: not by chance, at least twice its share, three of its galaxies."""
+        several = (self.lifts >= _RICH) & (self.counts >= _FEWEST)
+        return np.asarray(several & (self.corrected <= _SIGNIFICANT))
 
 
 def interval(values: Sequence[float] | Float[np.ndarray, " s"]) -> Interval:

@@ -34,14 +34,13 @@ from rarezoo.explore.representation import Interval
 from rarezoo.report.terminal import markdown
 
 OURS = "ours"
-_LEVEL = 0.05
 # Edges of size and contrast between which a share of found groups is printed.
 _SIZES, _CONTRASTS = (0, 63, 200, 632, np.inf), (0, 5, 15, 30, np.inf)
-# A class is rich in an answer if the test says so and it holds so many times its share, and so many of its galaxies.
-_RICH, _FEWEST = 2.0, 10
 _CURVES = ("discovery", "glimpse")
-_COMPARED = ("found", "impure", "pieces", *_CURVES)
 _MAIN = ("found", "impure", "pieces", "classes", "purity", *_CURVES)
+# Where populations are known of some galaxies only, no class can be called false and no gallery scored.
+_PARTLY = ("rich", "classes")
+_UNCOMPARED = ("classes", "purity")
 
 
 @dataclass(frozen=True)
@@ -80,6 +79,7 @@ class Scored:
                 **tally.measures(),
                 "discovery": float(self.curves[seed].mean()),
                 "glimpse": float(self.glimpses[seed].mean()),
+                "rich": float(self.enrichments[seed].rich.any(axis=1).sum()),
             }
             for seed, tally in self.tallies.items()
         }
@@ -135,8 +135,9 @@ def write_standings(board: Board, seeds: Sequence[int], *, refits: int) -> str:
     truths = {seed: board.truth(seed) for seed in seeds}
     results = [scored(board, name, seeds, refits=refits) for name in board.contestants]
     first = next(iter(truths.values()))
-    parts = [_heading(board, seeds, truths), _main_table(results, populations=len(first.names))]
-    parts += [_against_ours(results)] if any(one.name == OURS for one in results) else []
+    columns = _MAIN if first.known.all() else _PARTLY
+    parts = [_heading(board, seeds, truths), _main_table(results, columns=columns, populations=len(first.names))]
+    parts += [_against_ours(results, columns=columns)] if any(one.name == OURS for one in results) else []
     parts += [_shares_table(results, truths)] if "contrast" in first.about else [_population_table(results, truths)]
     ranked = {seed: board.ranked(seed) for seed in seeds}
     parts += [_ranking_table(ranked, first.names)] if any(ranked.values()) else []
@@ -178,27 +179,27 @@ def _heading(board: Board, seeds: Sequence[int], truths: dict[int, Truth]) -> st
     return f"rarezoo {__version__}; {told}; {len(seeds)} seeds ({span}){populations}; mean (95 % interval over seeds)"
 
 
-def _main_table(results: Sequence[Scored], *, populations: int) -> str:
-    head = ["contestant", *_MAIN, "other seed", "80 %", "seconds"]
-    rows = [_main_row(one) for one in sorted(results, key=_place)]
+def _main_table(results: Sequence[Scored], *, columns: Sequence[str], populations: int) -> str:
+    head = ["contestant", *columns, "other seed", "80 %", "seconds"]
+    rows = [_main_row(one, columns) for one in sorted(results, key=lambda one: _place(one, columns[0]))]
     notes = [f"{one.about}: {'; '.join(one.troubles)}" for one in results if one.troubles]
-    ideal = f"discovery of an ideal order: {ideal_order(populations).mean():.2f}"
-    return "\n".join([markdown(head, rows), "", ideal, *notes])
+    ideal = [f"discovery of an ideal order: {ideal_order(populations).mean():.2f}"] if columns == _MAIN else []
+    return "\n".join([markdown(head, rows), "", *ideal, *notes]).strip()
 
 
-def _place(one: Scored) -> tuple[bool, float, float]:
-    """The most found first, then the longest known; those that did not come to an end last."""
+def _place(one: Scored, measure: str) -> tuple[bool, float, float]:
+    """The best first; those that did not come to an end last."""
     if not one.tallies:
         return True, 0.0, 0.0
-    return False, -float(np.mean(one.values("found"))), -float(np.mean(one.values("discovery")))
+    return False, -float(np.mean(one.values(measure))), -float(np.mean(one.values("discovery")))
 
 
-def _main_row(one: Scored) -> list[str]:
+def _main_row(one: Scored, columns: Sequence[str]) -> list[str]:
     if not one.tallies:
-        return [one.about, *["–"] * (len(_MAIN) + 2), one.troubles[0].split(" ", 2)[2][:60] if one.troubles else "–"]
-    classes = ["–" if one.ranks and name not in _CURVES else _shown(one.values(name), name) for name in _MAIN]
+        return [one.about, *["–"] * (len(columns) + 2), one.troubles[0].split(" ", 2)[2][:60]]
+    cells = ["–" if one.ranks and name not in _CURVES else _shown(one.values(name), name) for name in columns]
     stable = [_shown(values, "purity") if values else "–" for values in one.stabilities.values()]
-    return [one.about, *classes, *(["–", "–"] if one.ranks else stable), f"{np.median(one.seconds):.0f}"]
+    return [one.about, *cells, *(["–", "–"] if one.ranks else stable), f"{np.median(one.seconds):.0f}"]
 
 
 def _shown(values: Sequence[float], name: str) -> str:
@@ -212,18 +213,24 @@ def _interval_text(one: Interval, digits: str) -> str:
     return f"{value} ({low}–{high})" if np.isfinite(one.low) else value
 
 
-def _against_ours(results: Sequence[Scored]) -> str:
+def _against_ours(results: Sequence[Scored], *, columns: Sequence[str]) -> str:
     """Differences on the same skies, and how much of what another finds ours finds too."""
     ours = next(one for one in results if one.name == OURS)
+    compared = [name for name in columns if name not in _UNCOMPARED]
     rows = []
     for other in results:
         both = [seed for seed in ours.tallies if seed in other.tallies]
         if other is not ours and both:
-            rows.append([other.about, *(_difference(ours, other, name, both) for name in _COMPARED)])
-            theirs = [(ours.tallies[seed].found, other.tallies[seed].found) for seed in both]
-            kept = [float(mine[found].mean()) for mine, found in theirs if found.any()]
-            rows[-1].append(_interval_text(interval(kept), ".2f"))
-    return markdown(["ours less …", *_COMPARED, "of what it finds, ours finds"], rows)
+            kept = [_kept(ours, other, both)] if columns == _MAIN else []
+            rows.append([other.about, *(_difference(ours, other, name, both) for name in compared), *kept])
+    head = ["ours less …", *compared, *(["of what it finds, ours finds"] if columns == _MAIN else [])]
+    return markdown(head, rows)
+
+
+def _kept(ours: Scored, other: Scored, seeds: Sequence[int]) -> str:
+    """Share of the populations that another finds which ours finds too."""
+    pairs = [(ours.tallies[seed].found, other.tallies[seed].found) for seed in seeds]
+    return _interval_text(interval([float(mine[theirs].mean()) for mine, theirs in pairs if theirs.any()]), ".2f")
 
 
 def _difference(ours: Scored, other: Scored, name: str, seeds: Sequence[int]) -> str:
@@ -279,13 +286,10 @@ def _population_table(results: Sequence[Scored], truths: dict[int, Truth]) -> st
 def _rich(one: Scored, truths: dict[int, Truth], name: str) -> str:
     counts, lifts = [], []
     for seed, enrichment in one.enrichments.items():
-        if name not in truths[seed].names:
-            continue
-        row = truths[seed].names.index(name)
-        big = enrichment.counts[row] >= _FEWEST
-        rich = (enrichment.corrected[row] <= _LEVEL) & (enrichment.lifts[row] >= _RICH) & big
-        counts.append(float(rich.sum()))
-        lifts.append(float(enrichment.lifts[row][rich].max(initial=0.0)))
+        if name in truths[seed].names:
+            at = truths[seed].names.index(name)
+            counts.append(float(enrichment.rich[at].sum()))
+            lifts.append(float(enrichment.lifts[at][enrichment.rich[at]].max(initial=0.0)))
     return f"{interval(counts).value:.1f}, {interval(lifts).value:.1f} ×"
 
 
