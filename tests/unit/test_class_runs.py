@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,13 @@ def test_a_gallery_shows_the_strongest_class_first_and_its_typical_galaxies():
     assert rows.shape == (2, ROW_WIDTH)
     assert set(rows[0]) == {15, 16, 17, 18, -1}
     assert rows[1, 0] == 7
+
+
+def test_a_library_that_is_not_there_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "evoc", None)
+    contestant = read_contestants(CONF / "contestant", ["evoc"])["evoc"]
+    with pytest.raises(ConfigError, match=r"not installed: evoc[.] pip install 'rarezoo\[contestants\]'"):
+        contestant.entry(np.zeros((5, 2), np.float32), seed=0, shelf=tmp_path)
 
 
 class Thirds(Contestant):

@@ -7,6 +7,7 @@ Shape letters: n galaxies, D features, k dimensions of a map, c classes, w galax
 """
 
 import difflib
+import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -116,10 +117,9 @@ class Plscan(Contestant):
 
     def entry(self, features: Features, *, seed: int, shelf: Path) -> Entry:
         """It gives no order: the smallest class first."""
-        from fast_plscan import PLSCAN
-
+        plscan = _library("fast_plscan")
         positions, spared = shared_map(self.compress, features, seed=seed, shelf=shelf)
-        labels = PLSCAN(min_samples=self.min_samples).fit(positions).labels_
+        labels = plscan.PLSCAN(min_samples=self.min_samples).fit(positions).labels_
         return _smallest_first(labels, features, spared)
 
 
@@ -132,9 +132,8 @@ class Evoc(Contestant):
 
     def entry(self, features: Features, *, seed: int, shelf: Path) -> Entry:
         """About the mean, because angles are all it sees; it gives no order: the smallest class first."""
-        from evoc import EVoC
-
-        estimator = EVoC(n_neighbors=self.n_neighbors, base_min_cluster_size=self.smallest, random_state=seed)
+        settings = {"n_neighbors": self.n_neighbors, "base_min_cluster_size": self.smallest}
+        estimator = _library("evoc").EVoC(**settings, random_state=seed)
         return _smallest_first(estimator.fit_predict(features - features.mean(axis=0)), features)
 
 
@@ -296,6 +295,14 @@ def _smallest_first(labels: Int64[np.ndarray, " n"], features: Features, spared:
     whole = np.full(len(labels), tables.NO_CLASS, dtype=np.int32)
     whole[labels >= 0] = numbered
     return Entry(whole, gallery(whole, features, -np.bincount(numbered).astype(np.float64)), spared)
+
+
+def _library(name: str) -> Any:
+    """A library of others, which rarezoo does without."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as problem:
+        raise ConfigError("not installed", value=name, fix="pip install 'rarezoo[contestants]'.") from problem
 
 
 def _kind_of(contestant: Contestant) -> str:

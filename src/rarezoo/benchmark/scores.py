@@ -183,7 +183,7 @@ class Enrichment:
 
     @property
     def rich(self) -> Bool[np.ndarray, "p c"]:
-        """Which classes are rich in which population: not by chance, at least twice its share, three of its galaxies."""
+        """Classes rich in a population: not by chance, at least twice its share, and three of its galaxies."""
         several = (self.lifts >= _RICH) & (self.counts >= _FEWEST)
         return np.asarray(several & (self.corrected <= _SIGNIFICANT))
 
