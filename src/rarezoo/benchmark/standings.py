@@ -36,6 +36,8 @@ from rarezoo.report.terminal import markdown
 OURS = "ours"
 # Edges of size and contrast between which a share of found groups is printed.
 _SIZES, _CONTRASTS = (0, 63, 200, 632, np.inf), (0, 5, 15, 30, np.inf)
+# Points of a curve of the share found.
+_CELLS = 6
 _CURVES = ("discovery", "glimpse")
 _MAIN = ("found", "impure", "pieces", "classes", "purity", *_CURVES)
 # Where populations are known of some galaxies only, no class can be called false and no gallery scored.
@@ -366,13 +368,13 @@ def _draw(results: Sequence[Scored], truths: dict[int, Truth], folder: Path) -> 
     from matplotlib.figure import Figure
 
     curves = "contrast" in next(iter(truths.values())).about
-    figure = Figure(figsize=(13 if curves else 7, 4.6), layout="constrained")
+    figure = Figure(figsize=(15 if curves else 9, 4.6), layout="constrained")
     axes = figure.subplots(1, 3 if curves else 1, squeeze=False)[0]
     _draw_discovery(axes[0], results, truths)
     if curves:
         for panel, name in zip(axes[1:], ("size", "contrast"), strict=True):
             _draw_shares(panel, results, truths, name)
-    axes[0].legend(frameon=False, fontsize=7)
+    figure.legend(frameon=False, fontsize=8, loc="outside right upper")
     for kind in ("png", "webp"):
         with tables.atomic(folder / f"standings.{kind}") as temporary:
             figure.savefig(temporary, format=kind, dpi=130)
@@ -384,20 +386,24 @@ def _draw_discovery(axes: Any, results: Sequence[Scored], truths: dict[int, Trut
     axes.plot(rows, ideal_order(populations), color="black", linestyle=":", label="ideal order")
     for number, one in enumerate(results):
         if one.curves:
-            axes.plot(rows, np.mean(list(one.curves.values()), axis=0), label=one.about, **_style(number))
+            axes.plot(rows, np.mean(list(one.curves.values()), axis=0), label=one.about, **_style(one, number))
     axes.set(xlabel=f"rows of {ROW_WIDTH} galaxies looked at", ylabel="share of populations recognised", ylim=(0, 1.02))
 
 
 def _draw_shares(axes: Any, results: Sequence[Scored], truths: dict[int, Truth], name: str) -> None:
-    edges = np.geomspace(*{"size": (20, 2000), "contrast": (1.5, 60)}[name], 7)
-    middles = np.sqrt(edges[:-1] * edges[1:])
+    everywhere = np.concatenate([_about(truth, name) for truth in truths.values()])
+    edges = np.geomspace(everywhere.min(), everywhere.max(), _CELLS + 1)
     for number, one in enumerate(results):
         if one.tallies and not one.ranks:
             found = np.concatenate([tally.found for tally in one.tallies.values()])
-            at = np.clip(np.digitize(np.concatenate([_about(truths[s], name) for s in one.tallies]), edges) - 1, 0, 5)
-            axes.plot(middles, [_share(found, at == cell) for cell in range(len(middles))], **_style(number))
+            at = np.digitize(np.concatenate([_about(truths[seed], name) for seed in one.tallies]), edges[1:-1])
+            shares = [_share(found, at == cell) for cell in range(_CELLS)]
+            axes.plot(np.sqrt(edges[:-1] * edges[1:]), shares, **_style(one, number))
     axes.set(xscale="log", xlabel=f"{name} of the planted group", ylabel="share found", ylim=(-0.02, 1.02))
+    axes.set_xticks(edges, [f"{edge:,.0f}" if edge >= 100 else f"{edge:.3g}" for edge in edges], minor=False)
+    axes.minorticks_off()
 
 
-def _style(number: int) -> dict[str, Any]:
-    return {"color": f"C{number % 10}", "linestyle": ("-", "--")[number // 10 % 2], "linewidth": 1.4}
+def _style(one: Scored, number: int) -> dict[str, Any]:
+    style = {"color": f"C{number % 10}", "linestyle": ("-", "--")[number // 10 % 2], "linewidth": 1.3}
+    return style | ({"color": "black", "linewidth": 2.6} if one.name == OURS else {})
