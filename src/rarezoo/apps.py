@@ -29,6 +29,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from rarezoo import __version__, registry
 from rarezoo.benchmark.atlas import add_atlas_benchmark
+from rarezoo.benchmark.board import add_classes_benchmark
 from rarezoo.benchmark.paper import add_paper_benchmark
 from rarezoo.benchmark.search import add_benchmark_verb
 from rarezoo.benchmark.throughput import add_bench_verb
@@ -391,6 +392,7 @@ def _verb(arguments: Sequence[str]) -> None:
     kinds = add_benchmark_verb(verbs)
     add_paper_benchmark(kinds)
     add_atlas_benchmark(kinds)
+    add_classes_benchmark(kinds, conf=conf_dir())
     add_worst_verb(verbs)
     add_judge_verb(verbs)
     add_leaderboard_verb(verbs)

@@ -56,7 +56,8 @@ class DemoRun:
         folder, seconds = Path(self.out), dict[str, float]()
         survey = Mock(n=self.galaxies, seed=self.seed, cache=str(folder / "survey"))
         sky = _timed("survey", seconds, survey.galaxies)
-        checkpoint = _timed("train", seconds, self._training(survey, folder / "efficientnet_b0.demo").run)
+        training = demo_training(survey, folder / "efficientnet_b0.demo", epochs=self.epochs, seed=self.seed)
+        checkpoint = _timed("train", seconds, training.run)
         embedding = EmbedRun(data=survey, checkpoint=str(checkpoint), out=str(folder / "embeddings"))
         store = _timed("embed", seconds, embedding.run)
         tables.write(sky.truth, folder / "truth.parquet", tables.TRUTH)
@@ -70,22 +71,6 @@ class DemoRun:
             "page": str(page),
         }
 
-    def _training(self, survey: Mock, folder: Path) -> TrainRun:
-        start = str(_START) if is_checkpoint(_START) else "none"
-        log.info("training starts from %s", "random weights" if start == "none" else start)
-        train = TrainSettings(
-            epochs=self.epochs, batch_size=64, learning_rate=_LEARNING_RATE, clip=_CLIP,
-            objective=HYBRID, jitter=_JITTER,
-        )  # fmt: skip
-        return TrainRun(
-            data=survey,
-            model=EfficientNetB0(input_size=_INPUT_SIZE, start=start),
-            train=train,
-            out=str(folder),
-            tag="demo",
-            seed=self.seed,
-        )
-
     def _search(self, store: Path, folder: Path) -> ClusterRun:
         return ClusterRun(
             store=str(store),
@@ -96,6 +81,17 @@ class DemoRun:
             out=str(folder),
             seed=self.seed,
         )
+
+
+def demo_training(survey: Mock, folder: Path, *, epochs: int, seed: int) -> TrainRun:
+    """The training that two cores can do in minutes, from the mock checkpoint's weights if they are at hand."""
+    start = str(_START) if is_checkpoint(_START) else "none"
+    log.info("training starts from %s", "random weights" if start == "none" else start)
+    train = TrainSettings(
+        epochs=epochs, batch_size=64, learning_rate=_LEARNING_RATE, clip=_CLIP, objective=HYBRID, jitter=_JITTER
+    )
+    model = EfficientNetB0(input_size=_INPUT_SIZE, start=start)
+    return TrainRun(data=survey, model=model, train=train, out=str(folder), tag="demo", seed=seed)
 
 
 def _timed(stage: str, seconds: dict[str, float], run: Callable[[], T]) -> T:

@@ -1,0 +1,57 @@
+"""What a checkpoint's network sees before its bottleneck, and what it saw before it was trained.
+
+Shape letters: n galaxies, b in the batch, s input side in px, D features.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from rarezoo.data.galaxies import Galaxies
+from rarezoo.data.loaders import CutoutLoader
+from rarezoo.embed import embedded
+from rarezoo.zoo.cards import Checkpoint, open_checkpoint
+from rarezoo.zoo.network import BottleneckNetwork, Prediction, blank_network
+
+_BATCH = 256
+
+
+class _Trunk(nn.Module):
+    """A network whose embedding is its trunk's, of the trunk's own width."""
+
+    def __init__(self, network: BottleneckNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Prediction:
+        """As the network does, but for the embedding."""
+        features = self.network.trunk(images.float().div_(255))
+        return Prediction(features, self.network.concentrations(self.network.bottleneck(features)))
+
+
+def trunk_features(galaxies: Galaxies, rows: Int64[np.ndarray, " n"], *, checkpoint: str) -> Float32[np.ndarray, "n D"]:
+    """Features of the trained trunk, before the bottleneck."""
+    opened = open_checkpoint(checkpoint)
+    return _features(galaxies, rows, opened, network=_Trunk(opened.network))
+
+
+def untrained_features(
+    galaxies: Galaxies, rows: Int64[np.ndarray, " n"], *, checkpoint: str
+) -> Float32[np.ndarray, "n D"]:
+    """Embeddings by the checkpoint's architecture with random weights, of one draw."""
+    opened = open_checkpoint(checkpoint)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = blank_network(opened.encoder, answers=len(opened.tree.answers))
+    return _features(galaxies, rows, opened, network=network)
+
+
+def _features(galaxies: Galaxies, rows: np.ndarray, checkpoint: Checkpoint, *, network: Any) -> np.ndarray:
+    loader = CutoutLoader(galaxies, rows, view=checkpoint.view, batch_size=_BATCH, workers=0)
+    batches = embedded(loader, replace(checkpoint, network=network), precision="float32")
+    return np.concatenate([one.embeddings for one in tqdm(batches, desc="looking", total=-(-len(rows) // _BATCH))])

@@ -1,0 +1,119 @@
+"""Embeddings with planted groups: what a search should find, and how much there is that it should not.
+
+The bulk is smooth and redundant, as the embeddings of vote-trained networks are: 8 latent directions, normally
+distributed, bent into 128. Groups are normal clouds in the same latent space, so that they lie on the bulk's manifold,
+or such clouds moved off it.
+
+Shape letters: n galaxies, D embedding width, g groups.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int64
+
+from rarezoo.errors import ConfigError
+
+WIDTH, LATENT = 128, 8
+PLACES = ("inside", "edge", "off")
+# Latent distance from the middle of the bulk (σ = 1) between which groups of each place lie.
+_RADII = {"inside": (0.0, 2.0), "edge": (3.0, 4.0), "off": (0.0, 2.5)}
+# Distance off the manifold; the bulk is about 16 across.
+_AWAY = (2.0, 10.0)
+# Density of a group at a typical member (√8 scatters out, in 8 dimensions) over the bulk's at its centre: from hardly
+# there to plain.
+_CONTRASTS = (1.5, 60.0)
+# Latent scatter of a group at most: beyond it is a part of the bulk. Spread of its axes' logarithms.
+_WIDEST, _ELONGATION = 0.6, 0.25
+# Waves that bend the bulk, their amplitude, and the scatter of every embedding in all directions.
+_WAVES, _BEND, _NOISE = 64, 0.84, 0.05
+_SMALLEST, _LARGEST = 20, 2000
+
+
+@dataclass(frozen=True)
+class Planted:
+    """Embeddings and the truth about them.
+
+    Attributes:
+        embeddings: (n, D).
+        groups: (n,) of each galaxy, from 0; −1 for the bulk.
+        sizes: (g,) galaxies in each group.
+        contrasts: (g,) its density at a typical member over the bulk's there.
+        places: (g,) one of :data:`PLACES`.
+    """
+
+    embeddings: Float32[np.ndarray, "n D"]
+    groups: Int64[np.ndarray, " n"]
+    sizes: Int64[np.ndarray, " g"]
+    contrasts: Float64[np.ndarray, " g"]
+    places: tuple[str, ...]
+
+
+def planted_vectors(
+    seed: int, *, galaxies: int = 30_000, groups: int = 30, smallest: int = _SMALLEST, largest: int = _LARGEST
+) -> Planted:
+    """A bulk with groups in, beside and off it; with ``groups=0`` nothing is there to be found.
+
+    Args:
+        seed: of everything, of the bulk's shape too.
+        galaxies: n, groups included.
+        groups: g; their sizes are spaced evenly in the logarithm.
+        smallest: galaxies in the smallest group.
+        largest: in the largest.
+
+    Raises:
+        ConfigError: the groups leave no bulk of half the galaxies.
+    """
+    possible = 1 <= smallest <= largest and groups >= 0
+    sizes = np.round(np.geomspace(smallest, largest, groups)).astype(np.int64) if possible else np.empty(0, np.int64)
+    if not possible or 2 * sizes.sum() > galaxies or galaxies < 1:
+        raise ConfigError(
+            "planted groups must leave a bulk of half the galaxies",
+            value=f"{groups} groups of {smallest} to {largest} in {galaxies}",
+            fix="Plant fewer or smaller groups, or take more galaxies.",
+        )  # fmt: skip
+    random = np.random.default_rng(seed)
+    bent = _bend(random)
+    bulk = int(galaxies - sizes.sum())
+    embeddings = [bent(random.normal(size=(bulk, LATENT)))]
+    faintest, strongest = np.log(_CONTRASTS)
+    contrasts = np.exp(random.uniform(faintest, strongest, size=groups))
+    places = tuple(PLACES[one] for one in random.integers(0, len(PLACES), groups))
+    for size, contrast, place in zip(sizes, contrasts, places, strict=True):
+        embeddings.append(_group(bent, random, size=int(size), contrast=contrast, place=place, bulk=bulk))
+    values = np.concatenate(embeddings) + _NOISE * random.normal(size=(galaxies, WIDTH))
+    order = random.permutation(galaxies)
+    truth = np.concatenate([np.full(bulk, -1), np.repeat(np.arange(groups), sizes)])
+    return Planted(values.astype(np.float32)[order], truth[order], sizes, contrasts, places)
+
+
+def _bend(random: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
+    """A smooth map of latent positions (m, 8) into embeddings (m, D)."""
+    linear = random.normal(size=(LATENT, WIDTH)) / np.sqrt(LATENT)
+    waves, phases = random.normal(size=(LATENT, _WAVES)) / np.sqrt(LATENT), random.uniform(-np.pi, np.pi, _WAVES)
+    mixed = random.normal(size=(_WAVES, WIDTH)) / np.sqrt(_WAVES)
+    return lambda latent: latent @ linear + _BEND * np.sin(latent @ waves + phases) @ mixed
+
+
+def _group(
+    bent: Callable[[np.ndarray], np.ndarray],
+    random: np.random.Generator,
+    *,
+    size: int,
+    contrast: float,
+    place: str,
+    bulk: int,
+) -> Float64[np.ndarray, "members D"]:
+    direction = _unit(random.normal(size=LATENT))
+    radius = random.uniform(*_RADII[place])
+    # Solved from size · exp(−8 / 2) / scatter⁸ = contrast · bulk · exp(−radius² / 2).
+    scatter = min((size / (contrast * bulk * np.exp((LATENT - radius**2) / 2))) ** (1 / LATENT), _WIDEST)
+    axes = np.exp(random.normal(size=LATENT) * _ELONGATION)
+    axes *= scatter / np.exp(np.log(axes).mean())
+    members = bent(direction * radius + axes * random.normal(size=(size, LATENT)))
+    return members + _unit(random.normal(size=WIDTH)) * random.uniform(*_AWAY) if place == "off" else members
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return vector / np.linalg.norm(vector)

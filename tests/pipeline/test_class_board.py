@@ -1,0 +1,116 @@
+"""``rarezoo benchmark classes``: goes on after a kill, scores what is saved; the default search beats raw leaves."""
+
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from rarezoo.benchmark.contestants import read_contestants
+from rarezoo.benchmark.planted import planted_vectors
+from rarezoo.benchmark.scores import Tally, Truth
+from rarezoo.benchmark.tiers import MockGalaxies
+from rarezoo.data.surveys.mock import Mock
+
+pytestmark = pytest.mark.pipeline
+
+CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "efficientnet_b0.mock"
+CONF = Path(__file__).parents[2] / "conf" / "contestant"
+COMMAND = [sys.executable, "-c", "from rarezoo.apps import main; main()", "benchmark", "classes"]
+TINY = ("vectors", "--galaxies", "1500", "--groups", "4", "--largest", "120", "--seeds", "1,2")
+CHEAP = ("--contestants", "leaf_10,kmeans_100,random")
+
+
+def benchmark(folder, *options):
+    return subprocess.run([*COMMAND, *options, "--out", str(folder)], capture_output=True, text=True)
+
+
+def test_a_killed_run_goes_on_and_is_scored_again_from_its_files(tmp_path):
+    killed = subprocess.Popen(
+        [*COMMAND, *TINY, *CHEAP, "--out", str(tmp_path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    results = tmp_path / "vectors"
+    while not list(results.glob("sky1/*.json")):
+        assert killed.poll() is None
+        time.sleep(0.05)
+    killed.kill()
+    killed.wait()
+    before = {path: path.stat().st_mtime_ns for path in results.glob("sky*/*.json")}
+    whole = benchmark(tmp_path, *TINY, *CHEAP)
+    assert whole.returncode == 0, whole.stderr
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    # Three contestants on two skies, and twice again on the first.
+    assert len(list(results.glob("sky*/*.json"))) == 12
+    assert {"k-means, k = 100", "random order"} <= {line.split("|")[1].strip() for line in table(whole.stdout)}
+    for shelved in results.glob("shelf/*/map.npz"):
+        shelved.unlink()
+    again = benchmark(tmp_path, *TINY, *CHEAP, "--rescore")
+    assert again.stdout == whole.stdout
+    assert (results / "standings.md").read_text() == whole.stdout
+    assert Image.open(results / "standings.webp").width > 1000
+
+
+def table(text):
+    return [line for line in text.splitlines() if line.startswith("|")]
+
+
+def test_skies_without_groups_are_counted(tmp_path):
+    told = benchmark(tmp_path, "vectors", "--structureless", "2", "--galaxies", "800", "--contestants", "leaf_10")
+    assert told.returncode == 0, told.stderr
+    # Noise has leaves, too: that is why they must be held against it.
+    assert "| 2     | 1.000" in told.stdout
+
+
+def test_galaxies_are_planted_and_a_table_of_known_ones_is_scored_alike(tmp_path):
+    seen = ("--checkpoint", str(CHECKPOINT), "--contestants", "kmeans_100,random", "--seeds", "3", "--refits", "0")
+    first = benchmark(tmp_path, "galaxies", "--galaxies", "240", "--rarest", "6", *seen)
+    assert first.returncode == 0, first.stderr
+    store = tmp_path / "galaxies" / "sky3" / "embeddings"
+    truth = (
+        Mock(n=240, seed=3, rates=MockGalaxies(galaxies=240, rarest=6).rates(), cache=str(tmp_path)).galaxies().truth
+    )
+    known = truth.to_pandas().query("population in ('one_armed', 'off_centre_ring')")
+    known = known.rename(columns={"population": "label"})[["id_str", "label"]]
+    known.to_csv(tmp_path / "known.csv", index=False)
+    told = benchmark(tmp_path, "answers", "--store", str(store), "--answers", str(tmp_path / "known.csv"), *seen)
+    assert told.returncode == 0, told.stderr
+    assert "2 populations" in told.stdout
+    # Both tiers rank the same galaxies by the same embeddings.
+    assert precisions(told.stdout)["off_centre_ring"] == precisions(first.stdout)["off_centre_ring"]
+    assert precisions(told.stdout)["one_armed"] > 0.2
+
+
+def precisions(text):
+    """Average precision of the embedding by population."""
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table(text)]
+    head = next(at for at, line in enumerate(lines) if line[0].startswith("average precision"))
+    row = next(line for line in lines[head:] if line[0] == "embedding")
+    return {name: float(value) for name, value in zip(lines[head][1:], row[1:], strict=True)}
+
+
+def test_a_wrong_name_is_told_before_anything_runs(tmp_path):
+    ended = benchmark(tmp_path, "vectors", "--contestants", "our")
+    assert ended.returncode == 2
+    assert "unknown contestant: our. Did you mean ours? There are: evoc" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_default_finds_more_than_raw_leaves_with_hardly_a_false_class(tmp_path):
+    """Counts over three skies that were never tuned on; five structureless surveys instead of twenty, for time."""
+    contestants = read_contestants(CONF, ["ours", "leaf_10"])
+    contestants["ours"] = replace(contestants["ours"], surveys=5)
+    found, false = dict.fromkeys(contestants, 0), dict.fromkeys(contestants, 0)
+    for seed in (200, 201, 202):
+        planted = planted_vectors(seed, galaxies=2000, groups=8, largest=150)
+        truth = Truth.of_groups(planted.groups, names=[str(group) for group in range(8)])
+        for name, contestant in contestants.items():
+            tally = Tally.of(contestant.entry(planted.embeddings, seed=seed, shelf=tmp_path).labels, truth)
+            found[name] += int(tally.found.sum())
+            false[name] += tally.impure + tally.pieces
+    assert found["ours"] >= 12
+    assert found["ours"] > found["leaf_10"]
+    assert false["ours"] <= 6 < false["leaf_10"] / 5

@@ -1,0 +1,108 @@
+"""Scores of classes against the truth, on cases small enough to count by hand."""
+
+import numpy as np
+import pytest
+
+from rarezoo.benchmark.scores import ROWS, Enrichment, Tally, Truth, discovery, ideal_order, interval, stability
+
+pytestmark = pytest.mark.unit
+
+# Populations of 10, 20 and 30 galaxies among 100.
+GROUPS = np.repeat([0, 1, 2, -1], [10, 20, 30, 40])
+TRUTH = Truth.of_groups(GROUPS, names=["a", "b", "c"])
+
+
+def labelled(*classes):
+    labels = np.full(len(GROUPS), -1)
+    for class_id, rows in enumerate(classes):
+        labels[rows] = class_id
+    return labels
+
+
+def test_a_class_is_found_or_a_piece_or_impure():
+    # Most of a; half of b exactly, which is not more than half; c with as many others, not more than half pure.
+    tally = Tally.of(labelled(slice(0, 8), slice(10, 20), slice(30, 90), slice(90, 100)), TRUTH)
+    assert tally.found.tolist() == [True, False, False]
+    assert (tally.pieces, tally.impure) == (1, 2)
+    assert tally.purity == pytest.approx((1 + 1 + 0.5 + 0) / 4)
+    assert tally.measures() == {
+        "found": 1.0, "impure": 2, "pieces": 1, "classes": 4, "purity": pytest.approx(0.625)
+    }  # fmt: skip
+
+
+def test_without_classes_nothing_is_found_and_purity_is_not_known():
+    tally = Tally.of(labelled(), TRUTH)
+    assert tally.found.tolist() == [False] * 3
+    assert (tally.pieces, tally.impure, len(tally.classes)) == (0, 0, 0)
+    assert np.isnan(tally.purity)
+
+
+def test_two_populations_may_share_a_class_where_they_overlap():
+    members = np.zeros((6, 2), bool)
+    members[:3, 0] = members[:4, 1] = True
+    truth = Truth(("ring", "odd"), members, np.ones_like(members), {})
+    assert Tally.of(np.array([0, 0, 0, -1, -1, -1]), truth).found.tolist() == [True, True]
+
+
+def test_a_population_is_seen_in_the_row_half_of_which_it_makes_up():
+    rows = np.array([[60, 61, 62, 63], [0, 1, 60, 61], [30, -1, -1, -1], [10, 60, 61, 62]])
+    curve = discovery(rows, TRUTH.members)
+    assert curve[:4].tolist() == pytest.approx([0, 1 / 3, 2 / 3, 2 / 3])
+    assert curve[-1] == pytest.approx(2 / 3)
+    assert len(curve) == ROWS
+    assert discovery(rows, TRUTH.members, share=0)[:4].tolist() == pytest.approx([0, 1 / 3, 2 / 3, 1])
+
+
+def test_an_ideal_order_shows_another_population_in_every_row():
+    assert ideal_order(4)[:5].tolist() == [0.25, 0.5, 0.75, 1, 1]
+
+
+def test_stability_is_the_mean_best_jaccard_of_the_classes():
+    labels, other = labelled(slice(0, 10), slice(20, 40)), labelled(slice(30, 40), slice(0, 10), slice(50, 60))
+    assert stability(labels, other) == pytest.approx((1 + 0.5) / 2)
+    assert stability(labels, labelled()) == 0
+    assert np.isnan(stability(labelled(), labels))
+
+
+def test_enrichment_is_fishers_test_over_the_galaxies_of_whom_it_is_known():
+    from scipy.stats import fisher_exact
+
+    members = np.zeros((40, 1), bool)
+    members[[0, 1, 2, 20]] = True
+    known = np.ones_like(members)
+    known[5:10] = False
+    labels = np.repeat([0, -1], [10, 30])
+    enrichment = Enrichment.of(labels, Truth(("ring",), members, known, {}))
+    expected = fisher_exact([[3, 2], [1, 29]], alternative="greater").pvalue
+    assert enrichment.corrected[0, 0] == pytest.approx(expected)
+    assert enrichment.lifts[0, 0] == pytest.approx((3 / 5) / (4 / 35))
+    assert enrichment.counts.tolist() == [[3]]
+
+
+def test_many_tests_are_corrected_for():
+    """Benjamini & Hochberg: of two classes, the richer one's p-value counts twice."""
+    from scipy.stats import fisher_exact
+
+    members = np.zeros((40, 1), bool)
+    members[:4] = True
+    enrichment = Enrichment.of(np.repeat([0, 1, -1], [5, 5, 30]), Truth(("x",), members, np.ones_like(members), {}))
+    alone = fisher_exact([[4, 1], [0, 35]], alternative="greater").pvalue
+    assert enrichment.corrected[0].tolist() == pytest.approx([2 * alone, 1])
+
+
+def test_a_class_is_rich_where_it_holds_enough_of_a_population_and_not_by_chance():
+    members = np.zeros((400, 3), bool)
+    members[:12, 0] = True  # twelve of them in the first class of fifteen: rich
+    members[:2, 1] = True  # too few
+    members[:100, 2] = members[200:, 2] = True  # not twice its share
+    labels = np.repeat([0, 1, -1], [15, 85, 300])
+    enrichment = Enrichment.of(labels, Truth(("a", "b", "c"), members, np.ones_like(members), {}))
+    assert enrichment.rich.tolist() == [[True, False], [False, False], [False, False]]
+
+
+def test_intervals_are_over_seeds():
+    assert interval([2.0, 2.0, 2.0]) == (2.0, 2.0, 2.0)
+    value, low, high = interval([1.0, 2.0, np.nan, 3.0])
+    assert (value, low, high) == (2.0, 1.0, 3.0)
+    assert np.isnan(interval([5.0]).low)
+    assert np.isnan(interval([np.nan]).value)

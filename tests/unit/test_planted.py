@@ -1,0 +1,69 @@
+"""Planted vectors: what is said of the groups is true of them."""
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from rarezoo.benchmark.planted import WIDTH, planted_vectors
+from rarezoo.errors import ConfigError
+
+pytestmark = pytest.mark.unit
+
+
+def test_groups_have_the_sizes_asked_for_and_the_bulk_is_the_rest():
+    planted = planted_vectors(3, galaxies=1500, groups=5, largest=100)
+    assert planted.embeddings.shape == (1500, WIDTH)
+    assert planted.embeddings.dtype == np.float32
+    assert planted.sizes.tolist() == [20, 30, 45, 67, 100]
+    assert np.bincount(planted.groups + 1).tolist() == [1500 - 262, 20, 30, 45, 67, 100]
+
+
+def test_a_seed_is_a_sky():
+    one, again, other = (planted_vectors(seed, galaxies=600, groups=3, largest=60).embeddings for seed in (5, 5, 6))
+    assert np.array_equal(one, again)
+    assert not np.array_equal(one, other)
+
+
+def test_without_groups_nothing_is_planted():
+    planted = planted_vectors(0, galaxies=400, groups=0)
+    assert set(planted.groups) == {-1}
+    assert len(planted.sizes) == len(planted.places) == 0
+
+
+def test_the_bulk_is_redundant():
+    """Eight latent directions bent into 128: most variance lies in few components, as in a vote-trained embedding."""
+    values = planted_vectors(1, galaxies=1000, groups=0).embeddings
+    variances = np.linalg.eigvalsh(np.cov(values.T))[::-1]
+    assert variances[:24].sum() / variances.sum() > 0.9
+
+
+def test_strong_groups_stand_apart_and_faint_ones_hardly():
+    """Within a group's middle half lie the more galaxies of the bulk the fainter it is."""
+    crowds, contrasts = [], []
+    for seed in range(5):
+        planted = planted_vectors(seed, galaxies=6000, groups=8, smallest=80, largest=120)
+        for group in np.flatnonzero(np.array(planted.places) != "off"):
+            members = planted.embeddings[planted.groups == group]
+            radii = np.linalg.norm(planted.embeddings - members.mean(axis=0), axis=1)
+            half = np.median(radii[planted.groups == group])
+            crowds.append(np.sum((radii < half) & (planted.groups < 0)) / len(members))
+            contrasts.append(planted.contrasts[group])
+    assert spearmanr(contrasts, crowds, alternative="less").pvalue < 0.01
+
+
+def test_groups_off_the_manifold_lie_off_it():
+    """The directions that the bulk does not use are those of noise, but for groups that were moved."""
+    planted = planted_vectors(8, galaxies=3000, groups=9, largest=100)
+    bulk = planted.embeddings[planted.groups < 0]
+    axes = np.linalg.eigh(np.cov(bulk.T))[1][:, :64]
+    off_it = np.linalg.norm((planted.embeddings - bulk.mean(axis=0)) @ axes, axis=1)
+    away = [off_it[planted.groups == group].mean() for group in range(9)]
+    moved = np.array(planted.places) == "off"
+    assert 0 < moved.sum() < 9
+    assert min(np.array(away)[moved]) > 1.2 > max(np.array(away)[~moved])
+
+
+@pytest.mark.parametrize("wrong", [{"galaxies": 300}, {"smallest": 200}, {"groups": -1}, {"smallest": 0}])
+def test_groups_without_a_bulk_are_refused(wrong):
+    with pytest.raises(ConfigError, match="must leave a bulk"):
+        planted_vectors(0, **{"galaxies": 1000, "groups": 4, "largest": 100, **wrong})
