@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int32, Int64
+from jaxtyping import Bool, Float, Float32, Float64, Int32, Int64
 from tqdm import tqdm
 
 from rarezoo import tables
@@ -125,6 +125,20 @@ class Clumps:
         at = np.log(self._alike(sizes, galaxies=galaxies))
         return (_logit(isolations, sizes) - np.interp(at, grid, middle)) / np.interp(at, grid, scatter)
 
+    @cached_property
+    def _own_scores(self) -> Float64[np.ndarray, " s"]:
+        """Of each node, by what is usual in the other surveys: a real survey has no part in what is usual either."""
+        scores = np.full(len(self.sizes), np.nan)
+        for survey in np.unique(self.surveys):
+            one, rest = self._only(self.surveys == survey), self._only(self.surveys != survey)
+            scores[self.surveys == survey] = rest.scores(one.isolations, one.sizes, galaxies=self.galaxies)
+        return scores
+
+    def _only(self, those: Bool[np.ndarray, " s"]) -> "Clumps":
+        return replace(
+            self, surveys=self.surveys[those], sizes=self.sizes[those], isolations=self.isolations[those]
+        )  # fmt: skip
+
     def _alike(self, sizes: Int64[np.ndarray, " q"], *, galaxies: int) -> Float64[np.ndarray, " q"]:
         """Sizes here that are like those in a survey of so many galaxies: as many while few, else the same share."""
         few = sizes <= _BULKY * min(galaxies, self.galaxies)
@@ -139,8 +153,7 @@ class Clumps:
         survey shows then follows Lomax's law. The number grows with the galaxies as that of nodes does. Where there are
         too few nodes to tell a rate, it is that of nodes at all, whatever the score.
         """
-        own = self.scores(self.isolations, self.sizes, galaxies=self.galaxies)
-        highest = np.sort(own[self.sizes <= largest * self.galaxies])[::-1]
+        highest = np.sort(self._own_scores[self.sizes <= largest * self.galaxies])[::-1]
         each = galaxies / self.galaxies / self.made
         tail = min(_TAIL * self.made, max(len(highest) // 10, _FITTED), len(highest) - 1)
         if tail < _FITTED:
