@@ -20,7 +20,7 @@ GALAXIES, WIDTH = 240, 8
 SEARCH = [
     "compress=fast_umap", "compress.n_neighbors=10", "compress.n_epochs=50", "compress@drawing=fast_umap_2d",
     "drawing.n_neighbors=10", "drawing.n_epochs=20", "clusterer=fast_hdbscan", "clusterer.min_samples=5",
-    "clusterer.min_cluster_size=10", "seed=0,1",
+    "clusterer.min_cluster_size=10", "clusterer.selection=leaf", "seed=0,1",
 ]  # fmt: skip
 CENTRE, OTHER, TOO_MANY = "[]", "[clusterer.min_samples:9]", "[clusterer.min_samples:500]"
 
@@ -110,7 +110,7 @@ def test_the_page_is_written_anew_from_files_alone(home, swept):
 def test_a_setting_that_does_not_exist_is_told(home):
     words = ["store=store", "out=one", "vary=[compress.neighbours:3]"]
     _, err = run(ROOT / "cluster.py", *words, cwd=home, expect=2)
-    assert "vary (Key 'neighbours' not in 'Umap'): compress.neighbours:3" in err
+    assert "vary (Key 'neighbours' not in 'FastUmap'): compress.neighbours:3" in err
     assert "Traceback" not in err
 
 

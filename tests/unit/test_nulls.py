@@ -138,6 +138,17 @@ def test_a_larger_survey_is_compared_by_number_when_small_and_by_share_when_bulk
     assert steep.scores(np.array([0.5]), np.array([14_000]), galaxies=100_000) == pytest.approx(bulky, abs=0.5)
 
 
+def test_a_part_of_a_small_class_is_compared_with_as_large_a_share_of_noise():
+    random = np.random.default_rng(0)
+    sizes = np.exp(random.uniform(np.log(10), np.log(400), 2000)).astype(int)
+    # Neighbours anywhere: a part's share of them is its share of the survey.
+    anywhere = Clumps(
+        20, 500, np.repeat(np.arange(20), 100), sizes, random.binomial(15 * sizes, sizes / 500) / (15 * sizes)
+    )
+    part = anywhere.scores(np.array([33 / 52]), np.array([33]), galaxies=52)
+    assert abs(part[0]) < 2
+
+
 def test_where_noise_has_no_clump_the_chance_is_that_of_having_one():
     empty = Clumps(20, 500, np.zeros(0, int), np.zeros(0, int), np.zeros(0))
     scores = empty.scores(np.array([0.9]), np.array([30]), galaxies=500)

@@ -39,7 +39,7 @@ FEWEST = 100
 _MOST = 0.9
 # Clumps near in size that tell what is usual; steps in size at which they are asked; least scatter (logit).
 _NEAR, _STEPS, _LEAST_SCATTER = 25, 48, 0.12
-# Share of the larger structureless surveys above which sizes are compared as shares, below as numbers.
+# Share of the smaller of two surveys above which sizes are compared as shares of them, below as numbers.
 _BULKY = 0.1
 _MAD_TO_SIGMA = 1.4826
 # Structureless surveys with a clump, from which on a law can be fitted to the most isolated of each.
@@ -121,10 +121,14 @@ class Clumps:
         NaN if the structureless surveys have no nodes to compare them with.
         """
         grid, middle, scatter = self._usual
-        bulky = _BULKY * self.galaxies
-        alike = np.where(sizes <= bulky, sizes, np.maximum(bulky, sizes * (self.galaxies / galaxies)))
-        at = np.log(sizes if galaxies <= self.galaxies else alike)
+        at = np.log(self._alike(sizes, galaxies=galaxies))
         return (_logit(isolations, sizes) - np.interp(at, grid, middle)) / np.interp(at, grid, scatter)
+
+    def _alike(self, sizes: Int64[np.ndarray, " q"], *, galaxies: int) -> Float64[np.ndarray, " q"]:
+        """Sizes here that are like those in a survey of so many galaxies: as many while few, else the same share."""
+        few = sizes <= _BULKY * min(galaxies, self.galaxies)
+        shares = sizes * (self.galaxies / galaxies)
+        return np.where(few, sizes, np.maximum(_BULKY * self.galaxies, shares)).astype(np.float64)
 
     def best_scores(self, *, largest: float) -> Float64[np.ndarray, " surveys"]:
         """The score of each survey's most isolated node of at most that share of its galaxies, where it has any."""
