@@ -156,6 +156,16 @@ def test_a_disk_that_fills_up_is_told_once(tmp_path, monkeypatch, caplog, job):
     assert "No space left on device" in told
 
 
+def test_a_run_that_left_no_file_is_told(tmp_path, monkeypatch, caplog):
+    import wandb
+
+    monkeypatch.setattr(wandb, "init", lambda **settings: Whole())
+    with caplog.at_level(logging.WARNING, logger="rarezoo"):
+        Tracker().log_search(tmp_path, **SEARCH)
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert "holds no file of the run r" in told
+
+
 def test_a_folder_that_takes_no_log_is_told(tmp_path, broken, caplog):
     (tmp_path / "wandb").write_text("in the way")
     with caplog.at_level(logging.WARNING, logger="rarezoo"):

@@ -35,7 +35,7 @@ _MODES = (OFFLINE, WANDB, CSV, TENSORBOARD, NONE)
 _CALLED = {OFFLINE: "W&B", WANDB: "W&B", CSV: "CSV", TENSORBOARD: "TensorBoard"}
 # Longest wait for W&B's servers, s: what was not sent by then stays on disk for ``wandb sync``.
 _PATIENCE = 60
-# Written and removed again to see that a finished run is whole, bytes: W&B's writer tells nobody of a full disk.
+# Written and removed again to see whether there is room, bytes.
 _ROOM = 1 << 16
 _STAGING = "WANDB_DATA_DIR"
 
@@ -151,7 +151,7 @@ class Tracker:
                 run.log({**search.numbers, **_pictures(search)})
         finally:
             run.finish()
-        _refuse_full(out / "wandb")
+        _refuse_unwritten(run, out / "wandb")
 
 
 class WandbLedger:
@@ -173,7 +173,7 @@ class WandbLedger:
     def finish(self, *, good: bool) -> None:
         """End the run."""
         self._run.finish(exit_code=0 if good else 1)
-        _refuse_full(self._out / "wandb")
+        _refuse_unwritten(self._run, self._out / "wandb")
 
 
 class TrainingLogger(Logger):
@@ -267,6 +267,13 @@ def _refuse_full(folder: Path) -> None:
         probe.write_bytes(bytes(_ROOM))
     finally:
         probe.unlink(missing_ok=True)
+
+
+def _refuse_unwritten(run: Any, folder: Path) -> None:
+    """Raise OSError if a finished run is not on disk, or not whole there: W&B's writer tells nobody."""
+    _refuse_full(folder)
+    if not any(folder.glob(f"*/run-{run.id}.wandb")):
+        raise FileNotFoundError(f"{folder} holds no file of the run {run.id}")
 
 
 def _trained(training: Training) -> dict[str, Any]:
