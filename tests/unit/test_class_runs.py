@@ -210,6 +210,13 @@ def test_without_results_there_is_nothing_to_score(board):
         write_standings(board, [1], refits=0)
 
 
+def test_a_sky_that_cannot_be_made_says_why(board):
+    impossible = Board(board.folder, Vectors(galaxies=100, groups=3, largest=100), board.contestants, limit=10)
+    impossible.run([Job("thirds", 1)])
+    with pytest.raises(StoreError, match=r"seed 1[.] planted groups must leave a bulk of half the galaxies"):
+        write_standings(impossible, [1], refits=0)
+
+
 def test_refits_are_of_the_first_skies():
     variants = [one.variant for one in jobs_of(["a"], [5, 6], refits=1)]
     assert variants == ["whole", "whole", RESEEDED, PART]

@@ -111,13 +111,16 @@ class Board:
         """Of one sky.
 
         Raises:
-            StoreError: nothing was tried on it yet.
+            StoreError: nothing was tried on it yet, or the sky could not be made: then the message says why.
         """
         try:
             with np.load(self.folder / f"sky{seed}" / _TRUTH) as stored:
                 content = dict(stored)
         except OSError as problem:
-            raise StoreError("no results of this sky", value=f"seed {seed}", fix="Run without --rescore.") from problem
+            told = [json.loads(path.read_text())["message"] for path in (self.folder / f"sky{seed}").glob("*.json")]
+            raise StoreError(
+                "no results of this sky", value=f"seed {seed}", fix=told[0] if told else "Run without --rescore."
+            ) from problem
         about = {name: content[name].tolist() for name in content if name not in ("names", "members", "known")}
         return Truth(tuple(content["names"].tolist()), content["members"], content["known"], about)
 

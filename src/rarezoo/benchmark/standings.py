@@ -6,7 +6,7 @@ Shape letters: s seeds, p populations, c classes.
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -65,13 +65,13 @@ class Scored:
     name: str
     about: str
     ranks: bool
-    troubles: list[str]
-    seconds: list[float]
-    tallies: dict[int, Tally]
-    curves: dict[int, Float64[np.ndarray, " rows"]]
-    glimpses: dict[int, Float64[np.ndarray, " rows"]]
-    stabilities: dict[str, list[float]]
-    enrichments: dict[int, Enrichment]
+    troubles: list[str] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    tallies: dict[int, Tally] = field(default_factory=dict)
+    curves: dict[int, Float64[np.ndarray, " rows"]] = field(default_factory=dict)
+    glimpses: dict[int, Float64[np.ndarray, " rows"]] = field(default_factory=dict)
+    stabilities: dict[str, list[float]] = field(default_factory=lambda: {RESEEDED: [], PART: []})
+    enrichments: dict[int, Enrichment] = field(default_factory=dict)
 
     @cached_property
     def measures(self) -> dict[int, dict[str, float]]:
@@ -94,18 +94,7 @@ class Scored:
 def scored(board: Board, name: str, seeds: Sequence[int], *, refits: int) -> Scored:
     """What one contestant reached, from its files."""
     contestant = board.contestants[name]
-    result = Scored(
-        name,
-        contestant.about or name,
-        isinstance(contestant, Outliers),
-        [],
-        [],
-        {},
-        {},
-        {},
-        {RESEEDED: [], PART: []},
-        {},
-    )
+    result = Scored(name, contestant.about or name, isinstance(contestant, Outliers))
     for seed in seeds:
         outcome = board.outcome(Job(name, seed))
         if outcome is None or outcome["status"] != DONE:
