@@ -20,7 +20,7 @@ GALAXIES, WIDTH = 240, 8
 SEARCH = [
     "compress=fast_umap", "compress.n_neighbors=10", "compress.n_epochs=50", "compress@drawing=fast_umap_2d",
     "drawing.n_neighbors=10", "drawing.n_epochs=20", "clusterer=fast_hdbscan", "clusterer.min_samples=5",
-    "clusterer.min_cluster_size=10", "clusterer.selection=leaf", "seed=0,1",
+    "clusterer.min_cluster_size=10", "preset=medium", "seed=0,1",
 ]  # fmt: skip
 CENTRE, OTHER, TOO_MANY = "[]", "[clusterer.min_samples:9]", "[clusterer.min_samples:500]"
 
