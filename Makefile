@@ -7,14 +7,17 @@ export RAREZOO_GZ2
 # Threads that wait by spinning starve the processes that decode images, and each other on a shared machine.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test accept bench lint atlas setup lock clean
+.PHONY: demo test slow accept bench lint atlas setup lock clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.ready ## a mock survey, from votes to a page of classes
 	$(BIN)/rarezoo demo
 
 test: $(VENV)/.ready ## unit, pipeline and browser tests
-	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=2 $(BIN)/pytest -q -n 2 --dist worksteal -m "unit or pipeline or browser"
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=2 $(BIN)/pytest -q -n 2 --dist worksteal -m "(unit or pipeline or browser) and not slow"
+
+slow: $(VENV)/.ready ## benchmarks, whole and small: minutes each
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=2 $(BIN)/pytest -q -n 2 --dist worksteal -m slow
 
 accept: $(VENV)/.ready ## real galaxies, from the folder that RAREZOO_GZ2 names
 	$(BIN)/pytest -q -m acceptance -rs

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.pipeline
+pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 
 COMMAND = [sys.executable, "-c", "from rarezoo.apps import main; main()", "benchmark", "paper"]
 

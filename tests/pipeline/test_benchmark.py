@@ -8,7 +8,7 @@ import pytest
 
 from rarezoo.benchmark.search import Interval, planted_sky
 
-pytestmark = pytest.mark.pipeline
+pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 
 COMMAND = [sys.executable, "-c", "from rarezoo.apps import main; main()", "benchmark", "search"]
 

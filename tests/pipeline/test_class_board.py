@@ -15,7 +15,7 @@ from rarezoo.benchmark.scores import Tally, Truth
 from rarezoo.benchmark.tiers import MockGalaxies
 from rarezoo.data.surveys.mock import Mock
 
-pytestmark = pytest.mark.pipeline
+pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 
 CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "efficientnet_b0.mock"
 CONF = Path(__file__).parents[2] / "conf" / "contestant"
