@@ -18,7 +18,16 @@ from rarezoo.explore.compressors.none import NoCompression
 from rarezoo.explore.compressors.pca import Pca
 from rarezoo.explore.condensed import condensed
 from rarezoo.explore.isolation import NEIGHBOURS, Nest, neighbour_graph
-from rarezoo.explore.nulls import Clumps, Evidence, Noise, Significance, Standing, noise_of, structureless
+from rarezoo.explore.nulls import (
+    Clumps,
+    Evidence,
+    Noise,
+    Significance,
+    Standing,
+    local_dimension,
+    noise_of,
+    structureless,
+)
 from rarezoo.search import ClusterRun
 
 pytestmark = pytest.mark.unit
@@ -93,6 +102,44 @@ def test_constant_and_single_columns_stay_what_they_are(kind):
     noise = structureless(features, kind=kind, random=random)
     np.testing.assert_allclose(noise[:, 1], 7, atol=1e-4)
     assert structureless(features[:, :1], kind=kind, random=random).shape == (50, 1)
+
+
+@pytest.mark.parametrize("kind", ["permuted", "gaussian"])
+def test_a_share_of_a_component_is_kept_at_that_share_of_its_spread(kind):
+    features = sky(3000, planted=())
+    noise = structureless(features, kind=kind, components=2.5, random=np.random.default_rng(1))
+    variances, theirs = (np.linalg.eigvalsh(np.cov(one, rowvar=False))[::-1] for one in (features, noise))
+    np.testing.assert_allclose(theirs[:3], variances[:3] * [1, 1, 0.25], rtol=0.2)
+    np.testing.assert_allclose(theirs[3:], 0, atol=1e-6)
+
+
+def sheet(galaxies, *, width=20, seed=0):
+    """A plane, bent into more dimensions than it has."""
+    random = np.random.default_rng(seed)
+    waves = np.sin(random.normal(size=(galaxies, 2)) @ random.normal(size=(2, width)) * 2)
+    return waves.astype(np.float32)
+
+
+def test_the_local_dimension_is_that_of_a_sheet_not_of_the_space_that_it_is_bent_into():
+    random = np.random.default_rng(0)
+    assert local_dimension(sheet(2000)) == pytest.approx(2, abs=0.4)
+    assert local_dimension(random.normal(size=(2000, 6)).astype(np.float32)) == pytest.approx(6, abs=1)
+
+
+def test_the_local_dimension_leaves_out_galaxies_that_are_exactly_alike():
+    twice = np.repeat(sheet(400), [1, 2] * 200, axis=0)
+    assert local_dimension(twice) == pytest.approx(local_dimension(sheet(400)), abs=0.5)
+    assert local_dimension(np.zeros((50, 3), np.float32)) == 0
+
+
+@pytest.mark.parametrize("kind", ["permuted", "gaussian"])
+def test_structureless_surveys_of_a_sheet_are_as_thin(kind):
+    features = sheet(1500)
+    kept = nulls._components(features, 1500, kind=kind, seed=0)
+    noise = structureless(features, kind=kind, components=kept, random=np.random.default_rng(1))
+    assert local_dimension(noise) == pytest.approx(local_dimension(features), rel=0.15)
+    whole = structureless(features, kind=kind, random=np.random.default_rng(1))
+    assert local_dimension(whole) > 2 * local_dimension(features)
 
 
 # --- what is usual for noise
@@ -228,10 +275,16 @@ def test_a_node_takes_the_place_of_pieces_that_are_not_isolated_in_it():
     assert groups == {}
 
 
-def test_the_one_that_stands_out_more_is_the_class():
+def test_the_one_that_clearly_stands_out_more_is_the_class(monkeypatch):
     nest = nest_of((0, 100), (1, 60))
     assert standing(nest, [0, 0.2, 0.95]).classes() == ([2], {})
     assert standing(nest_of((0, 20), (1, 60)), [0, 0.97, 0.5]).classes() == ([1], {})
+    one = standing(nest, [0, 0.9, 0.93])
+    more = one.scores[2] - one.scores[1]
+    assert more > 0
+    for clearly, expected in ((more - 0.1, [2]), (more + 0.1, [1])):
+        monkeypatch.setattr(nulls, "_CLEARLY", clearly)
+        assert one.classes() == (expected, {})
 
 
 def test_a_node_of_most_galaxies_is_not_rare():
@@ -302,7 +355,10 @@ def test_same_seed_same_noise_and_another_seed_another():
 def test_a_killed_run_goes_on_with_the_surveys_that_are_left(tmp_path, monkeypatch):
     whole = noise_of(sky(), Pca(n_components=3), settings=FEW, folder=tmp_path)
     files = sorted(tmp_path.iterdir())
-    assert [one.name for one in files] == [f"permuted-500-00{survey}.npy" for survey in range(5)]
+    parts = [one.stem.split("-") for one in files]
+    assert [(kind, size, survey) for kind, _, size, survey in parts] == [
+        ("gaussian", "500", f"00{n}") for n in range(5)
+    ]
     files[1].unlink()
     made, real = [], nulls._nodes
     monkeypatch.setattr(nulls, "_nodes", lambda *given, **settings: made.append(1) or real(*given, **settings))
@@ -381,8 +437,8 @@ def test_the_fewest_galaxies_are_enough_though_noise_may_have_no_clump(planted):
         ({"surveys": 2}, "significance.surveys: 2"),
         ({"galaxies": 499}, r"significance.galaxies: 499\. Choose at least 500"),
         ({"kind": "store"}, "significance.store with significance.kind=store: no store. Give both"),
-        ({"store": "runs/untrained"}, "significance.store with significance.kind=permuted: runs/untrained"),
-        ({"kind": "shuffled"}, r"significance.kind: shuffled\. Choose permuted"),
+        ({"store": "runs/untrained"}, "significance.store with significance.kind=gaussian: runs/untrained"),
+        ({"kind": "shuffled"}, r"significance.kind: shuffled\. Choose gaussian"),
         ({"level": 0.0}, r"significance.level: 0\.0\. Choose between 0 and 1"),
         ({"largest": 1.0}, r"significance.largest: 1\.0\. Choose between 0 and 1"),
     ],

@@ -86,6 +86,8 @@ class Search(Contestant):
     compress: Compressor
     clusterer: Clusterer
     surveys: int = setting(20, "structureless surveys, for selection=isolated", unit="surveys")
+    noise: str = setting("gaussian", "significance.kind of these surveys")
+    galaxies: int = setting(4000, "of each, at most", unit="galaxies")
 
     def entry(self, features: Features, *, seed: int, shelf: Path) -> Entry:
         """The strongest classes first: by significance where there is one, else by persistence."""
@@ -96,7 +98,8 @@ class Search(Contestant):
             return Entry(clustering.labels, gallery(clustering.labels, features, clustering.persistences), spared)
         seen = whitened_by(self.compress, features)
         folder = shelf / f"noise-{digest(self._noise_key(seen, seed))[:16]}"
-        noise = noise_of(seen, self.compress, settings=Significance(surveys=self.surveys), folder=folder, seed=seed)
+        held_against = Significance(surveys=self.surveys, galaxies=self.galaxies, kind=self.noise)
+        noise = noise_of(seen, self.compress, settings=held_against, folder=folder, seed=seed)
         evidence = Evidence(neighbour_graph(seen, seed=seed), noise)
         clustering = self.clusterer.classes(linkage, ids=ids, choice=evidence.nodes)
         tree = condensed(linkage, min_cluster_size=self.clusterer.min_cluster_size)

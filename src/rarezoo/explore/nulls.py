@@ -1,9 +1,11 @@
 """Is it a class, or what noise looks like? Structureless surveys, compressed and read as the real one is.
 
-A structureless survey has the real one's spread along every direction and no group in it. Its map has clumps all the
-same; how isolated a clump of each size is there (see :mod:`rarezoo.explore.isolation`) is what a class must exceed.
-Within a class the same question decides whether its pieces are classes: it is a survey of its own size, and its pieces
-are held against the clumps of structureless surveys of about that size.
+A structureless survey has no group in it. It has the real one's spread along its first principal components, and so
+many of these that its local dimension is the real one's: an embedding of galaxies is a thin sheet in many dimensions,
+and a clump of a sheet has fewer neighbours outside than one of a ball. Its map has clumps all the same; how isolated a
+clump of each size is there (see :mod:`rarezoo.explore.isolation`) is what a class must exceed. Within a class the same
+question decides whether its pieces are classes: it is a survey of its own size, and its pieces are held against the
+clumps of structureless surveys of about that size.
 
 Shape letters: n galaxies, d features, s nodes of structureless surveys.
 """
@@ -28,11 +30,13 @@ from rarezoo.explore.isolation import NEIGHBOURS, Nest, neighbour_graph
 from rarezoo.registry import setting
 
 STORE = "store"
-KINDS = ("permuted", "gaussian", STORE)
+KINDS = ("gaussian", "permuted", STORE)
 # The tree of a structureless map is read this finely whatever the search does: clumps of every size, and more of them.
 MIN_SAMPLES, MIN_CLUSTER_SIZE = 5, 10
 # Galaxies of the structureless surveys that the pieces of a class are held against.
 SMALL = 500
+# Galaxies that local dimensions are measured on, at most, and steps by which they are matched.
+_MEASURED, _HALVINGS = 2000, 9
 # Fewer galaxies than this have no clumps to speak of.
 FEWEST = 100
 # Share of a survey beyond which a clump says nothing: it is most of the survey.
@@ -45,6 +49,8 @@ _MAD_TO_SIGMA = 1.4826
 # Highest nodes per structureless survey that tell how the tail falls off (a tenth of all at most), and fewest that can.
 _TAIL, _FITTED = 2, 10
 _FEWEST_SURVEYS = _FITTED // _TAIL
+# Scatters by which a part must exceed the whole to be the class in its place: less is chance.
+_CLEARLY = 1.5
 # By how many standard deviations the lower quartile of a normal distribution lies below its middle.
 _QUARTER = 0.6745
 
@@ -56,7 +62,7 @@ class Significance:
     surveys: int = setting(20, "structureless surveys; 0 = significance is not measured", unit="surveys")
     galaxies: int = setting(4000, "of each, at most; more take longer and change little", unit="galaxies")
     kind: str = setting(
-        "permuted", "structureless by: permuted (principal components, each shuffled), gaussian, or store"
+        "gaussian", "structureless by: gaussian, permuted (principal components, each shuffled), or store"
     )
     store: str = setting("", "kind=store: embeddings by a network that learnt nothing (train.shuffle_votes=true)")
     level: float = setting(0.05, "share of false classes to expect among those reported, at most")
@@ -232,7 +238,7 @@ class Standing:
         """The nodes that are classes, and for those that belong together the node that holds them all.
 
         From the smallest nodes up: a node that noise would not show replaces the classes below it, unless two of them
-        or more are isolated within it (then it is their group), or one of them stands out more than the node does.
+        or more are isolated within it (then it is their group), or one of them stands out clearly more than it does.
         """
         counts = self.false_discoveries <= self.noise.settings.level
         found: list[list[int]] = [[] for _ in self.nest.above]
@@ -247,7 +253,7 @@ class Standing:
                 if len(apart) > 1:
                     found[node] = apart
                     groups.append(node)
-                elif self.scores[node] >= self.scores[inside].max():
+                elif self.scores[node] >= self.scores[inside].max() - _CLEARLY:
                     found[node] = [node]
         return found[0], self._group_of(found[0], groups)
 
@@ -357,16 +363,21 @@ def noise_of(
             fix=f"Search at least {FEWEST}, or choose significance.surveys=0 and clusterer.selection=leaf.",
         )  # fmt: skip
     whole, small = min(settings.galaxies, most), min(SMALL, most)
-    plan = [(size, survey) for size in dict.fromkeys((small, whole)) for survey in range(settings.surveys)]
-    made: dict[int, list[np.ndarray]] = {small: [], whole: []}
+    sizes = tuple(dict.fromkeys((small, whole)))
+    # A store's surveys are as they are.
+    components = (
+        {size: _components(source, size, kind=settings.kind, seed=seed) for size in sizes} if likes is None else {}
+    )
+    made: dict[int, list[np.ndarray]] = {size: [] for size in sizes}
+    plan = [(size, survey) for size in sizes for survey in range(settings.surveys)]
     for size, survey in tqdm(plan, desc="structureless surveys", unit="survey", leave=False):
-        name = f"{settings.kind}-{size}-{survey:03d}.npy"
+        name = f"{settings.kind}-{components.get(size, 0):.2f}-{size}-{survey:03d}.npy"
         known = next((one / name for one in (folder, earlier) if one and (one / name).exists()), None)
         if known is None:
             random = np.random.default_rng([seed, size, survey])
             noise = source[np.sort(random.choice(len(source), size, replace=False))]
             if likes is None:
-                noise = structureless(noise, kind=settings.kind, random=random)
+                noise = structureless(noise, kind=settings.kind, components=components[size], random=random)
             nodes = _nodes(noise, _fitting(compressor, size), seed=seed + survey)
             _keep(nodes, folder and folder / name)
         else:
@@ -376,20 +387,55 @@ def noise_of(
 
 
 def structureless(
-    features: Float32[np.ndarray, "n d"], *, kind: str, random: np.random.Generator
+    features: Float32[np.ndarray, "n d"], *, kind: str, random: np.random.Generator, components: float = np.inf
 ) -> Float32[np.ndarray, "n d"]:
-    """As many galaxies with the same spread along every principal component, and nothing else of the survey.
+    """As many galaxies with the same spread along the first principal components, and nothing else of the survey.
 
-    ``permuted`` shuffles each component's scores on its own, which keeps its distribution; ``gaussian`` draws from a
-    normal distribution of the same mean and covariance.
+    ``gaussian`` draws from a normal distribution of the same mean and covariance; ``permuted`` shuffles each
+    component's scores on its own, which keeps its distribution, outliers too.
+
+    Args:
+        features: of the survey.
+        kind: see above.
+        random: where chance comes from.
+        components: how many are kept; of 3.4 three, and the fourth at 0.4 of its spread.
     """
     values = features.astype(np.float64)
     mean = values.mean(axis=0)
+    variances, axes = np.linalg.eigh(np.cov(values, rowvar=False).reshape(len(mean), -1))
     if kind == "gaussian":
-        drawn = random.multivariate_normal(mean, np.cov(values, rowvar=False).reshape(len(mean), -1), size=len(values))
-        return drawn.astype(np.float32)
-    _, axes = np.linalg.eigh(np.cov(values, rowvar=False).reshape(len(mean), -1))
-    return (random.permuted((values - mean) @ axes, axis=0) @ axes.T + mean).astype(np.float32)
+        scores = random.normal(size=values.shape) * np.sqrt(np.maximum(variances, 0))
+    else:
+        scores = random.permuted((values - mean) @ axes, axis=0)
+    kept = np.clip(components - np.arange(len(mean)), 0, 1)[::-1]
+    return ((scores * kept) @ axes.T + mean).astype(np.float32)
+
+
+def local_dimension(features: Float32[np.ndarray, "n d"]) -> float:
+    """How many directions galaxies differ in from their nearest neighbours, as the median galaxy has it.
+
+    By how fast the distances to the nearest neighbours grow (Levina & Bickel 2005); galaxies that are exactly alike are
+    left out. 0 if none is left.
+    """
+    near = features[neighbour_graph(features)]
+    distances = np.linalg.norm(near - features[:, None], axis=2).astype(np.float64)
+    apart = distances[distances[:, 0] > 0]
+    if apart.shape[1] < 2 or not len(apart):
+        return 0.0
+    growth = np.median(np.log(apart[:, -1:] / apart[:, :-1]).mean(axis=1))
+    return float(1 / growth) if growth > 0 else np.inf
+
+
+def _components(features: Float32[np.ndarray, "n d"], galaxies: int, *, kind: str, seed: int) -> float:
+    """How many principal components a structureless survey keeps to have the real one's local dimension."""
+    random = np.random.default_rng([seed, galaxies])
+    some = features[np.sort(random.choice(len(features), min(galaxies, _MEASURED), replace=False))]
+    sought, fewest, most = local_dimension(some), 1.0, float(features.shape[1])
+    for _ in range(_HALVINGS):
+        middle = np.sqrt(fewest * most)
+        made = structureless(some, kind=kind, components=middle, random=np.random.default_rng([seed, galaxies]))
+        fewest, most = (middle, most) if local_dimension(made) < sought else (fewest, middle)
+    return float(most)
 
 
 def _fitting(compressor: Compressor, galaxies: int) -> Compressor:
