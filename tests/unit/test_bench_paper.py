@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rarezoo.benchmark.paper import Found, findings, found, single_threshold, verdict
-from rarezoo.benchmark.search import Interval, planted_sky
+from rarezoo.benchmark.search import Interval
 
 pytestmark = pytest.mark.unit
 
@@ -90,8 +90,3 @@ def test_findings_pair_the_maps_of_one_sky():
     assert worse.value.mean == pytest.approx(-0.0553, abs=1e-3)
     assert told["densMAP smoother than UMAP", "classes, difference"].verdict == "undecided"
     assert told["no single lambda", "large classes lost"].verdict == "agrees"
-
-
-def test_a_sky_has_as_many_classes_as_told():
-    populations = planted_sky(1500, seed=0, populations=5).populations
-    assert np.bincount(populations[populations >= 0]).tolist() == [20, 29, 44, 66, 100]

@@ -36,7 +36,8 @@ from jaxtyping import Bool, Int
 from tqdm import tqdm
 
 from rarezoo import __version__, tables
-from rarezoo.benchmark.search import Interval, Sky, planted_sky
+from rarezoo.benchmark.planted import Planted, planted_vectors
+from rarezoo.benchmark.search import Interval
 from rarezoo.errors import ConfigError
 from rarezoo.explore.cluster import LAMBDA, Clusterer
 from rarezoo.explore.clusterers.hdbscan import Hdbscan
@@ -51,6 +52,8 @@ _THRESHOLDS = 60
 _LEAF, _EPSILON = "leaf", "epsilon"
 SPLIT, SWALLOWED, DISSOLVED = "split", "swallowed", "dissolved"
 _FEWEST = 1000
+# The largest planted class has at most so many galaxies, or 1 in so many of all.
+_LARGEST, _ONE_IN = 2000, 15
 # Between none and one class.
 _HALF = 0.5
 
@@ -61,7 +64,7 @@ class Settings:
 
     Attributes:
         galaxies: in each sky.
-        planted: classes in each sky, of 20 galaxies to a fifteenth of all.
+        planted: classes in each sky, of 20 galaxies to a fifteenth of all or 2,000; half of a sky at most.
         min_samples: HDBSCAN's.
     """
 
@@ -144,7 +147,7 @@ def swept(clusterer: Clusterer, linkage: pa.Table, *, kind: str) -> Iterator[np.
         yield replace(clusterer, **cut).classes(linkage).labels
 
 
-def measured_sky(sky: Sky, settings: Settings, *, seed: int) -> dict[str, float]:
+def measured_sky(sky: Planted, settings: Settings, *, seed: int) -> dict[str, float]:
     """Every measure of one sky."""
     ids = np.array([f"{row:06d}" for row in range(len(sky.embeddings))])
     clusterer = Hdbscan(min_samples=settings.min_samples, min_cluster_size=_MIN_CLASS)
@@ -152,12 +155,11 @@ def measured_sky(sky: Sky, settings: Settings, *, seed: int) -> dict[str, float]
     for name, compressor in _MAPS.items():
         positions = replace(compressor, n_neighbors=_NEIGHBORS).fit(sky.embeddings, ids=ids, seed=seed).positions
         linkages[name] = clusterer.linkage(positions)
-        results[name] = found(sky.populations, clusterer.classes(linkages[name], ids=ids).labels)
-    planted = np.bincount(sky.populations[sky.populations >= 0])
-    small = np.argsort(np.argsort(planted, kind="stable")) < len(planted) // 2
+        results[name] = found(sky.groups, clusterer.classes(linkages[name], ids=ids).labels)
+    small = np.argsort(np.argsort(sky.sizes, kind="stable")) < len(sky.sizes) // 2
     singles = {
         kind: single_threshold(
-            [found(sky.populations, labels) for labels in swept(clusterer, linkages["5-D"], kind=kind)], small=small
+            [found(sky.groups, labels) for labels in swept(clusterer, linkages["5-D"], kind=kind)], small=small
         )
         for kind in (LAMBDA, _EPSILON)
     }
@@ -284,7 +286,8 @@ def _measured(settings: Settings, *, seed: int, folder: Path) -> dict[str, float
         kept = json.loads((folder / name).read_text())
         if kept["made_with"] == made_with:
             return {key: np.nan if value is None else value for key, value in kept["measures"].items()}
-    sky = planted_sky(settings.galaxies, seed=seed, populations=settings.planted)
+    largest = min(_LARGEST, settings.galaxies // _ONE_IN)
+    sky = planted_vectors(seed, galaxies=settings.galaxies, groups=settings.planted, largest=largest)
     measures = measured_sky(sky, settings, seed=seed)
     tables.write_json({"made_with": made_with, "measures": measures}, folder / name)
     return measures
