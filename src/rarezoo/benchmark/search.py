@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from rarezoo import tables
 from rarezoo.benchmark.planted import Planted, planted_vectors
+from rarezoo.benchmark.scores import Tally, Truth
 from rarezoo.errors import ConfigError
 from rarezoo.explore.clusterers.fast_hdbscan import FastHdbscan
 from rarezoo.explore.compressors.fast_umap import FastUmap
-from rarezoo.explore.recovery import FOUND, ORDINARY, recovery
 
 OURS, PLAIN = "ours", "plain"
 # Planted in each sky; the largest has at most so many galaxies, or 1 in so many of all.
@@ -81,7 +80,7 @@ def measure(job: Job, folder: Path) -> None:
     positions, labels, about = search(sky.embeddings, job, folder)
     # Before the judging, whose memory is not the search's.
     memory = _peak_memory()
-    quality = {**_recovered(labels, sky.groups), **_kept(sky.embeddings, positions)}
+    quality = {**_recovered(labels, sky), **_kept(sky.embeddings, positions)}
     np.save(folder / f"{job.name}.npy", labels)
     tables.write_json({**asdict(job), **about, **quality, "memory GB": memory}, folder / f"{job.name}.json")
 
@@ -142,13 +141,10 @@ def _plain_search(embeddings: np.ndarray, job: Job, folder: Path) -> tuple[np.nd
     return positions, labels, {"map s": mapped - started, "tree s": ended - mapped, "search s": ended - started}
 
 
-def _recovered(labels: np.ndarray, groups: np.ndarray) -> dict[str, float]:
-    """Planted groups that one class is mostly made of and holds most of, and how many classes there are."""
-    ids = pa.array(np.arange(len(labels)).astype(str))
-    names = np.where(groups < 0, ORDINARY, groups.astype(str))
-    members = pa.table({tables.ID: ids, tables.CLASS_ID: labels.astype(np.int32)})
-    found = recovery(members, pa.table({tables.ID: ids, tables.POPULATION: names.tolist()}))
-    return {"found": float(np.sum(found[FOUND].to_numpy(zero_copy_only=False))), "classes": float(labels.max() + 1)}
+def _recovered(labels: np.ndarray, sky: Planted) -> dict[str, float]:
+    """Planted groups that are found, and how many classes there are."""
+    tally = Tally.of(labels, Truth.of_groups(sky.groups, names=[str(group) for group in range(len(sky.sizes))]))
+    return {"found": float(tally.found.sum()), "classes": float(len(tally.classes))}
 
 
 def _kept(embeddings: np.ndarray, positions: np.ndarray) -> dict[str, float]:
