@@ -3,10 +3,7 @@
 import subprocess
 import sys
 
-import numpy as np
 import pytest
-
-from rarezoo.benchmark.search import Interval
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 
@@ -47,8 +44,3 @@ def test_numbers_that_make_no_benchmark_are_refused(tmp_path, options, told):
     assert ended.returncode == 2
     assert told in ended.stderr
     assert "Traceback" not in ended.stderr
-
-
-def test_an_interval_is_students():
-    assert Interval.of([1.0, 2.0, 3.0]) == pytest.approx((2.0, 4.30 / np.sqrt(3)), rel=1e-3)
-    assert str(Interval.of([2.0])) == "2"

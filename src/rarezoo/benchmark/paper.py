@@ -37,13 +37,14 @@ from tqdm import tqdm
 
 from rarezoo import __version__, tables
 from rarezoo.benchmark.planted import Planted, planted_vectors
-from rarezoo.benchmark.search import Interval
+from rarezoo.benchmark.scores import students_interval
 from rarezoo.errors import ConfigError
 from rarezoo.explore.cluster import LAMBDA, Clusterer
 from rarezoo.explore.clusterers.hdbscan import Hdbscan
 from rarezoo.explore.compressors.umap import Umap
 from rarezoo.explore.matching import Comparison
 from rarezoo.explore.recovery import COMPLETE, PURE
+from rarezoo.explore.representation import Interval
 
 # The paper's (Walmsley & Scaife 2023).
 _NEIGHBORS, _MIN_CLASS = 50, 10
@@ -206,23 +207,22 @@ class Finding(NamedTuple):
     beside: str
 
     def __str__(self) -> str:
-        return f"{self.claim} | {self.measure}: {self.value} → {self.verdict} ({self.beside})"
+        return f"{self.claim} | {self.measure}: {self.value.text('.4g')} → {self.verdict} ({self.beside})"
 
 
-def verdict(value: Interval, *, above: float | None = None, below: float | None = None) -> str:
+def verdict(value: Interval, *, above: float = -np.inf, below: float = np.inf) -> str:
     """Whether a claim that says above (or below) a bound holds on the whole of the interval."""
-    bound, sign = (above, 1) if above is not None else (below, -1)
-    low = sign * (value.mean - bound) - value.half  # type: ignore[operator]
-    high = low + 2 * value.half
-    return "agrees" if low > 0 else "disagrees" if high < 0 else "undecided"
+    if value.low > above and value.high < below:
+        return "agrees"
+    return "disagrees" if value.high < above or value.low > below else "undecided"
 
 
 def findings(skies: Sequence[Mapping[str, float]]) -> list[Finding]:
     """Every claim, from what was measured of each sky."""
     of = {name: np.array([sky[name] for sky in skies]) for name in skies[0]}
-    recovery, false = (Interval.of(of[f"15-D {name}"] - of[f"5-D {name}"]) for name in ("recovery", "false"))
-    fewer = Interval.of(of["densMAP classes"] - of["5-D classes"])
-    larger = Interval.of(np.log(of["densMAP size"] / of["5-D size"]))
+    recovery, false = (students_interval(of[f"15-D {name}"] - of[f"5-D {name}"]) for name in ("recovery", "false"))
+    fewer = students_interval(of["densMAP classes"] - of["5-D classes"])
+    larger = students_interval(np.log(of["densMAP size"] / of["5-D size"]))
     worse, smoother = "15-D worse than 5-D", "densMAP smoother than UMAP"
     return [
         Finding(worse, "recovery, difference", recovery, verdict(recovery, below=0), _both(of, "recovery", "15-D")),
@@ -235,12 +235,13 @@ def findings(skies: Sequence[Mapping[str, float]]) -> list[Finding]:
 
 
 def _both(of: Mapping[str, np.ndarray], name: str, other: str) -> str:
-    return f"5-D UMAP {Interval.of(of[f'5-D {name}'])}; {other} {Interval.of(of[f'{other} {name}'])}"
+    five, one = (students_interval(of[f"{kind} {name}"]).text(".4g") for kind in ("5-D", other))
+    return f"5-D UMAP {five}; {other} {one}"
 
 
 def _threshold_findings(of: Mapping[str, np.ndarray]) -> Iterator[Finding]:
     for kind in (LAMBDA, _EPSILON):
-        lost, shortfall = (Interval.of(of[f"{kind} {name}"]) for name in ("lost", "shortfall"))
+        lost, shortfall = (students_interval(of[f"{kind} {name}"]) for name in ("lost", "shortfall"))
         mean = {name: of[f"{kind} {name}"].mean() for name in ("small", "reachable", SPLIT, SWALLOWED, DISSOLVED)}
         claim = f"no single {kind}"
         fates = ", ".join(f"{mean[fate]:.3g} {fate}" for fate in (SPLIT, SWALLOWED, DISSOLVED))

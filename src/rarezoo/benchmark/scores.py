@@ -199,3 +199,18 @@ def interval(values: Sequence[float] | Float[np.ndarray, " s"]) -> Interval:
     drawn = np.random.default_rng(0).choice(given, size=(_DRAWS, len(given))).mean(axis=1)
     low, high = np.quantile(drawn, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
     return Interval(float(given.mean()), float(low), float(high))
+
+
+def students_interval(values: Sequence[float] | Float[np.ndarray, " s"]) -> Interval:
+    """Mean over seeds with Student's 95 % interval: wider than the bootstrap's, and rightly, where seeds are few.
+
+    One seed has no width (NaN), and with a NaN among them there is no value.
+    """
+    from scipy.stats import t
+
+    given = np.asarray(values, dtype=np.float64)
+    mean = float(given.mean())
+    if len(given) < 2:
+        return Interval(mean, np.nan, np.nan)
+    half = float(t.ppf((1 + _LEVEL) / 2, len(given) - 1) * given.std(ddof=1) / np.sqrt(len(given)))
+    return Interval(mean, mean - half, mean + half)

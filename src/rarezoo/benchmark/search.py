@@ -12,19 +12,20 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from rarezoo import tables
 from rarezoo.benchmark.planted import Planted, planted_vectors
-from rarezoo.benchmark.scores import Tally, Truth
+from rarezoo.benchmark.scores import Tally, Truth, students_interval
 from rarezoo.errors import ConfigError
 from rarezoo.explore.clusterers.fast_hdbscan import FastHdbscan
 from rarezoo.explore.compressors.fast_umap import FastUmap
+from rarezoo.explore.representation import Interval
 
 OURS, PLAIN = "ours", "plain"
 # Planted in each sky; the largest has at most so many galaxies, or 1 in so many of all.
@@ -37,8 +38,6 @@ _ASKED, _COMPARED, _AT_ONCE = 1000, 15, 100
 # nothing is compiled while the clock runs.
 _FEWEST, _WARMING = 2000, 4500
 _THREAD_VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-# Two-sided 95 % points of Student's t by degrees of freedom, to 9; then the normal's.
-_STUDENT = (np.nan, 12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
 _MEASURES = ("found", "classes", "trustworthiness", "preservation", "agreement", "search s", "memory GB")
 
 
@@ -205,25 +204,6 @@ def measured(job: Job, folder: Path) -> dict[str, Any]:
     return content
 
 
-class Interval(NamedTuple):
-    """A mean over skies, and half the width of its 95 % interval (Student's t; infinite for one sky)."""
-
-    mean: float
-    half: float
-
-    @classmethod
-    def of(cls, values: Iterable[float]) -> "Interval":
-        """Of independent values."""
-        given = np.array(list(values))
-        if len(given) < 2:
-            return cls(float(given.mean()), np.inf)
-        point = _STUDENT[len(given) - 1] if len(given) <= len(_STUDENT) else 1.96
-        return cls(float(given.mean()), float(point * given.std(ddof=1) / np.sqrt(len(given))))
-
-    def __str__(self) -> str:
-        return f"{self.mean:.4g} ± {self.half:.2g}" if np.isfinite(self.half) else f"{self.mean:.4g}"
-
-
 def compared(results: Sequence[dict[str, Any]], folder: Path) -> dict[str, dict[str, Interval]]:
     """By measure: ours, plain, and ours less plain on the same sky (times: plain over ours)."""
     by_way = {way: _by_sky(results, way, folder) for way in (OURS, PLAIN)}
@@ -232,9 +212,9 @@ def compared(results: Sequence[dict[str, Any]], folder: Path) -> dict[str, dict[
         ours, plain = (np.array([sky[measure_name] for sky in by_way[way]]) for way in (OURS, PLAIN))
         ratio = measure_name.endswith(" s")
         rows[measure_name] = {
-            OURS: Interval.of(ours),
-            PLAIN: Interval.of(plain),
-            "plain / ours" if ratio else "ours − plain": Interval.of(plain / ours if ratio else ours - plain),
+            OURS: students_interval(ours),
+            PLAIN: students_interval(plain),
+            "plain / ours" if ratio else "ours − plain": students_interval(plain / ours if ratio else ours - plain),
         }
     return rows
 
@@ -266,7 +246,7 @@ def _summary(results: Sequence[dict[str, Any]], folder: Path) -> Iterator[str]:
     yield f"map and linkage: {same} ({ways})"
     yield f"another selection from a saved linkage: {max(one['another selection s'] for one in first):.2f} s"
     for name, row in compared(results, folder).items():
-        yield f"{name}: " + "; ".join(f"{label} {interval}" for label, interval in row.items())
+        yield f"{name}: " + "; ".join(f"{label} {interval.text('.4g')}" for label, interval in row.items())
 
 
 def add_benchmark_verb(verbs: Any) -> Any:
