@@ -1,25 +1,28 @@
-"""``rarezoo benchmark search``: measures, goes on where it stopped, and says what cannot be measured."""
+"""``rarezoo benchmark``: measures, goes on where it stopped, and says what cannot be measured."""
 
+import json
 import subprocess
 import sys
 
-import numpy as np
 import pytest
-
-from rarezoo.benchmark.search import Interval, planted_sky
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 
-COMMAND = [sys.executable, "-c", "from rarezoo.apps import main; main()", "benchmark", "search"]
+COMMAND = [sys.executable, "-c", "from rarezoo.apps import main; main()", "benchmark"]
 
 
-def benchmark(folder, *options):
-    return subprocess.run([*COMMAND, "--out", str(folder), *options], capture_output=True, text=True)
+def benchmark(what, folder, *options):
+    return subprocess.run([*COMMAND, what, "--out", str(folder), *options], capture_output=True, text=True)
 
 
-def test_a_small_benchmark_prints_every_number_and_measures_nothing_twice(tmp_path):
+def times(folder, pattern):
+    """When each file was written."""
+    return {path: path.stat().st_mtime_ns for path in folder.glob(pattern)}
+
+
+def test_a_small_search_benchmark_prints_every_number_and_measures_nothing_twice(tmp_path):
     options = ("--galaxies", "2000", "--skies", "1", "--threads", "1,2", "--min-samples", "10")
-    first = benchmark(tmp_path, *options)
+    first = benchmark("search", tmp_path, *options)
     assert first.returncode == 0, first.stderr
     assert "map and linkage: the same bits (2 threads, 2 threads again, 1 threads)" in first.stdout
     for told in (
@@ -32,31 +35,46 @@ def test_a_small_benchmark_prints_every_number_and_measures_nothing_twice(tmp_pa
         "GB",
     ):
         assert told in first.stdout
-    written = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.json")}
+    written = times(tmp_path, "*.json")
     assert len(written) == 6
-    assert benchmark(tmp_path, *options).stdout == first.stdout
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.json")} == written
+    assert benchmark("search", tmp_path, *options).stdout == first.stdout
+    assert times(tmp_path, "*.json") == written
+
+
+def test_every_claim_of_the_paper_has_a_verdict_and_nothing_is_measured_twice(tmp_path):
+    options = ("--galaxies", "1000", "--skies", "3", "--planted", "5", "--min-samples", "10")
+    first = benchmark("paper", tmp_path, *options)
+    assert first.returncode == 0, first.stderr
+    told = first.stdout.splitlines()
+    claims = ["15-D worse than 5-D"] * 2 + ["densMAP smoother than UMAP"] * 2
+    claims += ["no single lambda"] * 2 + ["no single epsilon"] * 2
+    assert [line.split(" | ")[0] for line in told] == claims
+    assert all("→ agrees" in line or "→ disagrees" in line or "→ undecided" in line for line in told)
+    about = json.loads((tmp_path / "paper.json").read_text())
+    assert len(about["skies"]) == 3
+    assert about["skies"][0] != about["skies"][1]
+    assert any(sky["5-D found"] for sky in about["skies"])
+    assert all(0 < sky[f"{kind} reachable"] <= 5 for sky in about["skies"] for kind in ("lambda", "epsilon"))
+    written = times(tmp_path, "*.sky*.json")
+    assert len(written) == 3
+    assert benchmark("paper", tmp_path, *options).stdout == first.stdout
+    assert times(tmp_path, "*.sky*.json") == written
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
-    [(("--threads", "two"), "--threads: two. Give counts"), (("--galaxies", "100"), "Give at least 2000 galaxies")],
+    ("what", "options", "told"),
+    [
+        ("search", ("--threads", "two"), "--threads: two. Give counts"),
+        ("search", ("--galaxies", "100"), "Give at least 2000 galaxies"),
+        ("paper", ("--skies", "2"), "Give at least 1000 galaxies, 3 skies"),
+        ("paper", ("--galaxies", "100"), "Give at least 1000 galaxies, 3 skies"),
+        ("paper", ("--min-samples", "0"), "Give at least 1000 galaxies, 3 skies"),
+        ("paper", ("--planted", "500"), "planted groups must leave a bulk"),
+    ],
 )
-def test_numbers_that_make_no_benchmark_are_refused(tmp_path, options, told):
-    ended = benchmark(tmp_path, *options)
+def test_numbers_that_make_no_benchmark_are_refused(tmp_path, what, options, told):
+    ended = benchmark(what, tmp_path, *options)
     assert ended.returncode == 2
     assert told in ended.stderr
     assert "Traceback" not in ended.stderr
-
-
-def test_the_sky_is_planted_as_told():
-    sky = planted_sky(30_000, seed=1)
-    sizes = np.bincount(sky.populations[sky.populations >= 0])
-    assert (len(sizes), sizes.min(), sizes.max()) == (30, 20, 2000)
-    spread = np.linalg.svd(sky.embeddings[sky.populations < 0] - sky.embeddings.mean(axis=0), compute_uv=False)
-    assert np.sum(spread[:20] ** 2) > 0.9 * np.sum(spread**2)
-
-
-def test_an_interval_is_students():
-    assert Interval.of([1.0, 2.0, 3.0]) == pytest.approx((2.0, 4.30 / np.sqrt(3)), rel=1e-3)
-    assert str(Interval.of([2.0])) == "2"
+    assert not list(tmp_path.iterdir())

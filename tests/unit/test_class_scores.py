@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from rarezoo.benchmark.scores import ROWS, Enrichment, Tally, Truth, discovery, ideal_order, interval, stability
+from rarezoo.benchmark.scores import (
+    ROWS,
+    Enrichment,
+    Tally,
+    Truth,
+    discovery,
+    ideal_order,
+    interval,
+    stability,
+    students_interval,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -106,3 +116,17 @@ def test_intervals_are_over_seeds():
     assert (value, low, high) == (2.0, 1.0, 3.0)
     assert np.isnan(interval([5.0]).low)
     assert np.isnan(interval([np.nan]).value)
+
+
+def test_students_interval_is_from_the_table():
+    value, low, high = students_interval([1.0, 2.0, 3.0])
+    assert (value, value - low, high - value) == pytest.approx((2.0, 4.303 / np.sqrt(3), 4.303 / np.sqrt(3)), rel=1e-3)
+    assert students_interval([2.0, 2.0]) == (2.0, 2.0, 2.0)
+    assert np.isnan(students_interval([5.0]).low)
+    assert np.isnan(students_interval([1.0, np.nan]).value)
+
+
+def test_an_interval_is_told_with_as_much_as_is_known():
+    assert interval([1.0, 2.0, 3.0]).text(".1f") == "2.0 (1.0–3.0)"
+    assert interval([5.0]).text(".1f") == "5.0"
+    assert interval([np.nan]).text(".1f") == "–"

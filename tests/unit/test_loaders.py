@@ -2,6 +2,8 @@
 
 import os
 import threading
+import time
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +30,14 @@ class Noise(ImageSource):
         if row in self.broken:
             raise DataError("unreadable image", value=f"{row}.jpg", fix="Mend it.", ids=[f"g{row}"])
         return np.random.default_rng(row).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+
+
+class Slow(Noise):
+    """So slow that batches are still being made when the first is there."""
+
+    def cutout(self, row):
+        time.sleep(0.005)
+        return super().cutout(row)
 
 
 def survey(size=20, broken=()):
@@ -84,7 +94,10 @@ def test_a_processor_is_left_to_its_network_and_a_gpu_is_fed_by_processes(monkey
 
 def test_batches_left_in_the_middle_leave_no_thread_behind():
     before = threading.active_count()
-    next(iter(loader(survey())))
+    batches = iter(loader(replace(survey(), images=Slow())))
+    next(batches)
+    assert threading.active_count() == before + 1
+    batches.close()
     assert threading.active_count() == before
 
 

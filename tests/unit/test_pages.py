@@ -150,7 +150,7 @@ def test_nothing_is_loaded_from_a_network(report):
         if asset.suffix in (".html", ".css", ".js"):
             text = asset.read_text()
             assert not re.search(r"@import|\bfetch\(|\bimport |XMLHttpRequest", text), asset.name
-            assert all(found.startswith(LINKS) for found in re.findall(r"https?://\S{60}", text)), asset.name
+            assert all(found.startswith(LINKS) for found in re.findall(r"https?://\S{,60}", text)), asset.name
 
 
 def script(report, name):
@@ -189,14 +189,16 @@ def test_every_answer_and_column_can_colour_the_map(tmp_path):
     assert codes[3] == 255
     told = [names[code] for code in codes if code != 255]
     assert all(name in (band, "other") for name, band in zip(told, filter(None, bands), strict=True))
+    assert set(told) == set(names)
     np.testing.assert_allclose(numbers(tmp_path, "dec", "<f8"), -depth)
     assert sum(script(tmp_path, "sky")["counts"]) == len(ids)
 
 
 def test_card_says_what_sets_a_class_apart(report):
     card = script(report, "card-000")
-    assert {one["name"]: round(one["effect"], 2) for one in card["answers"]}["bar_strong"] == -1
-    assert all(one["q"] < 1e-3 for one in card["answers"] if one["effect"] == -1)
+    (strong,) = [one for one in card["answers"] if one["name"] == "bar_strong"]
+    assert round(strong["effect"], 2) == -1
+    assert strong["q"] < 1e-3
     assert card["significance"] is None
     assert [one["name"] for one in card["galleries"]] == ["exemplars", "random", "outskirts", "outside"]
 
@@ -205,6 +207,7 @@ def test_nearest_outside_are_no_members_and_near(report):
     found = search()
     labels, positions = found["members"]["class_id"].to_numpy(), tables.matrix(found["map_2d"], tables.POSITION)
     shown = [one["row"] for one in script(report, "card-001")["galleries"][3]["galaxies"]]
+    assert shown
     assert not np.any(labels[shown] == 1)
     away = np.linalg.norm(positions[:, None] - positions[None, labels == 1], axis=2).min(axis=1)
     np.testing.assert_array_equal(np.sort(away[shown]), np.sort(away[labels != 1])[: len(shown)])
@@ -212,8 +215,10 @@ def test_nearest_outside_are_no_members_and_near(report):
 
 def test_thumbnails_are_where_the_atlas_looks_for_them(tmp_path):
     found = search()
-    shade = {one: row for row, one in enumerate(found["members"]["id_str"].to_pylist())}
-    cutouts = lambda wanted: [np.full((20, 20, 3), 2 * shade[one], np.uint8) for one in wanted]  # noqa: E731
+    # Neighbours are far from alike.
+    shades = np.arange(len(found["members"])) * 97 % 251
+    shade = dict(zip(found["members"]["id_str"].to_pylist(), shades.tolist(), strict=True))
+    cutouts = lambda wanted: [np.full((20, 20, 3), shade[one], np.uint8) for one in wanted]  # noqa: E731
     write_report(tmp_path, **{**found, "cutouts": cutouts, "thumbnails": 100})
     slots, about = numbers(tmp_path, "slots", "<i4"), drawn(tmp_path)["thumbnails"]
     labels = found["members"]["class_id"].to_numpy()
@@ -222,7 +227,7 @@ def test_thumbnails_are_where_the_atlas_looks_for_them(tmp_path):
     sheet = np.asarray(Image.open(tmp_path / "images" / "sheet-0000.jpg"))
     for row in np.flatnonzero(slots >= 0):
         down, across = (about["pixels"] * place + about["pixels"] // 2 for place in divmod(slots[row], about["side"]))
-        assert abs(int(sheet[down, across, 0]) - 2 * row) < 12
+        assert abs(int(sheet[down, across, 0]) - shades[row]) < 3
 
 
 def test_tree_of_the_atlas_has_the_classes_at_their_nodes(report):

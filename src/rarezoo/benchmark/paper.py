@@ -36,13 +36,15 @@ from jaxtyping import Bool, Int
 from tqdm import tqdm
 
 from rarezoo import __version__, tables
-from rarezoo.benchmark.search import Interval, Sky, planted_sky
+from rarezoo.benchmark.planted import Planted, planted_vectors
+from rarezoo.benchmark.scores import students_interval
 from rarezoo.errors import ConfigError
 from rarezoo.explore.cluster import LAMBDA, Clusterer
 from rarezoo.explore.clusterers.hdbscan import Hdbscan
 from rarezoo.explore.compressors.umap import Umap
 from rarezoo.explore.matching import Comparison
 from rarezoo.explore.recovery import COMPLETE, PURE
+from rarezoo.explore.representation import Interval
 
 # The paper's (Walmsley & Scaife 2023).
 _NEIGHBORS, _MIN_CLASS = 50, 10
@@ -51,6 +53,8 @@ _THRESHOLDS = 60
 _LEAF, _EPSILON = "leaf", "epsilon"
 SPLIT, SWALLOWED, DISSOLVED = "split", "swallowed", "dissolved"
 _FEWEST = 1000
+# The largest planted class has at most so many galaxies, or 1 in so many of all.
+_LARGEST, _ONE_IN = 2000, 15
 # Between none and one class.
 _HALF = 0.5
 
@@ -61,7 +65,7 @@ class Settings:
 
     Attributes:
         galaxies: in each sky.
-        planted: classes in each sky, of 20 galaxies to a fifteenth of all.
+        planted: classes in each sky, of 20 galaxies to a fifteenth of all or 2,000; half of a sky at most.
         min_samples: HDBSCAN's.
     """
 
@@ -144,7 +148,7 @@ def swept(clusterer: Clusterer, linkage: pa.Table, *, kind: str) -> Iterator[np.
         yield replace(clusterer, **cut).classes(linkage).labels
 
 
-def measured_sky(sky: Sky, settings: Settings, *, seed: int) -> dict[str, float]:
+def measured_sky(sky: Planted, settings: Settings, *, seed: int) -> dict[str, float]:
     """Every measure of one sky."""
     ids = np.array([f"{row:06d}" for row in range(len(sky.embeddings))])
     clusterer = Hdbscan(min_samples=settings.min_samples, min_cluster_size=_MIN_CLASS)
@@ -152,12 +156,11 @@ def measured_sky(sky: Sky, settings: Settings, *, seed: int) -> dict[str, float]
     for name, compressor in _MAPS.items():
         positions = replace(compressor, n_neighbors=_NEIGHBORS).fit(sky.embeddings, ids=ids, seed=seed).positions
         linkages[name] = clusterer.linkage(positions)
-        results[name] = found(sky.populations, clusterer.classes(linkages[name], ids=ids).labels)
-    planted = np.bincount(sky.populations[sky.populations >= 0])
-    small = np.argsort(np.argsort(planted, kind="stable")) < len(planted) // 2
+        results[name] = found(sky.groups, clusterer.classes(linkages[name], ids=ids).labels)
+    small = np.argsort(np.argsort(sky.sizes, kind="stable")) < len(sky.sizes) // 2
     singles = {
         kind: single_threshold(
-            [found(sky.populations, labels) for labels in swept(clusterer, linkages["5-D"], kind=kind)], small=small
+            [found(sky.groups, labels) for labels in swept(clusterer, linkages["5-D"], kind=kind)], small=small
         )
         for kind in (LAMBDA, _EPSILON)
     }
@@ -204,23 +207,22 @@ class Finding(NamedTuple):
     beside: str
 
     def __str__(self) -> str:
-        return f"{self.claim} | {self.measure}: {self.value} → {self.verdict} ({self.beside})"
+        return f"{self.claim} | {self.measure}: {self.value.text('.4g')} → {self.verdict} ({self.beside})"
 
 
-def verdict(value: Interval, *, above: float | None = None, below: float | None = None) -> str:
+def verdict(value: Interval, *, above: float = -np.inf, below: float = np.inf) -> str:
     """Whether a claim that says above (or below) a bound holds on the whole of the interval."""
-    bound, sign = (above, 1) if above is not None else (below, -1)
-    low = sign * (value.mean - bound) - value.half  # type: ignore[operator]
-    high = low + 2 * value.half
-    return "agrees" if low > 0 else "disagrees" if high < 0 else "undecided"
+    if value.low > above and value.high < below:
+        return "agrees"
+    return "disagrees" if value.high < above or value.low > below else "undecided"
 
 
 def findings(skies: Sequence[Mapping[str, float]]) -> list[Finding]:
     """Every claim, from what was measured of each sky."""
     of = {name: np.array([sky[name] for sky in skies]) for name in skies[0]}
-    recovery, false = (Interval.of(of[f"15-D {name}"] - of[f"5-D {name}"]) for name in ("recovery", "false"))
-    fewer = Interval.of(of["densMAP classes"] - of["5-D classes"])
-    larger = Interval.of(np.log(of["densMAP size"] / of["5-D size"]))
+    recovery, false = (students_interval(of[f"15-D {name}"] - of[f"5-D {name}"]) for name in ("recovery", "false"))
+    fewer = students_interval(of["densMAP classes"] - of["5-D classes"])
+    larger = students_interval(np.log(of["densMAP size"] / of["5-D size"]))
     worse, smoother = "15-D worse than 5-D", "densMAP smoother than UMAP"
     return [
         Finding(worse, "recovery, difference", recovery, verdict(recovery, below=0), _both(of, "recovery", "15-D")),
@@ -233,12 +235,13 @@ def findings(skies: Sequence[Mapping[str, float]]) -> list[Finding]:
 
 
 def _both(of: Mapping[str, np.ndarray], name: str, other: str) -> str:
-    return f"5-D UMAP {Interval.of(of[f'5-D {name}'])}; {other} {Interval.of(of[f'{other} {name}'])}"
+    five, one = (students_interval(of[f"{kind} {name}"]).text(".4g") for kind in ("5-D", other))
+    return f"5-D UMAP {five}; {other} {one}"
 
 
 def _threshold_findings(of: Mapping[str, np.ndarray]) -> Iterator[Finding]:
     for kind in (LAMBDA, _EPSILON):
-        lost, shortfall = (Interval.of(of[f"{kind} {name}"]) for name in ("lost", "shortfall"))
+        lost, shortfall = (students_interval(of[f"{kind} {name}"]) for name in ("lost", "shortfall"))
         mean = {name: of[f"{kind} {name}"].mean() for name in ("small", "reachable", SPLIT, SWALLOWED, DISSOLVED)}
         claim = f"no single {kind}"
         fates = ", ".join(f"{mean[fate]:.3g} {fate}" for fate in (SPLIT, SWALLOWED, DISSOLVED))
@@ -284,7 +287,8 @@ def _measured(settings: Settings, *, seed: int, folder: Path) -> dict[str, float
         kept = json.loads((folder / name).read_text())
         if kept["made_with"] == made_with:
             return {key: np.nan if value is None else value for key, value in kept["measures"].items()}
-    sky = planted_sky(settings.galaxies, seed=seed, populations=settings.planted)
+    largest = min(_LARGEST, settings.galaxies // _ONE_IN)
+    sky = planted_vectors(seed, galaxies=settings.galaxies, groups=settings.planted, largest=largest)
     measures = measured_sky(sky, settings, seed=seed)
     tables.write_json({"made_with": made_with, "measures": measures}, folder / name)
     return measures

@@ -7,7 +7,7 @@ or such clouds moved off it.
 Shape letters: n galaxies, D embedding width, g groups.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,8 +26,9 @@ _AWAY = (2.0, 10.0)
 _CONTRASTS = (1.5, 60.0)
 # Latent scatter of a group at most: beyond it is a part of the bulk. Spread of its axes' logarithms.
 _WIDEST, _ELONGATION = 0.6, 0.25
-# Waves that bend the bulk, their amplitude, and the scatter of every embedding in all directions.
-_WAVES, _BEND, _NOISE = 64, 0.84, 0.05
+# Waves that bend the bulk, their amplitude, and the scatter of every embedding in all directions; rows scattered at a
+# time.
+_WAVES, _BEND, _NOISE, _AT_ONCE = 64, 0.84, 0.05, 10_000
 _SMALLEST, _LARGEST = 20, 2000
 
 
@@ -54,6 +55,8 @@ def planted_vectors(
     seed: int, *, galaxies: int = 30_000, groups: int = 30, smallest: int = _SMALLEST, largest: int = _LARGEST
 ) -> Planted:
     """A bulk with groups in, beside and off it; with ``groups=0`` nothing is there to be found.
+
+    Takes at most about 20 n × D bytes while it draws.
 
     Args:
         seed: of everything, of the bulk's shape too.
@@ -82,10 +85,10 @@ def planted_vectors(
     places = tuple(PLACES[one] for one in random.integers(0, len(PLACES), groups))
     for size, contrast, place in zip(sizes, contrasts, places, strict=True):
         embeddings.append(_group(bent, random, size=int(size), contrast=contrast, place=place, bulk=bulk))
-    values = np.concatenate(embeddings) + _NOISE * random.normal(size=(galaxies, WIDTH))
+    values = _scattered(embeddings, random)
     order = random.permutation(galaxies)
     truth = np.concatenate([np.full(bulk, -1), np.repeat(np.arange(groups), sizes)])
-    return Planted(values.astype(np.float32)[order], truth[order], sizes, contrasts, places)
+    return Planted(values[order], truth[order], sizes, contrasts, places)
 
 
 def _bend(random: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
@@ -113,6 +116,12 @@ def _group(
     axes *= scatter / np.exp(np.log(axes).mean())
     members = bent(direction * radius + axes * random.normal(size=(size, LATENT)))
     return members + _unit(random.normal(size=WIDTH)) * random.uniform(*_AWAY) if place == "off" else members
+
+
+def _scattered(parts: Sequence[Float64[np.ndarray, "m D"]], random: np.random.Generator) -> Float32[np.ndarray, "n D"]:
+    """One below the other, with noise."""
+    blocks = (block for part in parts for block in np.array_split(part, len(part) // _AT_ONCE + 1))
+    return np.concatenate([(block + _NOISE * random.normal(size=block.shape)).astype(np.float32) for block in blocks])
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:

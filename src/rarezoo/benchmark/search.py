@@ -12,43 +12,33 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-from jaxtyping import Float32, Int64
 
 from rarezoo import tables
+from rarezoo.benchmark.planted import Planted, planted_vectors
+from rarezoo.benchmark.scores import Tally, Truth, students_interval
 from rarezoo.errors import ConfigError
 from rarezoo.explore.clusterers.fast_hdbscan import FastHdbscan
 from rarezoo.explore.compressors.fast_umap import FastUmap
-from rarezoo.explore.recovery import FOUND, ORDINARY, recovery
+from rarezoo.explore.representation import Interval
 
 OURS, PLAIN = "ours", "plain"
-_WIDTH, _POPULATIONS = 128, 30
-# How far the planted classes lie from a galaxy of the bulk, which is about 8 across.
-_DISTANCES = (0.6, 1.5, 3.0)
+# Planted in each sky; the largest has at most so many galaxies, or 1 in so many of all.
+_GROUPS, _LARGEST, _ONE_IN = 30, 2000, 50
 # The paper's UMAP (Walmsley & Scaife 2023), and its smallest class.
 _NEIGHBORS, _COMPONENTS, _MIN_CLASS = 50, 5, 10
 # Galaxies asked, neighbours of each that are compared, and rows of distances held at a time.
 _ASKED, _COMPARED, _AT_ONCE = 1000, 15, 100
-# Fewest whose classes leave room for a bulk; and enough for umap-learn to take its way for many galaxies, so that
+# Fewest whose groups leave room for a bulk; and enough for umap-learn to take its way for many galaxies, so that
 # nothing is compiled while the clock runs.
 _FEWEST, _WARMING = 2000, 4500
 _THREAD_VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-# Two-sided 95 % points of Student's t by degrees of freedom, to 9; then the normal's.
-_STUDENT = (np.nan, 12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
 _MEASURES = ("found", "classes", "trustworthiness", "preservation", "agreement", "search s", "memory GB")
-
-
-class Sky(NamedTuple):
-    """Planted embeddings, and each galaxy's population (from 0, −1 for the bulk)."""
-
-    embeddings: Float32[np.ndarray, "n D"]
-    populations: Int64[np.ndarray, " n"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,43 +71,21 @@ class Job:
         return f"{searched}.seed{self.seed}.t{self.threads}{again}"
 
 
-def planted_sky(galaxies: int, *, seed: int, populations: int = _POPULATIONS) -> Sky:
-    """A smooth redundant bulk (8 latent directions in 128-D) with 30 classes of 20 to 2,000 in, beside and off it.
-
-    Below 30,000 galaxies the biggest classes are smaller in proportion.
-    """
-    random = np.random.default_rng(seed)
-    latent = random.normal(size=(galaxies, 8))
-    bent = np.tanh(latent @ random.normal(size=(8, 64)) * 0.53 + random.normal(size=64) * 0.3)
-    values = bent @ random.normal(size=(64, _WIDTH)) / 4
-    members = np.full(galaxies, -1)
-    sizes = np.geomspace(20, 2000 * min(1, galaxies / 30_000), populations).astype(int)
-    first = 0
-    for population, size in enumerate(sizes):
-        rows = slice(first, first + size)
-        away = random.normal(size=_WIDTH)
-        host = values[random.integers(sizes.sum(), galaxies)]
-        centre = host + away / np.linalg.norm(away) * _DISTANCES[population % len(_DISTANCES)]
-        tilt = latent[rows] @ random.normal(size=(8, _WIDTH)) * 0.05
-        values[rows] = centre + tilt + random.normal(size=(size, _WIDTH)) * 0.03 * random.uniform(1, 2)
-        members[rows] = population
-        first += size
-    values += random.normal(size=values.shape) * 0.03
-    order = random.permutation(galaxies)
-    return Sky(values[order].astype(np.float32), members[order])
-
-
 def measure(job: Job, folder: Path) -> None:
     """Search, and write what was found and measured."""
     search = _our_search if job.way == OURS else _plain_search
-    search(planted_sky(min(_WARMING, job.galaxies), seed=99).embeddings, job, folder)
-    sky = planted_sky(job.galaxies, seed=job.sky)
+    search(_sky(99, galaxies=min(_WARMING, job.galaxies)).embeddings, job, folder)
+    sky = _sky(job.sky, galaxies=job.galaxies)
     positions, labels, about = search(sky.embeddings, job, folder)
     # Before the judging, whose memory is not the search's.
     memory = _peak_memory()
-    quality = {**_recovered(labels, sky.populations), **_kept(sky.embeddings, positions)}
+    quality = {**_recovered(labels, sky), **_kept(sky.embeddings, positions)}
     np.save(folder / f"{job.name}.npy", labels)
     tables.write_json({**asdict(job), **about, **quality, "memory GB": memory}, folder / f"{job.name}.json")
+
+
+def _sky(seed: int, *, galaxies: int) -> Planted:
+    return planted_vectors(seed, galaxies=galaxies, groups=_GROUPS, largest=min(_LARGEST, galaxies // _ONE_IN))
 
 
 def _peak_memory() -> float:
@@ -172,13 +140,10 @@ def _plain_search(embeddings: np.ndarray, job: Job, folder: Path) -> tuple[np.nd
     return positions, labels, {"map s": mapped - started, "tree s": ended - mapped, "search s": ended - started}
 
 
-def _recovered(labels: np.ndarray, populations: np.ndarray) -> dict[str, float]:
-    """Planted populations that one class is mostly made of and holds most of, and how many classes there are."""
-    ids = pa.array(np.arange(len(labels)).astype(str))
-    names = np.where(populations < 0, ORDINARY, populations.astype(str))
-    members = pa.table({tables.ID: ids, tables.CLASS_ID: labels.astype(np.int32)})
-    found = recovery(members, pa.table({tables.ID: ids, tables.POPULATION: names.tolist()}))
-    return {"found": float(np.sum(found[FOUND].to_numpy(zero_copy_only=False))), "classes": float(labels.max() + 1)}
+def _recovered(labels: np.ndarray, sky: Planted) -> dict[str, float]:
+    """Planted groups that are found, and how many classes there are."""
+    tally = Tally.of(labels, Truth.of_groups(sky.groups, names=[str(group) for group in range(len(sky.sizes))]))
+    return {"found": float(tally.found.sum()), "classes": float(len(tally.classes))}
 
 
 def _kept(embeddings: np.ndarray, positions: np.ndarray) -> dict[str, float]:
@@ -239,25 +204,6 @@ def measured(job: Job, folder: Path) -> dict[str, Any]:
     return content
 
 
-class Interval(NamedTuple):
-    """A mean over skies, and half the width of its 95 % interval (Student's t; infinite for one sky)."""
-
-    mean: float
-    half: float
-
-    @classmethod
-    def of(cls, values: Iterable[float]) -> "Interval":
-        """Of independent values."""
-        given = np.array(list(values))
-        if len(given) < 2:
-            return cls(float(given.mean()), np.inf)
-        point = _STUDENT[len(given) - 1] if len(given) <= len(_STUDENT) else 1.96
-        return cls(float(given.mean()), float(point * given.std(ddof=1) / np.sqrt(len(given))))
-
-    def __str__(self) -> str:
-        return f"{self.mean:.4g} ± {self.half:.2g}" if np.isfinite(self.half) else f"{self.mean:.4g}"
-
-
 def compared(results: Sequence[dict[str, Any]], folder: Path) -> dict[str, dict[str, Interval]]:
     """By measure: ours, plain, and ours less plain on the same sky (times: plain over ours)."""
     by_way = {way: _by_sky(results, way, folder) for way in (OURS, PLAIN)}
@@ -266,9 +212,9 @@ def compared(results: Sequence[dict[str, Any]], folder: Path) -> dict[str, dict[
         ours, plain = (np.array([sky[measure_name] for sky in by_way[way]]) for way in (OURS, PLAIN))
         ratio = measure_name.endswith(" s")
         rows[measure_name] = {
-            OURS: Interval.of(ours),
-            PLAIN: Interval.of(plain),
-            "plain / ours" if ratio else "ours − plain": Interval.of(plain / ours if ratio else ours - plain),
+            OURS: students_interval(ours),
+            PLAIN: students_interval(plain),
+            "plain / ours" if ratio else "ours − plain": students_interval(plain / ours if ratio else ours - plain),
         }
     return rows
 
@@ -300,7 +246,7 @@ def _summary(results: Sequence[dict[str, Any]], folder: Path) -> Iterator[str]:
     yield f"map and linkage: {same} ({ways})"
     yield f"another selection from a saved linkage: {max(one['another selection s'] for one in first):.2f} s"
     for name, row in compared(results, folder).items():
-        yield f"{name}: " + "; ".join(f"{label} {interval}" for label, interval in row.items())
+        yield f"{name}: " + "; ".join(f"{label} {interval.text('.4g')}" for label, interval in row.items())
 
 
 def add_benchmark_verb(verbs: Any) -> Any:

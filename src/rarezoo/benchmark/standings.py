@@ -30,7 +30,6 @@ from rarezoo.benchmark.scores import (
     interval,
     stability,
 )
-from rarezoo.explore.representation import Interval
 from rarezoo.report.terminal import markdown
 
 OURS = "ours"
@@ -194,14 +193,7 @@ def _main_row(one: Scored, columns: Sequence[str]) -> list[str]:
 
 
 def _shown(values: Sequence[float], name: str) -> str:
-    return _interval_text(interval(values), ".2f" if name in ("purity", *_CURVES) else ".1f")
-
-
-def _interval_text(one: Interval, digits: str) -> str:
-    if not np.isfinite(one.value):
-        return "–"
-    value, low, high = (format(number, digits) for number in one)
-    return f"{value} ({low}–{high})" if np.isfinite(one.low) else value
+    return interval(values).text(".2f" if name in ("purity", *_CURVES) else ".1f")
 
 
 def _against_ours(results: Sequence[Scored], *, columns: Sequence[str]) -> str:
@@ -221,14 +213,14 @@ def _against_ours(results: Sequence[Scored], *, columns: Sequence[str]) -> str:
 def _kept(ours: Scored, other: Scored, seeds: Sequence[int]) -> str:
     """Share of the populations that another finds which ours finds too."""
     pairs = [(ours.tallies[seed].found, other.tallies[seed].found) for seed in seeds]
-    return _interval_text(interval([float(mine[theirs].mean()) for mine, theirs in pairs if theirs.any()]), ".2f")
+    return interval([float(mine[theirs].mean()) for mine, theirs in pairs if theirs.any()]).text(".2f")
 
 
 def _difference(ours: Scored, other: Scored, name: str, seeds: Sequence[int]) -> str:
     if other.ranks and name not in _CURVES:
         return "–"
     values = [ours.measures[seed][name] - other.measures[seed][name] for seed in seeds]
-    return _interval_text(interval(values), "+.2f" if name in _CURVES else "+.1f")
+    return interval(values).text("+.2f" if name in _CURVES else "+.1f")
 
 
 def _shares_table(results: Sequence[Scored], truths: dict[int, Truth]) -> str:
@@ -239,7 +231,7 @@ def _shares_table(results: Sequence[Scored], truths: dict[int, Truth]) -> str:
     for one in results:
         if one.tallies and not one.ranks:
             shares = [[_share(tally.found, cuts[s][name]) for s, tally in one.tallies.items()] for name in names]
-            rows.append([one.about, *(_interval_text(interval(values), ".2f") for values in shares)])
+            rows.append([one.about, *(interval(values).text(".2f") for values in shares)])
     return markdown(["share found", *names], rows)
 
 
@@ -292,12 +284,12 @@ def _ranking_table(ranked: dict[int, dict[str, Any]], names: Sequence[str]) -> s
         cells = []
         for name in names:
             values = [one[kind][name]["precision"] for one in ranked.values() if name in one.get(kind, {})]
-            cells.append(_interval_text(interval(values), ".3f"))
+            cells.append(interval(values).text(".3f"))
         rows.append([kind, *cells])
     chances = [
         interval([one[kinds[0]][n]["chance"] for one in ranked.values() if n in one.get(kinds[0], {})]) for n in names
     ]
-    rows.append(["chance", *(_interval_text(Interval(one.value, np.nan, np.nan), ".3f") for one in chances)])
+    rows.append(["chance", *(one._replace(low=np.nan).text(".3f") for one in chances)])
     return markdown(["average precision of “most like this”", *names], rows)
 
 

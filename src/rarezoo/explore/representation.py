@@ -26,6 +26,13 @@ class Interval(NamedTuple):
     low: float
     high: float
 
+    def text(self, digits: str) -> str:
+        """``value (low–high)``; the value alone without ends, a dash without a value."""
+        if not np.isfinite(self.value):
+            return "–"
+        value, low, high = (format(number, digits) for number in self)
+        return f"{value} ({low}–{high})" if np.isfinite(self.low) else value
+
 
 @dataclass(frozen=True)
 class Spectrum:

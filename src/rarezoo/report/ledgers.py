@@ -80,25 +80,27 @@ def _tensorboard(out: Path) -> Any:
 
 def _write_training(training: Training, folder: Path) -> None:
     scores = pd.DataFrame({"name": list(training.scores), "value": list(training.scores.values())})
-    for name, rows in (("scores", scores), ("calibration", pd.DataFrame(training.calibration))):
-        with tables.atomic(folder / f"{name}.csv") as temporary:
-            rows.to_csv(temporary, index=False)
+    _write(scores, folder / "scores.csv")
+    _write(pd.DataFrame(training.calibration), folder / "calibration.csv")
+
+
+def _write(rows: pd.DataFrame, path: Path) -> None:
+    with tables.atomic(path) as temporary:
+        rows.to_csv(temporary, index=False)
 
 
 def write_csv(search: Search, out: Path) -> None:
     """A search as CSV files and pictures in ``out/log``: numbers, classes, map, a mosaic per class, the training."""
     folder = out / CSV_FOLDER
     numbers = pd.DataFrame({"name": list(search.numbers), "value": list(search.numbers.values())})
-    for name, rows in (("numbers", numbers), ("classes", pd.DataFrame(search.rows))):
-        with tables.atomic(folder / f"{name}.csv") as temporary:
-            rows.to_csv(temporary, index=False)
+    _write(numbers, folder / "numbers.csv")
+    _write(pd.DataFrame(search.rows), folder / "classes.csv")
     search.map.save(folder / "map.png")
     for mosaic in search.mosaics():
         gallery.save(mosaic.whole, folder / "mosaics" / f"class-{mosaic.class_id:03d}.jpg")
     if search.training is not None:
         _write_training(search.training, folder)
-        with tables.atomic(folder / "curves.csv") as temporary:
-            pd.DataFrame(search.training.curves).to_csv(temporary, index=False)
+        _write(pd.DataFrame(search.training.curves), folder / "curves.csv")
 
 
 def write_tensorboard(search: Search, out: Path) -> None:

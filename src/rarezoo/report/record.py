@@ -25,6 +25,14 @@ _CENTRAL = (50, 90)
 _CURVES = "metrics.csv"
 
 
+def curves(folder: Path) -> list[dict[str, float]]:
+    """What was measured after each epoch of a training, by name; empty where its folder has no metrics.csv."""
+    path = folder / _CURVES
+    if not path.is_file():
+        return []
+    return [{str(key): value for key, value in row.dropna().items()} for _, row in pd.read_csv(path).iterrows()]
+
+
 @dataclass(frozen=True)
 class Training:
     """A finished training, as its checkpoint folder tells of it."""
@@ -65,11 +73,8 @@ class Training:
 
     @cached_property
     def curves(self) -> list[dict[str, float]]:
-        """What was measured after each epoch, by name; empty where the folder has no metrics.csv."""
-        path = self.folder / _CURVES
-        if not path.is_file():
-            return []
-        return [{str(key): value for key, value in row.dropna().items()} for _, row in pd.read_csv(path).iterrows()]
+        """What was measured after each epoch, by name."""
+        return curves(self.folder)
 
     @property
     def scores(self) -> dict[str, float]:

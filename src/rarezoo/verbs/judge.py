@@ -22,7 +22,6 @@ from rarezoo.data.photometry import COLUMNS, photometry
 from rarezoo.errors import ConfigError, StoreError
 from rarezoo.explore.representation import (
     METRICS,
-    Interval,
     Ranking,
     Spectrum,
     average_precisions,
@@ -107,12 +106,10 @@ class Score:
 
     def cells(self) -> list[str]:
         """A row of the table."""
-        ranked = [
-            f"{_shown(one.mean, '.4f')}, {_shown(one.ratio(self.baseline), '.2f')} ×" for one in self.rankings.values()
-        ]
+        ranked = [f"{one.mean.text('.4f')}, {one.ratio(self.baseline).text('.2f')} ×" for one in self.rankings.values()]
         name = f"{self.answer.name} ({self.answer.column} > {self.answer.above:g})"
         known = [str(self.baseline.galaxies), str(self.baseline.positives), f"{self.baseline.chance:.4f}"]
-        return [name, *known, f"{_shown(self.baseline.mean, '.4f')} {self.baseline_metric}", *ranked]
+        return [name, *known, f"{self.baseline.mean.text('.4f')} {self.baseline_metric}", *ranked]
 
     def content(self) -> dict[str, Any]:
         """The same for a file."""
@@ -334,11 +331,6 @@ def _score(answer: Answer, values: np.ndarray, baseline: _Baseline, representati
         for name, features in one.ways.items()
     }
     return Score(answer, ranking, metric, rankings)
-
-
-def _shown(interval: Interval, digits: str) -> str:
-    value, low, high = (format(one, digits) for one in interval)
-    return f"{value} ({low}–{high})"
 
 
 def _plot(spectra: Mapping[str, Spectrum], path: Path) -> None:

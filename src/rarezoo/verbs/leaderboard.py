@@ -24,6 +24,7 @@ from rarezoo.report import gallery, palette
 from rarezoo.report.contrast import asset
 from rarezoo.report.gallery import Thumbnail
 from rarezoo.report.pages import environment
+from rarezoo.report.record import curves
 from rarezoo.search import read_run
 from rarezoo.store import SETTINGS_FILE
 from rarezoo.zoo.cards import is_checkpoint, read_card
@@ -276,7 +277,7 @@ def _of_class(job: Job, one: Mapping[str, Any], image: str) -> Shown:
 
 
 def _trained(job: Job, place: Path) -> Job:
-    curve = _curve(place / "metrics.csv")
+    curve = _curve(place)
     if not is_checkpoint(place):
         return replace(_unfinished(job, place), curve=curve)
     card = read_card(place)
@@ -292,11 +293,9 @@ def _trained(job: Job, place: Path) -> Job:
     return replace(job, state=FINISHED, numbers=_finite(numbers), link=_link(job, "README.md"), curve=curve)
 
 
-def _curve(path: Path) -> str:
+def _curve(place: Path) -> str:
     """Validation loss by epoch as points of an SVG line; empty without two epochs."""
-    if not path.is_file():
-        return ""
-    losses = pd.read_csv(path).get("validation/loss", pd.Series(dtype=float)).dropna().to_list()
+    losses = [epoch["validation/loss"] for epoch in curves(place) if "validation/loss" in epoch]
     if len(losses) < 2:
         return ""
     (wide, high), low, span = _CURVE, min(losses), max(max(losses) - min(losses), 1e-12)
