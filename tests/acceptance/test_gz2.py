@@ -74,7 +74,8 @@ def home(tmp_path_factory):
     quick = ["model.input_size=64", "train.epochs=3", "train.batch_size=64", "logger=none"]
     run("train.py", *SAMPLE, *quick, "out=net", cwd=folder)
     run("embed.py", *SAMPLE, "checkpoint=net", "out=store", cwd=folder)
-    run("cluster.py", "store=store", "preset=small", "out=found", "logger=none", cwd=folder)
+    few = ["significance.surveys=5", "stability.refits=0"]
+    run("cluster.py", "store=store", "preset=small", *few, "out=found", "logger=none", cwd=folder)
     return folder
 
 

@@ -1,4 +1,6 @@
-"""``rarezoo benchmark paper``: what Walmsley & Scaife (2023) say of their own search, measured on planted embeddings.
+"""``rarezoo benchmark paper``: what Walmsley & Scaife (2023) say of their own search, where the truth is known.
+
+That is on planted embeddings or, with ``--checkpoint``, on planted mock galaxies as a network sees them.
 
 They say that a map of fifteen dimensions gives worse classes than one of five, that densMAP smooths further, and that
 no single λ or ε selects small classes without splitting or swallowing large ones. None is given a number there, so each
@@ -32,12 +34,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float32, Int, Int64
 from tqdm import tqdm
 
 from rarezoo import __version__, tables
-from rarezoo.benchmark.planted import Planted, planted_vectors
+from rarezoo.benchmark.planted import planted_vectors
 from rarezoo.benchmark.scores import students_interval
+from rarezoo.benchmark.tiers import MockGalaxies
 from rarezoo.errors import ConfigError
 from rarezoo.explore.cluster import LAMBDA, Clusterer
 from rarezoo.explore.clusterers.hdbscan import Hdbscan
@@ -67,11 +70,13 @@ class Settings:
         galaxies: in each sky.
         planted: classes in each sky, of 20 galaxies to a fifteenth of all or 2,000; half of a sky at most.
         min_samples: HDBSCAN's.
+        checkpoint: of the network that mock galaxies with planted populations are seen by; empty: planted vectors.
     """
 
     galaxies: int
     planted: int
     min_samples: int
+    checkpoint: str = ""
 
 
 class Found(NamedTuple):
@@ -148,7 +153,25 @@ def swept(clusterer: Clusterer, linkage: pa.Table, *, kind: str) -> Iterator[np.
         yield replace(clusterer, **cut).classes(linkage).labels
 
 
-def measured_sky(sky: Planted, settings: Settings, *, seed: int) -> dict[str, float]:
+class Sky(NamedTuple):
+    """Embeddings (n, D), and the planted class (n,) of each, from 0; −1 for the bulk."""
+
+    embeddings: Float32[np.ndarray, "n D"]
+    groups: Int64[np.ndarray, " n"]
+
+
+def sky_of(settings: Settings, *, seed: int, folder: Path) -> Sky:
+    """Planted vectors, or mock galaxies as a network sees them, which are kept in the folder."""
+    if not settings.checkpoint:
+        largest = min(_LARGEST, settings.galaxies // _ONE_IN)
+        planted = planted_vectors(seed, galaxies=settings.galaxies, groups=settings.planted, largest=largest)
+        return Sky(planted.embeddings, planted.groups)
+    seen = MockGalaxies(galaxies=settings.galaxies, checkpoint=settings.checkpoint).sky(seed, folder / f"sky{seed}")
+    members = seen.truth.members
+    return Sky(seen.embeddings, np.where(members.any(axis=1), members.argmax(axis=1), -1))
+
+
+def measured_sky(sky: Sky, settings: Settings, *, seed: int) -> dict[str, float]:
     """Every measure of one sky."""
     ids = np.array([f"{row:06d}" for row in range(len(sky.embeddings))])
     clusterer = Hdbscan(min_samples=settings.min_samples, min_cluster_size=_MIN_CLASS)
@@ -157,7 +180,8 @@ def measured_sky(sky: Planted, settings: Settings, *, seed: int) -> dict[str, fl
         positions = replace(compressor, n_neighbors=_NEIGHBORS).fit(sky.embeddings, ids=ids, seed=seed).positions
         linkages[name] = clusterer.linkage(positions)
         results[name] = found(sky.groups, clusterer.classes(linkages[name], ids=ids).labels)
-    small = np.argsort(np.argsort(sky.sizes, kind="stable")) < len(sky.sizes) // 2
+    sizes = np.bincount(sky.groups[sky.groups >= 0])
+    small = np.argsort(np.argsort(sizes, kind="stable")) < len(sizes) // 2
     singles = {
         kind: single_threshold(
             [found(sky.groups, labels) for labels in swept(clusterer, linkages["5-D"], kind=kind)], small=small
@@ -254,17 +278,25 @@ def _threshold_findings(of: Mapping[str, np.ndarray]) -> Iterator[Finding]:
 
 def add_paper_benchmark(kinds: Any) -> None:
     """``rarezoo benchmark paper`` for the command line."""
-    parser = kinds.add_parser("paper", help="what the paper says of its own search, on planted embeddings")
+    parser = kinds.add_parser(
+        "paper", help="what the paper says of its own search, on planted embeddings or mock galaxies"
+    )
     parser.add_argument("--galaxies", type=int, default=6000, help="in each sky")
     parser.add_argument("--skies", type=int, default=5, help="independent skies, three at least")
     parser.add_argument("--planted", type=int, default=12, help="classes in each sky")
     parser.add_argument("--min-samples", type=int, default=20, help="of HDBSCAN; the paper's is 300 for 632,000")
+    parser.add_argument(
+        "--checkpoint", default="", help="mock galaxies with planted populations, seen by this network, instead"
+    )
     parser.add_argument("--out", default="runs/benchmark_paper", help="folder of the results")
     parser.set_defaults(run=_benchmark_paper)
 
 
 def _benchmark_paper(options: argparse.Namespace) -> None:
-    settings = Settings(galaxies=options.galaxies, planted=options.planted, min_samples=options.min_samples)
+    settings = Settings(
+        galaxies=options.galaxies, planted=options.planted, min_samples=options.min_samples,
+        checkpoint=options.checkpoint,
+    )  # fmt: skip
     fits = 0 < settings.min_samples < _FEWEST <= settings.galaxies and settings.planted >= 2
     if not fits or options.skies < 3:
         raise ConfigError(
@@ -282,13 +314,12 @@ def _benchmark_paper(options: argparse.Namespace) -> None:
 def _measured(settings: Settings, *, seed: int, folder: Path) -> dict[str, float]:
     """Of one sky, now or on an earlier call."""
     made_with = {**vars(settings), "version": __version__}
-    name = f"n{settings.galaxies}.planted{settings.planted}.samples{settings.min_samples}.sky{seed}.json"
+    planted = f"mock.{Path(settings.checkpoint).name}" if settings.checkpoint else f"planted{settings.planted}"
+    name = f"n{settings.galaxies}.{planted}.samples{settings.min_samples}.sky{seed}.json"
     if (folder / name).exists():
         kept = json.loads((folder / name).read_text())
         if kept["made_with"] == made_with:
             return {key: np.nan if value is None else value for key, value in kept["measures"].items()}
-    largest = min(_LARGEST, settings.galaxies // _ONE_IN)
-    sky = planted_vectors(seed, galaxies=settings.galaxies, groups=settings.planted, largest=largest)
-    measures = measured_sky(sky, settings, seed=seed)
+    measures = measured_sky(sky_of(settings, seed=seed, folder=folder), settings, seed=seed)
     tables.write_json({"made_with": made_with, "measures": measures}, folder / name)
     return measures
