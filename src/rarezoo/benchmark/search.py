@@ -170,11 +170,11 @@ def _squares(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return squares
 
 
-def jobs(*, galaxies: int, skies: int, threads: Sequence[int], min_samples: int) -> Iterator[Job]:
-    """Both ways in turn on each sky with two seeds, on all threads; then ours again, and on fewer threads."""
+def jobs(*, galaxies: int, skies: int, seeds: int, threads: Sequence[int], min_samples: int) -> Iterator[Job]:
+    """Both ways in turn on each sky with each seed, on all threads; then ours again, and on fewer threads."""
     common = {"galaxies": galaxies, "min_samples": min_samples}
     for sky in range(skies):
-        for seed in (2 * sky, 2 * sky + 1):
+        for seed in range(seeds * sky, seeds * sky + seeds):
             for way in (OURS, PLAIN):
                 yield Job(way=way, sky=sky, seed=seed, threads=max(threads), **common)
     yield Job(way=OURS, sky=0, seed=0, threads=max(threads), run=1, **common)
@@ -220,17 +220,17 @@ def compared(results: Sequence[dict[str, Any]], folder: Path) -> dict[str, dict[
 
 
 def _by_sky(results: Sequence[dict[str, Any]], way: str, folder: Path) -> list[dict[str, float]]:
-    """Each sky's means over its two seeds, and how far the two searches agree (adjusted Rand index of the labels)."""
+    """Each sky's means over its seeds, and how far the first two agree (adjusted Rand index of the labels, or NaN)."""
     from sklearn.metrics import adjusted_rand_score
 
     most = max(one["threads"] for one in results)
     whole = [one for one in results if one["way"] == way and one["threads"] == most and not one["run"]]
     skies = []
     for sky in sorted({one["sky"] for one in whole}):
-        pair = [one for one in whole if one["sky"] == sky]
-        labels = [np.load(folder / f"{_job(one).name}.npy") for one in pair]
-        means = {name: float(np.mean([one[name] for one in pair])) for name in _MEASURES if name in pair[0]}
-        skies.append({**means, "agreement": float(adjusted_rand_score(*labels))})
+        seeds = [one for one in whole if one["sky"] == sky]
+        labels = [np.load(folder / f"{_job(one).name}.npy") for one in seeds[:2]]
+        means = {name: float(np.mean([one[name] for one in seeds])) for name in _MEASURES if name in seeds[0]}
+        skies.append({**means, "agreement": float(adjusted_rand_score(*labels)) if len(labels) > 1 else np.nan})
     return skies
 
 
@@ -255,7 +255,8 @@ def add_benchmark_verb(verbs: Any) -> Any:
     kinds = group.add_subparsers(dest="benchmark", required=True, metavar="WHAT")
     parser = kinds.add_parser("search", help="our seeded search against plain umap-learn and hdbscan")
     parser.add_argument("--galaxies", type=int, default=20_000, help="in each sky")
-    parser.add_argument("--skies", type=int, default=3, help="skies, each searched with two seeds")
+    parser.add_argument("--skies", type=int, default=3, help="skies")
+    parser.add_argument("--seeds", type=int, default=2, help="that each is searched with; one tells no agreement")
     parser.add_argument("--threads", default=f"1,2,{os.cpu_count()}", help="thread counts; the timings use the most")
     parser.add_argument("--min-samples", type=int, default=50, help="of HDBSCAN; the paper's is 300")
     parser.add_argument("--out", default="runs/benchmark_search", help="folder of the results")
@@ -268,13 +269,15 @@ def _benchmark_search(options: argparse.Namespace) -> None:
         threads = [int(count) for count in options.threads.split(",")]
     except ValueError as problem:
         raise ConfigError("--threads", value=options.threads, fix="Give counts, e.g. 1,2,4.") from problem
-    if options.galaxies < _FEWEST or options.skies < 1 or min(threads) < 1 or not 0 < options.min_samples < _FEWEST:
+    least = min(options.skies, options.seeds, *threads)
+    if options.galaxies < _FEWEST or least < 1 or not 0 < options.min_samples < _FEWEST:
         raise ConfigError(
             "numbers that make no benchmark", value=vars(options) | {"run": "search"},
-            fix=f"Give at least {_FEWEST} galaxies, one sky and one thread, and 1 to {_FEWEST - 1} min-samples.",
+            fix=f"Give at least {_FEWEST} galaxies, one sky, seed and thread, and 1 to {_FEWEST - 1} min-samples.",
         )  # fmt: skip
     folder, results = Path(options.out), []
-    for job in jobs(galaxies=options.galaxies, skies=options.skies, threads=threads, min_samples=options.min_samples):
+    given = {name: getattr(options, name) for name in ("galaxies", "skies", "seeds", "min_samples")}
+    for job in jobs(threads=threads, **given):
         results.append(measured(job, folder))
         print(f"{job.name}: {results[-1]['search s']:.1f} s, {results[-1]['memory GB']:.1f} GB", flush=True)
     print("\n".join(_summary(results, folder)))
