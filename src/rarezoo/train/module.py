@@ -29,7 +29,7 @@ class TrainSettings:
 
     objective: str = setting("votes", f"what is learnt: {', '.join(OBJECTIVES)} (hybrid = both)")
     similarity: str = setting("vicreg", f"lightly's loss between two views: {', '.join(SIMILARITIES)}")
-    similarity_weight: float = setting(0.2, "of that loss beside the votes' in hybrid")
+    similarity_weight: float = setting(1.0, "of that loss beside the votes' in hybrid")
     projector: int = setting(0, "width of a projector between embedding and that loss; 0 = none")
     jitter: float = setting(0.4, "random brightness, colour and noise of its views, 0 to 1; votes alone have none")
     shuffle_votes: bool = setting(
