@@ -180,25 +180,49 @@ def test_help_lists_settings_with_types_and_units(script, tmp_path):
 
 
 def test_user_mistakes_end_in_one_message(home, mock, tmp_path):
-    assert "colour" in refused("train.py", *mock, "train.colour=red", cwd=home)
-    assert "resnet" in refused("train.py", *mock, "model=resnet", "out=x", cwd=home)
-    assert "epochs" in refused("train.py", *mock, "train.epochs=many", "out=x", cwd=home)
-    assert "store" in refused("cluster.py", "out=x", cwd=home)
-    assert "no embedding store" in refused("cluster.py", "store=nowhere", "out=x1", cwd=home)
-    assert "no checkpoint" in refused("embed.py", *mock, "checkpoint=nowhere", "out=x2", cwd=home)
-    assert "multiple of 32" in refused("train.py", *mock, "model.input_size=300", "out=x3", cwd=home)
-    few = refused(
-        "cluster.py", "store=store", "compress.n_neighbors=10", "clusterer.min_samples=300", "out=x4", cwd=home
-    )
-    assert "too few" in few
-    many = refused("cluster.py", "store=store", "compress.n_neighbors=500", "out=x5", cwd=home)
-    assert "n_neighbors" in many
-    assert "seed must not be negative" in refused("train.py", *mock, "seed=-1", "out=x7", cwd=home)
-    assert "data.limit" in refused("train.py", *mock, "data.limit=-5", "out=x8", cwd=home)
-    assert "no output folder" in refused("train.py", *mock, "out=", cwd=home)
     (tmp_path / "file").write_text("")
-    assert "out" in refused("train.py", *mock, f"out={tmp_path / 'file'}", cwd=home)
-    assert "cannot write" in refused("train.py", *mock, "out=/proc/rarezoo", cwd=home)
+    searching, training = ("cluster.py", "store=store", "compress.n_neighbors=10"), ("train.py", *mock)
+    mistakes = [
+        ((*training, "train.colour=red"), "colour"),
+        ((*training, "model=resnet", "out=x"), "resnet"),
+        ((*training, "train.epochs=many", "out=x"), "epochs"),
+        (("cluster.py", "out=x"), "store"),
+        (("cluster.py", "store=nowhere", "out=x1"), "no embedding store"),
+        (("embed.py", *mock, "checkpoint=nowhere", "out=x2"), "no checkpoint"),
+        ((*training, "model.input_size=300", "out=x3"), "multiple of 32"),
+        ((*searching, "clusterer.min_samples=300", "out=x4"), "too few"),
+        (("cluster.py", "store=store", "compress.n_neighbors=500", "out=x5"), "n_neighbors"),
+        ((*training, "seed=-1", "out=x7"), "seed must not be negative"),
+        ((*training, "data.limit=-5", "out=x8"), "data.limit"),
+        ((*training, "out="), "no output folder"),
+        ((*training, f"out={tmp_path / 'file'}"), "out"),
+        ((*training, "out=/proc/rarezoo"), "cannot write"),
+    ]
+    # One process for all of them: importing torch and Lightning takes longer than any of these mistakes.
+    command = [sys.executable, "-c", IN_TURN, json.dumps([[str(ROOT / words[0]), *words[1:]] for words, _ in mistakes])]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=400, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+    *told, rest = done.stderr.split("ended with ")
+    ends = [int(one.split("\n", 1)[0]) for one in [*told[1:], rest]]
+    assert ends == [2] * len(mistakes)
+    for (words, message), said in zip(mistakes, told, strict=True):
+        messages = [line for line in said.splitlines() if line.startswith("rarezoo: ")]
+        assert len(messages) == 1, (words, said)
+        assert message in messages[0], words
+
+
+# Runs commands one after the other, as if each were a process of its own.
+IN_TURN = """
+import json, runpy, sys
+for words in json.loads(sys.argv[1]):
+    sys.argv = words
+    try:
+        runpy.run_path(words[0], run_name="__main__")
+    except SystemExit as end:
+        print("ended with", end.code, file=sys.stderr, flush=True)
+"""
 
 
 def test_a_full_disk_is_told_as_such(home, mock):
