@@ -20,6 +20,7 @@ MOCK = ["data=mock", f"data.n={GALAXIES}", "data.side=48", "data.seed=3"]
 NETWORK = ["model.input_size=32", "model.bottleneck=16"]
 QUICK = ["train.epochs=2", "train.batch_size=32", "train.workers=0"]
 SEARCH = ["compress.n_neighbors=10", "clusterer.min_samples=5", "clusterer.min_cluster_size=5"]
+NOISE = "significance.surveys=5"
 
 
 def start(*words, cwd, **settings):
@@ -55,7 +56,7 @@ def home(tmp_path_factory):
     mock = [*MOCK, f"data.cache={folder / 'cache'}"]
     run("train.py", *mock, *NETWORK, *QUICK, "out=net", "seed=1", cwd=folder)
     run("embed.py", *mock, "checkpoint=net", "out=store", "shard_rows=100", "workers=0", cwd=folder)
-    run("cluster.py", "store=store", *SEARCH, "out=found", "seed=1", cwd=folder)
+    run("cluster.py", "store=store", *SEARCH, NOISE, "out=found", "seed=1", cwd=folder)
     return folder
 
 
@@ -94,7 +95,7 @@ def test_same_seed_gives_the_same_weights_and_the_same_classes(home, mock):
     run("train.py", *mock, *NETWORK, *QUICK, "out=net2", "seed=1", "logger=none", cwd=home)
     cards = [json.loads((home / net / "card.json").read_text()) for net in ("net", "net2")]
     assert cards[0]["sha256"] == cards[1]["sha256"]
-    run("cluster.py", "store=store", *SEARCH, "out=found2", "seed=1", "logger=none", cwd=home)
+    run("cluster.py", "store=store", *SEARCH, NOISE, "out=found2", "seed=1", "logger=none", cwd=home)
     first, second = (pq.read_table(home / folder / "members.parquet") for folder in ("found", "found2"))
     assert first.equals(second)
 
@@ -108,7 +109,7 @@ def test_a_command_that_is_done_returns_at_once_and_changes_nothing(home, mock):
 
 def test_another_setting_into_the_same_folder_is_refused(home, mock):
     assert "seed 1 → 2" in refused("train.py", *mock, *NETWORK, *QUICK, "out=net", "seed=2", cwd=home)
-    assert "other settings" in refused("cluster.py", "store=store", *SEARCH, "out=found", "seed=2", cwd=home)
+    assert "other settings" in refused("cluster.py", "store=store", *SEARCH, NOISE, "out=found", "seed=2", cwd=home)
 
 
 def test_training_killed_in_the_middle_goes_on_to_the_same_weights(home, mock):
@@ -147,7 +148,7 @@ def test_ctrl_c_says_so_and_leaves_a_state(home, mock):
 
 
 def test_multirun_gives_each_job_a_folder_and_a_wandb_run(home):
-    run("cluster.py", "-m", "store=store", *SEARCH[:1], "clusterer.min_samples=5,8", "out=sweep", cwd=home)
+    run("cluster.py", "-m", "store=store", *SEARCH[:1], NOISE, "clusterer.min_samples=5,8", "out=sweep", cwd=home)
     jobs = sorted(path.parent for path in (home / "sweep").glob("*/run.json"))
     assert len(jobs) == 2
     assert all(len(list(job.glob("wandb/**/*.wandb"))) == 1 for job in jobs)
@@ -159,6 +160,7 @@ def test_relabelling_takes_map_and_linkage_from_an_earlier_run(home):
         "store=store",
         SEARCH[0],
         SEARCH[1],
+        NOISE,
         "clusterer.min_cluster_size=12",
         "seed=1",
         "logger=none",
@@ -253,3 +255,23 @@ def test_a_corrupted_checkpoint_is_refused(home, mock):
 def test_a_store_of_another_checkpoint_is_not_mixed(home, mock):
     run("train.py", *mock, *NETWORK, *QUICK, "out=other", "seed=9", "logger=none", cwd=home)
     assert "another run" in refused("embed.py", *mock, "checkpoint=other", "out=store", "shard_rows=100", cwd=home)
+
+
+# Runs a command and says last whether torch was imported.
+TORCH = """
+import runpy, sys
+sys.argv = sys.argv[1:]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    print("torch" in sys.modules, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("words", [["--help"], ["store=store", *SEARCH, NOISE, "out=found", "seed=1"]])
+def test_a_search_does_without_torch(home, words):
+    """Importing it takes longer than all else in the start of a command."""
+    command = [sys.executable, "-c", TORCH, str(ROOT / "cluster.py"), *words]
+    done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == "False"
