@@ -11,8 +11,9 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, ClassVar, get_args
 
 import hydra
@@ -21,71 +22,53 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pytorch_lightning.utilities import rank_zero_only
 
 from rarezoo import __version__, registry
-from rarezoo.benchmark.atlas import add_atlas_benchmark
-from rarezoo.benchmark.board import add_classes_benchmark
-from rarezoo.benchmark.paper import add_paper_benchmark
-from rarezoo.benchmark.search import add_benchmark_verb
-from rarezoo.benchmark.throughput import add_bench_verb
-from rarezoo.embed import EmbedRun
 from rarezoo.errors import ConfigError, RarezooError
-from rarezoo.explore.select import Select
-from rarezoo.registry import setting
-from rarezoo.report.terminal import cards_table
-from rarezoo.report.track import Tracker
-from rarezoo.search import ClusterRun
 from rarezoo.tables import unwritable
-from rarezoo.train.fit import TrainRun
-from rarezoo.verbs.comparing import add_classes_verb
-from rarezoo.verbs.contrasting import add_compare_verb
-from rarezoo.verbs.demo import add_demo_verbs
-from rarezoo.verbs.exporting import add_export_verb
-from rarezoo.verbs.failures import add_worst_verb
-from rarezoo.verbs.judge import add_judge_verb
-from rarezoo.verbs.keeper import add_zoo_verbs
-from rarezoo.verbs.leaderboard import add_leaderboard_verb, note_failure, write_leaderboard
-from rarezoo.verbs.placing import add_assign_verb
-from rarezoo.verbs.study import add_study_verb, measured, write_study
-from rarezoo.verbs.sweeping import FAILED, add_sensitivity_verb, write_sensitivity
 
-_GROUPS = ("data", "model", "compress", "clusterer")
 _VERBS = {
     "train": "votes and images → a checkpoint folder",
     "embed": "survey × checkpoint → an embedding store",
     "cluster": "embedding store → classes and their report",
 }
+_GROUPS = {"train": ("data", "model"), "embed": ("data",), "cluster": ("data", "compress", "clusterer")}
+# Who adds the verbs beyond. Only what was asked for is imported: torch, Lightning and timm take seconds to.
+_ADDERS = {
+    "classes": "rarezoo.verbs.comparing:add_classes_verb",
+    "compare": "rarezoo.verbs.contrasting:add_compare_verb",
+    "export": "rarezoo.verbs.exporting:add_export_verb",
+    "assign": "rarezoo.verbs.placing:add_assign_verb",
+    "demo": "rarezoo.verbs.demo:add_demo_verbs",
+    "mock-sheet": "rarezoo.verbs.demo:add_demo_verbs",
+    "bench": "rarezoo.benchmark.throughput:add_bench_verb",
+    "duplicates": "rarezoo.benchmark.throughput:add_bench_verb",
+    "benchmark": "rarezoo.apps:_add_benchmarks",
+    "worst": "rarezoo.verbs.failures:add_worst_verb",
+    "cards": "rarezoo.apps:_add_cards_verb",
+    "judge": "rarezoo.verbs.judge:add_judge_verb",
+    "leaderboard": "rarezoo.verbs.leaderboard:add_leaderboard_verb",
+    "zoo": "rarezoo.verbs.keeper:add_zoo_verbs",
+    "study": "rarezoo.verbs.study:add_study_verb",
+    "sensitivity": "rarezoo.verbs.sweeping:add_sensitivity_verb",
+}
 
 
-@dataclass(kw_only=True)
-class TrainJob(TrainRun):
-    """A training run and where its curves go."""
+def _job_kind(verb: str) -> type:
+    """The typed job of a door."""
+    if verb == "train":
+        from rarezoo.verbs.training import TrainJob
 
-    logger: Tracker = setting(Tracker(), "where metrics are logged")
-    study: bool = setting(False, "measure the network galaxy by galaxy for `rarezoo study`; a multirun ends with it")
+        return TrainJob
+    if verb == "embed":
+        from rarezoo.embed import EmbedRun
 
-    def launch(self) -> Path:
-        """Train, with the curves sent to the tracker; the checkpoint folder."""
-        tracker = self.logger.lightning_logger(self.out, name=Path(self.out).name)
-        folder = self.run(tracker=tracker)
-        if tracker is not None:
-            tracker.conclude(folder)
-        if self.study:
-            rank_zero_only(measured)(folder, workers=self.train.workers)
-        return folder
+        return EmbedRun
+    from rarezoo.verbs.searching import ClusterJob
 
-
-@dataclass(kw_only=True)
-class ClusterJob(ClusterRun):
-    """A search, and its place in a sweep."""
-
-    vary: list[str] = setting([], "SETTING:VALUE …, changed against the rest of the command, as a sweep's jobs do")
-    sensitivity: bool = setting(False, "a multirun ends with the page of `rarezoo sensitivity`")
+    return ClusterJob
 
 
 class Sweeps(Callback):
@@ -98,9 +81,14 @@ class Sweeps(Callback):
         """Called before any job."""
         folder = Path(config.hydra.sweep.dir)
         self.folders.append(folder)
-        for flag, summary in (("study", write_study), ("sensitivity", write_sensitivity)):
-            if config.get(flag):
-                self.studies.append((summary, folder))
+        if config.get("study"):
+            from rarezoo.verbs.study import write_study
+
+            self.studies.append((write_study, folder))
+        if config.get("sensitivity"):
+            from rarezoo.verbs.sweeping import write_sensitivity
+
+            self.studies.append((write_sensitivity, folder))
 
 
 def conf_dir() -> Path:
@@ -109,16 +97,28 @@ def conf_dir() -> Path:
     return installed if installed.is_dir() else Path(__file__).parents[2] / "conf"
 
 
-def register() -> None:
-    """Tell Hydra every option and every job's schema."""
+def register(*verbs: str) -> None:
+    """Tell Hydra the options and schemas of these doors; of all, if none is named."""
     store = ConfigStore.instance()
-    for group in _GROUPS:
-        for name, kind in registry.options(group).items():
+    for verb in verbs or _VERBS:
+        for group in _GROUPS[verb]:
+            for name, kind in registry.options(group).items():
+                store.store(group=group, name=name, node=kind)
+        for group, name, kind in _fixed_groups(verb):
             store.store(group=group, name=name, node=kind)
-    store.store(group="select", name="cuts", node=Select)
-    store.store(group="logger", name="tracker", node=Tracker)
-    for verb, job in (("train", TrainJob), ("embed", EmbedRun), ("cluster", ClusterJob)):
-        store.store(name=f"{verb}_schema", node=job)
+        store.store(name=f"{verb}_schema", node=_job_kind(verb))
+
+
+def _fixed_groups(verb: str) -> Iterator[tuple[str, str, type]]:
+    """Groups of a door with one schema, which only presets fill in."""
+    if verb == "cluster":
+        from rarezoo.explore.select import Select
+
+        yield "select", "cuts", Select
+    if verb != "embed":
+        from rarezoo.report.track import Tracker
+
+        yield "logger", "tracker", Tracker
 
 
 def _file_name(text: str) -> str:
@@ -150,7 +150,7 @@ def _door(verb: str, launch: Callable[[Any], object]) -> int:
     """Exit status of one command, its arguments taken from ``sys.argv``."""
     arguments = sys.argv[1:]
     if {"--help", "-h"} & set(arguments):
-        return exit_status(lambda: print(help_text(verb, [word for word in arguments if "=" in word])))
+        return exit_status(lambda: print(help_text(verb, [word for word in arguments if "=" in word])), verb=verb)
     # Hydra then hands exceptions on instead of printing them, so that they are told from bugs here, once.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     failed: list[RarezooError] = []
@@ -161,12 +161,14 @@ def _door(verb: str, launch: Callable[[Any], object]) -> int:
         except RarezooError as problem:
             # In a single run Hydra would add a line of its own to the message; in a sweep it must know of the failure.
             if HydraConfig.get().mode == RunMode.MULTIRUN:
+                from rarezoo.verbs.sweeping import FAILED
+
                 (Path(HydraConfig.get().runtime.output_dir) / FAILED).write_text(f"{problem}\n")
                 raise
             failed.append(problem)
 
     def run() -> None:
-        register()
+        register(verb)
         try:
             hydra.main(version_base="1.3", config_path=str(conf_dir().resolve()), config_name=verb)(task)()
         except Exception as problem:
@@ -178,7 +180,7 @@ def _door(verb: str, launch: Callable[[Any], object]) -> int:
             raise failed[0]
         _summarise_sweeps(whole=True)
 
-    return exit_status(run)
+    return exit_status(run, verb=verb)
 
 
 def _refuse_missing_slurm(problem: Exception) -> None:
@@ -191,17 +193,19 @@ def _refuse_missing_slurm(problem: Exception) -> None:
 
 def _noted(launch: Callable[[Any], object], config: DictConfig) -> None:
     """Run a job; in a sweep it leaves word in its folder if it fails."""
-    sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
+    if HydraConfig.get().mode != RunMode.MULTIRUN:
+        launch(_job(config))
+        return
+    from rarezoo.verbs.leaderboard import note_failure
+
     folder = HydraConfig.get().runtime.output_dir
     try:
         launch(_job(config))
     except Exception as problem:
         with contextlib.suppress(RarezooError, OSError):
-            if sweeping:
-                note_failure(folder, problem)
+            note_failure(folder, problem)
         raise
-    if sweeping:
-        note_failure(folder, None)
+    note_failure(folder, None)
 
 
 def _summarise_sweeps(*, whole: bool) -> None:
@@ -211,6 +215,8 @@ def _summarise_sweeps(*, whole: bool) -> None:
         whole: every job went well; if not, a study that cannot be summarised is no second failure.
     """
     while Sweeps.folders:
+        from rarezoo.verbs.leaderboard import write_leaderboard
+
         try:
             print(f"leaderboard: {write_leaderboard(Sweeps.folders.pop())}", file=sys.stderr)
         except RarezooError as problem:
@@ -227,11 +233,11 @@ def _job(config: DictConfig) -> Any:
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise ConfigError("a setting must be given", value=", ".join(missing), fix=f"Add {missing[0]}=VALUE.")
-    job = OmegaConf.to_object(config)
+    job: Any = OmegaConf.to_object(config)
     if HydraConfig.get().mode == RunMode.MULTIRUN:
-        job.out = HydraConfig.get().runtime.output_dir  # type: ignore[union-attr]
-        if isinstance(job, TrainJob):
-            _refuse_children(job)
+        job.out = HydraConfig.get().runtime.output_dir
+        if hasattr(job, "refuse_children"):
+            job.refuse_children()
     return job
 
 
@@ -249,24 +255,14 @@ def _vary(config: DictConfig) -> None:
             raise ConfigError(f"vary ({told})", value=change, fix="See --help for what can be set.") from problem
 
 
-def _refuse_children(job: TrainJob) -> None:
-    """Lightning starts a training's further processes by the command line, which is the whole multirun's."""
-    started = SLURMEnvironment.detect() or TorchElasticEnvironment.detect()
-    if job.train.devices != 1 and not started:
-        raise ConfigError(
-            "a job of a multirun cannot start processes", value=f"train.devices={job.train.devices}",
-            fix="Give each job one GPU (train.devices=1), use machine=slurm, or train one network at a time.",
-        )  # fmt: skip
-
-
-def exit_status(run: Callable[[], object]) -> int:
-    """Run something and say how it went: 0, 2 with one message, 130 or 1."""
+def exit_status(run: Callable[[], object], *, verb: str = "") -> int:
+    """Run something, a door's verb or another, and say how it went: 0, 2 with one message, 130 or 1."""
     try:
         run()
     except RarezooError as problem:
         return _told(str(problem))
     except (HydraException, OmegaConfBaseException) as problem:
-        return _told(_config_message(problem))
+        return _told(_config_message(problem, verb))
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 130
@@ -288,25 +284,25 @@ def _told(message: str) -> int:
     return 2
 
 
-def _config_message(problem: BaseException) -> str:
+def _config_message(problem: BaseException, verb: str) -> str:
     """One message for a mistake on the command line, with the keys that come nearest to an unknown one."""
     lines = str(problem).strip().splitlines()
     cause = problem.__cause__
     detail = str(cause).strip().splitlines()[0] if cause is not None and str(cause).strip() else ""
     unknown = getattr(cause, "key", None) or getattr(problem, "key", None)
-    near = difflib.get_close_matches(str(unknown), _known_keys(), n=3) if unknown else []
+    near = difflib.get_close_matches(str(unknown), _known_keys(verb), n=3) if unknown and verb else []
     hint = f"Did you mean {' or '.join(near)}?" if near else "See --help for what can be set."
     return " ".join(part for part in (" ".join(lines[:8]), detail, hint) if part)
 
 
-def _known_keys() -> list[str]:
-    kinds = [TrainJob, EmbedRun, ClusterJob, *(kind for group in _GROUPS for kind in registry.options(group).values())]
+def _known_keys(verb: str) -> list[str]:
+    kinds = [_job_kind(verb), *(kind for group in _GROUPS[verb] for kind in registry.options(group).values())]
     return sorted({one.name for kind in kinds for one in fields(kind)})
 
 
 def help_text(verb: str, overrides: Sequence[str]) -> str:
     """What a command can be told: every choice, then every setting with type, value, unit and meaning."""
-    register()
+    register(verb)
     with hydra.initialize_config_dir(str(conf_dir().resolve()), version_base="1.3"):
         config = hydra.compose(verb, overrides=list(overrides), return_hydra_config=True)
     chosen = {key: value for key, value in config.hydra.runtime.choices.items() if not key.startswith("hydra/")}
@@ -382,28 +378,28 @@ def _verb(arguments: Sequence[str]) -> None:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb, about in _VERBS.items():
         verbs.add_parser(verb, help=f"{about} (as python {verb}.py)", add_help=False)
-    _add_terminal_verbs(verbs)
-    add_classes_verb(verbs)
-    add_compare_verb(verbs)
-    add_export_verb(verbs)
-    add_assign_verb(verbs)
-    add_demo_verbs(verbs)
-    add_bench_verb(verbs)
-    kinds = add_benchmark_verb(verbs)
-    add_paper_benchmark(kinds)
-    add_atlas_benchmark(kinds)
-    add_classes_benchmark(kinds, conf=conf_dir())
-    add_worst_verb(verbs)
-    add_judge_verb(verbs)
-    add_leaderboard_verb(verbs)
-    add_zoo_verbs(verbs)
-    add_study_verb(verbs)
-    add_sensitivity_verb(verbs)
+    asked = [_ADDERS[word] for word in arguments[:1] if word in _ADDERS]
+    for adder in asked or dict.fromkeys(_ADDERS.values()):
+        resolve_name(adder)(verbs)
     options = parser.parse_args(arguments)
     options.run(options)
 
 
-def _add_terminal_verbs(verbs: Any) -> None:
+def _add_cards_verb(verbs: Any) -> None:
+    from rarezoo.report.terminal import cards_table
+
     cards = verbs.add_parser("cards", help="checkpoints side by side: loss and RMSE per question")
     cards.add_argument("folders", nargs="+", help="checkpoint folders")
     cards.set_defaults(run=lambda options: print(cards_table(options.folders)))
+
+
+def _add_benchmarks(verbs: Any) -> None:
+    from rarezoo.benchmark.atlas import add_atlas_benchmark
+    from rarezoo.benchmark.board import add_classes_benchmark
+    from rarezoo.benchmark.paper import add_paper_benchmark
+    from rarezoo.benchmark.search import add_benchmark_verb
+
+    kinds = add_benchmark_verb(verbs)
+    add_paper_benchmark(kinds)
+    add_atlas_benchmark(kinds)
+    add_classes_benchmark(kinds, conf=conf_dir())

@@ -19,7 +19,7 @@ from rarezoo.data.trees import QuestionTree
 from rarezoo.errors import ConfigError
 from rarezoo.registry import setting
 from rarezoo.store import EmbeddingStore, Manifest
-from rarezoo.zoo.cards import Checkpoint, open_checkpoint
+from rarezoo.zoo.checkpoint import Checkpoint, open_checkpoint
 
 DTYPES = ("float32", "float16")
 TURNS = (1, 2, 4, 8)

@@ -19,13 +19,13 @@ from rarezoo.errors import ConfigError
 T = TypeVar("T")
 
 _OPTIONS: dict[str, dict[str, type]] = {}
-# Every package in which a new file is a new option.
-_PACKAGES = (
-    "rarezoo.data.surveys",
-    "rarezoo.zoo.encoders",
-    "rarezoo.explore.compressors",
-    "rarezoo.explore.clusterers",
-)
+# Packages in which a new file is a new option.
+_PACKAGES = {
+    "data": "rarezoo.data.surveys",
+    "model": "rarezoo.zoo.encoders",
+    "compress": "rarezoo.explore.compressors",
+    "clusterer": "rarezoo.explore.clusterers",
+}
 
 
 def option(group: str, name: str) -> Callable[[type[T]], type[T]]:
@@ -40,17 +40,17 @@ def option(group: str, name: str) -> Callable[[type[T]], type[T]]:
     return register
 
 
-def load_options() -> None:
-    """Import every file that may hold an option; idempotent."""
-    for package_name in _PACKAGES:
-        package = importlib.import_module(package_name)
-        for module in pkgutil.iter_modules(package.__path__, f"{package_name}."):
-            importlib.import_module(module.name)
+def load_options(group: str) -> None:
+    """Import every file that may hold an option of a group; idempotent."""
+    package = importlib.import_module(_PACKAGES[group])
+    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        importlib.import_module(module.name)
 
 
 def options(group: str) -> dict[str, type]:
     """Name → dataclass of every choice in a group, sorted by name."""
-    load_options()
+    if group in _PACKAGES:
+        load_options(group)
     return dict(sorted(_OPTIONS.get(group, {}).items()))
 
 
@@ -68,7 +68,6 @@ def choice(group: str, name: str) -> type[Any]:
 
 def name_of(kind: type) -> str:
     """The name under which a dataclass was registered."""
-    load_options()
     names = [name for group in _OPTIONS.values() for name, known in group.items() if known is kind]
     if not names:
         raise TypeError(f"{kind.__name__} is not a registered option")

@@ -14,7 +14,7 @@ from rarezoo.data.duplicates import fingerprints, near_identical
 from rarezoo.data.loaders import CutoutLoader
 from rarezoo.data.surveys.gz2 import FOLDER_VARIABLE, Gz2
 from rarezoo.train.metrics import predictions, question_metrics
-from rarezoo.zoo.cards import open_checkpoint
+from rarezoo.zoo.checkpoint import open_checkpoint
 
 ROOT = Path(__file__).parents[2]
 FOLDER = Path(os.environ.get(FOLDER_VARIABLE) or ROOT.parent / "shared" / "data" / "gz2").resolve()

@@ -26,7 +26,7 @@ from rarezoo.explore.stability import Stability
 from rarezoo.report.track import Tracker
 from rarezoo.search import ClusterRun
 from rarezoo.store import EmbeddingStore
-from rarezoo.zoo.cards import save_checkpoint
+from rarezoo.zoo.checkpoint import save_checkpoint
 from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
 from rarezoo.zoo.network import build_network
 

@@ -17,6 +17,8 @@ pytestmark = pytest.mark.pipeline
 
 ROOT = Path(__file__).parents[2]
 GALAXIES, WIDTH = 240, 3
+# A survey that is not the store's any more, small because it is opened.
+ELSEWHERE = {"option": "mock", "n": 8, "side": 32, "workers": 1}
 SEARCH = ["compress=none", "compress@drawing=pca", "drawing.n_components=2", "~preset", "clusterer.min_samples=5",
           "clusterer.min_cluster_size=20", "images=false", "logger=none", "stability.refits=0"]  # fmt: skip
 
@@ -45,7 +47,7 @@ def home(tmp_path_factory):
     centres = np.vstack([np.zeros(WIDTH), 9 * np.eye(WIDTH)])
     embeddings = (centres[np.arange(GALAXIES) % 4] + random.normal(size=(GALAXIES, WIDTH))).astype(np.float32)
     manifest = Manifest(
-        survey="mock", survey_sha256="s" * 64, survey_settings={"option": "mock"}, checkpoint="b0.v1",
+        survey="mock", survey_sha256="s" * 64, survey_settings=ELSEWHERE, checkpoint="b0.v1",
         checkpoint_sha256="c" * 64, precision="float32", width=WIDTH, dtype="float32", rows=GALAXIES,
         shard_rows=GALAXIES, answers=("bar_no", "bar_yes"),
     )  # fmt: skip

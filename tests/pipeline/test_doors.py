@@ -20,6 +20,7 @@ MOCK = ["data=mock", f"data.n={GALAXIES}", "data.side=48", "data.seed=3"]
 NETWORK = ["model.input_size=32", "model.bottleneck=16"]
 QUICK = ["train.epochs=2", "train.batch_size=32", "train.workers=0"]
 SEARCH = ["compress.n_neighbors=10", "clusterer.min_samples=5", "clusterer.min_cluster_size=5"]
+NOISE = "significance.surveys=5"
 
 
 def start(*words, cwd, **settings):
@@ -55,7 +56,7 @@ def home(tmp_path_factory):
     mock = [*MOCK, f"data.cache={folder / 'cache'}"]
     run("train.py", *mock, *NETWORK, *QUICK, "out=net", "seed=1", cwd=folder)
     run("embed.py", *mock, "checkpoint=net", "out=store", "shard_rows=100", "workers=0", cwd=folder)
-    run("cluster.py", "store=store", *SEARCH, "out=found", "seed=1", cwd=folder)
+    run("cluster.py", "store=store", *SEARCH, NOISE, "out=found", "seed=1", cwd=folder)
     return folder
 
 
@@ -94,7 +95,7 @@ def test_same_seed_gives_the_same_weights_and_the_same_classes(home, mock):
     run("train.py", *mock, *NETWORK, *QUICK, "out=net2", "seed=1", "logger=none", cwd=home)
     cards = [json.loads((home / net / "card.json").read_text()) for net in ("net", "net2")]
     assert cards[0]["sha256"] == cards[1]["sha256"]
-    run("cluster.py", "store=store", *SEARCH, "out=found2", "seed=1", "logger=none", cwd=home)
+    run("cluster.py", "store=store", *SEARCH, NOISE, "out=found2", "seed=1", "logger=none", cwd=home)
     first, second = (pq.read_table(home / folder / "members.parquet") for folder in ("found", "found2"))
     assert first.equals(second)
 
@@ -108,7 +109,7 @@ def test_a_command_that_is_done_returns_at_once_and_changes_nothing(home, mock):
 
 def test_another_setting_into_the_same_folder_is_refused(home, mock):
     assert "seed 1 → 2" in refused("train.py", *mock, *NETWORK, *QUICK, "out=net", "seed=2", cwd=home)
-    assert "other settings" in refused("cluster.py", "store=store", *SEARCH, "out=found", "seed=2", cwd=home)
+    assert "other settings" in refused("cluster.py", "store=store", *SEARCH, NOISE, "out=found", "seed=2", cwd=home)
 
 
 def test_training_killed_in_the_middle_goes_on_to_the_same_weights(home, mock):
@@ -147,7 +148,7 @@ def test_ctrl_c_says_so_and_leaves_a_state(home, mock):
 
 
 def test_multirun_gives_each_job_a_folder_and_a_wandb_run(home):
-    run("cluster.py", "-m", "store=store", *SEARCH[:1], "clusterer.min_samples=5,8", "out=sweep", cwd=home)
+    run("cluster.py", "-m", "store=store", *SEARCH[:1], NOISE, "clusterer.min_samples=5,8", "out=sweep", cwd=home)
     jobs = sorted(path.parent for path in (home / "sweep").glob("*/run.json"))
     assert len(jobs) == 2
     assert all(len(list(job.glob("wandb/**/*.wandb"))) == 1 for job in jobs)
@@ -159,6 +160,7 @@ def test_relabelling_takes_map_and_linkage_from_an_earlier_run(home):
         "store=store",
         SEARCH[0],
         SEARCH[1],
+        NOISE,
         "clusterer.min_cluster_size=12",
         "seed=1",
         "logger=none",
@@ -180,25 +182,49 @@ def test_help_lists_settings_with_types_and_units(script, tmp_path):
 
 
 def test_user_mistakes_end_in_one_message(home, mock, tmp_path):
-    assert "colour" in refused("train.py", *mock, "train.colour=red", cwd=home)
-    assert "resnet" in refused("train.py", *mock, "model=resnet", "out=x", cwd=home)
-    assert "epochs" in refused("train.py", *mock, "train.epochs=many", "out=x", cwd=home)
-    assert "store" in refused("cluster.py", "out=x", cwd=home)
-    assert "no embedding store" in refused("cluster.py", "store=nowhere", "out=x1", cwd=home)
-    assert "no checkpoint" in refused("embed.py", *mock, "checkpoint=nowhere", "out=x2", cwd=home)
-    assert "multiple of 32" in refused("train.py", *mock, "model.input_size=300", "out=x3", cwd=home)
-    few = refused(
-        "cluster.py", "store=store", "compress.n_neighbors=10", "clusterer.min_samples=300", "out=x4", cwd=home
-    )
-    assert "too few" in few
-    many = refused("cluster.py", "store=store", "compress.n_neighbors=500", "out=x5", cwd=home)
-    assert "n_neighbors" in many
-    assert "seed must not be negative" in refused("train.py", *mock, "seed=-1", "out=x7", cwd=home)
-    assert "data.limit" in refused("train.py", *mock, "data.limit=-5", "out=x8", cwd=home)
-    assert "no output folder" in refused("train.py", *mock, "out=", cwd=home)
     (tmp_path / "file").write_text("")
-    assert "out" in refused("train.py", *mock, f"out={tmp_path / 'file'}", cwd=home)
-    assert "cannot write" in refused("train.py", *mock, "out=/proc/rarezoo", cwd=home)
+    searching, training = ("cluster.py", "store=store", "compress.n_neighbors=10"), ("train.py", *mock)
+    mistakes = [
+        ((*training, "train.colour=red"), "colour"),
+        ((*training, "model=resnet", "out=x"), "resnet"),
+        ((*training, "train.epochs=many", "out=x"), "epochs"),
+        (("cluster.py", "out=x"), "store"),
+        (("cluster.py", "store=nowhere", "out=x1"), "no embedding store"),
+        (("embed.py", *mock, "checkpoint=nowhere", "out=x2"), "no checkpoint"),
+        ((*training, "model.input_size=300", "out=x3"), "multiple of 32"),
+        ((*searching, "clusterer.min_samples=300", "out=x4"), "too few"),
+        (("cluster.py", "store=store", "compress.n_neighbors=500", "out=x5"), "n_neighbors"),
+        ((*training, "seed=-1", "out=x7"), "seed must not be negative"),
+        ((*training, "data.limit=-5", "out=x8"), "data.limit"),
+        ((*training, "out="), "no output folder"),
+        ((*training, f"out={tmp_path / 'file'}"), "out"),
+        ((*training, "out=/proc/rarezoo"), "cannot write"),
+    ]
+    # One process for all of them: importing torch and Lightning takes longer than any of these mistakes.
+    command = [sys.executable, "-c", IN_TURN, json.dumps([[str(ROOT / words[0]), *words[1:]] for words, _ in mistakes])]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=400, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+    *told, rest = done.stderr.split("ended with ")
+    ends = [int(one.split("\n", 1)[0]) for one in [*told[1:], rest]]
+    assert ends == [2] * len(mistakes)
+    for (words, message), said in zip(mistakes, told, strict=True):
+        messages = [line for line in said.splitlines() if line.startswith("rarezoo: ")]
+        assert len(messages) == 1, (words, said)
+        assert message in messages[0], words
+
+
+# Runs commands one after the other, as if each were a process of its own.
+IN_TURN = """
+import json, runpy, sys
+for words in json.loads(sys.argv[1]):
+    sys.argv = words
+    try:
+        runpy.run_path(words[0], run_name="__main__")
+    except SystemExit as end:
+        print("ended with", end.code, file=sys.stderr, flush=True)
+"""
 
 
 def test_a_full_disk_is_told_as_such(home, mock):
@@ -229,3 +255,23 @@ def test_a_corrupted_checkpoint_is_refused(home, mock):
 def test_a_store_of_another_checkpoint_is_not_mixed(home, mock):
     run("train.py", *mock, *NETWORK, *QUICK, "out=other", "seed=9", "logger=none", cwd=home)
     assert "another run" in refused("embed.py", *mock, "checkpoint=other", "out=store", "shard_rows=100", cwd=home)
+
+
+# Runs a command and says last whether torch was imported.
+TORCH = """
+import runpy, sys
+sys.argv = sys.argv[1:]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    print("torch" in sys.modules, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("words", [["--help"], ["store=store", *SEARCH, NOISE, "out=found", "seed=1"]])
+def test_a_search_does_without_torch(home, words):
+    """Importing it takes longer than all else in the start of a command."""
+    command = [sys.executable, "-c", TORCH, str(ROOT / "cluster.py"), *words]
+    done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == "False"

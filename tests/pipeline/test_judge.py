@@ -15,7 +15,7 @@ from rarezoo.embed import EmbedRun
 from rarezoo.errors import ConfigError, OutputError, RarezooError, StoreError
 from rarezoo.store import EmbeddingStore
 from rarezoo.verbs.judge import USUAL, Answer, Judge
-from rarezoo.zoo.cards import save_checkpoint
+from rarezoo.zoo.checkpoint import save_checkpoint
 from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
 from rarezoo.zoo.network import build_network
 

@@ -12,7 +12,7 @@ import torch
 from rarezoo.data.surveys.mock import Mock
 from rarezoo.data.trees import named_tree
 from rarezoo.embed import EmbedRun
-from rarezoo.zoo.cards import save_checkpoint
+from rarezoo.zoo.checkpoint import save_checkpoint
 from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
 from rarezoo.zoo.network import build_network
 

@@ -202,6 +202,7 @@ def one_process(mock, tmp_path_factory):
     return _validation_loss(folder / "one"), words, folder
 
 
+@pytest.mark.slow
 def test_two_processes_train_to_the_loss_of_one(one_process):
     """The same global batch of 32 galaxies.
 

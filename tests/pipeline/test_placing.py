@@ -25,7 +25,7 @@ from rarezoo.search import ClusterRun
 from rarezoo.store import EmbeddingStore
 from rarezoo.verbs.comparing import class_matches
 from rarezoo.verbs.placing import Placing
-from rarezoo.zoo.cards import save_checkpoint
+from rarezoo.zoo.checkpoint import save_checkpoint
 from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
 from rarezoo.zoo.network import build_network
 

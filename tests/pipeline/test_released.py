@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from rarezoo.zoo.cards import checkpoints, open_checkpoint
+from rarezoo.zoo.cards import checkpoints
+from rarezoo.zoo.checkpoint import open_checkpoint
 
 pytestmark = pytest.mark.pipeline
 ROOT = Path(__file__).parents[2] / "checkpoints"

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from rarezoo.data.trees import Question, QuestionTree
-from rarezoo.zoo.cards import open_checkpoint, read_card, save_checkpoint
+from rarezoo.zoo.cards import read_card
+from rarezoo.zoo.checkpoint import open_checkpoint, save_checkpoint
 from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
 from rarezoo.zoo.encoders.maxvit_tiny import MaxViTTiny
 from rarezoo.zoo.export import export_onnx, export_timm

@@ -7,7 +7,8 @@ import torch
 
 from rarezoo.data.trees import Question, QuestionTree
 from rarezoo.errors import CheckpointError
-from rarezoo.zoo.cards import annotate, checkpoints, open_checkpoint, save_checkpoint
+from rarezoo.zoo.cards import annotate, checkpoints
+from rarezoo.zoo.checkpoint import open_checkpoint, save_checkpoint
 from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
 from rarezoo.zoo.network import build_network
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from rarezoo.data.trees import Question, QuestionTree
 from rarezoo.errors import CheckpointError, ConfigError, OutputError
-from rarezoo.zoo.cards import open_checkpoint, save_checkpoint
+from rarezoo.zoo.checkpoint import open_checkpoint, save_checkpoint
 from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
 from rarezoo.zoo.export import export_onnx, export_program, export_timm
 from rarezoo.zoo.network import build_network

@@ -126,7 +126,7 @@ def hub(tmp_path, monkeypatch):
     monkeypatch.delenv("SAMP_HUB", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     with conf.set_temp("use_internet", False):
-        server = SAMPHubServer(web_profile=False, pool_size=2)
+        server = SAMPHubServer(web_profile=False, pool_size=8)
         server.start()
         yield server
         server.stop()

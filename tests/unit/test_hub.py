@@ -16,7 +16,7 @@ from huggingface_hub import constants
 from rarezoo import apps
 from rarezoo.data.trees import Question, QuestionTree
 from rarezoo.errors import CheckpointError, OutputError
-from rarezoo.zoo.cards import open_checkpoint, save_checkpoint
+from rarezoo.zoo.checkpoint import open_checkpoint, save_checkpoint
 from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
 from rarezoo.zoo.hub import pull, push, with_front_matter
 from rarezoo.zoo.network import build_network

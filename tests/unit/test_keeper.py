@@ -5,7 +5,7 @@ import torch
 
 from rarezoo import apps
 from rarezoo.data.trees import Question, QuestionTree
-from rarezoo.zoo.cards import save_checkpoint
+from rarezoo.zoo.checkpoint import save_checkpoint
 from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
 from rarezoo.zoo.network import build_network
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from rarezoo.data.galaxies import Galaxies
 from rarezoo.data.loaders import CutoutLoader
 from rarezoo.embed import embedded
-from rarezoo.zoo.cards import Checkpoint, open_checkpoint
+from rarezoo.zoo.checkpoint import Checkpoint, open_checkpoint
 from rarezoo.zoo.network import BottleneckNetwork, Prediction, blank_network
 
 _BATCH = 256

@@ -27,7 +27,7 @@ from rarezoo.errors import DataError
 from rarezoo.explore.clusterers.hdbscan import Hdbscan
 from rarezoo.registry import choice
 from rarezoo.train.loss import vote_loss
-from rarezoo.zoo.cards import open_checkpoint, save_checkpoint
+from rarezoo.zoo.checkpoint import open_checkpoint, save_checkpoint
 from rarezoo.zoo.encoder import Encoder
 from rarezoo.zoo.network import BottleneckNetwork, build_network
 from rarezoo.zoo.views import TrainingView, inference_view, training_cutout

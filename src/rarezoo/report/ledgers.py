@@ -6,7 +6,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
-from pytorch_lightning.loggers import CSVLogger
 
 from rarezoo import tables
 from rarezoo.report import gallery
@@ -34,6 +33,8 @@ class CsvLedger:
     """Lightning's CSV files, a folder per start: ``out/log/version_0/metrics.csv``."""
 
     def __init__(self, out: Path) -> None:
+        from pytorch_lightning.loggers import CSVLogger
+
         self._logger = CSVLogger(out, name=CSV_FOLDER)
         self.id = f"version_{self._logger.version}"
 

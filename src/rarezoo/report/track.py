@@ -7,18 +7,15 @@ import json
 import logging
 import os
 import re
-from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from pytorch_lightning.loggers import Logger
-from pytorch_lightning.utilities import rank_zero_only
 
 from rarezoo import tables
 from rarezoo.errors import ConfigError
@@ -26,13 +23,15 @@ from rarezoo.registry import setting
 from rarezoo.report.ledgers import CsvLedger, Ledger, TensorBoardLedger, write_csv, write_tensorboard
 from rarezoo.report.record import Search, Training
 from rarezoo.store import SETTINGS_FILE
-from rarezoo.zoo.cards import is_checkpoint
+
+if TYPE_CHECKING:
+    from rarezoo.report.lightning import TrainingLogger
 
 log = logging.getLogger(__name__)
 
 OFFLINE, WANDB, CSV, TENSORBOARD, NONE = "offline", "wandb", "csv", "tensorboard", "none"
 _MODES = (OFFLINE, WANDB, CSV, TENSORBOARD, NONE)
-_CALLED = {OFFLINE: "W&B", WANDB: "W&B", CSV: "CSV", TENSORBOARD: "TensorBoard"}
+CALLED = {OFFLINE: "W&B", WANDB: "W&B", CSV: "CSV", TENSORBOARD: "TensorBoard"}
 # Longest wait for W&B's servers, s: what was not sent by then stays on disk for ``wandb sync``.
 _PATIENCE = 60
 # Written and removed again to see whether there is room, bytes.
@@ -93,7 +92,7 @@ class Tracker:
             search = Search(out.name, classes, members, map_2d, cutouts, about, training)
             writers.get(self.mode, self._send)(search, out)
 
-        _went_well(record, to=_CALLED[self.mode])
+        went_well(record, to=CALLED[self.mode])
 
     def _places(self, about: Mapping[str, Any]) -> list[Path]:
         return [Path(self.checkpoint)] if self.checkpoint else [Path("checkpoints") / str(about.get("checkpoint", ""))]
@@ -107,7 +106,11 @@ class Tracker:
             out: the training's folder, below which all files go; settings.json becomes the W&B run's config.
             name: of the run.
         """
-        return None if self.mode == NONE else TrainingLogger(self, Path(out), run_name=name)
+        if self.mode == NONE:
+            return None
+        from rarezoo.report.lightning import TrainingLogger
+
+        return TrainingLogger(self, Path(out), run_name=name)
 
     def opened(self, out: Path, *, name: str) -> Ledger:
         """A new log of a training."""
@@ -176,66 +179,7 @@ class WandbLedger:
         _refuse_unwritten(self._run, self._out / "wandb")
 
 
-class TrainingLogger(Logger):
-    """Lightning's metrics to a log that begins with the first of them; silent for good once logging has failed."""
-
-    def __init__(self, tracker: Tracker, out: Path, *, run_name: str) -> None:
-        super().__init__()
-        self.tracker, self.out, self.run_name = tracker, out, run_name
-        self._ledger: Ledger | None = None
-        self._given_up = False
-
-    @property
-    def name(self) -> str:
-        """Name of the run."""
-        return self.run_name
-
-    @property
-    def version(self) -> str:
-        """Id of the log, empty before it begins."""
-        return "" if self._ledger is None else self._ledger.id
-
-    @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log one step's metrics."""
-
-        def record() -> None:
-            if self._ledger is None:
-                self._ledger = self.tracker.opened(self.out, name=self.name)
-            self._ledger.log(metrics, step)
-
-        self._try(record)
-
-    @rank_zero_only
-    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the run's settings come from settings.json."""
-
-    @rank_zero_only
-    def finalize(self, status: str) -> None:
-        """End the log of a training that failed; one that went well waits for :meth:`conclude`."""
-        if status != "success":
-            self._finish(good=False)
-
-    @rank_zero_only
-    def conclude(self, checkpoint: Path) -> None:
-        """Log what a finished checkpoint tells of itself, if there is one, and end the log."""
-        ledger = self._ledger
-        if ledger is not None and is_checkpoint(checkpoint):
-            self._try(lambda: ledger.conclude(Training.read(checkpoint)))
-        self._finish(good=True)
-
-    def _finish(self, *, good: bool) -> None:
-        ledger, self._ledger = self._ledger, None
-        if ledger is not None and not _went_well(
-            lambda: ledger.finish(good=good), to=_CALLED[self.tracker.mode], quietly=self._given_up
-        ):
-            self._given_up = True
-
-    def _try(self, record: Callable[[], object]) -> None:
-        self._given_up = self._given_up or not _went_well(record, to=_CALLED[self.tracker.mode])
-
-
-def _went_well(record: Callable[[], object], *, to: str, quietly: bool = False) -> bool:
+def went_well(record: Callable[[], object], *, to: str, quietly: bool = False) -> bool:
     """Whether something could be logged; if not, a warning says why, unless one did already."""
     try:
         record()

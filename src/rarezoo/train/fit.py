@@ -29,7 +29,8 @@ from rarezoo.train import metrics
 from rarezoo.train.loss import OBJECTIVES, SIMILARITIES, VOTES
 from rarezoo.train.module import VALIDATION_LOSS, TrainSettings, VoteLearner
 from rarezoo.train.progress import Bar, Curves, States
-from rarezoo.zoo.cards import is_checkpoint, remove_scratch, save_checkpoint
+from rarezoo.zoo.cards import is_checkpoint
+from rarezoo.zoo.checkpoint import remove_scratch, save_checkpoint
 from rarezoo.zoo.encoder import Encoder
 from rarezoo.zoo.network import build_network
 from rarezoo.zoo.views import inference_view, training_cutout

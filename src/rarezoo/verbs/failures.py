@@ -19,7 +19,7 @@ from rarezoo.errors import ConfigError, DataError
 from rarezoo.registry import choice
 from rarezoo.tables import atomic, unwritable
 from rarezoo.train.metrics import Predicted, predictions
-from rarezoo.zoo.cards import Checkpoint, open_checkpoint
+from rarezoo.zoo.checkpoint import Checkpoint, open_checkpoint
 
 _TILE, _LINES, _COLUMNS = 150, 55, 10
 

@@ -8,7 +8,8 @@ from typing import Any
 from rarezoo.errors import CheckpointError, RarezooError
 from rarezoo.report.terminal import markdown
 from rarezoo.zoo import export, hub
-from rarezoo.zoo.cards import WEIGHTS, checkpoints, is_checkpoint, model_card, open_checkpoint, read_card
+from rarezoo.zoo.cards import WEIGHTS, checkpoints, is_checkpoint, model_card, read_card
+from rarezoo.zoo.checkpoint import open_checkpoint
 
 _FORMATS = {"onnx": export.export_onnx, "program": export.export_program, "timm": export.export_timm}
 _HEAD = ("name", "architecture", "width", "input px", "weights", "MB", "survey", "test loss", "of the mean", "licence")

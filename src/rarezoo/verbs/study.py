@@ -35,7 +35,8 @@ from rarezoo.store import SETTINGS_FILE
 from rarezoo.train.loss import question_losses
 from rarezoo.train.metrics import MIN_VOTES
 from rarezoo.verbs.judge import USUAL
-from rarezoo.zoo.cards import Checkpoint, identity, is_checkpoint, open_checkpoint, read_card
+from rarezoo.zoo.cards import identity, is_checkpoint, read_card
+from rarezoo.zoo.checkpoint import Checkpoint, open_checkpoint
 from rarezoo.zoo.encoder import NATIVE
 
 log = logging.getLogger(__name__)

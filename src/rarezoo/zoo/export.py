@@ -22,7 +22,8 @@ from torchvision.transforms import InterpolationMode, v2
 
 from rarezoo.errors import CheckpointError, ConfigError, OutputError
 from rarezoo.tables import unwritable, write_json
-from rarezoo.zoo.cards import GOLDEN, GOLDEN_TOLERANCE, MODEL_CARD, Checkpoint, model_card
+from rarezoo.zoo.cards import GOLDEN, MODEL_CARD, model_card
+from rarezoo.zoo.checkpoint import GOLDEN_TOLERANCE, Checkpoint
 
 RECORD = "export.json"
 _CARD_ENTRY = "card.json"

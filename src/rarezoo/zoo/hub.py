@@ -12,7 +12,8 @@ from rarezoo import __version__
 from rarezoo.errors import CheckpointError, OutputError, RarezooError
 from rarezoo.store import SETTINGS_FILE
 from rarezoo.tables import unwritable
-from rarezoo.zoo.cards import CARD, MODEL_CARD, Checkpoint, is_checkpoint, model_card, open_checkpoint
+from rarezoo.zoo.cards import CARD, MODEL_CARD, is_checkpoint, model_card
+from rarezoo.zoo.checkpoint import Checkpoint, open_checkpoint
 from rarezoo.zoo.export import hub_licence
 
 log = logging.getLogger(__name__)

@@ -35,14 +35,22 @@ class Forces(NamedTuple):
     @classmethod
     def of(cls, *, min_dist: float) -> "Forces":
         """Forces of the curve that umap-learn fits to ``min_dist``."""
-        from umap.umap_ import find_ab_params
-
-        a, b = find_ab_params(1.0, min_dist)
+        a, b = curve_of(min_dist)
         octave, step = np.divmod(np.arange(_OCTAVES * _STEPS + 1), _STEPS)
         squares = 2.0 ** (_LOWEST + octave) * (1 + step / _STEPS)
         curve = 1 + a * squares**b
         pull, push = 2 * a * b * squares ** (b - 1) / curve, 2 * b / ((_CLOSEST + squares) * curve)
         return cls(pull.astype(np.float32), push.astype(np.float32))
+
+
+def curve_of(min_dist: float) -> tuple[float, float]:
+    """a and b of 1 / (1 + a d^(2b)), as umap-learn's find_ab_params fits them; importing that takes seconds."""
+    from scipy.optimize import curve_fit
+
+    distances = np.linspace(0, 3, 300)
+    wanted = np.where(distances < min_dist, 1.0, np.exp(min_dist - distances))
+    (a, b), _ = curve_fit(lambda d, a, b: 1 / (1 + a * d ** (2 * b)), distances, wanted)
+    return float(a), float(b)
 
 
 class Edges(NamedTuple):
