@@ -42,3 +42,14 @@ def test_every_group_has_a_choice_and_names_them_when_another_is_asked_for(group
     assert known
     with pytest.raises(ConfigError, match=f"unknown {group}: no_such. Choose one of: {known[0]}"):
         registry.choice(group, "no_such")
+
+
+def test_a_sweeps_folder_is_named_after_what_varies_and_never_too_long():
+    from rarezoo.apps import _file_name
+
+    assert _file_name("vary=[compress.min_dist\\:0.3],seed=1") == "compress.min_dist=0.3,seed=1"
+    assert _file_name("vary=[]") == "centre"
+    long = [_file_name(",".join(f"compress.setting_{number}={value}" for number in range(20))) for value in "äb"]
+    assert all(len(one.encode()) <= 220 for one in long)
+    alike = [_file_name("a" * 300 + end) for end in "xy"]
+    assert alike[0] != alike[1]
