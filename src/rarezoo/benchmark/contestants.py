@@ -99,6 +99,7 @@ class Search(Contestant):
         seen = whitened_by(self.compress, features)
         folder = shelf / f"noise-{digest(self._noise_key(seen, seed))[:16]}"
         held_against = Significance(surveys=self.surveys, galaxies=self.galaxies, kind=self.noise)
+        held_against.refuse()
         noise = noise_of(seen, self.compress, settings=held_against, folder=folder, seed=seed)
         evidence = Evidence(neighbour_graph(seen, seed=seed), noise)
         clustering = self.clusterer.classes(linkage, ids=ids, choice=evidence.nodes)
