@@ -62,6 +62,29 @@ def test_the_number_of_threads_changes_no_bit_of_map_placing_or_linkage():
     assert len({digest(threads) for threads in ("1", "3", "3")}) == 1
 
 
+CROWDED = """
+import hashlib
+import numpy as np
+from scipy.sparse import diags_array
+from rarezoo.explore.fastmap.layout import Edges, Forces, settled
+galaxies = 51_000
+chain = diags_array([np.ones(galaxies - 1)] * 2, offsets=[-1, 1], dtype=np.float32).tocsr()
+start = np.repeat(np.linspace(0, 30, galaxies, dtype=np.float32)[:, None], 2, axis=1)
+after = settled(start, Edges.of(chain, epochs=3), Forces.of(min_dist=0.1), epochs=3, seed=1)
+print(hashlib.sha256(after.tobytes()).hexdigest(), np.isfinite(after).all() and np.ptp(after[:, 0]) > 31)
+"""
+
+
+def test_where_galaxies_share_a_crowd_threads_change_no_bit_and_it_still_pushes():
+    def told(threads):
+        variables = {**os.environ, "NUMBA_NUM_THREADS": threads}
+        return subprocess.run([sys.executable, "-c", CROWDED], capture_output=True, text=True, env=variables).stdout
+
+    first, other = told("1"), told("3")
+    assert first.endswith("True\n")
+    assert first == other
+
+
 def test_few_galaxies_are_searched_exactly():
     from sklearn.neighbors import NearestNeighbors
 

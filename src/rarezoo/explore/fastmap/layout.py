@@ -18,6 +18,11 @@ from tqdm import tqdm
 NEGATIVES, RATE = 5, 1.0
 # umap-learn's bound on a move along an axis, and what keeps a push finite (layouts.py).
 _LONGEST, _CLOSEST = 4.0, 0.001
+# Galaxies that gather one after another share the crowd that they push away, so that it stays in a core's cache: among
+# more galaxies than fit there, each reading of a random one waits for memory. Up to so many there is no crowd.
+_TOGETHER, _CROWD, _CACHED = 1024, 4096, 50_000
+# The step of a generator of hashes (Steele et al. 2014).
+_NEXT = np.uint64(0x9E3779B97F4A7C15)
 # Forces are tabulated over squared distances 2^-24 … 2^24, so many per octave, and interpolated to 2e-4 of their value.
 _LOWEST, _OCTAVES, _STEPS = -24, 48, 64
 
@@ -168,6 +173,22 @@ def _move(mine: np.ndarray, others: np.ndarray, table: np.ndarray, rate: np.floa
             mine[axis] += rate * min(max(move, np.float32(-_LONGEST)), np.float32(_LONGEST))
 
 
+@numba.njit(cache=True)
+def _one_of(state: np.uint64, galaxies: int) -> np.uint64:
+    """One of so many galaxies, by a hash."""
+    return ((_mixed(state) >> np.uint64(32)) * np.uint64(galaxies)) >> np.uint64(32)
+
+
+@numba.njit(cache=True)
+def _crowd(anchors: np.ndarray, state: np.uint64) -> np.ndarray:
+    """Positions of galaxies drawn at random."""
+    drawn = np.empty((_CROWD, anchors.shape[1]), np.float32)
+    for place in range(_CROWD):
+        state += _NEXT
+        drawn[place] = anchors[_one_of(state, len(anchors))]
+    return drawn
+
+
 @numba.njit(parallel=True, cache=True)
 def _gather(
     here: np.ndarray, there: np.ndarray, anchors: np.ndarray, names: np.ndarray,
@@ -179,20 +200,27 @@ def _gather(
     Either end draws an edge. Whoever draws it also pushes others off; with ``returned`` the pull is felt again when the
     other end draws it.
     """
-    for row in numba.prange(len(here)):
-        mine = there[row]
-        mine[:] = here[row]
-        state = _mixed(_mixed(seed + names[row]) + np.uint64(epoch))
-        for edge in range(starts[row], starts[row + 1]):
-            other, pace = ends[edge], paces[edge]
-            if _drawn(there_phases[edge], epoch, pace):
-                _move(mine, anchors[other], pull, -rate)
-                for _ in range(NEGATIVES):
-                    state += np.uint64(0x9E3779B97F4A7C15)
-                    drawn = ((_mixed(state) >> np.uint64(32)) * np.uint64(len(anchors))) >> np.uint64(32)
-                    _move(mine, anchors[drawn], push, rate)
-            if returned and _drawn(back_phases[edge], epoch, pace):
-                _move(mine, anchors[other], pull, -rate)
+    # Who is placed on a finished map must not depend on who is placed beside it.
+    crowded = returned and len(anchors) > _CACHED
+    together = _TOGETHER if crowded else 16
+    for block in numba.prange((len(here) + together - 1) // together):
+        first = block * together
+        others = (
+            _crowd(anchors, _mixed(_mixed(seed ^ _mixed(np.uint64(first))) + np.uint64(epoch))) if crowded else anchors
+        )
+        for row in range(first, min(first + together, len(here))):
+            mine = there[row]
+            mine[:] = here[row]
+            state = _mixed(_mixed(seed + names[row]) + np.uint64(epoch))
+            for edge in range(starts[row], starts[row + 1]):
+                other, pace = ends[edge], paces[edge]
+                if _drawn(there_phases[edge], epoch, pace):
+                    _move(mine, anchors[other], pull, -rate)
+                    for _ in range(NEGATIVES):
+                        state += _NEXT
+                        _move(mine, others[_one_of(state, len(others))], push, rate)
+                if returned and _drawn(back_phases[edge], epoch, pace):
+                    _move(mine, anchors[other], pull, -rate)
 
 
 @numba.njit(cache=True)
