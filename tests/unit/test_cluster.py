@@ -10,6 +10,7 @@ from rarezoo import tables
 from rarezoo.errors import ConfigError, StoreError
 from rarezoo.explore.clusterers.fast_hdbscan import FastHdbscan
 from rarezoo.explore.clusterers.hdbscan import Hdbscan
+from rarezoo.explore.condensed import condensed
 
 pytestmark = pytest.mark.unit
 
@@ -219,3 +220,30 @@ def test_a_linkage_read_from_a_file_gives_the_same_classes(tmp_path):
     back = tables.read(tables.write(linkage, tmp_path / "linkage.parquet", tables.LINKAGE), tables.LINKAGE)
     chunked = pa.concat_tables([back.slice(0, 100), back.slice(100)])
     np.testing.assert_array_equal(clusterer.classes(chunked).labels, clusterer.classes(linkage).labels)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_trees_scores_and_labels_are_the_librarys_to_the_bit(seed):
+    from hdbscan._hdbscan_tree import compute_stability, condense_tree, get_clusters, outlier_scores
+
+    random = np.random.default_rng(seed)
+    galaxies = int(random.integers(20, 400))
+    positions = random.normal(size=(galaxies, 3))
+    # Coincident galaxies, which are infinitely dense, and a tight group.
+    positions[:5], positions[5:15] = positions[0], positions[5] + 0.01 * random.normal(size=(10, 3))
+    linkage = FastHdbscan(min_samples=int(random.integers(1, 5))).linkage(positions)
+    names = (tables.LEFT, tables.RIGHT, tables.DISTANCE, tables.SIZE)
+    merges = np.column_stack([linkage[name].to_numpy().astype(np.float64) for name in names])
+    for smallest in (2, 5, 12):
+        tree, theirs = condensed(linkage, min_cluster_size=smallest), condense_tree(merges, smallest)
+        np.testing.assert_array_equal(tree.rows, theirs)
+        with np.errstate(invalid="ignore"):
+            scores = np.nan_to_num(outlier_scores(theirs), nan=1.0)
+        np.testing.assert_array_equal(tree.outlier_scores(), scores)
+        for selection, epsilon in (("leaf", 0.0), ("eom", 0.0), ("eom", 0.3)):
+            with np.errstate(invalid="ignore"):
+                stability = compute_stability(theirs)
+                told = get_clusters(theirs, stability, selection, cluster_selection_epsilon=epsilon)
+            labels, strengths, _ = tree.selected(selection, epsilon=epsilon)
+            np.testing.assert_array_equal(labels, told[0])
+            np.testing.assert_array_equal(strengths, told[1])

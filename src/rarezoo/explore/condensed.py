@@ -1,12 +1,15 @@
 """HDBSCAN's condensed tree, read from a linkage. The only file that touches the hdbscan library's internals.
 
 They are used because the public estimator computes the linkage anew for every setting (minutes for a big survey),
-while condensing and labelling take a second. Held to the public estimator by a parity test.
+while condensing and labelling take a second. What the library does galaxy by galaxy in Python is compiled or done on
+whole arrays here, to the same rows and numbers; which nodes are classes the library says. Held to the library's
+functions and to its public estimator by parity tests.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float64, Int64
@@ -35,12 +38,22 @@ class CondensedTree:
 
     def outlier_scores(self) -> Float64[np.ndarray, " galaxies"]:
         """GLOSH: 0 in the densest part of a galaxy's own branch, towards 1 far from it."""
-        from hdbscan._hdbscan_tree import outlier_scores
-
-        with np.errstate(invalid="ignore"):
-            scores = outlier_scores(self.rows)
+        inside = self.rows[self.rows["child"] < self.galaxies]
+        left, densest = inside["lambda_val"], self._densest()[inside["parent"]]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            share = np.where((densest == 0) | ~np.isfinite(left), 0.0, (densest - left) / densest)
+        scores = np.zeros(self.galaxies)
         # Beside infinitely dense (coincident) galaxies anything else is an outlier.
-        return np.nan_to_num(scores, nan=1.0)
+        scores[inside["child"]] = np.nan_to_num(share, nan=1.0)
+        return scores
+
+    def _densest(self) -> Float64[np.ndarray, " all"]:
+        """The λ at which the last galaxy leaves each node or one below it."""
+        densest = self._lifetimes()[1]
+        # A node's number is above its parent's.
+        for row in self.rows[self.rows["child"] >= self.galaxies][::-1]:
+            densest[row["parent"]] = max(densest[row["parent"]], densest[row["child"]])
+        return densest
 
     def selected(
         self, selection: str, *, epsilon: float = 0.0
@@ -51,12 +64,46 @@ class CondensedTree:
             selection: ``leaf`` or ``eom`` (excess of mass).
             epsilon: map distance below which classes are not split (Malzer & Baum 2020).
         """
-        from hdbscan._hdbscan_tree import compute_stability, get_clusters
+        from hdbscan._hdbscan_tree import get_clusters
 
         settings = {"cluster_selection_method": selection, "cluster_selection_epsilon": epsilon}
+        rows, first = self.rows, self.galaxies
+        galaxies = np.flatnonzero(rows["child"] < first)
+        homes = rows["parent"][galaxies] - first
+        # The library labels galaxies one by one: it is asked for one of each node, and for the last: it counts by that.
+        asked = np.full(int(rows["parent"].max()) - first + 1, -1)
+        asked[homes[::-1]] = galaxies[::-1]
+        last = galaxies[np.argmax(rows["child"][galaxies])]
+        some = np.unique(np.concatenate([np.flatnonzero(rows["child"] >= first), asked[asked >= 0], [last]]))
         with np.errstate(invalid="ignore"):
-            labels, strengths, _ = get_clusters(self.rows, compute_stability(self.rows), **settings)
-        return labels, strengths, self._nodes(labels)
+            told = get_clusters(rows[some], self._stability(), **settings)[0]
+        label_of = np.full(len(asked), tables.NO_CLASS)
+        label_of[asked >= 0] = told[rows["child"][asked[asked >= 0]]]
+        labels = np.full(first, tables.NO_CLASS)
+        labels[rows["child"][galaxies]] = label_of[homes]
+        nodes = self._nodes(labels)
+        return labels, self._strengths(labels, nodes), nodes
+
+    def _stability(self) -> dict[int, float]:
+        """Excess of mass of each node: over all that leave it, how much denser it is then than when it began."""
+        rows, first = self.rows, self.galaxies
+        births = np.zeros(int(max(rows["child"].max(), rows["parent"].max())) + 1)
+        births[rows["child"]] = rows["lambda_val"]
+        births[first] = 0.0
+        with np.errstate(invalid="ignore"):
+            excess = (rows["lambda_val"] - births[rows["parent"]]) * rows["child_size"]
+        return dict(enumerate(np.bincount(rows["parent"] - first, weights=excess).tolist(), start=first))
+
+    def _strengths(self, labels: np.ndarray, nodes: Int64[np.ndarray, " classes"]) -> Float64[np.ndarray, " galaxies"]:
+        """How long each galaxy stays in its class, as a share of how long the class lasts; 0 in none."""
+        inside = self.rows[self.rows["child"] < self.galaxies]
+        label, left = labels[inside["child"]], inside["lambda_val"]
+        lasts = np.append(self._lifetimes()[1][nodes], 0.0)[label]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            share = np.where((lasts == 0) | ~np.isfinite(left), 1.0, np.minimum(left, lasts) / lasts)
+        strengths = np.zeros(self.galaxies)
+        strengths[inside["child"]] = np.where(label == tables.NO_CLASS, 0.0, share)
+        return strengths
 
     def cut(self, density: float) -> tuple[np.ndarray, np.ndarray, Int64[np.ndarray, " classes"]]:
         """What hangs together at one density everywhere, as DBSCAN* has it; returns what :meth:`selected` does.
@@ -106,10 +153,10 @@ class CondensedTree:
         above = np.zeros(int(max(rows["child"].max(), rows["parent"].max())) + 1, dtype=np.int64)
         sizes = np.full(len(above), first, dtype=np.int64)
         above[rows["child"]], sizes[rows["child"]] = rows["parent"], rows["child_size"]
-        members, member = np.unique(labels, return_index=True)
+        members, member, counts = np.unique(labels, return_index=True, return_counts=True)
         found = []
-        for row, label in zip(member[members >= 0], members[members >= 0], strict=True):
-            size, node = np.sum(labels == label), above[row]
+        for row, size in zip(member[members >= 0], counts[members >= 0], strict=True):
+            node = above[row]
             while sizes[node] < size:
                 node = above[node]
             found.append(node)
@@ -135,8 +182,69 @@ class CondensedTree:
 
 def condensed(linkage: pa.Table, *, min_cluster_size: int) -> CondensedTree:
     """The condensed tree of a LINKAGE table."""
-    from hdbscan._hdbscan_tree import condense_tree
+    sides, distances, sizes = (
+        np.column_stack([linkage.column(name).to_numpy() for name in (tables.LEFT, tables.RIGHT)]),
+        linkage.column(tables.DISTANCE).to_numpy(),
+        linkage.column(tables.SIZE).to_numpy(),
+    )
+    columns = _condensed(sides.astype(np.int64), distances.astype(np.float64), sizes.astype(np.int64), min_cluster_size)
+    names = [("parent", np.intp), ("child", np.intp), ("lambda_val", np.float64), ("child_size", np.intp)]
+    rows = np.empty(len(columns[0]), dtype=names)
+    for (name, _), column in zip(names, columns, strict=True):
+        rows[name] = column
+    return CondensedTree(rows, len(sides) + 1)
 
-    columns = (tables.LEFT, tables.RIGHT, tables.DISTANCE, tables.SIZE)
-    merges = np.column_stack([linkage.column(name).to_numpy().astype(np.float64) for name in columns])
-    return CondensedTree(condense_tree(merges, min_cluster_size), len(merges) + 1)
+
+@numba.njit(cache=True)
+def _below(sides: np.ndarray, root: int, queue: np.ndarray) -> int:
+    """How many nodes the tree has from a node down; they stand in the queue, level by level."""
+    galaxies, count, queue[0] = len(sides) + 1, 1, root
+    at = 0
+    while at < count:
+        node = queue[at]
+        if node >= galaxies:
+            queue[count], queue[count + 1] = sides[node - galaxies]
+            count += 2
+        at += 1
+    return count
+
+
+@numba.njit(cache=True)
+def _condensed(
+    sides: np.ndarray, distances: np.ndarray, sizes: np.ndarray, smallest: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Parent, child, λ and child's size of every row, in the order of hdbscan's condense_tree."""
+    galaxies, root = len(sides) + 1, 2 * len(sides)
+    order, part = np.empty(root + 1, np.int64), np.empty(root + 1, np.int64)
+    _below(sides, root, order)
+    name, gone = np.empty(root + 1, np.int64), np.zeros(root + 1, np.bool_)
+    parents, children = np.empty(root + 2, np.int64), np.empty(root + 2, np.int64)
+    lambdas, counts = np.empty(root + 2, np.float64), np.empty(root + 2, np.int64)
+    name[root], following, row = galaxies, galaxies + 1, 0
+    for node in order:
+        if gone[node] or node < galaxies:
+            continue
+        merge = node - galaxies
+        density = 1.0 / distances[merge] if distances[merge] > 0 else np.inf
+        large = np.empty(2, np.int64)
+        for side in range(2):
+            child = sides[merge, side]
+            large[side] = sizes[child - galaxies] if child >= galaxies else 1
+        splits = large[0] >= smallest and large[1] >= smallest
+        for side in range(2):
+            child = sides[merge, side]
+            if splits:
+                name[child] = following
+                parents[row], children[row], lambdas[row], counts[row] = name[node], following, density, large[side]
+                following += 1
+                row += 1
+            elif large[side] >= smallest:
+                name[child] = name[node]
+            else:
+                for place in range(_below(sides, child, part)):
+                    inside = part[place]
+                    gone[inside] = True
+                    if inside < galaxies:
+                        parents[row], children[row], lambdas[row], counts[row] = name[node], inside, density, 1
+                        row += 1
+    return parents[:row], children[:row], lambdas[:row], counts[:row]
