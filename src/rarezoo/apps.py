@@ -35,8 +35,8 @@ _VERBS = {
     "embed": "survey × checkpoint → an embedding store",
     "cluster": "embedding store → classes and their report",
 }
-# File systems take 255 bytes; files beside the folder are named after it.
-_LONGEST_NAME = 200
+# File systems take 255 bytes.
+_LONGEST_NAME = 250
 _GROUPS = {"train": ("data", "model"), "embed": ("data",), "cluster": ("data", "compress", "clusterer")}
 # Who adds the verbs beyond. Only what was asked for is imported: torch, Lightning and timm take seconds to.
 _ADDERS = {
@@ -128,9 +128,11 @@ def _file_name(text: str) -> str:
     """A sweep job's overrides as one folder name, what it varies without brackets; cut, with a hash, if too long."""
     varied = re.sub(r"vary=\[(.*?)\]", lambda found: found[1] or "centre", text)
     name = varied.replace("\\:", "=").replace("/", "_") or "job"
-    if len(name.encode()) <= _LONGEST_NAME:
+    whole = name.encode()
+    if len(whole) <= _LONGEST_NAME:
         return name
-    return f"{name.encode()[:_LONGEST_NAME].decode(errors='ignore')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    begin, end = (part.decode(errors="ignore") for part in (whole[:140], whole[-80:]))
+    return f"{begin}~{end}-{hashlib.sha256(whole).hexdigest()[:8]}"
 
 
 # Not in register(): launchers that start processes of their own import this file there and no more.
