@@ -6,11 +6,12 @@ import sys
 
 import numpy as np
 import pytest
+from sklearn.neighbors import NearestNeighbors
 
 from rarezoo.errors import StoreError
 from rarezoo.explore.compressors.fast_umap import FastUmap
 from rarezoo.explore.compressors.umap import Umap
-from rarezoo.explore.fastmap import neighbours
+from rarezoo.explore.fastmap import layout, neighbours
 from rarezoo.explore.fastmap.graph import mutual, strengths
 from rarezoo.explore.fastmap.layout import Forces, _force, names_of
 
@@ -42,7 +43,7 @@ import hashlib, sys
 import numpy as np
 from rarezoo.explore.clusterers.fast_hdbscan import FastHdbscan
 from rarezoo.explore.compressors.fast_umap import FastUmap
-from rarezoo.explore.fastmap import neighbours
+from rarezoo.explore.fastmap import layout, neighbours
 neighbours._ALL_PAIRS = 500
 values = np.random.default_rng(0).normal(size=(2500, 20)).astype(np.float32)
 values[:400] = values[0]
@@ -85,9 +86,23 @@ def test_where_galaxies_share_a_crowd_threads_change_no_bit_and_it_still_pushes(
     assert first == other
 
 
-def test_few_galaxies_are_searched_exactly():
-    from sklearn.neighbors import NearestNeighbors
+def test_a_shared_crowd_keeps_as_many_neighbours(monkeypatch):
+    sky = curved_sky(1500)
 
+    def kept():
+        positions = FastUmap(n_neighbors=15, n_components=3).fit(sky, ids=ids(1500), seed=1).positions
+        near, there = (NearestNeighbors(n_neighbors=16).fit(x).kneighbors(x)[1][:, 1:] for x in (sky, positions))
+        return np.mean([len(set(a) & set(b)) / 15 for a, b in zip(near, there, strict=True)])
+
+    alone = kept()
+    monkeypatch.setattr(layout, "_CACHED", 0)
+    shared = kept()
+    assert alone > 0.4
+    assert shared != alone
+    assert abs(shared - alone) < 0.05
+
+
+def test_few_galaxies_are_searched_exactly():
     sky = np.random.default_rng(1).normal(size=(700, 9)).astype(np.float32)
     cells, order = neighbours.cut(sky, k=12, seed=0)
     found = cells.neighbours(sky, k=12)

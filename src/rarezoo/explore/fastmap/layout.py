@@ -18,9 +18,10 @@ from tqdm import tqdm
 NEGATIVES, RATE = 5, 1.0
 # umap-learn's bound on a move along an axis, and what keeps a push finite (layouts.py).
 _LONGEST, _CLOSEST = 4.0, 0.001
-# Galaxies that gather one after another share the crowd that they push away, so that it stays in a core's cache: among
-# more galaxies than fit there, each reading of a random one waits for memory. Up to so many there is no crowd.
-_TOGETHER, _CROWD, _CACHED = 1024, 4096, 50_000
+# Galaxies that gather one after another, by which threads share the work. Among more galaxies than a core's cache
+# holds, where each reading of a random one would wait for memory, so many together share a crowd that they push away,
+# of which so many push at once.
+_BLOCK, _CACHED, _TOGETHER, _CROWD, _AT_ONCE = 16, 50_000, 1024, 4096, 64
 # The step of a generator of hashes (Steele et al. 2014).
 _NEXT = np.uint64(0x9E3779B97F4A7C15)
 # Forces are tabulated over squared distances 2^-24 … 2^24, so many per octave, and interpolated to 2e-4 of their value.
@@ -79,17 +80,26 @@ class Edges(NamedTuple):
         starts = np.concatenate([[0], np.cumsum(drawn)])[graph.indptr].astype(np.int64)
         return cls(starts, graph.indices[drawn].astype(np.int32), paces[drawn])
 
+    @property
+    def most(self) -> int:
+        """That one galaxy has."""
+        return int(np.diff(self.starts).max(initial=0))
+
 
 def settled(
     positions: Float32[np.ndarray, "n k"], edges: Edges, forces: Forces, *, epochs: int, seed: int, tell: bool = False
 ) -> Float32[np.ndarray, "n k"]:
     """Positions after all epochs, the steps growing shorter to nothing."""
     here, there = positions.copy(), positions.copy()
-    names = np.arange(len(positions), dtype=np.uint64)
+    names, axes = np.arange(len(positions), dtype=np.uint64), (0,) * positions.shape[1]
     phases = _phases(names, edges.starts, edges.ends, _key(seed))
     for epoch in tqdm(range(epochs), desc="map", disable=not tell, file=sys.stderr):
         rate = np.float32(RATE * (1 - epoch / epochs))
-        _gather(here, there, here, names, *edges, *phases, *forces, rate, epoch, _key(seed), True)
+        common = (*edges, *phases, edges.most, *forces, rate, epoch, _key(seed))
+        if len(positions) > _CACHED:
+            _gather_many(here, there, names, axes, *common)
+        else:
+            _gather(here, there, here, names, axes, *common, True)
         here, there = there, here
     return here
 
@@ -104,12 +114,14 @@ def placed(
         edges: from further galaxies to anchors.
         names: what tells the galaxies' random draws apart.
     """
-    here, there = positions.copy(), positions.copy()
+    here, there, axes = positions.copy(), positions.copy(), (0,) * positions.shape[1]
     phases = _phases(names, edges.starts, edges.ends, _key(seed))
     for epoch in range(epochs):
         # umap-learn's transform starts with a quarter of the step.
         rate = np.float32(RATE / 4 * (1 - epoch / epochs))
-        _gather(here, there, anchors, names, *edges, *phases, *forces, rate, epoch, _key(seed), False)
+        common = (*edges, *phases, edges.most, *forces, rate, epoch, _key(seed))
+        # However many anchors there are: who is placed must not depend on who is placed beside it.
+        _gather(here, there, anchors, names, axes, *common, False)
         here, there = there, here
     return here
 
@@ -146,12 +158,30 @@ def _share(key: np.uint64) -> np.float32:
 
 
 @numba.njit(cache=True)
-def _drawn(phase: np.float32, epoch: int, pace: np.float32) -> bool:
-    """Whether an edge pulls in this epoch: evenly at its pace."""
-    return np.floor(np.float32(epoch + 1) * pace + phase) > np.floor(np.float32(epoch) * pace + phase)
+def _due(
+    due: np.ndarray, paces: np.ndarray, there: np.ndarray, back: np.ndarray, first: np.uint64, count: int, epoch: int
+) -> None:
+    """Write which of so many edges pull in this epoch, each evenly at its pace: 1 there, 2 back, 3 both, 0 neither."""
+    now, then = np.float32(epoch), np.float32(epoch + 1)
+    for place in range(count):
+        edge = first + np.uint64(place)
+        pace = paces[edge]
+        goes = np.floor(then * pace + there[edge]) > np.floor(now * pace + there[edge])
+        comes = np.floor(then * pace + back[edge]) > np.floor(now * pace + back[edge])
+        due[place] = np.uint8(goes) | (np.uint8(comes) << np.uint8(1))
 
 
 @numba.njit(cache=True)
+def _places(due: np.ndarray, count: int, places: np.ndarray) -> int:
+    """Write where something is due, and how many places that are."""
+    found = 0
+    for place in range(count):
+        places[found] = place
+        found += due[place] != 0
+    return found
+
+
+@numba.njit(cache=True, inline="always")
 def _force(table: np.ndarray, square: np.float32) -> np.float32:
     """The tabulated force, linearly between its values; at the ends of the table their own."""
     bits: Any = np.float32(max(square, np.float32(2.0**_LOWEST))).view(np.int32) - ((127 + _LOWEST) << 23)
@@ -160,67 +190,133 @@ def _force(table: np.ndarray, square: np.float32) -> np.float32:
     return table[at] + part * (table[at + 1] - table[at])
 
 
-@numba.njit(cache=True)
-def _move(mine: np.ndarray, others: np.ndarray, table: np.ndarray, rate: np.float32) -> None:
+@numba.njit(cache=True, inline="always")
+def _within(move: np.float32) -> np.float32:
+    """At most the longest move."""
+    return min(max(move, np.float32(-_LONGEST)), np.float32(_LONGEST))
+
+
+@numba.njit(cache=True, inline="always")
+def _move(
+    mine: np.ndarray, others: np.ndarray, other: int, axes: tuple[int, ...], table: np.ndarray, rate: np.float32
+) -> None:
     """My position moved by one pull (rate < 0) or push (rate > 0)."""
     square = np.float32(0)
-    for axis in range(len(mine)):
-        square += (mine[axis] - others[axis]) ** 2
+    for axis in range(len(axes)):
+        square += (mine[axis] - others[other, axis]) ** 2
     if square > 0:
         force = _force(table, square)
-        for axis in range(len(mine)):
-            move = force * (mine[axis] - others[axis])
-            mine[axis] += rate * min(max(move, np.float32(-_LONGEST)), np.float32(_LONGEST))
+        for axis in range(len(axes)):
+            mine[axis] += rate * _within(force * (mine[axis] - others[other, axis]))
+
+
+@numba.njit(cache=True, fastmath={"reassoc"})
+def _move_from(
+    mine: np.ndarray, crowd: np.ndarray, first: np.uint64, count: int, axes: tuple[int, ...], table: np.ndarray,
+    forces: np.ndarray, rate: np.float32,
+) -> None:  # fmt: skip
+    """My position pushed at once by so many of the crowd (k, …); ``forces`` is room for as many numbers."""
+    for place in range(count):
+        square = np.float32(0)
+        for axis in range(len(axes)):
+            square += (mine[axis] - crowd[axis, first + np.uint64(place)]) ** 2
+        forces[place] = square
+    for place in range(count):
+        forces[place] = _force(table, forces[place])
+    for axis in range(len(axes)):
+        push = np.float32(0)
+        for place in range(count):
+            push += _within(forces[place] * (mine[axis] - crowd[axis, first + np.uint64(place)]))
+        mine[axis] += rate * push
 
 
 @numba.njit(cache=True)
-def _one_of(state: np.uint64, galaxies: int) -> np.uint64:
+def _one_of(state: np.uint64, galaxies: int) -> Any:
     """One of so many galaxies, by a hash."""
-    return ((_mixed(state) >> np.uint64(32)) * np.uint64(galaxies)) >> np.uint64(32)
+    return np.int64(((_mixed(state) >> np.uint64(32)) * np.uint64(galaxies)) >> np.uint64(32))
 
 
 @numba.njit(cache=True)
 def _crowd(anchors: np.ndarray, state: np.uint64) -> np.ndarray:
-    """Positions of galaxies drawn at random."""
-    drawn = np.empty((_CROWD, anchors.shape[1]), np.float32)
+    """Positions (k, …) of galaxies drawn at random; the first ones again at the end."""
+    drawn = np.empty((anchors.shape[1], _CROWD + _AT_ONCE), np.float32)
     for place in range(_CROWD):
         state += _NEXT
-        drawn[place] = anchors[_one_of(state, len(anchors))]
+        one = _one_of(state, len(anchors))
+        for axis in range(anchors.shape[1]):
+            drawn[axis, place] = anchors[one, axis]
+    drawn[:, _CROWD:] = drawn[:, :_AT_ONCE]
     return drawn
 
 
 @numba.njit(parallel=True, cache=True)
 def _gather(
-    here: np.ndarray, there: np.ndarray, anchors: np.ndarray, names: np.ndarray,
+    here: np.ndarray, there: np.ndarray, anchors: np.ndarray, names: np.ndarray, axes: tuple[int, ...],
     starts: np.ndarray, ends: np.ndarray, paces: np.ndarray, there_phases: np.ndarray, back_phases: np.ndarray,
-    pull: np.ndarray, push: np.ndarray, rate: np.float32, epoch: int, seed: np.uint64, returned: bool,
+    most: int, pull: np.ndarray, push: np.ndarray, rate: np.float32, epoch: int, seed: np.uint64, returned: bool,
 ) -> None:  # fmt: skip
     """One epoch: positions ``here`` of those who gather become ``there``; ``anchors`` are all who pull and push.
 
     Either end draws an edge. Whoever draws it also pushes others off; with ``returned`` the pull is felt again when the
-    other end draws it.
+    other end draws it. ``axes`` is as long as a position, ``most`` what one galaxy has of edges.
     """
-    # Who is placed on a finished map must not depend on who is placed beside it.
-    crowded = returned and len(anchors) > _CACHED
-    together = _TOGETHER if crowded else 16
-    for block in numba.prange((len(here) + together - 1) // together):
-        first = block * together
-        others = (
-            _crowd(anchors, _mixed(_mixed(seed ^ _mixed(np.uint64(first))) + np.uint64(epoch))) if crowded else anchors
-        )
-        for row in range(first, min(first + together, len(here))):
-            mine = there[row]
-            mine[:] = here[row]
-            state = _mixed(_mixed(seed + names[row]) + np.uint64(epoch))
-            for edge in range(starts[row], starts[row + 1]):
-                other, pace = ends[edge], paces[edge]
-                if _drawn(there_phases[edge], epoch, pace):
-                    _move(mine, anchors[other], pull, -rate)
+    for block in numba.prange((len(here) + _BLOCK - 1) // _BLOCK):
+        mine, due, places = np.empty(len(axes), np.float32), np.empty(most, np.uint8), np.empty(most + 1, np.int32)
+        for row in range(block * _BLOCK, min((block + 1) * _BLOCK, len(here))):
+            for axis in range(len(axes)):
+                mine[axis] = here[row, axis]
+            state, first = _mixed(_mixed(seed + names[row]) + np.uint64(epoch)), starts[row]
+            count = starts[row + 1] - first
+            _due(due, paces, there_phases, back_phases, np.uint64(first), count, epoch)
+            for found in range(_places(due, count, places)):
+                place = places[found]
+                other = ends[first + place]
+                if due[place] & 1:
+                    _move(mine, anchors, other, axes, pull, -rate)
                     for _ in range(NEGATIVES):
                         state += _NEXT
-                        _move(mine, others[_one_of(state, len(others))], push, rate)
-                if returned and _drawn(back_phases[edge], epoch, pace):
-                    _move(mine, anchors[other], pull, -rate)
+                        _move(mine, anchors, _one_of(state, len(anchors)), axes, push, rate)
+                if returned and due[place] & 2:
+                    _move(mine, anchors, other, axes, pull, -rate)
+            for axis in range(len(axes)):
+                there[row, axis] = mine[axis]
+
+
+@numba.njit(parallel=True, cache=True)
+def _gather_many(
+    here: np.ndarray, there: np.ndarray, names: np.ndarray, axes: tuple[int, ...],
+    starts: np.ndarray, ends: np.ndarray, paces: np.ndarray, there_phases: np.ndarray, back_phases: np.ndarray,
+    most: int, pull: np.ndarray, push: np.ndarray, rate: np.float32, epoch: int, seed: np.uint64,
+) -> None:  # fmt: skip
+    """One epoch among more galaxies than a core's cache holds: all pulls that a galaxy feels, and then its pushes.
+
+    Galaxies that gather one after another share a crowd, and a galaxy pushes off a run of it that begins at random.
+    """
+    for block in numba.prange((len(here) + _TOGETHER - 1) // _TOGETHER):
+        crowd = _crowd(here, _mixed(_mixed(seed ^ _mixed(np.uint64(block * _TOGETHER))) + np.uint64(epoch)))
+        mine, forces = np.empty(len(axes), np.float32), np.empty(_AT_ONCE, np.float32)
+        due, places = np.empty(most, np.uint8), np.empty(most + 1, np.int32)
+        for row in range(block * _TOGETHER, min((block + 1) * _TOGETHER, len(here))):
+            for axis in range(len(axes)):
+                mine[axis] = here[row, axis]
+            first, pushed = starts[row], 0
+            count = starts[row + 1] - first
+            _due(due, paces, there_phases, back_phases, np.uint64(first), count, epoch)
+            for found in range(_places(due, count, places)):
+                place = places[found]
+                other = ends[first + place]
+                _move(mine, here, other, axes, pull, -rate)
+                if due[place] == 3:
+                    _move(mine, here, other, axes, pull, -rate)
+                pushed += NEGATIVES * (due[place] & 1)
+            state = _mixed(_mixed(seed + names[row]) + np.uint64(epoch))
+            while pushed > 0:
+                state += _NEXT
+                run = np.uint64(_one_of(state, _CROWD))
+                _move_from(mine, crowd, run, min(pushed, _AT_ONCE), axes, push, forces, rate)
+                pushed -= _AT_ONCE
+            for axis in range(len(axes)):
+                there[row, axis] = mine[axis]
 
 
 @numba.njit(cache=True)
