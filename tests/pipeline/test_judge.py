@@ -65,6 +65,9 @@ def test_the_command_prints_ranks_and_a_row_per_answer_and_writes_them(home):
     assert east.startswith("| east (ra > 20)")
     assert (home / "judged" / "spectra.png").read_bytes().startswith(b"\x89PNG")
     told = json.loads((home / "judged" / "judge.json").read_text())
+    dimension = told["stores"]["net-one"]["local_dimension"]
+    assert first.endswith(f"local dimension {dimension:.1f}")
+    assert 1 < dimension < 128
     assert sum(told["stores"]["net-one"]["explained_variance_ratios"]) == pytest.approx(1)
     assert [one["name"] for one in told["answers"]] == ["north", "east"]
     for answer in told["answers"]:

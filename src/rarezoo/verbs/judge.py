@@ -20,6 +20,7 @@ from rarezoo import tables
 from rarezoo.data.galaxies import Galaxies, open_survey
 from rarezoo.data.photometry import COLUMNS, photometry
 from rarezoo.errors import ConfigError, StoreError
+from rarezoo.explore.nulls import local_dimension
 from rarezoo.explore.representation import (
     METRICS,
     Ranking,
@@ -35,6 +36,8 @@ from rarezoo.zoo.cards import annotate
 SPLITS = ("all", "train", "validation", "test")
 BASELINE = COLUMNS[:4]
 _VARIANCE = 0.95
+# Galaxies of which the local dimension is measured: it grows a little with their number.
+_SAMPLED = 2000
 # Shares of the variance below this are hardly more than the rounding of float32 embeddings.
 _RESOLVED = 1e-8
 
@@ -89,6 +92,13 @@ class Representation:
         return spectrum(self.embeddings)
 
     @cached_property
+    def local_dimension(self) -> float:
+        """In how many directions galaxies differ from their neighbours; of a sample."""
+        random = np.random.default_rng(0)
+        some = random.choice(len(self.embeddings), min(len(self.embeddings), _SAMPLED), replace=False)
+        return local_dimension(np.ascontiguousarray(self.embeddings[np.sort(some)], dtype=np.float32))
+
+    @cached_property
     def ways(self) -> dict[str, Float[np.ndarray, "n d"]]:
         """Features by name: as they are, and their first components whitened."""
         even = whitened(self.embeddings, components=self.components)
@@ -131,6 +141,7 @@ class Judgement:
     split: str
     galaxies: int
     spectra: dict[str, Spectrum]
+    local_dimensions: dict[str, float]
     scores: tuple[Score, ...]
 
     def text(self) -> str:
@@ -152,7 +163,8 @@ class Judgement:
         for name, one in self.spectra.items():
             yield (
                 f"{name}: effective rank {one.effective_rank:.2f}, participation ratio {one.participation_ratio:.2f}, "
-                f"{one.components(_VARIANCE)} of {len(one.ratios)} components hold {_VARIANCE:.0%} of the variance"
+                f"{one.components(_VARIANCE)} of {len(one.ratios)} components hold {_VARIANCE:.0%} of the variance, "
+                f"local dimension {self.local_dimensions[name]:.1f}"
             )
 
     def content(self) -> dict[str, Any]:
@@ -162,6 +174,7 @@ class Judgement:
                 "effective_rank": one.effective_rank,
                 "participation_ratio": one.participation_ratio,
                 "components_for_95_percent": one.components(_VARIANCE),
+                "local_dimension": self.local_dimensions[name],
                 "explained_variance_ratios": one.ratios,
             }
             for name, one in self.spectra.items()
@@ -209,7 +222,8 @@ class Judge:
         baseline = _baseline(galaxies, rows, values, cache=folder / "photometry.npy" if folder else None)
         scores = tuple(_score(one, values[one], baseline, representations) for one in values)
         spectra = {one.name: one.spectrum for one in representations}
-        judgement = Judgement(opened[0].manifest.survey, self.split, len(rows), spectra, scores)
+        dimensions = {one.name: one.local_dimension for one in representations}
+        judgement = Judgement(opened[0].manifest.survey, self.split, len(rows), spectra, dimensions, scores)
         if folder:
             tables.write_json(judgement.content(), folder / "judge.json")
             _plot(spectra, folder / "spectra.png")
