@@ -51,6 +51,12 @@ def add_classes_benchmark(kinds: Any, *, conf: Path) -> None:
     galaxies.add_argument(
         "--answers", default="", metavar="CSV", help="known rare objects: id_str, label; empty: GZ2's"
     )
+    galaxies.add_argument(
+        "--shuffled",
+        default="",
+        metavar="DIR",
+        help="answers: store of the same galaxies by a network whose votes were shuffled",
+    )
     parser.set_defaults(run=lambda options: _benchmark_classes(options, conf=conf))
 
 
@@ -89,7 +95,8 @@ def _tier(options: argparse.Namespace) -> Tier:
         return MockGalaxies(checkpoint=options.checkpoint, epochs=options.epochs, rarest=options.rarest, **sized)
     if not options.store:
         raise ConfigError("no store", value="--store", fix="Name an embedding store, as python embed.py writes it.")
-    return KnownAnswers(store=options.store, answers=options.answers, checkpoint=options.checkpoint)
+    given = {name: getattr(options, name) for name in ("store", "answers", "checkpoint", "shuffled")}
+    return KnownAnswers(**given)
 
 
 def _seeds(text: str) -> list[int]:

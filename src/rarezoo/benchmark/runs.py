@@ -256,14 +256,14 @@ def _keep_truth(truth: Truth, path: Path) -> None:
 def rank_features(board: Board, seed: int) -> None:
     """Measure how well each kind of features ranks the like of each population, once per sky.
 
-    Features that cannot be had here are left out.
+    Features that cannot be had here, or that a network would have to be trained for, are left out.
     """
-    place = board.folder / f"sky{seed}"
-    if (place / _RANKED).exists():
+    place, told = board.folder / f"sky{seed}", board.ranked(seed)
+    missing = [kind for kind in board.tier.features if kind not in told]
+    if not missing:
         return
     sky = board.tier.sky(seed, place)
-    told: dict[str, Any] = {}
-    for kind in board.tier.features:
+    for kind in filter(sky.at_hand, missing):
         try:
             features = sky.features(kind)
         except ConfigError:
