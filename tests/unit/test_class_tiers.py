@@ -11,6 +11,7 @@ from rarezoo.benchmark.contestants import FEATURES
 from rarezoo.benchmark.runs import Board, rank_features
 from rarezoo.benchmark.scores import Truth
 from rarezoo.benchmark.tiers import KnownAnswers, MockGalaxies, Shuffled, Sky, Tier, Vectors, tier_from
+from rarezoo.data.sky.populations import BLENDS, PLANTED
 from rarezoo.data.surveys.mock import Mock
 from rarezoo.errors import ConfigError, StoreError
 from rarezoo.store import EmbeddingStore, Manifest
@@ -126,6 +127,17 @@ def test_no_network_is_trained_for_a_ranking_and_what_it_made_is_ranked(tmp_path
 
 def test_all_features_can_be_tried_on_mock_galaxies():
     assert "shuffled" in MockGalaxies().features
+
+
+def test_blends_are_planted_for_those_who_ask():
+    usual, blended = MockGalaxies(), MockGalaxies(blends=True)
+    assert list(usual.rates()) == list(PLANTED)
+    assert "blends" not in usual.settings()
+    assert tier_from(blended.settings()) == blended
+    rates = blended.rates()
+    assert list(rates) == [*PLANTED, *BLENDS]
+    assert np.allclose(np.diff(np.log(list(rates.values())), n=2), 0)
+    assert (rates["one_armed"], rates["clumpy_with_trail"]) == pytest.approx((1 / 20, 20 / 5000))
 
 
 def test_a_network_with_shuffled_votes_has_learnt_nothing_before(tmp_path, monkeypatch):

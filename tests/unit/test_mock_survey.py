@@ -113,7 +113,10 @@ def test_a_damaged_block_is_named_with_its_galaxy(tmp_path, damage):
         ({"workers": -1}, "workers=-1"),
         ({"seed": -1}, "seed=-1"),
         ({"side": 8}, "data.side is out of range: 8"),
-        ({"rates": {"unicorns": 0.1}}, "unknown planted population: .*unicorns.*one_armed"),
+        (
+            {"rates": {"unicorns": 0.1}},
+            "unknown planted population: .*unicorns.*one_armed, .*the blends one_armed_merging, ",
+        ),
         ({"rates": {"ghost": -0.1}}, "shares that add up to 1"),
         ({"rates": {"ghost": 0.7, "bleed": 0.7}}, "shares that add up to 1"),
     ],

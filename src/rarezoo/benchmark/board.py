@@ -47,6 +47,7 @@ def add_classes_benchmark(kinds: Any, *, conf: Path) -> None:
     )
     galaxies.add_argument("--epochs", type=int, default=MockGalaxies.epochs, help="of that training")
     galaxies.add_argument("--rarest", type=int, default=MockGalaxies.rarest, help="expected of the rarest population")
+    galaxies.add_argument("--blends", action="store_true", help="galaxies: plant blends of two features, too")
     galaxies.add_argument("--store", default="", help="answers: embedding store")
     galaxies.add_argument(
         "--answers", default="", metavar="CSV", help="known rare objects: id_str, label; empty: GZ2's"
@@ -92,11 +93,14 @@ def _tier(options: argparse.Namespace) -> Tier:
         groups = 0 if options.structureless else options.groups
         return Vectors(groups=groups, smallest=options.smallest, largest=options.largest, **sized)
     if options.tier == "galaxies":
-        return MockGalaxies(checkpoint=options.checkpoint, epochs=options.epochs, rarest=options.rarest, **sized)
+        return MockGalaxies(
+            checkpoint=options.checkpoint, epochs=options.epochs, rarest=options.rarest, blends=options.blends, **sized
+        )
     if not options.store:
         raise ConfigError("no store", value="--store", fix="Name an embedding store, as python embed.py writes it.")
-    given = {name: getattr(options, name) for name in ("store", "answers", "checkpoint", "shuffled")}
-    return KnownAnswers(**given)
+    return KnownAnswers(
+        store=options.store, answers=options.answers, checkpoint=options.checkpoint, shuffled=options.shuffled
+    )
 
 
 def _seeds(text: str) -> list[int]:

@@ -20,6 +20,7 @@ from rarezoo.benchmark.contestants import FEATURES
 from rarezoo.benchmark.planted import planted_vectors
 from rarezoo.benchmark.scores import Truth
 from rarezoo.data.galaxies import Galaxies
+from rarezoo.data.sky.populations import BLENDS, PLANTED
 from rarezoo.data.surveys.mock import Mock
 from rarezoo.errors import ConfigError, DataError, StoreError
 from rarezoo.explore.recovery import ORDINARY
@@ -29,7 +30,7 @@ from rarezoo.verbs.judge import USUAL, Answer
 
 _EMBEDDING, _NATIVE, _UNTRAINED, _SHUFFLED, _PHOTOMETRY = FEATURES
 # Left out of a tier's settings where they are not used, so that results of before they came go on.
-_LATER = ("shuffled",)
+_LATER = ("blends", "shuffled")
 # Beside the four that `rarezoo judge` asks for, the other rare features of Galaxy Zoo 2's Class8.
 _ALSO = (Answer("disturbed", "Class8.3", 0.3), Answer("dust lane", "Class8.7", 0.3))
 _MOST_COMMON = 1 / 20
@@ -201,12 +202,14 @@ class MockGalaxies(Tier):
         rarest: galaxies expected of the rarest population; the commonest is 1 in 20.
         checkpoint: of a network that was trained already; empty: one is trained on each sky.
         epochs: of that training, and of one on shuffled votes, where a contestant asks for it.
+        blends: plant blends of two features, too.
     """
 
     galaxies: int = 5000
     rarest: int = 20
     checkpoint: str = ""
     epochs: int = 2
+    blends: bool = False
 
     def sky(self, seed: int, folder: Path) -> Sky:
         """Rendered, trained on, embedded; what is done is kept."""
@@ -239,9 +242,8 @@ class MockGalaxies(Tier):
 
     def rates(self) -> dict[str, float]:
         """Share of galaxies in each population, spaced evenly in the logarithm."""
-        from rarezoo.data.sky.populations import PLANTED
-
-        return dict(zip(PLANTED, np.geomspace(_MOST_COMMON, self.rarest / self.galaxies, len(PLANTED)), strict=True))
+        planted = [*PLANTED, *(BLENDS if self.blends else ())]
+        return dict(zip(planted, np.geomspace(_MOST_COMMON, self.rarest / self.galaxies, len(planted)), strict=True))
 
     @property
     def features(self) -> Sequence[str]:
