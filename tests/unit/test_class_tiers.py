@@ -111,6 +111,10 @@ class Alike(Tier):
     def features(self):
         return FEATURES
 
+    @property
+    def generation(self):
+        return 0
+
 
 def test_no_network_is_trained_for_a_ranking_and_what_it_made_is_ranked(tmp_path):
     tier = Alike(store=tmp_path / "blind")
@@ -138,6 +142,14 @@ def test_blends_are_planted_for_those_who_ask():
     assert list(rates) == [*PLANTED, *BLENDS]
     assert np.allclose(np.diff(np.log(list(rates.values())), n=2), 0)
     assert (rates["one_armed"], rates["clumpy_with_trail"]) == pytest.approx((1 / 20, 20 / 5000))
+
+
+def test_mock_galaxies_by_other_code_are_another_sky(monkeypatch, known):
+    before = MockGalaxies().settings()["generation"]
+    monkeypatch.setattr("rarezoo.benchmark.tiers.edition", lambda: "other code")
+    assert MockGalaxies().settings()["generation"] == "other code" != before
+    # Nobody draws real galaxies.
+    assert "generation" not in known.settings()
 
 
 def test_a_network_with_shuffled_votes_has_learnt_nothing_before(tmp_path, monkeypatch):

@@ -93,7 +93,7 @@ def test_pictures_travel_to_other_processes_without_their_pixels(tmp_path):
 def test_other_code_draws_another_rendering(tmp_path, monkeypatch):
     settings = {"galaxies": 1, "side": 16, "seed": 0, "rates": {}}
     before = rendering.Rendering.under(tmp_path, **settings)
-    monkeypatch.setattr(rendering, "_edition", lambda: "other code")
+    monkeypatch.setattr(rendering, "edition", lambda: "other code")
     assert rendering.Rendering.under(tmp_path, **settings).folder != before.folder
 
 

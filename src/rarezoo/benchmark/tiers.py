@@ -17,10 +17,11 @@ from jaxtyping import Bool, Float32
 
 from rarezoo import tables
 from rarezoo.benchmark.contestants import FEATURES
-from rarezoo.benchmark.planted import planted_vectors
+from rarezoo.benchmark.planted import GENERATION, planted_vectors
 from rarezoo.benchmark.scores import Truth
 from rarezoo.data.galaxies import Galaxies
 from rarezoo.data.sky.populations import BLENDS, PLANTED
+from rarezoo.data.sky.rendering import edition
 from rarezoo.data.surveys.mock import Mock
 from rarezoo.errors import ConfigError, DataError, StoreError
 from rarezoo.explore.recovery import ORDINARY
@@ -30,7 +31,8 @@ from rarezoo.verbs.judge import USUAL, Answer
 
 _EMBEDDING, _NATIVE, _UNTRAINED, _SHUFFLED, _PHOTOMETRY = FEATURES
 # Left out of a tier's settings where they are not used, so that results of before they came go on.
-_LATER = ("blends", "shuffled")
+_LATER = ("blends", "shuffled", "generation")
+_EDITION_SHOWN = 12
 # Beside the four that `rarezoo judge` asks for, the other rare features of Galaxy Zoo 2's Class8.
 _ALSO = (Answer("disturbed", "Class8.3", 0.3), Answer("dust lane", "Class8.7", 0.3))
 _MOST_COMMON = 1 / 20
@@ -163,10 +165,16 @@ class Tier(ABC):
     def features(self) -> Sequence[str]:
         """Kinds of features that contestants may work on."""
 
+    @property
+    @abstractmethod
+    def generation(self) -> int | str:
+        """Of what draws its skies: results on skies of another are not taken for its own. Empty: nothing is drawn."""
+
     def settings(self) -> dict[str, Any]:
         """What makes it this tier."""
-        given = {name: value for name, value in asdict(self).items() if value or name not in _LATER}
-        return {"tier": TIERS_BY_KIND[type(self)], **given}
+        given = {**asdict(self), "generation": self.generation}
+        used = {name: value for name, value in given.items() if value or name not in _LATER}
+        return {"tier": TIERS_BY_KIND[type(self)], **used}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +199,11 @@ class Vectors(Tier):
     def features(self) -> Sequence[str]:
         """The embedding alone."""
         return (_EMBEDDING,)
+
+    @property
+    def generation(self) -> int:
+        """Of planted vectors."""
+        return GENERATION
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,6 +262,11 @@ class MockGalaxies(Tier):
     def features(self) -> Sequence[str]:
         """All."""
         return FEATURES
+
+    @property
+    def generation(self) -> str:
+        """Of the code that draws cutouts."""
+        return edition()[:_EDITION_SHOWN]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -312,6 +330,11 @@ class KnownAnswers(Tier):
         """All but those by a network with shuffled votes, unless a store of them is given."""
         return [kind for kind in FEATURES if self.shuffled or kind != _SHUFFLED]
 
+    @property
+    def generation(self) -> str:
+        """None: real galaxies."""
+        return ""
+
 
 TIERS: Mapping[str, type[Tier]] = {"vectors": Vectors, "galaxies": MockGalaxies, "answers": KnownAnswers}
 TIERS_BY_KIND = {kind: name for name, kind in TIERS.items()}
@@ -319,7 +342,7 @@ TIERS_BY_KIND = {kind: name for name, kind in TIERS.items()}
 
 def tier_from(settings: Mapping[str, Any]) -> Tier:
     """The tier from :meth:`Tier.settings`."""
-    given = dict(settings)
+    given = {name: value for name, value in settings.items() if name != "generation"}
     return TIERS[given.pop("tier")](**given)
 
 
