@@ -1,11 +1,13 @@
 """``rarezoo benchmark classes``: goes on after a kill, scores what is saved; the default search beats raw leaves."""
 
+import json
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -14,6 +16,7 @@ from rarezoo.benchmark.planted import planted_vectors
 from rarezoo.benchmark.scores import Tally, Truth
 from rarezoo.benchmark.tiers import MockGalaxies
 from rarezoo.data.surveys.mock import Mock
+from rarezoo.store import EmbeddingStore
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 
@@ -85,11 +88,37 @@ def test_galaxies_are_planted_and_a_table_of_known_ones_is_scored_alike(tmp_path
     assert precisions(told.stdout)["one_armed"] > 0.2
 
 
-def precisions(text):
-    """Average precision of the embedding by population."""
+def test_votes_are_shuffled_for_a_contestant_that_asks_for_it_and_once(tmp_path):
+    seen = ("--galaxies", "240", "--rarest", "6", "--checkpoint", str(CHECKPOINT), "--epochs", "1")
+    seen = ("galaxies", *seen, "--seeds", "3", "--refits", "0", "--contestants")
+    sky = tmp_path / "galaxies" / "sky3"
+    without = benchmark(tmp_path, *seen, "kmeans_100")
+    assert without.returncode == 0, without.stderr
+    assert not list(sky.glob("*shuffled*"))
+    told = benchmark(tmp_path, *seen, "kmeans_100,ours_shuffled")
+    assert told.returncode == 0, told.stderr
+    row = next(line for line in table(told.stdout) if "ours on a network with shuffled votes" in line)
+    assert "failed" not in row
+    blind, own = (EmbeddingStore.open(sky / name) for name in ("embeddings_shuffled", "embeddings"))
+    assert blind.ids().tolist() == own.ids().tolist()
+    assert not np.allclose(blind.embeddings(), own.embeddings(), atol=0.1)
+    card = json.loads((sky / "efficientnet_b0.shuffled" / "card.json").read_text())
+    assert "shuffled" in json.dumps(card)
+    # It is ranked now that it is there; what the votes taught, it cannot rank.
+    assert precisions(told.stdout, "shuffled")["one_armed"] < precisions(told.stdout)["one_armed"]
+    written = {path: path.stat().st_mtime_ns for path in sky.glob("*shuffled/*") if path.is_file()}
+    assert written
+    (sky / "ours_shuffled.whole.json").unlink()
+    again = benchmark(tmp_path, *seen, "kmeans_100,ours_shuffled")
+    assert again.returncode == 0, again.stderr
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+
+
+def precisions(text, features="embedding"):
+    """Average precision of some features by population."""
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table(text)]
     head = next(at for at, line in enumerate(lines) if line[0].startswith("average precision"))
-    row = next(line for line in lines[head:] if line[0] == "embedding")
+    row = next(line for line in lines[head:] if line[0] == features)
     return {name: float(value) for name, value in zip(lines[head][1:], row[1:], strict=True)}
 
 

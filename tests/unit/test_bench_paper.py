@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from rarezoo.benchmark import paper
 from rarezoo.benchmark.paper import Found, findings, found, single_threshold, verdict
 from rarezoo.explore.representation import Interval
 
@@ -88,3 +89,20 @@ def test_findings_pair_the_maps_of_one_sky():
     assert worse.value.value == pytest.approx(-0.0553, abs=1e-3)
     assert told["densMAP smoother than UMAP", "classes, difference"].verdict == "undecided"
     assert told["no single lambda", "large classes lost"].verdict == "agrees"
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "generation"),
+    [("", "rarezoo.benchmark.paper.GENERATION"), ("net", "rarezoo.benchmark.tiers.edition")],
+)
+def test_what_was_measured_on_older_skies_is_measured_again(tmp_path, monkeypatch, checkpoint, generation):
+    measured = []
+    monkeypatch.setattr(paper, "sky_of", lambda settings, *, seed, folder: seed)
+    monkeypatch.setattr(paper, "measured_sky", lambda sky, settings, *, seed: measured.append(sky) or {"found": 1.0})
+    settings = paper.Settings(galaxies=1000, planted=5, min_samples=10, checkpoint=checkpoint)
+    for _ in range(2):
+        assert paper._measured(settings, seed=0, folder=tmp_path) == {"found": 1.0}
+    assert len(measured) == 1
+    monkeypatch.setattr(generation, (lambda: "other code") if checkpoint else 99)
+    paper._measured(settings, seed=0, folder=tmp_path)
+    assert len(measured) == 2

@@ -12,6 +12,7 @@ import yaml
 from rarezoo.benchmark import runs, standings
 from rarezoo.benchmark.board import add_classes_benchmark
 from rarezoo.benchmark.contestants import Contestant, Entry, contestant_from, gallery, read_contestants
+from rarezoo.benchmark.planted import GENERATION
 from rarezoo.benchmark.runs import DONE, FAILED, PART, RESEEDED, TOO_LONG, Board, Job, jobs_of
 from rarezoo.benchmark.scores import ROW_WIDTH
 from rarezoo.benchmark.standings import write_standings, write_structureless
@@ -143,6 +144,28 @@ def test_a_folder_holds_skies_of_one_kind(board, tmp_path):
     other = Board(board.folder, Vectors(galaxies=700, groups=3, largest=100), board.contestants, limit=10)
     with pytest.raises(OutputError, match=r"galaxies 600 → 700"):
         other.run([Job("thirds", 1)])
+
+
+@pytest.mark.parametrize(("generation", "told"), [(None, "unknown"), (1, "1")])
+def test_results_on_older_skies_are_refused(board, generation, told):
+    board.run([Job("thirds", 1)])
+    path = board.folder / "settings.json"
+    content = json.loads(path.read_text())
+    assert content["settings"].pop("generation") == GENERATION
+    path.write_text(json.dumps({**content, "settings": {**content["settings"], "generation": generation}}))
+    message = rf"another generator drew: .*vectors \(generation {told}, now {GENERATION}\)[.] Choose another --out"
+    with pytest.raises(OutputError, match=message):
+        board.run([Job("thirds", 1)])
+
+
+def test_results_on_older_skies_are_not_scored_again_as_if_on_todays(tmp_path):
+    (tmp_path / "vectors").mkdir()
+    (tmp_path / "vectors" / "settings.json").write_text(json.dumps({"settings": {"tier": "vectors"}}))
+    parser = argparse.ArgumentParser()
+    add_classes_benchmark(parser.add_subparsers(), conf=CONF)
+    given = parser.parse_args(["classes", "vectors", "--rescore", "--out", str(tmp_path)])
+    with pytest.raises(OutputError, match="results on skies that another generator drew"):
+        given.run(given)
 
 
 def test_what_took_too_long_is_tried_again_only_if_it_may_take_longer(board):

@@ -7,6 +7,7 @@ import pytest
 
 from rarezoo.data.sky import arms, artifacts, populations, profiles, votes
 from rarezoo.data.sky.populations import (
+    BLENDS,
     ELLIPTICAL,
     ORDINARY,
     PLANTED,
@@ -24,6 +25,13 @@ pytestmark = pytest.mark.unit
 
 ARTIFACTS = ("satellite_trail", "saturation_spike", "missing_band", "bleed", "ghost")
 RATES = dict.fromkeys(PLANTED, 0.016)
+# Of the sky of seed 3 and of two galaxies of seed 1, before there were blends.
+PLANTED_THEN = {
+    0: "shredded", 2: "off_centre_ring", 3: "satellite_trail", 5: "missing_band", 19: "bleed", 26: "missing_band",
+    28: "merging_pair",
+}  # fmt: skip
+RADII_THEN = [27.1341, 7.1248, 5.3183, 5.2819, 8.3776, 3.9373]
+MERGING_THEN, TRAILED_THEN = [35.2635, 0.7848, 0.9263], [0.1137, 0.6583]
 
 
 def galaxy_of_kind(kind, *, number=0, **changes):
@@ -58,7 +66,7 @@ def test_a_rate_of_zero_plants_nothing():
     assert {galaxy_at(index, seed=0, rates={}).shown.population for index in range(50)} == {ORDINARY}
 
 
-@pytest.mark.parametrize("population", PLANTED)
+@pytest.mark.parametrize("population", [*PLANTED, *BLENDS])
 def test_volunteers_vote_on_an_ordinary_host(population):
     for number in range(20):
         pair = planted_galaxy(stream(1, number, "truth"), population)
@@ -68,6 +76,69 @@ def test_volunteers_vote_on_an_ordinary_host(population):
         planted_only = (host.clump_share, host.bulge_offset, host.lopsidedness, host.shells, host.companion)
         assert not any((*planted_only, host.fragment, host.severity)), "volunteers must not see what is planted"
         assert host.arms != 1
+
+
+def test_a_sky_without_blends_is_the_one_of_before_there_were_any():
+    """Written when blends came: what every seed showed until then."""
+    shown = [galaxy_at(index, seed=3, rates=RATES).shown for index in range(40)]
+    planted = {index: one.population for index, one in enumerate(shown) if one.population != ORDINARY}
+    assert planted == PLANTED_THEN
+    assert [round(one.radius, 4) for one in shown[:6]] == RADII_THEN
+    merging, trailed = (planted_galaxy(stream(1, 0, "truth"), name) for name in ("merging_pair", "satellite_trail"))
+    assert [round(getattr(merging.shown, name), 4) for name in ("inclination", "companion", "severity")] == MERGING_THEN
+    assert [round(getattr(trailed.shown, name), 4) for name in ("spoiled", "severity")] == TRAILED_THEN
+
+
+def test_blends_are_planted_where_they_are_asked_for():
+    rates = {"one_armed": 0.2, **dict.fromkeys(BLENDS, 0.1)}
+    found = [galaxy_at(index, seed=0, rates=rates).shown.population for index in range(200)]
+    assert {*found} == {ORDINARY, *rates}
+    before = [galaxy_at(index, seed=0, rates={"one_armed": 0.2}).shown for index in range(200)]
+    assert [one == "one_armed" for one in found] == [one.population == "one_armed" for one in before]
+
+
+# What each blend is made of, and what takes one of both features away again.
+PARTS = {
+    "one_armed_merging": (
+        ("arms", "lopsidedness", "companion", "severity"),
+        {"companion": 0.0},
+        {"arms": 2, "bulge_offset": 0.0, "lopsidedness": 0.0},
+    ),
+    "ring_with_shells": (
+        ("ring", "bulge_offset", "shells", "severity"),
+        {"shells": 0},
+        {"arms": 2, "ring": 0.0, "bulge_offset": 0.0, "lopsidedness": 0.0},
+    ),
+    "clumpy_with_trail": (
+        ("clump_share", "lopsidedness", "severity"),
+        {"population": "low_mass_barred_clumpy"},
+        {"clumps": 0, "clump_share": 0.0, "bulge_offset": 0.0, "lopsidedness": 0.0, "bar_strength": 0.0},
+    ),
+}
+
+
+def test_every_blend_is_known_here():
+    assert PARTS.keys() == BLENDS.keys()
+
+
+@pytest.mark.parametrize("blend", BLENDS)
+def test_a_blend_has_both_features(blend):
+    for number in range(10):
+        pair = planted_galaxy(stream(1, number, "truth"), blend)
+        assert all(getattr(pair.shown, name) > 0 for name in PARTS[blend][0])
+        assert (pair.shown.arms == 1) == (blend == "one_armed_merging")
+
+
+@pytest.mark.parametrize("blend", BLENDS)
+@pytest.mark.parametrize("taken", [1, 2], ids=["without the second", "without the first"])
+def test_both_features_of_a_blend_show(blend, taken):
+    changed = []
+    for number in range(4):
+        shown = planted_galaxy(stream(8, number, "truth"), blend).shown
+        alone = replace(shown, **PARTS[blend][taken])
+        both, one = (coarse_picture(galaxy, stream(8, number, "pixels")) for galaxy in (shown, alone))
+        changed.append((np.abs(both - one).max(axis=2) > 12).mean())
+    assert np.median(changed) > 0.06
 
 
 def test_only_the_planted_one_armed_have_one_arm():
@@ -174,7 +245,7 @@ def test_old_galaxies_are_redder_than_spirals():
     assert redness(ELLIPTICAL) > redness(SPIRAL) + 15
 
 
-@pytest.mark.parametrize("population", [ORDINARY, *PLANTED])
+@pytest.mark.parametrize("population", [ORDINARY, *PLANTED, *BLENDS])
 def test_a_cutout_is_the_same_twice(population):
     shown = (
         galaxy_of_kind(SPIRAL) if population == ORDINARY else planted_galaxy(stream(6, 1, "truth"), population).shown
@@ -186,7 +257,7 @@ def test_a_cutout_is_the_same_twice(population):
     assert not np.array_equal(once, cutout_of(shown, stream(6, 2, "pixels"), side=32))
 
 
-@pytest.mark.parametrize("population", PLANTED)
+@pytest.mark.parametrize("population", [*PLANTED, *BLENDS])
 def test_what_is_planted_shows(population):
     """The picture differs from its host's in many places."""
     changed = []

@@ -1,11 +1,14 @@
 """Planted vectors: what is said of the groups is true of them."""
 
+import json
+
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from rarezoo.benchmark.planted import WIDTH, planted_vectors
-from rarezoo.errors import ConfigError
+from rarezoo.benchmark import search
+from rarezoo.benchmark.planted import GENERATION, WIDTH, planted_vectors
+from rarezoo.errors import ConfigError, OutputError
 
 pytestmark = pytest.mark.unit
 
@@ -61,6 +64,38 @@ def test_groups_off_the_manifold_lie_off_it():
     moved = np.array(planted.places) == "off"
     assert 0 < moved.sum() < 9
     assert min(np.array(away)[moved]) > 1.2 > max(np.array(away)[~moved])
+
+
+# By generation, of four groups of 20 to 200 in 2,000: sizes, contrasts, places, mean norms of the bulk and the groups.
+SKIES = {
+    2: (
+        [20, 43, 93, 200],
+        [1.61, 25.26, 6.8, 42.11],
+        ("edge", "off", "inside", "off"),
+        [12.509, 17.489, 11.919, 7.693, 8.245],
+    )
+}
+
+
+def test_a_generation_is_a_sky():
+    """Whoever changes what is drawn must raise GENERATION, and write down here what it draws."""
+    planted = planted_vectors(0, galaxies=2000, groups=4, largest=200)
+    norms = np.linalg.norm(planted.embeddings, axis=1)
+    means = [round(float(norms[planted.groups == group].mean()), 3) for group in range(-1, 4)]
+    told = (planted.sizes.tolist(), planted.contrasts.round(2).tolist(), planted.places, means)
+    assert told == SKIES[GENERATION]
+
+
+@pytest.mark.parametrize(("generation", "told"), [({}, "unknown"), ({"generation": 1}, "1")])
+def test_a_search_measured_on_older_skies_is_refused(tmp_path, generation, told):
+    job = search.Job(way="ours", galaxies=2000, sky=0, seed=0, threads=1, min_samples=10)
+    path = tmp_path / f"{job.name}.json"
+    path.write_text(json.dumps({"search s": 1.0, **generation}))
+    message = rf"another generator drew: .*\(generation {told}, now {GENERATION}\)[.] Choose another --out"
+    with pytest.raises(OutputError, match=message):
+        search.measured(job, tmp_path)
+    path.write_text(json.dumps({"search s": 1.0, "generation": GENERATION}))
+    assert search.measured(job, tmp_path)["search s"] == 1.0
 
 
 @pytest.mark.parametrize("wrong", [{"galaxies": 300}, {"smallest": 200}, {"groups": -1}, {"smallest": 0}])

@@ -47,9 +47,16 @@ def add_classes_benchmark(kinds: Any, *, conf: Path) -> None:
     )
     galaxies.add_argument("--epochs", type=int, default=MockGalaxies.epochs, help="of that training")
     galaxies.add_argument("--rarest", type=int, default=MockGalaxies.rarest, help="expected of the rarest population")
+    galaxies.add_argument("--blends", action="store_true", help="galaxies: plant blends of two features, too")
     galaxies.add_argument("--store", default="", help="answers: embedding store")
     galaxies.add_argument(
         "--answers", default="", metavar="CSV", help="known rare objects: id_str, label; empty: GZ2's"
+    )
+    galaxies.add_argument(
+        "--shuffled",
+        default="",
+        metavar="DIR",
+        help="answers: store of the same galaxies by a network whose votes were shuffled",
     )
     parser.set_defaults(run=lambda options: _benchmark_classes(options, conf=conf))
 
@@ -70,6 +77,7 @@ def _benchmark_classes(options: argparse.Namespace, *, conf: Path) -> None:
     folder = Path(options.out) / ("structureless" if options.structureless else options.tier)
     board = Board(folder, tier, contestants, options.limit)
     refits = 0 if options.structureless else min(options.refits, len(seeds))
+    board.refuse_other_skies()
     if not options.rescore:
         board.run(list(jobs_of(list(contestants), seeds, refits=refits)), workers=options.workers)
         if len(tier.features) > 1:
@@ -86,10 +94,14 @@ def _tier(options: argparse.Namespace) -> Tier:
         groups = 0 if options.structureless else options.groups
         return Vectors(groups=groups, smallest=options.smallest, largest=options.largest, **sized)
     if options.tier == "galaxies":
-        return MockGalaxies(checkpoint=options.checkpoint, epochs=options.epochs, rarest=options.rarest, **sized)
+        return MockGalaxies(
+            checkpoint=options.checkpoint, epochs=options.epochs, rarest=options.rarest, blends=options.blends, **sized
+        )
     if not options.store:
         raise ConfigError("no store", value="--store", fix="Name an embedding store, as python embed.py writes it.")
-    return KnownAnswers(store=options.store, answers=options.answers, checkpoint=options.checkpoint)
+    return KnownAnswers(
+        store=options.store, answers=options.answers, checkpoint=options.checkpoint, shuffled=options.shuffled
+    )
 
 
 def _seeds(text: str) -> list[int]:

@@ -33,7 +33,7 @@ from rarezoo.explore.shelf import Shelf
 from rarezoo.registry import choice, name_of, setting
 from rarezoo.store import digest
 
-FEATURES = ("embedding", "native", "untrained", "photometry")
+FEATURES = ("embedding", "native", "untrained", "shuffled", "photometry")
 _MAP = "map.npz"
 Features = Float32[np.ndarray, "n D"]
 

@@ -38,7 +38,7 @@ from jaxtyping import Bool, Float32, Int, Int64
 from tqdm import tqdm
 
 from rarezoo import __version__, tables
-from rarezoo.benchmark.planted import planted_vectors
+from rarezoo.benchmark.planted import GENERATION, planted_vectors
 from rarezoo.benchmark.scores import students_interval
 from rarezoo.benchmark.tiers import MockGalaxies
 from rarezoo.errors import ConfigError
@@ -166,7 +166,9 @@ def sky_of(settings: Settings, *, seed: int, folder: Path) -> Sky:
         largest = min(_LARGEST, settings.galaxies // _ONE_IN)
         planted = planted_vectors(seed, galaxies=settings.galaxies, groups=settings.planted, largest=largest)
         return Sky(planted.embeddings, planted.groups)
-    seen = MockGalaxies(galaxies=settings.galaxies, checkpoint=settings.checkpoint).sky(seed, folder / f"sky{seed}")
+    tier = MockGalaxies(galaxies=settings.galaxies, checkpoint=settings.checkpoint)
+    # What another generator drew and a network saw stays beside it, and is not taken for this sky.
+    seen = tier.sky(seed, folder / f"sky{seed}.{tier.generation}")
     members = seen.truth.members
     return Sky(seen.embeddings, np.where(members.any(axis=1), members.argmax(axis=1), -1))
 
@@ -313,7 +315,8 @@ def _benchmark_paper(options: argparse.Namespace) -> None:
 
 def _measured(settings: Settings, *, seed: int, folder: Path) -> dict[str, float]:
     """Of one sky, now or on an earlier call."""
-    made_with = {**vars(settings), "version": __version__}
+    generation = MockGalaxies().generation if settings.checkpoint else GENERATION
+    made_with = {**vars(settings), "version": __version__, "generation": generation}
     planted = f"mock.{Path(settings.checkpoint).name}" if settings.checkpoint else f"planted{settings.planted}"
     name = f"n{settings.galaxies}.{planted}.samples{settings.min_samples}.sky{seed}.json"
     if (folder / name).exists():

@@ -9,12 +9,15 @@ Shape letters: n galaxies, D embedding width, g groups.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
-from rarezoo.errors import ConfigError
+from rarezoo.errors import ConfigError, OutputError
 
+# Must grow when anything about the skies changes: results on older ones are not taken for today's.
+GENERATION = 2
 WIDTH, LATENT = 128, 8
 PLACES = ("inside", "edge", "off")
 # Latent distance from the middle of the bulk (σ = 1) between which groups of each place lie.
@@ -89,6 +92,16 @@ def planted_vectors(
     order = random.permutation(galaxies)
     truth = np.concatenate([np.full(bulk, -1), np.repeat(np.arange(groups), sizes)])
     return Planted(values[order], truth[order], sizes, contrasts, places)
+
+
+def refuse_other_skies(found: int | str | None, *, now: int | str, where: Path) -> None:
+    """Raise OutputError if results belong to skies of another generation than those that are drawn now."""
+    if found != now:
+        raise OutputError(
+            "results on skies that another generator drew",
+            value=f"{where} (generation {found or 'unknown'}, now {now})",
+            fix="Choose another --out, or delete that folder if you no longer need it.",
+        )
 
 
 def _bend(random: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:

@@ -25,11 +25,12 @@ from tqdm import tqdm
 
 from rarezoo import __version__, tables
 from rarezoo.benchmark.contestants import Contestant, contestant_from
+from rarezoo.benchmark.planted import refuse_other_skies
 from rarezoo.benchmark.scores import Truth
 from rarezoo.benchmark.tiers import Tier, tier_from
 from rarezoo.errors import ConfigError, RarezooError, StoreError
 from rarezoo.explore.representation import average_precisions
-from rarezoo.store import claim
+from rarezoo.store import SETTINGS_FILE, claim
 
 log = logging.getLogger(__name__)
 WHOLE, RESEEDED, PART = "whole", "reseeded", "part"
@@ -78,8 +79,20 @@ class Board:
     contestants: Mapping[str, Contestant]
     limit: float
 
+    def refuse_other_skies(self) -> None:
+        """Raise OutputError if the folder's results are on skies that another generator drew."""
+        record = self.folder / SETTINGS_FILE
+        if record.exists():
+            found = json.loads(record.read_text())["settings"].get("generation", "")
+            refuse_other_skies(found, now=self.tier.generation, where=self.folder)
+
     def run(self, jobs: Sequence[Job], *, workers: int = 1) -> None:
-        """Do what is not yet done."""
+        """Do what is not yet done.
+
+        Raises:
+            OutputError: the folder holds results of another tier, or on skies that another generator drew.
+        """
+        self.refuse_other_skies()
         claim(self.folder, verb="benchmark classes", settings=self.tier.settings())
         waiting = [job for job in jobs if not self._finished(job)]
         workplaces = local()
@@ -256,14 +269,14 @@ def _keep_truth(truth: Truth, path: Path) -> None:
 def rank_features(board: Board, seed: int) -> None:
     """Measure how well each kind of features ranks the like of each population, once per sky.
 
-    Features that cannot be had here are left out.
+    Features that cannot be had here, or that a network would have to be trained for, are left out.
     """
-    place = board.folder / f"sky{seed}"
-    if (place / _RANKED).exists():
+    place, told = board.folder / f"sky{seed}", board.ranked(seed)
+    missing = [kind for kind in board.tier.features if kind not in told]
+    if not missing:
         return
     sky = board.tier.sky(seed, place)
-    told: dict[str, Any] = {}
-    for kind in board.tier.features:
+    for kind in filter(sky.at_hand, missing):
         try:
             features = sky.features(kind)
         except ConfigError:

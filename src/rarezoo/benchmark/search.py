@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from rarezoo import tables
-from rarezoo.benchmark.planted import Planted, planted_vectors
+from rarezoo.benchmark.planted import GENERATION, Planted, planted_vectors, refuse_other_skies
 from rarezoo.benchmark.scores import Tally, Truth, students_interval
 from rarezoo.errors import ConfigError
 from rarezoo.explore.clusterers.fast_hdbscan import FastHdbscan
@@ -53,6 +53,7 @@ class Job:
         threads: that it may use.
         min_samples: HDBSCAN's.
         run: 0, or more for the same again.
+        generation: of the skies.
     """
 
     way: str
@@ -62,6 +63,7 @@ class Job:
     threads: int
     min_samples: int
     run: int = 0
+    generation: int = GENERATION
 
     @property
     def name(self) -> str:
@@ -187,6 +189,7 @@ def measured(job: Job, folder: Path) -> dict[str, Any]:
 
     Raises:
         ConfigError: the process was killed.
+        OutputError: an earlier call measured on skies that another generator drew.
     """
     path = folder / f"{job.name}.json"
     if not path.exists():
@@ -201,6 +204,7 @@ def measured(job: Job, folder: Path) -> dict[str, Any]:
                 fix="A negative status means killed, as for lack of memory. The same command goes on from here.",
             )  # fmt: skip
     content: dict[str, Any] = json.loads(path.read_text())
+    refuse_other_skies(content.get("generation"), now=job.generation, where=folder)
     return content
 
 

@@ -4,9 +4,9 @@ Shape letters: n galaxies, D features, p populations.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,26 @@ from jaxtyping import Bool, Float32
 
 from rarezoo import tables
 from rarezoo.benchmark.contestants import FEATURES
-from rarezoo.benchmark.planted import planted_vectors
+from rarezoo.benchmark.planted import GENERATION, planted_vectors
 from rarezoo.benchmark.scores import Truth
 from rarezoo.data.galaxies import Galaxies
-from rarezoo.errors import ConfigError, DataError
+from rarezoo.data.sky.populations import BLENDS, PLANTED
+from rarezoo.data.sky.rendering import edition
+from rarezoo.data.surveys.mock import Mock
+from rarezoo.errors import ConfigError, DataError, StoreError
 from rarezoo.explore.recovery import ORDINARY
 from rarezoo.search import galaxies_of
 from rarezoo.store import EmbeddingStore
 from rarezoo.verbs.judge import USUAL, Answer
 
-_EMBEDDING, _NATIVE, _UNTRAINED, _PHOTOMETRY = FEATURES
+_EMBEDDING, _NATIVE, _UNTRAINED, _SHUFFLED, _PHOTOMETRY = FEATURES
+# Left out of a tier's settings where they are not used, so that results of before they came go on.
+_LATER = ("blends", "shuffled", "generation")
+_EDITION_SHOWN = 12
 # Beside the four that `rarezoo judge` asks for, the other rare features of Galaxy Zoo 2's Class8.
 _ALSO = (Answer("disturbed", "Class8.3", 0.3), Answer("dust lane", "Class8.7", 0.3))
 _MOST_COMMON = 1 / 20
+_SHUFFLED_STORE = "embeddings_shuffled"
 
 
 @dataclass(frozen=True)
@@ -40,11 +47,13 @@ class Sky:
         truth: see :class:`rarezoo.benchmark.scores.Truth`.
         embeddings: (n, D).
         measured: where other features are kept or made; None: there are no others.
+        shuffled: those by a network with shuffled votes; None: there are none.
     """
 
     truth: Truth
     embeddings: Float32[np.ndarray, "n D"]
     measured: "Measured | None" = None
+    shuffled: "Shuffled | None" = None
 
     def features(self, kind: str) -> Float32[np.ndarray, "n D"]:
         """Features by kind, one of :data:`FEATURES`.
@@ -54,9 +63,45 @@ class Sky:
         """
         if kind == _EMBEDDING:
             return self.embeddings
+        if kind == _SHUFFLED:
+            if self.shuffled is None:
+                fix = "Give --shuffled FOLDER with answers, or try this contestant on galaxies."
+                raise ConfigError("no network with shuffled votes here", value=kind, fix=fix)
+            return self.shuffled.embeddings()
         if self.measured is None:
             raise ConfigError("no such features here", value=kind, fix="Try this contestant on galaxies.")
         return self.measured.features(kind)
+
+    def at_hand(self, kind: str) -> bool:
+        """Whether features can be had without training a network for them."""
+        return kind != _SHUFFLED or (self.shuffled is not None and self.shuffled.made)
+
+
+@dataclass(frozen=True)
+class Shuffled:
+    """Embeddings by a network that learnt the galaxies' votes dealt out blindly.
+
+    Attributes:
+        folder: of their store.
+        learnt: trains that network and embeds, where the store is not there yet.
+    """
+
+    folder: Path
+    learnt: Callable[[], EmbeddingStore]
+
+    @property
+    def made(self) -> bool:
+        """Whether the store is there and whole."""
+        try:
+            EmbeddingStore.open(self.folder)
+        except StoreError:
+            return False
+        return True
+
+    def embeddings(self) -> Float32[np.ndarray, "n D"]:
+        """From the store, which is made if it is not there."""
+        store = EmbeddingStore.open(self.folder) if self.made else self.learnt()
+        return store.embeddings().astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -120,9 +165,16 @@ class Tier(ABC):
     def features(self) -> Sequence[str]:
         """Kinds of features that contestants may work on."""
 
+    @property
+    @abstractmethod
+    def generation(self) -> int | str:
+        """Of what draws its skies: results on skies of another are not taken for its own. Empty: nothing is drawn."""
+
     def settings(self) -> dict[str, Any]:
         """What makes it this tier."""
-        return {"tier": TIERS_BY_KIND[type(self)], **asdict(self)}
+        given = {**asdict(self), "generation": self.generation}
+        used = {name: value for name, value in given.items() if value or name not in _LATER}
+        return {"tier": TIERS_BY_KIND[type(self)], **used}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +200,11 @@ class Vectors(Tier):
         """The embedding alone."""
         return (_EMBEDDING,)
 
+    @property
+    def generation(self) -> int:
+        """Of planted vectors."""
+        return GENERATION
+
 
 @dataclass(frozen=True, kw_only=True)
 class MockGalaxies(Tier):
@@ -157,17 +214,18 @@ class MockGalaxies(Tier):
         galaxies: n.
         rarest: galaxies expected of the rarest population; the commonest is 1 in 20.
         checkpoint: of a network that was trained already; empty: one is trained on each sky.
-        epochs: of that training.
+        epochs: of that training, and of one on shuffled votes, where a contestant asks for it.
+        blends: plant blends of two features, too.
     """
 
     galaxies: int = 5000
     rarest: int = 20
     checkpoint: str = ""
     epochs: int = 2
+    blends: bool = False
 
     def sky(self, seed: int, folder: Path) -> Sky:
         """Rendered, trained on, embedded; what is done is kept."""
-        from rarezoo.data.surveys.mock import Mock
         from rarezoo.embed import EmbedRun
         from rarezoo.verbs.demo import demo_training
 
@@ -183,18 +241,32 @@ class MockGalaxies(Tier):
             _planted_populations(galaxies.truth, ids),
             store.embeddings().astype(np.float32),
             Measured(galaxies, ids, checkpoint, folder),
+            Shuffled(folder / _SHUFFLED_STORE, partial(self._shuffled, survey, folder, seed=seed)),
         )
+
+    def _shuffled(self, survey: Mock, folder: Path, *, seed: int) -> EmbeddingStore:
+        """The sky as a network sees it that was trained on its votes dealt out blindly."""
+        from rarezoo.embed import EmbedRun
+        from rarezoo.verbs.demo import demo_training
+
+        place = folder / "efficientnet_b0.shuffled"
+        training = demo_training(survey, place, epochs=self.epochs, seed=seed, shuffle_votes=True)
+        return EmbedRun(data=survey, checkpoint=str(training.run()), out=str(folder / _SHUFFLED_STORE)).run()
 
     def rates(self) -> dict[str, float]:
         """Share of galaxies in each population, spaced evenly in the logarithm."""
-        from rarezoo.data.sky.populations import PLANTED
-
-        return dict(zip(PLANTED, np.geomspace(_MOST_COMMON, self.rarest / self.galaxies, len(PLANTED)), strict=True))
+        planted = [*PLANTED, *(BLENDS if self.blends else ())]
+        return dict(zip(planted, np.geomspace(_MOST_COMMON, self.rarest / self.galaxies, len(planted)), strict=True))
 
     @property
     def features(self) -> Sequence[str]:
         """All."""
         return FEATURES
+
+    @property
+    def generation(self) -> str:
+        """Of the code that draws cutouts."""
+        return edition()[:_EDITION_SHOWN]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,11 +278,13 @@ class KnownAnswers(Tier):
         answers: a CSV file with the columns id_str and label, a row per known galaxy and label; all other galaxies of
             the store are taken not to have it. Empty: the rare answers of Galaxy Zoo 2, known of some galaxies only.
         checkpoint: folder of the store's checkpoint, for contestants that look with its trunk.
+        shuffled: folder of a store of the same galaxies by a network with shuffled votes (train.shuffle_votes=true).
     """
 
     store: str
     answers: str = ""
     checkpoint: str = ""
+    shuffled: str = ""
 
     def sky(self, seed: int, folder: Path) -> Sky:
         """The same galaxies whatever the seed."""
@@ -220,7 +294,20 @@ class KnownAnswers(Tier):
         shared = folder.parent / "features"
         images = None if self.answers and not self.checkpoint else self._galaxies(store)
         measured = None if images is None else Measured(images, ids, self.checkpoint, shared)
-        return Sky(truth, store.embeddings().astype(np.float32), measured)
+        return Sky(truth, store.embeddings().astype(np.float32), measured, self._blind(ids))
+
+    def _blind(self, ids: np.ndarray) -> Shuffled | None:
+        if not self.shuffled:
+            return None
+        store = EmbeddingStore.open(self.shuffled)
+        found = store.ids()
+        if not np.array_equal(found, ids):
+            raise StoreError(
+                "the store by a network with shuffled votes does not hold the galaxies of --store",
+                value=f"{self.shuffled}: {len(found)} galaxies, {len(np.intersect1d(found, ids))} of {len(ids)} there",
+                fix="Embed the survey of --store with that network.",
+            )  # fmt: skip
+        return Shuffled(store.folder, lambda: store)
 
     def _galaxies(self, store: EmbeddingStore) -> Galaxies:
         return galaxies_of(store, way_out="Bring the survey back to where it was when it was embedded.")
@@ -240,8 +327,13 @@ class KnownAnswers(Tier):
 
     @property
     def features(self) -> Sequence[str]:
-        """All."""
-        return FEATURES
+        """All but those by a network with shuffled votes, unless a store of them is given."""
+        return [kind for kind in FEATURES if self.shuffled or kind != _SHUFFLED]
+
+    @property
+    def generation(self) -> str:
+        """None: real galaxies."""
+        return ""
 
 
 TIERS: Mapping[str, type[Tier]] = {"vectors": Vectors, "galaxies": MockGalaxies, "answers": KnownAnswers}
@@ -250,7 +342,7 @@ TIERS_BY_KIND = {kind: name for name, kind in TIERS.items()}
 
 def tier_from(settings: Mapping[str, Any]) -> Tier:
     """The tier from :meth:`Tier.settings`."""
-    given = dict(settings)
+    given = {name: value for name, value in settings.items() if name != "generation"}
     return TIERS[given.pop("tier")](**given)
 
 

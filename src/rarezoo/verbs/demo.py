@@ -20,7 +20,7 @@ from rarezoo.explore.compressors.fast_umap import FastUmap
 from rarezoo.registry import setting
 from rarezoo.search import ClusterRun
 from rarezoo.train.fit import TrainRun, TrainSettings
-from rarezoo.train.loss import HYBRID
+from rarezoo.train.loss import HYBRID, VOTES
 from rarezoo.zoo.cards import is_checkpoint
 from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
 
@@ -83,9 +83,14 @@ class DemoRun:
         )
 
 
-def demo_training(survey: Mock, folder: Path, *, epochs: int, seed: int) -> TrainRun:
-    """The training that two cores can do in minutes, from the mock checkpoint's weights if they are at hand."""
-    start = str(_START) if is_checkpoint(_START) else "none"
+def demo_training(survey: Mock, folder: Path, *, epochs: int, seed: int, shuffle_votes: bool = False) -> TrainRun:
+    """The training that two cores can do in minutes, from the mock checkpoint's weights if they are at hand.
+
+    With ``shuffle_votes`` every galaxy gets another's votes, so that there is nothing to learn. Such a network starts
+    from random weights and is shown the votes alone: the mock checkpoint has learnt real votes, and likeness of two
+    views is learnt from the images; either would make it no null.
+    """
+    start = str(_START) if is_checkpoint(_START) and not shuffle_votes else "none"
     log.info("training starts from %s", "random weights" if start == "none" else start)
     train = TrainSettings(
         epochs=epochs,
@@ -93,11 +98,13 @@ def demo_training(survey: Mock, folder: Path, *, epochs: int, seed: int) -> Trai
         learning_rate=_LEARNING_RATE,
         warmup_epochs=_WARMUP,
         clip=_CLIP,
-        objective=HYBRID,
+        objective=VOTES if shuffle_votes else HYBRID,
         jitter=_JITTER,
+        shuffle_votes=shuffle_votes,
     )
     model = EfficientNetB0(input_size=_INPUT_SIZE, start=start, drop_path=_DROP_PATH)
-    return TrainRun(data=survey, model=model, train=train, out=str(folder), tag="demo", seed=seed)
+    tag = "shuffled" if shuffle_votes else "demo"
+    return TrainRun(data=survey, model=model, train=train, out=str(folder), tag=tag, seed=seed)
 
 
 def _timed(stage: str, seconds: dict[str, float], run: Callable[[], T]) -> T:

@@ -125,6 +125,7 @@ def _ghost(light: Bands, rng: np.random.Generator, severity: float, seeing: floa
 
 _ARTIFACTS: Mapping[str, Callable[[Bands, np.random.Generator, float, float], Bands]] = {
     "satellite_trail": _satellite_trail,
+    "clumpy_with_trail": _satellite_trail,
     "saturation_spike": _saturation_spike,
     "missing_band": _missing_band,
     "bleed": _bleed,

@@ -247,11 +247,16 @@ def _merging_pair(rng: np.random.Generator) -> Pair:
     """Two galaxies of like brightness, overlapping, with tails; host: an ordinary galaxy with a mild disturbance."""
     kind = SPIRAL if rng.uniform() < 0.7 else LENTICULAR
     host = _resolved(ordinary_galaxy(rng, kind=kind), rng)
-    host = replace(
-        host, inclination=float(rng.uniform(10, 65)), disturbance=float(rng.uniform(0.1, 0.25)), field=host.field * 1.2
-    )
-    shown = replace(host, companion=float(rng.uniform(0.4, 1)), severity=float(rng.uniform(0.5, 1)), arm_contrast=0.4)
-    return Pair(host, shown)
+    host = replace(host, inclination=float(rng.uniform(10, 65)))
+    merging = _merging(Pair(host, host), rng)
+    return replace(merging, shown=replace(merging.shown, arm_contrast=0.4))
+
+
+def _merging(pair: Pair, rng: np.random.Generator) -> Pair:
+    """The same with a companion; the host shows a mild disturbance."""
+    disturbance, field = float(rng.uniform(0.1, 0.25)), pair.host.field * 1.2
+    host, shown = (replace(one, disturbance=disturbance, field=field) for one in (pair.host, pair.shown))
+    return Pair(host, replace(shown, companion=float(rng.uniform(0.4, 1)), severity=float(rng.uniform(0.5, 1))))
 
 
 def _shredded(rng: np.random.Generator) -> Pair:
@@ -274,8 +279,32 @@ def _shredded(rng: np.random.Generator) -> Pair:
 def _artifact(rng: np.random.Generator) -> Pair:
     """An ordinary galaxy on a bad frame. A share of the volunteers says artifact, the same law for every kind."""
     severity = float(rng.uniform(0.3, 1))
-    host = replace(ordinary_galaxy(rng), spoiled=float(np.clip(0.4 * severity * rng.uniform(0.4, 1.2), 0.03, 0.45)))
-    return Pair(host, replace(host, severity=severity))
+    galaxy = ordinary_galaxy(rng)
+    return _spoiled(Pair(galaxy, galaxy), rng, severity=severity)
+
+
+def _spoiled(pair: Pair, rng: np.random.Generator, *, severity: float) -> Pair:
+    """The same on a bad frame; which kind, the population's name says."""
+    spoiled = float(np.clip(0.4 * severity * rng.uniform(0.4, 1.2), 0.03, 0.45))
+    return Pair(replace(pair.host, spoiled=spoiled), replace(pair.shown, spoiled=spoiled, severity=severity))
+
+
+def _one_armed_merging(rng: np.random.Generator) -> Pair:
+    """Two one-armed galaxies that merge."""
+    return _merging(_one_armed(rng), rng)
+
+
+def _ring_with_shells(rng: np.random.Generator) -> Pair:
+    """A ring within the shells of what it swallowed; host: a tightly wound spiral."""
+    ring = _off_centre_ring(rng)
+    magnitude, field = min(ring.host.magnitude, float(rng.uniform(14.2, 15.8))), ring.host.field * 1.25
+    host, shown = (replace(one, magnitude=magnitude, field=field) for one in (ring.host, ring.shown))
+    return Pair(host, replace(shown, shells=int(rng.integers(3, 8)), severity=float(rng.uniform(0.5, 1))))
+
+
+def _clumpy_with_trail(rng: np.random.Generator) -> Pair:
+    """A low-mass barred clumpy galaxy under a satellite's trail."""
+    return _spoiled(_low_mass_barred_clumpy(rng), rng, severity=float(rng.uniform(0.3, 1)))
 
 
 PLANTED: Mapping[str, Callable[[np.random.Generator], Pair]] = {
@@ -291,11 +320,18 @@ PLANTED: Mapping[str, Callable[[np.random.Generator], Pair]] = {
     "bleed": _artifact,
     "ghost": _artifact,
 }
+# Two planted features in one galaxy; no sky has them unless it is asked for them.
+BLENDS: Mapping[str, Callable[[np.random.Generator], Pair]] = {
+    "one_armed_merging": _one_armed_merging,
+    "ring_with_shells": _ring_with_shells,
+    "clumpy_with_trail": _clumpy_with_trail,
+}
+_EVERY = {**PLANTED, **BLENDS}
 
 
 def planted_galaxy(rng: np.random.Generator, population: str) -> Pair:
-    """A galaxy of a planted population, with the ordinary galaxy that volunteers take it for."""
-    pair = PLANTED[population](rng)
+    """A galaxy of a planted population or blend, with the ordinary galaxy that volunteers take it for."""
+    pair = _EVERY[population](rng)
     return Pair(pair.host, replace(pair.shown, population=population))
 
 
@@ -303,7 +339,7 @@ def galaxy_at(index: int, *, seed: int, rates: Mapping[str, float]) -> Pair:
     """Galaxy number ``index`` of the sky ``seed``: the same whatever the size of the survey."""
     rng = stream(seed, index, "truth")
     place, reached = float(rng.uniform()), 0.0
-    for population in PLANTED:
+    for population in _EVERY:
         reached += rates.get(population, 0.0)
         if place < reached:
             return planted_galaxy(rng, population)

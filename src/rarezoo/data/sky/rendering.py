@@ -76,7 +76,7 @@ class Rendering:
     @classmethod
     def under(cls, parent: Path, *, galaxies: int, side: int, seed: int, rates: Mapping[str, float]) -> "Rendering":
         """A rendering in a folder of the cache that is named by what decides its pixels."""
-        name = digest({"edition": _edition(), "side": side, "seed": seed, "rates": dict(rates)})[:12]
+        name = digest({"edition": edition(), "side": side, "seed": seed, "rates": dict(rates)})[:12]
         return cls(parent / f"mock-{name}", galaxies, side, seed, rates)
 
     @property
@@ -115,7 +115,7 @@ class Rendering:
 
 
 @cache
-def _edition() -> str:
+def edition() -> str:
     """Hash of the code that draws: a rendering by other code is another rendering."""
     sources = [Path(__file__).with_name(f"{name}.py").read_bytes() for name in _PAINTERS]
     return hashlib.sha256(b"".join(sources)).hexdigest()

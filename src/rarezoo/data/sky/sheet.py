@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from rarezoo.data.sky.populations import ORDINARY, PLANTED, galaxy_at, ordinary_galaxy, planted_galaxy, stream
+from rarezoo.data.sky.populations import BLENDS, ORDINARY, PLANTED, galaxy_at, ordinary_galaxy, planted_galaxy, stream
 from rarezoo.data.sky.rendering import cutout_of
 from rarezoo.tables import atomic
 
@@ -14,7 +14,7 @@ _ORDINARY_ROWS = 3
 _GAP, _MARGIN = 2, 150
 _PAPER, _INK = 16, 225
 # Left of the rows: what each shows.
-_TITLES = {name: name.replace("_", " ") for name in (ORDINARY, *PLANTED)}
+_TITLES = {name: name.replace("_", " ") for name in (ORDINARY, *PLANTED, *BLENDS)}
 
 
 def sheet_rows(ordinary: int = _ORDINARY_ROWS) -> list[str]:

@@ -9,7 +9,7 @@ from jaxtyping import Float64
 
 from rarezoo import tables
 from rarezoo.data.galaxies import Galaxies, Survey
-from rarezoo.data.sky.populations import PLANTED, Pair, galaxy_at, stream
+from rarezoo.data.sky.populations import BLENDS, PLANTED, Pair, galaxy_at, stream
 from rarezoo.data.sky.rendering import MockCutouts, Rendering, mock_id
 from rarezoo.data.sky.votes import drawn_votes
 from rarezoo.data.trees import named_tree
@@ -38,7 +38,7 @@ class Mock(Survey):
     seed: int = setting(0, "which sky")
     volunteers: int = setting(40, "volunteers who look at a galaxy, on average")
     rates: dict[str, float] = setting(
-        dict.fromkeys(PLANTED, 0.016), "share of galaxies in each planted population; 0 = none"
+        dict.fromkeys(PLANTED, 0.016), "share of galaxies in each planted population (or blend of two); 0 = none"
     )
     cache: str = setting("runs/cache", "folder that keeps rendered cutouts for the next time")
     workers: int = setting(0, "processes that render; 0 = one per core")
@@ -67,9 +67,10 @@ class Mock(Survey):
             raise OutputError(problem.what, value=problem.value, fix=fix) from problem
 
     def _refuse_nonsense(self) -> None:
-        unknown = sorted(set(self.rates) - set(PLANTED))
+        unknown = sorted({*self.rates} - {*PLANTED, *BLENDS})
         if unknown:
-            raise ConfigError("unknown planted population", value=unknown, fix=f"Choose among {', '.join(PLANTED)}.")
+            fix = f"Choose among {', '.join(PLANTED)}, or the blends {', '.join(BLENDS)}."
+            raise ConfigError("unknown planted population", value=unknown, fix=fix)
         if any(rate < 0 for rate in self.rates.values()) or sum(self.rates.values()) > 1:
             raise ConfigError("data.rates must be shares that add up to 1 at most", value=self.rates, fix="Lower them.")
         if self.n < 1 or self.volunteers < 1 or self.workers < 0 or self.seed < 0:
