@@ -1,16 +1,16 @@
 """UMAP (McInnes et al. 2018) in our own code: every core, and the same bits twice."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rarezoo.errors import ConfigError, StoreError
+from rarezoo.errors import StoreError
 from rarezoo.explore.compress import Embeddings, Placer, Positions
 from rarezoo.explore.compressors.umap import UmapLike
-from rarezoo.registry import option, setting
+from rarezoo.registry import option
 
 if TYPE_CHECKING:
     from rarezoo.explore.fastmap.neighbours import Cells
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 # umap-learn's epochs, of a fit and of placing: many for so many galaxies at most.
 _FEW = 10_000
 _EPOCHS, _PLACING = (500, 200), (100, 30)
-# Between the seeds of maps that lie side by side.
-_APART = 1_000_003
 # Squares of differences, added over the axes, must stay finite in single precision.
 _FARTHEST = 1e17
 
@@ -29,15 +27,8 @@ _FARTHEST = 1e17
 class FastUmap(UmapLike):
     """Euclidean UMAP on every core: the same map for the same seed, whatever the number of threads.
 
-    A galaxy placed on a finished map lands at the same place whatever galaxies are placed with it. With several
-    ``maps`` a distance is the root mean square of theirs: what one descent brought together by chance lies apart.
+    A galaxy placed on a finished map lands at the same place whatever galaxies are placed with it.
     """
-
-    maps: int = setting(1, "descents with random draws of their own, their maps side by side")
-
-    def _refuse_own(self) -> None:
-        if self.maps < 1:
-            raise ConfigError("compress.maps", value=self.maps, fix="Choose 1 or more.")
 
     def _fitted(self, embeddings: Embeddings, *, seed: int) -> tuple[Positions, Placer]:
         from rarezoo.explore.fastmap.graph import mutual
@@ -52,20 +43,13 @@ class FastUmap(UmapLike):
         first = started(ordered, graph, dimensions=self.n_components, seed=seed)
         edges, forces = Edges.of(graph, epochs=epochs), Forces.of(min_dist=self.min_dist)
         del graph
-        positions = np.empty((len(first), self.maps * self.n_components), np.float32)
-        for columns, own in self.each(seed):
-            positions[order, columns] = settled(first, edges, forces, epochs=epochs, seed=own, tell=True)
-        positions /= np.float32(np.sqrt(self.maps))
+        positions = np.empty_like(first)
+        positions[order] = settled(first, edges, forces, epochs=epochs, seed=seed, tell=True)
         return positions, _FastPlacer(self, seed, embeddings, positions)
 
     def reopened(self, state: Mapping[str, np.ndarray], *, seed: int) -> Placer:
         """The same placer from its two arrays."""
         return _FastPlacer(self, seed, state["embeddings"], state["positions"])
-
-    def each(self, seed: int) -> Iterator[tuple[slice, int]]:
-        """The columns of each map, and its own seed."""
-        for one in range(self.maps):
-            yield slice(one * self.n_components, (one + 1) * self.n_components), seed + one * _APART
 
     def epochs(self, galaxies: int) -> int:
         """Of a fit."""
@@ -101,15 +85,12 @@ class _FastPlacer(Placer):
         cells, anchors = self._searched
         found = cells.neighbours(embeddings, k=self.settings.n_neighbors)
         graph = to_others(found, strengths(found.distances, False), others=len(anchors))
-        scale = np.float32(np.sqrt(self.settings.maps))
-        first = (graph @ (anchors * scale) / graph.sum(axis=1)[:, None]).astype(np.float32)
+        first = (graph @ anchors / graph.sum(axis=1)[:, None]).astype(np.float32)
         epochs = self.settings.placing_epochs(len(anchors))
-        edges, forces = Edges.of(graph, epochs=epochs), Forces.of(min_dist=self.settings.min_dist)
-        common = {"names": names_of(embeddings), "epochs": epochs}
-        for columns, seed in self.settings.each(self.seed):
-            own = np.ascontiguousarray(anchors[:, columns] * scale)
-            first[:, columns] = placed(first[:, columns].copy(), own, edges, forces, seed=seed, **common)
-        return first / scale
+        return placed(
+            first, anchors, Edges.of(graph, epochs=epochs), Forces.of(min_dist=self.settings.min_dist),
+            names=names_of(embeddings), epochs=epochs, seed=self.seed,
+        )  # fmt: skip
 
     def state(self) -> dict[str, np.ndarray]:
         return {"embeddings": self.embeddings, "positions": self.positions}

@@ -2,7 +2,8 @@
 
 umap-learn moves both ends of an edge as soon as it is drawn, so that the order of threads shows in the result. Here
 every galaxy gathers the moves that concern it, its own position changing as it goes and all others standing where the
-last epoch left them; what is drawn is a hash of seed, galaxy and epoch. n: galaxies. k: dimensions of the map.
+last step left them, a quarter of an epoch ago; what is drawn is a hash of seed, galaxy and step.
+n: galaxies. k: dimensions of the map.
 """
 
 import sys
@@ -18,10 +19,12 @@ from tqdm import tqdm
 NEGATIVES, RATE = 5, 1.0
 # umap-learn's bound on a move along an axis, and what keeps a push finite (layouts.py).
 _LONGEST, _CLOSEST = 4.0, 0.001
+# Steps of an epoch. All take a step at once, neighbours jump past each other, and the map comes out hotter than
+# umap-learn's, whose galaxies see each other move: in one step per epoch two seeds agree on few classes.
+_PER_EPOCH = 4
 # Galaxies that gather one after another, by which threads share the work. Among more galaxies than a core's cache
-# holds, where each reading of a random one would wait for memory, so many together share a crowd that they push away,
-# of which so many push at once.
-_BLOCK, _CACHED, _TOGETHER, _CROWD, _AT_ONCE = 16, 50_000, 1024, 4096, 64
+# holds, where each reading of a random one would wait for memory, so many together share a crowd that they push away.
+_BLOCK, _CACHED, _TOGETHER, _CROWD = 16, 50_000, 1024, 1024
 # The step of a generator of hashes (Steele et al. 2014).
 _NEXT = np.uint64(0x9E3779B97F4A7C15)
 # Forces are tabulated over squared distances 2^-24 … 2^24, so many per octave, and interpolated to 2e-4 of their value.
@@ -93,14 +96,16 @@ def settled(
     here, there = positions.copy(), positions.copy()
     names, axes = np.arange(len(positions), dtype=np.uint64), (0,) * positions.shape[1]
     phases = _phases(names, edges.starts, edges.ends, _key(seed))
+    slower = edges._replace(paces=edges.paces / np.float32(_PER_EPOCH))
     for epoch in tqdm(range(epochs), desc="map", disable=not tell, file=sys.stderr):
         rate = np.float32(RATE * (1 - epoch / epochs))
-        common = (*edges, *phases, edges.most, *forces, rate, epoch, _key(seed))
-        if len(positions) > _CACHED:
-            _gather_many(here, there, names, axes, *common)
-        else:
-            _gather(here, there, here, names, axes, *common, True)
-        here, there = there, here
+        for step in range(epoch * _PER_EPOCH, (epoch + 1) * _PER_EPOCH):
+            common = (*slower, *phases, edges.most, *forces, rate, step, _key(seed))
+            if len(positions) > _CACHED:
+                _gather_many(here, there, names, axes, *common)
+            else:
+                _gather(here, there, here, names, axes, *common, True)
+            here, there = there, here
     return here
 
 
@@ -159,10 +164,10 @@ def _share(key: np.uint64) -> np.float32:
 
 @numba.njit(cache=True)
 def _due(
-    due: np.ndarray, paces: np.ndarray, there: np.ndarray, back: np.ndarray, first: np.uint64, count: int, epoch: int
+    due: np.ndarray, paces: np.ndarray, there: np.ndarray, back: np.ndarray, first: np.uint64, count: int, step: int
 ) -> None:
-    """Write which of so many edges pull in this epoch, each evenly at its pace: 1 there, 2 back, 3 both, 0 neither."""
-    now, then = np.float32(epoch), np.float32(epoch + 1)
+    """Write which of so many edges pull in this step, each evenly at its pace: 1 there, 2 back, 3 both, 0 neither."""
+    now, then = np.float32(step), np.float32(step + 1)
     for place in range(count):
         edge = first + np.uint64(place)
         pace = paces[edge]
@@ -212,20 +217,20 @@ def _move(
 
 @numba.njit(cache=True, fastmath={"reassoc"})
 def _move_from(
-    mine: np.ndarray, crowd: np.ndarray, first: np.uint64, count: int, axes: tuple[int, ...], table: np.ndarray,
+    mine: np.ndarray, crowd: np.ndarray, first: np.uint64, axes: tuple[int, ...], table: np.ndarray,
     forces: np.ndarray, rate: np.float32,
 ) -> None:  # fmt: skip
-    """My position pushed at once by so many of the crowd (k, …); ``forces`` is room for as many numbers."""
-    for place in range(count):
+    """My position pushed at once by the next ``NEGATIVES`` of the crowd (k, …); ``forces`` is room for as many."""
+    for place in range(NEGATIVES):
         square = np.float32(0)
         for axis in range(len(axes)):
             square += (mine[axis] - crowd[axis, first + np.uint64(place)]) ** 2
         forces[place] = square
-    for place in range(count):
+    for place in range(NEGATIVES):
         forces[place] = _force(table, forces[place])
     for axis in range(len(axes)):
         push = np.float32(0)
-        for place in range(count):
+        for place in range(NEGATIVES):
             push += _within(forces[place] * (mine[axis] - crowd[axis, first + np.uint64(place)]))
         mine[axis] += rate * push
 
@@ -239,13 +244,13 @@ def _one_of(state: np.uint64, galaxies: int) -> Any:
 @numba.njit(cache=True)
 def _crowd(anchors: np.ndarray, state: np.uint64) -> np.ndarray:
     """Positions (k, …) of galaxies drawn at random; the first ones again at the end."""
-    drawn = np.empty((anchors.shape[1], _CROWD + _AT_ONCE), np.float32)
+    drawn = np.empty((anchors.shape[1], _CROWD + NEGATIVES), np.float32)
     for place in range(_CROWD):
         state += _NEXT
         one = _one_of(state, len(anchors))
         for axis in range(anchors.shape[1]):
             drawn[axis, place] = anchors[one, axis]
-    drawn[:, _CROWD:] = drawn[:, :_AT_ONCE]
+    drawn[:, _CROWD:] = drawn[:, :NEGATIVES]
     return drawn
 
 
@@ -253,9 +258,9 @@ def _crowd(anchors: np.ndarray, state: np.uint64) -> np.ndarray:
 def _gather(
     here: np.ndarray, there: np.ndarray, anchors: np.ndarray, names: np.ndarray, axes: tuple[int, ...],
     starts: np.ndarray, ends: np.ndarray, paces: np.ndarray, there_phases: np.ndarray, back_phases: np.ndarray,
-    most: int, pull: np.ndarray, push: np.ndarray, rate: np.float32, epoch: int, seed: np.uint64, returned: bool,
+    most: int, pull: np.ndarray, push: np.ndarray, rate: np.float32, step: int, seed: np.uint64, returned: bool,
 ) -> None:  # fmt: skip
-    """One epoch: positions ``here`` of those who gather become ``there``; ``anchors`` are all who pull and push.
+    """One step: positions ``here`` of those who gather become ``there``; ``anchors`` are all who pull and push.
 
     Either end draws an edge. Whoever draws it also pushes others off; with ``returned`` the pull is felt again when the
     other end draws it. ``axes`` is as long as a position, ``most`` what one galaxy has of edges.
@@ -265,9 +270,9 @@ def _gather(
         for row in range(block * _BLOCK, min((block + 1) * _BLOCK, len(here))):
             for axis in range(len(axes)):
                 mine[axis] = here[row, axis]
-            state, first = _mixed(_mixed(seed + names[row]) + np.uint64(epoch)), starts[row]
+            state, first = _mixed(_mixed(seed + names[row]) + np.uint64(step)), starts[row]
             count = starts[row + 1] - first
-            _due(due, paces, there_phases, back_phases, np.uint64(first), count, epoch)
+            _due(due, paces, there_phases, back_phases, np.uint64(first), count, step)
             for found in range(_places(due, count, places)):
                 place = places[found]
                 other = ends[first + place]
@@ -286,35 +291,31 @@ def _gather(
 def _gather_many(
     here: np.ndarray, there: np.ndarray, names: np.ndarray, axes: tuple[int, ...],
     starts: np.ndarray, ends: np.ndarray, paces: np.ndarray, there_phases: np.ndarray, back_phases: np.ndarray,
-    most: int, pull: np.ndarray, push: np.ndarray, rate: np.float32, epoch: int, seed: np.uint64,
+    most: int, pull: np.ndarray, push: np.ndarray, rate: np.float32, step: int, seed: np.uint64,
 ) -> None:  # fmt: skip
-    """One epoch among more galaxies than a core's cache holds: all pulls that a galaxy feels, and then its pushes.
+    """One step among more galaxies than a core's cache holds.
 
-    Galaxies that gather one after another share a crowd, and a galaxy pushes off a run of it that begins at random.
+    Galaxies that gather one after another share a crowd, and a galaxy pushes off those of it that follow a random one.
     """
     for block in numba.prange((len(here) + _TOGETHER - 1) // _TOGETHER):
-        crowd = _crowd(here, _mixed(_mixed(seed ^ _mixed(np.uint64(block * _TOGETHER))) + np.uint64(epoch)))
-        mine, forces = np.empty(len(axes), np.float32), np.empty(_AT_ONCE, np.float32)
+        crowd = _crowd(here, _mixed(_mixed(seed ^ _mixed(np.uint64(block * _TOGETHER))) + np.uint64(step)))
+        mine, forces = np.empty(len(axes), np.float32), np.empty(NEGATIVES, np.float32)
         due, places = np.empty(most, np.uint8), np.empty(most + 1, np.int32)
         for row in range(block * _TOGETHER, min((block + 1) * _TOGETHER, len(here))):
             for axis in range(len(axes)):
                 mine[axis] = here[row, axis]
-            first, pushed = starts[row], 0
-            count = starts[row + 1] - first
-            _due(due, paces, there_phases, back_phases, np.uint64(first), count, epoch)
+            first, count = starts[row], starts[row + 1] - starts[row]
+            _due(due, paces, there_phases, back_phases, np.uint64(first), count, step)
+            run = _one_of(_mixed(seed + names[row]) + np.uint64(step), _CROWD)
             for found in range(_places(due, count, places)):
                 place = places[found]
                 other = ends[first + place]
                 _move(mine, here, other, axes, pull, -rate)
+                if due[place] & 1:
+                    _move_from(mine, crowd, np.uint64(run), axes, push, forces, rate)
+                    run = (run + NEGATIVES) % _CROWD
                 if due[place] == 3:
                     _move(mine, here, other, axes, pull, -rate)
-                pushed += NEGATIVES * (due[place] & 1)
-            state = _mixed(_mixed(seed + names[row]) + np.uint64(epoch))
-            while pushed > 0:
-                state += _NEXT
-                run = np.uint64(_one_of(state, _CROWD))
-                _move_from(mine, crowd, run, min(pushed, _AT_ONCE), axes, push, forces, rate)
-                pushed -= _AT_ONCE
             for axis in range(len(axes)):
                 there[row, axis] = mine[axis]
 
