@@ -6,9 +6,12 @@ import sys
 
 import numpy as np
 import pytest
+from sklearn.metrics import adjusted_rand_score
 from sklearn.neighbors import NearestNeighbors
 
+from rarezoo.benchmark.planted import planted_vectors
 from rarezoo.errors import StoreError
+from rarezoo.explore.clusterers.fast_hdbscan import FastHdbscan
 from rarezoo.explore.compressors.fast_umap import FastUmap
 from rarezoo.explore.compressors.umap import Umap
 from rarezoo.explore.fastmap import layout, neighbours
@@ -100,6 +103,22 @@ def test_a_shared_crowd_keeps_as_many_neighbours(monkeypatch):
     assert alone > 0.4
     assert shared != alone
     assert abs(shared - alone) < 0.05
+
+
+def test_two_seeds_agree_more_where_galaxies_see_each_other_move(monkeypatch):
+    skies = [planted_vectors(sky, galaxies=3000, groups=8, smallest=40, largest=150).embeddings for sky in (0, 1)]
+
+    def agreement(steps):
+        monkeypatch.setattr(layout, "_PER_EPOCH", steps)
+        return np.mean([adjusted_rand_score(leaves(sky, seed=0), leaves(sky, seed=1)) for sky in skies])
+
+    assert agreement(4) > agreement(1) + 0.03
+
+
+def leaves(sky, *, seed):
+    fitted = FastUmap(n_neighbors=15, n_components=3).fit(sky, ids=ids(len(sky)), seed=seed)
+    clusterer = FastHdbscan(min_samples=30, min_cluster_size=10)
+    return clusterer.classes(clusterer.linkage(fitted.positions)).labels
 
 
 def test_few_galaxies_are_searched_exactly():
