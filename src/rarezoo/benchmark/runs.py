@@ -30,6 +30,7 @@ from rarezoo.benchmark.scores import Truth
 from rarezoo.benchmark.tiers import Tier, tier_from
 from rarezoo.errors import ConfigError, RarezooError, StoreError
 from rarezoo.explore.representation import average_precisions
+from rarezoo.explore.shelf import held
 from rarezoo.store import SETTINGS_FILE, claim
 
 log = logging.getLogger(__name__)
@@ -224,9 +225,11 @@ def carried_out(order: Mapping[str, Any]) -> float:
     shelf = folder / "shelf"
     shelf.mkdir(parents=True, exist_ok=True)
     place.mkdir(parents=True, exist_ok=True)
-    sky = tier_from(order["tier"]).sky(seed, place)
-    _keep_truth(sky.truth, place / _TRUTH)
-    features = sky.features(contestant.features)
+    # Others may be tried on the same sky at this moment, which is rendered, trained on and embedded once.
+    with held(place):
+        sky = tier_from(order["tier"]).sky(seed, place)
+        _keep_truth(sky.truth, place / _TRUTH)
+        features = sky.features(contestant.features)
     members = _asked(len(features), variant=variant, seed=seed)
     search_seed = seed if variant == WHOLE else seed + _ANOTHER
     started = time.perf_counter()

@@ -46,7 +46,7 @@ class Shelf:
         try:
             place.mkdir(parents=True, exist_ok=True)
             target.mkdir(parents=True, exist_ok=True)
-            with _held(place):
+            with held(place):
                 if not (place / last).exists():
                     make(place)
             whole = (one for one in place.iterdir() if not one.name.startswith("."))
@@ -56,13 +56,17 @@ class Shelf:
             raise tables.unwritable(place, problem) from problem
 
 
-def _held(place: Path) -> AcquireReturnProxy:
-    """The lock of a place, given back at the end of a with block; whoever has to wait for it is told."""
+def held(place: Path) -> AcquireReturnProxy:
+    """The lock of a place, given back at the end of a with block; whoever has to wait for it is told.
+
+    Raises:
+        OutputError: the file system knows no locks.
+    """
     lock = FileLock(place.with_suffix(".lock"))
     try:
         return lock.acquire(timeout=0)
     except Timeout:
-        log.info("another search makes %s; waiting …", place)
+        log.info("another process makes %s; waiting …", place)
         return lock.acquire()
     except NotImplementedError as problem:
         raise OutputError("no locks in this file system", value=place, fix="Put cache= somewhere else.") from problem
