@@ -45,9 +45,9 @@ def run(*words, cwd, expect=0):
 
 
 def sky():
-    """A bulk of few dimensions with three tight groups."""
+    """A normal bulk of few dimensions with three tight groups; one with corners may have clumps of its own."""
     random = np.random.default_rng(0)
-    bulk = np.tanh(random.normal(size=(GALAXIES, 6)) @ random.normal(size=(6, WIDTH)) / 2)
+    bulk = random.normal(size=(GALAXIES, 6)) @ random.normal(size=(6, WIDTH)) / 4
     embeddings = bulk + 0.3 * random.normal(size=(GALAXIES, WIDTH))
     for one, members in enumerate(MEMBERS):
         centre = bulk[random.integers(GALAXIES)] + 0.5 * random.normal(size=WIDTH)
