@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +167,36 @@ def test_results_on_older_skies_are_not_scored_again_as_if_on_todays(tmp_path):
     given = parser.parse_args(["classes", "vectors", "--rescore", "--out", str(tmp_path)])
     with pytest.raises(OutputError, match="results on skies that another generator drew"):
         given.run(given)
+
+
+def test_a_sky_is_made_while_its_place_is_held(tmp_path, monkeypatch):
+    holding, made = [], []
+
+    @contextmanager
+    def held(place):
+        holding.append(place)
+        yield
+        holding.remove(place)
+
+    class Watched(Vectors):
+        def sky(self, seed, folder):
+            made.append(holding == [folder])
+            return super().sky(seed, folder)
+
+    monkeypatch.setattr(runs, "held", held)
+    monkeypatch.setattr(runs, "tier_from", lambda settings: Watched(galaxies=500, groups=2, largest=50))
+    contestant = read_contestants(CONF / "contestant", ["random"])["random"].settings()
+    order = {
+        "folder": tmp_path,
+        "tier": {},
+        "seed": 1,
+        "variant": "whole",
+        "stem": "sky1/one",
+        "contestant": contestant,
+    }
+    runs.carried_out(order)
+    assert made == [True]
+    assert not holding
 
 
 def test_what_took_too_long_is_tried_again_only_if_it_may_take_longer(board):

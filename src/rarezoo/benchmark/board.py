@@ -77,8 +77,9 @@ def _benchmark_classes(options: argparse.Namespace, *, conf: Path) -> None:
     folder = Path(options.out) / ("structureless" if options.structureless else options.tier)
     board = Board(folder, tier, contestants, options.limit)
     refits = 0 if options.structureless else min(options.refits, len(seeds))
-    board.refuse_other_skies()
-    if not options.rescore:
+    if options.rescore:
+        board.refuse_other_skies()
+    else:
         board.run(list(jobs_of(list(contestants), seeds, refits=refits)), workers=options.workers)
         if len(tier.features) > 1:
             for seed in seeds:
