@@ -137,7 +137,7 @@ def test_the_default_finds_what_raw_leaves_do_with_hardly_a_false_class(tmp_path
     """Counts over three skies that were never tuned on; five structureless surveys instead of twenty, for time."""
     contestants = read_contestants(CONF, ["ours", "leaf_10"])
     contestants["ours"] = replace(contestants["ours"], surveys=5)
-    found, false = dict.fromkeys(contestants, 0), dict.fromkeys(contestants, 0)
+    found, false, noise = (dict.fromkeys(contestants, 0) for _ in range(3))
     for seed in (200, 201, 202):
         planted = planted_vectors(seed, galaxies=1500, groups=8, largest=150)
         truth = Truth.of_groups(planted.groups, names=[str(group) for group in range(8)])
@@ -145,8 +145,14 @@ def test_the_default_finds_what_raw_leaves_do_with_hardly_a_false_class(tmp_path
             tally = Tally.of(contestant.entry(planted.embeddings, seed=seed, shelf=tmp_path).labels, truth)
             found[name] += int(tally.found.sum())
             false[name] += tally.impure + tally.pieces
-    # They found 13 and 12 when this was written, with 0 and 74 false classes.
-    assert found["ours"] >= 10
-    assert found["ours"] >= found["leaf_10"] - 1
-    assert false["ours"] <= 4
+            # Noise: no group makes up more than half of it, and of none does it hold more than half.
+            share_of_class, share_of_group = tally.counts / tally.classes, tally.counts / tally.populations[:, None]
+            noise[name] += int((np.maximum(share_of_class, share_of_group).max(axis=0) <= 0.5).sum())
+    # They found 17 and 8 when this was written, with 5 and 80 false classes, of which 0 and 43 were noise. Seeds
+    # 203 to 208, three at a time, had 15 and 18 found, 1 and 2 false, none of them noise.
+    assert found["ours"] >= 13
+    assert found["ours"] >= found["leaf_10"] + 3
+    assert false["ours"] <= 10
     assert false["leaf_10"] >= 40
+    assert noise["ours"] <= 2
+    assert noise["leaf_10"] >= 20
