@@ -11,9 +11,17 @@ const { metafile } = await build({
   entryPoints: ["src/main.js"], bundle: true, minify: true, format: "iife", target: "es2022", charset: "utf8", legalComments: "none", metafile: true,
   outfile: `${target}atlas.js`, banner: { js: `/* rarezoo's atlas, built from web/; sources sha256 ${hash.digest("hex")}; licences in atlas-licences.txt */` },
 });
-const packages = [...new Set(Object.keys(metafile.inputs).flatMap((one) => one.match(/node_modules\/((?:@[^/]+\/)?[^/]+)\//)?.[1] ?? []))].sort();
-const texts = packages.map((name) => {
-  const folder = `node_modules/${name}/`, about = JSON.parse(readFileSync(`${folder}package.json`)), file = readdirSync(folder).find((one) => /^licen[cs]e/i.test(one));
-  return `${name} ${about.version} (${about.license})\n\n${file ? readFileSync(folder + file, "utf8").trim() : "The package brings no licence text of its own."}\n`;
+const bundled = Object.keys(metafile.inputs).flatMap((one) => one.match(/node_modules\/((?:@[^/]+\/)?[^/]+)\//)?.[1] ?? []);
+// regl-scatterplot comes with the packages it needs already inside it, where esbuild cannot see them, and with a copy of kdbush.
+const packages = new Set([...bundled, "kdbush"]);
+for (const name of packages) for (const needed of Object.keys(manifest(name).dependencies ?? {})) packages.add(needed);
+const texts = [...packages].sort().map((name) => {
+  const folder = `node_modules/${name}/`, about = manifest(name), file = readdirSync(folder).find((one) => /^licen[cs]e/i.test(one));
+  if (!file) throw new Error(`${name} brings no licence text`);
+  return `${name} ${about.version} (${about.license})\n\n${readFileSync(folder + file, "utf8").trim()}\n`;
 });
 writeFileSync(`${target}atlas-licences.txt`, `Code of others in atlas.js:\n\n${texts.join(`\n${"-".repeat(80)}\n\n`)}`);
+
+function manifest(name) {
+  return JSON.parse(readFileSync(`node_modules/${name}/package.json`, "utf8"));
+}
