@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
@@ -128,6 +129,41 @@ def test_training_killed_in_the_middle_goes_on_to_the_same_weights(home, mock):
     assert "going on from" in err
     straight, killed = (json.loads((home / name / "card.json").read_text()) for name in ("straight", "killed"))
     assert killed["sha256"] == straight["sha256"]
+
+
+# train.py, killed as soon as so many states are written.
+KILLED = """
+import os, sys
+from rarezoo.train.progress import States
+save, left = States._save, [int(sys.argv.pop(1))]
+def saved(self, trainer):
+    save(self, trainer)
+    left[0] -= 1
+    if not left[0]:
+        os._exit(137)
+States._save = saved
+from rarezoo.apps import train
+train()
+"""
+
+
+def test_training_killed_after_any_state_goes_on_to_the_same_weights(home, mock):
+    """Three steps of two batches make an epoch, of which the third is followed by the validation."""
+    words = [*mock, *NETWORK, "train.epochs=2", "train.batch_size=32", "train.accumulate=2", "train.workers=0"]
+    words += ["train.save_every=1", "logger=none", "seed=4"]
+    run("train.py", *words, "out=whole", cwd=home)
+    told = [json.loads((home / "whole" / "card.json").read_text())["sha256"]]
+    (home / "killed_train.py").write_text(KILLED)
+    for states in (2, 3, 6):
+        run(home / "killed_train.py", states, *words, f"out=killed{states}", cwd=home, expect=137)
+        run("train.py", *words, f"out=killed{states}", cwd=home)
+        told.append(json.loads((home / f"killed{states}" / "card.json").read_text())["sha256"])
+        # The training loss is the mean over the batches since the last start.
+        whole, killed = (
+            pd.read_csv(home / name / "metrics.csv").drop(columns="train/loss") for name in ("whole", f"killed{states}")
+        )
+        pd.testing.assert_frame_equal(killed, whole)
+    assert all(one == told[0] for one in told)
 
 
 def test_ctrl_c_says_so_and_leaves_a_state(home, mock):

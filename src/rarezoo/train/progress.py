@@ -19,7 +19,9 @@ from rarezoo.train.module import VALIDATION_LOSS, VoteLearner
 class States(Checkpoint):
     """Keeps the best network and the last state; a kill at any moment leaves both whole.
 
-    Being a Checkpoint callback it runs after all others, so that their state is saved as it is.
+    Being a Checkpoint callback it runs after all others, so that their state is saved as it is. Lightning goes on from
+    within an epoch or from its very end; what went on from between the last batch and the epoch's end would lack the
+    validation, so no state is saved there.
     """
 
     def __init__(self, folder: Path, *, every: int, loader: CutoutLoader) -> None:
@@ -28,19 +30,23 @@ class States(Checkpoint):
         self.best_loss = float("inf")
 
     def on_train_batch_end(self, trainer: pl.Trainer, learner: Any, outputs: Any, batch: Any, index: int) -> None:
-        """Save the state every so many steps."""
-        if trainer.global_step and trainer.global_step % self.every == 0:
+        """Save the state every so many steps, right after a step: no gradients are waiting for the next."""
+        stepped = (index + 1) % trainer.accumulate_grad_batches == 0
+        if stepped and trainer.global_step % self.every == 0 and not trainer.is_last_batch:
             self._save(trainer)
 
+    def on_train_epoch_end(self, trainer: pl.Trainer, learner: Any) -> None:
+        """Save the state, which early stopping has seen the epoch in."""
+        self._save(trainer)
+
     def on_validation_end(self, trainer: pl.Trainer, learner: Any) -> None:
-        """Save the network if it is the best yet, then the state."""
+        """Save the network if it is the best yet."""
         loss = float(trainer.callback_metrics[VALIDATION_LOSS])
         if loss < self.best_loss:
             self.best_loss = loss
             if trainer.is_global_zero:
                 with atomic(self.best) as temporary:
                     torch.save(learner.result.state_dict(), temporary)
-        self._save(trainer)
 
     def _save(self, trainer: pl.Trainer) -> None:
         temporary = self.last.with_name(".last.partial")
