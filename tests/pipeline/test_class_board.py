@@ -133,7 +133,7 @@ def test_a_wrong_name_is_told_before_anything_runs(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_default_finds_what_raw_leaves_do_with_hardly_a_false_class(tmp_path):
+def test_the_default_finds_more_than_raw_leaves_and_hardly_any_noise(tmp_path):
     """Counts over three skies that were never tuned on; five structureless surveys instead of twenty, for time."""
     contestants = read_contestants(CONF, ["ours", "leaf_10"])
     contestants["ours"] = replace(contestants["ours"], surveys=5)
