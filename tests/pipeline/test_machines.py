@@ -59,8 +59,8 @@ def ended(process, *, expect=0):
 
 
 def started(process, state):
-    """Wait until a training has left a state to go on from."""
-    while not state.exists():
+    """Wait until a training has written a file, a state to go on from, and not only opened it."""
+    while not (state.exists() and state.stat().st_size):
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.05)
 
