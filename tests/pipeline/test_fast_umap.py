@@ -1,5 +1,6 @@
 """Our own UMAP: the same bits on any number of threads and for any batch, and a map as good as umap-learn's."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from rarezoo.explore.compressors.fast_umap import FastUmap
 from rarezoo.explore.compressors.umap import Umap
 from rarezoo.explore.fastmap import layout, neighbours
 from rarezoo.explore.fastmap.graph import mutual, strengths
-from rarezoo.explore.fastmap.layout import Forces, _force, names_of
+from rarezoo.explore.fastmap.layout import Edges, Forces, Meetings, _force, _goes, _pull_together, names_of
 
 pytestmark = pytest.mark.pipeline
 
@@ -66,7 +67,7 @@ def test_the_number_of_threads_changes_no_bit_of_map_placing_or_linkage():
     assert len({digest(threads) for threads in ("1", "3", "3")}) == 1
 
 
-CROWDED = """
+MEETING = """
 import hashlib
 import numpy as np
 from scipy.sparse import diags_array
@@ -79,44 +80,79 @@ print(hashlib.sha256(after.tobytes()).hexdigest(), np.isfinite(after).all() and 
 """
 
 
-def test_where_galaxies_share_a_crowd_threads_change_no_bit_and_it_still_pushes():
+def test_where_many_blocks_meet_threads_change_no_bit_and_galaxies_push_each_other():
     def told(threads):
         variables = {**os.environ, "NUMBA_NUM_THREADS": threads}
-        return subprocess.run([sys.executable, "-c", CROWDED], capture_output=True, text=True, env=variables).stdout
+        return subprocess.run([sys.executable, "-c", MEETING], capture_output=True, text=True, env=variables).stdout
 
     first, other = told("1"), told("3")
     assert first.endswith("True\n")
     assert first == other
 
 
-def test_a_shared_crowd_keeps_as_many_neighbours(monkeypatch):
-    sky = curved_sky(1500)
-
-    def kept():
-        positions = FastUmap(n_neighbors=15, n_components=3).fit(sky, ids=ids(1500), seed=1).positions
-        near, there = (NearestNeighbors(n_neighbors=16).fit(x).kneighbors(x)[1][:, 1:] for x in (sky, positions))
-        return np.mean([len(set(a) & set(b)) / 15 for a, b in zip(near, there, strict=True)])
-
-    alone = kept()
-    monkeypatch.setattr(layout, "_CACHED", 0)
-    shared = kept()
-    assert alone > 0.4
-    assert shared != alone
-    assert abs(shared - alone) < 0.05
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(layout, "_IN_BLOCK", 100)
 
 
-def test_two_seeds_agree_more_where_galaxies_see_each_other_move(monkeypatch):
+@pytest.fixture
+def edges():
+    cells, _ = neighbours.cut(curved_sky(1030), k=15, seed=0)
+    return Edges.of(mutual(cells.neighbours(curved_sky(1030), k=15)), epochs=200)
+
+
+def test_every_edge_is_in_one_meeting_with_its_pace(small_blocks, edges):
+    meetings = Meetings.of(edges, seed=0)
+    ends = np.repeat(np.arange(1030), np.diff(edges.starts))
+    once = ends < edges.ends
+    met = {(one, other): pace for one, other, pace in zip(meetings.ones, meetings.others, meetings.paces, strict=True)}
+    assert met == dict(zip(zip(ends[once], edges.ends[once], strict=True), edges.paces[once], strict=True))
+    assert len(meetings.ones) == once.sum() == meetings.starts[-1]
+
+
+def test_no_galaxy_is_in_two_meetings_of_a_round(small_blocks, edges):
+    meetings = Meetings.of(edges, seed=0)
+    assert meetings.rounds[-1] == len(meetings.starts) - 1 > 20
+    for first, last in itertools.pairwise(meetings.rounds):
+        spans = [slice(*meetings.starts[meeting : meeting + 2]) for meeting in range(first, last)]
+        who = [np.union1d(meetings.ones[span], meetings.others[span]) for span in spans]
+        assert len(np.unique(np.concatenate(who))) == sum(map(len, who))
+
+
+def test_both_ends_draw_an_edge_at_its_pace_and_not_together(edges):
+    meetings = Meetings.of(edges, seed=0)
+    drawn = {
+        phases: sum(_goes(meetings.paces[5], getattr(meetings, phases)[5], epoch) for epoch in range(200))
+        for phases in ("there", "back")
+    }
+    assert all(abs(times - 200 * meetings.paces[5]) <= 1 for times in drawn.values())
+    assert abs(np.corrcoef(meetings.there, meetings.back)[0, 1]) < 0.05
+
+
+def test_two_galaxies_are_pulled_together_as_by_umap_learn():
+    from umap.umap_ import find_ab_params
+
+    here = np.array([[0, 0], [3, 4]], np.float32)
+    forces = Forces.of(min_dist=0.1)
+    a, b = find_ab_params(1.0, 0.1)
+    _pull_together(here, 0, 1, (0, 0), forces.pull, np.float32(0.5))
+    # layouts.py: −2ab d^(2(b−1)) / (1 + a d^(2b)) times the separation, times the rate, both ends.
+    moved = 0.5 * 2 * a * b * 25 ** (b - 1) / (1 + a * 25**b) * np.array([3, 4])
+    np.testing.assert_allclose(here, [moved, [3, 4] - moved], rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_two_seeds_agree_as_two_of_umap_learns_do():
     skies = [planted_vectors(sky, galaxies=3000, groups=8, smallest=40, largest=150).embeddings for sky in (0, 1)]
 
-    def agreement(steps):
-        monkeypatch.setattr(layout, "_PER_EPOCH", steps)
-        return np.mean([adjusted_rand_score(leaves(sky, seed=0), leaves(sky, seed=1)) for sky in skies])
+    def agreement(kind):
+        return np.mean([adjusted_rand_score(*(leaves(kind, sky, seed=seed) for seed in (0, 1))) for sky in skies])
 
-    assert agreement(layout._PER_EPOCH) > agreement(1) + 0.03
+    assert agreement(FastUmap) > agreement(Umap) - 0.1
 
 
-def leaves(sky, *, seed):
-    fitted = FastUmap(n_neighbors=15, n_components=3).fit(sky, ids=ids(len(sky)), seed=seed)
+def leaves(kind, sky, *, seed):
+    fitted = kind(n_neighbors=15, n_components=3).fit(sky, ids=ids(len(sky)), seed=seed)
     clusterer = FastHdbscan(min_samples=30, min_cluster_size=10)
     return clusterer.classes(clusterer.linkage(fitted.positions)).labels
 

@@ -1,9 +1,9 @@
 """The descent: neighbours pull, galaxies drawn at random push, as in UMAP (McInnes et al. 2018, §3.2).
 
-umap-learn moves both ends of an edge as soon as it is drawn, so that the order of threads shows in the result. Here
-every galaxy gathers the moves that concern it, its own position changing as it goes and all others standing where the
-last step left them, a quarter of an epoch ago; what is drawn is a hash of seed, galaxy and step.
-n: galaxies. k: dimensions of the map.
+umap-learn moves both ends of an edge as soon as it is drawn, so that the order of threads shows in the result. So do
+we, but galaxies are cut into blocks, and blocks meet as in a tournament: in one round none meets two others, so that
+no two threads touch a galaxy. What is drawn is a hash of seed, galaxy and epoch.
+n: galaxies. k: dimensions of the map. b: blocks. p: pairs. t: meetings. r: rounds.
 """
 
 import sys
@@ -19,12 +19,13 @@ from tqdm import tqdm
 NEGATIVES, RATE = 5, 1.0
 # umap-learn's bound on a move along an axis, and what keeps a push finite (layouts.py).
 _LONGEST, _CLOSEST = 4.0, 0.001
-# Steps of an epoch. All take a step at once, neighbours jump past each other, and the map comes out hotter than
-# umap-learn's, whose galaxies see each other move: in one step per epoch two seeds agree on few classes.
-_PER_EPOCH = 4
-# Galaxies that gather one after another, by which threads share the work. Among more galaxies than a core's cache
-# holds, where each reading of a random one would wait for memory, so many together share a crowd that they push away.
-_BLOCK, _CACHED, _TOGETHER, _CROWD = 16, 50_000, 1024, 1024
+# Galaxies of a block, at least, and most blocks: a pair of them stays in a core's cache, and their number, not that of
+# the threads, decides what is seen to move by whom.
+_IN_BLOCK, _BLOCKS = 1000, 64
+# Those that are pushed away are drawn from a crowd, itself drawn anew in each round, which stays in a core's cache.
+_CROWD = 2048
+# Pairs looked through at a time for those that are due; galaxies that are placed one after another.
+_AT_ONCE, _TOGETHER = 1024, 16
 # The step of a generator of hashes (Steele et al. 2014).
 _NEXT = np.uint64(0x9E3779B97F4A7C15)
 # Forces are tabulated over squared distances 2^-24 … 2^24, so many per octave, and interpolated to 2e-4 of their value.
@@ -89,23 +90,97 @@ class Edges(NamedTuple):
         return int(np.diff(self.starts).max(initial=0))
 
 
+class Meetings(NamedTuple):
+    """The graph's edges, each once, by the two blocks that they join.
+
+    Attributes:
+        rounds: (r + 1,) first meeting of each round.
+        starts: (t + 1,) first edge of each meeting.
+        ones, others: (p,) galaxies at the two ends.
+        paces: (p,) pulls per epoch that each end draws, 0–1.
+        there, back: (p,) where in its pace the one's, and the other's, begins, 0–1.
+    """
+
+    rounds: Int64[np.ndarray, " r+1"]
+    starts: Int64[np.ndarray, " t+1"]
+    ones: Int32[np.ndarray, " p"]
+    others: Int32[np.ndarray, " p"]
+    paces: Float32[np.ndarray, " p"]
+    there: Float32[np.ndarray, " p"]
+    back: Float32[np.ndarray, " p"]
+
+    @classmethod
+    def of(cls, edges: Edges, *, seed: int) -> "Meetings":
+        """Meetings of the edges of a symmetric matrix. First each block meets itself."""
+        galaxies = len(edges.starts) - 1
+        blocks = min(max(galaxies // _IN_BLOCK, 1), _BLOCKS)
+        size = -(-galaxies // blocks)
+        counts = _joining(edges.starts, edges.ends, size, blocks)
+        rounds = _rounds(counts)
+        # By round; the order of meetings within one is of no consequence.
+        ones, others = np.nonzero(counts)
+        order = np.argsort(rounds[ones, others], kind="stable")
+        ones, others = ones[order], others[order]
+        starts = np.concatenate([[0], np.cumsum(counts[ones, others])])
+        places = np.zeros_like(counts)
+        places[ones, others] = starts[:-1]
+        pairs = _paired(edges.starts, edges.ends, edges.paces, size, places)
+        by_round = np.bincount(rounds[ones, others])
+        return cls(np.concatenate([[0], np.cumsum(by_round)]), starts, *pairs, *_both_phases(*pairs[:2], _key(seed)))
+
+
+def _rounds(counts: Int64[np.ndarray, "b b"]) -> Int64[np.ndarray, "b b"]:
+    """The round in which two blocks meet: those that most edges join first, so that a round's meetings are alike."""
+    # Every block meets itself in round 0.
+    rounds = np.zeros_like(counts)
+    busy = np.zeros((len(counts), 2 * len(counts)), bool)
+    busy[:, 0] = True
+    for one, other in zip(*np.unravel_index(np.argsort(-counts, axis=None, kind="stable"), counts.shape), strict=True):
+        if one != other and counts[one, other]:
+            rounds[one, other] = np.argmin(busy[one] | busy[other])
+            busy[[one, other], rounds[one, other]] = True
+    return rounds
+
+
+@numba.njit(cache=True)
+def _joining(starts: np.ndarray, ends: np.ndarray, size: int, blocks: int) -> np.ndarray:
+    """How many edges (b, b) join two blocks of such a size, each edge counted once."""
+    counts = np.zeros((blocks, blocks), np.int64)
+    for row in range(len(starts) - 1):
+        for edge in range(starts[row], starts[row + 1]):
+            if ends[edge] > row:
+                counts[row // size, ends[edge] // size] += 1
+    return counts
+
+
+@numba.njit(cache=True)
+def _paired(
+    starts: np.ndarray, ends: np.ndarray, paces: np.ndarray, size: int, places: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ends and pace of each edge; those that join two blocks from the place (b, b) that is theirs."""
+    count = 0
+    for row in range(len(starts) - 1):
+        for edge in range(starts[row], starts[row + 1]):
+            count += ends[edge] > row
+    ones, others, kept = np.empty(count, np.int32), np.empty(count, np.int32), np.empty(count, np.float32)
+    for row in range(len(starts) - 1):
+        for edge in range(starts[row], starts[row + 1]):
+            if ends[edge] > row:
+                at = places[row // size, ends[edge] // size]
+                places[row // size, ends[edge] // size] += 1
+                ones[at], others[at], kept[at] = row, ends[edge], paces[edge]
+    return ones, others, kept
+
+
 def settled(
     positions: Float32[np.ndarray, "n k"], edges: Edges, forces: Forces, *, epochs: int, seed: int, tell: bool = False
 ) -> Float32[np.ndarray, "n k"]:
     """Positions after all epochs, the steps growing shorter to nothing."""
-    here, there = positions.copy(), positions.copy()
-    names, axes = np.arange(len(positions), dtype=np.uint64), (0,) * positions.shape[1]
-    phases = _phases(names, edges.starts, edges.ends, _key(seed))
-    slower = edges._replace(paces=edges.paces / np.float32(_PER_EPOCH))
+    here, axes = positions.copy(), (0,) * positions.shape[1]
+    meetings = Meetings.of(edges, seed=seed)
     for epoch in tqdm(range(epochs), desc="map", disable=not tell, file=sys.stderr):
         rate = np.float32(RATE * (1 - epoch / epochs))
-        for step in range(epoch * _PER_EPOCH, (epoch + 1) * _PER_EPOCH):
-            common = (*slower, *phases, edges.most, *forces, rate, step, _key(seed))
-            if len(positions) > _CACHED:
-                _gather_many(here, there, names, axes, *common)
-            else:
-                _gather(here, there, here, names, axes, *common, True)
-            here, there = there, here
+        _meet(here, axes, *meetings, *forces, rate, epoch, _key(seed))
     return here
 
 
@@ -124,9 +199,7 @@ def placed(
     for epoch in range(epochs):
         # umap-learn's transform starts with a quarter of the step.
         rate = np.float32(RATE / 4 * (1 - epoch / epochs))
-        common = (*edges, *phases, edges.most, *forces, rate, epoch, _key(seed))
-        # However many anchors there are: who is placed must not depend on who is placed beside it.
-        _gather(here, there, anchors, names, axes, *common, False)
+        _gather(here, there, anchors, names, axes, *edges, phases, edges.most, *forces, rate, epoch, _key(seed))
         here, there = there, here
     return here
 
@@ -144,16 +217,29 @@ def _mixed(value: np.uint64) -> np.uint64:
 
 
 @numba.njit(parallel=True, cache=True)
-def _phases(names: np.ndarray, starts: np.ndarray, ends: np.ndarray, seed: np.uint64) -> tuple[np.ndarray, np.ndarray]:
-    """Where in its pace each edge begins, 0 to 1: drawn by the galaxy that gathers, and drawn by the one at its end."""
-    there, back = np.empty(len(ends), np.float32), np.empty(len(ends), np.float32)
+def _phases(names: np.ndarray, starts: np.ndarray, ends: np.ndarray, seed: np.uint64) -> np.ndarray:
+    """Where in its pace each edge begins, 0 to 1."""
+    phases = np.empty(len(ends), np.float32)
     for row in numba.prange(len(names)):
-        own = _mixed(seed + names[row])
         for edge in range(starts[row], starts[row + 1]):
-            theirs = _mixed(seed + np.uint64(ends[edge]))
-            there[edge] = _share(_mixed(own + np.uint64(2) * theirs))
-            back[edge] = _share(_mixed(theirs + np.uint64(2) * own))
+            phases[edge] = _phase(names[row], np.uint64(ends[edge]), seed)
+    return phases
+
+
+@numba.njit(parallel=True, cache=True)
+def _both_phases(ones: np.ndarray, others: np.ndarray, seed: np.uint64) -> tuple[np.ndarray, np.ndarray]:
+    """Where in its pace each edge begins, 0 to 1: drawn by the one, and drawn by the other."""
+    there, back = np.empty(len(ones), np.float32), np.empty(len(ones), np.float32)
+    for pair in numba.prange(len(ones)):
+        one, other = np.uint64(ones[pair]), np.uint64(others[pair])
+        there[pair], back[pair] = _phase(one, other, seed), _phase(other, one, seed)
     return there, back
+
+
+@numba.njit(cache=True)
+def _phase(one: np.uint64, other: np.uint64, seed: np.uint64) -> np.float32:
+    """A number from 0 to 1 of the one that draws and the other that it is drawn to."""
+    return _share(_mixed(_mixed(seed + one) + np.uint64(2) * _mixed(seed + other)))
 
 
 @numba.njit(cache=True)
@@ -163,22 +249,14 @@ def _share(key: np.uint64) -> np.float32:
 
 
 @numba.njit(cache=True)
-def _due(
-    due: np.ndarray, paces: np.ndarray, there: np.ndarray, back: np.ndarray, first: np.uint64, count: int, step: int
-) -> None:
-    """Write which of so many edges pull in this step, each evenly at its pace: 1 there, 2 back, 3 both, 0 neither."""
-    now, then = np.float32(step), np.float32(step + 1)
-    for place in range(count):
-        edge = first + np.uint64(place)
-        pace = paces[edge]
-        goes = np.floor(then * pace + there[edge]) > np.floor(now * pace + there[edge])
-        comes = np.floor(then * pace + back[edge]) > np.floor(now * pace + back[edge])
-        due[place] = np.uint8(goes) | (np.uint8(comes) << np.uint8(1))
+def _goes(pace: np.float32, phase: np.float32, epoch: int) -> bool:
+    """Whether an edge is drawn in this epoch, evenly at its pace."""
+    return np.floor(np.float32(epoch + 1) * pace + phase) > np.floor(np.float32(epoch) * pace + phase)
 
 
 @numba.njit(cache=True)
 def _places(due: np.ndarray, count: int, places: np.ndarray) -> int:
-    """Write where something is due, and how many places that are."""
+    """Write which of the first so many are due, and return how many these are."""
     found = 0
     for place in range(count):
         places[found] = place
@@ -215,107 +293,120 @@ def _move(
             mine[axis] += rate * _within(force * (mine[axis] - others[other, axis]))
 
 
-@numba.njit(cache=True, fastmath={"reassoc"})
-def _move_from(
-    mine: np.ndarray, crowd: np.ndarray, first: np.uint64, axes: tuple[int, ...], table: np.ndarray,
-    forces: np.ndarray, rate: np.float32,
-) -> None:  # fmt: skip
-    """My position pushed at once by the next ``NEGATIVES`` of the crowd (k, …); ``forces`` is room for as many."""
-    for place in range(NEGATIVES):
-        square = np.float32(0)
-        for axis in range(len(axes)):
-            square += (mine[axis] - crowd[axis, first + np.uint64(place)]) ** 2
-        forces[place] = square
-    for place in range(NEGATIVES):
-        forces[place] = _force(table, forces[place])
-    for axis in range(len(axes)):
-        push = np.float32(0)
-        for place in range(NEGATIVES):
-            push += _within(forces[place] * (mine[axis] - crowd[axis, first + np.uint64(place)]))
-        mine[axis] += rate * push
-
-
 @numba.njit(cache=True)
 def _one_of(state: np.uint64, galaxies: int) -> Any:
     """One of so many galaxies, by a hash."""
     return np.int64(((_mixed(state) >> np.uint64(32)) * np.uint64(galaxies)) >> np.uint64(32))
 
 
+@numba.njit(parallel=True, cache=True)
+def _meet(
+    here: np.ndarray, axes: tuple[int, ...], rounds: np.ndarray, starts: np.ndarray, ones: np.ndarray,
+    others: np.ndarray, paces: np.ndarray, there: np.ndarray, back: np.ndarray, pull: np.ndarray, push: np.ndarray,
+    rate: np.float32, epoch: int, seed: np.uint64,
+) -> None:  # fmt: skip
+    """One epoch: positions are changed in place. ``axes`` is as long as a position."""
+    crowd = np.empty((_CROWD + NEGATIVES, len(axes)), np.float32)
+    for turn in range(len(rounds) - 1):
+        _draw_crowd(crowd, here, _mixed(_mixed(seed + np.uint64(epoch)) + np.uint64(turn)))
+        for meeting in numba.prange(rounds[turn], rounds[turn + 1]):
+            first, last = starts[meeting], starts[meeting + 1]
+            _attend(here, axes, ones, others, paces, there, back, pull, push, rate, epoch, seed, crowd, first, last)
+
+
 @numba.njit(cache=True)
-def _crowd(anchors: np.ndarray, state: np.uint64) -> np.ndarray:
-    """Positions (k, …) of galaxies drawn at random; the first ones again at the end."""
-    drawn = np.empty((anchors.shape[1], _CROWD + NEGATIVES), np.float32)
+def _draw_crowd(crowd: np.ndarray, here: np.ndarray, state: np.uint64) -> None:
+    """Write positions of galaxies drawn at random; the first ones again at the end."""
     for place in range(_CROWD):
         state += _NEXT
-        one = _one_of(state, len(anchors))
-        for axis in range(anchors.shape[1]):
-            drawn[axis, place] = anchors[one, axis]
-    drawn[:, _CROWD:] = drawn[:, :NEGATIVES]
-    return drawn
+        crowd[place] = here[_one_of(state, len(here))]
+    crowd[_CROWD:] = crowd[:NEGATIVES]
+
+
+@numba.njit(cache=True)
+def _attend(
+    here: np.ndarray, axes: tuple[int, ...], ones: np.ndarray, others: np.ndarray, paces: np.ndarray,
+    there: np.ndarray, back: np.ndarray, pull: np.ndarray, push: np.ndarray, rate: np.float32, epoch: int,
+    seed: np.uint64, crowd: np.ndarray, first: int, last: int,
+) -> None:  # fmt: skip
+    """One meeting, edge after edge: both ends move, then whoever drew the edge is pushed off by some of the crowd."""
+    moved = np.empty(len(axes), np.float32)
+    due, places = np.empty(_AT_ONCE, np.uint8), np.empty(_AT_ONCE + 1, np.int32)
+    for begin in range(first, last, _AT_ONCE):
+        count = min(_AT_ONCE, last - begin)
+        for place in range(count):
+            pair = begin + place
+            goes, comes = _goes(paces[pair], there[pair], epoch), _goes(paces[pair], back[pair], epoch)
+            due[place] = np.uint8(goes) | (np.uint8(comes) << np.uint8(1))
+        for found in range(_places(due, count, places)):
+            pair = begin + places[found]
+            one, other, draw = ones[pair], others[pair], _mixed(seed + np.uint64(pair)) + np.uint64(2 * epoch)
+            if due[places[found]] & 1:
+                _pull_together(here, one, other, axes, pull, rate)
+                _push_off(here, one, crowd, _one_of(draw, _CROWD), axes, push, rate, moved)
+            if due[places[found]] & 2:
+                _pull_together(here, one, other, axes, pull, rate)
+                _push_off(here, other, crowd, _one_of(draw + np.uint64(1), _CROWD), axes, push, rate, moved)
+
+
+@numba.njit(cache=True, fastmath={"reassoc", "nsz", "contract"})
+def _pull_together(
+    here: np.ndarray, one: int, other: int, axes: tuple[int, ...], table: np.ndarray, rate: np.float32
+) -> None:
+    square = np.float32(0)
+    for axis in range(len(axes)):
+        square += (here[one, axis] - here[other, axis]) ** 2
+    if square > 0:
+        force = _force(table, square)
+        for axis in range(len(axes)):
+            move = rate * _within(force * (here[one, axis] - here[other, axis]))
+            here[one, axis] -= move
+            here[other, axis] += move
+
+
+@numba.njit(cache=True, fastmath={"reassoc", "nsz", "contract"})
+def _push_off(
+    here: np.ndarray, one: int, crowd: np.ndarray, first: int, axes: tuple[int, ...], table: np.ndarray,
+    rate: np.float32, moved: np.ndarray,
+) -> None:  # fmt: skip
+    """``NEGATIVES`` of the crowd push at once. ``moved`` is room for a position."""
+    for axis in range(len(axes)):
+        moved[axis] = 0
+    for place in range(first, first + NEGATIVES):
+        square = np.float32(0)
+        for axis in range(len(axes)):
+            square += (here[one, axis] - crowd[place, axis]) ** 2
+        force = _force(table, square)
+        for axis in range(len(axes)):
+            moved[axis] += _within(force * (here[one, axis] - crowd[place, axis]))
+    for axis in range(len(axes)):
+        here[one, axis] += rate * moved[axis]
 
 
 @numba.njit(parallel=True, cache=True)
 def _gather(
     here: np.ndarray, there: np.ndarray, anchors: np.ndarray, names: np.ndarray, axes: tuple[int, ...],
-    starts: np.ndarray, ends: np.ndarray, paces: np.ndarray, there_phases: np.ndarray, back_phases: np.ndarray,
-    most: int, pull: np.ndarray, push: np.ndarray, rate: np.float32, step: int, seed: np.uint64, returned: bool,
+    starts: np.ndarray, ends: np.ndarray, paces: np.ndarray, phases: np.ndarray, most: int, pull: np.ndarray,
+    push: np.ndarray, rate: np.float32, epoch: int, seed: np.uint64,
 ) -> None:  # fmt: skip
-    """One step: positions ``here`` of those who gather become ``there``; ``anchors`` are all who pull and push.
+    """One epoch of placing: positions ``here`` become ``there``; ``anchors`` are all who pull and push.
 
-    Either end draws an edge. Whoever draws it also pushes others off; with ``returned`` the pull is felt again when the
-    other end draws it. ``axes`` is as long as a position, ``most`` what one galaxy has of edges.
-    """
-    for block in numba.prange((len(here) + _BLOCK - 1) // _BLOCK):
-        mine, due, places = np.empty(len(axes), np.float32), np.empty(most, np.uint8), np.empty(most + 1, np.int32)
-        for row in range(block * _BLOCK, min((block + 1) * _BLOCK, len(here))):
-            for axis in range(len(axes)):
-                mine[axis] = here[row, axis]
-            state, first = _mixed(_mixed(seed + names[row]) + np.uint64(step)), starts[row]
-            count = starts[row + 1] - first
-            _due(due, paces, there_phases, back_phases, np.uint64(first), count, step)
-            for found in range(_places(due, count, places)):
-                place = places[found]
-                other = ends[first + place]
-                if due[place] & 1:
-                    _move(mine, anchors, other, axes, pull, -rate)
-                    for _ in range(NEGATIVES):
-                        state += _NEXT
-                        _move(mine, anchors, _one_of(state, len(anchors)), axes, push, rate)
-                if returned and due[place] & 2:
-                    _move(mine, anchors, other, axes, pull, -rate)
-            for axis in range(len(axes)):
-                there[row, axis] = mine[axis]
-
-
-@numba.njit(parallel=True, cache=True)
-def _gather_many(
-    here: np.ndarray, there: np.ndarray, names: np.ndarray, axes: tuple[int, ...],
-    starts: np.ndarray, ends: np.ndarray, paces: np.ndarray, there_phases: np.ndarray, back_phases: np.ndarray,
-    most: int, pull: np.ndarray, push: np.ndarray, rate: np.float32, step: int, seed: np.uint64,
-) -> None:  # fmt: skip
-    """One step among more galaxies than a core's cache holds.
-
-    Galaxies that gather one after another share a crowd, and a galaxy pushes off those of it that follow a random one.
+    ``axes`` is as long as a position, ``most`` what one galaxy has of edges.
     """
     for block in numba.prange((len(here) + _TOGETHER - 1) // _TOGETHER):
-        crowd = _crowd(here, _mixed(_mixed(seed ^ _mixed(np.uint64(block * _TOGETHER))) + np.uint64(step)))
-        mine, forces = np.empty(len(axes), np.float32), np.empty(NEGATIVES, np.float32)
-        due, places = np.empty(most, np.uint8), np.empty(most + 1, np.int32)
+        mine, due, places = np.empty(len(axes), np.float32), np.empty(most, np.uint8), np.empty(most + 1, np.int32)
         for row in range(block * _TOGETHER, min((block + 1) * _TOGETHER, len(here))):
             for axis in range(len(axes)):
                 mine[axis] = here[row, axis]
-            first, count = starts[row], starts[row + 1] - starts[row]
-            _due(due, paces, there_phases, back_phases, np.uint64(first), count, step)
-            run = _one_of(_mixed(seed + names[row]) + np.uint64(step), _CROWD)
+            state, first = _mixed(_mixed(seed + names[row]) + np.uint64(epoch)), starts[row]
+            count = starts[row + 1] - first
+            for place in range(count):
+                due[place] = _goes(paces[first + place], phases[first + place], epoch)
             for found in range(_places(due, count, places)):
-                place = places[found]
-                other = ends[first + place]
-                _move(mine, here, other, axes, pull, -rate)
-                if due[place] & 1:
-                    _move_from(mine, crowd, np.uint64(run), axes, push, forces, rate)
-                    run = (run + NEGATIVES) % _CROWD
-                if due[place] == 3:
-                    _move(mine, here, other, axes, pull, -rate)
+                _move(mine, anchors, ends[first + places[found]], axes, pull, -rate)
+                for _ in range(NEGATIVES):
+                    state += _NEXT
+                    _move(mine, anchors, _one_of(state, len(anchors)), axes, push, rate)
             for axis in range(len(axes)):
                 there[row, axis] = mine[axis]
 
