@@ -77,7 +77,7 @@ class DemoRun:
             store=str(store),
             compress=FastUmap(n_neighbors=15, n_components=5, min_dist=0.0, whiten=_WHITEN),
             drawing=FastUmap(n_neighbors=15, n_components=2),
-            clusterer=FastHdbscan(min_samples=5, min_cluster_size=10, selection=ISOLATED),
+            clusterer=FastHdbscan(min_samples=15, min_cluster_size=10, selection=ISOLATED),
             out=str(folder),
             seed=self.seed,
         )
