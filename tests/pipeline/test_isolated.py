@@ -126,7 +126,8 @@ def test_leaves_without_structureless_surveys_are_not_measured(home):
 
 
 def test_doubtful_groups_are_read_off_the_same_structureless_surveys(home):
-    words = ["significance.level=0.99", "reuse=found", "out=doubtful"]
+    # A tree read finely has doubtful nodes.
+    words = ["significance.level=0.99", "clusterer.min_samples=5", "reuse=found", "out=doubtful"]
     run("store=planted", *SEARCH, *QUICK, *words, cwd=home)
     assert not (home / "doubtful" / "structureless").exists()
     strict, lax = (pq.read_table(home / run / "classes.parquet") for run in ("found", "doubtful"))
