@@ -3,7 +3,7 @@
     neighbours   cells of embeddings, exact search in the nearest of them
     graph        strengths of neighbours, made mutual
     start        first positions: principal components, smoothed over the graph
-    layout       the descent: every galaxy gathers its own moves           (random draws are hashes, not a stream)
+    layout       the descent: neighbours pull each other, in blocks that meet in rounds; random draws are hashes
 
 Nothing here adds numbers in an order that depends on how many threads there are or on which galaxies are asked for
 together. The modules import numba: import them where they are used.
