@@ -124,7 +124,7 @@ class Meetings(NamedTuple):
         starts = np.concatenate([[0], np.cumsum(counts[ones, others])])
         places = np.zeros_like(counts)
         places[ones, others] = starts[:-1]
-        pairs = _paired(edges.starts, edges.ends, edges.paces, size, places)
+        pairs = _paired(edges.starts, edges.ends, edges.paces, size, places, starts[-1])
         by_round = np.bincount(rounds[ones, others])
         return cls(np.concatenate([[0], np.cumsum(by_round)]), starts, *pairs, *_both_phases(*pairs[:2], _key(seed)))
 
@@ -155,13 +155,9 @@ def _joining(starts: np.ndarray, ends: np.ndarray, size: int, blocks: int) -> np
 
 @numba.njit(cache=True)
 def _paired(
-    starts: np.ndarray, ends: np.ndarray, paces: np.ndarray, size: int, places: np.ndarray
+    starts: np.ndarray, ends: np.ndarray, paces: np.ndarray, size: int, places: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ends and pace of each edge; those that join two blocks from the place (b, b) that is theirs."""
-    count = 0
-    for row in range(len(starts) - 1):
-        for edge in range(starts[row], starts[row + 1]):
-            count += ends[edge] > row
+    """Ends and pace of each of so many edges; those that join two blocks from the place (b, b) that is theirs."""
     ones, others, kept = np.empty(count, np.int32), np.empty(count, np.int32), np.empty(count, np.float32)
     for row in range(len(starts) - 1):
         for edge in range(starts[row], starts[row + 1]):
@@ -353,6 +349,7 @@ def _attend(
 def _pull_together(
     here: np.ndarray, one: int, other: int, axes: tuple[int, ...], table: np.ndarray, rate: np.float32
 ) -> None:
+    """One pull: both galaxies move, by as much."""
     square = np.float32(0)
     for axis in range(len(axes)):
         square += (here[one, axis] - here[other, axis]) ** 2
