@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import yaml
 
 from rarezoo.benchmark import runs, standings
 from rarezoo.benchmark.board import add_classes_benchmark
-from rarezoo.benchmark.contestants import Contestant, Entry, contestant_from, gallery, read_contestants
+from rarezoo.benchmark.contestants import Contestant, Entry, contestant_from, gallery, likenesses, read_contestants
 from rarezoo.benchmark.planted import GENERATION
 from rarezoo.benchmark.runs import DONE, FAILED, PART, RESEEDED, TOO_LONG, Board, Job, jobs_of
 from rarezoo.benchmark.scores import ROW_WIDTH
@@ -67,6 +68,20 @@ def test_a_gallery_shows_the_strongest_class_first_and_its_typical_galaxies():
     assert rows.shape == (2, ROW_WIDTH)
     assert set(rows[0]) == {15, 16, 17, 18, -1}
     assert rows[1, 0] == 7
+
+
+def test_galaxies_are_like_a_class_by_their_angle_to_its_members_and_a_ranking_is_taken_as_it_is():
+    labels = np.repeat([0, 1, -1], [2, 2, 1]).astype(np.int32)
+    features = np.array([[1, 0], [3, 0], [-1, 0.5], [-1, -0.5], [-2, 0]], np.float32)
+    alike = likenesses(Entry(labels, gallery(labels, features, [2.0, 1.0])), features)
+    assert alike.shape == (2, 5)
+    assert alike[0, :2] == pytest.approx([1, 1])
+    assert (alike[1, 2:] > 0.7).all()
+    assert (alike[0, 2:] < -0.7).all()
+    nothing = np.full(5, -1, np.int32)
+    ranked = likenesses(Entry(nothing, np.array([[3, 1], [0, 2]], np.int32)), features)
+    assert np.argsort(-ranked[0]).tolist() == [3, 1, 0, 2, 4]
+    assert likenesses(Entry(nothing, np.empty((0, ROW_WIDTH), np.int32)), features).shape == (0, 5)
 
 
 def test_a_library_that_is_not_there_is_named(tmp_path, monkeypatch):
@@ -232,6 +247,28 @@ def test_scores_are_read_from_what_is_saved(board, monkeypatch):
     assert {"standings.md", "standings.csv", "groups.csv", "false.csv"} <= {
         path.name for path in board.folder.iterdir()
     }
+
+
+def test_where_populations_are_known_of_some_galaxies_classes_are_scored_by_what_is_like_them(board, monkeypatch):
+    monkeypatch.setattr(standings, "_draw", lambda *_: None)
+    monkeypatch.setattr(runs, "tier_from", lambda _: PartlyKnown(galaxies=600, groups=3, smallest=40, largest=60))
+    board.run(list(jobs_of(["thirds"], [1, 2], refits=1)))
+    assert board.handed_in(Job("thirds", 1))["precisions"].shape == (2, 3, 3)
+    assert "precisions" not in board.handed_in(Job("thirds", 1, "part"))
+    table = write_standings(board, [1, 2], refits=0)
+    assert "| contestant | rich" in table
+    assert "average precision of “most like this class” | group 0" in table
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartlyKnown(Vectors):
+    """Half of the galaxies were never asked about."""
+
+    def sky(self, seed, folder):
+        sky = super().sky(seed, folder)
+        known = sky.truth.known.copy()
+        known[::2] = False
+        return replace(sky, truth=replace(sky.truth, known=known))
 
 
 def test_structureless_skies_count_those_with_any_class(board):

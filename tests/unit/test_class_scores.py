@@ -8,6 +8,8 @@ from rarezoo.benchmark.scores import (
     Enrichment,
     Tally,
     Truth,
+    best_precisions,
+    class_precisions,
     discovery,
     ideal_order,
     interval,
@@ -130,3 +132,46 @@ def test_an_interval_is_told_with_as_much_as_is_known():
     assert interval([1.0, 2.0, 3.0]).text(".1f") == "2.0 (1.0–3.0)"
     assert interval([5.0]).text(".1f") == "5.0"
     assert interval([np.nan]).text(".1f") == "–"
+
+
+def partly_known():
+    """Forty galaxies of a kind among 200, and a kind of four."""
+    members = np.zeros((200, 2), bool)
+    members[:40, 0] = members[:4, 1] = True
+    return Truth(("ring", "lane"), members, np.ones_like(members), {})
+
+
+def test_most_like_this_class_is_judged_where_the_class_was_not_chosen():
+    truth = partly_known()
+    rings = -np.arange(200, dtype=np.float32)
+    precisions = class_precisions(np.stack([-rings, rings]), truth, seed=0)
+    assert precisions.shape == (2, 2, 2)
+    assert precisions[:, 1, 0] == pytest.approx([1, 1])
+    assert (precisions[:, 0, 0] < 0.2).all()
+    # Four galaxies of a kind tell nothing.
+    assert np.isnan(precisions[:, :, 1]).all()
+    found = best_precisions(precisions, truth)
+    assert found[0] == pytest.approx(1)
+    assert np.isnan(found[1])
+
+
+def test_a_class_that_is_best_on_one_half_by_chance_gains_nothing():
+    precisions = np.array([[[0.9], [0.2]], [[0.1], [0.3]]])
+    assert best_precisions(precisions, partly_known())[0] == pytest.approx((0.2 + 0.1) / 2)
+
+
+def test_without_classes_a_ranking_is_what_chance_gives():
+    found = best_precisions(np.empty((2, 0, 2)), partly_known())
+    assert found[0] == pytest.approx(0.2)
+    assert np.isnan(found[1])
+
+
+def test_galaxies_of_whom_it_is_not_known_are_not_ranked():
+    truth = partly_known()
+    known = truth.known.copy()
+    known[40:100] = False
+    # Those not known would be ranked first.
+    order = -np.arange(200, dtype=np.float32)
+    order[40:100] = 1
+    unknown = Truth(truth.names, truth.members, known, {})
+    assert class_precisions(order[None], unknown, seed=0)[:, 0, 0] == pytest.approx([1, 1])

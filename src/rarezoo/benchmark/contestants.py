@@ -288,6 +288,27 @@ def gallery(
     return rows
 
 
+def likenesses(entry: Entry, features: Features) -> Float32[np.ndarray, "c n"]:
+    """How like each class every galaxy is: the mean cosine to its members, about the mean galaxy.
+
+    A ranking has one row: the earlier in it, the more alike.
+    """
+    classes = int(entry.labels.max(initial=tables.NO_CLASS)) + 1
+    if not classes and len(entry.rows):
+        order = entry.rows.ravel()
+        ranks = np.full(len(features), -len(features), dtype=np.float32)
+        ranks[order] = -np.arange(len(order), dtype=np.float32)
+        return ranks[None, :]
+    centred = features - features.mean(axis=0, dtype=np.float64).astype(features.dtype)
+    lengths = np.linalg.norm(centred, axis=1, keepdims=True)
+    units = centred / np.where(lengths > 0, lengths, 1)
+    sums = np.zeros((classes, features.shape[1]), dtype=np.float32)
+    inside = entry.labels != tables.NO_CLASS
+    np.add.at(sums, entry.labels[inside], units[inside])
+    counts = np.bincount(entry.labels[inside], minlength=classes)[:, None]
+    return (sums / np.maximum(counts, 1) @ units.T).astype(np.float32)
+
+
 def names(galaxies: int) -> np.ndarray:
     """Ids of galaxies that have none, in their order."""
     return np.char.zfill(np.arange(galaxies).astype(str), 9)

@@ -24,9 +24,9 @@ from jaxtyping import Int32, Int64
 from tqdm import tqdm
 
 from rarezoo import __version__, tables
-from rarezoo.benchmark.contestants import Contestant, contestant_from
+from rarezoo.benchmark.contestants import Contestant, contestant_from, likenesses
 from rarezoo.benchmark.planted import refuse_other_skies
-from rarezoo.benchmark.scores import Truth
+from rarezoo.benchmark.scores import Truth, class_precisions
 from rarezoo.benchmark.tiers import Tier, tier_from
 from rarezoo.errors import ConfigError, RarezooError, StoreError
 from rarezoo.explore.representation import average_precisions
@@ -117,7 +117,11 @@ class Board:
         return content if content["made_with"] == tables.plain(self._made_with(job)) else None
 
     def handed_in(self, job: Job) -> dict[str, np.ndarray]:
-        """Labels (n,), rows (r, w) and members (which galaxies were searched) of a job that is done."""
+        """Labels (n,), rows (r, w) and members (which galaxies were searched) of a job that is done.
+
+        Where populations are known of some galaxies only, also precisions (2, c, p): see
+        :func:`rarezoo.benchmark.scores.class_precisions`.
+        """
         with np.load(self.folder / f"{job.stem}.npz") as stored:
             return dict(stored)
 
@@ -236,8 +240,11 @@ def carried_out(order: Mapping[str, Any]) -> float:
     entry = contestant.entry(features[members], seed=search_seed, shelf=shelf)
     seconds = time.perf_counter() - started + entry.spared
     rows = np.where(entry.rows >= 0, members[entry.rows], entry.rows).astype(np.int32)
+    handed_in = {"labels": _spread(entry.labels, members, len(features)), "rows": rows, "members": members}
+    if variant == WHOLE and not sky.truth.known.all():
+        handed_in["precisions"] = class_precisions(likenesses(entry, features), sky.truth, seed=seed)
     with tables.atomic(folder / f"{order['stem']}.npz") as temporary, temporary.open("wb") as stream:
-        np.savez_compressed(stream, labels=_spread(entry.labels, members, len(features)), rows=rows, members=members)
+        np.savez_compressed(stream, **handed_in)  # type: ignore[arg-type]
     return seconds
 
 

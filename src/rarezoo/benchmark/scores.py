@@ -25,6 +25,8 @@ NOBODY = -1
 _LEVEL, _DRAWS = 0.95, 2000
 # When a class is rich in something: corrected p-value, times its share of all, galaxies of it.
 _SIGNIFICANT, _RICH, _FEWEST = 0.05, 2.0, 3
+# Galaxies of a population that tell an average precision.
+_TELLING = 10
 
 
 @dataclass(frozen=True)
@@ -188,6 +190,43 @@ class Enrichment:
         """Classes rich in a population: not by chance, at least twice its share, and three of its galaxies."""
         several = (self.lifts >= _RICH) & (self.counts >= _FEWEST)
         return np.asarray(several & (self.corrected <= _SIGNIFICANT))
+
+
+def class_precisions(likenesses: Float[np.ndarray, "c n"], truth: Truth, *, seed: int) -> Float64[np.ndarray, "2 c p"]:
+    """Average precision of "most like this class", on either half of the galaxies of whom a population is known.
+
+    Args:
+        likenesses: of each galaxy to each class, or one row for a ranking; the most alike are ranked first.
+        truth: of the n galaxies.
+        seed: of the halves.
+
+    Returns:
+        NaN where a half holds fewer than ten galaxies of a population.
+    """
+    from sklearn.metrics import average_precision_score
+
+    halves = np.random.default_rng(seed).permutation(likenesses.shape[1]) % 2
+    precisions = np.full((2, len(likenesses), len(truth.names)), np.nan)
+    for half in (0, 1):
+        for at, known in enumerate(truth.known.T):
+            asked = known & (halves == half)
+            positive = truth.members[asked, at]
+            if _TELLING <= positive.sum() < len(positive):
+                precisions[half, :, at] = [average_precision_score(positive, one[asked]) for one in likenesses]
+    return precisions
+
+
+def best_precisions(precisions: Float[np.ndarray, "2 c p"], truth: Truth) -> Float64[np.ndarray, " p"]:
+    """Of the class that ranks each population best: the class is chosen on one half, its precision is the other's.
+
+    Without classes it is what chance gives, the share of the population. NaN where it cannot be told.
+    """
+    if not precisions.shape[1]:
+        positives = (truth.members & truth.known).sum(axis=0)
+        return np.where(positives < 2 * _TELLING, np.nan, positives / np.maximum(truth.known.sum(axis=0), 1))
+    chosen = np.nan_to_num(precisions, nan=-1.0).argmax(axis=1)
+    columns = np.arange(precisions.shape[2])
+    return np.mean([precisions[half, chosen[1 - half], columns] for half in (0, 1)], axis=0)
 
 
 def interval(values: Sequence[float] | Float[np.ndarray, " s"]) -> Interval:

@@ -25,6 +25,7 @@ from rarezoo.benchmark.scores import (
     Enrichment,
     Tally,
     Truth,
+    best_precisions,
     discovery,
     ideal_order,
     interval,
@@ -40,8 +41,11 @@ _CELLS = 6
 _CURVES = ("discovery", "glimpse")
 _MAIN = ("found", "impure", "pieces", "classes", "purity", *_CURVES)
 # Where populations are known of some galaxies only, no class can be called false and no gallery scored.
-_PARTLY = ("rich", "classes")
+_PARTLY = ("rich", "precision", "classes")
 _UNCOMPARED = ("classes", "purity")
+# What a ranking of galaxies has, too.
+_RANKED = (*_CURVES, "precision")
+_DECIMALS = {"purity": ".2f", "discovery": ".2f", "glimpse": ".2f", "precision": ".3f"}
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ class Scored:
         glimpses: likewise, one galaxy of each being enough.
         stabilities: mean best Jaccard by variant, a value per refitted sky.
         enrichments: by seed.
+        precisions: of "most like this class" by seed, where populations are known of some galaxies only.
     """
 
     name: str
@@ -71,6 +76,7 @@ class Scored:
     glimpses: dict[int, Float64[np.ndarray, " rows"]] = field(default_factory=dict)
     stabilities: dict[str, list[float]] = field(default_factory=lambda: {RESEEDED: [], PART: []})
     enrichments: dict[int, Enrichment] = field(default_factory=dict)
+    precisions: dict[int, Float64[np.ndarray, " p"]] = field(default_factory=dict)
 
     @cached_property
     def measures(self) -> dict[int, dict[str, float]]:
@@ -81,6 +87,7 @@ class Scored:
                 "discovery": float(self.curves[seed].mean()),
                 "glimpse": float(self.glimpses[seed].mean()),
                 "rich": float(self.enrichments[seed].rich.any(axis=1).sum()),
+                "precision": _mean(self.precisions.get(seed, np.empty(0))),
             }
             for seed, tally in self.tallies.items()
         }
@@ -106,6 +113,8 @@ def scored(board: Board, name: str, seeds: Sequence[int], *, refits: int) -> Sco
         result.curves[seed] = discovery(entry["rows"], truth.members)
         result.glimpses[seed] = discovery(entry["rows"], truth.members, share=0)
         result.enrichments[seed] = Enrichment.of(entry["labels"], truth)
+        if "precisions" in entry:
+            result.precisions[seed] = best_precisions(entry["precisions"], truth)
         if seed in list(seeds)[:refits]:
             _add_stabilities(result, board, seed, entry["labels"])
     return result
@@ -129,6 +138,7 @@ def write_standings(board: Board, seeds: Sequence[int], *, refits: int) -> str:
     parts = [_heading(board, seeds, truths), _main_table(results, columns=columns, populations=len(first.names))]
     parts += [_against_ours(results, columns=columns)] if any(one.name == OURS for one in results) else []
     parts += [_shares_table(results, truths)] if "contrast" in first.about else [_population_table(results, truths)]
+    parts += [_precision_table(results, first.names)] if any(one.precisions for one in results) else []
     ranked = {seed: board.ranked(seed) for seed in seeds}
     parts += [_ranking_table(ranked, first.names)] if any(ranked.values()) else []
     text = "\n\n".join(parts)
@@ -187,13 +197,13 @@ def _place(one: Scored, measure: str) -> tuple[bool, float, float]:
 def _main_row(one: Scored, columns: Sequence[str]) -> list[str]:
     if not one.tallies:
         return [one.about, *["–"] * (len(columns) + 2), one.troubles[0].split(" ", 2)[2][:60]]
-    cells = ["–" if one.ranks and name not in _CURVES else _shown(one.values(name), name) for name in columns]
+    cells = ["–" if one.ranks and name not in _RANKED else _shown(one.values(name), name) for name in columns]
     stable = [_shown(values, "purity") if values else "–" for values in one.stabilities.values()]
     return [one.about, *cells, *(["–", "–"] if one.ranks else stable), f"{np.median(one.seconds):.0f}"]
 
 
 def _shown(values: Sequence[float], name: str) -> str:
-    return interval(values).text(".2f" if name in ("purity", *_CURVES) else ".1f")
+    return interval(values).text(_DECIMALS.get(name, ".1f"))
 
 
 def _against_ours(results: Sequence[Scored], *, columns: Sequence[str]) -> str:
@@ -217,10 +227,10 @@ def _kept(ours: Scored, other: Scored, seeds: Sequence[int]) -> str:
 
 
 def _difference(ours: Scored, other: Scored, name: str, seeds: Sequence[int]) -> str:
-    if other.ranks and name not in _CURVES:
+    if other.ranks and name not in _RANKED:
         return "–"
     values = [ours.measures[seed][name] - other.measures[seed][name] for seed in seeds]
-    return interval(values).text("+.2f" if name in _CURVES else "+.1f")
+    return interval(values).text("+" + _DECIMALS.get(name, ".1f"))
 
 
 def _shares_table(results: Sequence[Scored], truths: dict[int, Truth]) -> str:
@@ -276,8 +286,23 @@ def _rich(one: Scored, truths: dict[int, Truth], name: str) -> str:
     return f"{interval(counts).value:.1f}, {interval(lifts).value:.1f} ×"
 
 
+def _precision_table(results: Sequence[Scored], names: Sequence[str]) -> str:
+    """Average precision of "most like this class", of the class that ranks each population best."""
+    rows = []
+    for one in results:
+        if one.precisions:
+            values = np.stack(list(one.precisions.values()))
+            rows.append([one.about, *(interval(column).text(".3f") for column in values.T)])
+    return markdown(["average precision of “most like this class”", *names], rows)
+
+
+def _mean(values: Float64[np.ndarray, " p"]) -> float:
+    told = values[np.isfinite(values)]
+    return float(told.mean()) if len(told) else float("nan")
+
+
 def _ranking_table(ranked: dict[int, dict[str, Any]], names: Sequence[str]) -> str:
-    """Average precision of "most like this one"."""
+    """Average precision of "most like this one", whatever the contestant."""
     kinds = list(dict.fromkeys(kind for one in ranked.values() for kind in one))
     rows = []
     for kind in kinds:
@@ -290,7 +315,7 @@ def _ranking_table(ranked: dict[int, dict[str, Any]], names: Sequence[str]) -> s
         interval([one[kinds[0]][n]["chance"] for one in ranked.values() if n in one.get(kinds[0], {})]) for n in names
     ]
     rows.append(["chance", *(one._replace(low=np.nan).text(".3f") for one in chances)])
-    return markdown(["average precision of “most like this”", *names], rows)
+    return markdown(["average precision of “most like this one”", *names], rows)
 
 
 def _rows_of(results: Sequence[Scored]) -> list[dict[str, Any]]:
