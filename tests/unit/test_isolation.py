@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
 from rarezoo.explore.condensed import CondensedTree
-from rarezoo.explore.isolation import Nest, neighbour_graph
+from rarezoo.explore.isolation import (
+    FEWEST_NEIGHBOURS,
+    MOST_NEIGHBOURS,
+    Nest,
+    neighbour_graph,
+    neighbours_asked,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -70,6 +76,18 @@ def test_sizes_members_and_isolations_are_those_counted_one_by_one(drawn):
         assert nest.members(node).tolist() == members
         assert nest.sizes[node] == len(members)
         assert isolations[node] == pytest.approx(np.isin(graph[members], members).mean())
+
+
+def test_large_sets_are_asked_for_more_neighbours():
+    assert neighbours_asked(np.array([10, 120, 127, 128, 400, 5000])).tolist() == [15, 15, 15, 16, 50, 100]
+    # Two halves of 200, the nearest 20 neighbours of each galaxy in its own half, all others in the other.
+    nest = Nest(np.array([-1, 0, 0]), np.repeat([1, 2], 200))
+    other = np.roll(np.arange(400), 200)
+    graph = np.repeat(other[:, None], MOST_NEIGHBOURS, axis=1).astype(np.int32)
+    graph[:, :20] = np.arange(400)[:, None]
+    assert nest.isolations(graph).tolist() == [1, 20 / 25, 20 / 25]
+    assert nest.isolations_within(0, graph, of=[1]).tolist() == [20 / 25]
+    assert nest.isolations(graph[:, :FEWEST_NEIGHBOURS]).tolist() == [1, 1, 1]
 
 
 @given(nests_with_graphs())

@@ -17,7 +17,7 @@ from rarezoo.explore.clusterers.hdbscan import Hdbscan
 from rarezoo.explore.compressors.none import NoCompression
 from rarezoo.explore.compressors.pca import Pca
 from rarezoo.explore.condensed import condensed
-from rarezoo.explore.isolation import NEIGHBOURS, Nest, neighbour_graph
+from rarezoo.explore.isolation import FEWEST_NEIGHBOURS, Nest, neighbour_graph
 from rarezoo.explore.nulls import (
     Clumps,
     Evidence,
@@ -235,10 +235,10 @@ def graph_of(nest, shares, *, seed=0):
         shares: of each node, of the neighbours that are left to it.
     """
     random = np.random.default_rng(seed)
-    graph = np.empty((len(nest.home), NEIGHBOURS), dtype=np.int32)
+    graph = np.empty((len(nest.home), FEWEST_NEIGHBOURS), dtype=np.int32)
     inside = [nest.members(node) for node in range(len(nest.above))]
     for galaxy in range(len(graph)):
-        left, node = np.arange(NEIGHBOURS), nest.home[galaxy]
+        left, node = np.arange(FEWEST_NEIGHBOURS), nest.home[galaxy]
         while node > 0:
             taken = left[: round(shares[node] * len(left))]
             graph[galaxy, taken] = random.choice(inside[node], len(taken))
@@ -285,6 +285,19 @@ def test_the_one_that_clearly_stands_out_more_is_the_class(monkeypatch):
     for clearly, expected in ((more - 0.1, [2]), (more + 0.1, [1])):
         monkeypatch.setattr(nulls, "_CLEARLY", clearly)
         assert one.classes() == (expected, {})
+
+
+def test_the_whole_that_clearly_stands_out_more_than_all_its_parts_is_the_class(monkeypatch):
+    """Two halves of one population, each isolated within it: it is one class, not two pieces."""
+    nest = nest_of((0, 30), (1, 60), (1, 50), (0, 40))
+    one = standing(nest, [0, 0.97, 0.85, 0.85, 0.9])
+    more = one.scores[1] - one.scores[[2, 3]].max()
+    assert more > 0
+    for clearly, expected in ((more - 0.1, [1, 4]), (more + 0.1, [2, 3, 4])):
+        monkeypatch.setattr(nulls, "_BY_FAR", clearly)
+        found, groups = one.classes()
+        assert sorted(found) == expected
+        assert groups == ({} if 1 in found else {2: 1, 3: 1})
 
 
 def test_a_node_of_most_galaxies_is_not_rare():
@@ -355,7 +368,7 @@ def test_same_seed_same_noise_and_another_seed_another():
 def test_a_killed_run_goes_on_with_the_surveys_that_are_left(tmp_path, monkeypatch):
     whole = noise_of(sky(), Pca(n_components=3), settings=FEW, folder=tmp_path)
     files = sorted(tmp_path.iterdir())
-    parts = [one.stem.split("-") for one in files]
+    parts = [one.name.removesuffix(".clumps.npy").split("-") for one in files]
     assert [(kind, size, survey) for kind, _, size, survey in parts] == [
         ("gaussian", "500", f"00{n}") for n in range(5)
     ]

@@ -2,8 +2,10 @@
 
 The isolation of a set of galaxies is the share of its members' nearest neighbours, in the space that was compressed,
 that are members too. A map of noise has clumps as well, but the neighbours of their members lie in the next clump.
+A large set is asked for more neighbours than a small one: nearly all of the nearest few of a thousand galaxies lie
+inside wherever one cuts, while the nearest hundred reach beyond a cut through a crowd, and not beyond a gap.
 
-Shape letters: n galaxies, k neighbours of each, m nodes of the tree (the root first; a child after its parent).
+Shape letters: n galaxies, k neighbours of each, m nodes of the tree (the root first; a child after its parent), q sets.
 """
 
 from collections.abc import Sequence
@@ -17,8 +19,14 @@ from jaxtyping import Float32, Float64, Int32, Int64
 from rarezoo.explore.condensed import CondensedTree
 from rarezoo.explore.fastmap.neighbours import cut
 
-# Neighbours that are asked of each galaxy: fewer are noisy, more do not fit into the smallest classes.
-NEIGHBOURS = 15
+# Neighbours that are asked of each galaxy: one for so many members of its set. Fewer than the fewest are noisy, more do
+# not fit into the smallest classes; more than the most need memory.
+FEWEST_NEIGHBOURS, MOST_NEIGHBOURS, MEMBERS_EACH = 15, 100, 8
+
+
+def neighbours_asked(sizes: Int64[np.ndarray, " q"]) -> Int64[np.ndarray, " q"]:
+    """How many neighbours of each galaxy are asked about, in sets of so many galaxies."""
+    return np.clip(sizes // MEMBERS_EACH, FEWEST_NEIGHBOURS, MOST_NEIGHBOURS)
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,11 @@ class Nest:
     def isolations(self, graph: Int32[np.ndarray, "n k"]) -> Float64[np.ndarray, " m"]:
         """Of each node, 0 to 1."""
         met = _meetings(self.above, self.home, graph)
-        return _summed_up(self.above, met) / (self.sizes * graph.shape[1])
+        for node in range(len(met) - 1, 0, -1):
+            met[self.above[node]] += met[node]
+        asked = np.minimum(neighbours_asked(self.sizes), graph.shape[1])
+        inside = np.cumsum(met, axis=1)[np.arange(len(met)), asked - 1]
+        return inside / (self.sizes * asked)
 
     def isolations_within(
         self, node: int, graph: Int32[np.ndarray, "n k"], *, of: Sequence[int]
@@ -82,15 +94,16 @@ class Nest:
         around = np.zeros(len(self.home), dtype=bool)
         around[self.members(node)] = True
         shares = []
-        for one in of:
+        for one, asked in zip(of, neighbours_asked(self.sizes[list(of)]), strict=True):
             rows, inside = self.members(one), np.zeros(len(self.home), dtype=bool)
             inside[rows] = True
-            shares.append(inside[graph[rows]].sum() / max(around[graph[rows]].sum(), 1))
+            near = graph[rows, :asked]
+            shares.append(inside[near].sum() / max(around[near].sum(), 1))
         return np.array(shares)
 
 
 def neighbour_graph(
-    features: Float32[np.ndarray, "n d"], *, k: int = NEIGHBOURS, seed: int = 0
+    features: Float32[np.ndarray, "n d"], *, k: int = MOST_NEIGHBOURS, seed: int = 0
 ) -> Int32[np.ndarray, "n k"]:
     """The k nearest other galaxies of each by Euclidean distance, nearest first; fewer where there are no more.
 
@@ -119,8 +132,8 @@ def _summed_up(above: np.ndarray, own: np.ndarray) -> np.ndarray:
 
 @numba.njit(cache=True)
 def _meetings(above: np.ndarray, home: np.ndarray, graph: np.ndarray) -> np.ndarray:
-    """For each node the pairs (galaxy, neighbour) that it is the smallest to hold both of."""
-    met = np.zeros(len(above), dtype=np.int64)
+    """For each node and place among the neighbours, the pairs (galaxy, neighbour) that it is the smallest to hold."""
+    met = np.zeros((len(above), graph.shape[1]), dtype=np.int64)
     for row in range(graph.shape[0]):
         for place in range(graph.shape[1]):
             one, other = home[row], home[graph[row, place]]
@@ -130,5 +143,5 @@ def _meetings(above: np.ndarray, home: np.ndarray, graph: np.ndarray) -> np.ndar
                     one = above[one]
                 else:
                     other = above[other]
-            met[one] += 1
+            met[one, place] += 1
     return met

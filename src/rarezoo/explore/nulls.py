@@ -26,7 +26,7 @@ from rarezoo.explore.clusterers.fast_hdbscan import MOST_DIMENSIONS, FastHdbscan
 from rarezoo.explore.clusterers.hdbscan import Hdbscan
 from rarezoo.explore.compress import Compressor
 from rarezoo.explore.condensed import CondensedTree, condensed
-from rarezoo.explore.isolation import NEIGHBOURS, Nest, neighbour_graph
+from rarezoo.explore.isolation import Nest, neighbour_graph, neighbours_asked
 from rarezoo.registry import setting
 
 STORE = "store"
@@ -37,6 +37,8 @@ MIN_SAMPLES, MIN_CLUSTER_SIZE = 5, 10
 SMALL = 500
 # Galaxies that local dimensions are measured on, at most, and steps by which they are matched.
 _MEASURED, _HALVINGS = 2000, 9
+# Neighbours by which a local dimension is told.
+_GROWTH = 15
 # Fewer galaxies than this have no clumps to speak of.
 FEWEST = 100
 # Share of a survey beyond which a clump says nothing: it is most of the survey.
@@ -49,8 +51,9 @@ _MAD_TO_SIGMA = 1.4826
 # Highest nodes per structureless survey that tell how the tail falls off (a tenth of all at most), and fewest that can.
 _TAIL, _FITTED = 2, 10
 _FEWEST_SURVEYS = _FITTED // _TAIL
-# Scatters by which a part must exceed the whole to be the class in its place: less is chance.
-_CLEARLY = 1.5
+# Scatters by which the only part must exceed the whole to be the class in its place: less is chance; and by which the
+# whole must exceed all parts, isolated as they are, to be one class.
+_CLEARLY, _BY_FAR = 1.5, 6.0
 # By how many standard deviations the lower quartile of a normal distribution lies below its middle.
 _QUARTER = 0.6745
 
@@ -237,8 +240,10 @@ class Standing:
     def classes(self) -> tuple[list[int], dict[int, int]]:
         """The nodes that are classes, and for those that belong together the node that holds them all.
 
-        From the smallest nodes up: a node that noise would not show replaces the classes below it, unless two of them
-        or more are isolated within it (then it is their group), or one of them stands out clearly more than it does.
+        From the smallest nodes up. Two or more classes that are isolated within a node are classes, and it is their
+        group, unless it stands out by far more than each of them: then they are parts of one class. Otherwise a node
+        that noise would not show replaces the classes below it, unless one of them stands out more than it does (and
+        clearly more, if that is the only one).
         """
         counts = self.false_discoveries <= self.noise.settings.level
         found: list[list[int]] = [[] for _ in self.nest.above]
@@ -249,11 +254,11 @@ class Standing:
             if counts[node] and not inside:
                 found[node] = [node]
             elif counts[node]:
-                apart = self._apart(node, inside)
-                if len(apart) > 1:
+                apart, lead = self._apart(node, inside), self.scores[node] - self.scores[inside].max()
+                if len(apart) > 1 and lead <= _BY_FAR:
                     found[node] = apart
                     groups.append(node)
-                elif self.scores[node] >= self.scores[inside].max() - _CLEARLY:
+                elif lead >= (0 if len(inside) > 1 else -_CLEARLY):
                     found[node] = [node]
         return found[0], self._group_of(found[0], groups)
 
@@ -371,7 +376,7 @@ def noise_of(
     made: dict[int, list[np.ndarray]] = {size: [] for size in sizes}
     plan = [(size, survey) for size in sizes for survey in range(settings.surveys)]
     for size, survey in tqdm(plan, desc="structureless surveys", unit="survey", leave=False):
-        name = f"{settings.kind}-{components.get(size, 0):.2f}-{size}-{survey:03d}.npy"
+        name = f"{settings.kind}-{components.get(size, 0):.2f}-{size}-{survey:03d}.clumps.npy"
         known = next((one / name for one in (folder, earlier) if one and (one / name).exists()), None)
         if known is None:
             random = np.random.default_rng([seed, size, survey])
@@ -417,7 +422,7 @@ def local_dimension(features: Float32[np.ndarray, "n d"]) -> float:
     By how fast the distances to the nearest neighbours grow (Levina & Bickel 2005); galaxies that are exactly alike are
     left out. 0 if none is left.
     """
-    near = features[neighbour_graph(features)]
+    near = features[neighbour_graph(features, k=_GROWTH)]
     distances = np.linalg.norm(near - features[:, None], axis=2).astype(np.float64)
     apart = distances[distances[:, 0] > 0]
     if apart.shape[1] < 2 or not len(apart):
@@ -486,7 +491,7 @@ def _clumps(galaxies: int, surveys: list[np.ndarray]) -> Clumps:
 
 def _logit(isolations: np.ndarray, sizes: np.ndarray) -> Float64[np.ndarray, " q"]:
     """Of a share among so many galaxies' neighbours; finite where all or none of them are members."""
-    asked = sizes * NEIGHBOURS
+    asked = sizes * neighbours_asked(sizes)
     inside = isolations * asked
     return np.asarray(np.log((inside + 1) / (asked - inside + 1)))
 
