@@ -287,6 +287,20 @@ def test_the_one_that_clearly_stands_out_more_is_the_class(monkeypatch):
         assert one.classes() == (expected, {})
 
 
+@pytest.mark.parametrize(("steepness", "expected"), [(1.5, [2, 3]), (0.0, [1])])
+def test_parts_that_are_not_isolated_in_a_node_are_kept_only_where_they_stand_out_more(steepness, expected):
+    """Noise that cuts large clumps as evenly cannot tell two parts apart; that their union stands out less does."""
+    nest = nest_of((0, 30), (1, 60), (1, 50))
+    whole = clumps(centre=-2.5, scatter=0.3)
+    logits = np.log(whole.isolations / (1 - whole.isolations)) + steepness * np.log(whole.sizes / 60)
+    small = clumps(centre=1.2, scatter=0.2, galaxies=500, seed=1)
+    noise = Noise(FEW, replace(whole, isolations=logistic(logits)), small)
+    one = Standing(nest, graph_of(nest, [0, 0.4, 0.35, 0.35]), noise)
+    assert one._apart(1, [2, 3]) == []
+    assert (one.scores[1] < one.scores[[2, 3]].max()) == (expected == [2, 3])
+    assert one.classes() == (expected, {})
+
+
 def test_the_whole_that_clearly_stands_out_more_than_all_its_parts_is_the_class(monkeypatch):
     """Two halves of one population, each isolated within it: it is one class, not two pieces."""
     nest = nest_of((0, 30), (1, 60), (1, 50), (0, 40))
