@@ -301,6 +301,13 @@ def test_parts_that_are_not_isolated_in_a_node_are_kept_only_where_they_stand_ou
     assert one.classes() == (expected, {})
 
 
+def test_two_dense_cores_of_one_population_do_not_stand_for_it():
+    """Each is isolated within it, but they hold a third of it: the rest would be lost."""
+    one = standing(nest_of((0, 110), (1, 40), (1, 30)), [0, 0.9, 0.85, 0.85])
+    assert sorted(one._apart(1, [2, 3])) == [2, 3]
+    assert one.classes() == ([1], {})
+
+
 def test_the_whole_that_clearly_stands_out_more_than_all_its_parts_is_the_class(monkeypatch):
     """Two halves of one population, each isolated within it: it is one class, not two pieces."""
     nest = nest_of((0, 30), (1, 60), (1, 50), (0, 40))

@@ -54,6 +54,8 @@ _FEWEST_SURVEYS = _FITTED // _TAIL
 # Scatters by which the only part must exceed the whole to be the class in its place: less is chance; and by which the
 # whole must exceed all parts, isolated as they are, to be one class.
 _CLEARLY, _BY_FAR = 1.5, 6.0
+# Share of a node that its parts hold if they make it up.
+_MOSTLY = 0.5
 # By how many standard deviations the lower quartile of a normal distribution lies below its middle.
 _QUARTER = 0.6745
 
@@ -240,10 +242,10 @@ class Standing:
     def classes(self) -> tuple[list[int], dict[int, int]]:
         """The nodes that are classes, and for those that belong together the node that holds them all.
 
-        From the smallest nodes up. Two or more classes that are isolated within a node are classes, and it is their
-        group, unless it stands out by far more than each of them: then they are parts of one class. Otherwise a node
-        that noise would not show replaces the classes below it, unless one of them stands out more than it does (and
-        clearly more, if that is the only one).
+        From the smallest nodes up. Two or more classes that are isolated within a node and make it up are classes,
+        and it is their group, unless it stands out by far more than each of them: then they are parts of one class.
+        Otherwise a node that noise would not show replaces the classes below it, unless one of them stands out more
+        than it does (and clearly more, if they are not two or more that make it up).
         """
         counts = self.false_discoveries <= self.noise.settings.level
         found: list[list[int]] = [[] for _ in self.nest.above]
@@ -255,10 +257,10 @@ class Standing:
                 found[node] = [node]
             elif counts[node]:
                 apart, lead = self._apart(node, inside), self.scores[node] - self.scores[inside].max()
-                if len(apart) > 1 and lead <= _BY_FAR:
+                if self._make_up(node, apart) and lead <= _BY_FAR:
                     found[node] = apart
                     groups.append(node)
-                elif lead >= (0 if len(inside) > 1 else -_CLEARLY):
+                elif lead >= (0 if self._make_up(node, inside) else -_CLEARLY):
                     found[node] = [node]
         return found[0], self._group_of(found[0], groups)
 
@@ -270,6 +272,10 @@ class Standing:
             if len(inside) > 1:
                 group_of.update({one: group for one in inside if one not in group_of})
         return group_of
+
+    def _make_up(self, node: int, parts: list[int]) -> bool:
+        """Whether two parts or more hold most of a node."""
+        return len(parts) > 1 and bool(self.nest.sizes[parts].sum() >= _MOSTLY * self.nest.sizes[node])
 
     def _apart(self, node: int, inside: list[int]) -> list[int]:
         """Which of the classes inside a node are isolated within it, as if it were all there is."""
