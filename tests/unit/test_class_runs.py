@@ -214,6 +214,34 @@ def test_a_sky_is_made_while_its_place_is_held(tmp_path, monkeypatch):
     assert not holding
 
 
+def test_a_sky_is_prepared_once_by_the_process_that_may_start_others_and_while_its_place_is_held(board, monkeypatch):
+    prepared, holding = [], []
+
+    @contextmanager
+    def held(place):
+        holding.append(place)
+        yield
+        holding.remove(place)
+
+    @dataclass(frozen=True, kw_only=True)
+    class Prepared(Vectors):
+        def prepare(self, seed, folder):
+            prepared.append((seed, holding == [folder], len(Thirds.seen)))
+            raise DataError("cannot be drawn", value=seed, fix="Give up.")
+
+    monkeypatch.setattr(runs, "held", held)
+    tier = Prepared(galaxies=600, groups=3, smallest=20, largest=100)
+    monkeypatch.setattr(Prepared, "settings", lambda _: TIER.settings())
+    several = Board(board.folder, tier, board.contestants, limit=10)
+    jobs = list(jobs_of(["thirds"], [1, 2], refits=1))
+    several.run(jobs)
+    # Before any search; and that it could not is no end of it.
+    assert prepared == [(1, True, 0), (2, True, 0)]
+    assert len(Thirds.seen) == 4
+    several.run(jobs)
+    assert len(prepared) == 2
+
+
 def test_what_took_too_long_is_tried_again_only_if_it_may_take_longer(board):
     board.run([Job("thirds", 1)])
     path = board.folder / "sky1" / "thirds.whole.json"

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partialmethod
 from multiprocessing import get_context
@@ -96,6 +97,8 @@ class Board:
         self.refuse_other_skies()
         claim(self.folder, verb="benchmark classes", settings=self.tier.settings())
         waiting = [job for job in jobs if not self._finished(job)]
+        for seed in dict.fromkeys(job.seed for job in waiting):
+            self._prepare(seed)
         workplaces = local()
         with ThreadPoolExecutor(workers) as pool, tqdm(total=len(waiting), unit="run") as progress:
 
@@ -107,6 +110,13 @@ class Board:
                 progress.update()
 
             list(pool.map(one, waiting))
+
+    def _prepare(self, seed: int) -> None:
+        """Have a sky prepared; one that cannot be made is told of by those who are tried on it."""
+        place = self.folder / f"sky{seed}"
+        place.mkdir(parents=True, exist_ok=True)
+        with held(place), suppress(RarezooError):
+            self.tier.prepare(seed, place)
 
     def outcome(self, job: Job) -> dict[str, Any] | None:
         """How a job went, if it was done with the same settings; None if not."""

@@ -160,6 +160,9 @@ class Tier(ABC):
     def sky(self, seed: int, folder: Path) -> Sky:
         """The sky of one seed, made or read again from what is kept in a folder."""
 
+    def prepare(self, seed: int, folder: Path) -> None:  # noqa: B027 (most skies need nothing)
+        """Make what several processes make sooner than the one that a sky is tried in, which may start no others."""
+
     @property
     @abstractmethod
     def features(self) -> Sequence[str]:
@@ -229,8 +232,7 @@ class MockGalaxies(Tier):
         from rarezoo.embed import EmbedRun
         from rarezoo.verbs.demo import demo_training
 
-        survey = Mock(n=self.galaxies, seed=seed, rates=self.rates(), cache=str(folder / "survey"))
-        checkpoint = self.checkpoint
+        survey, checkpoint = self._survey(seed, folder), self.checkpoint
         if not checkpoint:
             training = demo_training(survey, folder / "efficientnet_b0.trained", epochs=self.epochs, seed=seed)
             checkpoint = str(training.run())
@@ -243,6 +245,14 @@ class MockGalaxies(Tier):
             Measured(galaxies, ids, checkpoint, folder),
             Shuffled(folder / _SHUFFLED_STORE, partial(self._shuffled, survey, folder, seed=seed)),
         )
+
+    def prepare(self, seed: int, folder: Path) -> None:
+        """Rendered on every core, if it is not embedded yet."""
+        if not (folder / "embeddings").exists():
+            self._survey(seed, folder).render()
+
+    def _survey(self, seed: int, folder: Path) -> Mock:
+        return Mock(n=self.galaxies, seed=seed, rates=self.rates(), cache=str(folder / "survey"))
 
     def _shuffled(self, survey: Mock, folder: Path, *, seed: int) -> EmbeddingStore:
         """The sky as a network sees it that was trained on its votes dealt out blindly."""

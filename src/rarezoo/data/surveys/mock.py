@@ -43,6 +43,16 @@ class Mock(Survey):
     cache: str = setting("runs/cache", "folder that keeps rendered cutouts for the next time")
     workers: int = setting(0, "processes that render; 0 = one per core")
 
+    def render(self) -> None:
+        """Draw the cutouts that are not there yet, as opening the survey does; a killed rendering goes on.
+
+        Raises:
+            ConfigError: settings that make no survey.
+            OutputError: the cache cannot be written.
+        """
+        self._refuse_nonsense()
+        self._cutouts(self.n)
+
     def _opened(self) -> Galaxies:
         self._refuse_nonsense()
         count = min(self.n, self.limit) if self.limit else self.n
