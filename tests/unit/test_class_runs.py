@@ -184,21 +184,28 @@ def test_results_on_older_skies_are_not_scored_again_as_if_on_todays(tmp_path):
         given.run(given)
 
 
-def test_a_sky_is_made_while_its_place_is_held(tmp_path, monkeypatch):
-    holding, made = [], []
+@pytest.fixture
+def holding(monkeypatch):
+    places = []
 
     @contextmanager
     def held(place):
-        holding.append(place)
+        places.append(place)
         yield
-        holding.remove(place)
+        places.remove(place)
+
+    monkeypatch.setattr(runs, "held", held)
+    return places
+
+
+def test_a_sky_is_made_while_its_place_is_held(tmp_path, monkeypatch, holding):
+    made = []
 
     class Watched(Vectors):
         def sky(self, seed, folder):
             made.append(holding == [folder])
             return super().sky(seed, folder)
 
-    monkeypatch.setattr(runs, "held", held)
     monkeypatch.setattr(runs, "tier_from", lambda settings: Watched(galaxies=500, groups=2, largest=50))
     contestant = read_contestants(CONF / "contestant", ["random"])["random"].settings()
     order = {
@@ -214,14 +221,10 @@ def test_a_sky_is_made_while_its_place_is_held(tmp_path, monkeypatch):
     assert not holding
 
 
-def test_a_sky_is_prepared_once_by_the_process_that_may_start_others_and_while_its_place_is_held(board, monkeypatch):
-    prepared, holding = [], []
-
-    @contextmanager
-    def held(place):
-        holding.append(place)
-        yield
-        holding.remove(place)
+def test_a_sky_is_prepared_once_by_the_process_that_may_start_others_and_while_its_place_is_held(
+    board, monkeypatch, holding
+):
+    prepared = []
 
     @dataclass(frozen=True, kw_only=True)
     class Prepared(Vectors):
@@ -229,7 +232,6 @@ def test_a_sky_is_prepared_once_by_the_process_that_may_start_others_and_while_i
             prepared.append((seed, holding == [folder], len(Thirds.seen)))
             raise DataError("cannot be drawn", value=seed, fix="Give up.")
 
-    monkeypatch.setattr(runs, "held", held)
     tier = Prepared(galaxies=600, groups=3, smallest=20, largest=100)
     monkeypatch.setattr(Prepared, "settings", lambda _: TIER.settings())
     several = Board(board.folder, tier, board.contestants, limit=10)

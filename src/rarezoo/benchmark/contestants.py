@@ -28,6 +28,7 @@ from rarezoo.explore.cluster import ISOLATED, Clusterer
 from rarezoo.explore.compress import Compressor, fingerprint
 from rarezoo.explore.condensed import condensed
 from rarezoo.explore.isolation import neighbour_graph
+from rarezoo.explore.likeness import units
 from rarezoo.explore.nulls import Evidence, Significance, noise_of
 from rarezoo.explore.shelf import Shelf
 from rarezoo.registry import choice, name_of, setting
@@ -299,14 +300,12 @@ def likenesses(entry: Entry, features: Features) -> Float32[np.ndarray, "c n"]:
         ranks = np.full(len(features), -len(features), dtype=np.float32)
         ranks[order] = -np.arange(len(order), dtype=np.float32)
         return ranks[None, :]
-    centred = features - features.mean(axis=0, dtype=np.float64).astype(features.dtype)
-    lengths = np.linalg.norm(centred, axis=1, keepdims=True)
-    units = centred / np.where(lengths > 0, lengths, 1)
+    directions = units(features)
     sums = np.zeros((classes, features.shape[1]), dtype=np.float32)
     inside = entry.labels != tables.NO_CLASS
-    np.add.at(sums, entry.labels[inside], units[inside])
+    np.add.at(sums, entry.labels[inside], directions[inside])
     counts = np.bincount(entry.labels[inside], minlength=classes)[:, None]
-    return (sums / np.maximum(counts, 1) @ units.T).astype(np.float32)
+    return (sums / np.maximum(counts, 1) @ directions.T).astype(np.float32)
 
 
 def names(galaxies: int) -> np.ndarray:

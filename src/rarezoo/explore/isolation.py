@@ -80,9 +80,7 @@ class Nest:
 
     def isolations(self, graph: Int32[np.ndarray, "n k"]) -> Float64[np.ndarray, " m"]:
         """Of each node, 0 to 1."""
-        met = _meetings(self.above, self.home, graph)
-        for node in range(len(met) - 1, 0, -1):
-            met[self.above[node]] += met[node]
+        met = _summed_up(self.above, _meetings(self.above, self.home, graph))
         asked = np.minimum(neighbours_asked(self.sizes), graph.shape[1])
         inside = np.cumsum(met, axis=1)[np.arange(len(met)), asked - 1]
         return inside / (self.sizes * asked)
@@ -123,7 +121,7 @@ def neighbour_graph(
 
 @numba.njit(cache=True)
 def _summed_up(above: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """Each node's own count and that of all below it."""
+    """Each node's own counts and those of all below it."""
     total = own.copy()
     for node in range(len(above) - 1, 0, -1):
         total[above[node]] += total[node]

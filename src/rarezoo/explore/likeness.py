@@ -84,15 +84,16 @@ def _neighbours(embeddings: Float[np.ndarray, "n d"], rows: Int64[np.ndarray, " 
     """Rows (q, k) of the nearest neighbours of some galaxies, the nearest first, none of them itself."""
     from sklearn.neighbors import NearestNeighbors
 
-    units = _units(embeddings)
-    found = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(units).kneighbors(units[rows])[1]
+    directions = units(embeddings)
+    found = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(directions).kneighbors(directions[rows])[1]
     # Of identical galaxies any may come first: itself goes wherever it stands, or else the last.
     own = found == rows[:, None]
     own[~own.any(axis=1), -1] = True
     return found[~own].reshape(len(rows), k)
 
 
-def _units(embeddings: Float[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
+def units(embeddings: Float[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
+    """Directions of embeddings from their mean; zero for one that is the mean."""
     centred = embeddings - embeddings.mean(axis=0, dtype=np.float64).astype(np.float32)
     norms = np.linalg.norm(centred, axis=1, keepdims=True)
     return (centred / np.where(norms > 0, norms, 1)).astype(np.float32)
