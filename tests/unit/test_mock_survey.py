@@ -8,10 +8,10 @@ from PIL import Image
 
 from rarezoo import tables
 from rarezoo.data.galaxies import open_survey
-from rarezoo.data.sky import rendering, sheet
+from rarezoo.data.sky import records, rendering, sheet
 from rarezoo.data.sky.populations import ORDINARY, PLANTED
 from rarezoo.data.surveys.mock import Mock
-from rarezoo.errors import ConfigError, DataError, OutputError
+from rarezoo.errors import ConfigError, DataError, OutputError, StoreError
 
 pytestmark = pytest.mark.unit
 
@@ -19,6 +19,7 @@ pytestmark = pytest.mark.unit
 @pytest.fixture
 def small_blocks(monkeypatch):
     monkeypatch.setattr(rendering, "_BLOCK", 3)
+    monkeypatch.setattr(records, "_BLOCK", 3)
 
 
 def mock(cache, **settings):
@@ -59,7 +60,7 @@ def test_another_sky_is_another_survey(tmp_path, change):
 def test_volunteers_do_not_change_the_pictures(tmp_path):
     one, other = mock(tmp_path, n=3).galaxies(), mock(tmp_path, n=3, volunteers=200).galaxies()
     assert other.votes.sum() > 2 * one.votes.sum()
-    assert [path.name for path in tmp_path.iterdir()] == [one.images.rendering.folder.name]
+    assert [path.name for path in tmp_path.glob("mock-*")] == [one.images.rendering.folder.name]
 
 
 def test_a_rendering_goes_on_where_it_stopped(tmp_path, small_blocks):
@@ -69,6 +70,40 @@ def test_a_rendering_goes_on_where_it_stopped(tmp_path, small_blocks):
     second.unlink()
     assert np.array_equal(pixels(mock(tmp_path).galaxies()), whole)
     assert (first.stat().st_mtime_ns, third.stat().st_mtime_ns) == kept
+
+
+def test_votes_and_truth_are_drawn_once_and_what_was_killed_goes_on(tmp_path, small_blocks, monkeypatch):
+    whole = mock(tmp_path).galaxies()
+    sorted(tmp_path.glob("records-*/*.parquet"))[1].unlink()
+    drawn = []
+    draw = records._drawn_block
+    monkeypatch.setattr(records, "_drawn_block", lambda one, block: drawn.append(block) or draw(one, block))
+    again = mock(tmp_path).galaxies()
+    assert drawn == [range(3, 6)]
+    assert again.sha256 == whole.sha256
+    assert again.truth.equals(whole.truth)
+
+
+@pytest.mark.parametrize("change", [{"volunteers": 200}, {"seed": 1}, {"rates": {"ghost": 1.0}}])
+def test_other_records_are_kept_apart(tmp_path, change):
+    one, other = mock(tmp_path).galaxies(), mock(tmp_path, **change).galaxies()
+    assert len(list(tmp_path.glob("records-*"))) == 2
+    assert mock(tmp_path).galaxies().sha256 == one.sha256 != other.sha256
+
+
+def test_records_by_other_code_are_drawn_anew(tmp_path, monkeypatch):
+    mock(tmp_path).galaxies()
+    monkeypatch.setattr(records, "_votes_edition", lambda: "other code")
+    mock(tmp_path).galaxies()
+    assert len(list(tmp_path.glob("records-*"))) == 2
+
+
+def test_damaged_records_are_named(tmp_path):
+    mock(tmp_path).galaxies()
+    (path,) = tmp_path.glob("records-*/*.parquet")
+    path.write_bytes(b"rubbish")
+    with pytest.raises(StoreError, match=rf"unreadable mock records table: .*{path.name}.*Delete it"):
+        mock(tmp_path).galaxies()
 
 
 def test_limit_renders_no_more_than_it_says(tmp_path):

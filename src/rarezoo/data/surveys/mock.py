@@ -1,17 +1,15 @@
 """``data=mock``: a survey whose truth is known, drawn when it is first asked for."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
-from jaxtyping import Float64
 
 from rarezoo import tables
 from rarezoo.data.galaxies import Galaxies, Survey
-from rarezoo.data.sky.populations import BLENDS, PLANTED, Pair, galaxy_at, stream
-from rarezoo.data.sky.rendering import MockCutouts, Rendering, mock_id
-from rarezoo.data.sky.votes import drawn_votes
+from rarezoo.data.sky.populations import BLENDS, PLANTED
+from rarezoo.data.sky.records import Drawn, Records
+from rarezoo.data.sky.rendering import MockCutouts, Rendering
 from rarezoo.data.trees import named_tree
 from rarezoo.errors import ConfigError, OutputError
 from rarezoo.registry import option, setting
@@ -21,8 +19,6 @@ _NAME = "mock"
 _TREE = "desi"
 # Below this a galaxy is a dot; above, the cutout is larger than any survey's.
 _SMALLEST, _LARGEST = 16, 1024
-# Centre and half-width of the patch of sky, degrees: the middle of the Legacy Surveys' southern cap.
-_RA, _DEC, _HALF = 20.0, -5.0, 4.0
 
 
 @option("data", _NAME)
@@ -40,38 +36,38 @@ class Mock(Survey):
     rates: dict[str, float] = setting(
         dict.fromkeys(PLANTED, 0.016), "share of galaxies in each planted population (or blend of two); 0 = none"
     )
-    cache: str = setting("runs/cache", "folder that keeps rendered cutouts for the next time")
+    cache: str = setting("runs/cache", "folder that keeps what was drawn for the next time")
     workers: int = setting(0, "processes that render; 0 = one per core")
 
     def render(self) -> None:
-        """Draw the cutouts that are not there yet, as opening the survey does; a killed rendering goes on.
+        """Draw what is not there yet, as opening the survey does; what was killed goes on.
 
         Raises:
             ConfigError: settings that make no survey.
             OutputError: the cache cannot be written.
         """
         self._refuse_nonsense()
-        self._cutouts(self.n)
+        self._drawn(self.n)
 
     def _opened(self) -> Galaxies:
         self._refuse_nonsense()
-        count = min(self.n, self.limit) if self.limit else self.n
-        images = self._cutouts(count)
-        pairs = [galaxy_at(row, seed=self.seed, rates=self.rates) for row in range(count)]
-        tree = named_tree(_TREE)
-        votes = [
-            drawn_votes(pair.host, tree, stream(self.seed, row, "votes"), volunteers=self.volunteers)
-            for row, pair in enumerate(pairs)
-        ]
+        images, known = self._drawn(min(self.n, self.limit) if self.limit else self.n)
         return Galaxies(
-            catalogue=_catalogue(self, count), images=images, tree=tree, votes=np.stack(votes), truth=_truth(pairs)
+            catalogue=_catalogue(self, known.table),
+            images=images,
+            tree=named_tree(_TREE),
+            votes=known.votes,
+            truth=known.truth,
         )
 
-    def _cutouts(self, count: int) -> MockCutouts:
-        cache = Path(self.cache).absolute()
-        rendering = Rendering.under(cache, galaxies=count, side=self.side, seed=self.seed, rates=self.rates)
+    def _drawn(self, count: int) -> tuple[MockCutouts, Drawn]:
+        cache, seed, rates = Path(self.cache).absolute(), self.seed, self.rates
+        rendering = Rendering.under(cache, galaxies=count, side=self.side, seed=seed, rates=rates)
+        records = Records.under(
+            cache, galaxies=count, seed=seed, rates=rates, volunteers=self.volunteers, tree=named_tree(_TREE)
+        )
         try:
-            return rendering.complete(workers=self.workers)
+            return rendering.complete(workers=self.workers), records.complete(workers=self.workers)
         except OutputError as problem:
             fix = "Choose another data.cache=DIR or make room there."
             raise OutputError(problem.what, value=problem.value, fix=fix) from problem
@@ -93,30 +89,16 @@ class Mock(Survey):
             raise ConfigError("data.side is out of range", value=self.side, fix=f"{_SMALLEST}–{_LARGEST} pixels.")
 
 
-def _catalogue(survey: Mock, count: int) -> pa.Table:
-    position = np.array([_position(survey.seed, row) for row in range(count)])
-    ids = [mock_id(row) for row in range(count)]
+def _catalogue(survey: Mock, known: pa.Table) -> pa.Table:
+    ids, count = known.column(tables.ID), known.num_rows
     return pa.table(
         {
             tables.ID: ids,
-            tables.RA: position[:, 0],
-            tables.DEC: position[:, 1],
+            tables.RA: known.column(tables.RA),
+            tables.DEC: known.column(tables.DEC),
             # The image's name says which sky: surveys of two seeds hold different galaxies under the same ids.
-            tables.IMAGE: [f"{survey.seed}/{survey.side}/{one}" for one in ids],
+            tables.IMAGE: [f"{survey.seed}/{survey.side}/{one}" for one in ids.to_pylist()],
             tables.SURVEY: pa.array([_NAME] * count),
             tables.SPLIT: pa.nulls(count, pa.string()),
         }
     )
-
-
-def _position(seed: int, row: int) -> Float64[np.ndarray, "2"]:
-    """Right ascension and declination, degrees, uniform over the patch of sky."""
-    across, height = stream(seed, row, "position").uniform(-1, 1, 2)
-    low, high = np.sin(np.radians([_DEC - _HALF, _DEC + _HALF]))
-    return np.array([_RA + _HALF * across, np.degrees(np.arcsin((low + high) / 2 + (high - low) / 2 * height))])
-
-
-def _truth(pairs: list[Pair]) -> pa.Table:
-    """Population and hidden parameters of what each cutout shows."""
-    rows = [{tables.ID: mock_id(row), **asdict(pair.shown)} for row, pair in enumerate(pairs)]
-    return tables.check(pa.Table.from_pylist(rows), tables.TRUTH, source="mock truth")
