@@ -1,6 +1,7 @@
 """Contestants from their files, and runs that go on where they stopped."""
 
 import argparse
+import csv
 import json
 import sys
 from contextlib import contextmanager
@@ -277,6 +278,17 @@ def test_scores_are_read_from_what_is_saved(board, monkeypatch):
     assert {"standings.md", "standings.csv", "groups.csv", "false.csv"} <= {
         path.name for path in board.folder.iterdir()
     }
+
+
+def test_a_class_without_a_planted_galaxy_is_of_no_population(board, monkeypatch):
+    monkeypatch.setattr(standings, "_draw", lambda *_: None)
+    board.run([Job("thirds", 1)])
+    truth = board.truth(1).members
+    labels = np.where(truth[:, 1], 0, np.where(truth.any(axis=1), -1, 1))
+    np.savez(board.folder / "sky1" / "thirds.whole.npz", **{**board.handed_in(Job("thirds", 1)), "labels": labels})
+    write_standings(board, [1], refits=0)
+    rows = list(csv.DictReader((board.folder / "false.csv").open()))
+    assert [(row["population"], float(row["purity"])) for row in rows] == [("group 1", 1.0), ("", 0.0)]
 
 
 def test_where_populations_are_known_of_some_galaxies_classes_are_scored_by_what_is_like_them(board, monkeypatch):

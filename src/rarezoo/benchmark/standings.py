@@ -340,7 +340,7 @@ def _group_rows(results: Sequence[Scored], truths: dict[int, Truth]) -> list[dic
 
 
 def _false_rows(results: Sequence[Scored], truths: dict[int, Truth]) -> list[dict[str, Any]]:
-    """A row per class: its size, the population that makes up most of it, and how much of it."""
+    """A row per class: its size, the population that makes up most of it (empty: none does), and how much of it."""
     rows = []
     for one in results:
         for seed, tally in one.tallies.items():
@@ -350,7 +350,7 @@ def _false_rows(results: Sequence[Scored], truths: dict[int, Truth]) -> list[dic
                 completeness = shared / max(int(tally.populations[most]), 1)
                 rows.append({
                     "contestant": one.name, "seed": seed, "class": at, "size": size,
-                    "population": truths[seed].names[most], "purity": round(shared / size, 3),
+                    "population": truths[seed].names[most] if shared else "", "purity": round(shared / size, 3),
                     "completeness": round(completeness, 3),
                 })  # fmt: skip
     return rows
