@@ -70,8 +70,8 @@ def cut(embeddings: Float32[np.ndarray, "n D"], *, k: int, seed: int) -> tuple[C
     """Cells in which up to k neighbours can be searched, and the row from which each galaxy in them came."""
     wide = _padded(embeddings)
     if len(wide) <= max(_ALL_PAIRS, 10 * k):
-        starts = np.append(np.arange(0, len(wide), _PER_CELL), len(wide))
-        return Cells(_packed(wide, starts), starts, wide[starts[:-1]].T.copy(), len(starts) - 1), np.arange(len(wide))
+        order, starts = np.arange(len(wide)), np.append(np.arange(0, len(wide), _PER_CELL), len(wide))
+        return Cells(_packed(wide, order, starts), starts, wide[starts[:-1]].T.copy(), len(starts) - 1), order
     random = np.random.default_rng(seed)
     centres = _centres(wide, random, count=len(wide) // max(_PER_CELL, 4 * k))
     # Whoever looks into one cell must find enough there.
@@ -79,20 +79,22 @@ def cut(embeddings: Float32[np.ndarray, "n D"], *, k: int, seed: int) -> tuple[C
     home = _nearest(wide, centres)
     order = np.argsort(home, kind="stable")
     starts = np.searchsorted(home[order], np.arange(centres.shape[1] + 1))
-    exact = Cells(_packed(wide[order], starts), starts, centres, centres.shape[1])
+    exact = Cells(_packed(wide, order, starts), starts, centres, centres.shape[1])
     asking = embeddings[np.sort(random.choice(len(embeddings), _MEASURED, replace=False))]
     return replace(exact, probed=_enough(exact, asking, k=k)), order
 
 
 def _padded(embeddings: np.ndarray) -> Float32[np.ndarray, "m W"]:
-    """With zeros to a multiple of four axes, which is how many are added at a time."""
-    return np.ascontiguousarray(np.pad(embeddings, ((0, 0), (0, -embeddings.shape[1] % 4))), dtype=np.float32)
+    """With zeros to a multiple of four axes, which is how many are added at a time; itself where none is missing."""
+    missing = -embeddings.shape[1] % 4
+    wide = np.pad(embeddings, ((0, 0), (0, missing))) if missing else embeddings
+    return np.ascontiguousarray(wide, dtype=np.float32)
 
 
-def _packed(wide: np.ndarray, starts: np.ndarray) -> Float32[np.ndarray, " values"]:
+def _packed(wide: np.ndarray, order: np.ndarray, starts: np.ndarray) -> Float32[np.ndarray, " values"]:
     packed = np.empty(wide.size, np.float32)
     for first, end in pairwise(starts):
-        packed[first * wide.shape[1] : end * wide.shape[1]] = wide[first:end].T.ravel()
+        packed[first * wide.shape[1] : end * wide.shape[1]] = wide[order[first:end]].T.ravel()
     return packed
 
 
