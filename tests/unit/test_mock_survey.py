@@ -35,6 +35,7 @@ def test_a_survey_is_whole(tmp_path, small_blocks):
     assert len(galaxies) == 7
     assert pixels(galaxies).shape == (7, 16, 16, 3)
     assert galaxies.votes.shape == (7, len(galaxies.tree.answers))
+    assert galaxies.votes.flags.writeable
     assert tables.strings(galaxies.truth, tables.ID).tolist() == galaxies.ids.tolist()
     assert set(tables.strings(galaxies.truth, tables.POPULATION)) <= {ORDINARY, *PLANTED}
     tables.check(galaxies.catalogue, tables.CATALOGUE)

@@ -114,7 +114,7 @@ class Drawn:
     @property
     def votes(self) -> Float32[np.ndarray, "n answers"]:
         """How many volunteers gave each answer."""
-        return tables.matrix(self.table, _VOTES)
+        return tables.matrix(self.table, _VOTES).copy()
 
 
 @cache
