@@ -326,6 +326,8 @@ def test_structureless_skies_count_those_with_any_class(board):
         (("vectors", "--seeds", "7-3"), "--seeds holds no seed: 7-3"),
         (("vectors", "--seeds", "3", "--workers", "0"), "--workers: 0"),
         (("galaxies", "--structureless", "3"), "--structureless goes with planted vectors"),
+        (("galaxies", "--galaxies", "1"), "do not fit: 1 galaxies, 20 of the rarest population. Give more --galaxies"),
+        (("galaxies", "--rarest", "0"), "do not fit: 5000 galaxies, 0 of the rarest"),
         (("answers",), "no store: --store"),
     ],
 )

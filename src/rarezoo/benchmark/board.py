@@ -95,9 +95,13 @@ def _tier(options: argparse.Namespace) -> Tier:
         groups = 0 if options.structureless else options.groups
         return Vectors(groups=groups, smallest=options.smallest, largest=options.largest, **sized)
     if options.tier == "galaxies":
-        return MockGalaxies(
+        mock = MockGalaxies(
             checkpoint=options.checkpoint, epochs=options.epochs, rarest=options.rarest, blends=options.blends, **sized
         )
+        if mock.rarest < 1 or sum(mock.rates().values()) > 1:
+            given = f"{mock.galaxies} galaxies, {mock.rarest} of the rarest population"
+            raise ConfigError("planted populations do not fit", value=given, fix="Give more --galaxies, or --rarest 1.")
+        return mock
     if not options.store:
         raise ConfigError("no store", value="--store", fix="Name an embedding store, as python embed.py writes it.")
     return KnownAnswers(

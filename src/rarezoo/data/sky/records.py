@@ -17,6 +17,7 @@ from rarezoo.data.sky.populations import Galaxy, galaxy_at, stream
 from rarezoo.data.sky.rendering import edition, mock_id
 from rarezoo.data.sky.votes import drawn_votes
 from rarezoo.data.trees import QuestionTree
+from rarezoo.errors import StoreError
 from rarezoo.store import digest
 
 _BLOCK = 2000
@@ -92,7 +93,14 @@ class Records:
         with tqdm(total=left, desc="mock votes and truth", unit="galaxy", disable=len(missing) < 2) as bar:
             for count in drawn:
                 bar.update(count)
-        return Drawn(pa.concat_tables([tables.read(self.path(block), _KIND) for block in self.blocks]))
+        return Drawn(pa.concat_tables([self._read(block) for block in self.blocks]))
+
+    def _read(self, block: range) -> pa.Table:
+        try:
+            return tables.read(self.path(block), _KIND)
+        except StoreError as problem:
+            fix = "Delete it; the next run draws it again."
+            raise StoreError(problem.what, value=problem.value, fix=fix) from problem
 
 
 @dataclass(frozen=True)
