@@ -21,12 +21,6 @@ from rarezoo.errors import StoreError
 from rarezoo.store import digest
 
 _BLOCK = 2000
-_VOTES = "votes"
-_KIND = tables.Kind(
-    "mock records",
-    {tables.ID: pa.string(), tables.POPULATION: pa.string(), tables.RA: pa.float64(), tables.DEC: pa.float64()},
-    key=tables.ID,
-)
 _TYPES = {str: pa.string(), float: pa.float64(), int: pa.int64()}
 _SHOWN = pa.schema([(field.name, _TYPES[field.type]) for field in fields(Galaxy)])  # type: ignore[index]
 # Centre and half-width of the patch of sky, degrees: the middle of the Legacy Surveys' southern cap.
@@ -97,7 +91,7 @@ class Records:
 
     def _read(self, block: range) -> pa.Table:
         try:
-            return tables.read(self.path(block), _KIND)
+            return tables.read(self.path(block), tables.RECORDS)
         except StoreError as problem:
             fix = "Delete it; the next run draws it again."
             raise StoreError(problem.what, value=problem.value, fix=fix) from problem
@@ -122,7 +116,7 @@ class Drawn:
     @property
     def votes(self) -> Float32[np.ndarray, "n answers"]:
         """How many volunteers gave each answer."""
-        return tables.matrix(self.table, _VOTES).copy()
+        return tables.matrix(self.table, tables.GIVEN_VOTES).copy()
 
 
 @cache
@@ -143,9 +137,9 @@ def _drawn_block(records: Records, block: range) -> int:
         **dict(zip(shown.column_names, shown.columns, strict=True)),
         tables.RA: np.ascontiguousarray(ra),
         tables.DEC: np.ascontiguousarray(dec),
-        _VOTES: tables.vectors(given),
+        tables.GIVEN_VOTES: tables.vectors(given),
     }
-    tables.write(pa.table(columns), records.path(block), _KIND)
+    tables.write(pa.table(columns), records.path(block), tables.RECORDS)
     return len(block)
 
 
