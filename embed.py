@@ -1,6 +1,6 @@
 """python embed.py --help lists what can be set; the result is a embedding store at out=DIR."""
 
-from rarezoo.apps import embed
+from rarezoo.cli import embed
 
 if __name__ == "__main__":
     embed()

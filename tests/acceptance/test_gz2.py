@@ -13,7 +13,7 @@ import pytest
 from rarezoo.data.duplicates import fingerprints, near_identical
 from rarezoo.data.loaders import CutoutLoader
 from rarezoo.data.surveys.gz2 import FOLDER_VARIABLE, Gz2
-from rarezoo.train.metrics import predictions, question_metrics
+from rarezoo.training.metrics import predictions, question_metrics
 from rarezoo.zoo.checkpoint import open_checkpoint
 
 ROOT = Path(__file__).parents[2]

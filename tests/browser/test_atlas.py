@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from rarezoo import tables
-from rarezoo.explore.decisions import Decision, Decisions, search_key
 from rarezoo.report.pages import write_report
+from rarezoo.searches.decisions import Decision, Decisions, search_key
 
 pytestmark = pytest.mark.browser
 

@@ -5,9 +5,9 @@ import csv
 import numpy as np
 import pytest
 
-from rarezoo.explore.agreement import agreement
-from rarezoo.explore.matching import Comparison
-from rarezoo.report.contrast import Contrast, Pair, Run
+from rarezoo.report.compare import Contrast, Pair, Run
+from rarezoo.searches.agreement import agreement
+from rarezoo.searches.matching import Comparison
 
 pytestmark = pytest.mark.browser
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rarezoo.explore.decisions import Decisions
+from rarezoo.searches.decisions import Decisions
 
 pytestmark = pytest.mark.browser
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from rarezoo import tables
-from rarezoo.verbs.leaderboard import note_failure, write_leaderboard
+from rarezoo.studies.leaderboard import note_failure, write_leaderboard
 
 pytestmark = pytest.mark.browser
 

@@ -10,7 +10,7 @@ import pytest
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 
 CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "efficientnet_b0.mock"
-COMMAND = [sys.executable, "-c", "from rarezoo.apps import main; main()", "benchmark"]
+COMMAND = [sys.executable, "-c", "from rarezoo.cli import main; main()", "benchmark"]
 
 
 def benchmark(what, folder, *options):

@@ -16,13 +16,13 @@ from rarezoo.benchmark.planted import planted_vectors
 from rarezoo.benchmark.scores import Tally, Truth
 from rarezoo.benchmark.tiers import MockGalaxies
 from rarezoo.data.surveys.mock import Mock
-from rarezoo.store import EmbeddingStore
+from rarezoo.embeddings.store import EmbeddingStore
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 
 CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "efficientnet_b0.mock"
 CONF = Path(__file__).parents[2] / "conf" / "contestant"
-COMMAND = [sys.executable, "-c", "from rarezoo.apps import main; main()", "benchmark", "classes"]
+COMMAND = [sys.executable, "-c", "from rarezoo.cli import main; main()", "benchmark", "classes"]
 TINY = ("vectors", "--galaxies", "1500", "--groups", "4", "--largest", "120", "--seeds", "1,2")
 CHEAP = ("--contestants", "leaf_10,kmeans_100,random")
 

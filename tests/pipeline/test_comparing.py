@@ -19,13 +19,13 @@ from rarezoo import tables
 from rarezoo.data.surveys.huggingface import HuggingFace
 from rarezoo.data.surveys.mock import Mock
 from rarezoo.data.trees import named_tree
-from rarezoo.embed import EmbedRun
-from rarezoo.explore.clusterers.hdbscan import Hdbscan
-from rarezoo.explore.compressors.pca import Pca
-from rarezoo.explore.stability import Stability
-from rarezoo.report.track import Tracker
-from rarezoo.search import ClusterRun
-from rarezoo.store import EmbeddingStore
+from rarezoo.embeddings.embed import EmbedRun
+from rarezoo.embeddings.store import EmbeddingStore
+from rarezoo.searches.clusterers.hdbscan import Hdbscan
+from rarezoo.searches.compressors.pca import Pca
+from rarezoo.searches.run import ClusterRun
+from rarezoo.searches.stability import Stability
+from rarezoo.track import Tracker
 from rarezoo.zoo.checkpoint import save_checkpoint
 from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
 from rarezoo.zoo.network import build_network
@@ -57,7 +57,7 @@ def home(tmp_path_factory):
 
 def told(home, *words, expect=0):
     """What the command says: standard output, or its one message."""
-    command = [sys.executable, "-c", "from rarezoo.apps import main; main()", *map(str, words)]
+    command = [sys.executable, "-c", "from rarezoo.cli import main; main()", *map(str, words)]
     done = subprocess.run(
         command, cwd=home, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )

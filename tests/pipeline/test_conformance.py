@@ -5,9 +5,10 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from rarezoo import registry, tables
+from rarezoo import settings as registry
+from rarezoo import tables
 from rarezoo.errors import RarezooError
-from rarezoo.explore.compress import FittedMap
+from rarezoo.searches.compress import FittedMap
 
 pytestmark = pytest.mark.pipeline
 

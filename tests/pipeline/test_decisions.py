@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from rarezoo import tables
-from rarezoo.explore.decisions import search_key
-from rarezoo.store import EmbeddingStore, Manifest
+from rarezoo.embeddings.store import EmbeddingStore, Manifest
+from rarezoo.searches.decisions import search_key
 
 pytestmark = pytest.mark.pipeline
 
@@ -31,7 +31,7 @@ def run(*words, cwd, expect=0):
 
 
 def rarezoo(*words, **about):
-    return run("-c", "from rarezoo.apps import main; main()", *words, **about)
+    return run("-c", "from rarezoo.cli import main; main()", *words, **about)
 
 
 def labels(folder):

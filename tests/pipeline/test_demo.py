@@ -12,7 +12,7 @@ pytestmark = pytest.mark.pipeline
 
 
 def rarezoo(*words, cwd):
-    command = [sys.executable, "-c", "from rarezoo.apps import main; main()", *words]
+    command = [sys.executable, "-c", "from rarezoo.cli import main; main()", *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=400, env=environment)
 

@@ -134,7 +134,7 @@ def test_training_killed_in_the_middle_goes_on_to_the_same_weights(home, mock):
 # train.py, killed as soon as so many states are written.
 KILLED = """
 import os, sys
-from rarezoo.train.progress import States
+from rarezoo.training.progress import States
 save, left = States._save, [int(sys.argv.pop(1))]
 def saved(self, trainer):
     save(self, trainer)
@@ -142,7 +142,7 @@ def saved(self, trainer):
     if not left[0]:
         os._exit(137)
 States._save = saved
-from rarezoo.apps import train
+from rarezoo.cli import train
 train()
 """
 

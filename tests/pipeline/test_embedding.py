@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from rarezoo.store import EmbeddingStore
+from rarezoo.embeddings.store import EmbeddingStore
 
 pytestmark = pytest.mark.pipeline
 
@@ -23,11 +23,12 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from rarezoo import embed, tables
+from rarezoo.embeddings import embed
+from rarezoo import tables
 from rarezoo.data.cutouts import ImageSource
-from rarezoo.data.galaxies import Galaxies, Survey
+from rarezoo.data.survey import Galaxies, Survey
 from rarezoo.data.trees import Question, QuestionTree
-from rarezoo.registry import option
+from rarezoo.settings import option
 from rarezoo.zoo.network import Prediction
 
 class Grey(ImageSource):

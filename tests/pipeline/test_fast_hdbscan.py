@@ -8,8 +8,8 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import minimum_spanning_tree
 
 from rarezoo import tables
-from rarezoo.explore.clusterers.fast_hdbscan import FastHdbscan
-from rarezoo.explore.fastmap.ties import definite
+from rarezoo.searches.clusterers.fast_hdbscan import FastHdbscan
+from seeded_umap.ties import definite
 
 pytestmark = pytest.mark.pipeline
 

@@ -12,12 +12,12 @@ from sklearn.neighbors import NearestNeighbors
 
 from rarezoo.benchmark.planted import planted_vectors
 from rarezoo.errors import StoreError
-from rarezoo.explore.clusterers.fast_hdbscan import FastHdbscan
-from rarezoo.explore.compressors.fast_umap import FastUmap
-from rarezoo.explore.compressors.umap import Umap
-from rarezoo.explore.fastmap import layout, neighbours
-from rarezoo.explore.fastmap.graph import mutual, strengths
-from rarezoo.explore.fastmap.layout import Edges, Forces, Meetings, _force, _goes, _pull_together, names_of
+from rarezoo.searches.clusterers.fast_hdbscan import FastHdbscan
+from rarezoo.searches.compressors.fast_umap import FastUmap
+from rarezoo.searches.compressors.umap import Umap
+from seeded_umap import layout, neighbours
+from seeded_umap.graph import mutual, strengths
+from seeded_umap.layout import Edges, Forces, Meetings, _force, _goes, _pull_together, names_of
 
 pytestmark = pytest.mark.pipeline
 
@@ -45,9 +45,9 @@ def cells_at_once(monkeypatch):
 SEARCH = """
 import hashlib, sys
 import numpy as np
-from rarezoo.explore.clusterers.fast_hdbscan import FastHdbscan
-from rarezoo.explore.compressors.fast_umap import FastUmap
-from rarezoo.explore.fastmap import neighbours
+from rarezoo.searches.clusterers.fast_hdbscan import FastHdbscan
+from rarezoo.searches.compressors.fast_umap import FastUmap
+from seeded_umap import neighbours
 neighbours._ALL_PAIRS = 500
 values = np.random.default_rng(0).normal(size=(2500, 20)).astype(np.float32)
 values[:400] = values[0]
@@ -71,7 +71,7 @@ MEETING = """
 import hashlib
 import numpy as np
 from scipy.sparse import diags_array
-from rarezoo.explore.fastmap.layout import Edges, Forces, settled
+from seeded_umap.layout import Edges, Forces, settled
 galaxies = 51_000
 chain = diags_array([np.ones(galaxies - 1)] * 2, offsets=[-1, 1], dtype=np.float32).tocsr()
 start = np.repeat(np.linspace(0, 30, galaxies, dtype=np.float32)[:, None], 2, axis=1)

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from rarezoo.store import EmbeddingStore, Manifest
+from rarezoo.embeddings.store import EmbeddingStore, Manifest
 
 pytestmark = pytest.mark.pipeline
 

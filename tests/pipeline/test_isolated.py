@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rarezoo import tables
-from rarezoo.store import EmbeddingStore, Manifest
+from rarezoo.embeddings.store import EmbeddingStore, Manifest
 
 pytestmark = pytest.mark.pipeline
 

@@ -11,10 +11,10 @@ import torch
 
 from rarezoo.data.surveys.mock import Mock
 from rarezoo.data.trees import named_tree
-from rarezoo.embed import EmbedRun
+from rarezoo.embeddings.embed import EmbedRun
+from rarezoo.embeddings.judge import USUAL, Answer, Judge
+from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, OutputError, RarezooError, StoreError
-from rarezoo.store import EmbeddingStore
-from rarezoo.verbs.judge import USUAL, Answer, Judge
 from rarezoo.zoo.checkpoint import save_checkpoint
 from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
 from rarezoo.zoo.network import build_network
@@ -47,7 +47,7 @@ def home(tmp_path_factory):
 
 
 def rarezoo(*words, cwd):
-    command = [sys.executable, "-c", "from rarezoo.apps import main; main()", *map(str, words)]
+    command = [sys.executable, "-c", "from rarezoo.cli import main; main()", *map(str, words)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=400, env=environment)
 
@@ -90,7 +90,7 @@ def test_a_split_is_judged_by_its_own_galaxies(home):
 
 
 def test_answers_that_are_known_of_some_galaxies_are_judged_by_those(home, monkeypatch):
-    from rarezoo.verbs import judge
+    from rarezoo.embeddings import judge
 
     known = np.arange(GALAXIES) % 3 > 0
     values = judge._values

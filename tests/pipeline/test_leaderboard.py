@@ -11,7 +11,7 @@ import torch
 
 from rarezoo.data.surveys.mock import Mock
 from rarezoo.data.trees import named_tree
-from rarezoo.embed import EmbedRun
+from rarezoo.embeddings.embed import EmbedRun
 from rarezoo.zoo.checkpoint import save_checkpoint
 from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
 from rarezoo.zoo.network import build_network
@@ -81,7 +81,7 @@ def test_by_verb_from_files_alone(home, told):
     page = home / "basic" / "sweep" / "leaderboard.html"
     before = page.read_bytes()
     page.unlink()
-    out, _ = run("-c", "from rarezoo.apps import main; main()", "leaderboard", "basic/sweep", cwd=home)
+    out, _ = run("-c", "from rarezoo.cli import main; main()", "leaderboard", "basic/sweep", cwd=home)
     assert out.strip() == "basic/sweep/leaderboard.html"
     assert page.read_bytes() == before
 

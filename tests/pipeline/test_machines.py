@@ -12,7 +12,7 @@ from pathlib import Path
 import hydra
 import pytest
 
-from rarezoo import apps
+from rarezoo import cli as apps
 
 pytestmark = pytest.mark.pipeline
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from rarezoo import tables
-from rarezoo.explore.clusterers.hdbscan import Hdbscan
-from rarezoo.explore.compressors.pca import Pca
-from rarezoo.explore.stability import Stability
-from rarezoo.report.track import Tracker
-from rarezoo.search import ClusterRun
-from rarezoo.store import EmbeddingStore, Manifest
-from rarezoo.verbs.placing import Placing
+from rarezoo.embeddings.store import EmbeddingStore, Manifest
+from rarezoo.searches.clusterers.hdbscan import Hdbscan
+from rarezoo.searches.compressors.pca import Pca
+from rarezoo.searches.placing import Placing
+from rarezoo.searches.run import ClusterRun
+from rarezoo.searches.stability import Stability
+from rarezoo.track import Tracker
 
 pytestmark = pytest.mark.pipeline
 
@@ -58,7 +58,7 @@ def home(tmp_path_factory):
 
 
 def assign(home, store, *words):
-    command = [sys.executable, "-c", "from rarezoo.apps import main; main()", "assign", "search", store, *words]
+    command = [sys.executable, "-c", "from rarezoo.cli import main; main()", "assign", "search", store, *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=400, env=environment)
 

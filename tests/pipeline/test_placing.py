@@ -13,18 +13,18 @@ import torch
 from rarezoo import tables
 from rarezoo.data.surveys.mock import Mock
 from rarezoo.data.trees import named_tree
-from rarezoo.embed import EmbedRun
+from rarezoo.embeddings.embed import EmbedRun
+from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, OutputError, StoreError
-from rarezoo.explore.assignment import Assigner
-from rarezoo.explore.clusterers.hdbscan import Hdbscan
-from rarezoo.explore.compressors.pca import Pca
-from rarezoo.explore.compressors.umap import Umap
-from rarezoo.explore.stability import Stability
-from rarezoo.report.track import Tracker
-from rarezoo.search import ClusterRun
-from rarezoo.store import EmbeddingStore
-from rarezoo.verbs.comparing import class_matches
-from rarezoo.verbs.placing import Placing
+from rarezoo.searches.assignment import Assigner
+from rarezoo.searches.clusterers.hdbscan import Hdbscan
+from rarezoo.searches.compressors.pca import Pca
+from rarezoo.searches.compressors.umap import Umap
+from rarezoo.searches.diff import class_matches
+from rarezoo.searches.placing import Placing
+from rarezoo.searches.run import ClusterRun
+from rarezoo.searches.stability import Stability
+from rarezoo.track import Tracker
 from rarezoo.zoo.checkpoint import save_checkpoint
 from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
 from rarezoo.zoo.network import build_network
@@ -75,7 +75,7 @@ def home(tmp_path_factory):
 
 
 def rarezoo(*words, cwd):
-    command = [sys.executable, "-c", "from rarezoo.apps import main; main()", *map(str, words)]
+    command = [sys.executable, "-c", "from rarezoo.cli import main; main()", *map(str, words)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=400, env=environment)
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from rarezoo import tables
 from rarezoo.report.pages import write_report
-from rarezoo.report.track import Tracker
+from rarezoo.track import Tracker
 from rarezoo.zoo.cards import identity
 
 pytestmark = pytest.mark.pipeline
@@ -159,7 +159,7 @@ def test_the_class_table_has_images(tmp_path):
 def test_servers_that_do_not_answer_leave_the_search_whole(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    monkeypatch.setattr("rarezoo.report.track._PATIENCE", 2)
+    monkeypatch.setattr("rarezoo.track._PATIENCE", 2)
     found = search(400, classes=2)
     with caplog.at_level(logging.WARNING, logger="rarezoo"):
         Tracker(mode="wandb").log_search(

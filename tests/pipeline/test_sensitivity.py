@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from rarezoo import apps
-from rarezoo.store import EmbeddingStore, Manifest
+from rarezoo import cli as apps
+from rarezoo.embeddings.store import EmbeddingStore, Manifest
 
 pytestmark = pytest.mark.pipeline
 
@@ -100,7 +100,7 @@ def test_the_page_is_written_anew_from_files_alone(home, swept):
     page = home / "sweep" / "index.html"
     before = page.read_text()
     page.unlink()
-    verb = ["-c", "from rarezoo.apps import main; main()", "sensitivity", "sweep"]
+    verb = ["-c", "from rarezoo.cli import main; main()", "sensitivity", "sweep"]
     assert run(*verb, cwd=home)[0] == swept[0]
     assert page.read_text() == before
     _, err = run(*verb, "--centre", "nowhere", cwd=home, expect=2)

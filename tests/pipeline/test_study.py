@@ -104,7 +104,7 @@ def test_jobs_that_are_done_are_not_done_again(home, told):
     assert log.count("already trained") == 2
     # By verb, from files alone: the survey's cutouts are gone.
     (home / "cache").rename(home / "gone")
-    out, _ = run("-c", "from rarezoo.apps import main; main()", "study", "sweep", cwd=home)
+    out, _ = run("-c", "from rarezoo.cli import main; main()", "study", "sweep", cwd=home)
     (home / "gone").rename(home / "cache")
     assert out == told[2]
     assert card["width"] == 128

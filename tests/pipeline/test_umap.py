@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rarezoo.errors import ConfigError
-from rarezoo.explore.compressors.umap import Umap
+from rarezoo.searches.compressors.umap import Umap
 
 pytestmark = pytest.mark.pipeline
 

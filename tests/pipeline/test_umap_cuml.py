@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from rarezoo.errors import ConfigError
-from rarezoo.explore.compress import FittedMap
-from rarezoo.explore.compressors.umap_cuml import UmapCuml
+from rarezoo.searches.compress import FittedMap
+from rarezoo.searches.compressors.umap_cuml import UmapCuml
 
 pytestmark = pytest.mark.pipeline
 

@@ -42,7 +42,7 @@ def python(*words, cwd):
 
 
 def zoo(*words, cwd, expect=0):
-    done = python("-c", "from rarezoo.apps import main; main()", "zoo", *words, cwd=cwd)
+    done = python("-c", "from rarezoo.cli import main; main()", "zoo", *words, cwd=cwd)
     assert done.returncode == expect, f"{words} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
     assert "Traceback" not in done.stderr, done.stderr
     return done.stdout, done.stderr

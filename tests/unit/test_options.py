@@ -5,7 +5,7 @@ from dataclasses import asdict, fields
 import pytest
 from omegaconf import MISSING, OmegaConf
 
-from rarezoo import registry
+from rarezoo import settings as registry
 from rarezoo.errors import ConfigError
 
 pytestmark = pytest.mark.unit
@@ -45,7 +45,7 @@ def test_every_group_has_a_choice_and_names_them_when_another_is_asked_for(group
 
 
 def test_a_sweeps_folder_is_named_after_what_varies_and_never_too_long():
-    from rarezoo.apps import _file_name
+    from rarezoo.cli import _file_name
 
     assert _file_name("vary=[compress.min_dist\\:0.3],seed=1") == "compress.min_dist=0.3,seed=1"
     assert _file_name("vary=[]") == "centre"

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from rarezoo.explore.shelf import Shelf
+from rarezoo.cache import Shelf
 
 pytestmark = pytest.mark.unit
 

@@ -16,7 +16,7 @@ from rarezoo import tables
 from rarezoo.errors import ConfigError
 from rarezoo.report import palette
 from rarezoo.report.record import Training, map_picture
-from rarezoo.report.track import Tracker
+from rarezoo.track import Tracker
 from rarezoo.zoo.cards import identity
 
 pytestmark = pytest.mark.unit
@@ -275,7 +275,7 @@ def board(monkeypatch):
             return lambda *words, **named: told.append((verb, *words))
 
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=SummaryWriter))
-    monkeypatch.setattr("rarezoo.report.track.find_spec", lambda name: object())
+    monkeypatch.setattr("rarezoo.track.find_spec", lambda name: object())
     return told
 
 
@@ -299,7 +299,7 @@ def test_a_training_in_tensorboard(tmp_path, trained, board):
 
 
 def test_tensorboard_that_is_not_installed_is_refused_at_once(monkeypatch):
-    monkeypatch.setattr("rarezoo.report.track.find_spec", lambda name: None)
+    monkeypatch.setattr("rarezoo.track.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"logger=tensorboard.*pip install tensorboard.*logger=csv"):
         Tracker(mode="tensorboard")
 

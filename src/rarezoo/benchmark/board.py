@@ -12,7 +12,7 @@ from rarezoo.benchmark.runs import Board, jobs_of, rank_features
 from rarezoo.benchmark.standings import write_standings, write_structureless
 from rarezoo.benchmark.tiers import TIERS, KnownAnswers, MockGalaxies, Tier, Vectors
 from rarezoo.errors import ConfigError
-from rarezoo.store import refuse_seed
+from rarezoo.runs import refuse_seed
 
 
 def add_classes_benchmark(kinds: Any, *, conf: Path) -> None:

@@ -22,17 +22,17 @@ from jaxtyping import Float32, Float64, Int32, Int64
 
 from rarezoo import tables
 from rarezoo.benchmark.scores import NOBODY, ROW_WIDTH
+from rarezoo.cache import Shelf
+from rarezoo.embeddings.likeness import units
 from rarezoo.errors import ConfigError
-from rarezoo.explore.classes import nearest_to_medoid
-from rarezoo.explore.cluster import ISOLATED, Clusterer
-from rarezoo.explore.compress import Compressor, fingerprint
-from rarezoo.explore.condensed import condensed
-from rarezoo.explore.isolation import neighbour_graph
-from rarezoo.explore.likeness import units
-from rarezoo.explore.nulls import Evidence, Significance, noise_of
-from rarezoo.explore.shelf import Shelf
-from rarezoo.registry import choice, name_of, setting
-from rarezoo.store import digest
+from rarezoo.runs import digest
+from rarezoo.searches.classes import nearest_to_medoid
+from rarezoo.searches.cluster import ISOLATED, Clusterer
+from rarezoo.searches.compress import Compressor, fingerprint
+from rarezoo.searches.condensed import condensed
+from rarezoo.searches.isolation import neighbour_graph
+from rarezoo.searches.significance import Evidence, Significance, noise_of
+from rarezoo.settings import choice, name_of, setting
 
 FEATURES = ("embedding", "native", "untrained", "shuffled", "photometry")
 _MAP = "map.npz"

@@ -12,9 +12,9 @@ from jaxtyping import Float32, Int64
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from rarezoo.data.galaxies import Galaxies
 from rarezoo.data.loaders import CutoutLoader
-from rarezoo.embed import embedded
+from rarezoo.data.survey import Galaxies
+from rarezoo.embeddings.embed import embedded
 from rarezoo.zoo.checkpoint import Checkpoint, open_checkpoint
 from rarezoo.zoo.network import BottleneckNetwork, Prediction, blank_network
 

@@ -13,7 +13,7 @@ disagrees only where the whole interval does.
 - **densMAP smoother**: number of classes, densMAP less UMAP; agrees below 0. Logarithm of the ratio of the median sizes
   of the classes; agrees above 0.
 - **No single threshold**: a planted class is *found* by a labelling when one class is mostly made of it and holds most
-  of it (:mod:`rarezoo.explore.recovery`), and *reachable* when it is found at one of the 60 thresholds tried. Small
+  of it (:mod:`rarezoo.searches.recovery`), and *reachable* when it is found at one of the 60 thresholds tried. Small
   classes are the smaller half of those planted. *Large classes lost*: reachable large classes that are not found at the
   threshold that finds most small ones (of several such, the one that loses fewest). *Shortfall*: reachable classes of
   any size less those that the best single threshold finds. Both agree above one half: between no class and one. A lost
@@ -41,13 +41,13 @@ from rarezoo import __version__, tables
 from rarezoo.benchmark.planted import GENERATION, planted_vectors
 from rarezoo.benchmark.scores import students_interval
 from rarezoo.benchmark.tiers import MockGalaxies
+from rarezoo.embeddings.quality import Interval
 from rarezoo.errors import ConfigError
-from rarezoo.explore.cluster import LAMBDA, Clusterer
-from rarezoo.explore.clusterers.hdbscan import Hdbscan
-from rarezoo.explore.compressors.umap import Umap
-from rarezoo.explore.matching import Comparison
-from rarezoo.explore.recovery import COMPLETE, PURE
-from rarezoo.explore.representation import Interval
+from rarezoo.searches.cluster import LAMBDA, Clusterer
+from rarezoo.searches.clusterers.hdbscan import Hdbscan
+from rarezoo.searches.compressors.umap import Umap
+from rarezoo.searches.matching import Comparison
+from rarezoo.searches.recovery import COMPLETE, PURE
 
 # The paper's (Walmsley & Scaife 2023).
 _NEIGHBORS, _MIN_CLASS = 50, 10

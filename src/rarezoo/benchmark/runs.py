@@ -29,10 +29,10 @@ from rarezoo.benchmark.contestants import Contestant, contestant_from, likenesse
 from rarezoo.benchmark.planted import refuse_other_skies
 from rarezoo.benchmark.scores import Truth, class_precisions
 from rarezoo.benchmark.tiers import Tier, tier_from
+from rarezoo.cache import held
+from rarezoo.embeddings.quality import average_precisions
 from rarezoo.errors import ConfigError, RarezooError, StoreError
-from rarezoo.explore.representation import average_precisions
-from rarezoo.explore.shelf import held
-from rarezoo.store import SETTINGS_FILE, claim
+from rarezoo.runs import SETTINGS_FILE, claim
 
 log = logging.getLogger(__name__)
 WHOLE, RESEEDED, PART = "whole", "reseeded", "part"

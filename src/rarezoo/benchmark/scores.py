@@ -15,9 +15,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Int, Int64
 
 from rarezoo import tables
-from rarezoo.explore.matching import Comparison
-from rarezoo.explore.recovery import COMPLETE, PURE
-from rarezoo.explore.representation import Interval
+from rarezoo.embeddings.quality import Interval
+from rarezoo.searches.matching import Comparison
+from rarezoo.searches.recovery import COMPLETE, PURE
 
 # A person looks at so many rows of a gallery, of so many galaxies each.
 ROWS, ROW_WIDTH = 100, 10

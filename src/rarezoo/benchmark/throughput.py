@@ -14,19 +14,19 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from mocksky.sheet import mock_throughput
 from rarezoo.data import duplicates
-from rarezoo.data.galaxies import Galaxies
 from rarezoo.data.images import FolderImages
 from rarezoo.data.loaders import CutoutLoader, EpochOrder, decoding_processes
-from rarezoo.data.sky.sheet import mock_throughput
+from rarezoo.data.survey import Galaxies
 from rarezoo.data.surveys.gz2 import FOLDER_VARIABLE, Gz2
 from rarezoo.data.surveys.mock import Mock
 from rarezoo.data.trees import QuestionTree
-from rarezoo.embed import embedded
+from rarezoo.embeddings.embed import embedded
 from rarezoo.errors import DataError
-from rarezoo.explore.clusterers.hdbscan import Hdbscan
-from rarezoo.registry import choice
-from rarezoo.train.loss import vote_loss
+from rarezoo.searches.clusterers.hdbscan import Hdbscan
+from rarezoo.settings import choice
+from rarezoo.training.loss import vote_loss
 from rarezoo.zoo.checkpoint import open_checkpoint, save_checkpoint
 from rarezoo.zoo.encoder import Encoder
 from rarezoo.zoo.network import BottleneckNetwork, build_network

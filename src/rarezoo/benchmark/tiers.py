@@ -15,19 +15,19 @@ import pyarrow as pa
 import pyarrow.csv
 from jaxtyping import Bool, Float32
 
+from mocksky.populations import BLENDS, PLANTED
+from mocksky.rendering import edition
 from rarezoo import tables
 from rarezoo.benchmark.contestants import FEATURES
 from rarezoo.benchmark.planted import GENERATION, planted_vectors
 from rarezoo.benchmark.scores import Truth
-from rarezoo.data.galaxies import Galaxies
-from rarezoo.data.sky.populations import BLENDS, PLANTED
-from rarezoo.data.sky.rendering import edition
+from rarezoo.data.survey import Galaxies
 from rarezoo.data.surveys.mock import Mock
+from rarezoo.embeddings.judge import USUAL, Answer
+from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, DataError, StoreError
-from rarezoo.explore.recovery import ORDINARY
-from rarezoo.search import galaxies_of
-from rarezoo.store import EmbeddingStore
-from rarezoo.verbs.judge import USUAL, Answer
+from rarezoo.searches.recovery import ORDINARY
+from rarezoo.searches.run import galaxies_of
 
 _EMBEDDING, _NATIVE, _UNTRAINED, _SHUFFLED, _PHOTOMETRY = FEATURES
 # Left out of a tier's settings where they are not used, so that results of before they came go on.
@@ -137,7 +137,7 @@ class Measured:
     def _photometry(self) -> Float32[np.ndarray, "n 4"]:
         """Two colours, size and concentration, each of unit variance."""
         from rarezoo.data.photometry import photometry
-        from rarezoo.verbs.judge import BASELINE
+        from rarezoo.embeddings.judge import BASELINE
 
         values = photometry(self.galaxies.images, self._rows)[:, : len(BASELINE)]
         spread = values.std(axis=0)
@@ -229,8 +229,8 @@ class MockGalaxies(Tier):
 
     def sky(self, seed: int, folder: Path) -> Sky:
         """Rendered, trained on, embedded; what is done is kept."""
-        from rarezoo.embed import EmbedRun
-        from rarezoo.verbs.demo import demo_training
+        from rarezoo.demo import demo_training
+        from rarezoo.embeddings.embed import EmbedRun
 
         survey, checkpoint = self._survey(seed, folder), self.checkpoint
         if not checkpoint:
@@ -256,8 +256,8 @@ class MockGalaxies(Tier):
 
     def _shuffled(self, survey: Mock, folder: Path, *, seed: int) -> EmbeddingStore:
         """The sky as a network sees it that was trained on its votes dealt out blindly."""
-        from rarezoo.embed import EmbedRun
-        from rarezoo.verbs.demo import demo_training
+        from rarezoo.demo import demo_training
+        from rarezoo.embeddings.embed import EmbedRun
 
         place = folder / "efficientnet_b0.shuffled"
         training = demo_training(survey, place, epochs=self.epochs, seed=seed, shuffle_votes=True)

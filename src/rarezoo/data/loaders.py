@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from rarezoo.data.cutouts import ImageSource
-from rarezoo.data.galaxies import Galaxies
+from rarezoo.data.survey import Galaxies
 from rarezoo.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)

@@ -24,13 +24,13 @@ from jaxtyping import Float64, Int32, Int64
 from tqdm import tqdm
 
 from rarezoo import tables
-from rarezoo.explore.decisions import search_key
-from rarezoo.explore.systematics import Comparison, answer_tests, column_kind
 from rarezoo.report import gallery, palette
 from rarezoo.report.gallery import Cutouts, Gallery
 from rarezoo.report.hierarchy import branches
 from rarezoo.report.sample import Sample
 from rarezoo.report.shown import ShownClass, file_name
+from rarezoo.searches.decisions import search_key
+from rarezoo.searches.systematics import Comparison, answer_tests, column_kind
 
 _UNASSIGNED = np.uint16(65535)
 # Thumbnails in a row of a sheet, and their side, px.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from rarezoo.explore.matching import Comparison
+from rarezoo.searches.matching import Comparison
 
 # Units of the drawing, px: its width, a class's bar, the room for names, and between two bars.
 WIDTH, BAR, NAMES, GAP = 900, 14, 90, 7

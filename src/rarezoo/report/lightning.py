@@ -10,7 +10,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from rarezoo.report.ledgers import Ledger
 from rarezoo.report.record import Training
-from rarezoo.report.track import CALLED, Tracker, went_well
+from rarezoo.track import CALLED, Tracker, went_well
 from rarezoo.zoo.cards import is_checkpoint
 
 

@@ -26,8 +26,6 @@ from jaxtyping import Float32
 from tqdm import tqdm
 
 from rarezoo import tables
-from rarezoo.explore.classes import nearest_outside
-from rarezoo.explore.systematics import CLEAN, Comparison
 from rarezoo.report import downloads, gallery, palette
 from rarezoo.report.answers import Question, mean_fractions, questions
 from rarezoo.report.atlas import Atlas
@@ -36,6 +34,8 @@ from rarezoo.report.hierarchy import groups, relatives
 from rarezoo.report.sample import Sample, rows_of
 from rarezoo.report.shown import ShownClass, file_name
 from rarezoo.report.truth import planted, shares
+from rarezoo.searches.classes import nearest_outside
+from rarezoo.searches.systematics import CLEAN, Comparison
 
 # Files that a second report may not have: pages, mosaics and tables of classes; sheets, columns and cards.
 _OURS = ("class", "sheet", "column", "card")

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from rarezoo import __version__, tables
-from rarezoo.explore.sensitivity import Sensitivity, Setting
 from rarezoo.report import palette
 from rarezoo.report.pages import environment
+from rarezoo.studies.sensitivity import Sensitivity, Setting
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from rarezoo import tables
-from rarezoo.explore import recovery
 from rarezoo.report.sample import Sample, rows_of
+from rarezoo.searches import recovery
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 import jinja2
 
 from rarezoo.errors import CheckpointError
-from rarezoo.store import digest
+from rarezoo.runs import digest
 from rarezoo.tables import write_json
 
 CARD, WEIGHTS, GOLDEN, MODEL_CARD = "card.json", "weights.safetensors", "golden.safetensors", "README.md"

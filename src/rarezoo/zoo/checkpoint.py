@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 from rarezoo import __version__
 from rarezoo.data.trees import QuestionTree
 from rarezoo.errors import CheckpointError
-from rarezoo.store import file_sha256
+from rarezoo.runs import file_sha256
 from rarezoo.tables import unwritable, write_json
 from rarezoo.zoo.cards import (
     CARD,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rarezoo.errors import CheckpointError, ConfigError
-from rarezoo.registry import choice, name_of, setting
+from rarezoo.settings import choice, name_of, setting
 from rarezoo.zoo.views import ZOOM
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from typing import Any
 
 from rarezoo import __version__
 from rarezoo.errors import CheckpointError, OutputError, RarezooError
-from rarezoo.store import SETTINGS_FILE
+from rarezoo.runs import SETTINGS_FILE
 from rarezoo.tables import unwritable
 from rarezoo.zoo.cards import CARD, MODEL_CARD, is_checkpoint, model_card
 from rarezoo.zoo.checkpoint import Checkpoint, open_checkpoint

@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 
 from rarezoo import tables
 from rarezoo.data.cutouts import ImageSource
-from rarezoo.data.galaxies import Galaxies, Survey
 from rarezoo.data.images import EXTENSIONS, FolderImages, Hdf5Images, TarImages, missing_images, tar_members
+from rarezoo.data.survey import Galaxies, Survey
 from rarezoo.data.trees import QuestionTree, named_tree
 from rarezoo.data.votes import votes_of
 from rarezoo.errors import DataError
-from rarezoo.registry import option, setting
+from rarezoo.settings import option, setting
 
 _ASTROPY_FORMATS = {
     ".fits": "fits",

@@ -10,11 +10,11 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from rarezoo import tables
-from rarezoo.data.galaxies import Galaxies, Survey
 from rarezoo.data.images import TarImages
+from rarezoo.data.survey import Galaxies, Survey
 from rarezoo.data.trees import Question, QuestionTree, named_tree
 from rarezoo.errors import DataError
-from rarezoo.registry import option, setting
+from rarezoo.settings import option, setting
 
 FOLDER_VARIABLE = "RAREZOO_GZ2"
 CLASS5 = "class5"

@@ -10,13 +10,13 @@ from jaxtyping import UInt8
 
 from rarezoo import tables
 from rarezoo.data.cutouts import ImageSource
-from rarezoo.data.galaxies import Galaxies, Survey
 from rarezoo.data.images import WAY_OUT, decoded
+from rarezoo.data.survey import Galaxies, Survey
 from rarezoo.data.surveys.catalogue import ids_of
 from rarezoo.data.trees import named_tree
 from rarezoo.data.votes import votes_of
 from rarezoo.errors import DataError
-from rarezoo.registry import option, setting
+from rarezoo.settings import option, setting
 
 
 @option("data", "huggingface")

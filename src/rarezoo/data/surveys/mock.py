@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from mocksky.populations import BLENDS, PLANTED
+from mocksky.records import Drawn, Records
+from mocksky.rendering import MockCutouts, Rendering
 from rarezoo import tables
-from rarezoo.data.galaxies import Galaxies, Survey
-from rarezoo.data.sky.populations import BLENDS, PLANTED
-from rarezoo.data.sky.records import Drawn, Records
-from rarezoo.data.sky.rendering import MockCutouts, Rendering
+from rarezoo.data.survey import Galaxies, Survey
 from rarezoo.data.trees import named_tree
 from rarezoo.errors import ConfigError, OutputError
-from rarezoo.registry import option, setting
+from rarezoo.settings import option, setting
 
 _NAME = "mock"
 # The questions of GZ DECaLS DR5 under labels without a campaign's suffix, as DESI's published predictions have them.

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from rarezoo.registry import option
+from rarezoo.settings import option
 from rarezoo.zoo.encoder import Encoder
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from rarezoo.registry import option, setting
+from rarezoo.settings import option, setting
 from rarezoo.zoo.encoder import Encoder
 
 # EfficientNet-Lite0 (Google, Apache-2.0) is this network without squeeze-and-excitation. In the names of the PyTorch

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from rarezoo.registry import option, setting
+from rarezoo.settings import option, setting
 from rarezoo.zoo.encoder import Encoder
 
 # timm knows the variant by the size it was first trained at; Zoobot published it at 224 px.

@@ -1,0 +1,133 @@
+"""What telescopes and pipelines do to pictures: satellite trails, spikes, bleeds, ghosts, missing bands."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from jaxtyping import Float32
+from scipy.special import expit
+
+from mocksky.populations import Galaxy
+
+Bands = Float32[np.ndarray, "bands side side"]
+# Surface brightness (nanomaggies / arcsec²) at which the camera's wells are full, as the pictures show it.
+_FULL = 60.0
+# g, r, i of light that the pictures show as white.
+_WHITISH = np.array([0.6, 1.0, 1.3], dtype=np.float32)
+
+
+def spoiled(light: Bands, galaxy: Galaxy, rng: np.random.Generator, *, scale: float) -> Bands:
+    """The light with the galaxy's artifact in it, if it has one; NaN where nothing was observed.
+
+    Args:
+        light: surface brightness in g, r, i, nanomaggies / arcsec².
+        galaxy: whose population names the artifact.
+        rng: random numbers.
+        scale: arcsec per pixel.
+    """
+    spoil = _ARTIFACTS.get(galaxy.population)
+    return light if spoil is None else spoil(light, rng, galaxy.severity, galaxy.seeing / scale).astype(np.float32)
+
+
+def _ticks(light: Bands) -> tuple[np.ndarray, np.ndarray]:
+    """Pixel positions from the middle: x, y of shape (side, side)."""
+    ticks = np.arange(light.shape[1], dtype=np.float32) - (light.shape[1] - 1) / 2
+    x, y = np.meshgrid(ticks, ticks)
+    return x, y
+
+
+def _satellite_trail(light: Bands, rng: np.random.Generator, severity: float, seeing: float) -> Bands:
+    """A straight streak across the frame, in one band's exposure (now and then faintly in another)."""
+    x, y = _ticks(light)
+    angle = rng.uniform(0, np.pi)
+    away = x * np.sin(angle) - y * np.cos(angle) - rng.uniform(-0.28, 0.28) * light.shape[1]
+    width = 0.42 * max(seeing, 2.0) * rng.uniform(0.8, 1.3)
+    along = x * np.cos(angle) + y * np.sin(angle)
+    glint = 1 + 0.15 * np.sin(along / rng.uniform(8, 25) + rng.uniform(0, 6))
+    colour = np.full(3, 0.12)
+    colour[rng.integers(3)] = 1.0
+    return light + colour[:, None, None] * (0.25 + 0.9 * severity) * glint * np.exp(-0.5 * (away / width) ** 2)
+
+
+def _star_place(light: Bands, rng: np.random.Generator, *, near: float, far: float) -> tuple[float, float]:
+    """A position at a distance (in sides) from the middle, pixels."""
+    angle, reach = rng.uniform(0, 2 * np.pi), rng.uniform(near, far) * light.shape[1]
+    return float(reach * np.cos(angle)), float(reach * np.sin(angle))
+
+
+def _bright_star(light: Bands, rng: np.random.Generator, *, x0: float, y0: float, core: float) -> Bands:
+    """A saturated star: wide wings of the PSF, core (radius in pixels) at full well."""
+    x, y = _ticks(light)
+    radius = np.hypot(x - x0, y - y0)
+    tint = rng.uniform(0.8, 1.2) * _WHITISH ** rng.uniform(0.5, 1.5)
+    wings = _FULL / (1 + (radius / core) ** 2) ** 1.7
+    return light + tint[:, None, None] * wings
+
+
+def _saturation_spike(light: Bands, rng: np.random.Generator, severity: float, seeing: float) -> Bands:
+    """A bright star whose four diffraction spikes cross the frame."""
+    x, y = _ticks(light)
+    x0, y0 = _star_place(light, rng, near=0.18, far=0.42)
+    spoilt = _bright_star(light, rng, x0=x0, y0=y0, core=1.6 + 1.6 * severity)
+    # The secondary's vanes: a cross at 45° on the sky, give or take the camera's turn.
+    turn = np.pi / 4 + rng.normal(0, 0.06)
+    reach = (0.16 + 0.22 * severity) * light.shape[1]
+    for angle in (turn, turn + np.pi / 2):
+        along = (x - x0) * np.cos(angle) + (y - y0) * np.sin(angle)
+        across = (y - y0) * np.cos(angle) - (x - x0) * np.sin(angle)
+        spike = np.exp(-np.abs(along) / reach) * np.exp(-0.5 * (across / (0.42 * max(seeing, 2))) ** 2)
+        spoilt = spoilt + _WHITISH[:, None, None] * (1.0 + 2.5 * severity) * spike
+    return spoilt
+
+
+def _bleed(light: Bands, rng: np.random.Generator, severity: float, seeing: float) -> Bands:
+    """Charge spilt along a column from a saturated star: full in some bands, interpolated away in the others."""
+    x, y = _ticks(light)
+    x0, y0 = rng.uniform(-0.3, 0.3) * light.shape[1], _star_place(light, rng, near=0.25, far=0.5)[1]
+    spoilt = _bright_star(light, rng, x0=x0, y0=y0, core=1.5 + 1.5 * severity)
+    length = (0.45 + 0.5 * severity) * light.shape[1]
+    fading = expit((length - np.abs(y - y0)) / 3)
+    width = rng.uniform(0.9, 1.5) + 2.0 * severity * np.exp(-np.abs(y - y0) / (0.25 * length))
+    for band, shift in enumerate(rng.normal(0, 0.5, 3)):
+        spilt = expit((width - np.abs(x - x0 - shift)) / 0.25) * fading
+        level = rng.choice([0.0, 1.0, 3.0], p=[0.2, 0.3, 0.5]) * _WHITISH[band]
+        spoilt[band] = spoilt[band] * (1 - spilt) + level * spilt
+    return spoilt
+
+
+def _missing_band(light: Bands, rng: np.random.Generator, severity: float, seeing: float) -> Bands:
+    """No exposure in one band, over the whole frame or beyond a chip's edge: NaN there."""
+    spoilt = light.copy()
+    band = int(rng.integers(3))
+    if rng.uniform() < 0.6:
+        spoilt[band] = np.nan
+        return spoilt
+    x, y = _ticks(light)
+    angle = rng.choice([0, np.pi / 2]) + rng.normal(0, 0.03)
+    edge = rng.uniform(-0.12, 0.3) * light.shape[1] * rng.choice([-1, 1])
+    spoilt[band][(x * np.cos(angle) + y * np.sin(angle)) * np.sign(edge) < abs(edge)] = np.nan
+    return spoilt
+
+
+def _ghost(light: Bands, rng: np.random.Generator, severity: float, seeing: float) -> Bands:
+    """An out-of-focus image of a bright star outside: a pale doughnut, a little different in each band."""
+    x, y = _ticks(light)
+    x0, y0 = _star_place(light, rng, near=0.05, far=0.35)
+    outer = rng.uniform(0.20, 0.42) * light.shape[1]
+    spoilt = light.copy()
+    level = 0.2 + 0.4 * severity
+    for band in range(3):
+        radius = np.hypot(x - x0 - rng.normal(0, 1.2), y - y0 - rng.normal(0, 1.2))
+        size = outer * rng.uniform(0.94, 1.06)
+        disc = expit((size - radius) / 0.8) - expit((0.38 * size - radius) / 0.8)
+        spoilt[band] += disc * level * _WHITISH[band] * rng.uniform(0.75, 1.25) * (0.85 + 0.3 * radius / size)
+    return spoilt
+
+
+_ARTIFACTS: Mapping[str, Callable[[Bands, np.random.Generator, float, float], Bands]] = {
+    "satellite_trail": _satellite_trail,
+    "clumpy_with_trail": _satellite_trail,
+    "saturation_spike": _saturation_spike,
+    "missing_band": _missing_band,
+    "bleed": _bleed,
+    "ghost": _ghost,
+}

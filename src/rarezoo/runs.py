@@ -1,0 +1,70 @@
+"""Run folders: an output folder belongs to one command with one set of settings, so the same command can resume."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rarezoo import tables
+from rarezoo.errors import ConfigError, OutputError
+
+SETTINGS_FILE = "settings.json"
+
+
+def digest(content: Mapping[str, Any]) -> str:
+    """sha256 (hex) of a mapping, the same whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(tables.plain(content), sort_keys=True).encode()).hexdigest()
+
+
+def file_sha256(path: Path | str) -> str:
+    """sha256 (hex) of a file's bytes."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def refuse_seed(seed: int) -> None:
+    """Raise ConfigError for a seed that no generator takes."""
+    if seed < 0:
+        raise ConfigError("a seed must not be negative", value=seed, fix="Choose 0 or more.")
+
+
+def claim(out: Path | str, *, verb: str, settings: Mapping[str, Any]) -> Path:
+    """The output folder, claimed for one command with one set of settings, so that the same command can resume in it.
+
+    Raises:
+        OutputError: the folder cannot be written, or holds a run with other settings (the message names them).
+    """
+    if not str(out):
+        raise OutputError("no output folder", value="out=", fix="Name one: out=DIR.")
+    out = Path(out)
+    wanted = {"verb": verb, "settings": tables.plain(settings)}
+    record = out / SETTINGS_FILE
+    if record.exists():
+        _refuse_other_run(json.loads(record.read_text()), wanted, out=out)
+        return out
+    if out.exists() and not out.is_dir():
+        raise OutputError("the output path is a file", value=out, fix="Choose a folder: out=DIR.")
+    tables.write_json(wanted, record)
+    return out
+
+
+def _refuse_other_run(found: Mapping[str, Any], wanted: Mapping[str, Any], *, out: Path) -> None:
+    before, now = _flat(found), _flat(wanted)
+    changed = [
+        f"{key} {before.get(key)} → {now.get(key)}"
+        for key in sorted({*before, *now})
+        if before.get(key) != now.get(key)
+    ]
+    if changed:
+        raise OutputError(
+            f"{out} holds a run with other settings", value="; ".join(changed[:6]),
+            fix="Choose another out=DIR, or delete that folder if you no longer need it.",
+        )  # fmt: skip
+
+
+def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(content, Mapping):
+        return {prefix: content}
+    parts = [_flat(inner, f"{prefix}.{key}" if prefix else str(key)) for key, inner in content.items()]
+    return {key: value for part in parts for key, value in part.items()}

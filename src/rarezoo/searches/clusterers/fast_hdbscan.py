@@ -1,0 +1,38 @@
+"""The multi-threaded implementation, fast_hdbscan."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+
+from rarezoo.errors import ConfigError
+from rarezoo.searches.cluster import Clusterer
+from rarezoo.settings import option
+
+# Above this fast_hdbscan turns to approximate neighbours without saying so (compute_minimum_spanning_tree).
+MOST_DIMENSIONS = 30
+
+
+@option("clusterer", "fast_hdbscan")
+@dataclass
+class FastHdbscan(Clusterer):
+    """Every core, distances in single precision: the same classes as ``hdbscan`` up to ties.
+
+    Which of equally long edges the library takes depends on the timing of its threads (``reproducible=True`` included:
+    they share their bounds). What holds together at each distance does not, and the linkage is read from that.
+    """
+
+    def _merges(self, positions: Float64[np.ndarray, "galaxies k"]) -> Float64[np.ndarray, "merges 4"]:
+        if positions.shape[1] > MOST_DIMENSIONS:
+            raise ConfigError(
+                "clusterer=fast_hdbscan is not exact above 30 dimensions", value=positions.shape[1],
+                fix="Compress to fewer dimensions, or choose clusterer=hdbscan.",
+            )  # fmt: skip
+        from fast_hdbscan.cluster_trees import mst_to_linkage_tree
+        from fast_hdbscan.hdbscan import compute_minimum_spanning_tree
+
+        from seeded_umap.ties import definite
+
+        edges, _, _ = compute_minimum_spanning_tree(positions, min_samples=self.min_samples, reproducible=True)
+        shortest_first = edges[np.argsort(edges[:, 2], kind="stable")]
+        return np.asarray(mst_to_linkage_tree(definite(shortest_first)), dtype=np.float64)

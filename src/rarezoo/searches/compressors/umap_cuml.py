@@ -1,0 +1,71 @@
+"""UMAP on a GPU through cuML (RAPIDS)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from rarezoo.errors import ConfigError
+from rarezoo.searches.compress import Embeddings, Placer, Positions
+from rarezoo.searches.compressors.umap import UmapLike
+from rarezoo.settings import option, setting
+
+
+@option("compress", "umap_cuml")
+@dataclass
+class UmapCuml(UmapLike):
+    """cuML's UMAP on an NVIDIA GPU: runs of one seed repeat on one kind of GPU, not on another."""
+
+    metric: str = setting("euclidean", "distance between embeddings, any that cuML names")
+
+    def _fitted(self, embeddings: Embeddings, *, seed: int) -> tuple[Positions, Placer]:
+        positions = self.reducer(seed=seed).fit_transform(embeddings)
+        positions = np.ascontiguousarray(positions, dtype=np.float32)
+        return positions, _CumlPlacer(self, seed, embeddings, positions)
+
+    def reopened(self, state: Mapping[str, np.ndarray], *, seed: int) -> Placer:
+        """The same placer from its two arrays."""
+        return _CumlPlacer(self, seed, state["embeddings"], state["positions"])
+
+    def reducer(self, *, seed: int) -> Any:
+        """An unfitted ``cuml.manifold.UMAP`` that takes and gives NumPy arrays.
+
+        Raises:
+            ConfigError: cuML is not installed.
+        """
+        try:
+            from cuml.manifold import UMAP
+        except ImportError as problem:
+            raise ConfigError(
+                "compress=umap_cuml needs an NVIDIA GPU and cuML, which cannot be imported", value=problem,
+                fix="Install it (https://docs.rapids.ai/install), or choose compress=fast_umap.",
+            ) from problem  # fmt: skip
+        return UMAP(
+            n_neighbors=self.n_neighbors, n_components=self.n_components, min_dist=self.min_dist, metric=self.metric,
+            n_epochs=self.n_epochs, random_state=seed, output_type="numpy",
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _CumlPlacer(Placer):
+    """The galaxies that were fitted: embeddings (n, D) and positions (n, k)."""
+
+    settings: UmapCuml
+    seed: int
+    embeddings: Embeddings
+    positions: Positions
+
+    @cached_property
+    def _reducer(self) -> Any:
+        """cuML's, fitted anew, with our positions: a map that was opened brings no GPU's state."""
+        reducer = self.settings.reducer(seed=self.seed).fit(self.embeddings)
+        reducer.embedding_ = self.positions
+        return reducer
+
+    def positions_of(self, embeddings: Embeddings) -> Positions:
+        return np.ascontiguousarray(self._reducer.transform(embeddings), dtype=np.float32)
+
+    def state(self) -> dict[str, np.ndarray]:
+        return {"embeddings": self.embeddings, "positions": self.positions}

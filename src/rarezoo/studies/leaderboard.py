@@ -1,0 +1,342 @@
+"""``rarezoo leaderboard``: the jobs of a multirun on one page, from the files that each of them left behind.
+
+Nothing is taken from the process that ran them: the page is the same whatever the launcher, and a job that failed, was
+killed or still runs has its row.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+from urllib.parse import quote
+
+import pandas as pd
+import yaml
+
+from rarezoo import __version__, tables
+from rarezoo.errors import RarezooError, StoreError
+from rarezoo.report import gallery, palette
+from rarezoo.report.compare import asset
+from rarezoo.report.gallery import Thumbnail
+from rarezoo.report.pages import environment
+from rarezoo.report.record import curves
+from rarezoo.runs import SETTINGS_FILE
+from rarezoo.searches.matching import SAME
+from rarezoo.searches.run import read_run
+from rarezoo.searches.systematics import CLEAN
+from rarezoo.zoo.cards import is_checkpoint, read_card
+
+PAGE, TABLE = "leaderboard.html", "leaderboard.csv"
+FAILED_FILE = "failed.json"
+FINISHED, FAILED, UNFINISHED, UNREADABLE = "finished", "failed", "not finished", "unreadable"
+# Classes in a search's row, thumbnails of each, and the size of a learning curve, px.
+_CLASSES, _THUMBNAILS = 3, 4
+_CURVE = (160, 44)
+# What hydra leaves in a job's folder.
+_HYDRA = ".hydra"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A column: its key and title, what it means, how it is written, and whether more is better (None: neither)."""
+
+    key: str
+    title: str
+    about: str
+    digits: str = ",.0f"
+    better: bool | None = None
+
+    def text(self, value: float | None) -> str:
+        """A value as the table shows it."""
+        return "–" if value is None else f"{value:{self.digits}}"
+
+    def rank(self, value: float | None) -> tuple[bool, float]:
+        """What sorts the best first and the unmeasured last."""
+        return value is None, 0.0 if value is None else -value if self.better else value
+
+
+# The first with a direction ranks the rows.
+SEARCHED = (
+    Measure("come_back", "come back", "classes whose stability is at least one half", better=True),
+    Measure("classes", "classes", "classes found"),
+    Measure("clean", "clean", "classes that nothing in the catalogue explains"),
+    Measure("stability", "stability", "median over classes of the mean best Jaccard over refits, 0–1", ".2f", True),
+    Measure("persistence", "persistence", "of the most persistent class", ".2f"),
+    Measure("beyond", "beyond", "median over classes of what the predicted answers leave of them, 0–1", ".2f"),
+    Measure("unassigned", "in no class", "share of the galaxies searched, 0–1", ".3f"),
+    Measure("searched", "galaxies", "galaxies searched"),
+)
+TRAINED = (
+    Measure("loss", "test loss", "nats per galaxy of the test split, all questions", ".4f", False),
+    Measure("gain", "gain", "share of the loss of always answering the mean that the network saves", ".3f", True),
+    Measure("rmse", "RMSE", "of the vote fractions, mean over questions", ".4f", False),
+    Measure("width", "D", "width of the embedding"),
+    Measure("weights", "weights", "numbers in the network"),
+    Measure("epochs", "epochs", "passes over the training split"),
+    Measure("galaxies", "test galaxies", "galaxies of the test split"),
+)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A class in a search's row: its id, and thumbnails of its mosaic."""
+
+    id: int
+    image: str
+    thumbnails: tuple[Thumbnail, ...]
+    wide: int
+    high: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a multirun.
+
+    Attributes:
+        name: of its folder, below the multirun's.
+        verb: ``cluster`` or ``train``.
+        settings: what it was told on the command line, or all its settings if nobody noted that.
+        state: :data:`FINISHED`, :data:`FAILED`, :data:`UNFINISHED` or :data:`UNREADABLE`.
+        reason: what a failed job said, or why its files cannot be read.
+        link: its report or card, relative to the leaderboard; empty if there is none.
+        numbers: by the key of a measure; absent or None where not measured.
+        shown: the most persistent classes of a search.
+        curve: validation loss by epoch, as points of an SVG line.
+    """
+
+    name: str
+    verb: str
+    settings: Mapping[str, str]
+    state: str = UNFINISHED
+    reason: str = ""
+    link: str = ""
+    numbers: Mapping[str, float | None] = field(default_factory=dict)
+    shown: tuple[Shown, ...] = ()
+    curve: str = ""
+
+
+@dataclass(frozen=True)
+class Board:
+    """The jobs of one verb, the best first.
+
+    Attributes:
+        verb: ``cluster`` or ``train``.
+        jobs: unmeasured ones last.
+        settings: keys in which the jobs differ.
+        measures: those that at least one job has.
+    """
+
+    verb: str
+    jobs: tuple[Job, ...]
+    settings: tuple[str, ...]
+    measures: tuple[Measure, ...]
+
+    @classmethod
+    def of(cls, jobs: Sequence[Job], *, verb: str, measures: Sequence[Measure]) -> "Board":
+        """Rank jobs by the first measure that has a direction and was measured."""
+        known = tuple(one for one in measures if any(job.numbers.get(one.key) is not None for job in jobs))
+        ranking = next((one for one in known if one.better is not None), measures[0])
+        ranked = sorted(
+            jobs, key=lambda job: (job.state != FINISHED, *ranking.rank(job.numbers.get(ranking.key)), job.name)
+        )
+        return cls(verb, tuple(ranked), _varying(jobs), known)
+
+
+def write_leaderboard(folder: Path | str) -> Path:
+    """Write leaderboard.html and leaderboard.csv into a multirun's folder; the path of the page.
+
+    Raises:
+        StoreError: no job there.
+        OutputError: the folder cannot be written.
+    """
+    folder = Path(folder)
+    jobs = jobs_of(folder)
+    boards = [
+        Board.of(some, verb=verb, measures=measures)
+        for verb, measures in (("cluster", SEARCHED), ("train", TRAINED))
+        if (some := [job for job in jobs if job.verb == verb])
+    ]
+    if not boards:
+        raise StoreError(
+            "no search or training there", value=folder,
+            fix="Give the out= of a multirun: python cluster.py -m … out=DIR.",
+        )  # fmt: skip
+    page = environment().get_template("leaderboard.html.jinja").render(
+        about={"version": __version__}, palette=palette, boards=boards, title=folder.resolve().name, curve=_CURVE,
+        style="\n".join(asset(name) for name in ("style.css", "leaderboard.css")), script=asset("leaderboard.js"),
+    )  # fmt: skip
+    with tables.atomic(folder / TABLE) as temporary:
+        pd.DataFrame([_row(job) for board in boards for job in board.jobs]).convert_dtypes().to_csv(
+            temporary, index=False
+        )
+    with tables.atomic(folder / PAGE) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return folder / PAGE
+
+
+def _row(job: Job) -> dict[str, Any]:
+    about = {"job": job.name, "verb": job.verb, "state": job.state, "reason": job.reason}
+    return {**about, **job.settings, **job.numbers}
+
+
+def jobs_of(folder: Path) -> list[Job]:
+    """Every search and training below a multirun's folder, up to three folders deep, by name."""
+    marks = (f"{depth}/{mark}" for depth in ("*", "*/*", "*/*/*") for mark in (_HYDRA, SETTINGS_FILE))
+    places = sorted({one.parent for mark in marks for one in folder.glob(mark)})
+    return [job for place in places if (job := _job(place, folder)) is not None]
+
+
+def _job(place: Path, folder: Path) -> Job | None:
+    verb = _verb(place)
+    read = {"cluster": _searched, "train": _trained}.get(verb)
+    if read is None:
+        return None
+    job = Job(place.relative_to(folder).as_posix(), verb, _settings(place))
+    try:
+        return read(job, place)
+    except RarezooError as problem:
+        return replace(job, state=UNREADABLE, reason=str(problem))
+
+
+def _verb(place: Path) -> str:
+    """What kind of job a folder is of; empty if it is of none."""
+    claimed = _json(place / SETTINGS_FILE).get("verb")
+    hydra = _yaml(place / _HYDRA / "hydra.yaml") or {}
+    return str(claimed or hydra.get("hydra", {}).get("job", {}).get("config_name") or "")
+
+
+def _settings(place: Path) -> dict[str, str]:
+    told = _yaml(place / _HYDRA / "overrides.yaml")
+    if told is None:
+        claimed = _json(place / SETTINGS_FILE).get("settings", {})
+        return {str(key): str(value) for key, value in pd.json_normalize(claimed).to_dict("records")[0].items()}
+    pairs = (one.lstrip("+~").partition("=") for one in told)
+    return {key: value for key, _, value in pairs if key != "out" and not key.startswith("hydra")}
+
+
+def _varying(jobs: Sequence[Job]) -> tuple[str, ...]:
+    keys = dict.fromkeys(key for job in jobs for key in job.settings)
+    return tuple(key for key in keys if len({job.settings.get(key) for job in jobs}) > 1)
+
+
+def _unfinished(job: Job, place: Path) -> Job:
+    """A job without a result: failed, if it left word."""
+    reason = str(_json(place / FAILED_FILE).get("what", ""))
+    return replace(job, state=FAILED if reason else UNFINISHED, reason=reason)
+
+
+def _searched(job: Job, place: Path) -> Job:
+    if not (place / "run.json").exists():
+        return _unfinished(job, place)
+    about = read_run(place)
+    classes = tables.read(place / "classes.parquet", tables.CLASSES).to_pylist()
+    page = place / "report" / "index.html"
+    numbers = {
+        "searched": about["searched"], "classes": len(classes), "unassigned": about["unassigned"],
+        "come_back": _count(classes, tables.STABILITY, lambda value: value >= SAME),
+        "clean": _count(classes, tables.CAUSE, lambda value: value == CLEAN),
+        "stability": _middle(classes, tables.STABILITY), "beyond": _middle(classes, tables.BEYOND),
+        "persistence": max((one[tables.PERSISTENCE] for one in classes), default=None),
+    }  # fmt: skip
+    return replace(
+        job, state=FINISHED, numbers=_finite(numbers), shown=_shown(job, classes, place),
+        link=_link(job, "report/index.html") if page.is_file() else "",
+    )  # fmt: skip
+
+
+def _count(classes: Sequence[Mapping[str, Any]], column: str, good: Callable[[Any], bool]) -> int | None:
+    known = [one[column] for one in classes if one[column] is not None]
+    return sum(map(good, known)) if known else None
+
+
+def _middle(classes: Sequence[Mapping[str, Any]], column: str) -> float | None:
+    known = [one[column] for one in classes if one[column] is not None and math.isfinite(one[column])]
+    return median(known) if known else None
+
+
+def _finite(numbers: Mapping[str, float | None]) -> dict[str, float | None]:
+    return {key: None if value is None or not math.isfinite(value) else value for key, value in numbers.items()}
+
+
+def _shown(job: Job, classes: Sequence[Mapping[str, Any]], place: Path) -> tuple[Shown, ...]:
+    """The most persistent classes without a warning, of those whose mosaic the report holds."""
+    ranked = sorted(classes, key=lambda one: (bool(one[tables.FLAGS]), -one[tables.PERSISTENCE], one[tables.CLASS_ID]))
+    pictures = [(one, f"report/images/class-{one[tables.CLASS_ID]:03d}-exemplars.jpg") for one in ranked]
+    return tuple(_of_class(job, one, image) for one, image in pictures[:_CLASSES] if (place / image).is_file())
+
+
+def _of_class(job: Job, one: Mapping[str, Any], image: str) -> Shown:
+    ids = one[tables.EXEMPLARS][: gallery.SHOWN]
+    thumbnails = tuple(
+        Thumbnail(galaxy, index, "", *gallery.place(index, len(ids))) for index, galaxy in enumerate(ids[:_THUMBNAILS])
+    )
+    return Shown(one[tables.CLASS_ID], _link(job, image), thumbnails, *gallery.shape(len(ids)))
+
+
+def _trained(job: Job, place: Path) -> Job:
+    curve = _curve(place)
+    if not is_checkpoint(place):
+        return replace(_unfinished(job, place), curve=curve)
+    card = read_card(place)
+    rows = [row for row in card["metrics"] if row["galaxies"]]
+    loss, mean = (sum(row[key] * row["galaxies"] for row in rows) for key in ("loss", "mean_loss"))
+    galaxies = card["data"].get("test galaxies") or max((row["galaxies"] for row in rows), default=0)
+    errors = [row["rmse"] for row in rows if row["rmse"] is not None and math.isfinite(row["rmse"])]
+    numbers = {
+        "loss": loss / galaxies if rows else None, "gain": 1 - loss / mean if rows and mean else None,
+        "rmse": sum(errors) / len(errors) if errors else None, "width": card["width"], "weights": card["weights"],
+        "epochs": card["training"].get("epochs done"), "galaxies": galaxies,
+    }  # fmt: skip
+    return replace(job, state=FINISHED, numbers=_finite(numbers), link=_link(job, "README.md"), curve=curve)
+
+
+def _curve(place: Path) -> str:
+    """Validation loss by epoch as points of an SVG line; empty without two epochs."""
+    losses = [epoch["validation/loss"] for epoch in curves(place) if "validation/loss" in epoch]
+    if len(losses) < 2:
+        return ""
+    (wide, high), low, span = _CURVE, min(losses), max(max(losses) - min(losses), 1e-12)
+    steps = wide / (len(losses) - 1)
+    return " ".join(
+        f"{at * steps:.1f},{2 + (high - 4) * (1 - (loss - low) / span):.1f}" for at, loss in enumerate(losses)
+    )
+
+
+def _link(job: Job, inner: str) -> str:
+    return quote(f"{job.name}/{inner}")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """A JSON file's content; empty if it is missing or cut short."""
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+        return content
+    except (OSError, ValueError):
+        return {}
+
+
+def _yaml(path: Path) -> Any:
+    """A YAML file's content; None if it is missing or cut short."""
+    try:
+        return yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError):
+        return None
+
+
+def note_failure(folder: Path | str, problem: BaseException | None) -> None:
+    """Leave word in a job's folder of what stopped it; None takes an earlier word back."""
+    path = Path(folder) / FAILED_FILE
+    if problem is None:
+        path.unlink(missing_ok=True)
+    else:
+        tables.write_json({"what": str(problem) or type(problem).__name__}, path)
+
+
+def add_leaderboard_verb(verbs: Any) -> None:
+    """``rarezoo leaderboard`` for the command line."""
+    parser = verbs.add_parser("leaderboard", help="the jobs of a multirun on one page")
+    parser.add_argument("folder", help="out= of the multirun")
+    parser.set_defaults(run=lambda options: print(write_leaderboard(options.folder)))

@@ -1,0 +1,168 @@
+"""Features of a tier's skies, above all those by a network whose votes were shuffled."""
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mocksky.populations import BLENDS, PLANTED
+from rarezoo.benchmark.contestants import FEATURES
+from rarezoo.benchmark.runs import Board, rank_features
+from rarezoo.benchmark.scores import Truth
+from rarezoo.benchmark.tiers import KnownAnswers, MockGalaxies, Shuffled, Sky, Tier, Vectors, tier_from
+from rarezoo.data.surveys.mock import Mock
+from rarezoo.demo import demo_training
+from rarezoo.embeddings.store import EmbeddingStore, Manifest
+from rarezoo.errors import ConfigError, StoreError
+from rarezoo.training.loss import HYBRID, VOTES
+
+pytestmark = pytest.mark.unit
+
+IDS = [f"g{row:03d}" for row in range(40)]
+VECTORS = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
+
+
+def written(folder, vectors=VECTORS, ids=IDS):
+    manifest = Manifest(
+        survey="gz2", survey_sha256="a", survey_settings={}, checkpoint="net", checkpoint_sha256="b",
+        precision="float32", width=vectors.shape[1], dtype="float32", rows=len(ids), shard_rows=100, answers=(),
+    )  # fmt: skip
+    store = EmbeddingStore.create(folder, manifest)
+    store.write_shard(0, ids=ids, embeddings=vectors, fractions=np.empty((len(ids), 0)))
+    return store
+
+
+@pytest.fixture
+def known(tmp_path):
+    written(tmp_path / "store")
+    (tmp_path / "known.csv").write_text("id_str,label\ng001,ring\ng002,ring\n")
+    return KnownAnswers(store=str(tmp_path / "store"), answers=str(tmp_path / "known.csv"))
+
+
+def test_a_store_by_shuffled_votes_gives_its_features(tmp_path, known):
+    written(tmp_path / "blind", 1 - VECTORS)
+    tier = replace(known, shuffled=str(tmp_path / "blind"))
+    sky = tier.sky(1, tmp_path / "sky1")
+    assert np.array_equal(sky.features("shuffled"), 1 - VECTORS)
+    assert sky.at_hand("shuffled")
+    assert "shuffled" in tier.features
+
+
+def test_without_such_a_store_there_are_no_such_features(tmp_path, known):
+    assert "shuffled" not in known.features
+    sky = known.sky(1, tmp_path / "sky1")
+    assert not sky.at_hand("shuffled")
+    with pytest.raises(ConfigError, match=r"no network with shuffled votes here: shuffled[.] Give --shuffled FOLDER"):
+        sky.features("shuffled")
+
+
+@pytest.mark.parametrize(
+    ("ids", "told"), [(IDS[:30], "30 galaxies, 30 of 40 there"), (IDS[::-1], "40 galaxies, 40 of 40 there")]
+)
+def test_a_store_of_other_galaxies_or_in_another_order_is_refused(tmp_path, known, ids, told):
+    written(tmp_path / "blind", VECTORS[: len(ids)], ids)
+    with pytest.raises(StoreError, match=rf"does not hold the galaxies of --store: .*{told}.*Embed the survey"):
+        replace(known, shuffled=str(tmp_path / "blind")).sky(1, tmp_path / "sky1")
+
+
+def test_planted_vectors_have_none(tmp_path):
+    sky = Vectors(galaxies=300, groups=2, largest=60).sky(0, tmp_path)
+    with pytest.raises(ConfigError, match=r"no network with shuffled votes here.*try this contestant on galaxies"):
+        sky.features("shuffled")
+
+
+def test_the_network_is_trained_once_and_only_when_it_is_asked_for(tmp_path):
+    asked = []
+
+    def learnt():
+        asked.append(1)
+        return written(tmp_path / "blind")
+
+    blind = Shuffled(tmp_path / "blind", learnt)
+    assert not blind.made
+    assert not asked
+    assert np.array_equal(blind.embeddings(), blind.embeddings())
+    assert blind.made
+    assert asked == [1]
+
+
+def test_settings_that_are_not_used_do_not_part_a_tier_from_its_older_results(known):
+    assert "shuffled" not in known.settings()
+    assert tier_from(known.settings()) == known
+    given = replace(known, shuffled="blind")
+    assert given.settings()["shuffled"] == "blind"
+    assert tier_from(given.settings()) == given
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alike(Tier):
+    """A sky whose shuffled features must not be made for a ranking."""
+
+    store: Path
+    learnt: list = field(default_factory=list)
+
+    def sky(self, seed, folder):
+        truth = Truth.of_groups(np.repeat([0, -1], 20), names=["group 0"])
+        return Sky(truth, VECTORS, None, Shuffled(self.store, partial(self.learnt.append, 1)))
+
+    @property
+    def features(self):
+        return FEATURES
+
+    @property
+    def generation(self):
+        return 0
+
+
+def test_no_network_is_trained_for_a_ranking_and_what_it_made_is_ranked(tmp_path):
+    tier = Alike(store=tmp_path / "blind")
+    board = Board(tmp_path / "board", tier, {}, limit=1)
+    rank_features(board, 0)
+    assert list(board.ranked(0)) == ["embedding"]
+    assert not tier.learnt
+    before = board.ranked(0)
+    written(tmp_path / "blind", 1 - VECTORS)
+    rank_features(board, 0)
+    assert board.ranked(0)["embedding"] == before["embedding"]
+    assert board.ranked(0)["shuffled"]["group 0"]["chance"] == before["embedding"]["group 0"]["chance"]
+
+
+def test_all_features_can_be_tried_on_mock_galaxies():
+    assert "shuffled" in MockGalaxies().features
+
+
+def test_blends_are_planted_for_those_who_ask():
+    usual, blended = MockGalaxies(), MockGalaxies(blends=True)
+    assert list(usual.rates()) == list(PLANTED)
+    assert "blends" not in usual.settings()
+    assert tier_from(blended.settings()) == blended
+    rates = blended.rates()
+    assert list(rates) == [*PLANTED, *BLENDS]
+    assert np.allclose(np.diff(np.log(list(rates.values())), n=2), 0)
+    assert (rates["one_armed"], rates["clumpy_with_trail"]) == pytest.approx((1 / 20, 20 / 5000))
+
+
+def test_mock_galaxies_by_other_code_are_another_sky(monkeypatch, known):
+    before = MockGalaxies().settings()["generation"]
+    monkeypatch.setattr("rarezoo.benchmark.tiers.edition", lambda: "other code")
+    assert MockGalaxies().settings()["generation"] == "other code" != before
+    # Nobody draws real galaxies.
+    assert "generation" not in known.settings()
+
+
+def test_a_network_with_shuffled_votes_has_learnt_nothing_before(tmp_path, monkeypatch):
+    monkeypatch.setattr("rarezoo.demo.is_checkpoint", lambda folder: True)
+    usual, blind = (
+        demo_training(Mock(n=9, cache=str(tmp_path)), tmp_path / "net", epochs=3, seed=4, **shuffled)
+        for shuffled in ({}, {"shuffle_votes": True})
+    )
+    assert not usual.train.shuffle_votes
+    assert usual.model.start.endswith("efficientnet_b0.mock")
+    assert usual.train.objective == HYBRID
+    assert blind.train.shuffle_votes
+    assert blind.model.start == "none"
+    # Views alone would teach it what galaxies look like.
+    assert blind.train.objective == VOTES
+    assert (blind.train.epochs, blind.seed) == (usual.train.epochs, usual.seed) == (3, 4)

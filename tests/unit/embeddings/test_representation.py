@@ -1,0 +1,189 @@
+"""Rank and ranking precision: exact against the reference, at chance where there is nothing to find."""
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score
+
+from rarezoo.embeddings import quality as representation
+from rarezoo.embeddings.quality import Ranking, Spectrum, average_precisions, spectrum, whitened
+from rarezoo.errors import ConfigError, DataError, StoreError
+
+pytestmark = pytest.mark.unit
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+@pytest.mark.parametrize("used", [1, 5, 20])
+def test_equal_scatter_in_some_directions_is_a_rank_of_so_many(used):
+    rotation = np.linalg.qr(normal(20, 20))[0]
+    found = spectrum((normal(20_000, used) @ rotation[:used] * 3 + 7).astype(np.float32))
+    assert found.effective_rank == pytest.approx(used, rel=0.01)
+    assert found.participation_ratio == pytest.approx(used, rel=0.01)
+    assert found.components(0.999) == used
+    assert found.ratios.shape == (20,)
+    assert found.ratios.sum() == pytest.approx(1)
+
+
+def test_rank_of_a_known_spectrum():
+    found = Spectrum(np.array([0.5, 0.25, 0.25, 0.0]))
+    assert found.effective_rank == pytest.approx(2**1.5)
+    assert found.participation_ratio == pytest.approx(1 / 0.375)
+    assert [found.components(share) for share in (0.5, 0.51, 0.75, 0.95, 1.0)] == [1, 2, 2, 3, 3]
+
+
+def test_half_precision_is_taken():
+    embeddings = normal(500, 6).astype(np.float16)
+    assert spectrum(embeddings).effective_rank == pytest.approx(spectrum(embeddings.astype(float)).effective_rank)
+    assert whitened(embeddings, components=3).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("embeddings", "told"),
+    [
+        (np.ones((9, 3)), "all 9 embeddings are equal"),
+        (np.full((9, 3), np.nan), "not finite"),
+        (np.ones((1, 3)), "too few embeddings: 1"),
+    ],
+)
+def test_embeddings_without_a_spectrum_are_refused(embeddings, told):
+    with pytest.raises(StoreError, match=told):
+        spectrum(embeddings)
+
+
+def test_whitened_components_have_unit_variance_and_no_correlation():
+    even = whitened(normal(4000, 5) @ normal(5, 8, seed=1), components=4)
+    np.testing.assert_allclose(np.cov(even, rowvar=False), np.eye(4), atol=1e-3)
+    with pytest.raises(ConfigError, match="too few components to whiten: 0"):
+        whitened(even, components=0)
+
+
+def reference(features, positive, metric):
+    """One ranking after the other, by scikit-learn."""
+    centred = features - features.mean(axis=0)
+    if metric == "euclidean":
+        spread = centred.std(axis=0)
+        centred = centred / np.where(spread > 0, spread, 1)
+    precisions = []
+    for query in np.flatnonzero(positive):
+        others = np.arange(len(features)) != query
+        if metric == "cosine":
+            norms = np.linalg.norm(centred, axis=1)
+            similar = centred @ centred[query] / np.where(norms > 0, norms, 1) / max(norms[query], 1e-300)
+        else:
+            similar = -np.linalg.norm(centred - centred[query], axis=1)
+        precisions.append(average_precision_score(positive[others], np.round(similar[others], 9)))
+    return np.array(precisions)
+
+
+@pytest.mark.parametrize("metric", representation.METRICS)
+@pytest.mark.parametrize("block", [1, 700, 2**24])
+def test_precisions_are_those_of_scikit_learn(metric, block, monkeypatch):
+    monkeypatch.setattr(representation, "_BLOCK", block)
+    features, positive = normal(200, 6) * np.arange(1, 7) + 4, normal(200, seed=1) > 1
+    found = average_precisions(features, positive, metric=metric)
+    np.testing.assert_allclose(found.precisions, reference(features, positive, metric), atol=1e-12)
+    np.testing.assert_array_equal(found.queries, np.flatnonzero(positive))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2), st.booleans()), min_size=4, max_size=20), st.integers(0, 9))
+def test_equally_distant_galaxies_share_a_rank(galaxies, seed):
+    places, positive = np.array([one for one, _ in galaxies]), np.array([one for _, one in galaxies])
+    if not 2 <= positive.sum() < len(positive):
+        return
+    # Galaxies of one place have the same features, so their similarities are the same number.
+    features = normal(3, 4, seed=seed)[places]
+    found = average_precisions(features, positive, metric="euclidean").precisions
+    np.testing.assert_allclose(found, reference(features, positive, "euclidean"), atol=1e-12)
+
+
+def test_a_kind_apart_is_found_without_a_miss():
+    positive = np.arange(300) < 30
+    found = average_precisions((normal(300, 5) + 40 * positive[:, None]).astype(np.float32), positive)
+    assert found.mean == (1, 1, 1)
+
+
+def test_a_query_is_not_among_its_own_answers():
+    positive = np.array([True, True, False, False])
+    assert average_precisions(np.array([[0.0], [9], [1], [2]]), positive, metric="euclidean").precisions[0] < 0.5
+
+
+def test_shuffled_labels_rank_at_chance():
+    features, random = normal(2000, 8), np.random.default_rng(1)
+    shuffles = [average_precisions(features, random.permutation(np.arange(2000) < 60)) for _ in range(10)]
+    assert np.mean([one.mean.value for one in shuffles]) == pytest.approx(shuffles[0].chance, rel=0.05)
+    assert shuffles[0].chance == pytest.approx(shuffles[0].prevalence, rel=0.15)
+
+
+def test_chance_is_the_mean_over_every_order():
+    everyone = [average_precision_score(order, -np.arange(6)) for order in set(permutations([1, 1, 0, 0, 0, 0]))]
+    assert Ranking(np.arange(3), np.ones(3), galaxies=7, positives=3).chance == pytest.approx(np.mean(everyone))
+
+
+def test_chance_where_nobody_else_is_ranked():
+    assert Ranking(np.arange(2), np.ones(2), galaxies=2, positives=2).chance == 1
+
+
+def test_some_queries_are_a_draw_from_all():
+    features, positive = normal(400, 4), np.arange(400) < 50
+    everyone, some = average_precisions(features, positive), average_precisions(features, positive, queries=12, seed=5)
+    assert len(np.unique(some.queries)) == 12
+    np.testing.assert_allclose(some.precisions, everyone.precisions[some.queries])
+    again = average_precisions(features, positive, queries=12, seed=6)
+    assert set(again.queries) != set(some.queries)
+
+
+def ranking(precisions):
+    return Ranking(np.arange(len(precisions)), np.asarray(precisions), galaxies=1000, positives=len(precisions))
+
+
+def test_the_interval_covers_the_mean_that_was_drawn_from(monkeypatch):
+    monkeypatch.setattr(representation, "_DRAWS", 400)
+    draws = np.random.default_rng(0).beta(1, 9, size=(200, 80))
+    intervals = [ranking(one).mean for one in draws]
+    assert 0.88 <= np.mean([low <= 0.1 <= high for _, low, high in intervals]) <= 0.99
+
+
+def test_a_ratio_is_drawn_in_pairs():
+    baseline = np.random.default_rng(0).beta(1, 9, size=50)
+    doubled = ranking(2 * baseline).ratio(ranking(baseline))
+    assert doubled == pytest.approx((2, 2, 2))
+    value, low, high = ranking(2 * baseline).ratio(ranking(baseline[::-1]))
+    assert value == pytest.approx(2)
+    assert low < 1.9 < 2.1 < high
+
+
+def test_one_query_has_no_interval():
+    value, low, high = ranking([0.25]).mean
+    assert value == 0.25
+    assert np.isnan([low, high]).all()
+
+
+def test_rankings_of_other_queries_are_not_compared():
+    with pytest.raises(ConfigError, match="different queries"):
+        ranking([0.1, 0.2]).ratio(ranking([0.1]))
+
+
+@pytest.mark.parametrize(
+    ("positive", "options", "kind", "told"),
+    [
+        ([True] + [False] * 9, {}, DataError, "1 of 10 galaxies are positive"),
+        ([True] * 10, {}, DataError, "10 of 10 galaxies are positive"),
+        ([True, False], {}, ConfigError, "a mask of another length"),
+        ([True, True] + [False] * 8, {"metric": "manhattan"}, ConfigError, "unknown metric: manhattan"),
+    ],
+)
+def test_what_cannot_be_ranked_is_refused(positive, options, kind, told):
+    with pytest.raises(kind, match=told):
+        average_precisions(normal(10, 3), np.array(positive), **options)
+
+
+def test_features_that_are_not_finite_are_refused():
+    with pytest.raises(DataError, match="not finite"):
+        average_precisions(np.array([[1.0], [np.nan], [2], [3]]), np.array([True, True, False, False]))

@@ -1,0 +1,198 @@
+"""An EmbeddingStore is one survey under one checkpoint, whole, in the survey's order."""
+
+import errno
+from dataclasses import replace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from rarezoo import tables
+from rarezoo.embeddings import store as stores
+from rarezoo.embeddings.store import EmbeddingStore, Manifest
+from rarezoo.errors import OutputError, StoreError
+
+pytestmark = pytest.mark.unit
+
+IDS = [f"g{row}" for row in (3, 1, 4, 0, 5, 9, 2)]
+MANIFEST = Manifest(
+    survey="mock",
+    survey_sha256="s" * 64,
+    survey_settings={"option": "mock", "n": 7, "path": None},
+    checkpoint="b0.v1",
+    checkpoint_sha256="c" * 64,
+    precision="float32",
+    width=2,
+    dtype="float32",
+    rows=7,
+    shard_rows=3,
+    answers=("bar_no", "bar_yes"),
+)
+EMBEDDINGS = np.arange(14, dtype=np.float32).reshape(7, 2)
+FRACTIONS = np.linspace(0, 1, 14, dtype=np.float32).reshape(7, 2)
+
+
+def write(store, shard, *, skip=(), embeddings=EMBEDDINGS):
+    rows = [row for row in range(7)[store.manifest.rows_of(shard)] if IDS[row] not in skip]
+    return store.write_shard(
+        shard, ids=[IDS[row] for row in rows], embeddings=embeddings[rows], fractions=FRACTIONS[rows], skipped=skip
+    )
+
+
+def whole(folder, **changes):
+    store = EmbeddingStore.create(folder, replace(MANIFEST, **changes))
+    for shard in store.missing():
+        write(store, shard)
+    return store.finish()
+
+
+def test_shards_written_in_any_order_read_in_the_surveys_order(tmp_path):
+    store = EmbeddingStore.create(tmp_path, MANIFEST)
+    for shard in (2, 0, 1):
+        write(store, shard)
+    opened = EmbeddingStore.open(tmp_path)
+    table = opened.read()
+    assert opened.manifest == MANIFEST
+    assert list(opened.ids()) == table.column(tables.ID).to_pylist() == IDS
+    np.testing.assert_array_equal(opened.embeddings(), EMBEDDINGS)
+    np.testing.assert_array_equal(tables.matrix(table, tables.EMBEDDING), EMBEDDINGS)
+    np.testing.assert_array_equal(table.column("bar_yes_fraction").to_numpy(), FRACTIONS[:, 1])
+    assert not (tmp_path / stores.SKIPPED_FILE).exists()
+
+
+def test_a_begun_store_goes_on_with_what_is_missing(tmp_path):
+    write(EmbeddingStore.create(tmp_path, MANIFEST), 1)
+    with pytest.raises(StoreError, match="2 of 3 shards missing"):
+        EmbeddingStore.open(tmp_path)
+    assert EmbeddingStore.create(tmp_path, MANIFEST).missing() == [0, 2]
+    (tmp_path / ".shard-00000.parquet.1.partial").write_text("left by a killed run")
+    assert list(whole(tmp_path).ids()) == IDS
+    assert not list(tmp_path.glob(".shard-*"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"survey_sha256": "t" * 64},
+        {"checkpoint_sha256": "d" * 64},
+        {"dtype": "float16"},
+        {"precision": "bfloat16"},
+        {"shard_rows": 4},
+    ],
+)
+def test_two_runs_never_mix_and_the_message_says_what_differs(tmp_path, change):
+    whole(tmp_path)
+    with pytest.raises(StoreError, match=f"{next(iter(change))}.* differ"):
+        EmbeddingStore.create(tmp_path, replace(MANIFEST, **change))
+
+
+def test_a_survey_that_has_moved_goes_on_and_its_new_place_is_remembered(tmp_path):
+    write(EmbeddingStore.create(tmp_path, MANIFEST), 0)
+    moved = {**MANIFEST.survey_settings, "path": "/elsewhere", "on_bad_image": "skip"}
+    assert whole(tmp_path, survey_settings=moved).manifest.survey_settings == moved
+
+
+@pytest.mark.parametrize("tied", ["survey", "checkpoint"])
+def test_a_shard_smuggled_in_from_another_store_is_refused(tmp_path, tied):
+    whole(tmp_path / "a")
+    whole(tmp_path / "b", **{f"{tied}_sha256": "e" * 64})
+    shard = "shard-00001.parquet"
+    (tmp_path / "a" / shard).write_bytes((tmp_path / "b" / shard).read_bytes())
+    with pytest.raises(StoreError, match=f"shard from another {tied}"):
+        EmbeddingStore.open(tmp_path / "a").read()
+
+
+def test_a_truncated_shard_is_refused(tmp_path):
+    whole(tmp_path)
+    shard = tmp_path / "shard-00000.parquet"
+    shard.write_bytes(shard.read_bytes()[:-20])
+    with pytest.raises(StoreError, match="unreadable embeddings table"):
+        EmbeddingStore.open(tmp_path).read()
+
+
+def test_doubled_ids_across_shards_are_refused(tmp_path):
+    whole(tmp_path)
+    store = EmbeddingStore.open(tmp_path)
+    store.write_shard(2, ids=[IDS[0]], embeddings=EMBEDDINGS[:1], fractions=FRACTIONS[:1])
+    with pytest.raises(StoreError, match="doubled keys: g3"):
+        store.read()
+
+
+def test_skipped_galaxies_are_absent_and_listed(tmp_path):
+    store = EmbeddingStore.create(tmp_path, MANIFEST)
+    write(store, 0, skip=["g1"])
+    write(store, 1)
+    write(store, 2, skip=["g2"])
+    store = store.finish()
+    assert store.skipped() == ["g1", "g2"]
+    assert (tmp_path / stores.SKIPPED_FILE).read_text().split() == [tables.ID, "g1", "g2"]
+    assert list(store.ids()) == [one for one in IDS if one not in ("g1", "g2")]
+    assert store.embeddings().shape == (5, 2)
+
+
+def test_a_store_of_skipped_galaxies_only_is_refused(tmp_path):
+    store = EmbeddingStore.create(tmp_path, replace(MANIFEST, rows=3))
+    write(store, 0, skip=["g3", "g1", "g4"])
+    with pytest.raises(StoreError, match="no image of the survey could be read: 3 skipped"):
+        store.finish()
+
+
+def test_a_full_disk_is_told_and_leaves_no_half_shard(tmp_path, monkeypatch):
+    store = EmbeddingStore.create(tmp_path, MANIFEST)
+
+    def full(table, path, **settings):
+        path.write_text("half a sh")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tables.pq, "write_table", full)
+    with pytest.raises(OutputError, match=r"cannot write \(No space left on device\).*make room"):
+        write(store, 0)
+    assert [one.name for one in tmp_path.iterdir()] == [stores.MANIFEST_FILE]
+
+
+@pytest.mark.parametrize(("dtype", "value"), [("float32", np.nan), ("float16", 1e6)])
+def test_what_the_dtype_cannot_hold_is_refused_with_the_ids(tmp_path, dtype, value):
+    store = EmbeddingStore.create(tmp_path, replace(MANIFEST, dtype=dtype))
+    embeddings = EMBEDDINGS.copy()
+    embeddings[4, 1] = value
+    with pytest.raises(StoreError, match=f"{dtype} cannot hold: 1 galaxies .galaxies g5"):
+        write(store, 1, embeddings=embeddings)
+    assert 1 in store.missing()
+
+
+def test_half_precision_is_stored_as_such(tmp_path):
+    whole(tmp_path, dtype="float16")
+    assert str(pq.read_schema(tmp_path / "shard-00000.parquet").field(tables.EMBEDDING).type.value_type) == "halffloat"
+    assert EmbeddingStore.open(tmp_path).embeddings().dtype == np.float16
+
+
+def test_a_shard_of_other_rows_is_a_bug_not_a_users_mistake(tmp_path):
+    store = EmbeddingStore.create(tmp_path, MANIFEST)
+    with pytest.raises(ValueError, match="shard 0 covers"):
+        store.write_shard(0, ids=IDS[:2], embeddings=EMBEDDINGS[:2], fractions=FRACTIONS[:2])
+
+
+def test_what_is_no_store_is_told(tmp_path):
+    with pytest.raises(StoreError, match="no embedding store"):
+        EmbeddingStore.open(tmp_path)
+    (tmp_path / stores.MANIFEST_FILE).write_text('{"rows": 3}')
+    with pytest.raises(StoreError, match="unreadable manifest"):
+        EmbeddingStore.open(tmp_path)
+
+
+def test_a_folder_of_another_command_is_not_written_into(tmp_path):
+    stores.claim(tmp_path, verb="train", settings={"seed": 1})
+    with pytest.raises(OutputError, match="another command's run"):
+        EmbeddingStore.create(tmp_path, MANIFEST)
+
+
+def test_a_claimed_folder_takes_the_same_command_again_and_no_other(tmp_path):
+    settings = {"seed": 1, "model": {"input_size": 64}}
+    stores.claim(tmp_path, verb="train", settings=settings)
+    assert stores.claim(tmp_path, verb="train", settings=settings) == tmp_path
+    with pytest.raises(OutputError, match=r"settings.model.input_size 64 → 96"):
+        stores.claim(tmp_path, verb="train", settings={**settings, "model": {"input_size": 96}})
+
+
+def test_a_digest_does_not_depend_on_the_order_of_keys():
+    assert stores.digest({"a": 1, "b": 2}) == stores.digest({"b": 2, "a": 1}) != stores.digest({"a": 1, "b": 3})

@@ -1,0 +1,45 @@
+"""The committed atlas.js is the one that its sources in web/ give."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.unit
+
+ROOT = Path(__file__).parents[3]
+ASSETS = ROOT / "src" / "rarezoo" / "report" / "assets"
+
+
+def test_bundle_was_built_from_these_sources():
+    web = ROOT / "web"
+    sources = [
+        "build.mjs",
+        "package-lock.json",
+        "package.json",
+        *sorted(f"src/{one.name}" for one in web.glob("src/*")),
+    ]
+    state = hashlib.sha256()
+    for name in sources:
+        state.update(f"{name}\n".encode() + (web / name).read_bytes())
+    told = re.match(r"/\* .*sources sha256 ([0-9a-f]{64});", (ASSETS / "atlas.js").read_text())
+    assert told is not None
+    assert told[1] == state.hexdigest(), "make atlas builds it anew"
+
+
+def test_lock_file_names_no_registry():
+    assert "resolved" not in (ROOT / "web" / "package-lock.json").read_text()
+
+
+def test_licences_are_told_of_the_versions_that_are_locked():
+    """Of all that ships: some packages come inside another, where the bundler does not see them."""
+    packages = json.loads((ROOT / "web" / "package-lock.json").read_text())["packages"]
+    locked = {name.removeprefix("node_modules/"): one for name, one in packages.items() if name}
+    text = (ASSETS / "atlas-licences.txt").read_text()
+    told = dict(re.findall(r"^(\S+) (\d+\.\d+\.\d+\S*) \(", text, re.MULTILINE))
+    assert told == {name: locked[name]["version"] for name in told}
+    shipped = {name.rpartition("node_modules/")[2] for name, one in locked.items() if not one.get("dev")}
+    assert shipped | {"kdbush"} == set(told)
+    assert len(re.findall(r"Permission\s", text)) == len(told)

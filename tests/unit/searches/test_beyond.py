@@ -1,0 +1,100 @@
+"""What is left of a class once the answers are taken out: nothing where they made it, all where they did not."""
+
+import numpy as np
+import pytest
+from scipy.special import logit, softmax
+
+from rarezoo import tables
+from rarezoo.errors import StoreError
+from rarezoo.searches.beyond import BEYOND, NAMED, UNCLEAR, beyond_columns, remainders
+
+pytestmark = pytest.mark.unit
+
+CLASSES, MEMBERS = 2, 60
+
+
+def sky(*, hidden, seed=0, galaxies=700, width=16, curved=True):
+    """Embeddings of three questions' answers, and two groups apart by their answers or by what is hidden."""
+    random = np.random.default_rng(seed)
+    kinds, secrets = random.normal(size=(galaxies, 4)), random.normal(size=(galaxies, 3))
+    labels = np.full(galaxies, -1, dtype=np.int32)
+    for one in range(CLASSES):
+        rows = slice(one * MEMBERS, (one + 1) * MEMBERS)
+        labels[rows] = one
+        standing = secrets if hidden else kinds
+        standing[rows] = (one - 0.5) * 4 + 0.3 * random.normal(size=(MEMBERS, standing.shape[1]))
+    voted = kinds @ np.random.default_rng(99).normal(size=(4, 7))
+    fractions = np.hstack([softmax(voted[:, part], axis=1) for part in (slice(3), slice(3, 5), slice(5, 7))])
+    seen = logit(np.clip(fractions, 0.01, 0.99)) @ random.normal(size=(7, width)) * 0.3
+    embeddings = (np.tanh(seen) if curved else seen) + fractions @ random.normal(size=(7, width))
+    embeddings += 0.6 * secrets @ random.normal(size=(3, width)) if hidden else 0
+    return embeddings + 0.4 * random.normal(size=embeddings.shape), fractions, labels
+
+
+def measured(embeddings, fractions, labels, **settings):
+    return remainders(embeddings, labels=labels, classes=CLASSES, fractions=fractions, **settings)
+
+
+@pytest.mark.parametrize("curved", [False, True])
+def test_what_the_answers_make_is_named_by_the_votes(curved):
+    for one in measured(*sky(hidden=False, curved=curved)):
+        assert one.verdict == NAMED, one.reason
+        assert one.low <= one.share <= one.high < 0.3
+
+
+@pytest.mark.parametrize("curved", [False, True])
+def test_what_a_hidden_factor_makes_is_beyond(curved):
+    for one in measured(*sky(hidden=True, curved=curved)):
+        assert one.verdict == BEYOND, one.reason
+        assert one.share > 0.6
+        assert one.low > 0.25
+
+
+def test_concentrations_are_regressed_out_too():
+    embeddings, fractions, labels = sky(hidden=True)
+    alphas = 1 + 99 * fractions
+    assert {one.verdict for one in measured(embeddings, fractions, labels, concentrations=alphas)} == {BEYOND}
+    told = np.where(labels[:, None] == 0, 8.0, 1.0) * np.ones_like(fractions)
+    first, second = measured(embeddings, fractions, labels, concentrations=told * alphas)
+    assert first.verdict != BEYOND
+    assert second.verdict == BEYOND
+
+
+def test_a_group_drawn_blindly_has_no_separation_to_share_out():
+    embeddings, fractions, labels = sky(hidden=False)
+    blind = np.random.default_rng(1).permutation(labels)
+    for one in measured(embeddings, fractions, blind):
+        assert (one.share, one.verdict) == (None, UNCLEAR)
+        assert "nothing tells it from the rest" in one.reason
+
+
+def test_the_same_seed_gives_the_same_and_unknown_fractions_are_borne():
+    embeddings, fractions, labels = sky(hidden=True)
+    fractions[::7] = np.nan
+    first, second = (measured(embeddings.astype(np.float16), fractions, labels, seed=3) for _ in range(2))
+    assert first == second
+    assert {one.verdict for one in first} == {BEYOND}
+
+
+def test_without_answers_or_members_nothing_is_measured():
+    embeddings, fractions, labels = sky(hidden=True)
+    for empty in (np.empty((len(labels), 0)), np.full_like(fractions, 0.5), np.full_like(fractions, np.nan)):
+        assert [one.reason for one in measured(embeddings, empty, labels)] == ["no predicted answers at hand"] * 2
+    labels[labels == 1] = -1
+    labels[:5] = 1
+    few = measured(embeddings, fractions, labels)[1]
+    assert (few.share, few.verdict, few.reason) == (None, None, "5 members are too few")
+    assert remainders(embeddings, labels=labels, classes=0, fractions=fractions) == []
+
+
+def test_embeddings_that_are_not_finite_are_refused():
+    embeddings, fractions, labels = sky(hidden=False)
+    embeddings[3, 2] = np.nan
+    with pytest.raises(StoreError, match="not finite"):
+        measured(embeddings, fractions, labels)
+
+
+def test_columns_fit_the_class_table():
+    columns = beyond_columns(measured(*sky(hidden=True)))
+    assert set(columns) <= set(tables.CLASSES.columns)
+    assert columns[tables.BEYOND_VERDICT] == [BEYOND, BEYOND]

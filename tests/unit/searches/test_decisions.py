@@ -1,0 +1,170 @@
+"""A reader's decisions: read from JSON and CSV, refused where they fit nothing, applied to a search's tables."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from rarezoo import tables
+from rarezoo.errors import ConfigError, StoreError
+from rarezoo.searches.deciding import apply_decisions
+from rarezoo.searches.decisions import Decisions, decided, search_key
+from rarezoo.searches.lineage import FREE
+
+pytestmark = pytest.mark.unit
+
+IDS = [f"g{row:02d}" for row in range(20)]
+LABELS = np.repeat([-1, 0, 1, 2], 5).astype(np.int32)
+KEY = search_key(IDS, LABELS)
+HEAD = "search,class_id,size,decision,name,merge_into\n"
+
+
+def members():
+    strengths = np.where(LABELS >= 0, 0.5, 0).astype(np.float32)
+    columns = {tables.ID: IDS, tables.CLASS_ID: LABELS, tables.PROBABILITY: strengths, tables.OUTLIER_SCORE: strengths}
+    return pa.table(columns)
+
+
+def classes():
+    rows = [
+        {tables.CLASS_ID: one, tables.NODE: 21 + one, tables.SIZE: 5, tables.FRACTION: 0.25, tables.BIRTH: 1.0,
+         tables.DEATH: 2.0, tables.PERSISTENCE: 0.7, tables.EXEMPLARS: [IDS[5 * one + 5]], tables.TOP_ANSWERS: [],
+         tables.FLAGS: [], tables.ISOLATION: 0.5, tables.P_VALUE: 0.01, tables.FALSE_DISCOVERY: 0.01, tables.GROUP: 20}
+        for one in range(3)
+    ]  # fmt: skip
+    return pa.Table.from_pylist(rows, pa.schema(list(tables.CLASSES.columns.items())))
+
+
+def positions():
+    return np.column_stack([np.arange(20), np.zeros(20)]).astype(np.float32)
+
+
+def saved(folder, *made, search=KEY):
+    path = folder / "decisions.json"
+    path.write_text(json.dumps({"rarezoo": "decisions", "schema": 1, "search": search, "classes": list(made)}))
+    return path
+
+
+def merge(one, into):
+    return {"class_id": one, "decision": "merge", "merge_into": into}
+
+
+def applied(folder, *made):
+    return decided(Decisions.read(saved(folder, *made)), members=members(), classes=classes(), positions=positions())
+
+
+def test_dropped_classes_are_in_no_class_and_others_stay(tmp_path):
+    after = applied(tmp_path, {"class_id": 1, "decision": "drop"}, {"class_id": 2, "decision": "keep", "name": "rings"})
+    labels = after.members[tables.CLASS_ID].to_numpy()
+    np.testing.assert_array_equal(labels, np.where(LABELS == 1, -1, LABELS))
+    assert not np.any(after.members[tables.PROBABILITY].to_numpy()[labels < 0])
+    rows = after.classes.to_pylist()
+    assert [(one["class_id"], one["name"], one["decision"]) for one in rows] == [(0, "", ""), (2, "rings", "keep")]
+    assert rows[0][tables.PERSISTENCE] == 0.7
+
+
+def test_merged_classes_are_counted_anew(tmp_path):
+    after = applied(
+        tmp_path,
+        merge(0, 1),
+        merge(1, 2),
+    )
+    (one,) = after.classes.to_pylist()
+    assert (one[tables.CLASS_ID], one[tables.SIZE], one[tables.FRACTION], one["decision"]) == (2, 15, 0.75, "merged")
+    assert one[tables.EXEMPLARS][0] == "g12", "the medoid of all fifteen"
+    assert one[tables.PERSISTENCE] is None
+    assert one[tables.NODE] is None
+    assert [one[name] for name in (tables.ISOLATION, tables.P_VALUE, tables.FALSE_DISCOVERY, tables.GROUP)] == [
+        None
+    ] * 4
+    assert set(after.members[tables.CLASS_ID].to_pylist()) == {-1, 2}
+
+
+def test_what_is_merged_into_a_dropped_class_is_dropped(tmp_path):
+    after = applied(tmp_path, merge(0, 1), {"class_id": 1, "decision": "drop"})
+    assert after.classes[tables.CLASS_ID].to_pylist() == [2]
+
+
+def test_csv_says_the_same_as_json(tmp_path):
+    path = tmp_path / "decisions.csv"
+    path.write_text(HEAD + f'{KEY},0,5,merge,"arcs, ""thin""",2\n{KEY},1,5,drop,,\n', encoding="utf-8")
+    made = (
+        {"class_id": 0, "decision": "merge", "name": 'arcs, "thin"', "merge_into": 2},
+        {"class_id": 1, "decision": "drop"},
+    )
+    assert Decisions.read(path) == Decisions.read(saved(tmp_path, *made))
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        ([{"class_id": 9, "decision": "drop"}], r"does not have: \[9\].*0, 1, 2"),
+        ([merge(0, 7)], r"does not have: \[7\]"),
+        ([merge(0, 1), merge(1, 0)], "circle"),
+        ([{"class_id": 0, "decision": "burn"}], r"class 0: burn. Write keep, drop, or merge"),
+        ([{"class_id": 0, "decision": "merge"}], "class 0: merge"),
+        ([{"class_id": 0, "decision": "keep", "merge_into": 1}], "class 0: keep"),
+        ([{"class_id": 0}, {"class_id": 0}], r"two decisions of a class: \[0\]"),
+        ([{"decision": "keep"}], "not a decision"),
+        (["keep"], "not a decision: keep"),
+    ],
+)  # fmt: skip
+def test_decisions_that_fit_nothing_are_refused(tmp_path, made, told):
+    with pytest.raises(ConfigError, match=told):
+        applied(tmp_path, *made)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"rarezoo": "decisions", "schema": 2, "classes": []}', "class_id\n1"]
+)
+def test_other_files_are_refused(tmp_path, text):
+    (tmp_path / "decisions.json").write_text(text)
+    with pytest.raises(ConfigError, match="no file of decisions"):
+        Decisions.read(tmp_path / "decisions.json")
+
+
+def test_key_depends_on_the_classes_and_not_on_the_order(tmp_path):
+    assert search_key(IDS[::-1], LABELS[::-1]) == KEY
+    assert search_key(IDS, np.roll(LABELS, 1)) != KEY
+    assert len(KEY) == 16
+
+
+def finished(folder):
+    """A search's folder, as cluster.py leaves it, its store gone."""
+    kept = {"settings": {"store": str(folder / "gone"), "seed": 0}}
+    tables.write(members(), folder / "members.parquet", tables.MEMBERS, **kept)
+    tables.write(classes(), folder / "classes.parquet", tables.CLASSES, **{FREE: 3}, **kept)
+    drawn = pa.table({tables.ID: IDS, tables.POSITION: tables.vectors(positions())})
+    for name in ("map", "map_2d"):
+        tables.write(drawn, folder / f"{name}.parquet", tables.MAP)
+    tree = {tables.PARENT: [20] * 3, tables.CHILD: [21, 22, 23], tables.LAMBDA: [1.0] * 3, tables.CHILD_SIZE: [5] * 3}
+    tables.write(pa.table(tree), folder / "tree.parquet", tables.TREE)
+    tables.write_json({**kept, "title": "twenty", "classes": 3}, folder / "run.json")
+    return folder
+
+
+def test_applied_decisions_make_a_search(tmp_path, caplog):
+    source = finished(tmp_path / "search")
+    made = ({"class_id": 0, "decision": "drop"}, {"class_id": 1, "decision": "merge", "merge_into": 2, "name": ""})
+    told = apply_decisions(source, saved(tmp_path, *made, {"class_id": 2, "name": "rings"}))
+    assert told.splitlines()[0] == "3 classes of 15 galaxies before, 1 of 10 now; 2 dropped or merged, 1 named"
+    assert "no answers are counted" in caplog.text
+    folder = source / "decided"
+    after = tables.read(folder / "classes.parquet", tables.CLASSES)
+    assert after["name"].to_pylist() == ["rings"]
+    assert tables.provenance(after)[FREE] == 3, "no id is given twice"
+    assert "Class 2: rings" in (folder / "report" / "index.html").read_text()
+    assert json.loads((folder / "run.json").read_text())["classes"] == 1
+    again = apply_decisions(folder, saved(tmp_path, search=""))
+    assert again.startswith("1 classes of 10 galaxies before, 1 of 10 now")
+
+
+def test_decisions_of_another_search_are_refused(tmp_path):
+    source = finished(tmp_path / "search")
+    with pytest.raises(ConfigError, match=r"of another search.*0123456789abcdef"):
+        apply_decisions(source, saved(tmp_path, search="0123456789abcdef"))
+    with pytest.raises(ConfigError, match="itself would be overwritten"):
+        apply_decisions(source, saved(tmp_path), out=str(source))
+    with pytest.raises(StoreError, match="no finished search"):
+        apply_decisions(tmp_path, saved(tmp_path))

@@ -1,0 +1,143 @@
+"""Planted causes are named, and nothing else is blamed."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from rarezoo import tables
+from rarezoo.errors import ConfigError
+from rarezoo.searches.systematics import ARTIFACT, CLEAN, SHREDDED, SYSTEMATICS, Systematics, cause_columns
+
+pytestmark = pytest.mark.unit
+
+GALAXIES, CLASSES, MEMBERS = 2000, 6, 60
+LABELS = np.repeat(np.arange(-1, CLASSES), [GALAXIES - CLASSES * MEMBERS] + [MEMBERS] * CLASSES).astype(np.int32)
+FIRST = LABELS == 0
+
+
+def columns(seed=0):
+    """A survey on four square degrees, in which no class is anything special."""
+    random = np.random.default_rng(seed)
+    return {
+        tables.ID: [f"g{row}" for row in range(GALAXIES)],
+        tables.RA: random.uniform(10, 12, GALAXIES),
+        tables.DEC: random.uniform(-1, 1, GALAXIES),
+        tables.IMAGE: [f"{row}.jpg" for row in range(GALAXIES)],
+        tables.SURVEY: random.choice(["north", "south"], GALAXIES),
+        tables.SPLIT: random.choice(["train", "test"], GALAXIES),
+        "psf": random.lognormal(0.2, 0.15, GALAXIES),
+        "field": random.integers(0, 100, GALAXIES),
+        "redshift": np.where(random.random(GALAXIES) < 0.2, np.nan, random.gamma(2, 0.05, GALAXIES)),
+        "is_artifact": random.random(GALAXIES) < 0.03,
+        "objid": np.arange(GALAXIES),
+        "name": [f"J{row}" for row in range(GALAXIES)],
+        "bar_strong_fraction": random.random(GALAXIES),
+        "Class1.3": random.random(GALAXIES),
+        "smooth-or-featured-dr5_smooth": random.integers(0, 40, GALAXIES),
+    }
+
+
+def judged(found, *, predictions=None, systematics=None, labels=LABELS, **settings):
+    catalogue = pa.table(found)
+    systematics = systematics or Systematics()
+    tested = systematics.tested(catalogue, votes=["smooth-or-featured-dr5_smooth"])
+    return systematics.causes(
+        labels, classes=int(labels.max()) + 1, catalogue=catalogue, columns=tested, predictions=predictions, **settings
+    )
+
+
+def changed(found, name, values):
+    """The same survey, but for one column of the first class."""
+    column = np.array(found[name])
+    column[FIRST] = values
+    return {**found, name: column}
+
+
+def test_columns_that_are_ids_places_or_votes_are_left_out():
+    tested = Systematics().tested(pa.table(columns()), votes=["smooth-or-featured-dr5_smooth"])
+    assert tested == ["survey", "psf", "field", "redshift", "is_artifact"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nothing_is_blamed_where_nothing_is_planted(seed):
+    found = judged(columns(seed))
+    assert [one.flag for one in found] == [CLEAN] * CLASSES
+    assert "psf" in found[0].reason
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "flag", "told"),
+    [
+        ("psf", np.random.default_rng(7).lognormal(0.5, 0.15, MEMBERS), SYSTEMATICS, "psf: median 1.6"),
+        ("field", np.where(np.arange(MEMBERS) < 40, 17, np.arange(MEMBERS)), SYSTEMATICS, "in 17 against"),
+        ("dec", np.random.default_rng(7).uniform(0.4, 0.5, MEMBERS), SYSTEMATICS, "declination: "),
+        ("survey", "north", SYSTEMATICS, "survey: 100% in north"),
+        ("is_artifact", np.arange(MEMBERS) < 40, ARTIFACT, "is_artifact: 67% in true"),
+        ("ra", 11 + np.arange(MEMBERS) // 3 / 60, CLEAN, "nothing large"),
+    ],
+)
+def test_a_planted_cause_is_named(name, values, flag, told):
+    first, *others = judged(changed(columns(), name, values))
+    assert first.flag == flag, first.reason
+    assert told in first.reason
+    assert [one.flag for one in others] == [CLEAN] * (CLASSES - 1)
+
+
+def test_pieces_of_galaxies_are_shredded_even_if_the_other_pieces_were_cut():
+    found = columns()
+    ordinary = np.flatnonzero(LABELS < 0)[:MEMBERS]
+    for name in (tables.RA, tables.DEC):
+        found = changed(found, name, found[name][ordinary] + 2 / 3600)
+    first, *others = judged(found)
+    assert first.flag == SHREDDED
+    assert "100% have another catalogue entry within 20 arcsec against" in first.reason
+    assert {one.flag for one in others} == {CLEAN}
+    rows = np.setdiff1d(np.arange(GALAXIES), ordinary)
+    assert judged(found, labels=LABELS[rows], rows=rows)[0].flag == SHREDDED
+    assert judged(found, systematics=Systematics(radius=1.0))[0].flag == CLEAN
+
+
+def test_a_class_that_the_network_takes_for_artifacts_is_one():
+    fractions = np.random.default_rng(0).beta(1, 30, GALAXIES)
+    fractions[FIRST] += 0.2
+    predictions = pa.table({"smooth-or-featured-gz2_artifact_fraction": fractions})
+    without = Systematics().causes(LABELS, classes=CLASSES, predictions=predictions)
+    for found in (judged(columns(), predictions=predictions), without):
+        assert [one.flag for one in found] == [ARTIFACT] + [CLEAN] * (CLASSES - 1)
+        assert "predicted smooth-or-featured-gz2_artifact: mean 0.23" in found[0].reason
+
+
+def test_a_tiny_effect_in_a_big_sample_is_no_cause():
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.array([-1, 0], np.int32), 20_000)
+    depth = random.normal(size=40_000) + 0.1 * (labels == 0)
+    catalogue = pa.table({tables.RA: [None] * 40_000, tables.DEC: [None] * 40_000, "depth": depth})
+    (found,) = Systematics().causes(labels, classes=1, catalogue=catalogue, columns=["depth"])
+    assert found.tests[0].q < 1e-6
+    assert found.flag == CLEAN
+
+
+def test_without_anything_to_test_there_is_no_flag():
+    found = Systematics().causes(LABELS, classes=CLASSES)
+    assert {(one.flag, one.reason) for one in found} == {(None, None)}
+    assert set(cause_columns(found)) <= set(tables.CLASSES.columns)
+    assert Systematics().tested(None) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"columns": ["seeing"]}, "no column for systematics: seeing. Choose among survey, psf"),
+        ({"columns": ["psf", "name"]}, "cannot test column: name"),
+        ({"radius": 0.0}, r"systematics\.radius: 0\.0"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(settings, told):
+    with pytest.raises(ConfigError, match=told):
+        Systematics(**settings).tested(pa.table(columns()))
+
+
+def test_named_columns_are_the_only_ones_and_need_a_catalogue():
+    assert Systematics(columns=["psf"]).tested(pa.table(columns())) == ["psf"]
+    with pytest.raises(ConfigError, match=r"no catalogue to test: \['psf'\]"):
+        Systematics(columns=["psf"]).tested(None)
