@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float32
 from scipy.special import expit
 
-from mocksky.populations import Galaxy
+from mocksky.populations import GalaxyModel
 
 Bands = Float32[np.ndarray, "bands side side"]
 # Surface brightness (nanomaggies / arcsec²) at which the camera's wells are full, as the pictures show it.
@@ -15,7 +15,7 @@ _FULL = 60.0
 _WHITISH = np.array([0.6, 1.0, 1.3], dtype=np.float32)
 
 
-def spoiled(light: Bands, galaxy: Galaxy, rng: np.random.Generator, *, scale: float) -> Bands:
+def spoiled(light: Bands, galaxy: GalaxyModel, rng: np.random.Generator, *, scale: float) -> Bands:
     """The light with the galaxy's artifact in it, if it has one; NaN where nothing was observed.
 
     Args:

@@ -20,7 +20,7 @@ _FIELD = 8.0
 
 
 @dataclass(frozen=True)
-class Galaxy:
+class GalaxyModel:
     """The hidden truth of one galaxy.
 
     Units: magnitude r AB mag; radius (half-light), seeing (FWHM) and field (cutout's width) arcsec; inclination,
@@ -75,16 +75,16 @@ class Galaxy:
 class Pair:
     """A galaxy as volunteers take it (host) and as its cutout shows it (shown); the same for ordinary galaxies."""
 
-    host: Galaxy
-    shown: Galaxy
+    host: GalaxyModel
+    shown: GalaxyModel
 
 
-def ordinary_galaxy(rng: np.random.Generator, *, kind: str = "") -> Galaxy:
+def ordinary_galaxy(rng: np.random.Generator, *, kind: str = "") -> GalaxyModel:
     """An ordinary galaxy of the local universe, of any type or the one given."""
     kind = kind or str(rng.choice(list(_TYPES), p=list(_TYPES.values())))
     magnitude = _magnitude(rng)
     radius = _radius(rng, magnitude, kind=kind)
-    galaxy = Galaxy(
+    galaxy = GalaxyModel(
         population=ORDINARY,
         kind=kind,
         magnitude=magnitude,
@@ -120,7 +120,7 @@ def _radius(rng: np.random.Generator, magnitude: float, *, kind: str) -> float:
     return float(np.clip(rng.lognormal(np.log(median), 0.24), 1.8, 14.0))
 
 
-def _lenticular(galaxy: Galaxy, rng: np.random.Generator) -> Galaxy:
+def _lenticular(galaxy: GalaxyModel, rng: np.random.Generator) -> GalaxyModel:
     return replace(
         galaxy,
         bulge_fraction=float(np.clip(rng.normal(0.5, 0.12), 0.25, 0.75)),
@@ -130,7 +130,7 @@ def _lenticular(galaxy: Galaxy, rng: np.random.Generator) -> Galaxy:
     )
 
 
-def _spiral(galaxy: Galaxy, rng: np.random.Generator) -> Galaxy:
+def _spiral(galaxy: GalaxyModel, rng: np.random.Generator) -> GalaxyModel:
     """A disk along the Hubble sequence: late ones are bluer, looser, clumpier, with smaller bulges."""
     stage = rng.uniform(0, 1)
     arms = int(rng.choice(list(_ARMS), p=list(_ARMS.values())))
@@ -155,7 +155,7 @@ def _bar(rng: np.random.Generator, *, share: float) -> float:
     return float(rng.uniform(0.4, 1)) if rng.uniform() < share else 0.0
 
 
-def _clear_spiral(rng: np.random.Generator, *, arms: int, tilt: tuple[float, float] = (5, 58)) -> Galaxy:
+def _clear_spiral(rng: np.random.Generator, *, arms: int, tilt: tuple[float, float] = (5, 58)) -> GalaxyModel:
     """An ordinary spiral seen well: large, bright and not too inclined."""
     return replace(
         _resolved(ordinary_galaxy(rng, kind=SPIRAL), rng),
@@ -166,7 +166,7 @@ def _clear_spiral(rng: np.random.Generator, *, arms: int, tilt: tuple[float, flo
     )
 
 
-def _resolved(galaxy: Galaxy, rng: np.random.Generator) -> Galaxy:
+def _resolved(galaxy: GalaxyModel, rng: np.random.Generator) -> GalaxyModel:
     """The same galaxy nearer by: what is planted must be large enough to show."""
     magnitude = min(galaxy.magnitude, float(rng.uniform(14.8, 16.6)))
     radius = max(galaxy.radius, float(rng.uniform(4.5, 8)))

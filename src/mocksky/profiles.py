@@ -9,7 +9,7 @@ from jaxtyping import Float32, UInt8
 from scipy import fft
 
 from mocksky import arms
-from mocksky.populations import LENTICULAR, SPIRAL, Galaxy
+from mocksky.populations import LENTICULAR, SPIRAL, GalaxyModel
 
 # (g − r, r − i) of old and young light, mag: passive galaxies and star-forming regions at z ~ 0.05 (Strateva+ 2001).
 _OLD, _DISK, _YOUNG, _HALO = (0.84, 0.44), (0.60, 0.31), (0.10, 0.00), (0.72, 0.37)
@@ -118,7 +118,7 @@ def _deposited(column: np.ndarray, row: np.ndarray, shares: np.ndarray, *, grid:
 class _Disk:
     """A disk in its scene: where it is and its plane, with what its arms and knots need."""
 
-    galaxy: Galaxy
+    galaxy: GalaxyModel
     x: float
     y: float
     plane: arms.Plane
@@ -126,7 +126,7 @@ class _Disk:
     warp: arms.Map
 
 
-def add_galaxy(scene: Scene, galaxy: Galaxy, rng: np.random.Generator, *, x: float = 0.0, y: float = 0.0) -> None:
+def add_galaxy(scene: Scene, galaxy: GalaxyModel, rng: np.random.Generator, *, x: float = 0.0, y: float = 0.0) -> None:
     """Put a galaxy into a scene, its centre at (x, y) arcsec."""
     flux = _flux(galaxy.magnitude)
     if galaxy.is_disk:
@@ -142,7 +142,7 @@ def _flux(magnitude: float) -> float:
     return float(10 ** (-0.4 * (magnitude - 22.5)))
 
 
-def _add_bulge(scene: Scene, galaxy: Galaxy, rng: np.random.Generator, *, flux: float, x: float, y: float) -> None:
+def _add_bulge(scene: Scene, galaxy: GalaxyModel, rng: np.random.Generator, *, flux: float, x: float, y: float) -> None:
     import galsim
 
     # Bulges are smaller than their disks, by less the more they dominate.
@@ -162,13 +162,13 @@ def _add_bulge(scene: Scene, galaxy: Galaxy, rng: np.random.Generator, *, flux: 
     scene.add_profile(profile, x=x, y=y, flux=flux, colour=band_fluxes(_OLD, redness=galaxy.redness))
 
 
-def _bulge_axis_ratio(galaxy: Galaxy) -> float:
+def _bulge_axis_ratio(galaxy: GalaxyModel) -> float:
     """A bulge of intrinsic axis ratio 0.65 seen at the disk's inclination."""
     tilt = np.cos(np.radians(galaxy.inclination))
     return float(np.sqrt(0.65**2 + (1 - 0.65**2) * tilt**2))
 
 
-def _add_disk(scene: Scene, galaxy: Galaxy, rng: np.random.Generator, *, flux: float, x: float, y: float) -> None:
+def _add_disk(scene: Scene, galaxy: GalaxyModel, rng: np.random.Generator, *, flux: float, x: float, y: float) -> None:
     plane = arms.plane_of(
         scene.x - np.float32(x), scene.y - np.float32(y),
         inclination=galaxy.inclination, position_angle=galaxy.position_angle,
@@ -290,7 +290,7 @@ def _add_knots(
     scene.add_points(x[kept] + disk.x, y[kept] + disk.y, weights, flux=flux, colour=colour)
 
 
-def _add_shells(scene: Scene, galaxy: Galaxy, rng: np.random.Generator, *, flux: float) -> None:
+def _add_shells(scene: Scene, galaxy: GalaxyModel, rng: np.random.Generator, *, flux: float) -> None:
     """Shells and a stream, some ten percent of the galaxy's light."""
     colour = band_fluxes(_HALO, redness=galaxy.redness)
     light = arms.shell_arcs(
@@ -305,7 +305,7 @@ def _add_shells(scene: Scene, galaxy: Galaxy, rng: np.random.Generator, *, flux:
     scene.add_points(x, y, weights, flux=0.02 * galaxy.severity * flux, colour=colour)
 
 
-def add_companion(scene: Scene, galaxy: Galaxy, rng: np.random.Generator) -> None:
+def add_companion(scene: Scene, galaxy: GalaxyModel, rng: np.random.Generator) -> None:
     """A second galaxy that merges with the first: overlapping disks and a tail from each."""
     angle = rng.uniform(0, 360)
     apart = galaxy.radius * rng.uniform(1.2, 2.3)
@@ -324,7 +324,7 @@ def add_companion(scene: Scene, galaxy: Galaxy, rng: np.random.Generator) -> Non
         _add_tail(scene, member, rng, x=x, y=y, angle=angle + away + rng.uniform(20, 70))
 
 
-def _add_tail(scene: Scene, galaxy: Galaxy, rng: np.random.Generator, *, x: float, y: float, angle: float) -> None:
+def _add_tail(scene: Scene, galaxy: GalaxyModel, rng: np.random.Generator, *, x: float, y: float, angle: float) -> None:
     dx, dy, weights = arms.tail(
         rng, start=0.6 * galaxy.radius, length=galaxy.radius * rng.uniform(2.2, 3.6), angle=angle,
         curl=rng.uniform(0.2, 1.3), breadth=0.26 * galaxy.radius, points=1500,
@@ -339,7 +339,7 @@ def _add_tail(scene: Scene, galaxy: Galaxy, rng: np.random.Generator, *, x: floa
     )
 
 
-def add_neighbours(scene: Scene, galaxy: Galaxy, rng: np.random.Generator) -> None:
+def add_neighbours(scene: Scene, galaxy: GalaxyModel, rng: np.random.Generator) -> None:
     """Stars and small galaxies of the field, kept off the galaxy's own middle."""
     import galsim
 

@@ -12,7 +12,7 @@ from jaxtyping import Float32, Float64
 from joblib import Parallel, cpu_count, delayed
 from tqdm import tqdm
 
-from mocksky.populations import Galaxy, galaxy_at, stream
+from mocksky.populations import GalaxyModel, galaxy_at, stream
 from mocksky.rendering import edition, mock_id
 from mocksky.votes import drawn_votes
 from rarezoo import tables
@@ -22,7 +22,7 @@ from rarezoo.runs import digest
 
 _BLOCK = 2000
 _TYPES = {str: pa.string(), float: pa.float64(), int: pa.int64()}
-_SHOWN = pa.schema([(field.name, _TYPES[field.type]) for field in fields(Galaxy)])  # type: ignore[index]
+_SHOWN = pa.schema([(field.name, _TYPES[field.type]) for field in fields(GalaxyModel)])  # type: ignore[index]
 # Centre and half-width of the patch of sky, degrees: the middle of the Legacy Surveys' southern cap.
 _RA, _DEC, _HALF = 20.0, -5.0, 4.0
 
@@ -143,7 +143,7 @@ def _drawn_block(records: Records, block: range) -> int:
     return len(block)
 
 
-def _votes(records: Records, host: Galaxy, row: int) -> Float32[np.ndarray, " answers"]:
+def _votes(records: Records, host: GalaxyModel, row: int) -> Float32[np.ndarray, " answers"]:
     return drawn_votes(host, records.tree, stream(records.seed, row, "votes"), volunteers=records.volunteers)
 
 

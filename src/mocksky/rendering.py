@@ -13,15 +13,15 @@ from tqdm import tqdm
 
 from mocksky.arms import on_sky
 from mocksky.artifacts import spoiled
-from mocksky.populations import Galaxy, galaxy_at, stream
+from mocksky.populations import GalaxyModel, galaxy_at, stream
 from mocksky.profiles import Scene, add_companion, add_galaxy, add_neighbours, picture_of, with_noise
-from rarezoo.data.cutouts import ImageSource
+from rarezoo.data.images import ImageSource
 from rarezoo.errors import DataError
 from rarezoo.runs import digest
 from rarezoo.tables import atomic
 
 
-def cutout_of(galaxy: Galaxy, rng: np.random.Generator, *, side: int) -> UInt8[np.ndarray, "side side 3"]:
+def cutout_of(galaxy: GalaxyModel, rng: np.random.Generator, *, side: int) -> UInt8[np.ndarray, "side side 3"]:
     """The picture of one galaxy: light, PSF, artifact, noise, colours."""
     finer = -(-_FINE_SIDE // side)
     scene = Scene(side=side * finer, field=galaxy.field, seeing=galaxy.seeing)
@@ -36,7 +36,7 @@ def cutout_of(galaxy: Galaxy, rng: np.random.Generator, *, side: int) -> UInt8[n
     return picture_of(with_noise(spoiled(light, galaxy, rng, scale=scale), rng, scale=scale))
 
 
-def _centre(galaxy: Galaxy, rng: np.random.Generator) -> tuple[float, float]:
+def _centre(galaxy: GalaxyModel, rng: np.random.Generator) -> tuple[float, float]:
     """Where the galaxy's centre lies, arcsec: in the middle, but for a fragment of a big one."""
     if not galaxy.fragment:
         return 0.0, 0.0

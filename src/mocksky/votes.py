@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float, Float32
 
-from mocksky.populations import Galaxy
+from mocksky.populations import GalaxyModel
 from rarezoo.data.trees import Question, QuestionTree
 
 # Concentration of the Dirichlet: how alike galaxies of the same truth are voted on.
@@ -18,13 +18,13 @@ _CONCENTRATION = 18.0
 _SLIP = 0.015
 
 
-def clarity(galaxy: Galaxy) -> float:
+def clarity(galaxy: GalaxyModel) -> float:
     """How clearly a galaxy shows its features, 0-1: by its size against the seeing and its surface brightness."""
     resolved = _rise(np.log(galaxy.radius / galaxy.seeing) - np.log(2.3), width=0.3)
     return resolved * _brightness_share(galaxy)
 
 
-def expected_fractions(galaxy: Galaxy) -> dict[str, Float[np.ndarray, " answers"]]:
+def expected_fractions(galaxy: GalaxyModel) -> dict[str, Float[np.ndarray, " answers"]]:
     """Mean conditional vote fractions per question, answers in the DECaLS order."""
     clear = clarity(galaxy)
     blur = 0.10 + 0.14 * (1 - clear)
@@ -44,18 +44,18 @@ def expected_fractions(galaxy: Galaxy) -> dict[str, Float[np.ndarray, " answers"
     }
 
 
-def _brightness_share(galaxy: Galaxy) -> float:
+def _brightness_share(galaxy: GalaxyModel) -> float:
     """What the noise leaves of a feature's contrast, 0-1."""
     return 0.35 + 0.65 * _rise(23.0 - galaxy.surface_brightness, width=0.5)
 
 
-def _surviving(galaxy: Galaxy, *, period: float) -> float:
+def _surviving(galaxy: GalaxyModel, *, period: float) -> float:
     """What the seeing leaves of the contrast of a pattern with a period (arcsec), 0-1: a Gaussian's transfer."""
     sigma = galaxy.seeing / 2.355
     return float(np.exp(-2 * (np.pi * sigma / max(period, 1e-3)) ** 2))
 
 
-def _arms_seen(galaxy: Galaxy) -> float:
+def _arms_seen(galaxy: GalaxyModel) -> float:
     """Contrast of the arms in the picture, 0-1: tight, many, small or inclined ones blur into each other."""
     if not galaxy.arms:
         return 0.0
@@ -64,14 +64,14 @@ def _arms_seen(galaxy: Galaxy) -> float:
     return galaxy.arm_contrast * _surviving(galaxy, period=spacing) * _brightness_share(galaxy) * (0.4 + 0.6 * tilt)
 
 
-def _bar_seen(galaxy: Galaxy) -> float:
+def _bar_seen(galaxy: GalaxyModel) -> float:
     """Contrast of the bar in the picture, 0-1."""
     tilt = np.cos(np.radians(min(galaxy.inclination, 80)))
     length = 2 * galaxy.bar_length * galaxy.radius
     return galaxy.bar_strength * _surviving(galaxy, period=length) * _brightness_share(galaxy) * (0.3 + 0.7 * tilt)
 
 
-def apparent_axis_ratio(galaxy: Galaxy) -> float:
+def apparent_axis_ratio(galaxy: GalaxyModel) -> float:
     """The axis ratio that the sky shows, 0-1."""
     if not galaxy.is_disk:
         return galaxy.roundness
@@ -98,7 +98,7 @@ def _ordered(value: float, *, at: tuple[float, ...], width: float) -> np.ndarray
     return _normed(np.exp(-0.5 * ((value - np.array(at)) / width) ** 2))
 
 
-def _smooth_or_featured(galaxy: Galaxy, *, clear: float, edge_on: float) -> np.ndarray:
+def _smooth_or_featured(galaxy: GalaxyModel, *, clear: float, edge_on: float) -> np.ndarray:
     plain = (1 - _arms_seen(galaxy)) * (1 - 0.5 * _bar_seen(galaxy)) * (1 - 0.5 * galaxy.ring * clear)
     patchy = 0.4 * galaxy.young_share * clear
     shown = 1 - plain * (1 - patchy) * (1 - 0.75 * edge_on * (0.4 + 0.6 * clear))
@@ -109,14 +109,14 @@ def _smooth_or_featured(galaxy: Galaxy, *, clear: float, edge_on: float) -> np.n
     return _normed(np.array([whole * (1 - featured), whole * featured, galaxy.spoiled]))
 
 
-def _bar_answers(galaxy: Galaxy) -> np.ndarray:
+def _bar_answers(galaxy: GalaxyModel) -> np.ndarray:
     seen = _bar_seen(galaxy)
     any_bar = 0.05 + 0.9 * _rise(seen - 0.30, width=0.07)
     strong = any_bar * _rise(seen - 0.55, width=0.08)
     return _normed(np.array([strong, any_bar - strong, 1 - any_bar]))
 
 
-def _arm_count_answers(galaxy: Galaxy, *, clear: float) -> np.ndarray:
+def _arm_count_answers(galaxy: GalaxyModel, *, clear: float) -> np.ndarray:
     """1, 2, 3, 4, more than 4, cannot tell: those who see badly cannot tell, or are off by one."""
     count = max(galaxy.arms, 1)
     near = np.exp(-0.5 * ((np.array([1, 2, 3, 4, 5.5]) - count) / (0.4 + 0.5 * (1 - clear))) ** 2)
@@ -124,7 +124,7 @@ def _arm_count_answers(galaxy: Galaxy, *, clear: float) -> np.ndarray:
     return _normed(np.append((1 - lost) * near / near.sum(), lost))
 
 
-def _merging_answers(galaxy: Galaxy) -> np.ndarray:
+def _merging_answers(galaxy: GalaxyModel) -> np.ndarray:
     crowd = min(0.03 * galaxy.neighbours, 0.15)
     minor = 0.04 + 0.8 * galaxy.disturbance + 0.3 * crowd
     major = 0.015 + 0.25 * galaxy.disturbance
@@ -132,7 +132,7 @@ def _merging_answers(galaxy: Galaxy) -> np.ndarray:
 
 
 def drawn_votes(
-    galaxy: Galaxy, tree: QuestionTree, rng: np.random.Generator, *, volunteers: int
+    galaxy: GalaxyModel, tree: QuestionTree, rng: np.random.Generator, *, volunteers: int
 ) -> Float32[np.ndarray, " answers"]:
     """One galaxy's votes per answer of the DECaLS tree; a question that nobody reached has none.
 

@@ -56,7 +56,7 @@ class DemoRun:
         """Run every stage and say what came of it: seconds per stage, planted populations found, the page."""
         folder, seconds = Path(self.out), dict[str, float]()
         survey = Mock(n=self.galaxies, seed=self.seed, cache=str(folder / "survey"))
-        sky = _timed("survey", seconds, survey.galaxies)
+        sky = _timed("survey", seconds, survey.open)
         training = demo_training(survey, folder / "efficientnet_b0.demo", epochs=self.epochs, seed=self.seed)
         checkpoint = _timed("train", seconds, training.run)
         embedding = EmbedRun(data=survey, checkpoint=str(checkpoint), out=str(folder / "embeddings"))

@@ -31,7 +31,7 @@ SAMPLE = ["data=gz2", f"data.folder={FOLDER}", "data.limit=6000"]
 
 @pytest.fixture(scope="module")
 def galaxies():
-    return Gz2(folder=str(FOLDER)).galaxies()
+    return Gz2(folder=str(FOLDER)).open()
 
 
 def test_the_sample_is_what_its_description_says(galaxies):

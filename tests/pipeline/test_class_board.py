@@ -77,9 +77,7 @@ def test_galaxies_are_planted_and_a_table_of_known_ones_is_scored_alike(tmp_path
     outcomes = [json.loads(path.read_text()) for path in (tmp_path / "galaxies" / "sky3").glob("*.whole.json")]
     assert [one["status"] for one in outcomes] == ["done"] * 2
     store = tmp_path / "galaxies" / "sky3" / "embeddings"
-    truth = (
-        Mock(n=240, seed=3, rates=MockGalaxies(galaxies=240, rarest=6).rates(), cache=str(tmp_path)).galaxies().truth
-    )
+    truth = Mock(n=240, seed=3, rates=MockGalaxies(galaxies=240, rarest=6).rates(), cache=str(tmp_path)).open().truth
     known = truth.to_pandas().query("population in ('one_armed', 'off_centre_ring')")
     known = known.rename(columns={"population": "label"})[["id_str", "label"]]
     known.to_csv(tmp_path / "known.csv", index=False)

@@ -82,7 +82,7 @@ def test_members_leave_with_class_place_and_the_answers_asked_for(home):
     store = EmbeddingStore.open(home / "a-store").read([tables.ID, "bar_strong_fraction"])
     predicted = dict(zip(store[tables.ID].to_pylist(), store["bar_strong_fraction"].to_pylist(), strict=True))
     np.testing.assert_allclose(found["bar_strong_fraction"], [predicted[one] for one in found[tables.ID]], rtol=1e-6)
-    catalogue = Mock(n=GALAXIES, side=32, workers=1, cache=str(home / "cache")).galaxies().catalogue
+    catalogue = Mock(n=GALAXIES, side=32, workers=1, cache=str(home / "cache")).open().catalogue
     places = dict(zip(catalogue[tables.ID].to_pylist(), catalogue[tables.RA].to_pylist(), strict=True))
     np.testing.assert_array_equal(found[tables.RA], [places[one] for one in found[tables.ID]])
 
@@ -97,8 +97,8 @@ def test_one_class_alone_by_its_members(home):
 
 def test_a_data_set_of_members_is_a_survey_again(home):
     told(home, "export", "a-search", "--out", "out/set", "--format", "huggingface", "--class", "0", "--answers", "all")
-    again = HuggingFace(name=str(home / "out" / "set"), votes="").galaxies()
-    survey = Mock(n=GALAXIES, side=32, workers=1, cache=str(home / "cache")).galaxies()
+    again = HuggingFace(name=str(home / "out" / "set"), votes="").open()
+    survey = Mock(n=GALAXIES, side=32, workers=1, cache=str(home / "cache")).open()
     assert len(again) == inside(home)[tables.CLASS_ID].to_pylist().count(0)
     row = list(survey.ids).index(again.ids[0])
     np.testing.assert_array_equal(again.images.cutout(0), survey.images.cutout(row))

@@ -25,7 +25,7 @@ import torch
 
 from rarezoo.embeddings import embed
 from rarezoo import tables
-from rarezoo.data.cutouts import ImageSource
+from rarezoo.data.images import ImageSource
 from rarezoo.data.survey import Galaxies, Survey
 from rarezoo.data.trees import Question, QuestionTree
 from rarezoo.settings import option
@@ -39,7 +39,7 @@ class Grey(ImageSource):
 @option("data", "grey")
 @dataclass
 class GreySurvey(Survey):
-    def _opened(self):
+    def _read(self):
         kinds = tables.CATALOGUE.columns
         ids = [f"g{row}" for row in range(60)]
         columns = {name: pa.nulls(60, kind) for name, kind in kinds.items()}

@@ -82,7 +82,7 @@ def test_numbers_of_a_store_do_not_depend_on_the_others(home):
 
 
 def test_a_split_is_judged_by_its_own_galaxies(home):
-    galaxies = Mock(n=GALAXIES, side=32, workers=1, cache=str(home / "cache")).galaxies()
+    galaxies = Mock(n=GALAXIES, side=32, workers=1, cache=str(home / "cache")).open()
     rows = galaxies.rows("train")
     score = Judge([home / "one"], [NORTH], split="train").run().scores[0]
     assert score.baseline.galaxies == len(rows)

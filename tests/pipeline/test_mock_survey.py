@@ -15,7 +15,7 @@ pytestmark = pytest.mark.pipeline
 
 _SCRIPT = """
 from rarezoo.data.surveys.mock import Mock
-Mock(n=1200, side=24, workers=1, cache={cache!r}).galaxies()
+Mock(n=1200, side=24, workers=1, cache={cache!r}).open()
 """
 
 
@@ -25,7 +25,7 @@ def blocks(cache):
 
 def test_any_number_of_workers_draws_the_same_sky(tmp_path):
     for workers in (1, 2):
-        Mock(n=540, side=16, workers=workers, cache=str(tmp_path / str(workers))).galaxies()
+        Mock(n=540, side=16, workers=workers, cache=str(tmp_path / str(workers))).open()
     one, two = blocks(tmp_path / "1"), blocks(tmp_path / "2")
     assert [path.name for path in one] == [path.name for path in two]
     assert len(one) == 2
@@ -41,9 +41,9 @@ def test_kill_9_leaves_whole_blocks_and_the_next_run_goes_on(tmp_path):
     process.communicate()
     before = {path: path.stat().st_mtime_ns for path in blocks(tmp_path)}
     assert 1 <= len(before) < 3
-    galaxies = Mock(n=1200, side=24, workers=2, cache=str(tmp_path)).galaxies()
+    galaxies = Mock(n=1200, side=24, workers=2, cache=str(tmp_path)).open()
     assert len(blocks(tmp_path)) == 3
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    fresh = Mock(n=1200, limit=3, side=24, workers=1, cache=str(tmp_path / "fresh")).galaxies()
+    fresh = Mock(n=1200, limit=3, side=24, workers=1, cache=str(tmp_path / "fresh")).open()
     for row in range(3):
         assert np.array_equal(galaxies.images.cutout(row), fresh.images.cutout(row))

@@ -82,7 +82,7 @@ def survey(folder):
 
 def store(folder, seen, *, embeddings, fractions, checkpoint):
     manifest = Manifest(
-        survey="catalogue", survey_sha256=seen.galaxies().sha256, survey_settings=seen.settings(),
+        survey="catalogue", survey_sha256=seen.open().sha256, survey_settings=seen.settings(),
         checkpoint=checkpoint, checkpoint_sha256=checkpoint, precision="float32", width=WIDTH, dtype="float32",
         rows=GALAXIES, shard_rows=1000, answers=ANSWERS,
     )  # fmt: skip

@@ -125,7 +125,7 @@ def comparisons(*, model: str, input_size: int, workers: int) -> Iterator[Compar
 
 
 def _workload(folder: Path, *, model: str, input_size: int, workers: int) -> Workload:
-    sky = Mock(n=_BATCH * _STEPS, side=_SIDE, cache=str(folder / "sky")).galaxies()
+    sky = Mock(n=_BATCH * _STEPS, side=_SIDE, cache=str(folder / "sky")).open()
     names = [str(folder / f"{row}.jpg") for row in range(len(sky))]
     for row, name in enumerate(names):
         Image.fromarray(sky.images.cutout(row)).save(name, quality=85)
@@ -305,7 +305,7 @@ def _bench(options: argparse.Namespace) -> None:
 
 
 def _duplicates(options: argparse.Namespace) -> None:
-    galaxies = Gz2(folder=options.folder).galaxies()
+    galaxies = Gz2(folder=options.folder).open()
     prints = duplicates.fingerprints(galaxies.images, len(galaxies))
     groups = duplicates.near_identical(prints)
     print(f"different galaxies, {len(galaxies)} of them: highest correlation {duplicates.highest_between(prints):.4f}")

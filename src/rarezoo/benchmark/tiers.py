@@ -237,7 +237,7 @@ class MockGalaxies(Tier):
             training = demo_training(survey, folder / "efficientnet_b0.trained", epochs=self.epochs, seed=seed)
             checkpoint = str(training.run())
         store = EmbedRun(data=survey, checkpoint=checkpoint, out=str(folder / "embeddings")).run()
-        galaxies, ids = survey.galaxies(), store.ids()
+        galaxies, ids = survey.open(), store.ids()
         assert galaxies.truth is not None  # for the type checker: a mock survey knows
         return Sky(
             _planted_populations(galaxies.truth, ids),

@@ -14,7 +14,7 @@ from jaxtyping import Float32, Int64
 from PIL import Image
 from tqdm import tqdm
 
-from rarezoo.data.cutouts import ImageSource
+from rarezoo.data.images import ImageSource
 from rarezoo.errors import DataError
 from rarezoo.tables import atomic
 

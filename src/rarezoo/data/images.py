@@ -13,7 +13,7 @@ Whatever is read comes out as uint8 (height, width, 3):
 import io
 import os
 import tarfile
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
-from rarezoo.data.cutouts import ImageSource
 from rarezoo.errors import DataError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".fits", ".fit", ".fts", ".fits.gz")
@@ -30,6 +29,18 @@ _FITS = (".fits", ".fit", ".fts", ".fits.gz")
 WAY_OUT = "Mend or remove it, or go on without such galaxies: data.on_bad_image=skip lists what it skips."
 _ASINH_PERCENTILES = (1.0, 99.8)
 _ASINH_SOFTENING = 0.1
+
+
+class ImageSource(ABC):
+    """Cutouts by row of the catalogue. Picklable, and safe to use from several worker processes."""
+
+    @abstractmethod
+    def cutout(self, row: int) -> UInt8[np.ndarray, "height width 3"]:
+        """One galaxy's pixels, any size, 0–255.
+
+        Raises:
+            DataError: the image is missing or unreadable (``ids`` names the galaxy).
+        """
 
 
 class EncodedImages(ImageSource):

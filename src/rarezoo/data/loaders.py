@@ -13,7 +13,7 @@ from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from rarezoo.data.cutouts import ImageSource
+from rarezoo.data.images import ImageSource
 from rarezoo.data.survey import Galaxies
 from rarezoo.errors import ConfigError, DataError
 

@@ -16,7 +16,7 @@ from jaxtyping import Float32, Float64, Int64, UInt8
 from scipy.sparse import csr_array
 from tqdm import tqdm
 
-from rarezoo.data.cutouts import ImageSource
+from rarezoo.data.images import ImageSource
 from rarezoo.tables import atomic
 
 # In the order of the table's columns.

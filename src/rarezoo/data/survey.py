@@ -13,8 +13,8 @@ import pyarrow as pa
 from jaxtyping import Float32, Int64
 
 from rarezoo import tables
-from rarezoo.data.cutouts import ImageSource
 from rarezoo.data.duplicates import fingerprints, near_identical
+from rarezoo.data.images import ImageSource
 from rarezoo.data.splits import joined_splits, split_of
 from rarezoo.data.trees import QuestionTree
 from rarezoo.errors import ConfigError, DataError
@@ -92,10 +92,10 @@ class Survey(ABC):
     limit: int = setting(0, "use only the first galaxies of the survey; 0 = all", unit="galaxies")
 
     @abstractmethod
-    def _opened(self) -> Galaxies:
+    def _read(self) -> Galaxies:
         """The whole survey, ``split`` still empty."""
 
-    def galaxies(self) -> Galaxies:
+    def open(self) -> Galaxies:
         """Open the survey, its splits filled in.
 
         Raises:
@@ -106,7 +106,7 @@ class Survey(ABC):
             raise ConfigError("unknown data.on_bad_image", value=self.on_bad_image, fix="Choose stop or skip.")
         if self.limit < 0:
             raise ConfigError("data.limit", value=self.limit, fix="Choose 0 for all galaxies, or more.")
-        galaxies = self._opened()
+        galaxies = self._read()
         if not len(galaxies):
             raise DataError("the survey has no galaxy", value=name_of(type(self)), fix="Give it at least one row.")
         galaxies = galaxies.first(self.limit) if self.limit else galaxies
@@ -119,7 +119,7 @@ class Survey(ABC):
         Args:
             cache: folder in which the images' fingerprints are kept for the next time.
         """
-        galaxies = self.galaxies()
+        galaxies = self.open()
         if not self.group_duplicates:
             return galaxies
         kept = cache / f"fingerprints-{galaxies.sha256[:16]}.npy" if cache else None

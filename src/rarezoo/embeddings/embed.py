@@ -65,7 +65,7 @@ class EmbedRun:
             ConfigError, DataError, CheckpointError, StoreError, OutputError: see the message.
         """
         self._refuse()
-        checkpoint, galaxies = open_checkpoint(self.checkpoint), self.data.galaxies()
+        checkpoint, galaxies = open_checkpoint(self.checkpoint), self.data.open()
         store = EmbeddingStore.create(self.out, self._manifest(galaxies, checkpoint))
         self._write_shards(store, galaxies, checkpoint)
         return store.finish()

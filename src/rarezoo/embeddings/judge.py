@@ -256,7 +256,7 @@ def _same_survey(stores: Sequence[EmbeddingStore]) -> Sequence[EmbeddingStore]:
 
 
 def _survey_of(store: EmbeddingStore) -> Galaxies:
-    galaxies = open_survey(store.manifest.survey_settings).galaxies()
+    galaxies = open_survey(store.manifest.survey_settings).open()
     if galaxies.sha256 != store.manifest.survey_sha256:
         raise StoreError(
             "the store's survey has changed since it was embedded", value=store.folder,

@@ -91,7 +91,7 @@ def _told(one: Mapping[str, Any]) -> str:
 def _means_table(folder: Path, column: str) -> str:
     members = tables.read(folder / "members.parquet", tables.MEMBERS)
     store = EmbeddingStore.open(tables.provenance(members)["settings"]["store"])
-    catalogue = open_survey(store.manifest.survey_settings).galaxies().catalogue
+    catalogue = open_survey(store.manifest.survey_settings).open().catalogue
     if column not in catalogue.column_names:
         names = ", ".join(catalogue.column_names)
         raise ConfigError("the survey's catalogue has no column", value=column, fix=f"There are: {names}.")

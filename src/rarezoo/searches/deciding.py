@@ -72,7 +72,7 @@ def _predictions(run: Mapping[str, Any], members: pa.Table) -> tuple[EmbeddingSt
 
 def _galaxies(store: EmbeddingStore) -> Galaxies | None:
     try:
-        galaxies = open_survey(store.manifest.survey_settings).galaxies()
+        galaxies = open_survey(store.manifest.survey_settings).open()
     except RarezooError as problem:
         log.warning("a report without images: %s", problem)
         return None

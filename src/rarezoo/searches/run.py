@@ -399,7 +399,7 @@ def galaxies_of(store: EmbeddingStore, *, survey: Survey | None = None, way_out:
     """
     survey = survey or open_survey(store.manifest.survey_settings)
     try:
-        galaxies = survey.galaxies()
+        galaxies = survey.open()
     except DataError as problem:
         raise DataError(
             f"the store's survey cannot be opened ({problem.what})", value=problem.value, fix=way_out

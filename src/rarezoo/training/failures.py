@@ -131,7 +131,7 @@ def _worst(options: argparse.Namespace) -> None:
     if picture.suffix.lower() not in Image.registered_extensions():
         raise ConfigError("no kind of picture", value=options.out, fix="Give --out a name that ends in .webp or .png.")
     checkpoint = open_checkpoint(options.checkpoint)
-    galaxies = _survey(options.survey or checkpoint.card["data"]["survey"], options.set).galaxies()
+    galaxies = _survey(options.survey or checkpoint.card["data"]["survey"], options.set).open()
     failures = failures_of_test_split(checkpoint, galaxies, count=options.count, workers=options.workers)
     try:
         picture.parent.mkdir(parents=True, exist_ok=True)

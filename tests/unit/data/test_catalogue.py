@@ -48,7 +48,7 @@ def write_table(home, kind):
 
 @pytest.mark.parametrize("kind", [".parquet", ".csv.gz", ".fits", ".vot", ".ecsv"])
 def test_every_kind_of_table_gives_the_same_galaxies(home, kind):
-    galaxies = survey(home, write_table(home, kind), votes="desi").galaxies()
+    galaxies = survey(home, write_table(home, kind), votes="desi").open()
     assert galaxies.ids.tolist() == ["001", "002", "003"]
     assert galaxies.catalogue["ra"].to_pylist() == [10.0, 20.0, 30.0]
     assert "mag" in galaxies.catalogue.column_names
@@ -59,10 +59,10 @@ def test_every_kind_of_table_gives_the_same_galaxies(home, kind):
 def test_leading_zeros_survive_csv_and_columns_can_be_named(home):
     frame = pd.DataFrame({"objid": ["001", "003"], "file": ["003.jpeg", "001.jpg"], "RA": [1, 2]})
     frame.to_csv(home / "own.csv", index=False)
-    found = survey(home, "own.csv", id_column="objid", image_column="file", ra_column="RA").galaxies()
+    found = survey(home, "own.csv", id_column="objid", image_column="file", ra_column="RA").open()
     assert found.ids.tolist() == ["001", "003"]
     assert found.catalogue["ra"].to_pylist() == [1.0, 2.0]
-    direct = survey(home).galaxies()
+    direct = survey(home).open()
     np.testing.assert_array_equal(found.images.cutout(0), direct.images.cutout(2))
 
 
@@ -72,40 +72,40 @@ def test_ids_are_ints_in_one_table_and_strings_in_the_other(home):
         path.rename(path.with_name(name.lstrip("0")))
     pd.DataFrame({"id_str": [1, 2, 3]}).to_parquet(home / "ints.parquet")
     pd.DataFrame({"id_str": ["3", "1"], "smooth-or-featured_smooth": [7, 9]}).to_parquet(home / "votes.parquet")
-    found = survey(home, "ints.parquet", votes="desi", votes_table=str(home / "votes.parquet")).galaxies()
+    found = survey(home, "ints.parquet", votes="desi", votes_table=str(home / "votes.parquet")).open()
     assert found.votes[:, 0].tolist() == [9, 0, 7]
 
 
 def test_vote_table_of_other_galaxies_is_refused(home):
     pd.DataFrame({"id_str": ["x"], "smooth-or-featured_smooth": [7]}).to_parquet(home / "votes.parquet")
     with pytest.raises(DataError, match=r"no id of .*votes.parquet"):
-        survey(home, votes="desi", votes_table=str(home / "votes.parquet")).galaxies()
+        survey(home, votes="desi", votes_table=str(home / "votes.parquet")).open()
 
 
 def test_tar_and_hdf5_hold_the_same_images_as_the_folder(home):
-    direct = survey(home).galaxies()
+    direct = survey(home).open()
     with tarfile.open(home / "images.tar", "w") as archive:
         archive.add(home / "images", arcname=".")
     with h5py.File(home / "images.h5", "w") as file:
         file["images"] = np.stack([direct.images.cutout(row) for row in range(3)])
         file["id_str"] = list(direct.ids)
     for images in ("images.tar", "images.h5"):
-        np.testing.assert_array_equal(survey(home, images=images).galaxies().images.cutout(1), direct.images.cutout(1))
+        np.testing.assert_array_equal(survey(home, images=images).open().images.cutout(1), direct.images.cutout(1))
 
 
 def test_recorded_settings_open_the_same_survey_again(home, monkeypatch):
     monkeypatch.chdir(home)
     first = Catalogue(table="galaxies.csv", images="images")
-    galaxies = first.galaxies()
+    galaxies = first.open()
     monkeypatch.chdir("/")
-    assert open_survey(first.settings()).galaxies().sha256 == galaxies.sha256
+    assert open_survey(first.settings()).open().sha256 == galaxies.sha256
 
 
 def test_missing_images_are_named_before_the_work_begins(home):
     (home / "images" / "002.PNG").unlink()
     with pytest.raises(DataError, match=r"1 galaxies have no image.*galaxies 002.*on_bad_image=skip"):
-        survey(home).galaxies()
-    skipping = survey(home, on_bad_image="skip").galaxies()
+        survey(home).open()
+    skipping = survey(home, on_bad_image="skip").open()
     with pytest.raises(DataError, match="unreadable image"):
         skipping.images.cutout(1)
 
@@ -126,7 +126,7 @@ def test_missing_images_are_named_before_the_work_begins(home):
 def test_mistakes_in_the_table_are_told(home, content, settings, message):
     (home / "bad.csv").write_text(content)
     with pytest.raises(DataError, match=message):
-        survey(home, "bad.csv", **settings).galaxies()
+        survey(home, "bad.csv", **settings).open()
 
 
 @pytest.mark.parametrize(
@@ -139,10 +139,10 @@ def test_mistakes_in_the_table_are_told(home, content, settings, message):
 )
 def test_missing_files_are_told(home, table, images, message):
     with pytest.raises(DataError, match=message):
-        survey(home, table, images).galaxies()
+        survey(home, table, images).open()
 
 
 def test_broken_parquet_is_told(home):
     (home / "broken.parquet").write_bytes(b"PAR1 nothing")
     with pytest.raises(DataError, match="unreadable table"):
-        survey(home, "broken.parquet").galaxies()
+        survey(home, "broken.parquet").open()

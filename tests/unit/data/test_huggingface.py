@@ -33,7 +33,7 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize("kind", ["saved", "parquet"])
 def test_both_kinds_of_folder_open(folder, kind, tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
-    galaxies = HuggingFace(name=str(folder[0] / kind), validation_share=0.2).galaxies()
+    galaxies = HuggingFace(name=str(folder[0] / kind), validation_share=0.2).open()
     assert galaxies.ids.tolist() == ["a", "b", "c"]
     assert galaxies.votes[:, 0].tolist() == [3, 0, 5]
     assert galaxies.catalogue["survey"].to_pylist() == ["gz_desi"] * 3
@@ -42,7 +42,7 @@ def test_both_kinds_of_folder_open(folder, kind, tmp_path, monkeypatch):
 
 def test_wrong_column_names_are_told(folder):
     with pytest.raises(DataError, match=r"no column: picture.*there are: image"):
-        HuggingFace(name=str(folder[0] / "saved"), image_column="picture").galaxies()
+        HuggingFace(name=str(folder[0] / "saved"), image_column="picture").open()
 
 
 def test_without_a_network_the_message_says_what_to_do(monkeypatch):
@@ -51,4 +51,4 @@ def test_without_a_network_the_message_says_what_to_do(monkeypatch):
 
     monkeypatch.setattr(datasets, "load_dataset", no_network)
     with pytest.raises(DataError, match=r"hf download .*data.name=DIR"):
-        HuggingFace().galaxies()
+        HuggingFace().open()

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from rarezoo import tables
-from rarezoo.data.cutouts import ImageSource
+from rarezoo.data.images import ImageSource
 from rarezoo.data.loaders import CutoutLoader, EpochOrder, decoding_processes
 from rarezoo.data.survey import Galaxies
 from rarezoo.errors import ConfigError, DataError

@@ -31,7 +31,7 @@ def pixels(galaxies):
 
 
 def test_a_survey_is_whole(tmp_path, small_blocks):
-    galaxies = mock(tmp_path).galaxies()
+    galaxies = mock(tmp_path).open()
     assert len(galaxies) == 7
     assert pixels(galaxies).shape == (7, 16, 16, 3)
     assert galaxies.votes.shape == (7, len(galaxies.tree.answers))
@@ -45,7 +45,7 @@ def test_a_survey_is_whole(tmp_path, small_blocks):
 
 
 def test_a_galaxy_does_not_depend_on_the_size_of_the_survey(tmp_path, small_blocks):
-    few, many = mock(tmp_path / "few", n=4).galaxies(), mock(tmp_path / "many", n=7).galaxies()
+    few, many = mock(tmp_path / "few", n=4).open(), mock(tmp_path / "many", n=7).open()
     assert np.array_equal(pixels(few), pixels(many)[:4])
     assert np.array_equal(few.votes, many.votes[:4])
     assert few.truth.equals(many.truth.slice(0, 4))
@@ -53,33 +53,33 @@ def test_a_galaxy_does_not_depend_on_the_size_of_the_survey(tmp_path, small_bloc
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"rates": {"ghost": 1.0}}])
 def test_another_sky_is_another_survey(tmp_path, change):
-    one, other = mock(tmp_path, n=3).galaxies(), mock(tmp_path, n=3, **change).galaxies()
+    one, other = mock(tmp_path, n=3).open(), mock(tmp_path, n=3, **change).open()
     assert one.sha256 != other.sha256
     assert not np.array_equal(pixels(one), pixels(other))
 
 
 def test_volunteers_do_not_change_the_pictures(tmp_path):
-    one, other = mock(tmp_path, n=3).galaxies(), mock(tmp_path, n=3, volunteers=200).galaxies()
+    one, other = mock(tmp_path, n=3).open(), mock(tmp_path, n=3, volunteers=200).open()
     assert other.votes.sum() > 2 * one.votes.sum()
     assert [path.name for path in tmp_path.glob("mock-*")] == [one.images.rendering.folder.name]
 
 
 def test_a_rendering_goes_on_where_it_stopped(tmp_path, small_blocks):
-    whole = pixels(mock(tmp_path).galaxies())
+    whole = pixels(mock(tmp_path).open())
     first, second, third = sorted(tmp_path.glob("mock-*/*.npy"))
     kept = first.stat().st_mtime_ns, third.stat().st_mtime_ns
     second.unlink()
-    assert np.array_equal(pixels(mock(tmp_path).galaxies()), whole)
+    assert np.array_equal(pixels(mock(tmp_path).open()), whole)
     assert (first.stat().st_mtime_ns, third.stat().st_mtime_ns) == kept
 
 
 def test_votes_and_truth_are_drawn_once_and_what_was_killed_goes_on(tmp_path, small_blocks, monkeypatch):
-    whole = mock(tmp_path).galaxies()
+    whole = mock(tmp_path).open()
     sorted(tmp_path.glob("records-*/*.parquet"))[1].unlink()
     drawn = []
     draw = records._drawn_block
     monkeypatch.setattr(records, "_drawn_block", lambda one, block: drawn.append(block) or draw(one, block))
-    again = mock(tmp_path).galaxies()
+    again = mock(tmp_path).open()
     assert drawn == [range(3, 6)]
     assert again.sha256 == whole.sha256
     assert again.truth.equals(whole.truth)
@@ -87,41 +87,41 @@ def test_votes_and_truth_are_drawn_once_and_what_was_killed_goes_on(tmp_path, sm
 
 @pytest.mark.parametrize("change", [{"volunteers": 200}, {"seed": 1}, {"rates": {"ghost": 1.0}}])
 def test_other_records_are_kept_apart(tmp_path, change):
-    one, other = mock(tmp_path).galaxies(), mock(tmp_path, **change).galaxies()
+    one, other = mock(tmp_path).open(), mock(tmp_path, **change).open()
     assert len(list(tmp_path.glob("records-*"))) == 2
-    assert mock(tmp_path).galaxies().sha256 == one.sha256 != other.sha256
+    assert mock(tmp_path).open().sha256 == one.sha256 != other.sha256
 
 
 def test_records_by_other_code_are_drawn_anew(tmp_path, monkeypatch):
-    mock(tmp_path).galaxies()
+    mock(tmp_path).open()
     monkeypatch.setattr(records, "_votes_edition", lambda: "other code")
-    mock(tmp_path).galaxies()
+    mock(tmp_path).open()
     assert len(list(tmp_path.glob("records-*"))) == 2
 
 
 def test_damaged_records_are_named(tmp_path):
-    mock(tmp_path).galaxies()
+    mock(tmp_path).open()
     (path,) = tmp_path.glob("records-*/*.parquet")
     path.write_bytes(b"rubbish")
     with pytest.raises(
         StoreError, match=rf"unreadable mock records table: .*{path.name}. Delete it; the next run draws it"
     ):
-        mock(tmp_path).galaxies()
+        mock(tmp_path).open()
 
 
 def test_limit_renders_no_more_than_it_says(tmp_path):
-    assert len(mock(tmp_path, n=5000, limit=2).galaxies()) == 2
+    assert len(mock(tmp_path, n=5000, limit=2).open()) == 2
     (block,) = tmp_path.glob("mock-*/*.npy")
     assert np.load(block).shape == (2, 16, 16, 3)
 
 
 def test_settings_open_the_same_survey_again(tmp_path):
     survey = mock(tmp_path, n=3)
-    assert open_survey(survey.settings()).galaxies().sha256 == survey.galaxies().sha256
+    assert open_survey(survey.settings()).open().sha256 == survey.open().sha256
 
 
 def test_pictures_travel_to_other_processes_without_their_pixels(tmp_path):
-    images = mock(tmp_path, n=3).galaxies().images
+    images = mock(tmp_path, n=3).open().images
     images.cutout(0)
     sent = pickle.dumps(images)
     assert len(sent) < 2000
@@ -137,7 +137,7 @@ def test_other_code_draws_another_rendering(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"rubbish")])
 def test_a_damaged_block_is_named_with_its_galaxy(tmp_path, damage):
-    images = mock(tmp_path, n=3).galaxies().images
+    images = mock(tmp_path, n=3).open().images
     damage(next(tmp_path.glob("mock-*/*.npy")))
     with pytest.raises(DataError, match=r"unreadable block of mock cutouts.*mock-0000002.*Delete it"):
         images.cutout(2)
@@ -161,14 +161,14 @@ def test_a_damaged_block_is_named_with_its_galaxy(tmp_path, damage):
 )
 def test_nonsense_is_refused_before_anything_is_drawn(tmp_path, settings, message):
     with pytest.raises(ConfigError, match=message):
-        mock(tmp_path, **settings).galaxies()
+        mock(tmp_path, **settings).open()
     assert not list(tmp_path.iterdir())
 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutputError, match=r"file.*Choose another data\.cache=DIR"):
-        mock(tmp_path / "file", n=1).galaxies()
+        mock(tmp_path / "file", n=1).open()
 
 
 def test_a_contact_sheet_has_a_row_per_population():

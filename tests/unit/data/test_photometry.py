@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from rarezoo.data.cutouts import ImageSource
-from rarezoo.data.images import ArrayImages
+from rarezoo.data.images import ArrayImages, ImageSource
 from rarezoo.data.photometry import COLUMNS, measurements, photometry
 from rarezoo.errors import DataError
 

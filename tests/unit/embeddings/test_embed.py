@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rarezoo import tables
-from rarezoo.data.cutouts import ImageSource
+from rarezoo.data.images import ImageSource
 from rarezoo.data.survey import Galaxies, Survey, open_survey
 from rarezoo.data.trees import Question, QuestionTree
 from rarezoo.embeddings import embed
@@ -50,7 +50,7 @@ def grey_survey():
         n: int = setting(10, "galaxies")
         bad: list[int] = field(default_factory=list)
 
-        def _opened(self) -> Galaxies:
+        def _read(self) -> Galaxies:
             ids = [f"g{row}" for row in range(self.n)]
             kinds = tables.CATALOGUE.columns
             columns = {name: pa.nulls(self.n, kind) for name, kind in kinds.items()}
@@ -114,7 +114,7 @@ def test_every_galaxy_is_embedded_once_and_in_order(grey_survey, network, tmp_pa
 def test_the_manifest_ties_survey_checkpoint_and_settings(grey_survey, network, tmp_path):
     survey = grey_survey(n=7)
     manifest = job(survey, tmp_path, dtype="float16").run().manifest
-    assert (manifest.survey, manifest.survey_sha256) == ("grey", survey.galaxies().sha256)
+    assert (manifest.survey, manifest.survey_sha256) == ("grey", survey.open().sha256)
     assert (manifest.checkpoint, manifest.checkpoint_sha256) == ("grey.v1", "sha of grey.v1")
     assert (manifest.dtype, manifest.precision, manifest.rows) == ("float16", "float32", 7)
     assert manifest.answers == TREE.answers

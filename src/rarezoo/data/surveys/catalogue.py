@@ -12,8 +12,15 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from rarezoo import tables
-from rarezoo.data.cutouts import ImageSource
-from rarezoo.data.images import EXTENSIONS, FolderImages, Hdf5Images, TarImages, missing_images, tar_members
+from rarezoo.data.images import (
+    EXTENSIONS,
+    FolderImages,
+    Hdf5Images,
+    ImageSource,
+    TarImages,
+    missing_images,
+    tar_members,
+)
 from rarezoo.data.survey import Galaxies, Survey
 from rarezoo.data.trees import QuestionTree, named_tree
 from rarezoo.data.votes import votes_of
@@ -50,7 +57,7 @@ class Catalogue(Survey):
     votes_table: str = setting("", "file that holds the votes, if not the table itself; matched by id")
     votes_scale: float = setting(0.0, "volunteers that vote fractions stand for; 0: the votes are counts", unit="votes")
 
-    def _opened(self) -> Galaxies:
+    def _read(self) -> Galaxies:
         table = read_any_table(Path(self.table))
         ids = ids_of(table, self.id_column, source=self.table)
         if not ids:

@@ -67,7 +67,7 @@ class Gz2(Survey):
         ["something-odd-gz2", ODD_FEATURE], "questions kept from the network: the honest test of what it finds"
     )
 
-    def _opened(self) -> Galaxies:
+    def _read(self) -> Galaxies:
         folder = self._existing_folder()
         table = _read_catalogue(folder / "catalogue.csv")
         ids = table[tables.ID].to_pylist()

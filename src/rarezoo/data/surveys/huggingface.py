@@ -9,8 +9,7 @@ import pyarrow as pa
 from jaxtyping import UInt8
 
 from rarezoo import tables
-from rarezoo.data.cutouts import ImageSource
-from rarezoo.data.images import WAY_OUT, decoded
+from rarezoo.data.images import WAY_OUT, ImageSource, decoded
 from rarezoo.data.survey import Galaxies, Survey
 from rarezoo.data.surveys.catalogue import ids_of
 from rarezoo.data.trees import named_tree
@@ -31,7 +30,7 @@ class HuggingFace(Survey):
     id_column: str = setting("id_str", "column of galaxy ids")
     image_column: str = setting("image", "column of images")
 
-    def _opened(self) -> Galaxies:
+    def _read(self) -> Galaxies:
         data_set = self._data_set()
         absent = {self.id_column, self.image_column} - set(data_set.column_names)
         if absent:

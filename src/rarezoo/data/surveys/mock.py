@@ -49,7 +49,7 @@ class Mock(Survey):
         self._refuse_nonsense()
         self._drawn(self.n)
 
-    def _opened(self) -> Galaxies:
+    def _read(self) -> Galaxies:
         self._refuse_nonsense()
         images, known = self._drawn(min(self.n, self.limit) if self.limit else self.n)
         return Galaxies(
