@@ -361,7 +361,7 @@ def _described(known: Any, node: Any) -> str:
     if known is None:
         return f"any = {shown}"
     unit = f" [{known.metadata['unit']}]" if known.metadata.get("unit") else ""
-    return f"{_type_name(known.type)} = {shown}{unit}  {known.metadata.get('about', '')}"
+    return f"{_type_name(known.type)} = {shown}{unit}  {known.metadata.get('help', '')}"
 
 
 def _type_name(kind: Any) -> str:

@@ -1,4 +1,8 @@
-"""The five kinds of error a user can meet. Anything else that escapes is a bug in rarezoo."""
+"""The errors that a user can meet. Any other exception that leaves rarezoo is a bug in rarezoo.
+
+Each error class also derives from the built-in exception that fits it, so that code which knows nothing of rarezoo can
+catch it: ``except FileNotFoundError`` works for a missing store, ``except ValueError`` for a wrong setting.
+"""
 
 from collections.abc import Sequence
 
@@ -6,13 +10,24 @@ _IDS_SHOWN = 5
 
 
 class RarezooError(Exception):
-    """A user's mistake: what is wrong, the offending value, and what to do.
+    """A mistake of the user: what is wrong, the offending value, and what to do about it.
 
-    Args:
-        what: what is wrong, in one clause.
-        value: the offending value, as the user would recognise it.
-        fix: what to do about it, in the imperative.
-        ids: galaxies concerned, if any; the message names the first few.
+    Parameters
+    ----------
+    what
+        What is wrong, in one clause.
+    value
+        The offending value, as the user would recognise it.
+    fix
+        What to do about it, in the imperative.
+    ids
+        Ids of the galaxies concerned, if any. The message names the first five.
+
+    Examples
+    --------
+    >>> raise ConfigError("clusterer.min_samples must be at least 1", value=0, fix="Choose 1 or more.")
+    Traceback (most recent call last):
+    rarezoo.errors.ConfigError: clusterer.min_samples must be at least 1: 0. Choose 1 or more.
     """
 
     def __init__(self, what: str, *, value: object = None, fix: str, ids: Sequence[str] = ()) -> None:
@@ -26,30 +41,79 @@ class RarezooError(Exception):
         galaxies = f" [galaxies {shown}{more}]" if self.ids else ""
         return f"{self.what}{value}{galaxies}. {self.fix}"
 
+    def __str__(self) -> str:
+        return self._message()
+
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.what, self.value, self.fix, self.ids)
 
 
 def _rebuild(kind: type[RarezooError], what: str, value: object, fix: str, ids: tuple[str, ...]) -> RarezooError:
-    """The error again after pickling (multirun jobs raise theirs in another process)."""
+    """Make the error again after pickling, because jobs of a multirun raise theirs in another process."""
     return kind(what, value=value, fix=fix, ids=ids)
 
 
-class ConfigError(RarezooError):
-    """A setting that does not exist, has the wrong type, or does not fit the others."""
+class ConfigError(RarezooError, ValueError):
+    """A setting does not exist, has the wrong type, or does not fit the other settings."""
 
 
-class DataError(RarezooError):
-    """A catalogue, vote table or image that cannot be used as it is."""
+class DataError(RarezooError, ValueError):
+    """A catalogue, a table of votes or an image cannot be used as it is."""
 
 
-class CheckpointError(RarezooError):
-    """A checkpoint folder that is missing, corrupted, or made for something else."""
+class DataNotFound(DataError, FileNotFoundError):
+    """A catalogue, a table of votes or a folder of images does not exist."""
 
 
-class StoreError(RarezooError):
-    """An embedding store or table that is missing, corrupted, or belongs to something else."""
+class CheckpointError(RarezooError, ValueError):
+    """A checkpoint folder is corrupted, or was made for something else."""
 
 
-class OutputError(RarezooError):
-    """An output folder that cannot be written, is full, or holds another run."""
+class CheckpointNotFound(CheckpointError, FileNotFoundError):
+    """No checkpoint has this name, or the folder holds none."""
+
+
+class StoreError(RarezooError, ValueError):
+    """An embedding store, a search or a table is corrupted, or belongs to something else."""
+
+
+class StoreNotFound(StoreError, FileNotFoundError):
+    """The folder holds no embedding store, no finished search, or not the table that is needed."""
+
+
+class OutputError(RarezooError, OSError):
+    """An output folder cannot be written, is full, or holds another run."""
+
+
+class MissingDependency(RarezooError, ImportError):
+    """An optional package is needed and not installed.
+
+    Parameters
+    ----------
+    package
+        Name of the package on PyPI.
+    extra
+        The extra of rarezoo that installs it.
+    purpose
+        What needs it, as the beginning of a sentence: "The mock sky".
+
+    Examples
+    --------
+    >>> print(MissingDependency("galsim", extra="mock", purpose="The mock sky"))
+    The mock sky needs a package that is not installed: galsim. Install it with: pip install "rarezoo[mock]"
+    """
+
+    def __init__(self, package: str, *, extra: str, purpose: str) -> None:
+        self.package, self.extra, self.purpose = package, extra, purpose
+        super().__init__(
+            f"{purpose} needs a package that is not installed",
+            value=package,
+            fix=f'Install it with: pip install "rarezoo[{extra}]"',
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _missing, (self.package, self.extra, self.purpose)
+
+
+def _missing(package: str, extra: str, purpose: str) -> MissingDependency:
+    return MissingDependency(package, extra=extra, purpose=purpose)

@@ -1,4 +1,4 @@
-"""Every table that leaves a room: its columns, its checks, its provenance. The only place that spells column names.
+"""Every table that rarezoo writes: its columns, its checks, its provenance. Column names are spelled only here.
 
 A table is a ``pyarrow.Table`` whose metadata key ``rarezoo`` holds kind, schema version and provenance as JSON.
 Columns beyond the schema are kept as they are.
@@ -6,7 +6,8 @@ Columns beyond the schema are kept as they are.
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rarezoo import __version__
-from rarezoo.errors import OutputError, StoreError
+from rarezoo.errors import OutputError, RarezooError, StoreError, StoreNotFound
 
 SCHEMA_VERSION = 1
 METADATA_KEY = b"rarezoo"
@@ -58,7 +59,7 @@ _FRACTION_SUFFIX = "_fraction"
 
 @dataclass(frozen=True)
 class Kind:
-    """A table's name, its required columns with types (None: any type), and the columns that must not be null."""
+    """A kind of table: its name, its required columns with types (None: any type), and the columns without nulls."""
 
     name: str
     columns: Mapping[str, pa.DataType | None]
@@ -66,7 +67,7 @@ class Kind:
     not_null: tuple[str, ...] = ()
 
     def narrowed(self, columns: Sequence[str]) -> "Kind":
-        """The kind of a table of which only some columns were read."""
+        """Return the kind of a table of which only some columns were read."""
         wanted = {name: self.columns.get(name) for name in columns}
         not_null = tuple(name for name in self.not_null if name in wanted)
         return Kind(self.name, wanted, key=self.key if self.key in wanted else None, not_null=not_null)
@@ -78,7 +79,7 @@ CATALOGUE = Kind(
     {ID: pa.string(), RA: pa.float64(), DEC: pa.float64(), IMAGE: pa.string(), SURVEY: pa.string(), SPLIT: pa.string()},
     key=ID,
 )
-# Votes are float32 where the design said int32: weighted votes are fractional, and rounding them would lose them.
+# Votes are float32: weighted votes are fractional, and rounding would lose them.
 VOTES = Kind("votes", {ID: pa.string()}, key=ID)
 TRUTH = Kind("truth", {ID: pa.string(), POPULATION: pa.string()}, key=ID)
 RECORDS = Kind(
@@ -193,79 +194,150 @@ ASSIGNED = Kind(
 
 
 def fraction_column(answer: str) -> str:
-    """Column of an answer's predicted vote fraction, as the paper spells it: ``smooth-or-featured_smooth_fraction``."""
+    """Return the column of an answer's predicted vote fraction, spelled as in the paper.
+
+    >>> fraction_column("smooth-or-featured_smooth")
+    'smooth-or-featured_smooth_fraction'
+    """
     return f"{answer}{_FRACTION_SUFFIX}"
 
 
 def answer_of(column: str) -> str | None:
-    """The answer whose predicted fraction a column holds, or None if it holds something else."""
+    """Return the answer whose predicted fraction a column holds, or None if it holds something else."""
     return column.removesuffix(_FRACTION_SUFFIX) if is_fraction_column(column) else None
 
 
 def is_fraction_column(column: str) -> bool:
-    """Whether a column holds a predicted vote fraction (a class's own share, ``fraction``, does not)."""
+    """Return whether a column holds a predicted vote fraction; the column ``fraction`` of a class does not."""
     return column.endswith(_FRACTION_SUFFIX) and column != FRACTION
 
 
 def vectors(values: np.ndarray) -> pa.FixedSizeListArray:
-    """A float16 or float32 matrix (n, D) as a column of fixed-size lists."""
+    """Return a float16 or float32 matrix (n, D) as an Arrow column of fixed-size lists."""
     flat = pa.array(np.ascontiguousarray(values).reshape(-1))
     return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
 
 
 def matrix(table: pa.Table, column: str) -> np.ndarray:
-    """A column of fixed-size lists as a matrix (n, D) of the stored float type."""
+    """Return a column of fixed-size lists as a matrix (n, D) of the float type that is stored."""
     kind = table.schema.field(column).type
     flat = table.column(column).combine_chunks().flatten().to_numpy(zero_copy_only=False)
     return np.asarray(flat).reshape(table.num_rows, kind.list_size)
 
 
 def strings(table: pa.Table, column: str) -> np.ndarray:
-    """A string column as an object array (n,)."""
+    """Return a text column as an object array (n,)."""
     return np.asarray(table.column(column).to_pylist(), dtype=object)
 
 
-def check(table: pa.Table, kind: Kind, *, source: str = "table") -> pa.Table:
-    """The table, with its columns of the kind's types.
+def rows_of(
+    ids: Sequence[str] | np.ndarray | pa.Array | pa.ChunkedArray, table: pa.Table, *, source: str
+) -> np.ndarray:
+    """Return the row of each galaxy in a table, found by id: the one way to align two tables.
 
-    Raises:
-        StoreError: a column is missing or cannot be cast, a key is null or doubled, a value that must not be null is.
+    Parameters
+    ----------
+    ids
+        Ids of m galaxies, in the order that is wanted.
+    table
+        Table with an ``id_str`` column without doubled ids.
+    source
+        What the table is, for the message: "the store".
+
+    Returns
+    -------
+    numpy.ndarray
+        (m,) int64, row of each galaxy.
+
+    Raises
+    ------
+    StoreError
+        The table lacks some of the galaxies; the message names the first of them.
+
+    Examples
+    --------
+    >>> rows_of(["b", "a"], pa.table({"id_str": ["a", "b", "c"]}), source="the table")
+    array([1, 0])
+    """
+    wanted = ids if isinstance(ids, (pa.Array, pa.ChunkedArray)) else pa.array(list(map(str, ids)), pa.string())
+    places = pc.index_in(wanted, value_set=table.column(ID))
+    if places.null_count:
+        missing = wanted.filter(pc.is_null(places)).to_pylist()
+        raise StoreError(
+            f"{source} lacks galaxies that are needed",
+            value=f"{len(missing)} of {len(wanted)}",
+            fix="Use inputs that were made from the same survey.",
+            ids=missing,
+        )
+    return np.asarray(places.to_numpy(zero_copy_only=False), dtype=np.int64)
+
+
+def aligned(table: pa.Table, ids: Sequence[str] | np.ndarray | pa.Array | pa.ChunkedArray, *, source: str) -> pa.Table:
+    """Return the table's rows of the given galaxies, in the given order; see :func:`rows_of`."""
+    return table.take(rows_of(ids, table, source=source)).combine_chunks()
+
+
+def check(table: pa.Table, kind: Kind, *, source: str = "table") -> pa.Table:
+    """Return the table with its columns cast to the types of its kind.
+
+    Parameters
+    ----------
+    table
+        Any table.
+    kind
+        Columns that it must have.
+    source
+        What the table is, for the message.
+
+    Raises
+    ------
+    StoreError
+        A column is missing or cannot be cast, a key is null or doubled, or a value is null that must not be.
     """
     for column, wanted in kind.columns.items():
         if column not in table.column_names:
-            raise StoreError(f"{source}: a {kind.name} table needs a column", value=column, fix="Write the table anew.")
-        table = _cast(table, column, wanted, source=source) if wanted is not None else table
+            raise StoreError(
+                f"{source}: a {kind.name} table needs a column", value=column, fix="Write the table again with it."
+            )
+        index = table.column_names.index(column)
+        if wanted is None or table.schema.field(index).type == wanted:
+            continue
+        try:
+            table = table.set_column(index, column, table.column(index).cast(wanted))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as problem:
+            raise StoreError(
+                f"{source}: column {column} must be {wanted}", value=problem, fix="Convert it."
+            ) from problem
     for column in (*kind.not_null, *([kind.key] if kind.key else [])):
         if table.column(column).null_count:
             raise StoreError(f"{source}: null values in column", value=column, fix="Fill or drop those rows.")
     if kind.key and pc.count_distinct(table.column(kind.key)).as_py() != table.num_rows:
-        raise StoreError(
-            f"{source}: doubled keys", value=_first_doubled(table, kind.key), fix="Give every row its own."
-        )
+        counts = pc.value_counts(table.column(kind.key))
+        doubled = next(row["values"] for row in counts.to_pylist() if row["counts"] > 1)
+        raise StoreError(f"{source}: doubled keys", value=doubled, fix="Give every row a key of its own.")
     return table
 
 
-def _cast(table: pa.Table, column: str, wanted: pa.DataType, *, source: str) -> pa.Table:
-    index = table.column_names.index(column)
-    if table.schema.field(index).type == wanted:
-        return table
-    try:
-        return table.set_column(index, column, table.column(index).cast(wanted))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as problem:
-        raise StoreError(f"{source}: column {column} must be {wanted}", value=problem, fix="Convert it.") from problem
-
-
-def _first_doubled(table: pa.Table, key: str) -> Any:
-    counts = pc.value_counts(table.column(key))
-    return next(row["values"] for row in counts.to_pylist() if row["counts"] > 1)
-
-
 def write(table: pa.Table, path: Path | str, kind: Kind, **provenance: Any) -> Path:
-    """Check a table and write it as Parquet in one step: the file appears whole or not at all.
+    """Check a table and write it as Parquet; the file appears as a whole or not at all.
 
-    Raises:
-        StoreError: the table does not fit its kind.
-        OutputError: the folder cannot be written or is full.
+    Parameters
+    ----------
+    table
+        The table.
+    path
+        Parquet file to write.
+    kind
+        Columns that the table must have.
+    provenance
+        Whatever its writer wants to record in the metadata: hashes of inputs, settings.
+
+    Raises
+    ------
+    StoreError
+        The table does not fit its kind.
+    OutputError
+        The folder cannot be written or is full.
     """
     path = Path(path)
     about = {"kind": kind.name, "schema": SCHEMA_VERSION, "version": __version__, **provenance}
@@ -279,68 +351,81 @@ def write(table: pa.Table, path: Path | str, kind: Kind, **provenance: Any) -> P
 def read(path: Path | str, kind: Kind, *, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a table and check it.
 
-    Args:
-        path: Parquet file.
-        kind: what it must be.
-        columns: read only these; None reads all.
+    Parameters
+    ----------
+    path
+        Parquet file.
+    kind
+        Columns that it must have.
+    columns
+        Read only these columns; None reads all of them.
 
-    Raises:
-        StoreError: the file is missing, unreadable, of another kind, or does not fit its kind.
+    Raises
+    ------
+    StoreNotFound
+        There is no such file.
+    StoreError
+        The file is unreadable, of another kind, or does not fit its kind.
     """
     path = Path(path)
     try:
         table = pq.read_table(path, columns=None if columns is None else list(columns))
     except FileNotFoundError as problem:
-        raise StoreError(f"no {kind.name} table", value=path, fix="Run the step that writes it first.") from problem
+        raise StoreNotFound(f"no {kind.name} table", value=path, fix="Run the step that writes it first.") from problem
     except (pa.ArrowInvalid, OSError) as problem:
-        raise StoreError(f"unreadable {kind.name} table", value=path, fix="Delete it and write it anew.") from problem
-    found = provenance(table).get("kind", kind.name)
-    if found != kind.name:
-        raise StoreError(f"{path} is a {found} table", value=found, fix=f"Point to a {kind.name} table.")
+        raise StoreError(f"unreadable {kind.name} table", value=path, fix="Delete it and write it again.") from problem
+    recorded = provenance(table).get("kind", kind.name)
+    if recorded != kind.name:
+        raise StoreError(f"{path} is a {recorded} table", value=recorded, fix=f"Point to a {kind.name} table.")
     return check(table, kind if columns is None else kind.narrowed(columns), source=path.name)
 
 
 def provenance(table: pa.Table) -> dict[str, Any]:
-    """What the metadata says of a table: kind, schema, version, and what its writer added; empty if foreign."""
-    found: dict[str, Any] = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
-    return found
+    """Return what a table's metadata records: kind, schema, version, and what its writer added.
 
-
-class atomic:
-    """Context manager: a temporary path beside the target, renamed onto it only if all went well.
-
-    Raises:
-        OutputError: the folder cannot be written or is full.
+    The dictionary is empty for a table that rarezoo did not write.
     """
+    recorded: dict[str, Any] = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
+    return recorded
 
-    def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
-        self.temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
 
-    def __enter__(self) -> Path:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as problem:
-            raise unwritable(self.path, problem) from problem
-        return self.temporary
+@contextmanager
+def atomic(path: Path | str) -> Iterator[Path]:
+    """Give a temporary path beside the target; it is renamed onto the target only if all went well.
 
-    def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: object) -> None:
-        if problem is None:
-            os.replace(self.temporary, self.path)
-            return
-        self.temporary.unlink(missing_ok=True)
+    The bytes reach the disk before the rename, so that a power cut leaves the old file or the new one, whole.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be written or is full.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException as problem:
+        with suppress(OSError):
+            temporary.unlink()
         if isinstance(problem, OSError):
-            raise unwritable(self.path, problem) from problem
+            raise unwritable(path, problem) from problem
+        raise
 
 
-def unwritable(path: Path, problem: OSError) -> OutputError:
-    """The error for a path that the system refuses to write."""
+def unwritable(path: Path, problem: OSError) -> RarezooError:
+    """Return the error for a path that the system refuses to write; an error of rarezoo is returned as it is."""
+    if isinstance(problem, RarezooError):
+        return problem
     reason = problem.strerror or str(problem)
-    return OutputError(f"cannot write ({reason})", value=path, fix="Choose another out=DIR or make room there.")
+    return OutputError(f"cannot write ({reason})", value=path, fix="Choose another out=DIR, or free some space there.")
 
 
 def write_json(content: Mapping[str, Any], path: Path | str) -> Path:
-    """Write JSON in one step; NaN becomes null so that any reader takes it."""
+    """Write JSON as a whole or not at all; NaN becomes null, so that every reader accepts it."""
     path = Path(path)
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(plain(content), indent=2, allow_nan=False) + "\n")
@@ -348,7 +433,11 @@ def write_json(content: Mapping[str, Any], path: Path | str) -> Path:
 
 
 def plain(value: Any) -> Any:
-    """Numpy values, paths and NaN as what JSON knows."""
+    """Return numpy values, paths and NaN as what JSON can hold; NaN and infinity become None.
+
+    >>> plain({"mean": np.float32(0.5), "worst": float("nan")})
+    {'mean': 0.5, 'worst': None}
+    """
     if isinstance(value, Mapping):
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple, np.ndarray)):

@@ -19,7 +19,7 @@ OPTIONS = [
 @pytest.mark.parametrize("kind", OPTIONS)
 def test_every_setting_says_what_it_is(kind):
     assert kind.__doc__
-    assert [one.name for one in fields(kind) if not one.metadata.get("about")] == []
+    assert [one.name for one in fields(kind) if not one.metadata.get("help")] == []
 
 
 @pytest.mark.parametrize("kind", OPTIONS)
