@@ -41,10 +41,10 @@ _LONGEST_NAME = 250
 _GROUPS = {"train": ("data", "model"), "embed": ("data",), "cluster": ("data", "compress", "clusterer")}
 # Who adds the verbs beyond. Only what was asked for is imported: torch, Lightning and timm take seconds to.
 _ADDERS = {
-    "classes": "rarezoo.searches.diff:add_classes_verb",
+    "classes": "rarezoo.searches.compare:add_classes_verb",
     "compare": "rarezoo.searches.compare:add_compare_verb",
     "export": "rarezoo.report.exporting:add_export_verb",
-    "assign": "rarezoo.searches.placing:add_assign_verb",
+    "assign": "rarezoo.searches.assign:add_assign_verb",
     "demo": "rarezoo.demo:add_demo_verbs",
     "mock-sheet": "rarezoo.demo:add_demo_verbs",
     "bench": "rarezoo.benchmark.throughput:add_bench_verb",

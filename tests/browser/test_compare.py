@@ -5,9 +5,9 @@ import csv
 import numpy as np
 import pytest
 
-from rarezoo.report.compare import Contrast, Pair, Run
-from rarezoo.searches.agreement import agreement
-from rarezoo.searches.matching import Comparison
+from rarezoo.report.compare import Contrast
+from rarezoo.searches.compare import ComparedSearch, SearchPair
+from rarezoo.searches.matching import ClassOverlap, agreement
 
 pytestmark = pytest.mark.browser
 
@@ -30,15 +30,17 @@ def positions(seed):
 def run(letter, labels, seed):
     classes = np.unique(labels[labels >= 0])
     told = {int(one): ("bar_strong 0.61 (sample 0.12)",) for one in classes}
-    return Run(letter, f"search {letter}", f"net.{letter}", len(IDS), classes, labels, positions(seed), told, "")
+    return ComparedSearch(
+        letter, f"search {letter}", f"net.{letter}", len(IDS), classes, labels, positions(seed), told, ""
+    )
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """The comparison of two searches of one survey."""
     first, second = run("A", LABELS_A, 0), run("B", LABELS_B, 1)
-    comparison = Comparison.of_labels(LABELS_A, LABELS_B, old_classes=first.classes, new_classes=second.classes)
-    pair = Pair(first, second, comparison, agreement(LABELS_A, LABELS_B), None)
+    comparison = ClassOverlap.of_labels(LABELS_A, LABELS_B, old_classes=first.classes, new_classes=second.classes)
+    pair = SearchPair(first, second, comparison, agreement(LABELS_A, LABELS_B), None)
 
     def cutouts(wanted):
         return [np.full((32, 32, 3), 90, np.uint8) for _ in wanted]

@@ -9,9 +9,9 @@ import pytest
 
 from rarezoo import tables
 from rarezoo.embeddings.store import EmbeddingStore, Manifest
+from rarezoo.searches.assign import AssignRun
 from rarezoo.searches.clusterers.hdbscan import Hdbscan
 from rarezoo.searches.compressors.pca import Pca
-from rarezoo.searches.placing import Placing
 from rarezoo.searches.run import ClusterRun
 from rarezoo.searches.stability import Stability
 from rarezoo.track import Tracker
@@ -94,7 +94,7 @@ def test_a_planted_group_is_a_new_population(home):
 
 
 def test_galaxies_at_once_change_nothing(home):
-    placings = [Placing(home / "search", home / "news", rows=rows, out=str(home / f"at{rows}")) for rows in (64, 9999)]
-    assert placings[0].run() == placings[1].run()
+    runs = [AssignRun(home / "search", home / "news", rows=rows, out=str(home / f"at{rows}")) for rows in (64, 9999)]
+    assert runs[0].run() == runs[1].run()
     few, many = (tables.read(home / f"at{rows}" / "assigned.parquet", tables.ASSIGNED) for rows in (64, 9999))
     assert few.equals(many)

@@ -16,12 +16,12 @@ from rarezoo.data.trees import named_tree
 from rarezoo.embeddings.embed import EmbedRun
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, OutputError, StoreError
-from rarezoo.searches.assignment import Assigner
+from rarezoo.searches.assign import AssignRun
+from rarezoo.searches.assigner import Assigner
 from rarezoo.searches.clusterers.hdbscan import Hdbscan
+from rarezoo.searches.compare import class_matches
 from rarezoo.searches.compressors.pca import Pca
 from rarezoo.searches.compressors.umap import Umap
-from rarezoo.searches.diff import class_matches
-from rarezoo.searches.placing import Placing
 from rarezoo.searches.run import ClusterRun
 from rarezoo.searches.stability import Stability
 from rarezoo.track import Tracker
@@ -202,7 +202,7 @@ def test_new_galaxies_are_placed(home):
 
 def test_a_killed_placing_goes_on_to_the_same_table(home, monkeypatch):
     def placing(out):
-        return Placing(home / "old", home / "elsewhere", out=str(home / out))
+        return AssignRun(home / "old", home / "elsewhere", out=str(home / out))
 
     whole = placing("straight").run()
     shard = EmbeddingStore.shard
@@ -212,8 +212,8 @@ def test_a_killed_placing_goes_on_to_the_same_table(home, monkeypatch):
     assert len(list((home / "killed").glob("part-*.parquet"))) == 2
     monkeypatch.setattr(EmbeddingStore, "shard", shard)
     looked = []
-    assigned = Assigner.assigned
-    monkeypatch.setattr(Assigner, "assigned", lambda *one, **other: looked.append(1) or assigned(*one, **other))
+    assigned = Assigner.assign
+    monkeypatch.setattr(Assigner, "assign", lambda *one, **other: looked.append(1) or assigned(*one, **other))
     assert placing("killed").run() == whole
     assert len(looked) == 1, "only the shard that was missing"
     first, second = (tables.read(home / name / "assigned.parquet", tables.ASSIGNED) for name in ("straight", "killed"))
@@ -232,10 +232,10 @@ def killed(shard, *, at, index):
 
 
 def test_galaxies_that_were_searched_are_not_their_own_neighbours(home):
-    placing = Placing(home / "old", home / "more")
+    placing = AssignRun(home / "old", home / "more")
     rows = np.concatenate([rows for index in range(3) for _, _, rows in placing._chunks(_open(home, "more"), index)])
     np.testing.assert_array_equal(rows, np.append(np.arange(GALAXIES), np.full(MORE - GALAXIES, -1)))
-    others = [rows for _, _, rows in Placing(home / "old", home / "elsewhere")._chunks(_open(home, "elsewhere"), 0)]
+    others = [rows for _, _, rows in AssignRun(home / "old", home / "elsewhere")._chunks(_open(home, "elsewhere"), 0)]
     assert (np.concatenate(others) == -1).mean() > 0.9, "the same ids, other galaxies"
 
 
@@ -245,11 +245,11 @@ def _open(home, name):
 
 def test_what_cannot_be_placed_is_refused(home):
     with pytest.raises(StoreError, match=r"another checkpoint.*other-net.*not net"):
-        Placing(home / "old", home / "other-store").run()
+        AssignRun(home / "old", home / "other-store").run()
     with pytest.raises(StoreError, match="no finished search"):
-        Placing(home / "store", home / "elsewhere").run()
+        AssignRun(home / "store", home / "elsewhere").run()
     with pytest.raises(ConfigError, match="too few to promise"):
-        Placing(home / "old", home / "elsewhere", level=1e-6).run()
-    Placing(home / "old", home / "elsewhere", out=str(home / "taken")).run()
+        AssignRun(home / "old", home / "elsewhere", level=1e-6).run()
+    AssignRun(home / "old", home / "elsewhere", out=str(home / "taken")).run()
     with pytest.raises(OutputError, match=r"level 0.05 → 0.2"):
-        Placing(home / "old", home / "elsewhere", level=0.2, out=str(home / "taken")).run()
+        AssignRun(home / "old", home / "elsewhere", level=0.2, out=str(home / "taken")).run()

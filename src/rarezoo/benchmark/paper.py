@@ -46,7 +46,7 @@ from rarezoo.errors import ConfigError
 from rarezoo.searches.cluster import LAMBDA, Clusterer
 from rarezoo.searches.clusterers.hdbscan import Hdbscan
 from rarezoo.searches.compressors.umap import Umap
-from rarezoo.searches.matching import Comparison
+from rarezoo.searches.matching import ClassOverlap
 from rarezoo.searches.recovery import COMPLETE, PURE
 
 # The paper's (Walmsley & Scaife 2023).
@@ -99,7 +99,7 @@ class Found(NamedTuple):
 
 def found(populations: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"]) -> Found:
     """What a labelling (n,), −1 for none, finds of the planted classes (n,), −1 for the bulk."""
-    comparison = Comparison.of_labels(populations, labels)
+    comparison = ClassOverlap.of_labels(populations, labels)
     purity = comparison.counts / np.maximum(comparison.new_sizes[None, :], 1)
     completeness = comparison.counts / np.maximum(comparison.old_sizes[:, None], 1)
     whole = ((purity > PURE) & (completeness > COMPLETE)).any(axis=1)

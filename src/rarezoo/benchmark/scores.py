@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Float64, Int, Int64
 
 from rarezoo import tables
 from rarezoo.embeddings.quality import Interval
-from rarezoo.searches.matching import Comparison
+from rarezoo.searches.matching import ClassOverlap
 from rarezoo.searches.recovery import COMPLETE, PURE
 
 # A person looks at so many rows of a gallery, of so many galaxies each.
@@ -153,7 +153,7 @@ def stability(labels: Int[np.ndarray, " n"], other: Int[np.ndarray, " n"]) -> fl
     """Mean over the classes of the best Jaccard with a class of another labelling, 0–1; NaN without classes."""
     if not (labels != tables.NO_CLASS).any():
         return float("nan")
-    comparison = Comparison.of_labels(labels, other)
+    comparison = ClassOverlap.of_labels(labels, other)
     return float(comparison.jaccards.max(axis=1, initial=0.0).mean())
 
 

@@ -30,7 +30,7 @@ from rarezoo.report.hierarchy import branches
 from rarezoo.report.sample import Sample
 from rarezoo.report.shown import ShownClass, file_name
 from rarezoo.searches.decisions import search_key
-from rarezoo.searches.systematics import Comparison, answer_tests, column_kind
+from rarezoo.searches.systematics import ColumnTest, answer_tests, column_kind
 
 _UNASSIGNED = np.uint16(65535)
 # Thumbnails in a row of a sheet, and their side, px.
@@ -99,7 +99,7 @@ class Atlas:
     catalogue: pa.Table | None
     cutouts: Cutouts | None
     thumbnails: int
-    tests: Mapping[int, Sequence[Comparison]]
+    tests: Mapping[int, Sequence[ColumnTest]]
     seed: int
 
     def write(self) -> None:
@@ -210,7 +210,7 @@ class Atlas:
         for one in self.shown:
             self._script(f"card-{one.id:03d}", self._card(one, answers[one.id]))
 
-    def _card(self, one: ShownClass, answers: Sequence[Comparison]) -> dict[str, Any]:
+    def _card(self, one: ShownClass, answers: Sequence[ColumnTest]) -> dict[str, Any]:
         ra, dec = self._places
         rows = self.sample.members(one.id)
         rows = rows[np.isfinite(ra[rows])]

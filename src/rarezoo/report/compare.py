@@ -13,22 +13,19 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int64
 from tqdm import tqdm
 
 from rarezoo import __version__, tables
-from rarezoo.embeddings.likeness import Likeness
 from rarezoo.report import flows, gallery, palette
 from rarezoo.report.gallery import Gallery, Thumbnail
 from rarezoo.report.pages import environment
-from rarezoo.searches.agreement import Agreement
-from rarezoo.searches.matching import Comparison
+from rarezoo.searches.compare import ComparedSearch, SearchPair
+from rarezoo.searches.matching import ClassOverlap
 
 Cutouts = Callable[[Sequence[str]], list[np.ndarray]]
 
@@ -38,72 +35,6 @@ _SHOWN = 8
 _PLACES = 3
 # Sides of a matrix's cell, px, between which it fits the page.
 _SMALL_CELL, _LARGE_CELL, _MATRIX = 9, 26, 760
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """A finished search over the n galaxies that all searches compared have.
-
-    Attributes:
-        letter: ``A``, ``B`` …, by which its classes go.
-        name: of its folder.
-        checkpoint: name of the network.
-        searched: galaxies in it, whether the others have them or not.
-        classes: ids of every class, those without a galaxy among the n included.
-        labels: (n,) class, −1 for none.
-        positions: (n, 2) on its drawn map.
-        answers: what the network says of each class, the most telling first.
-        report: its own page, relative to the comparison's folder; empty if there is none.
-    """
-
-    letter: str
-    name: str
-    checkpoint: str
-    searched: int
-    classes: Int64[np.ndarray, " c"]
-    labels: Int64[np.ndarray, " n"]
-    positions: Float32[np.ndarray, "n 2"]
-    answers: Mapping[int, tuple[str, ...]]
-    report: str
-
-    @property
-    def unassigned(self) -> float:
-        """Share of the n galaxies that are in no class, 0–1."""
-        return float(np.mean(self.labels == tables.NO_CLASS))
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two of the runs compared; ``likeness`` is None if their embeddings were not."""
-
-    first: Run
-    second: Run
-    comparison: Comparison
-    agreement: Agreement
-    likeness: Likeness | None
-
-    @property
-    def page(self) -> str:
-        """Its page's file name."""
-        return f"{self.first.letter}-{self.second.letter}.html"
-
-    @cached_property
-    def matches(self) -> list[dict[str, Any]]:
-        """Rows of MATCHES."""
-        return self.comparison.matches().to_pylist()
-
-    def linked(self, run: Run, class_id: int) -> list[dict[str, Any]]:
-        """Rows of MATCHES in which a class of one of its runs has a partner."""
-        ours, theirs = (tables.CLASS_A, tables.CLASS_B) if run is self.first else (tables.CLASS_B, tables.CLASS_A)
-        return [row for row in self.matches if row[ours] == class_id and row[theirs] != tables.NO_CLASS]
-
-    def standing(self, run: Run, class_id: int) -> str:
-        """What a class of one of its runs is to the other run: see STANDINGS."""
-        return self.comparison.standings[run is not self.first][class_id]
-
-    def count(self, run: Run, standing: str) -> int:
-        """How many classes of one of its runs have a standing in the other."""
-        return list(self.comparison.standings[run is not self.first].values()).count(standing)
 
 
 @dataclass(frozen=True)
@@ -167,8 +98,8 @@ class Contrast:
 
     folder: Path
     ids: np.ndarray
-    runs: tuple[Run, ...]
-    pairs: tuple[Pair, ...]
+    runs: tuple[ComparedSearch, ...]
+    pairs: tuple[SearchPair, ...]
     cutouts: Cutouts | None
     seed: int = 0
 
@@ -193,10 +124,10 @@ class Contrast:
         }  # fmt: skip
         pages = environment()
         for pair in self.pairs:
-            drawn = flows.flows(pair.comparison)
+            drawn = flows.flows(pair.overlap)
             page = pages.get_template("contrast_pair.html.jinja").render(
                 **shared, pair=pair, exhibits=self._exhibits(pair), flows=drawn, drawing=flows,
-                matrix=matrix(pair.comparison), script=asset("contrast.js"),
+                matrix=matrix(pair.overlap), script=asset("contrast.js"),
             )  # fmt: skip
             self._save(pair.page, page)
         return self._save("index.html", pages.get_template("contrast.html.jinja").render(**shared))
@@ -223,11 +154,11 @@ class Contrast:
         script = f"(window.rarezooContrast ??= {{}})[{json.dumps(name)}] = {content};\n"
         self._save(f"assets/{name}.js", script)
 
-    def _exhibits(self, pair: Pair) -> list[Exhibit]:
+    def _exhibits(self, pair: SearchPair) -> list[Exhibit]:
         about = f"classes {pair.first.letter}, {pair.second.letter}"
         return [self._exhibit(pair, row) for row in tqdm(pair.matches, desc=about, unit="row", mininterval=1.0)]
 
-    def _exhibit(self, pair: Pair, row: Mapping[str, Any]) -> Exhibit:
+    def _exhibit(self, pair: SearchPair, row: Mapping[str, Any]) -> Exhibit:
         a, b = row[tables.CLASS_A], row[tables.CLASS_B]
         ours, theirs = pair.first.labels == a, pair.second.labels == b
         names = f"{pair.first.letter} {a}", f"{pair.second.letter} {b}"
@@ -266,7 +197,7 @@ def _commonest(labels: np.ndarray) -> tuple[tuple[int, int], ...]:
     return tuple(Counter(labels.tolist()).most_common(_PLACES))
 
 
-def matrix(comparison: Comparison) -> Matrix:
+def matrix(comparison: ClassOverlap) -> Matrix:
     """The cells of two searches' matrix in which galaxies are shared."""
     rows, columns = flows.orders(comparison)
     longest = max(len(rows), len(columns), 1)

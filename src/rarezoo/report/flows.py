@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from rarezoo.searches.matching import Comparison
+from rarezoo.searches.matching import ClassOverlap
 
 # Units of the drawing, px: its width, a class's bar, the room for names, and between two bars.
 WIDTH, BAR, NAMES, GAP = 900, 14, 90, 7
@@ -58,7 +58,7 @@ class Flows:
     faint: int
 
 
-def flows(comparison: Comparison) -> Flows:
+def flows(comparison: ClassOverlap) -> Flows:
     """Lay out two searches: bars as high as their galaxies, in an order in which few ribbons cross."""
     rows, columns = orders(comparison)
     unit, height = _scale(comparison)
@@ -75,7 +75,7 @@ def flows(comparison: Comparison) -> Flows:
     )
 
 
-def orders(comparison: Comparison) -> tuple[Int64[np.ndarray, " a"], Int64[np.ndarray, " b"]]:
+def orders(comparison: ClassOverlap) -> tuple[Int64[np.ndarray, " a"], Int64[np.ndarray, " b"]]:
     """Rows and columns of the counts so that what belongs together lies near the diagonal: old classes by size, the new
     ones by the mean place of those that flow into them; what shares nothing comes last."""
     counts = np.where(_worth_showing(comparison), comparison.counts, 0)
@@ -92,14 +92,14 @@ def _mean_places(counts: np.ndarray) -> Float64[np.ndarray, " classes"]:
     return np.where(totals > 0, places, np.inf)
 
 
-def _worth_showing(comparison: Comparison) -> np.ndarray:
+def _worth_showing(comparison: ClassOverlap) -> np.ndarray:
     counts = comparison.counts
     of_old = counts >= FAINT * np.maximum(comparison.old_sizes, 1)[:, None]
     of_new = counts >= FAINT * np.maximum(comparison.new_sizes, 1)[None, :]
     return (counts > 0) & (of_old | of_new)
 
 
-def _scale(comparison: Comparison) -> tuple[float, float]:
+def _scale(comparison: ClassOverlap) -> tuple[float, float]:
     """Px per galaxy, and the height of the higher side."""
     classes = max(len(comparison.old), len(comparison.new), 1)
     bars = max(_LEAST, _PER_CLASS * classes) - GAP * classes
@@ -118,7 +118,7 @@ def _bars(ids: np.ndarray, sizes: np.ndarray, order: np.ndarray, unit: float) ->
 
 
 def _ribbons(
-    comparison: Comparison,
+    comparison: ClassOverlap,
     shown: np.ndarray,
     rows: Sequence[int] | np.ndarray,
     columns: Sequence[int] | np.ndarray,

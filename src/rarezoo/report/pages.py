@@ -35,7 +35,7 @@ from rarezoo.report.sample import Sample, rows_of
 from rarezoo.report.shown import ShownClass, file_name
 from rarezoo.report.truth import planted, shares
 from rarezoo.searches.classes import nearest_outside
-from rarezoo.searches.systematics import CLEAN, Comparison
+from rarezoo.searches.systematics import CLEAN, ColumnTest
 
 # Files that a second report may not have: pages, mosaics and tables of classes; sheets, columns and cards.
 _OURS = ("class", "sheet", "column", "card")
@@ -64,7 +64,7 @@ def write_report(
     truth: pa.Table | None = None,
     searched_map: pa.Table | None = None,
     catalogue: pa.Table | None = None,
-    tests: Mapping[int, Sequence[Comparison]] | None = None,
+    tests: Mapping[int, Sequence[ColumnTest]] | None = None,
     thumbnails: int = THUMBNAILS,
     seed: int = 0,
 ) -> Path:
@@ -119,7 +119,7 @@ class Report:
     truth: pa.Table | None
     positions: Float32[np.ndarray, "galaxies k"]
     catalogue: pa.Table | None
-    tests: Mapping[int, Sequence[Comparison]]
+    tests: Mapping[int, Sequence[ColumnTest]]
     thumbnails: int
     seed: int
 

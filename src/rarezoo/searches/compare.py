@@ -3,7 +3,7 @@
 import argparse
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import combinations
@@ -14,21 +14,87 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.csv
+from jaxtyping import Float32, Int64
 
 from rarezoo import tables
 from rarezoo.embeddings.likeness import ASKED, KS, Likeness, likeness
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, OutputError, StoreError
 from rarezoo.report.cards import markdown
-from rarezoo.report.compare import Contrast, Cutouts, Pair, Run
 from rarezoo.report.sample import rows_of
-from rarezoo.searches.agreement import agreement
-from rarezoo.searches.diff import write_matches
-from rarezoo.searches.matching import EVENTS, STANDINGS, Comparison, fates, labels_of
+from rarezoo.searches.matching import EVENTS, RELATIONS, Agreement, ClassOverlap, agreement, fates, labels_of
 from rarezoo.searches.run import cutouts_of, galaxies_of, read_members, read_run
 
+Cutouts = Callable[[Sequence[str]], list[np.ndarray]]
 # A whole table of matches holds a chance one so rarely.
 LEVEL = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class ComparedSearch:
+    """A finished search over the n galaxies that all searches compared have.
+
+    Attributes:
+        letter: ``A``, ``B`` …, by which its classes go.
+        name: of its folder.
+        checkpoint: name of the network.
+        searched: galaxies in it, whether the others have them or not.
+        classes: ids of every class, those without a galaxy among the n included.
+        labels: (n,) class, −1 for none.
+        positions: (n, 2) on its drawn map.
+        answers: what the network says of each class, the most telling first.
+        report: its own page, relative to the comparison's folder; empty if there is none.
+    """
+
+    letter: str
+    name: str
+    checkpoint: str
+    searched: int
+    classes: Int64[np.ndarray, " c"]
+    labels: Int64[np.ndarray, " n"]
+    positions: Float32[np.ndarray, "n 2"]
+    answers: Mapping[int, tuple[str, ...]]
+    report: str
+
+    @property
+    def unassigned(self) -> float:
+        """Share of the n galaxies that are in no class, 0–1."""
+        return float(np.mean(self.labels == tables.NO_CLASS))
+
+
+@dataclass(frozen=True)
+class SearchPair:
+    """Two of the runs compared; ``likeness`` is None if their embeddings were not."""
+
+    first: ComparedSearch
+    second: ComparedSearch
+    overlap: ClassOverlap
+    agreement: Agreement
+    likeness: Likeness | None
+
+    @property
+    def page(self) -> str:
+        """Its page's file name."""
+        return f"{self.first.letter}-{self.second.letter}.html"
+
+    @cached_property
+    def matches(self) -> list[dict[str, Any]]:
+        """Rows of MATCHES."""
+        return self.overlap.matches().to_pylist()
+
+    def linked(self, run: ComparedSearch, class_id: int) -> list[dict[str, Any]]:
+        """Rows of MATCHES in which a class of one of its runs has a partner."""
+        ours, theirs = (tables.CLASS_A, tables.CLASS_B) if run is self.first else (tables.CLASS_B, tables.CLASS_A)
+        return [row for row in self.matches if row[ours] == class_id and row[theirs] != tables.NO_CLASS]
+
+    def relation(self, run: ComparedSearch, class_id: int) -> str:
+        """What a class of one of its runs is to the other run: see RELATIONS."""
+        return self.overlap.relations[run is not self.first][class_id]
+
+    def count(self, run: ComparedSearch, relation: str) -> int:
+        """How many classes of one of its runs have a relation in the other."""
+        return list(self.overlap.relations[run is not self.first].values()).count(relation)
 
 
 @dataclass(frozen=True)
@@ -57,7 +123,7 @@ class Finished:
         """The store that was searched."""
         return EmbeddingStore.open(self.about["settings"]["store"])
 
-    def run(self, letter: str, ids: np.ndarray, *, out: Path) -> Run:
+    def run(self, letter: str, ids: np.ndarray, *, out: Path) -> ComparedSearch:
         """What the pages need of it, over some of its galaxies."""
         columns = (tables.CLASS_ID, tables.TOP_ANSWERS)
         classes = tables.read(self.folder / "classes.parquet", tables.CLASSES, columns=columns)
@@ -70,7 +136,7 @@ class Finished:
             )  # fmt: skip
         page = self.folder / "report" / "index.html"
         answers = zip(*(classes.column(one).to_pylist() for one in columns), strict=True)
-        return Run(
+        return ComparedSearch(
             letter=letter,
             name=self.folder.resolve().name,
             checkpoint=str(self.about["checkpoint"]),
@@ -134,6 +200,8 @@ class CompareRun:
         )
         for pair in pairs:
             _write_pair(pair, out)
+        from rarezoo.report.compare import Contrast
+
         page = Contrast(out, ids, runs, pairs, cutouts, self.seed).write()
         tables.write_json(self._content(found, runs, pairs, galaxies=len(ids)), out / "compare.json")
         return page
@@ -157,14 +225,14 @@ class CompareRun:
     def _alike(self, first: np.ndarray, second: np.ndarray) -> Likeness:
         return likeness(first, second, ks=KS, asked=self.asked, seed=self.seed)
 
-    def _pair(self, first: Run, second: Run, alike: Likeness | None) -> Pair:
-        comparison = Comparison.of_labels(
+    def _pair(self, first: ComparedSearch, second: ComparedSearch, alike: Likeness | None) -> SearchPair:
+        comparison = ClassOverlap.of_labels(
             first.labels, second.labels, old_classes=first.classes, new_classes=second.classes, level=self.level
         )
-        return Pair(first, second, comparison, agreement(first.labels, second.labels), alike)
+        return SearchPair(first, second, comparison, agreement(first.labels, second.labels), alike)
 
     def _content(
-        self, found: Sequence[Finished], runs: Sequence[Run], pairs: Sequence[Pair], *, galaxies: int
+        self, found: Sequence[Finished], runs: Sequence[ComparedSearch], pairs: Sequence[SearchPair], *, galaxies: int
     ) -> dict[str, Any]:
         """For compare.json."""
         searches = [
@@ -177,27 +245,27 @@ class CompareRun:
         }  # fmt: skip
 
 
-def alone(run: Run, pairs: Sequence[Pair]) -> list[int]:
+def alone(run: ComparedSearch, pairs: Sequence[SearchPair]) -> list[int]:
     """Classes of one search that no other search has anything of, beyond chance."""
     others = [pair for pair in pairs if run in (pair.first, pair.second)]
-    return [one for one in run.classes.tolist() if all(pair.standing(run, one) == "own" for pair in others)]
+    return [one for one in run.classes.tolist() if all(pair.relation(run, one) == "own" for pair in others)]
 
 
-def _told(pair: Pair) -> dict[str, Any]:
-    standings = [dict(one) for one in pair.comparison.standings]
+def _told(pair: SearchPair) -> dict[str, Any]:
+    relations = [dict(one) for one in pair.overlap.relations]
     return {
         "first": pair.first.letter, "second": pair.second.letter, "agreement": asdict(pair.agreement),
         "embeddings": None if pair.likeness is None else {
             **asdict(pair.likeness), "overlaps": [one._asdict() for one in pair.likeness.overlaps]
         },
-        "events": {event: count for event in EVENTS if (count := fates(pair.comparison.matches())[event])},
-        "standings": dict(zip((pair.first.letter, pair.second.letter), standings, strict=True)),
+        "events": {event: count for event in EVENTS if (count := fates(pair.overlap.matches())[event])},
+        "relations": dict(zip((pair.first.letter, pair.second.letter), relations, strict=True)),
     }  # fmt: skip
 
 
-def _write_pair(pair: Pair, out: Path) -> None:
+def _write_pair(pair: SearchPair, out: Path) -> None:
     """A folder with matches.parquet and .csv, contingency.csv and jaccard.csv of one pair."""
-    comparison, folder = pair.comparison, out / f"{pair.first.letter}-{pair.second.letter}"
+    comparison, folder = pair.overlap, out / f"{pair.first.letter}-{pair.second.letter}"
     about = {"old": pair.first.name, "new": pair.second.name, "galaxies": comparison.galaxies}
     write_matches(comparison.matches(), about, folder)
     names = (
@@ -228,7 +296,7 @@ def _strings(ids: np.ndarray) -> pa.ChunkedArray:
 
 def told(content: dict[str, Any]) -> str:
     """compare.json for a terminal."""
-    head = ["pair", *STANDINGS[:3], "own of the second", "ARI", "AMI", "CKA"]
+    head = ["pair", *RELATIONS[:3], "own of the second", "ARI", "AMI", "CKA"]
     rows = [_cells(pair) for pair in content["pairs"]]
     lone = "; ".join(
         f"{letter}: {', '.join(map(str, classes)) or 'none'}" for letter, classes in content["alone"].items()
@@ -238,12 +306,61 @@ def told(content: dict[str, Any]) -> str:
 
 
 def _cells(pair: dict[str, Any]) -> list[str]:
-    ours, theirs = (list(pair["standings"][pair[side]].values()) for side in ("first", "second"))
-    counts = [str(ours.count(one)) for one in STANDINGS[:3]]
+    ours, theirs = (list(pair["relations"][pair[side]].values()) for side in ("first", "second"))
+    counts = [str(ours.count(one)) for one in RELATIONS[:3]]
     cka = pair["embeddings"] and pair["embeddings"]["cka"]
     values = [pair["agreement"]["ari_both"], pair["agreement"]["ami_both"], cka]
     numbers = ["–" if one is None or np.isnan(one) else f"{one:.2f}" for one in values]
     return [f"{pair['first']} {pair['second']}", *counts, str(theirs.count("own")), *numbers]
+
+
+def class_matches(old: Path | str, new: Path | str, *, out: str = "") -> str:
+    """What became of the classes of one search in another, for a terminal.
+
+    Args:
+        old: folder of a finished search.
+        new: folder of another, of some of the same galaxies.
+        out: folder for matches.parquet, matches.csv and diff.json; empty writes nothing.
+
+    Raises:
+        StoreError: no finished search, or no galaxy in common.
+        OutputError: the folder cannot be written.
+    """
+    comparison = ClassOverlap.of_members(read_members(old), read_members(new))
+    matches = comparison.matches()
+    counted = {event: count for event in EVENTS if (count := fates(matches)[event])}
+    if out:
+        about = {
+            "old": str(old), "new": str(new), "galaxies": comparison.galaxies, "events": counted,
+            "old_classes": len(comparison.old), "new_classes": len(comparison.new),
+        }  # fmt: skip
+        write_matches(matches, about, Path(out))
+        tables.write_json({**about, "matches": matches.to_pylist()}, Path(out) / "diff.json")
+    told = (
+        f"{comparison.galaxies:,} galaxies in both searches; {len(comparison.old)} classes before, "
+        f"{len(comparison.new)} now: {', '.join(f'{count} {event}' for event, count in counted.items()) or 'none'}"
+    )
+    head = ["event", "old", "new", "galaxies of old", "of new", "of both", "Jaccard", "p"]
+    return "\n".join([told, markdown(head, [_match_cells(row) for row in matches.to_pylist()])])
+
+
+def write_matches(matches: pa.Table, about: Mapping[str, Any], folder: Path) -> None:
+    """Write matches.parquet and matches.csv.
+
+    Raises:
+        OutputError: the folder is a file, or cannot be written.
+    """
+    if folder.is_file():
+        raise OutputError("the output path is a file", value=folder, fix="Choose a folder: --out DIR.")
+    tables.write(matches, folder / "matches.parquet", tables.MATCHES, **about)
+    with tables.atomic(folder / "matches.csv") as temporary:
+        pyarrow.csv.write_csv(matches, temporary)
+
+
+def _match_cells(row: Mapping[str, Any]) -> list[str]:
+    names = [str(row[one]) if row[one] != tables.NO_CLASS else "–" for one in (tables.CLASS_A, tables.CLASS_B)]
+    sizes = [str(row[one]) for one in (tables.SIZE_A, tables.SIZE_B, tables.OVERLAP)]
+    return [row[tables.EVENT], *names, *sizes, f"{row[tables.JACCARD]:.3f}", f"{row[tables.P_VALUE]:.2g}"]
 
 
 def add_compare_verb(verbs: Any) -> None:
@@ -266,3 +383,40 @@ def _compare(options: argparse.Namespace) -> None:
     page = CompareRun(searches=tuple(options.searches), **chosen).run()
     print(told(json.loads(page.with_name("compare.json").read_text())))
     print(page)
+
+
+def add_classes_verb(verbs: Any) -> None:
+    """``rarezoo classes`` for the command line."""
+    classes = verbs.add_parser(
+        "classes", help="the classes of a search; diff: what became of them in another; apply: decisions about them",
+        usage="rarezoo classes SEARCH [--column NAME] | diff OLD NEW [--out DIR] | apply SEARCH FILE [--out DIR]",
+    )  # fmt: skip
+    classes.add_argument(
+        "words", nargs="+", metavar="SEARCH", help="out= of a search; or diff and two of them; or apply, one, and FILE"
+    )
+    classes.add_argument("--column", default="", help="a numeric catalogue column: its mean per class")
+    classes.add_argument("--out", default="", help="folder of what diff (empty: none) or apply writes")
+    classes.set_defaults(run=_classes)
+
+
+def _classes(options: argparse.Namespace) -> None:
+    from rarezoo.report.cards import classes_table
+    from rarezoo.searches.decisions import apply_decisions
+
+    words = " ".join(options.words)
+    if options.words[0] == "diff":
+        if len(options.words) != 3 or options.column:
+            raise ConfigError("diff compares two searches", value=words, fix="Say: rarezoo classes diff OLD NEW.")
+        print(class_matches(*options.words[1:], out=options.out))
+    elif options.words[0] == "apply":
+        if len(options.words) != 3 or options.column:
+            raise ConfigError(
+                "apply takes a search and a file of decisions",
+                value=words,
+                fix="Say: rarezoo classes apply SEARCH FILE.",
+            )
+        print(apply_decisions(*options.words[1:], out=options.out))
+    elif len(options.words) != 1 or options.out:
+        raise ConfigError("one search at a time", value=words, fix="For two, say: rarezoo classes diff OLD NEW.")
+    else:
+        print(classes_table(options.words[0], column=options.column))

@@ -27,13 +27,13 @@ MOSTLY = 0.5
 EVENTS = ("kept", "split", "merged", "changed", "appeared", "died", "unseen")
 _KEPT, _SPLIT, _MERGED, _CHANGED, _APPEARED, _DIED, _UNSEEN = EVENTS
 # What a class is to another search: found there too, in parts or as a part; not found; none of its galaxies known.
-STANDINGS = ("both", "related", "own", "unseen")
+RELATIONS = ("both", "related", "own", "unseen")
 
 Labels = Int[np.ndarray, " galaxies"]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ClassOverlap:
     """The classes of two searches over the galaxies that both know.
 
     Attributes:
@@ -65,7 +65,7 @@ class Comparison:
         old_classes: Labels | None = None,
         new_classes: Labels | None = None,
         level: float = 1.0,
-    ) -> "Comparison":
+    ) -> "ClassOverlap":
         """From two label arrays of the same galaxies, −1 for none.
 
         Args:
@@ -73,7 +73,7 @@ class Comparison:
             new: (n,) labels of the same galaxies.
             old_classes: every class of the search, those without a galaxy here included; None takes those in ``old``.
             new_classes: likewise.
-            level: see :class:`Comparison`.
+            level: see :class:`ClassOverlap`.
         """
         rows, columns = (_classes(*pair) for pair in ((old, old_classes), (new, new_classes)))
         counts = np.zeros((len(rows), len(columns)), dtype=np.int64)
@@ -83,7 +83,7 @@ class Comparison:
         return cls(rows, columns, counts, _sizes(old, rows), _sizes(new, columns), len(old), order, level)
 
     @classmethod
-    def of_members(cls, old: pa.Table, new: pa.Table) -> "Comparison":
+    def of_members(cls, old: pa.Table, new: pa.Table) -> "ClassOverlap":
         """From two MEMBERS tables.
 
         Raises:
@@ -145,11 +145,11 @@ class Comparison:
         return (self.counts > 0) & (mostly_there | mostly_from) & self._related
 
     @cached_property
-    def standings(self) -> tuple[dict[int, str], dict[int, str]]:
-        """What each old class is to the new search, and each new class to the old one: one of :data:`STANDINGS`."""
+    def relations(self) -> tuple[dict[int, str], dict[int, str]]:
+        """What each old class is to the new search, and each new class to the old one: one of :data:`RELATIONS`."""
         same = self.counterparts
-        old = _standings(self.old, self.old_sizes, self._linked.any(axis=1), set(same.values()))
-        return old, _standings(self.new, self.new_sizes, self._linked.any(axis=0), set(same))
+        old = _relations(self.old, self.old_sizes, self._linked.any(axis=1), set(same.values()))
+        return old, _relations(self.new, self.new_sizes, self._linked.any(axis=0), set(same))
 
     def matches(self) -> pa.Table:
         """MATCHES: what became of every old class, and where every new one comes from.
@@ -212,8 +212,8 @@ _ALONE: dict[str, object] = {
 }  # fmt: skip
 
 
-def _standings(classes: np.ndarray, sizes: np.ndarray, linked: Any, same: set[int]) -> dict[int, str]:
-    both, related, own, unseen = STANDINGS
+def _relations(classes: np.ndarray, sizes: np.ndarray, linked: Any, same: set[int]) -> dict[int, str]:
+    both, related, own, unseen = RELATIONS
     return {
         one: both if one in same else unseen if not size else related if link else own
         for one, size, link in zip(classes.tolist(), sizes.tolist(), linked.tolist(), strict=True)
@@ -255,3 +255,83 @@ def _first_rows(labels: Labels, classes: np.ndarray) -> Int64[np.ndarray, " clas
     found, rows = np.unique(labels, return_index=True)
     first = dict(zip(found.tolist(), rows.tolist(), strict=True))
     return np.array([first.get(one, len(labels)) for one in classes.tolist()], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Of two labellings of n galaxies. An index that says nothing, for want of classes, is NaN.
+
+    The adjusted Rand index and the adjusted mutual information are 1 for the same classes and 0 on average for labels
+    dealt out blindly.
+
+    Attributes:
+        both: galaxies in a class of both searches.
+        first: in a class of the first search only.
+        second: in a class of the second only.
+        neither: in no class of either.
+        co_assignment: adjusted Rand index in which every unassigned galaxy is alone: pairs that share a class in both,
+            corrected for chance. 1 for the same classes, 0 for no more pairs than by chance.
+        ari_both: adjusted Rand index over the galaxies that are in a class in both.
+        ami_both: adjusted mutual information (of the arithmetic mean) over the same galaxies.
+        ari_all, ami_all: over all galaxies, those in no class being one class more.
+        assigned: Jaccard index of the galaxies in any class.
+        kept: classes of the one that are a class of the other: one to one, Jaccard ≥ ½.
+        matched: share of all classes of both that are kept.
+    """
+
+    both: int
+    first: int
+    second: int
+    neither: int
+    co_assignment: float
+    ari_both: float
+    ami_both: float
+    ari_all: float
+    ami_all: float
+    assigned: float
+    kept: int
+    matched: float
+
+
+def agreement(one: Int[np.ndarray, " n"], other: Int[np.ndarray, " n"]) -> Agreement:
+    """Of two label arrays of the same galaxies, −1 for none."""
+    comparison = ClassOverlap.of_labels(one, other)
+    ours, theirs = one != tables.NO_CLASS, other != tables.NO_CLASS
+    inside = ours & theirs
+    either = int((ours | theirs).sum())
+    classes, kept = len(comparison.old) + len(comparison.new), len(comparison.counterparts)
+    ari_both, ami_both = _indices(one[inside], other[inside])
+    ari_all, ami_all = _indices(one, other)
+    return Agreement(
+        both=int(inside.sum()), first=int((ours & ~theirs).sum()), second=int((theirs & ~ours).sum()),
+        neither=int((~ours & ~theirs).sum()),
+        co_assignment=co_assignment(comparison),
+        ari_both=ari_both, ami_both=ami_both, ari_all=ari_all, ami_all=ami_all,
+        assigned=float(inside.sum() / either) if either else np.nan,
+        kept=kept, matched=2 * kept / classes if classes else np.nan,
+    )  # fmt: skip
+
+
+def _indices(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
+    from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
+
+    if len(one) < 2:
+        return float("nan"), float("nan")
+    return float(adjusted_rand_score(one, other)), float(adjusted_mutual_info_score(one, other))
+
+
+def co_assignment(comparison: ClassOverlap) -> float:
+    """Adjusted Rand index (Hubert & Arabie 1985) of two searches, every unassigned galaxy a class of its own."""
+    together = _count_pairs(comparison.counts)
+    old, new = _count_pairs(comparison.old_sizes), _count_pairs(comparison.new_sizes)
+    if not old and not new:
+        return np.nan
+    chance = old * new / _count_pairs(np.array([comparison.galaxies]))
+    most = (old + new) / 2
+    # All galaxies in one class, in both.
+    return 1.0 if most == chance else float((together - chance) / (most - chance))
+
+
+def _count_pairs(sizes: np.ndarray) -> float:
+    """Pairs within groups of such sizes; in floating point, as products of them pass int64."""
+    return float(np.sum(sizes * (sizes - 1.0)) / 2)

@@ -26,12 +26,12 @@ from rarezoo.searches.compress import Compressor, FittedMap, fingerprint
 from rarezoo.searches.condensed import condensed
 from rarezoo.searches.decisions import Decisions, decided, search_key
 from rarezoo.searches.isolation import neighbour_graph
-from rarezoo.searches.lineage import FREE, Earlier, Lineage
+from rarezoo.searches.previous import FREE, Lineage, PreviousSearch
 from rarezoo.searches.select import Select, Selection
 from rarezoo.searches.significance import Evidence, Noise, Significance, noise_of
 from rarezoo.searches.stability import Stabilities, Stability, stabilities
 from rarezoo.searches.surroundings import Surroundings
-from rarezoo.searches.systematics import Comparison, Systematics, cause_columns
+from rarezoo.searches.systematics import ColumnTest, Systematics, cause_columns
 from rarezoo.settings import name_of, setting
 from rarezoo.track import Tracker
 
@@ -83,7 +83,7 @@ class ClusterRun:
         refuse_seed(self.seed)
         self.significance.refuse()
         self.stability.refuse()
-        earlier = Earlier.read(self.previous) if self.previous else None
+        earlier = PreviousSearch.read(self.previous) if self.previous else None
         decisions = Decisions.read(self.decisions) if self.decisions else None
         if self.thumbnails < 0:
             raise ConfigError("thumbnails", value=self.thumbnails, fix="Choose 0 for none, or more.")
@@ -320,13 +320,13 @@ class Found:
     members: pa.Table
     stabilities: pa.Table | None = None
     lineage: Lineage | None = None
-    tests: Mapping[int, Sequence[Comparison]] = field(default_factory=dict)
+    tests: Mapping[int, Sequence[ColumnTest]] = field(default_factory=dict)
 
     def measured(self, stability: Stabilities) -> "Found":
         """With the stability of its classes."""
         return replace(self, classes=stability.added_to(self.classes), stabilities=stability.table())
 
-    def continuing(self, earlier: Earlier) -> "Found":
+    def continuing(self, earlier: PreviousSearch) -> "Found":
         """Its classes under the ids that they had in an earlier search, or under ids never given before."""
         lineage = earlier.lineage(self.members)
         stabilities = None if self.stabilities is None else lineage.renamed(self.stabilities)
@@ -335,7 +335,7 @@ class Found:
             stabilities=stabilities, lineage=lineage,
         )  # fmt: skip
 
-    def decided(self, decisions: Decisions, earlier: Earlier | None, sample: pa.Table) -> "Found":
+    def decided(self, decisions: Decisions, earlier: PreviousSearch | None, sample: pa.Table) -> "Found":
         """With classes dropped, merged and named as a reader decided.
 
         Raises:

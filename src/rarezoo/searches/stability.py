@@ -20,7 +20,7 @@ from rarezoo import tables
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, StoreError
 from rarezoo.searches.compress import fingerprint
-from rarezoo.searches.matching import SAME, Comparison
+from rarezoo.searches.matching import SAME, ClassOverlap
 from rarezoo.settings import setting
 
 log = logging.getLogger(__name__)
@@ -194,7 +194,7 @@ def stabilities(labels: Int[np.ndarray, " n"], refits: Sequence[Refit]) -> Stabi
         refits: other labellings, one at least.
     """
     classes = np.unique(labels[labels != tables.NO_CLASS]).astype(np.int64)
-    best = [Comparison.of_labels(labels[one.rows], one.labels, old_classes=classes).best for one in refits]
+    best = [ClassOverlap.of_labels(labels[one.rows], one.labels, old_classes=classes).best for one in refits]
     return Stabilities(classes, tuple(one.name for one in refits), np.array(best).reshape(len(refits), len(classes)))
 
 

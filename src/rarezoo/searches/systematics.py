@@ -50,7 +50,7 @@ _ARTIFACT_ANSWER = re.compile(r"smooth-or-featured.*_.*(artifact|problem)", re.I
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ColumnTest:
     """One class against one column.
 
     Attributes:
@@ -90,7 +90,7 @@ class Cause:
 
     flag: str | None
     reason: str | None
-    tests: tuple[Comparison, ...] = ()
+    tests: tuple[ColumnTest, ...] = ()
 
 
 @dataclass
@@ -196,7 +196,7 @@ def _numbers(column: pa.ChunkedArray) -> Float64[np.ndarray, " n"]:
     return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
 
 
-def _column_tests(labels: np.ndarray, classes: int, name: str, column: pa.ChunkedArray) -> list[Comparison]:
+def _column_tests(labels: np.ndarray, classes: int, name: str, column: pa.ChunkedArray) -> list[ColumnTest]:
     if column_kind(column) == "number":
         tests = list(_shifts(labels, classes, name, _numbers(column)))
     else:
@@ -207,7 +207,7 @@ def _column_tests(labels: np.ndarray, classes: int, name: str, column: pa.Chunke
     return tests
 
 
-def _shifts(labels: np.ndarray, classes: int, name: str, values: Float64[np.ndarray, " n"]) -> Iterator[Comparison]:
+def _shifts(labels: np.ndarray, classes: int, name: str, values: Float64[np.ndarray, " n"]) -> Iterator[ColumnTest]:
     """Mann-Whitney's test of each class's known values against all others', with its correction for ties."""
     from scipy.stats import norm, rankdata
 
@@ -227,7 +227,7 @@ def _shifts(labels: np.ndarray, classes: int, name: str, values: Float64[np.ndar
         effect = float(2 * excess / pairs)
         medians = f"median {np.median(numbers[inside]):.4g} against {np.median(numbers[~inside]):.4g}"
         p = float(2 * norm.sf(abs(excess) / deviation))
-        yield Comparison(class_id, name, SYSTEMATICS, effect, abs(effect) >= LARGE_SHIFT, p, medians)
+        yield ColumnTest(class_id, name, SYSTEMATICS, effect, abs(effect) >= LARGE_SHIFT, p, medians)
 
 
 def answer_tests(
@@ -236,7 +236,7 @@ def answer_tests(
     labels: Int32[np.ndarray, " n"],
     ids: Sequence[int],
     answers: Sequence[str],
-) -> dict[int, list[Comparison]]:
+) -> dict[int, list[ColumnTest]]:
     """Each class's predicted answers against those of all other galaxies, corrected for all answers of all classes.
 
     Args:
@@ -253,7 +253,7 @@ def answer_tests(
         one for k, name in enumerate(answers) for one in _shifts(numbers, len(ids), name, fractions[:, k].astype(float))
     ]
     qs = false_discovery_control(np.clip([one.p for one in tests], 0, 1)) if tests else np.empty(0)
-    found: dict[int, list[Comparison]] = {one: [] for one in ids}
+    found: dict[int, list[ColumnTest]] = {one: [] for one in ids}
     for test, q in zip(tests, qs, strict=True):
         found[ids[test.class_id]].append(replace(test, class_id=ids[test.class_id], q=float(q)))
     return found
@@ -271,7 +271,7 @@ def _categories(texts: pa.ChunkedArray) -> tuple[Int64[np.ndarray, " n"], np.nda
 
 def _excesses(
     labels: np.ndarray, classes: int, name: str, codes: Int64[np.ndarray, " n"], names: np.ndarray
-) -> Iterator[Comparison]:
+) -> Iterator[ColumnTest]:
     """Pearson's test of each class's categories against the sample's."""
     shares = np.bincount(codes, minlength=len(names)) / len(codes)
     present = shares > 0
@@ -283,7 +283,7 @@ def _excesses(
         top = int(np.argmax(counts / counts.sum() - shares))
         words = f"{counts[top] / counts.sum():.0%} in {names[top]} against {shares[top]:.0%}"
         p = _pearson(counts[present], shares[present])
-        yield Comparison(class_id, name, SYSTEMATICS, effect, effect >= LARGE_EXCESS, p, words)
+        yield ColumnTest(class_id, name, SYSTEMATICS, effect, effect >= LARGE_EXCESS, p, words)
 
 
 def _pearson(counts: Int64[np.ndarray, " k"], shares: Float64[np.ndarray, " k"]) -> float:
@@ -314,7 +314,7 @@ def _excess(counts: Int64[np.ndarray, " k"], shares: Float64[np.ndarray, " k"]) 
     return max(0.0, (distance - by_chance) / max(1 - by_chance, 1e-9))
 
 
-def _predicted_artifacts(labels: np.ndarray, classes: int, predictions: pa.Table | None) -> Iterator[Comparison]:
+def _predicted_artifacts(labels: np.ndarray, classes: int, predictions: pa.Table | None) -> Iterator[ColumnTest]:
     """Classes of galaxies that the network takes for artifacts, or for artifacts more than other galaxies."""
     for name in predictions.column_names if predictions is not None else ():
         answer = tables.answer_of(name)
@@ -331,7 +331,7 @@ def _predicted_artifacts(labels: np.ndarray, classes: int, predictions: pa.Table
 
 def _position_tests(
     labels: np.ndarray, classes: int, catalogue: pa.Table, rows: np.ndarray, radius: float
-) -> list[Comparison]:
+) -> list[ColumnTest]:
     """Strips of declination, and other catalogue entries nearby."""
     ra, dec = _numbers(catalogue.column(tables.RA)), _numbers(catalogue.column(tables.DEC))
     placed = np.isfinite(ra) & np.isfinite(dec)
@@ -345,7 +345,7 @@ def _position_tests(
     ]
 
 
-def _strips(labels: np.ndarray, classes: int, dec: Float64[np.ndarray, " n"]) -> Iterator[Comparison]:
+def _strips(labels: np.ndarray, classes: int, dec: Float64[np.ndarray, " n"]) -> Iterator[ColumnTest]:
     """Concentration in declination, of whatever shape, over strips with equally many galaxies."""
     most = min(_STRIPS, len(dec) // _FEWEST_PER_CATEGORY)
     edges = np.unique(np.quantile(dec, np.linspace(0, 1, max(most, 1) + 1)))
@@ -365,7 +365,7 @@ def _crowded(ra: Float64[np.ndarray, " n"], dec: Float64[np.ndarray, " n"], radi
     return np.asarray(KDTree(places).query(places, k=2)[0])[:, 1] <= reach
 
 
-def _neighbours(labels: np.ndarray, classes: int, crowded: np.ndarray, radius: float) -> Iterator[Comparison]:
+def _neighbours(labels: np.ndarray, classes: int, crowded: np.ndarray, radius: float) -> Iterator[ColumnTest]:
     """Members with another entry nearby, against a blind draw from the sample (hypergeometric, exact)."""
     from scipy.stats import hypergeom
 
@@ -378,10 +378,10 @@ def _neighbours(labels: np.ndarray, classes: int, crowded: np.ndarray, radius: f
         share, others = found / members, (all_crowded - found) / (total - members)
         p = float(hypergeom.sf(found - 1, total, all_crowded, members))
         words = f"{share:.0%} have another catalogue entry within {radius:g} arcsec against {others:.0%}"
-        yield Comparison(class_id, _NEIGHBOURS, SHREDDED, share - others, share - others >= LARGE_SHARE, p, words)
+        yield ColumnTest(class_id, _NEIGHBOURS, SHREDDED, share - others, share - others >= LARGE_SHARE, p, words)
 
 
-def _judged(tests: Sequence[Comparison], classes: int) -> list[Cause]:
+def _judged(tests: Sequence[ColumnTest], classes: int) -> list[Cause]:
     """Tests corrected together; the flag of each class is the most particular that any of its tests raises."""
     from scipy.stats import false_discovery_control
 
@@ -392,7 +392,7 @@ def _judged(tests: Sequence[Comparison], classes: int) -> list[Cause]:
     return [_cause([one for one in corrected if one.class_id == class_id]) for class_id in range(classes)]
 
 
-def _cause(tests: Sequence[Comparison]) -> Cause:
+def _cause(tests: Sequence[ColumnTest]) -> Cause:
     if not tests:
         return Cause(None, None)
     order = (SHREDDED, ARTIFACT, SYSTEMATICS)

@@ -16,8 +16,7 @@ from tqdm import tqdm
 
 from rarezoo import tables
 from rarezoo.errors import StoreError
-from rarezoo.searches.agreement import agreement
-from rarezoo.searches.matching import SAME, Comparison
+from rarezoo.searches.matching import SAME, ClassOverlap, agreement
 
 CENTRE = "centre"
 # Where a setting's name is clear without the part of the search that it belongs to.
@@ -188,7 +187,7 @@ class Sensitivity:
             for one in setting.searches
             if one is not self.centre
             for class_id, best in zip(
-                self.classes, Comparison.of_labels(self.centre.labels, one.labels).best, strict=True
+                self.classes, ClassOverlap.of_labels(self.centre.labels, one.labels).best, strict=True
             )
         ]  # fmt: skip
         return pa.Table.from_pylist(rows, pa.schema(list(tables.LIVES.columns.items())))

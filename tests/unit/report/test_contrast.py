@@ -100,7 +100,7 @@ def test_a_class_that_only_one_search_can_see_is_reported_as_its_own(home):
     about = json.loads((home / "two" / "compare.json").read_text())
     assert about["alone"] == {"A": [3], "B": []}
     (pair,) = about["pairs"]
-    assert pair["standings"] == {
+    assert pair["relations"] == {
         "A": {"0": "both", "1": "both", "2": "both", "3": "own"},
         "B": {"4": "both", "5": "both", "6": "related", "7": "both"},
     }  # fmt: skip
@@ -209,7 +209,7 @@ def test_galaxies_that_one_search_lacks_are_left_out(home):
     search(home / "few", first[:150], ids=ids[:150])
     about = json.loads(compare(home, "a", "few", out="fewer").with_name("compare.json").read_text())
     assert about["galaxies"] == 150
-    assert about["pairs"][0]["standings"]["A"] == {"0": "both", "1": "both", "2": "both", "3": "unseen"}
+    assert about["pairs"][0]["relations"]["A"] == {"0": "both", "1": "both", "2": "both", "3": "unseen"}
 
 
 def test_mistakes_are_told(home):

@@ -8,7 +8,7 @@ import pytest
 
 from rarezoo.report.compare import matrix
 from rarezoo.report.flows import FAINT, GAP, flows, orders
-from rarezoo.searches.matching import Comparison
+from rarezoo.searches.matching import ClassOverlap
 
 pytestmark = pytest.mark.unit
 
@@ -18,7 +18,7 @@ def compared(seed=0, classes=6):
     old = random.integers(-1, classes, 600)
     names = np.append(random.permutation(classes), -1)
     new = np.where(random.random(600) < 0.8, names[old], random.integers(-1, classes, 600))
-    return Comparison.of_labels(old, new)
+    return ClassOverlap.of_labels(old, new)
 
 
 def test_every_class_has_a_bar_as_high_as_its_galaxies_and_no_two_overlap():
@@ -62,14 +62,14 @@ def test_counterparts_come_in_the_same_order_on_both_sides():
 
 def test_what_shares_nothing_comes_last():
     old, new = np.array([5] * 9 + [1] * 2 + [-1] * 3), np.array([-1] * 9 + [1] * 2 + [7] * 3)
-    comparison = Comparison.of_labels(old, new)
+    comparison = ClassOverlap.of_labels(old, new)
     rows, columns = orders(comparison)
     assert comparison.old[rows].tolist() == [1, 5]
     assert comparison.new[columns].tolist() == [1, 7]
 
 
 def test_no_class_at_all_is_an_empty_drawing():
-    nothing = Comparison.of_labels(np.array([-1, -1]), np.array([-1, 0]))
+    nothing = ClassOverlap.of_labels(np.array([-1, -1]), np.array([-1, 0]))
     drawn = flows(nothing)
     assert (drawn.old, len(drawn.new), drawn.flows) == ((), 1, ())
     assert matrix(nothing).cells == ()

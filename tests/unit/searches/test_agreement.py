@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from rarezoo.searches.agreement import agreement, co_assignment
-from rarezoo.searches.matching import Comparison
+from rarezoo.searches.matching import ClassOverlap, agreement, co_assignment
 
 pytestmark = pytest.mark.unit
 
@@ -26,7 +25,7 @@ def test_co_assignment_is_the_rand_index_with_the_unassigned_alone(unassigned):
     random = np.random.default_rng(0)
     one, other = (np.where(random.random(600) < unassigned, NONE, random.integers(0, 5, 600)) for _ in range(2))
     other[:200] = one[:200]
-    found = co_assignment(Comparison.of_labels(one, other))
+    found = co_assignment(ClassOverlap.of_labels(one, other))
     assert found == pytest.approx(adjusted_rand_score(alone(one), alone(other)), abs=1e-12)
 
 

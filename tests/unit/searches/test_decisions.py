@@ -8,9 +8,8 @@ import pytest
 
 from rarezoo import tables
 from rarezoo.errors import ConfigError, StoreError
-from rarezoo.searches.deciding import apply_decisions
-from rarezoo.searches.decisions import Decisions, decided, search_key
-from rarezoo.searches.lineage import FREE
+from rarezoo.searches.decisions import Decisions, apply_decisions, decided, search_key
+from rarezoo.searches.previous import FREE
 
 pytestmark = pytest.mark.unit
 

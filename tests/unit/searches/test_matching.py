@@ -6,13 +6,13 @@ import pytest
 
 from rarezoo import tables
 from rarezoo.errors import StoreError
-from rarezoo.searches.matching import Comparison, fates
+from rarezoo.searches.matching import ClassOverlap, fates
 
 pytestmark = pytest.mark.unit
 
 
 def compared(old, new, **classes):
-    return Comparison.of_labels(np.array(old), np.array(new), **classes)
+    return ClassOverlap.of_labels(np.array(old), np.array(new), **classes)
 
 
 def events(old, new, **classes):
@@ -43,14 +43,14 @@ def test_events(old, new, expected):
 
 def test_a_class_without_a_galaxy_in_the_new_search_is_unseen_rather_than_dead():
     old, new = members("abcdef", [0, 0, 1, 1, 2, 2]), members("abcd", [4, 4, -1, -1])
-    rows = Comparison.of_members(old, new).matches().to_pylist()
+    rows = ClassOverlap.of_members(old, new).matches().to_pylist()
     assert {(row["event"], row["class_a"], row["class_b"]) for row in rows} == {
         ("kept", 0, 4), ("died", 1, -1), ("unseen", 2, -1),
     }  # fmt: skip
 
 
 def test_galaxies_that_only_one_search_knows_do_not_lower_the_overlap():
-    row = Comparison.of_members(members("abcxyz", [0] * 6), members("cbaw", [7] * 4)).matches().to_pylist()[0]
+    row = ClassOverlap.of_members(members("abcxyz", [0] * 6), members("cbaw", [7] * 4)).matches().to_pylist()[0]
     assert (row["size_a"], row["size_b"], row["overlap"], row["jaccard"]) == (3, 3, 3, 1.0)
 
 
@@ -90,7 +90,7 @@ def test_best_jaccard_of_a_class_without_a_galaxy_is_unknown():
 
 def test_searches_of_different_galaxies_are_refused():
     with pytest.raises(StoreError, match="no galaxy in common"):
-        Comparison.of_members(members("ab", [0, 0]), members("cd", [0, 0]))
+        ClassOverlap.of_members(members("ab", [0, 0]), members("cd", [0, 0]))
 
 
 def planted(*, seed=0):
@@ -106,12 +106,12 @@ def planted(*, seed=0):
 
 def test_a_class_that_only_one_search_can_see_is_its_own():
     found = compared(*planted(), level=0.01)
-    assert found.standings == (
+    assert found.relations == (
         {0: "both", 1: "both", 2: "both", 3: "both", 4: "own"},
         {0: "both", 1: "both", 2: "both", 3: "both", 9: "own"},
     )  # fmt: skip
     assert {row["event"] for row in found.matches().to_pylist()} == {"kept", "died", "appeared"}
-    assert compared(*planted()).standings[0][4] == "related", "without the p-value it is half of something large"
+    assert compared(*planted()).relations[0][4] == "related", "without the p-value it is half of something large"
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -119,7 +119,7 @@ def test_shuffled_labels_match_nothing(seed):
     old, new = planted(seed=seed)
     found = compared(old, np.random.default_rng(seed).permutation(new), level=0.01)
     assert not found.counterparts
-    assert set(found.standings[0].values()) | set(found.standings[1].values()) == {"own"}
+    assert set(found.relations[0].values()) | set(found.relations[1].values()) == {"own"}
 
 
 def test_p_values_are_corrected_for_every_pair_of_classes():

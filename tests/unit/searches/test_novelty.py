@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rarezoo.searches.assignment import Assigner
+from rarezoo.searches.assigner import Assigner
 from rarezoo.searches.novelty import FAR, REACH, Novelty, clumps, novelty
 
 pytestmark = pytest.mark.unit
@@ -21,7 +21,7 @@ def assigner():
 def clumps_of(assigner, vectors):
     """Clumps among the far of some new galaxies, and the rows of the far."""
     vectors = vectors.astype(np.float32)
-    far = np.flatnonzero(assigner.assigned(vectors).p_known <= FAR)
+    far = np.flatnonzero(assigner.assign(vectors).p_known <= FAR)
     reaches = assigner.reaches(vectors[far], rows=np.full(len(far), -1), neighbours=REACH)
     found, p_value = clumps(vectors[far], reaches, known=KNOWN, galaxies=len(vectors))
     return found, p_value, far

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rarezoo.errors import ConfigError
-from rarezoo.searches.assignment import Assigner, p_values
+from rarezoo.searches.assigner import Assigner, p_values
 
 pytestmark = pytest.mark.unit
 
@@ -29,7 +29,7 @@ def assigner():
 def test_no_more_galaxies_of_no_class_are_given_one_than_promised(level):
     assigner = Assigner(*survey(0), level)
     vectors, labels = survey(1, bulk=4000)
-    found = assigner.assigned(vectors).class_ids
+    found = assigner.assign(vectors).class_ids
     false = np.mean(found[labels == -1] != -1)
     assert 0 < false <= level + 3 * np.sqrt(level / 1500)
     wrong, of = assigner.check.false
@@ -38,7 +38,7 @@ def test_no_more_galaxies_of_no_class_are_given_one_than_promised(level):
 
 def test_members_get_their_class_as_often_as_the_check_says(assigner):
     vectors, labels = survey(2)
-    found = assigner.assigned(vectors).class_ids
+    found = assigner.assign(vectors).class_ids
     inside = labels != -1
     right, of = assigner.check.recovered()
     assert np.mean(found[inside] == labels[inside]) == pytest.approx(right / of, abs=0.08)
@@ -48,7 +48,7 @@ def test_members_get_their_class_as_often_as_the_check_says(assigner):
 
 def test_a_probability_is_the_share_of_those_who_are_right(assigner):
     vectors, labels = survey(3)
-    found = assigner.assigned(vectors)
+    found = assigner.assign(vectors)
     given = found.class_ids != -1
     for part in (given, ~given):
         right = found.class_ids[part] == labels[part]
@@ -57,7 +57,7 @@ def test_a_probability_is_the_share_of_those_who_are_right(assigner):
 
 def test_p_values_of_a_new_draw_are_uniform(assigner):
     vectors, labels = survey(4)
-    found = assigner.assigned(vectors)
+    found = assigner.assign(vectors)
     for p in (found.p_known, found.p_class[(labels == 0) & (found.nearest == 0)]):
         assert np.mean(p <= 0.1) <= 0.1 + 3 * np.sqrt(0.09 / len(p))
         assert p.mean() == pytest.approx(0.5, abs=0.1)
@@ -65,14 +65,14 @@ def test_p_values_of_a_new_draw_are_uniform(assigner):
 
 def test_what_is_like_nothing_known_is_none_of_these(assigner):
     far = np.full((5, WIDTH), 30, dtype=np.float32)
-    found = assigner.assigned(far)
+    found = assigner.assign(far)
     assert (found.class_ids == -1).all()
     assert (found.p_known <= 1 / 1500).all()
 
 
 def test_galaxies_that_were_searched_are_looked_at_without_themselves(assigner):
     rows = np.array([0, 1600])
-    own = assigner.look(assigner.positions[rows], rows=rows)
+    own = assigner.neighbourhood(assigner.positions[rows], rows=rows)
     assert (own.distances > 0).all()
     seen = assigner.reaches(assigner.positions[rows], rows=np.array([-1, -1]), neighbours=1)
     np.testing.assert_allclose(seen, 0, atol=1e-3)
@@ -81,13 +81,13 @@ def test_galaxies_that_were_searched_are_looked_at_without_themselves(assigner):
 
 def test_a_search_without_classes_places_nothing():
     vectors, _ = survey(0, classes=0)
-    found = Assigner(vectors, np.full(len(vectors), -1)).assigned(vectors[:20])
+    found = Assigner(vectors, np.full(len(vectors), -1)).assign(vectors[:20])
     assert (found.class_ids == -1).all()
     assert (found.nearest == -1).all()
 
 
 def test_nobody_to_place(assigner):
-    assert len(assigner.assigned(np.empty((0, WIDTH), dtype=np.float32)).class_ids) == 0
+    assert len(assigner.assign(np.empty((0, WIDTH), dtype=np.float32)).class_ids) == 0
 
 
 @pytest.mark.parametrize(

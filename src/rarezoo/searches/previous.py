@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from rarezoo import tables
 from rarezoo.errors import StoreError
-from rarezoo.searches.matching import Comparison
+from rarezoo.searches.matching import ClassOverlap
 
 # Key in the provenance of a CLASSES table.
 FREE = "free_class_id"
@@ -35,7 +35,7 @@ class Lineage:
 
 
 @dataclass(frozen=True)
-class Earlier:
+class PreviousSearch:
     """A finished search whose class ids live on.
 
     Attributes:
@@ -47,7 +47,7 @@ class Earlier:
     free: int
 
     @classmethod
-    def read(cls, folder: Path | str) -> "Earlier":
+    def read(cls, folder: Path | str) -> "PreviousSearch":
         """From the folder of the search.
 
         Raises:
@@ -72,12 +72,12 @@ class Earlier:
         Args:
             members: MEMBERS table of the later search.
         """
-        counterparts = Comparison.of_members(self.members, members).counterparts
+        counterparts = ClassOverlap.of_members(self.members, members).counterparts
         ids, free = dict[int, int](), self.free
         for one in sorted(set(members.column(tables.CLASS_ID).to_pylist()) - {tables.NO_CLASS}):
             ids[one] = counterparts.get(one, free)
             free += one not in counterparts
-        return Lineage(ids, free, Comparison.of_members(self.members, renamed(members, ids)).matches())
+        return Lineage(ids, free, ClassOverlap.of_members(self.members, renamed(members, ids)).matches())
 
 
 def renamed(table: pa.Table, ids: Mapping[int, int]) -> pa.Table:

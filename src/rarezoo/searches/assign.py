@@ -20,7 +20,7 @@ from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, StoreError
 from rarezoo.report.cards import markdown
 from rarezoo.runs import claim, file_sha256
-from rarezoo.searches.assignment import Assigned, Assigner, Check
+from rarezoo.searches.assigner import Assigner, Assignment, SelfCheck
 from rarezoo.searches.compress import FittedMap
 from rarezoo.searches.matching import labels_of
 from rarezoo.searches.novelty import FAR, MOST_FAR, REACH, Novelty, clumps, novelty
@@ -34,7 +34,7 @@ _SAME_GALAXY = 0.05
 
 
 @dataclass(frozen=True)
-class Known:
+class ReferenceSet:
     """What a finished search knows of its n galaxies.
 
     Attributes:
@@ -50,7 +50,7 @@ class Known:
     embeddings: Float32[np.ndarray, "n k"]
 
     @classmethod
-    def read(cls, search: Path, store: EmbeddingStore) -> "Known":
+    def read(cls, search: Path, store: EmbeddingStore) -> "ReferenceSet":
         """From a search's folder and the store that was searched, shard by shard.
 
         Raises:
@@ -89,7 +89,7 @@ def _rows_in(ids: pa.Array, shard: pa.Table) -> tuple[np.ndarray, pa.Table]:
 
 
 @dataclass(frozen=True)
-class Placing:
+class AssignRun:
     """Places the galaxies of a new store into the classes of a finished search, or into none of them.
 
     They are compared in the embedding, whitened as the search's compressor does: on the map the searched lie where they
@@ -98,7 +98,7 @@ class Placing:
     Attributes:
         search: folder of a finished search.
         store: folder of a store under the same checkpoint.
-        level: see :mod:`rarezoo.searches.assignment`.
+        level: see :mod:`rarezoo.searches.assigner`.
         rows: galaxies at once, which bounds the memory beside that of the searched galaxies.
         out: folder for assigned.parquet and assign.json, in which a killed run goes on; empty writes nothing.
     """
@@ -125,7 +125,7 @@ class Placing:
             return str(json.loads((folder / SUMMARY_FILE).read_text())["text"])
         parts = [self._part(store, index, folder) for index in tqdm(range(store.manifest.shards), unit="shard")]
         assigned = pa.concat_tables(parts).replace_schema_metadata(None)
-        placement = Placement(
+        placement = AssignResult(
             str(self.search), str(self.store), self.level, self._known.labels, assigned, self._assigner.check,
             *self._novelty(store, assigned),
         )  # fmt: skip
@@ -153,8 +153,8 @@ class Placing:
         return store
 
     @cached_property
-    def _known(self) -> Known:
-        return Known.read(Path(self.search), self._searched)
+    def _known(self) -> ReferenceSet:
+        return ReferenceSet.read(Path(self.search), self._searched)
 
     @cached_property
     def _assigner(self) -> Assigner:
@@ -173,7 +173,7 @@ class Placing:
         if path and path.exists():
             return tables.read(path, tables.ASSIGNED)
         chunks = [
-            _assigned_table(ids, self._assigner.assigned(positions, rows=rows))
+            _assigned_table(ids, self._assigner.assign(positions, rows=rows))
             for ids, positions, rows in self._chunks(store, index)
         ]
         part = pa.concat_tables([_NOBODY, *chunks])
@@ -226,7 +226,7 @@ def _refuse_other_network(searched: EmbeddingStore, store: EmbeddingStore) -> No
         )  # fmt: skip
 
 
-def _assigned_table(ids: pa.ChunkedArray, assigned: Assigned) -> pa.Table:
+def _assigned_table(ids: pa.ChunkedArray, assigned: Assignment) -> pa.Table:
     columns = dict(zip(list(tables.ASSIGNED.columns)[1:], assigned, strict=True))
     return tables.check(pa.table({tables.ID: ids, **columns}), tables.ASSIGNED)
 
@@ -241,7 +241,7 @@ def _far(assigned: pa.Table) -> pa.Table:
 
 
 @dataclass(frozen=True)
-class Placement:
+class AssignResult:
     """What became of the galaxies of a store.
 
     Attributes:
@@ -257,7 +257,7 @@ class Placement:
     level: float
     labels: Int64[np.ndarray, " n"]
     assigned: pa.Table
-    check: Check
+    check: SelfCheck
     news: Novelty
     far: np.ndarray
 
@@ -313,12 +313,12 @@ def add_assign_verb(verbs: Any) -> None:
     assign.add_argument("search", metavar="SEARCH", help="out= of a search")
     assign.add_argument("store", metavar="STORE", help="embedding store under the same checkpoint")
     assign.add_argument(
-        "--level", type=float, default=Placing.level, help="share of galaxies of no class that may be given one"
+        "--level", type=float, default=AssignRun.level, help="share of galaxies of no class that may be given one"
     )
-    assign.add_argument("--rows", type=int, default=Placing.rows, help="galaxies at once")
+    assign.add_argument("--rows", type=int, default=AssignRun.rows, help="galaxies at once")
     assign.add_argument("--out", default="", help="folder for assigned.parquet and assign.json; empty: none")
     assign.set_defaults(run=_assign)
 
 
 def _assign(options: argparse.Namespace) -> None:
-    print(Placing(options.search, options.store, options.level, options.rows, options.out).run())
+    print(AssignRun(options.search, options.store, options.level, options.rows, options.out).run())

@@ -6,7 +6,7 @@ import pytest
 
 from rarezoo import tables
 from rarezoo.errors import StoreError
-from rarezoo.searches.lineage import FREE, Earlier
+from rarezoo.searches.previous import FREE, PreviousSearch
 
 pytestmark = pytest.mark.unit
 
@@ -24,33 +24,33 @@ def ids_after(earlier, labels):
 
 
 def test_a_class_keeps_its_id_and_another_gets_a_new_one():
-    earlier = Earlier(members([0] * 4 + [1] * 4 + [-1] * 4), free=2)
+    earlier = PreviousSearch(members([0] * 4 + [1] * 4 + [-1] * 4), free=2)
     assert ids_after(earlier, [1] * 4 + [-1] * 4 + [0] * 4) == {0: 2, 1: 0}
 
 
 @pytest.mark.parametrize(("shared", "kept"), [(2, True), (1, False)])
 def test_half_of_what_both_hold_together_is_enough(shared, kept):
-    earlier = Earlier(members([0] * 4 + [-1] * 8), free=1)
+    earlier = PreviousSearch(members([0] * 4 + [-1] * 8), free=1)
     assert ids_after(earlier, [0] * shared + [-1] * (12 - shared)) == {0: 0 if kept else 1}
 
 
 def test_ids_of_the_dead_are_not_given_again():
-    first = Earlier(members([0] * 4 + [1] * 4 + [-1] * 4), free=2)
+    first = PreviousSearch(members([0] * 4 + [1] * 4 + [-1] * 4), free=2)
     without = [0] * 4 + [-1] * 8
     gone = first.lineage(members(without))
     assert dict(gone.ids) == {0: 0}
-    second = Earlier(gone.renamed(members(without)), gone.free)
+    second = PreviousSearch(gone.renamed(members(without)), gone.free)
     assert ids_after(second, [0] * 4 + [1] * 4 + [-1] * 4) == {0: 0, 1: 2}
 
 
 def test_a_search_that_finds_nothing_keeps_the_count():
-    nothing = Earlier(members([0] * 12), free=9).lineage(members([-1] * 12))
+    nothing = PreviousSearch(members([0] * 12), free=9).lineage(members([-1] * 12))
     assert (dict(nothing.ids), nothing.free) == ({}, 9)
     assert nothing.evolution.to_pylist()[0]["event"] == "died"
 
 
 def test_evolution_goes_by_the_new_ids():
-    lineage = Earlier(members([0] * 6 + [-1] * 6), free=5).lineage(members([1] * 6 + [0] * 6))
+    lineage = PreviousSearch(members([0] * 6 + [-1] * 6), free=5).lineage(members([1] * 6 + [0] * 6))
     rows = lineage.evolution.to_pylist()
     assert {(row["event"], row["class_a"], row["class_b"]) for row in rows} == {("kept", 0, 0), ("appeared", -1, 5)}
 
@@ -61,11 +61,11 @@ def test_the_first_free_id_is_read_from_a_folder(tmp_path, about, free):
     classes = pa.table({**blank, tables.CLASS_ID: pa.array([3], pa.int32())})
     tables.write(classes, tmp_path / "classes.parquet", tables.CLASSES, **about)
     tables.write(members([3] * 12), tmp_path / "members.parquet", tables.MEMBERS)
-    assert Earlier.read(tmp_path).free == free
+    assert PreviousSearch.read(tmp_path).free == free
 
 
 def test_strangers_are_refused_before_the_search():
-    earlier = Earlier(members([0] * 12), free=1)
+    earlier = PreviousSearch(members([0] * 12), free=1)
     earlier.refuse_strangers(np.array(["g3", "other"], dtype=object))
     with pytest.raises(StoreError, match="no galaxy in common with this one"):
         earlier.refuse_strangers(np.array(["other"], dtype=object))

@@ -11,7 +11,7 @@ that class if three things hold, with ``level`` = α:
 
 1 and 2 are conformal p-values whose scores leave each searched galaxy out in turn. A galaxy more among the searched
 could only lower the others' scores, so that p-values err to the large side of full conformal prediction's (Vovk et al.
-2005), which are exact. What is not guaranteed, how many members get their class back, is measured (:class:`Check`).
+2005), which are exact. What is not guaranteed, how many members get their class back, is measured (:class:`SelfCheck`).
 
 Shape letters: n searched galaxies, m new ones, k dimensions, v votes of neighbours.
 """
@@ -37,7 +37,7 @@ _LIKELY = 0.5
 _ROUNDING = 1e-12
 
 
-class Assigned(NamedTuple):
+class Assignment(NamedTuple):
     """What is said of m galaxies.
 
     Attributes:
@@ -57,14 +57,14 @@ class Assigned(NamedTuple):
     p_known: Float64[np.ndarray, " m"]
 
 
-class Look(NamedTuple):
+class Neighbourhood(NamedTuple):
     """What m galaxies are near to.
 
     Attributes:
         nearest: class of most neighbours, −1 if none is in a class.
         votes: how many neighbours are in it.
         distances: to the farthest of the neighbours, in the units of the space.
-        p_class: see :class:`Assigned`; 1 without a nearest class.
+        p_class: see :class:`Assignment`; 1 without a nearest class.
         least: the smallest that ``p_class`` can be.
     """
 
@@ -74,13 +74,13 @@ class Look(NamedTuple):
     p_class: Float64[np.ndarray, " m"]
     least: Float64[np.ndarray, " m"]
 
-    def some(self, rows: np.ndarray) -> "Look":
+    def some(self, rows: np.ndarray) -> "Neighbourhood":
         """Of some of the galaxies."""
-        return Look(*(column[rows] for column in self))
+        return Neighbourhood(*(column[rows] for column in self))
 
 
 @dataclass(frozen=True)
-class Check:
+class SelfCheck:
     """What became of searched galaxies, each left out in turn, by a rule learnt from the other half of them.
 
     Attributes:
@@ -127,7 +127,7 @@ class _Rule:
     likely: Float64[np.ndarray, " v+1"]
 
     @classmethod
-    def learnt(cls, look: Look, labels: np.ndarray, *, level: float) -> "_Rule":
+    def learnt(cls, look: Neighbourhood, labels: np.ndarray, *, level: float) -> "_Rule":
         from sklearn.isotonic import IsotonicRegression
 
         typical = _typical(look, level)
@@ -139,7 +139,7 @@ class _Rule:
         none = np.sort(look.votes[labels == tables.NO_CLASS])
         return cls(level, none, np.asarray(rising.predict(steps), dtype=np.float64))
 
-    def applied(self, look: Look) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def applied(self, look: Neighbourhood) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Class ids, probabilities of them, and p-values of being in none."""
         p_none = p_values(self.none_votes, look.votes)
         likely = np.where(_typical(look, self.level), self.likely[look.votes], 0.0)
@@ -175,9 +175,9 @@ class Assigner:
                 value=self.level, fix=f"Choose {1 / (unassigned + 1):.2g} or more.",
             )  # fmt: skip
 
-    def assigned(
+    def assign(
         self, positions: Float32[np.ndarray, "m k"], *, rows: Int64[np.ndarray, " m"] | None = None
-    ) -> Assigned:
+    ) -> Assignment:
         """Classes for galaxies.
 
         Args:
@@ -186,38 +186,38 @@ class Assigner:
         """
         rows = np.full(len(positions), -1) if rows is None else rows
         if not len(positions):
-            return Assigned(*(np.empty(0, kind) for kind in (np.int64, np.float32, np.int64, float, float, float)))
-        look = self.look(positions, rows=rows)
+            return Assignment(*(np.empty(0, kind) for kind in (np.int64, np.float32, np.int64, float, float, float)))
+        look = self.neighbourhood(positions, rows=rows)
         class_ids, probabilities, p_none = self._rule.applied(look)
         p_known = p_values(self.known_distances, look.distances, own=rows >= 0)
-        return Assigned(
+        return Assignment(
             class_ids, probabilities.astype(np.float32), look.nearest, p_none, look.p_class, p_known
         )  # fmt: skip
 
     @cached_property
     def known_distances(self) -> Float64[np.ndarray, " drawn"]:
         """Sorted distances of searched galaxies from their neighbours: how far anything known is from the rest."""
-        return np.sort(self._own_look.distances)
+        return np.sort(self._own_neighbourhood.distances)
 
     @cached_property
-    def check(self) -> Check:
+    def check(self) -> SelfCheck:
         """The classes that searched galaxies get, the rule being learnt from the other half of them."""
         labels = self.labels[self._drawn]
         found = np.empty_like(labels)
         halves = np.random.default_rng(self.seed).permutation(len(labels)) % 2
         for half in (0, 1):
             theirs, others = np.flatnonzero(halves == half), np.flatnonzero(halves != half)
-            rule = _Rule.learnt(self._own_look.some(others), labels[others], level=self.level)
-            found[theirs] = rule.applied(self._own_look.some(theirs))[0]
-        return Check(labels, found)
+            rule = _Rule.learnt(self._own_neighbourhood.some(others), labels[others], level=self.level)
+            found[theirs] = rule.applied(self._own_neighbourhood.some(theirs))[0]
+        return SelfCheck(labels, found)
 
     @property
     def neighbours(self) -> int:
         """How many nearest searched galaxies vote."""
         return min(NEIGHBOURS, len(self.positions) - 1)
 
-    def look(self, positions: np.ndarray, *, rows: np.ndarray) -> Look:
-        """What galaxies are near to; ``rows`` as for :meth:`assigned`."""
+    def neighbourhood(self, positions: np.ndarray, *, rows: np.ndarray) -> Neighbourhood:
+        """What galaxies are near to; ``rows`` as for :meth:`assign`."""
         distances, near = _without_self(self._tree, positions, rows, self.neighbours)
         nearest, votes = _elected(self.labels[near])
         p_class, least = np.ones(len(positions)), np.zeros(len(positions))
@@ -225,10 +225,10 @@ class Assigner:
             asking = np.flatnonzero(nearest == one)
             own = (rows[asking] >= 0) & (self.labels[rows[asking]] == one)
             p_class[asking], least[asking] = self._classes[one].p_values(positions[asking], own=own)
-        return Look(nearest, votes, distances[:, -1].astype(np.float64), p_class, least)
+        return Neighbourhood(nearest, votes, distances[:, -1].astype(np.float64), p_class, least)
 
     def reaches(self, positions: np.ndarray, *, rows: np.ndarray, neighbours: int) -> Float64[np.ndarray, " m"]:
-        """Distance of each galaxy to its so many-th nearest searched one; ``rows`` as for :meth:`assigned`."""
+        """Distance of each galaxy to its so many-th nearest searched one; ``rows`` as for :meth:`assign`."""
         if not len(positions):
             return np.empty(0)
         wanted = min(neighbours, len(self.positions) - 1)
@@ -240,12 +240,12 @@ class Assigner:
         return np.sort(random.permutation(len(self.labels))[:_CALIBRATED])
 
     @cached_property
-    def _own_look(self) -> Look:
-        return self.look(self.positions[self._drawn], rows=self._drawn)
+    def _own_neighbourhood(self) -> Neighbourhood:
+        return self.neighbourhood(self.positions[self._drawn], rows=self._drawn)
 
     @cached_property
     def _rule(self) -> _Rule:
-        return _Rule.learnt(self._own_look, self.labels[self._drawn], level=self.level)
+        return _Rule.learnt(self._own_neighbourhood, self.labels[self._drawn], level=self.level)
 
     @cached_property
     def _tree(self) -> Any:
@@ -305,7 +305,7 @@ def p_values(calibration: np.ndarray, scores: np.ndarray, *, own: np.ndarray | b
     return np.minimum((larger + 1 - np.asarray(own, dtype=int)).clip(min=1) / among, 1.0)
 
 
-def _typical(look: Look, level: float) -> Bool[np.ndarray, " m"]:
+def _typical(look: Neighbourhood, level: float) -> Bool[np.ndarray, " m"]:
     return look.p_class > np.maximum(level, look.least) + _ROUNDING
 
 
