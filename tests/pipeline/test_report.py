@@ -15,6 +15,7 @@ from PIL import Image
 
 from rarezoo import tables
 from rarezoo.report.pages import write_report
+from rarezoo.report.record import search_record
 from rarezoo.track import Tracker
 from rarezoo.zoo.cards import identity
 
@@ -55,6 +56,12 @@ def search(galaxies, *, classes, seed=0):
     }
 
 
+def log_search(tracker, out, found):
+    """Log a search as a finished search does it."""
+    parts = {key: found[key] for key in ("classes", "members", "map_2d", "cutouts", "about")}
+    tracker.log_search(out, lambda: search_record(out.name, **parts, checkpoint=tracker.checkpoint))
+
+
 def logged(folder):
     """Every record of a folder's only W&B run, read back by W&B's own tool."""
     (run,) = folder.glob("wandb/offline-run-*/run-*.wandb")
@@ -70,8 +77,7 @@ def history(folder):
 def test_two_searches_in_one_process_are_two_whole_runs(tmp_path, capfd):
     for name, classes in (("first", 2), ("second", 3)):
         found = search(400, classes=classes)
-        parts = {key: found[key] for key in ("classes", "members", "map_2d", "cutouts", "about")}
-        Tracker(group="sweep").log_search(tmp_path / name, **parts)
+        log_search(Tracker(group="sweep"), tmp_path / name, found)
     assert capfd.readouterr().out == ""
     for name, classes in (("first", 2), ("second", 3)):
         (item,) = history(tmp_path / name)
@@ -120,8 +126,7 @@ def test_the_run_of_a_search_tells_all_of_its_network(tmp_path, trained):
     for name in ("manifest.json", "shard-00000.parquet"):
         (store / name).write_text(name)
     settings = {"settings": {"store": str(store)}, "checkpoint": "b0.v1", "checkpoint_sha256": identity(CARD)}
-    parts = {key: found[key] for key in ("classes", "members", "map_2d", "cutouts")}
-    Tracker(checkpoint=str(trained)).log_search(out, **parts, about={**found["about"], **settings})
+    log_search(Tracker(checkpoint=str(trained)), out, {**found, "about": {**found["about"], **settings}})
     records = logged(out)
     items = [record["history"]["item"] for record in records if record["type"] == "history"]
     losses = [item["training/validation/loss"] for item in items if "training/validation/loss" in item]
@@ -144,9 +149,7 @@ def test_the_run_of_a_search_tells_all_of_its_network(tmp_path, trained):
 
 def test_the_class_table_has_images(tmp_path):
     found = search(400, classes=2)
-    Tracker().log_search(
-        tmp_path / "found", **{key: found[key] for key in ("classes", "members", "map_2d", "cutouts", "about")}
-    )
+    log_search(Tracker(), tmp_path / "found", found)
     (table,) = (one for kind, one in artifacts(logged(tmp_path / "found")).items() if kind == "run_table")
     contents = {one["path"]: Path(one["local_path"]) for one in table["manifest"]["contents"]}
     content = json.loads(contents.pop("class_table.table.json").read_text())
@@ -159,14 +162,11 @@ def test_the_class_table_has_images(tmp_path):
 def test_servers_that_do_not_answer_leave_the_search_whole(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    monkeypatch.setattr("rarezoo.track._PATIENCE", 2)
     found = search(400, classes=2)
     with caplog.at_level(logging.WARNING, logger="rarezoo"):
-        Tracker(mode="wandb").log_search(
-            tmp_path / "found", **{key: found[key] for key in ("classes", "members", "map_2d", "cutouts", "about")}
-        )
+        log_search(Tracker(mode="wandb", timeout=2), tmp_path / "found", found)
     (told,) = [record.getMessage() for record in caplog.records if record.name.startswith("rarezoo")]
-    assert told.startswith("not logged to W&B (")
+    assert told.startswith("could not log to W&B (")
 
 
 class Line(pl.LightningModule):
@@ -188,14 +188,14 @@ class Line(pl.LightningModule):
 def test_two_trainings_in_one_process_are_two_runs(tmp_path, trained):
     for name in ("first", "second"):
         tables.write_json({"verb": "train", "settings": {"seed": len(name)}}, tmp_path / name / "settings.json")
-        tracker = Tracker().lightning_logger(tmp_path / name, name=name)
+        tracker = Tracker().training_logger(tmp_path / name, name=name)
         loader = torch.utils.data.DataLoader(torch.ones(8, 1), batch_size=2)
         trainer = pl.Trainer(
             logger=tracker, max_epochs=1, accelerator="cpu", log_every_n_steps=1, enable_progress_bar=False,
             enable_model_summary=False, enable_checkpointing=False, default_root_dir=tmp_path,
         )  # fmt: skip
         trainer.fit(Line(), loader)
-        tracker.conclude(trained)
+        tracker.conclude(trained, CARD)
     for name in ("first", "second"):
         records = logged(tmp_path / name)
         (linked,) = [one for kind, one in artifacts(records).items() if kind == "checkpoint"]

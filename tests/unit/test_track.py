@@ -2,6 +2,7 @@
 
 import json
 import logging
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,8 +16,8 @@ from PIL import Image
 from rarezoo import tables
 from rarezoo.errors import ConfigError
 from rarezoo.report import palette
-from rarezoo.report.record import Training, map_picture
-from rarezoo.track import Tracker
+from rarezoo.report.record import map_picture, search_record, training_behind
+from rarezoo.track import Tracker, TrainingRecord
 from rarezoo.zoo.cards import identity
 
 pytestmark = pytest.mark.unit
@@ -36,6 +37,11 @@ SEARCH = {
     "cutouts": None,
     "about": {"searched": 3},
 }
+
+
+def log_search(tracker, out, found):
+    """Log a search as a finished search does it."""
+    tracker.log_search(out, lambda: search_record(out.name, **found, checkpoint=tracker.checkpoint))
 
 
 @pytest.fixture
@@ -58,24 +64,29 @@ def test_unknown_mode_is_refused_before_anything_runs():
         Tracker(mode="online")
 
 
+def test_settings_need_neither_wandb_nor_torch():
+    code = "import sys, rarezoo.track; print(*{'wandb', 'torch', 'pytorch_lightning'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
+
+
 def test_none_logs_nothing(tmp_path, broken):
-    Tracker(mode="none").log_search(tmp_path, **SEARCH)
-    assert Tracker(mode="none").lightning_logger(tmp_path, name="x") is None
+    log_search(Tracker(mode="none"), tmp_path, SEARCH)
+    assert Tracker(mode="none").training_logger(tmp_path, name="x") is None
     assert not broken
     assert not list(tmp_path.iterdir())
 
 
 def test_failing_search_log_stops_nothing_and_warns_once(tmp_path, broken, caplog):
     with caplog.at_level(logging.WARNING, logger="rarezoo"):
-        Tracker().log_search(tmp_path, **SEARCH)
+        log_search(Tracker(), tmp_path, SEARCH)
     assert len(broken) == 1
     assert [record.getMessage() for record in caplog.records] == [
-        "not logged to W&B (no space left on device); everything else is whole"
+        "could not log to W&B (no space left on device); the results are complete"
     ]
 
 
 def test_failing_training_log_stops_nothing_and_warns_once(tmp_path, broken, caplog):
-    logger = Tracker().lightning_logger(tmp_path, name="x")
+    logger = Tracker().training_logger(tmp_path, name="x")
     with caplog.at_level(logging.WARNING, logger="rarezoo"):
         for step in range(3):
             logger.log_metrics({"loss": 1.0}, step)
@@ -99,7 +110,7 @@ def test_log_that_fails_half_way_is_given_up_but_finished(tmp_path, monkeypatch,
             self.finished.append(exit_code)
 
     monkeypatch.setattr(wandb, "init", lambda **settings: Run())
-    logger = Tracker().lightning_logger(tmp_path, name="x")
+    logger = Tracker().training_logger(tmp_path, name="x")
     with caplog.at_level(logging.WARNING, logger="rarezoo"):
         for step in range(4):
             logger.log_metrics({"loss": float(step)}, step)
@@ -110,7 +121,7 @@ def test_log_that_fails_half_way_is_given_up_but_finished(tmp_path, monkeypatch,
 
 
 def test_training_run_begins_with_its_first_metric(tmp_path, broken):
-    logger = Tracker().lightning_logger(tmp_path, name="x")
+    logger = Tracker().training_logger(tmp_path, name="x")
     logger.finalize("success")
     assert not broken
     assert (logger.name, logger.version) == ("x", "")
@@ -145,12 +156,12 @@ def test_a_disk_that_fills_up_is_told_once(tmp_path, monkeypatch, caplog, job):
     monkeypatch.setattr(Path, "write_bytes", write_bytes)
     with caplog.at_level(logging.WARNING, logger="rarezoo"):
         if job == "search":
-            Tracker().log_search(tmp_path, **SEARCH)
+            log_search(Tracker(), tmp_path, SEARCH)
         else:
-            logger = Tracker().lightning_logger(tmp_path, name="x")
+            logger = Tracker().training_logger(tmp_path, name="x")
             logger.log_metrics({"loss": 1.0}, 0)
             logger.finalize("success")
-            logger.conclude(tmp_path)
+            logger.conclude(tmp_path, {})
     assert not room
     (told,) = [record.getMessage() for record in caplog.records]
     assert "No space left on device" in told
@@ -161,7 +172,7 @@ def test_a_run_that_left_no_file_is_told(tmp_path, monkeypatch, caplog):
 
     monkeypatch.setattr(wandb, "init", lambda **settings: Whole())
     with caplog.at_level(logging.WARNING, logger="rarezoo"):
-        Tracker().log_search(tmp_path, **SEARCH)
+        log_search(Tracker(), tmp_path, SEARCH)
     (told,) = [record.getMessage() for record in caplog.records]
     assert "holds no file of the run r" in told
 
@@ -169,7 +180,7 @@ def test_a_run_that_left_no_file_is_told(tmp_path, monkeypatch, caplog):
 def test_a_folder_that_takes_no_log_is_told(tmp_path, broken, caplog):
     (tmp_path / "wandb").write_text("in the way")
     with caplog.at_level(logging.WARNING, logger="rarezoo"):
-        Tracker().log_search(tmp_path, **SEARCH)
+        log_search(Tracker(), tmp_path, SEARCH)
     assert not broken, "W&B would write to another folder without a word"
     assert "File exists" in caplog.text
 
@@ -196,8 +207,8 @@ def trained(tmp_path):
 
 
 def test_what_a_checkpoint_tells_of_its_training(trained):
-    found = Training.read(trained)
-    assert found.curves == [
+    found = TrainingRecord(trained, CARD)
+    assert found.epochs == [
         {"epoch": 0, "validation/loss": 3.0},
         {"epoch": 1, "validation/loss": 2.5, "train/votes": 2.0},
     ]
@@ -211,10 +222,10 @@ def test_what_a_checkpoint_tells_of_its_training(trained):
 
 def test_only_the_network_of_the_store_is_behind_a_search(trained, tmp_path):
     about = {"checkpoint_sha256": identity(CARD)}
-    assert Training.behind(about, places=[tmp_path / "gone", trained]).name == "b0.v1"
-    assert Training.behind({"checkpoint_sha256": "another"}, places=[trained]) is None
+    assert training_behind(about, places=[tmp_path / "gone", trained]).name == "b0.v1"
+    assert training_behind({"checkpoint_sha256": "another"}, places=[trained]) is None
     (trained / "card.json").write_text("{")
-    assert Training.behind(about, places=[trained]) is None
+    assert training_behind(about, places=[trained]) is None
 
 
 CLASS = {
@@ -230,7 +241,7 @@ FOUND = {
 
 
 def test_a_search_as_csv(tmp_path, trained, broken):
-    Tracker(mode="csv", checkpoint=str(trained)).log_search(tmp_path / "found", **FOUND)
+    log_search(Tracker(mode="csv", checkpoint=str(trained)), tmp_path / "found", FOUND)
     folder = tmp_path / "found" / "log"
     numbers = dict(pd.read_csv(folder / "numbers.csv").to_numpy().tolist())
     assert numbers == {"searched": 3, "classes": 1, "seconds/draw": 2, "persistence/most": 0.7}
@@ -245,12 +256,12 @@ def test_a_search_as_csv(tmp_path, trained, broken):
 
 def test_a_training_as_csv(tmp_path, trained):
     for start in range(2):
-        logger = Tracker(mode="csv").lightning_logger(tmp_path, name="x")
+        logger = Tracker(mode="csv").training_logger(tmp_path, name="x")
         for step in range(2):
             logger.log_metrics({"loss": 5.0 - start - step}, step)
         assert logger.version == f"version_{start}"
         logger.finalize("success")
-        logger.conclude(trained)
+        logger.conclude(trained, CARD)
         assert pd.read_csv(tmp_path / "log" / f"version_{start}" / "metrics.csv")["loss"].tolist() == [
             5 - start,
             4 - start,
@@ -275,31 +286,31 @@ def board(monkeypatch):
             return lambda *words, **named: told.append((verb, *words))
 
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=SummaryWriter))
-    monkeypatch.setattr("rarezoo.track.find_spec", lambda name: object())
+    monkeypatch.setattr("rarezoo.track.tracker.find_spec", lambda name: object())
     return told
 
 
 def test_a_search_in_tensorboard(tmp_path, trained, board):
-    Tracker(mode="tensorboard", checkpoint=str(trained)).log_search(tmp_path, **FOUND)
+    log_search(Tracker(mode="tensorboard", checkpoint=str(trained)), tmp_path, FOUND)
     assert board[0] == ("open", str(tmp_path / "tensorboard"))
     assert [words[1] for words in board if words[0] == "add_image"] == ["map", "mosaics/class-000"]
-    assert ("add_scalar", "classes", 1) in board
+    assert ("add_scalar", "classes", 1, None) in board
     assert ("add_scalar", "training/validation/loss", 2.5, 1) in board
-    assert ("add_scalar", "calibration/bar/90%", 0.8) in board
+    assert ("add_scalar", "calibration/bar/90%", 0.8, None) in board
     assert board[-1] == ("close",)
 
 
 def test_a_training_in_tensorboard(tmp_path, trained, board):
-    logger = Tracker(mode="tensorboard").lightning_logger(tmp_path, name="x")
+    logger = Tracker(mode="tensorboard").training_logger(tmp_path, name="x")
     logger.log_metrics({"loss": 1.0}, 7)
-    logger.conclude(trained)
+    logger.conclude(trained, CARD)
     assert ("add_scalar", "loss", 1.0, 7) in board
     assert ("add_scalar", "loss/odd", 0.5, None) in board
     assert board[-1] == ("close",)
 
 
 def test_tensorboard_that_is_not_installed_is_refused_at_once(monkeypatch):
-    monkeypatch.setattr("rarezoo.track.find_spec", lambda name: None)
+    monkeypatch.setattr("rarezoo.track.tracker.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"logger=tensorboard.*pip install tensorboard.*logger=csv"):
         Tracker(mode="tensorboard")
 
@@ -309,7 +320,7 @@ def test_settings_reach_wandb(tmp_path, monkeypatch, broken, mode, wanted):
     import wandb
 
     monkeypatch.setattr(wandb, "login", lambda prompt: True)
-    Tracker(mode=mode, project="p", entity="e", group="g").log_search(tmp_path / "found", **SEARCH)
+    log_search(Tracker(mode=mode, project="p", entity="e", group="g"), tmp_path / "found", SEARCH)
     (asked,) = broken
     assert {key: asked[key] for key in ("project", "entity", "group", "name", "mode")} == {
         "project": "p", "entity": "e", "group": "g", "name": "found", "mode": wanted,
@@ -324,7 +335,7 @@ def test_no_key_is_told_and_never_asked_for(tmp_path, monkeypatch, broken, caplo
 
     monkeypatch.setattr(wandb, "login", lambda prompt: prompt)
     with caplog.at_level(logging.WARNING, logger="rarezoo"):
-        Tracker(mode="wandb").log_search(tmp_path, **SEARCH)
+        log_search(Tracker(mode="wandb"), tmp_path, SEARCH)
     assert not broken
     assert "logger=offline" in caplog.text
 

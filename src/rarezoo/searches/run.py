@@ -19,6 +19,7 @@ from rarezoo.data.survey import Galaxies, Survey, open_survey
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, DataError, StoreError
 from rarezoo.report.pages import THUMBNAILS, write_report
+from rarezoo.report.record import search_record
 from rarezoo.runs import claim, digest, refuse_seed
 from rarezoo.searches.classes import class_table, member_table, with_columns
 from rarezoo.searches.cluster import ISOLATED, Clusterer, Clustering, without_noise
@@ -296,8 +297,12 @@ class ClusterRun:
 
     def _log(self, found: "Found", galaxies: Galaxies | None, about: Mapping[str, Any]) -> None:
         self.logger.log_search(
-            self.out, classes=found.classes, members=found.members, map_2d=found.map_table(found.drawn),
-            cutouts=None if galaxies is None else cutouts_of(galaxies), about=about,
+            self.out,
+            lambda: search_record(
+                Path(self.out).name, classes=found.classes, members=found.members,
+                map_2d=found.map_table(found.drawn), cutouts=None if galaxies is None else cutouts_of(galaxies),
+                about=about, checkpoint=self.logger.checkpoint,
+            ),
         )  # fmt: skip
 
 

@@ -22,11 +22,11 @@ from rarezoo.report import gallery, palette
 from rarezoo.report.compare import asset
 from rarezoo.report.gallery import Thumbnail
 from rarezoo.report.pages import environment
-from rarezoo.report.record import curves
 from rarezoo.runs import SETTINGS_FILE
 from rarezoo.searches.matching import SAME
 from rarezoo.searches.run import read_run
 from rarezoo.searches.systematics import CLEAN
+from rarezoo.track import epoch_metrics
 from rarezoo.zoo.cards import is_checkpoint, read_card
 
 PAGE, TABLE = "leaderboard.html", "leaderboard.csv"
@@ -295,7 +295,7 @@ def _trained(job: Job, place: Path) -> Job:
 
 def _curve(place: Path) -> str:
     """Validation loss by epoch as points of an SVG line; empty without two epochs."""
-    losses = [epoch["validation/loss"] for epoch in curves(place) if "validation/loss" in epoch]
+    losses = [epoch["validation/loss"] for epoch in epoch_metrics(place) if "validation/loss" in epoch]
     if len(losses) < 2:
         return ""
     (wide, high), low, span = _CURVE, min(losses), max(max(losses) - min(losses), 1e-12)

@@ -11,6 +11,7 @@ from rarezoo.errors import ConfigError
 from rarezoo.settings import setting
 from rarezoo.track import Tracker
 from rarezoo.training.fit import TrainRun
+from rarezoo.zoo.cards import is_checkpoint, read_card
 
 
 @dataclass(kw_only=True)
@@ -22,10 +23,10 @@ class TrainJob(TrainRun):
 
     def launch(self) -> Path:
         """Train, with the curves sent to the tracker; the checkpoint folder."""
-        tracker = self.logger.lightning_logger(self.out, name=Path(self.out).name)
+        tracker = self.logger.training_logger(self.out, name=Path(self.out).name)
         folder = self.run(tracker=tracker)
         if tracker is not None:
-            tracker.conclude(folder)
+            tracker.conclude(folder, read_card(folder) if is_checkpoint(folder) else {})
         if self.study:
             from rarezoo.studies.bottleneck import measured
 
