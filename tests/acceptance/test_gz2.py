@@ -14,7 +14,7 @@ from rarezoo.data.duplicates import fingerprints, near_identical
 from rarezoo.data.loaders import CutoutLoader
 from rarezoo.data.surveys.gz2 import FOLDER_VARIABLE, Gz2
 from rarezoo.training.metrics import predictions, question_metrics
-from rarezoo.zoo.checkpoint import open_checkpoint
+from rarezoo.zoo.checkpoint import Checkpoint
 
 ROOT = Path(__file__).parents[2]
 FOLDER = Path(os.environ.get(FOLDER_VARIABLE) or ROOT.parent / "shared" / "data" / "gz2").resolve()
@@ -89,7 +89,7 @@ def test_a_short_training_beats_the_mean_where_hundreds_of_galaxies_were_asked_a
 
 
 def test_the_released_checkpoint_predicts_as_its_card_says(galaxies):
-    checkpoint = open_checkpoint("efficientnet_b0.gz2", root=ROOT / "checkpoints")
+    checkpoint = Checkpoint.open("efficientnet_b0.gz2", root=ROOT / "checkpoints")
     asked = np.flatnonzero(galaxies.votes[:, -5:].sum(axis=1) > 0)
     rows = np.intersect1d(galaxies.rows("test"), asked)
     loader = CutoutLoader(galaxies, rows, view=checkpoint.view, batch_size=256, workers=2)

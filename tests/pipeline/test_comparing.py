@@ -26,7 +26,7 @@ from rarezoo.searches.compressors.pca import Pca
 from rarezoo.searches.run import ClusterRun
 from rarezoo.searches.stability import Stability
 from rarezoo.track import Tracker
-from rarezoo.zoo.checkpoint import save_checkpoint
+from rarezoo.zoo.checkpoint import Checkpoint
 from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
 from rarezoo.zoo.network import build_network
 
@@ -44,7 +44,7 @@ def home(tmp_path_factory):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             network = build_network(encoder, tree)
-        save_checkpoint(home / net, network=network, encoder=encoder, tree=tree, card={})
+        Checkpoint.save(home / net, network=network, encoder=encoder, tree=tree, card={})
         survey = Mock(n=GALAXIES, side=32, workers=1, cache=str(home / "cache"))
         EmbedRun(data=survey, checkpoint=str(home / net), out=str(home / f"{net}-store"), workers=0).run()
         ClusterRun(

@@ -55,7 +55,7 @@ class Network(torch.nn.Module):
 
 tree = QuestionTree("own", (Question("bar", ("bar_no", "bar_yes"), None),))
 checkpoint = SimpleNamespace(name="grey", network=Network(), tree=tree, width=2, sha256="s", view=lambda one: one / 255)
-embed.open_checkpoint = lambda name: checkpoint
+embed.Checkpoint = SimpleNamespace(open=lambda name: checkpoint)
 embed.EmbedRun(
     data=GreySurvey(), checkpoint="grey", out=sys.argv[1], batch_size=4, shard_rows=10, workers=int(sys.argv[3])
 ).run()

@@ -15,7 +15,7 @@ from rarezoo.embeddings.embed import EmbedRun
 from rarezoo.embeddings.judge import USUAL, Answer, Judge
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, OutputError, RarezooError, StoreError
-from rarezoo.zoo.checkpoint import save_checkpoint
+from rarezoo.zoo.checkpoint import Checkpoint
 from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
 from rarezoo.zoo.network import build_network
 
@@ -31,9 +31,9 @@ def store(home, name, *, seed, galaxies=GALAXIES):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = build_network(encoder, tree)
-    checkpoint = save_checkpoint(home / f"net-{name}", network=network, encoder=encoder, tree=tree, card={})
+    checkpoint = Checkpoint.save(home / f"net-{name}", network=network, encoder=encoder, tree=tree, card={})
     survey = Mock(n=galaxies, side=32, workers=1, cache=str(home / "cache"))
-    EmbedRun(data=survey, checkpoint=str(checkpoint), out=str(home / name), workers=0).run()
+    EmbedRun(data=survey, checkpoint=str(checkpoint.folder), out=str(home / name), workers=0).run()
     return home / name
 
 

@@ -12,7 +12,7 @@ import torch
 from rarezoo.data.surveys.mock import Mock
 from rarezoo.data.trees import named_tree
 from rarezoo.embeddings.embed import EmbedRun
-from rarezoo.zoo.checkpoint import save_checkpoint
+from rarezoo.zoo.checkpoint import Checkpoint
 from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
 from rarezoo.zoo.network import build_network
 
@@ -44,7 +44,7 @@ def home(tmp_path_factory):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             network = build_network(encoder, tree)
-        save_checkpoint(home / f"net-{net}", network=network, encoder=encoder, tree=tree, card={})
+        Checkpoint.save(home / f"net-{net}", network=network, encoder=encoder, tree=tree, card={})
         survey = Mock(n=120, side=32, workers=1, cache=str(home / "cache"))
         EmbedRun(data=survey, checkpoint=str(home / f"net-{net}"), out=str(home / net), workers=0).run()
     return home

@@ -25,7 +25,7 @@ from rarezoo.searches.compressors.umap import Umap
 from rarezoo.searches.run import ClusterRun
 from rarezoo.searches.stability import Stability
 from rarezoo.track import Tracker
-from rarezoo.zoo.checkpoint import save_checkpoint
+from rarezoo.zoo.checkpoint import Checkpoint
 from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
 from rarezoo.zoo.network import build_network
 
@@ -40,7 +40,7 @@ def checkpoint(home, name, *, seed):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = build_network(encoder, tree)
-    save_checkpoint(home / name, network=network, encoder=encoder, tree=tree, card={})
+    Checkpoint.save(home / name, network=network, encoder=encoder, tree=tree, card={})
 
 
 def embed(home, out, *, net="net", n=GALAXIES, seed=0):

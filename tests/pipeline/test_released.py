@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rarezoo.zoo.cards import checkpoints
-from rarezoo.zoo.checkpoint import open_checkpoint
+from rarezoo.zoo.checkpoint import Checkpoint
 
 pytestmark = pytest.mark.pipeline
 ROOT = Path(__file__).parents[2] / "checkpoints"
@@ -21,7 +21,7 @@ def test_together_they_are_small_enough_for_a_repository():
 
 @pytest.mark.parametrize("folder", RELEASED, ids=lambda one: one.name)
 def test_opens_by_name_and_says_what_it_said_when_it_was_saved(folder):
-    found = open_checkpoint(folder.name, root=ROOT)
+    found = Checkpoint.open(folder.name, root=ROOT)
     assert found.card["dtype"] == "float16"
     assert found.width == 128
     assert {"data", "training", "metrics", "licence", "preprocessing"} <= set(found.card)

@@ -14,7 +14,7 @@ import torch
 
 from rarezoo.data.trees import Question, QuestionTree
 from rarezoo.zoo.cards import read_card
-from rarezoo.zoo.checkpoint import open_checkpoint, save_checkpoint
+from rarezoo.zoo.checkpoint import Checkpoint
 from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
 from rarezoo.zoo.encoders.maxvit_tiny import MaxViTTiny
 from rarezoo.zoo.export import export_onnx, export_timm
@@ -51,7 +51,7 @@ def zoo(*words, cwd, expect=0):
 def saved(folder, encoder, **card):
     torch.manual_seed(0)
     network = build_network(encoder, TREE).eval()
-    return save_checkpoint(folder, network=network, encoder=encoder, tree=TREE, card=card, dtype="float16")
+    return Checkpoint.save(folder, network=network, encoder=encoder, tree=TREE, card=card, dtype="float16")
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def home(tmp_path_factory):
     """A folder with two checkpoints below ``checkpoints``, of which ``worn`` has one byte wrong."""
     home = tmp_path_factory.mktemp("home")
     card = {"metrics": METRICS, "min_votes": 20, "data": {"survey": "mock"}}
-    folder = saved(home / "checkpoints" / "tiny", EfficientNetB0(input_size=32, bottleneck="8"), **card)
+    folder = saved(home / "checkpoints" / "tiny", EfficientNetB0(input_size=32, bottleneck="8"), **card).folder
     worn = shutil.copytree(folder, home / "checkpoints" / "worn") / "weights.safetensors"
     content = bytearray(worn.read_bytes())
     content[len(content) // 2] ^= 1
@@ -76,7 +76,7 @@ def images():
 def expected(home, images):
     """What the checkpoint itself says of the images."""
     with torch.inference_mode():
-        return open_checkpoint(home / "checkpoints" / "tiny").network(images)
+        return Checkpoint.open(home / "checkpoints" / "tiny").network(images)
 
 
 def test_list_has_a_row_per_checkpoint(home):
@@ -134,7 +134,7 @@ def test_onnxruntime_says_the_same_for_any_number_of_images(home, images, expect
 def test_attention_on_another_grid_is_exported_too(tmp_path):
     """MaxViT's attention has a kernel that ONNX cannot express, and its grid must be told to timm."""
     encoder = MaxViTTiny(input_size=64, bottleneck="8", variant="maxvit_rmlp_pico_rw_256")
-    checkpoint = open_checkpoint(saved(tmp_path / "maxvit", encoder))
+    checkpoint = saved(tmp_path / "maxvit", encoder)
     for export in (export_onnx, export_timm):
         assert export(checkpoint, folder=tmp_path / export.__name__).error < 1e-4
 

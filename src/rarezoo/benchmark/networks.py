@@ -15,7 +15,7 @@ from tqdm import tqdm
 from rarezoo.data.loaders import CutoutLoader
 from rarezoo.data.survey import Galaxies
 from rarezoo.embeddings.embed import embedded
-from rarezoo.zoo.checkpoint import Checkpoint, open_checkpoint
+from rarezoo.zoo.checkpoint import Checkpoint
 from rarezoo.zoo.network import BottleneckNetwork, Prediction, blank_network
 
 _BATCH = 256
@@ -36,7 +36,7 @@ class _Trunk(nn.Module):
 
 def trunk_features(galaxies: Galaxies, rows: Int64[np.ndarray, " n"], *, checkpoint: str) -> Float32[np.ndarray, "n D"]:
     """Features of the trained trunk, before the bottleneck."""
-    opened = open_checkpoint(checkpoint)
+    opened = Checkpoint.open(checkpoint)
     return _features(galaxies, rows, opened, network=_Trunk(opened.network))
 
 
@@ -44,7 +44,7 @@ def untrained_features(
     galaxies: Galaxies, rows: Int64[np.ndarray, " n"], *, checkpoint: str
 ) -> Float32[np.ndarray, "n D"]:
     """Embeddings by the checkpoint's architecture with random weights, of one draw."""
-    opened = open_checkpoint(checkpoint)
+    opened = Checkpoint.open(checkpoint)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = blank_network(opened.encoder, answers=len(opened.tree.answers))

@@ -27,7 +27,7 @@ from rarezoo.errors import DataError
 from rarezoo.searches.clusterers.hdbscan import Hdbscan
 from rarezoo.settings import choice
 from rarezoo.training.loss import vote_loss
-from rarezoo.zoo.checkpoint import open_checkpoint, save_checkpoint
+from rarezoo.zoo.checkpoint import Checkpoint
 from rarezoo.zoo.encoder import Encoder
 from rarezoo.zoo.network import BottleneckNetwork, build_network
 from rarezoo.zoo.views import TrainingView, inference_view, training_cutout
@@ -222,8 +222,8 @@ def _zoobot_schema(tree: QuestionTree) -> Any:
 
 def _embedding(work: Workload, folder: Path) -> list[Comparison]:
     network = _normalised(work.network(), work.images(work.encoder.input_size))
-    save_checkpoint(folder / "net", network=network, encoder=work.encoder, tree=work.tree, card={})
-    checkpoint = open_checkpoint(folder / "net")
+    Checkpoint.save(folder / "net", network=network, encoder=work.encoder, tree=work.tree, card={})
+    checkpoint = Checkpoint.open(folder / "net")
     # Embedding is quick: the galaxies are read several times over, so that start-up does not decide.
     rows = np.tile(np.arange(len(work.galaxies)), _REPEATS)
     precision = "bfloat16" if work.device.type == "cuda" else "float32"

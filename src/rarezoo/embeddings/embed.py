@@ -19,7 +19,7 @@ from rarezoo.data.trees import QuestionTree
 from rarezoo.embeddings.store import EmbeddingStore, Manifest
 from rarezoo.errors import ConfigError
 from rarezoo.settings import setting
-from rarezoo.zoo.checkpoint import Checkpoint, open_checkpoint
+from rarezoo.zoo.checkpoint import Checkpoint
 
 DTYPES = ("float32", "float16")
 TURNS = (1, 2, 4, 8)
@@ -65,7 +65,7 @@ class EmbedRun:
             ConfigError, DataError, CheckpointError, StoreError, OutputError: see the message.
         """
         self._refuse()
-        checkpoint, galaxies = open_checkpoint(self.checkpoint), self.data.open()
+        checkpoint, galaxies = Checkpoint.open(self.checkpoint), self.data.open()
         store = EmbeddingStore.create(self.out, self._manifest(galaxies, checkpoint))
         self._write_shards(store, galaxies, checkpoint)
         return store.finish()

@@ -36,7 +36,7 @@ from rarezoo.runs import SETTINGS_FILE
 from rarezoo.training.loss import question_losses
 from rarezoo.training.metrics import MIN_VOTES
 from rarezoo.zoo.cards import identity, is_checkpoint, read_card
-from rarezoo.zoo.checkpoint import Checkpoint, open_checkpoint
+from rarezoo.zoo.checkpoint import Checkpoint
 from rarezoo.zoo.encoder import NATIVE
 
 log = logging.getLogger(__name__)
@@ -149,7 +149,7 @@ def measured(folder: Path | str, *, workers: int | None = 0) -> Measured:
     kept = folder / MEASURED
     if kept.is_file() and (found := Measured.read(kept)).checkpoint == identity(read_card(folder)):
         return found
-    checkpoint = open_checkpoint(folder)
+    checkpoint = Checkpoint.open(folder)
     survey = _survey(folder)
     galaxies = survey.training_galaxies(cache=folder.parent / _CACHE)
     if galaxies.sha256 != checkpoint.card.get("data", {}).get("sha256"):

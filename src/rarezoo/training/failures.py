@@ -19,7 +19,7 @@ from rarezoo.errors import ConfigError, DataError
 from rarezoo.settings import choice
 from rarezoo.tables import atomic, unwritable
 from rarezoo.training.metrics import Predicted, predictions
-from rarezoo.zoo.checkpoint import Checkpoint, open_checkpoint
+from rarezoo.zoo.checkpoint import Checkpoint
 
 _TILE, _LINES, _COLUMNS = 150, 55, 10
 
@@ -130,7 +130,7 @@ def _worst(options: argparse.Namespace) -> None:
     picture = Path(options.out)
     if picture.suffix.lower() not in Image.registered_extensions():
         raise ConfigError("no kind of picture", value=options.out, fix="Give --out a name that ends in .webp or .png.")
-    checkpoint = open_checkpoint(options.checkpoint)
+    checkpoint = Checkpoint.open(options.checkpoint)
     galaxies = _survey(options.survey or checkpoint.card["data"]["survey"], options.set).open()
     failures = failures_of_test_split(checkpoint, galaxies, count=options.count, workers=options.workers)
     try:

@@ -30,7 +30,7 @@ from rarezoo.training.loss import OBJECTIVES, SIMILARITIES, VOTES
 from rarezoo.training.module import VALIDATION_LOSS, TrainSettings, VoteLearner
 from rarezoo.training.progress import Bar, Curves, States
 from rarezoo.zoo.cards import is_checkpoint
-from rarezoo.zoo.checkpoint import remove_scratch, save_checkpoint
+from rarezoo.zoo.checkpoint import Checkpoint
 from rarezoo.zoo.encoder import Encoder
 from rarezoo.zoo.network import build_network
 from rarezoo.zoo.views import inference_view, training_cutout
@@ -204,7 +204,7 @@ class TrainRun:
             "min_votes": metrics.MIN_VOTES,
             "metrics": rows,
         }  # fmt: skip
-        save_checkpoint(folder, network=network, encoder=self.model, tree=tree, card=card, dtype=self.train.dtype)
+        Checkpoint.save(folder, network=network, encoder=self.model, tree=tree, card=card, dtype=self.train.dtype)
         remove_scratch(folder / _SCRATCH)
         log.info("checkpoint: %s", folder)
 

@@ -37,6 +37,24 @@ def is_checkpoint(folder: Path | str) -> bool:
     return (Path(folder) / CARD).is_file()
 
 
+def find_checkpoint(name_or_folder: str | Path, *, root: Path | str = "checkpoints") -> Path:
+    """Return the folder of a checkpoint that is named by its folder or by its name below ``root``.
+
+    Raises
+    ------
+    CheckpointError
+        There is no such checkpoint. The message lists the names below ``root``.
+    """
+    for folder in (Path(name_or_folder), Path(root) / str(name_or_folder)):
+        if is_checkpoint(folder):
+            return folder
+    names = ", ".join(path.name for path in checkpoints(root)) or "none"
+    raise CheckpointError(
+        "no checkpoint", value=name_or_folder,
+        fix=f"Give a folder that holds {CARD}, or a name below {root}/ ({names}).",
+    )  # fmt: skip
+
+
 def model_card(card: Mapping[str, Any]) -> str:
     """README.md of a checkpoint."""
     loader = jinja2.PackageLoader("rarezoo.zoo", ".")

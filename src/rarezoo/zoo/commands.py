@@ -9,7 +9,7 @@ from rarezoo.errors import CheckpointError, RarezooError
 from rarezoo.report.cards import markdown
 from rarezoo.zoo import export, hub
 from rarezoo.zoo.cards import WEIGHTS, checkpoints, is_checkpoint, model_card, read_card
-from rarezoo.zoo.checkpoint import open_checkpoint
+from rarezoo.zoo.checkpoint import Checkpoint
 
 _FORMATS = {"onnx": export.export_onnx, "program": export.export_program, "timm": export.export_timm}
 _HEAD = ("name", "architecture", "width", "input px", "weights", "MB", "survey", "test loss", "of the mean", "licence")
@@ -59,7 +59,7 @@ def verify(names: Sequence[str], *, root: Path | str) -> None:
     failed = []
     for name in [str(folder) for folder in _there(root)] if list(names) == [_ALL] else names:
         try:
-            found = open_checkpoint(name, root=root)
+            found = Checkpoint.open(name, root=root)
             print(f"{found.name}: sound (sha256 of {len(found.card['sha256'])} files, golden outputs)", flush=True)
         except RarezooError as problem:
             failed.append(Path(name).name)
@@ -119,13 +119,13 @@ def _verify(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    done = _FORMATS[options.to](open_checkpoint(options.name, root=options.root), folder=options.out)
+    done = _FORMATS[options.to](Checkpoint.open(options.name, root=options.root), folder=options.out)
     checked = "not checked: pip install onnxruntime" if done.error is None else f"off by {done.error:.1e} at most"
     print(f"{done.file}\ngolden outputs: {checked}")
 
 
 def _push(options: argparse.Namespace) -> None:
-    print(hub.push(open_checkpoint(options.name, root=options.root), repository=options.repo, private=options.private))
+    print(hub.push(Checkpoint.open(options.name, root=options.root), repository=options.repo, private=options.private))
 
 
 def _pull(options: argparse.Namespace) -> None:

@@ -1,6 +1,6 @@
-"""A checkpoint in the formats of others: ONNX, torch.export, and a folder that timm and Zoobot take for their own.
+"""Checkpoints in the formats of other programs: ONNX, torch.export, and a folder that timm and Zoobot can load.
 
-Every export is checked where it is written: it must say of the checkpoint's golden images what the card promises.
+Every export is checked where it is written: for the checkpoint's golden images it must give the golden outputs.
 """
 
 import importlib.util
@@ -32,20 +32,36 @@ Outputs = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Export:
-    """What was written.
+class ExportedNetwork:
+    """A network written by :func:`export`.
 
-    Attributes:
-        file: the network.
-        error: how far it is from the golden outputs, as a share of their largest value; None: nothing here can run it.
+    Attributes
+    ----------
+    file
+        File that holds the network.
+    error
+        Largest difference to the golden outputs, as a share of their largest value. None if nothing on this machine
+        can run the file.
     """
 
     file: Path
     error: float | None
 
+    def summary(self) -> str:
+        """Name the file and say how it was checked."""
+        checked = "not checked: pip install onnxruntime" if self.error is None else f"off by {self.error:.1e} at most"
+        return f"{self.file}\ngolden outputs: {checked}"
+
+
+def export(checkpoint: Checkpoint, *, folder: Path | str, format: str) -> ExportedNetwork:
+    """Export a checkpoint; see :meth:`rarezoo.zoo.checkpoint.Checkpoint.export`."""
+    if format not in FORMATS:
+        raise ConfigError("unknown export format", value=format, fix=f"Choose one of: {', '.join(FORMATS)}.")
+    return FORMATS[format](checkpoint, folder=folder)
+
 
 class _Named(nn.Module):
-    """The network with outputs in a plain dict, which can be read back where there is no rarezoo."""
+    """The network with its outputs in a plain dict, which can be loaded without rarezoo."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -55,17 +71,28 @@ class _Named(nn.Module):
         return dict(self.network(images)._asdict())
 
 
-def export_onnx(checkpoint: Checkpoint, *, folder: Path | str) -> Export:
-    """FOLDER/model.onnx: ``images`` (b, 3, S, S) in [0, 1] → ``embedding`` (b, D), ``concentrations`` (b, answers).
+def export_onnx(checkpoint: Checkpoint, *, folder: Path | str) -> ExportedNetwork:
+    """Write ``model.onnx``.
 
-    b is free. The card is in the model's metadata. Run by onnxruntime against the golden outputs where it is installed.
+    Its input is ``images`` (b, 3, S, S) in [0, 1], its outputs are ``embedding`` (b, D) and ``concentrations``
+    (b, answers). The number of images b is free. The card is in the model's metadata. Where onnxruntime is installed
+    it runs the file and compares the outputs with the golden ones.
 
-    Raises:
-        ConfigError: onnx or onnxscript is not installed.
-        CheckpointError: the export says something else than the checkpoint.
-        OutputError: the folder holds something else or cannot be written.
+    Raises
+    ------
+    ConfigError
+        onnx or onnxscript is not installed.
+    CheckpointError
+        The exported network gives other outputs.
+    OutputError
+        The folder holds something else or cannot be written.
     """
-    _refuse_without("onnx", "onnxscript")
+    missing = [package for package in ("onnx", "onnxscript") if importlib.util.find_spec(package) is None]
+    if missing:
+        raise ConfigError(
+            "this export needs packages that are not installed", value=", ".join(missing),
+            fix=f"pip install {' '.join(missing)} onnxruntime (the extra `export` of rarezoo).",
+        )  # fmt: skip
     import onnx
 
     golden = load_file(checkpoint.folder / GOLDEN)
@@ -80,7 +107,7 @@ def export_onnx(checkpoint: Checkpoint, *, folder: Path | str) -> Export:
         onnx.helper.set_model_props(model, {_CARD_ENTRY: json.dumps(checkpoint.card)})
         onnx.save(model, new / "model.onnx")
         record["error"] = _onnx_error(new / "model.onnx", golden)
-    return Export(Path(folder) / "model.onnx", record["error"])
+    return ExportedNetwork(Path(folder) / "model.onnx", record["error"])
 
 
 def _onnx_error(file: Path, golden: Outputs) -> float | None:
@@ -89,7 +116,7 @@ def _onnx_error(file: Path, golden: Outputs) -> float | None:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    names = [one.name for one in session.get_outputs()]
+    names = [output.name for output in session.get_outputs()]
 
     def run(images: Tensor) -> Outputs:
         return dict(zip(names, map(torch.from_numpy, session.run(None, {"images": images.numpy()})), strict=True))
@@ -97,15 +124,18 @@ def _onnx_error(file: Path, golden: Outputs) -> float | None:
     return _error(run, golden, kind="onnx")
 
 
-def export_program(checkpoint: Checkpoint, *, folder: Path | str) -> Export:
-    """FOLDER/model.pt2, from torch.export: images (b, 3, S, S) in [0, 1] → dict of embedding and concentrations.
+def export_program(checkpoint: Checkpoint, *, folder: Path | str) -> ExportedNetwork:
+    """Write ``model.pt2`` with torch.export.
 
-    b is free. ``torch.export.load(file).module()(images)`` needs neither rarezoo nor timm; card.json is among the
-    file's extra files.
+    ``torch.export.load(file).module()(images)`` needs neither rarezoo nor timm. It takes images (b, 3, S, S) in [0, 1],
+    with any b, and returns a dict of ``embedding`` and ``concentrations``. card.json is among the file's extra files.
 
-    Raises:
-        CheckpointError: the export says something else than the checkpoint.
-        OutputError: the folder holds something else or cannot be written.
+    Raises
+    ------
+    CheckpointError
+        The exported network gives other outputs.
+    OutputError
+        The folder holds something else or cannot be written.
     """
     golden = load_file(checkpoint.folder / GOLDEN)
     with _new_folder(Path(folder), checkpoint, kind="program") as (new, record):
@@ -114,20 +144,24 @@ def export_program(checkpoint: Checkpoint, *, folder: Path | str) -> Export:
         file = new / "model.pt2"
         torch.export.save(program, file, extra_files={_CARD_ENTRY: json.dumps(checkpoint.card)})
         record["error"] = _error(torch.export.load(file).module(), golden, kind="program")
-    return Export(Path(folder) / "model.pt2", record["error"])
+    return ExportedNetwork(Path(folder) / "model.pt2", record["error"])
 
 
-def export_timm(checkpoint: Checkpoint, *, folder: Path | str) -> Export:
-    """FOLDER/config.json and model.safetensors, for ``timm.create_model("local-dir:FOLDER", pretrained=True)``.
+def export_timm(checkpoint: Checkpoint, *, folder: Path | str) -> ExportedNetwork:
+    """Write ``config.json`` and ``model.safetensors`` for ``timm.create_model("local-dir:FOLDER", pretrained=True)``.
 
-    As it is, that gives the embedding (the bottleneck is timm's classifier); with ``num_classes=0`` the trunk's native
-    features, which is how zoobot's finetuning classes ask for it by ``name="local-dir:FOLDER"``. To finetune on the
-    embedding give them ``encoder=torch.nn.Sequential(MODEL)``: of timm's model itself they take the native width.
-    The folder's preprocessing is the checkpoint's.
+    That call gives a model whose output is the embedding, because the bottleneck is stored as timm's classifier. With
+    ``num_classes=0`` its output is the trunk's native features; Zoobot's finetuning classes load it in this way when
+    they are given ``name="local-dir:FOLDER"``. To finetune on the embedding, give them
+    ``encoder=torch.nn.Sequential(MODEL)``, because from timm's model itself they take the native width. The
+    preprocessing in the folder is the checkpoint's.
 
-    Raises:
-        CheckpointError: the export says something else than the checkpoint.
-        OutputError: the folder holds something else or cannot be written.
+    Raises
+    ------
+    CheckpointError
+        The exported network gives other outputs.
+    OutputError
+        The folder holds something else or cannot be written.
     """
     from timm.models import save_for_hf
 
@@ -139,11 +173,11 @@ def export_timm(checkpoint: Checkpoint, *, folder: Path | str) -> Export:
             model.half()
         save_for_hf(model, str(new), model_args=checkpoint.encoder.timm_settings(), safe_serialization=True)
         record["error"] = _timm_error(new, checkpoint, golden)
-    return Export(Path(folder) / "model.safetensors", record["error"])
+    return ExportedNetwork(Path(folder) / "model.safetensors", record["error"])
 
 
 def _timm_model(checkpoint: Checkpoint) -> nn.Module:
-    """timm's own model of the trunk, with the bottleneck as its classifier."""
+    """Build timm's model of the trunk, with the bottleneck as its classifier."""
     import timm
 
     encoder, weights = checkpoint.encoder, dict(checkpoint.network.trunk.state_dict())
@@ -157,7 +191,7 @@ def _timm_model(checkpoint: Checkpoint) -> nn.Module:
 
 
 def _timm_preprocessing(checkpoint: Checkpoint, architecture: Mapping[str, Any]) -> dict[str, Any]:
-    """timm's description of the weights: pixels / 255 and nothing else, the checkpoint's zoom and licence."""
+    """Describe the weights as timm does: pixels / 255 without normalisation, the checkpoint's zoom and licence."""
     side = checkpoint.encoder.input_size
     resize = next(step for step in checkpoint.view.transforms if isinstance(step, v2.Resize))
     return {
@@ -191,33 +225,24 @@ def _timm_error(folder: Path, checkpoint: Checkpoint, golden: Outputs) -> float:
 
 
 def hub_licence(card: Mapping[str, Any]) -> str:
-    """The card's licence as the Hugging Face hub spells it."""
+    """Return the card's licence as the Hugging Face hub spells it."""
     return _HUB_LICENCES.get(str(card.get("licence")), "other")
 
 
-def _refuse_without(*packages: str) -> None:
-    missing = [package for package in packages if importlib.util.find_spec(package) is None]
-    if missing:
-        raise ConfigError(
-            "this export needs packages that are not installed", value=", ".join(missing),
-            fix=f"pip install {' '.join(missing)} onnxruntime (rarezoo's extra: export).",
-        )  # fmt: skip
-
-
 def _error(run: Callable[[Tensor], Outputs], golden: Outputs, *, kind: str) -> float:
-    """The largest deviation, as a share of each output's largest value, with all golden images and with one alone."""
+    """Return the largest difference as a share of each output's largest value, for all golden images and for one."""
     errors = {}
     for rows in (len(golden["images"]), 1):
         with torch.inference_mode():
-            found = run(golden["images"][:rows])
-        for name, value in found.items():
+            outputs = run(golden["images"][:rows])
+        for name, value in outputs.items():
             off = (value - golden[name][:rows]).abs().max() / golden[name].abs().max()
             errors[f"{name} of {rows}"] = float(off)
     worst = max(errors, key=lambda name: errors[name])
     # Not "greater than": NaN must not pass.
     if not all(error <= GOLDEN_TOLERANCE for error in errors.values()):
         raise CheckpointError(
-            f"the {kind} export says something else than the checkpoint: {worst} is off by {errors[worst]:.1e}",
+            f"the {kind} export gives other outputs than the checkpoint: {worst} differs by {errors[worst]:.1e}",
             value="golden outputs", fix="Compare the versions of torch, timm and onnx with those that rarezoo locks.",
         )  # fmt: skip
     return errors[worst]
@@ -225,9 +250,10 @@ def _error(run: Callable[[Tensor], Outputs], golden: Outputs, *, kind: str) -> f
 
 @contextmanager
 def _new_folder(folder: Path, checkpoint: Checkpoint, *, kind: str) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """A temporary folder beside the target and the record of the export; moved into place once all went well."""
+    """Yield a temporary folder beside the target and the export's record; move the files once all went well."""
     record: dict[str, Any] = {"format": kind, "checkpoint": checkpoint.name, "sha256": checkpoint.sha256}
-    _refuse_other_content(folder, record)
+    if folder.exists():
+        _check_content(folder, record)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.resolve().parent, prefix=f".{folder.resolve().name}.") as temporary:
@@ -240,14 +266,15 @@ def _new_folder(folder: Path, checkpoint: Checkpoint, *, kind: str) -> Iterator[
         raise unwritable(folder, problem) from problem
 
 
-def _refuse_other_content(folder: Path, record: Mapping[str, Any]) -> None:
-    """Only the same export may be written again."""
-    if not folder.exists():
-        return
+def _check_content(folder: Path, record: Mapping[str, Any]) -> None:
+    """Raise OutputError unless the folder is empty or holds the same export."""
     if not folder.is_dir():
-        raise OutputError("the output path is a file", value=folder, fix="Choose a folder: --out DIR.")
-    there = sorted(path.name for path in folder.iterdir())
-    found = json.loads((folder / RECORD).read_text()) if RECORD in there else {}
-    if there and not all(found.get(key) == value for key, value in record.items()):
-        holds = f"{found['checkpoint']} as {found['format']}" if found else ", ".join(there[:5])
-        raise OutputError(f"{folder} holds something else", value=holds, fix="Choose another folder: --out DIR.")
+        raise OutputError("the output path is a file", value=folder, fix="Choose a folder: out=DIR.")
+    names = sorted(path.name for path in folder.iterdir())
+    earlier = json.loads((folder / RECORD).read_text()) if RECORD in names else {}
+    if names and not all(earlier.get(key) == value for key, value in record.items()):
+        holds = f"{earlier['checkpoint']} as {earlier['format']}" if earlier else ", ".join(names[:5])
+        raise OutputError(f"{folder} holds something else", value=holds, fix="Choose another folder: out=DIR.")
+
+
+FORMATS = {"onnx": export_onnx, "program": export_program, "timm": export_timm}

@@ -1,4 +1,7 @@
-"""Checkpoints to and from a Hugging Face hub, by its own client. Log in once: ``hf auth login``, or set HF_TOKEN."""
+"""Checkpoints sent to and fetched from a Hugging Face hub with its own client.
+
+Log in once with ``hf auth login``, or set the environment variable HF_TOKEN.
+"""
 
 import logging
 import os
@@ -13,12 +16,14 @@ from rarezoo.errors import CheckpointError, OutputError, RarezooError
 from rarezoo.runs import SETTINGS_FILE
 from rarezoo.tables import unwritable
 from rarezoo.zoo.cards import CARD, MODEL_CARD, is_checkpoint, model_card
-from rarezoo.zoo.checkpoint import Checkpoint, open_checkpoint
+from rarezoo.zoo.checkpoint import Checkpoint
 from rarezoo.zoo.export import hub_licence
 
 log = logging.getLogger(__name__)
 _TAGS = ("astronomy", "galaxies", "galaxy-zoo", "zoobot")
-_LOG_IN = "Log in (hf auth login, or HF_TOKEN) as someone who may; a private repository looks like none to others."
+_LOG_IN = "Log in (hf auth login, or HF_TOKEN) as a user who may; a private repository is hidden from all others."
+    "Log in (hf auth login, or HF_TOKEN) as a user with access; others cannot see that a private repository exists."
+)
 
 
 def push(
@@ -29,22 +34,35 @@ def push(
     token: str | None = None,
     private: bool = False,
 ) -> str:
-    """Send an opened (so: verified) checkpoint to ``user/name``, made if need be; the address of the commit.
+    """Send a checkpoint to ``user/name`` and return the address of the commit.
 
-    Args:
-        checkpoint: its folder's visible files go, except the training's settings, which name places on this machine.
-        repository: ``user/name`` on the hub.
-        endpoint: another hub; None: HF_ENDPOINT, or huggingface.co.
-        token: None: the one that this machine is logged in with.
-        private: of a repository that is new.
+    The repository is made if it does not exist. All visible files of the checkpoint's folder are sent except the
+    training's settings, which name places on this machine.
 
-    Raises:
-        CheckpointError: the hub cannot be reached or refuses.
+    Parameters
+    ----------
+    checkpoint
+        An opened checkpoint, which is therefore known to work.
+    repository
+        ``user/name`` on the hub.
+    endpoint
+        Address of another hub. None stands for HF_ENDPOINT, or else huggingface.co.
+    token
+        Access token. None stands for the one that this machine is logged in with.
+    private
+        Whether a new repository is private.
+
+    Raises
+    ------
+    CheckpointError
+        The hub cannot be reached or refuses the request.
     """
     from huggingface_hub import CommitOperationAdd
 
-    content: dict[str, Path | bytes] = {path.name: path for path in _released(checkpoint)}
-    content[MODEL_CARD] = with_front_matter(_read_me(checkpoint), checkpoint.card).encode()
+    files = sorted(path for path in checkpoint.folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    content: dict[str, Path | bytes] = {path.name: path for path in files if path.name != SETTINGS_FILE}
+    text = content[MODEL_CARD].read_text() if MODEL_CARD in content else model_card(checkpoint.card)  # type: ignore[union-attr]
+    content[MODEL_CARD] = with_front_matter(text, checkpoint.card).encode()
     additions = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=file) for name, file in content.items()]
     by_hand = f"hf upload {repository} {checkpoint.folder}"
     with _hub(repository, endpoint=endpoint, token=token, by_hand=by_hand) as api:
@@ -61,33 +79,60 @@ def pull(
     endpoint: str | None = None,
     token: str | None = None,
 ) -> Path:
-    """Fetch ``user/name`` to ROOT/name: in a hidden folder beside it first, renamed once it opens with golden outputs.
+    """Fetch ``user/name`` to ``root/name`` and return that folder.
 
-    Interrupted, the same call goes on where it stopped. A damaged copy of the same checkpoint is mended.
+    The files go to a hidden folder first, which is renamed once the checkpoint opens and gives its golden outputs. An
+    interrupted call continues where it stopped. A damaged copy of the same checkpoint is repaired.
 
-    Args:
-        repository: ``user/name`` on the hub.
-        root: folder of checkpoints.
-        revision: branch, tag or commit; None: the newest.
-        endpoint: another hub; None: HF_ENDPOINT, or huggingface.co.
-        token: None: the one that this machine is logged in with.
+    Parameters
+    ----------
+    repository
+        ``user/name`` on the hub.
+    root
+        Folder that holds checkpoints.
+    revision
+        Branch, tag or commit. None stands for the newest.
+    endpoint
+        Address of another hub. None stands for HF_ENDPOINT, or else huggingface.co.
+    token
+        Access token. None stands for the one that this machine is logged in with.
 
-    Raises:
-        CheckpointError: the hub cannot be reached or refuses, or what it gave is not a whole checkpoint.
-        OutputError: ROOT/name holds something else, or cannot be written.
+    Raises
+    ------
+    CheckpointError
+        The hub cannot be reached or refuses the request, or the files are not a whole checkpoint.
+    OutputError
+        ``root/name`` holds something else, or cannot be written.
     """
     target = Path(root) / repository.split("/")[-1]
     arriving = Path(root) / f".{repository.replace('/', '--')}.arriving"
     if target.exists() and not is_checkpoint(target):
-        raise OutputError("what is there is no checkpoint", value=target, fix="Move it, or choose another --root.")
+        raise OutputError("the target is not a checkpoint", value=target, fix="Move it, or choose another root=DIR.")
     by_hand = f"hf download {repository} --local-dir {target}"
     with _hub(repository, endpoint=endpoint, token=token, by_hand=by_hand) as api:
         commit = api.model_info(repository, revision=revision).sha
         api.snapshot_download(repository, revision=commit, local_dir=arriving, ignore_patterns=[".gitattributes"])
     try:
         shutil.rmtree(arriving / ".cache", ignore_errors=True)
-        _refuse_unusable(arriving, target, repository=repository)
-        _moved(arriving, target)
+        try:
+            Checkpoint.open(arriving)
+        except CheckpointError as problem:
+            reason = f"{problem.what} ({Path(str(problem.value)).name})"
+            raise CheckpointError(
+                f"the files that the hub sent are refused: {reason}", value=repository, fix=problem.fix
+            ) from problem
+        if not target.exists():
+            arriving.rename(target)
+        elif (target / CARD).read_bytes() != (arriving / CARD).read_bytes():
+            raise OutputError(
+                "there is another checkpoint of that name", value=target, fix="Move it, or choose another root=DIR."
+            )
+        else:
+            # File by file over a copy of the same checkpoint, the card last.
+            for file in sorted(arriving.iterdir(), key=lambda path: path.name == CARD):
+                os.replace(file, target / file.name)
+    except RarezooError:
+        raise
     except OSError as problem:
         raise unwritable(target, problem) from problem
     finally:
@@ -96,7 +141,7 @@ def pull(
 
 
 def with_front_matter(text: str, card: Mapping[str, Any]) -> str:
-    """A model card with the YAML head that the hub reads; unchanged if it has one."""
+    """Add the YAML head that the hub reads to a model card, unless it has one."""
     from huggingface_hub import ModelCardData
 
     if text.startswith("---\n"):
@@ -110,40 +155,9 @@ def with_front_matter(text: str, card: Mapping[str, Any]) -> str:
     return f"---\n{head.to_yaml()}\n---\n\n{text}"
 
 
-def _released(checkpoint: Checkpoint) -> list[Path]:
-    files = (path for path in checkpoint.folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    return sorted(path for path in files if path.name != SETTINGS_FILE)
-
-
-def _read_me(checkpoint: Checkpoint) -> str:
-    file = checkpoint.folder / MODEL_CARD
-    return file.read_text() if file.is_file() else model_card(checkpoint.card)
-
-
-def _refuse_unusable(arriving: Path, target: Path, *, repository: str) -> None:
-    try:
-        open_checkpoint(arriving)
-    except CheckpointError as problem:
-        what = f"{problem.what} ({Path(str(problem.value)).name})"
-        raise CheckpointError(f"what the hub gave is refused: {what}", value=repository, fix=problem.fix) from problem
-    if target.exists() and (target / CARD).read_bytes() != (arriving / CARD).read_bytes():
-        raise OutputError(
-            "there is another checkpoint of that name", value=target, fix="Move it, or choose another --root."
-        )
-
-
-def _moved(arriving: Path, target: Path) -> None:
-    """Into place at once; over a copy of the same checkpoint file by file, the card last."""
-    if not target.exists():
-        arriving.rename(target)
-        return
-    for file in sorted(arriving.iterdir(), key=lambda path: path.name == CARD):
-        os.replace(file, target / file.name)
-
-
 @contextmanager
 def _hub(repository: str, *, endpoint: str | None, token: str | None, by_hand: str) -> Iterator[Any]:
-    """The hub's client; whatever it raises becomes one message."""
+    """Yield the hub's client, and turn its exceptions into one message."""
     from huggingface_hub import HfApi
 
     try:
@@ -161,11 +175,11 @@ def _refusal(problem: Exception, repository: str, *, by_hand: str) -> RarezooErr
     status = getattr(getattr(cause, "response", None), "status_code", None)
     reason = f"HTTP {status}" if status else f"{type(cause).__name__}: {str(cause).splitlines()[0][:150]}"
     if isinstance(cause, HFValidationError):
-        return CheckpointError("the hub takes no such name", value=repository, fix="Write it user/name.")
+        return CheckpointError("the hub does not allow this name", value=repository, fix="Write it as user/name.")
     if isinstance(cause, OfflineModeIsEnabled):
         return CheckpointError("the hub is switched off here", value=repository, fix="Unset HF_HUB_OFFLINE.")
     if isinstance(cause, OSError) and cause.errno is not None and cause.filename is not None:
         return unwritable(Path(str(cause.filename)), cause)
     fixes = {401: _LOG_IN, 403: _LOG_IN, 404: f"Check the name and the revision. {_LOG_IN}"}
-    fix = fixes.get(status or 0, f"Try again, or carry the folder to where there is a network: {by_hand}")
-    return CheckpointError(f"the hub does not serve this ({reason})", value=repository, fix=fix)
+    fix = fixes.get(status or 0, f"Try again, or run this where there is a network: {by_hand}")
+    return CheckpointError(f"the hub refused or cannot be reached ({reason})", value=repository, fix=fix)

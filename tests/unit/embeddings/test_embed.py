@@ -86,7 +86,7 @@ def network(monkeypatch) -> Iterator[Brightness]:
         view = lambda image: image.float() / 255  # noqa: E731
         return SimpleNamespace(name=name, network=network, tree=TREE, width=2, sha256=f"sha of {name}", view=view)
 
-    monkeypatch.setattr(embed, "open_checkpoint", opened)
+    monkeypatch.setattr(embed.Checkpoint, "open", opened)
     return network
 
 

@@ -8,7 +8,7 @@ import torch
 from rarezoo.data.trees import Question, QuestionTree
 from rarezoo.errors import CheckpointError
 from rarezoo.zoo.cards import annotate, checkpoints
-from rarezoo.zoo.checkpoint import open_checkpoint, save_checkpoint
+from rarezoo.zoo.checkpoint import Checkpoint
 from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
 from rarezoo.zoo.network import build_network
 
@@ -28,10 +28,10 @@ def saved(request, tmp_path_factory):
         "mae": 0.1, "coverage_50": 0.5, "coverage_90": None,
     }  # fmt: skip
     card = {"metrics": [row], "min_votes": 20, "data": {"survey": "mock"}}
-    folder = save_checkpoint(
+    checkpoint = Checkpoint.save(
         root / "net.v1", network=network, encoder=ENCODER, tree=TREE, card=card, dtype=request.param
     )
-    return folder, network, request.param
+    return checkpoint.folder, network, request.param
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def copy(saved, tmp_path):
 
 def test_opens_by_name_and_by_folder_and_gives_the_same_outputs(saved):
     folder, network, dtype = saved
-    for found in (open_checkpoint("net.v1", root=folder.parent), open_checkpoint(folder)):
+    for found in (Checkpoint.open("net.v1", root=folder.parent), Checkpoint.open(folder)):
         assert (found.name, found.width, found.tree, found.encoder.input_size) == ("net.v1", 8, TREE, 32)
     images = torch.rand(2, 3, 32, 32)
     with torch.inference_mode():
@@ -66,11 +66,11 @@ def test_model_card_tells_metrics_and_a_missing_one_is_a_dash(saved):
 
 
 def test_what_people_found_out_goes_on_the_card_and_changes_nothing_else(copy):
-    before = open_checkpoint(copy)
+    before = Checkpoint.open(copy)
     annotate(copy, known_failures=["Stars beside the galaxy are taken for arms."])
     assert "- Stars beside the galaxy are taken for arms." in (copy / "README.md").read_text()
     assert "Nobody has looked" not in (copy / "README.md").read_text()
-    assert open_checkpoint(copy).sha256 == before.sha256
+    assert Checkpoint.open(copy).sha256 == before.sha256
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "golden.safetensors"])
@@ -79,10 +79,10 @@ def test_changed_and_missing_files_are_refused(copy, name):
     content[len(content) // 2] ^= 1
     (copy / name).write_bytes(content)
     with pytest.raises(CheckpointError, match="corrupted"):
-        open_checkpoint(copy)
+        Checkpoint.open(copy)
     (copy / name).unlink()
     with pytest.raises(CheckpointError, match="missing"):
-        open_checkpoint(copy)
+        Checkpoint.open(copy)
 
 
 def edit_card(folder, **changes):
@@ -102,8 +102,8 @@ def test_weights_that_say_something_else_fail_their_golden_outputs(copy):
     edit_card(
         copy, sha256={"weights.safetensors": file_sha256(copy / "weights.safetensors"), "golden.safetensors": golden}
     )
-    with pytest.raises(CheckpointError, match="golden outputs do not come out here: concentrations"):
-        open_checkpoint(copy)
+    with pytest.raises(CheckpointError, match="golden outputs are not reproduced here: concentrations"):
+        Checkpoint.open(copy)
 
 
 @pytest.mark.parametrize(
@@ -117,20 +117,20 @@ def test_weights_that_say_something_else_fail_their_golden_outputs(copy):
 def test_cards_that_do_not_fit_are_refused(copy, changes, message):
     edit_card(copy, **changes)
     with pytest.raises(CheckpointError, match=message):
-        open_checkpoint(copy)
+        Checkpoint.open(copy)
 
 
 def test_unreadable_card_and_no_checkpoint(copy, tmp_path):
     (copy / "card.json").write_text("{")
     with pytest.raises(CheckpointError, match="unreadable card"):
-        open_checkpoint(copy)
+        Checkpoint.open(copy)
     with pytest.raises(CheckpointError, match=r"no checkpoint: absent.*net\.v1"):
-        open_checkpoint("absent", root=tmp_path)
+        Checkpoint.open("absent", root=tmp_path)
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     network = build_network(ENCODER, TREE)
     torch.nn.init.constant_(network.head.weight, float("nan"))
     with pytest.raises(CheckpointError, match="not finite"):
-        save_checkpoint(tmp_path / "bad", network=network, encoder=ENCODER, tree=TREE, card={})
+        Checkpoint.save(tmp_path / "bad", network=network, encoder=ENCODER, tree=TREE, card={})
     assert not (tmp_path / "bad" / "card.json").exists()

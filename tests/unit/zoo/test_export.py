@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from rarezoo.data.trees import Question, QuestionTree
 from rarezoo.errors import CheckpointError, ConfigError, OutputError
-from rarezoo.zoo.checkpoint import open_checkpoint, save_checkpoint
+from rarezoo.zoo.checkpoint import Checkpoint
 from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
 from rarezoo.zoo.export import export_onnx, export_program, export_timm
 from rarezoo.zoo.network import build_network
@@ -27,9 +27,7 @@ def saved(folder, *, bottleneck, dtype):
     encoder = EfficientNetB0(input_size=32, bottleneck=bottleneck)
     torch.manual_seed(0)
     network = build_network(encoder, TREE).eval()
-    return open_checkpoint(
-        save_checkpoint(folder, network=network, encoder=encoder, tree=TREE, card={}, dtype=dtype), root=folder
-    )
+    return Checkpoint.save(folder, network=network, encoder=encoder, tree=TREE, card={}, dtype=dtype)
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +113,7 @@ def test_an_export_that_says_something_else_is_refused_and_leaves_nothing(tmp_pa
     copy = saved(tmp_path / "net.v1", bottleneck="8", dtype="float32")
     golden = load_file(copy.folder / "golden.safetensors")
     save_file({**golden, "embedding": golden["embedding"] * 1.01}, copy.folder / "golden.safetensors")
-    with pytest.raises(CheckpointError, match="the timm export says something else than the checkpoint: embedding of"):
+    with pytest.raises(CheckpointError, match=r"the timm export .*: embedding of"):
         export_timm(copy, folder=tmp_path / "out" / "timm")
     assert not list((tmp_path / "out").rglob("*.*"))
 

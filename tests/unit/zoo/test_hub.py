@@ -16,7 +16,7 @@ from huggingface_hub import constants
 from rarezoo import cli as apps
 from rarezoo.data.trees import Question, QuestionTree
 from rarezoo.errors import CheckpointError, OutputError
-from rarezoo.zoo.checkpoint import open_checkpoint, save_checkpoint
+from rarezoo.zoo.checkpoint import Checkpoint
 from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
 from rarezoo.zoo.hub import pull, push, with_front_matter
 from rarezoo.zoo.network import build_network
@@ -201,14 +201,14 @@ def saved(folder, *, seed=0):
     torch.manual_seed(seed)
     encoder = EfficientNetB0(input_size=32, bottleneck="8")
     network = build_network(encoder, TREE).eval()
-    return save_checkpoint(folder, network=network, encoder=encoder, tree=TREE, card={}, dtype="float16")
+    return Checkpoint.save(folder, network=network, encoder=encoder, tree=TREE, card={}, dtype="float16").folder
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     folder = saved(tmp_path_factory.mktemp("zoo") / "net.v1")
     (folder / "settings.json").write_text('{"folder": "/home/somebody"}')
-    return open_checkpoint(folder)
+    return Checkpoint.open(folder)
 
 
 @pytest.fixture
@@ -220,7 +220,7 @@ def pushed(hub, checkpoint):
 def test_what_is_pushed_can_be_pulled_and_opens(pushed, checkpoint, tmp_path):
     folder = pull(REPOSITORY, root=tmp_path / "zoo")
     assert folder == tmp_path / "zoo" / "net.v1"
-    assert open_checkpoint("net.v1", root=tmp_path / "zoo").sha256 == checkpoint.sha256
+    assert Checkpoint.open("net.v1", root=tmp_path / "zoo").sha256 == checkpoint.sha256
     whole = {"README.md", "card.json", "golden.safetensors", "weights.safetensors"}
     assert {path.name for path in folder.iterdir()} == whole == set(pushed.repositories[REPOSITORY])
     assert list((tmp_path / "zoo").iterdir()) == [folder]
@@ -246,18 +246,18 @@ def test_pushing_again_is_a_commit_and_pulling_again_changes_nothing(pushed, che
 def test_pulling_mends_a_damaged_copy(pushed, checkpoint, tmp_path):
     folder = shutil.copytree(checkpoint.folder, tmp_path / "net.v1")
     (folder / "weights.safetensors").write_bytes(b"damaged")
-    assert open_checkpoint(pull(REPOSITORY, root=tmp_path)).sha256 == checkpoint.sha256
+    assert Checkpoint.open(pull(REPOSITORY, root=tmp_path)).sha256 == checkpoint.sha256
     assert (folder / "settings.json").exists()
 
 
 def test_pulling_leaves_another_checkpoint_of_that_name_alone(pushed, tmp_path):
     other = saved(tmp_path / "yours" / "net.v1", seed=1)
-    before = open_checkpoint(other).sha256
+    before = Checkpoint.open(other).sha256
     with pytest.raises(OutputError, match=r"another checkpoint of that name: .*yours/net\.v1"):
         pull(REPOSITORY, root=tmp_path / "yours")
-    assert open_checkpoint(other).sha256 == before
+    assert Checkpoint.open(other).sha256 == before
     (tmp_path / "theirs" / "net.v1").mkdir(parents=True)
-    with pytest.raises(OutputError, match="what is there is no checkpoint"):
+    with pytest.raises(OutputError, match="is not a checkpoint"):
         pull(REPOSITORY, root=tmp_path / "theirs")
 
 
@@ -278,7 +278,7 @@ def test_an_interrupted_pull_goes_on_where_it_stopped(pushed, tmp_path):
         pull(REPOSITORY, root=tmp_path / "zoo")
     assert not (tmp_path / "zoo" / "net.v1").exists()
     pushed.withheld, pushed.asked[:] = "", []
-    open_checkpoint(pull(REPOSITORY, root=tmp_path / "zoo"))
+    Checkpoint.open(pull(REPOSITORY, root=tmp_path / "zoo"))
     assert not [asked for asked in pushed.asked if asked.startswith("GET") and asked.endswith("card.json")]
 
 
@@ -288,7 +288,7 @@ def test_a_private_repository_stays_private(hub, checkpoint, tmp_path, monkeypat
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(CheckpointError, match=r"HTTP 401\): volunteer/net\.v1\. Log in"):
         pull(REPOSITORY, root=tmp_path)
-    open_checkpoint(pull(REPOSITORY, root=tmp_path, token=TOKEN))
+    Checkpoint.open(pull(REPOSITORY, root=tmp_path, token=TOKEN))
 
 
 def test_refusals_say_what_to_do(pushed, checkpoint, tmp_path, monkeypatch):
@@ -296,7 +296,7 @@ def test_refusals_say_what_to_do(pushed, checkpoint, tmp_path, monkeypatch):
         pull("volunteer/none", root=tmp_path)
     with pytest.raises(CheckpointError, match=r"HTTP 404\).*the revision"):
         pull(REPOSITORY, root=tmp_path, revision="v9")
-    with pytest.raises(CheckpointError, match=r"no such name: a/b/c\. Write it user/name"):
+    with pytest.raises(CheckpointError, match=r"a/b/c\. Write it as user/name"):
         pull("a/b/c", root=tmp_path)
     with pytest.raises(CheckpointError, match=r"HTTP 401\).*Log in"):
         push(checkpoint, repository=REPOSITORY, token="hf_stranger")

@@ -5,7 +5,7 @@ import torch
 
 from rarezoo import cli as apps
 from rarezoo.data.trees import Question, QuestionTree
-from rarezoo.zoo.checkpoint import save_checkpoint
+from rarezoo.zoo.checkpoint import Checkpoint
 from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
 from rarezoo.zoo.network import build_network
 
@@ -20,7 +20,7 @@ def root(tmp_path_factory):
     encoder = EfficientNetB0(input_size=32, bottleneck="8")
     network = build_network(encoder, TREE).eval()
     for name in ("sound", "worn"):
-        save_checkpoint(root / name, network=network, encoder=encoder, tree=TREE, card={}, dtype="float16")
+        Checkpoint.save(root / name, network=network, encoder=encoder, tree=TREE, card={}, dtype="float16")
     with (root / "worn" / "weights.safetensors").open("ab") as weights:
         weights.write(b"?")
     return root
