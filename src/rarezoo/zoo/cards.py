@@ -14,7 +14,7 @@ from typing import Any
 
 import jinja2
 
-from rarezoo.errors import CheckpointError
+from rarezoo.errors import CheckpointError, CheckpointNotFound
 from rarezoo.runs import digest
 from rarezoo.tables import write_json
 
@@ -42,14 +42,14 @@ def find_checkpoint(name_or_folder: str | Path, *, root: Path | str = "checkpoin
 
     Raises
     ------
-    CheckpointError
+    CheckpointNotFound
         There is no such checkpoint. The message lists the names below ``root``.
     """
     for folder in (Path(name_or_folder), Path(root) / str(name_or_folder)):
         if is_checkpoint(folder):
             return folder
     names = ", ".join(path.name for path in checkpoints(root)) or "none"
-    raise CheckpointError(
+    raise CheckpointNotFound(
         "no checkpoint", value=name_or_folder,
         fix=f"Give a folder that holds {CARD}, or a name below {root}/ ({names}).",
     )  # fmt: skip
@@ -97,7 +97,7 @@ def read_card(folder: Path | str) -> dict[str, Any]:
     """
     folder = Path(folder)
     if not is_checkpoint(folder):
-        raise CheckpointError("no checkpoint", value=folder, fix="Give a folder that holds card.json.")
+        raise CheckpointNotFound("no checkpoint", value=folder, fix="Give a folder that holds card.json.")
     try:
         card: dict[str, Any] = json.loads((folder / CARD).read_text())
         schema = int(card["schema"])

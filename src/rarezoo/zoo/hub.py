@@ -22,8 +22,6 @@ from rarezoo.zoo.export import hub_licence
 log = logging.getLogger(__name__)
 _TAGS = ("astronomy", "galaxies", "galaxy-zoo", "zoobot")
 _LOG_IN = "Log in (hf auth login, or HF_TOKEN) as a user who may; a private repository is hidden from all others."
-    "Log in (hf auth login, or HF_TOKEN) as a user with access; others cannot see that a private repository exists."
-)
 
 
 def push(
