@@ -17,7 +17,7 @@ from rarezoo.searches import recovery
 from rarezoo.searches.cluster import ISOLATED
 from rarezoo.searches.clusterers.fast_hdbscan import FastHdbscan
 from rarezoo.searches.compressors.fast_umap import FastUmap
-from rarezoo.searches.run import ClusterRun
+from rarezoo.searches.run import SearchRun
 from rarezoo.settings import setting
 from rarezoo.training.fit import TrainRun, TrainSettings
 from rarezoo.training.loss import HYBRID, VOTES
@@ -62,18 +62,18 @@ class DemoRun:
         embedding = EmbedRun(data=survey, checkpoint=str(checkpoint), out=str(folder / "embeddings"))
         store = _timed("embed", seconds, embedding.run)
         tables.write(sky.truth, folder / "truth.parquet", tables.TRUTH)
-        page = _timed("cluster", seconds, self._search(store.folder, folder).run)
-        found = recovery.recovery(tables.read(folder / "members.parquet", tables.MEMBERS), sky.truth)
+        search = _timed("cluster", seconds, self._search(store.folder, folder).run)
+        found = recovery.recovery(search.table("members"), sky.truth)
         return {
             "seconds": {stage: round(spent, 1) for stage, spent in seconds.items()},
             "planted_found": sum(found[recovery.FOUND].to_pylist()),
             "planted": found.num_rows,
             "populations": found.to_pylist(),
-            "page": str(page),
+            "page": str(search.page),
         }
 
-    def _search(self, store: Path, folder: Path) -> ClusterRun:
-        return ClusterRun(
+    def _search(self, store: Path, folder: Path) -> SearchRun:
+        return SearchRun(
             store=str(store),
             compress=FastUmap(n_neighbors=15, n_components=5, min_dist=0.0, whiten=_WHITEN),
             drawing=FastUmap(n_neighbors=15, n_components=2),

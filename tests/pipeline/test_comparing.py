@@ -23,7 +23,7 @@ from rarezoo.embeddings.embed import EmbedRun
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.searches.clusterers.hdbscan import Hdbscan
 from rarezoo.searches.compressors.pca import Pca
-from rarezoo.searches.run import ClusterRun
+from rarezoo.searches.run import SearchRun
 from rarezoo.searches.stability import Stability
 from rarezoo.track import Tracker
 from rarezoo.zoo.checkpoint import Checkpoint
@@ -47,7 +47,7 @@ def home(tmp_path_factory):
         Checkpoint.save(home / net, network=network, encoder=encoder, tree=tree, card={})
         survey = Mock(n=GALAXIES, side=32, workers=1, cache=str(home / "cache"))
         EmbedRun(data=survey, checkpoint=str(home / net), out=str(home / f"{net}-store"), workers=0).run()
-        ClusterRun(
+        SearchRun(
             store=str(home / f"{net}-store"), compress=Pca(n_components=2), drawing=Pca(n_components=2),
             clusterer=Hdbscan(min_samples=3, min_cluster_size=5), stability=Stability(refits=0),
             logger=Tracker(mode="none"), images=False, out=str(home / f"{net}-search"),

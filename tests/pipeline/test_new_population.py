@@ -12,7 +12,7 @@ from rarezoo.embeddings.store import EmbeddingStore, Manifest
 from rarezoo.searches.assign import AssignRun
 from rarezoo.searches.clusterers.hdbscan import Hdbscan
 from rarezoo.searches.compressors.pca import Pca
-from rarezoo.searches.run import ClusterRun
+from rarezoo.searches.run import SearchRun
 from rarezoo.searches.stability import Stability
 from rarezoo.track import Tracker
 
@@ -49,7 +49,7 @@ def home(tmp_path_factory):
     write_store(home, survey(0), "old")
     write_store(home, survey(1), "again")
     write_store(home, survey(2, more=[(NEW, NEW_GROUP)]), "news")
-    ClusterRun(
+    SearchRun(
         store=str(home / "old"), compress=Pca(n_components=WIDTH), drawing=Pca(n_components=2), images=False,
         clusterer=Hdbscan(min_samples=10, min_cluster_size=40), logger=Tracker(mode="none"),
         stability=Stability(refits=2), out=str(home / "search"),

@@ -22,7 +22,7 @@ from rarezoo.searches.clusterers.hdbscan import Hdbscan
 from rarezoo.searches.compare import class_matches
 from rarezoo.searches.compressors.pca import Pca
 from rarezoo.searches.compressors.umap import Umap
-from rarezoo.searches.run import ClusterRun
+from rarezoo.searches.run import SearchRun
 from rarezoo.searches.stability import Stability
 from rarezoo.track import Tracker
 from rarezoo.zoo.checkpoint import Checkpoint
@@ -52,7 +52,7 @@ def search(home, out, *, store="store", seed=0, **settings):
     settings = {
         "compress": Umap(whiten=8, n_neighbors=10, n_epochs=60), "stability": Stability(refits=0), **settings
     }  # fmt: skip
-    run = ClusterRun(
+    run = SearchRun(
         store=str(home / store), drawing=Pca(n_components=2), clusterer=Hdbscan(min_samples=4, min_cluster_size=6),
         logger=Tracker(mode="none"), images=False, out=str(home / out), seed=seed, **settings,
     )  # fmt: skip
@@ -140,7 +140,7 @@ def refitted_anew(*arguments, **settings):
 
 def test_a_killed_search_does_not_refit_anew(home, monkeypatch):
     (home / "new" / "run.json").rename(home / "run.json")
-    monkeypatch.setattr(ClusterRun, "_labels", refitted_anew)
+    monkeypatch.setattr(SearchRun, "_labels", refitted_anew)
     try:
         search(home, "new", seed=1, stability=Stability(refits=3))
     finally:

@@ -27,7 +27,7 @@ from rarezoo.embeddings.judge import USUAL, Answer
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, DataError, StoreError
 from rarezoo.searches.recovery import ORDINARY
-from rarezoo.searches.run import galaxies_of
+from rarezoo.searches.result import galaxies_of
 
 _EMBEDDING, _NATIVE, _UNTRAINED, _SHUFFLED, _PHOTOMETRY = FEATURES
 # Left out of a tier's settings where they are not used, so that results of before they came go on.

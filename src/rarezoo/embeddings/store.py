@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from rarezoo import tables
 from rarezoo.errors import OutputError, StoreError
+from rarezoo.runs import SETTINGS_FILE
 
 log = logging.getLogger(__name__)
 MANIFEST_FILE = "manifest.json"

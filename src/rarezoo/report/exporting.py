@@ -19,7 +19,7 @@ from rarezoo.errors import ConfigError, DataError, OutputError
 from rarezoo.report import exports
 from rarezoo.report.samp import send_votable
 from rarezoo.report.sample import rows_of
-from rarezoo.searches.run import cutouts_of, galaxies_of, read_members, read_run
+from rarezoo.searches.result import cutouts_of, galaxies_of, read_members, read_run
 
 FORMATS = ("fits", "votable", "ds9", "csv", "huggingface")
 EVERY = "all"

@@ -24,7 +24,7 @@ from rarezoo.searches.assigner import Assigner, Assignment, SelfCheck
 from rarezoo.searches.compress import FittedMap
 from rarezoo.searches.matching import labels_of
 from rarezoo.searches.novelty import FAR, MOST_FAR, REACH, Novelty, clumps, novelty
-from rarezoo.searches.run import FITTED, read_members, read_run
+from rarezoo.searches.result import FITTED, read_members, read_run
 
 log = logging.getLogger(__name__)
 

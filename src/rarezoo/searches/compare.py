@@ -24,7 +24,7 @@ from rarezoo.errors import ConfigError, OutputError, StoreError
 from rarezoo.report.cards import markdown
 from rarezoo.report.sample import rows_of
 from rarezoo.searches.matching import EVENTS, RELATIONS, Agreement, ClassOverlap, agreement, fates, labels_of
-from rarezoo.searches.run import cutouts_of, galaxies_of, read_members, read_run
+from rarezoo.searches.result import cutouts_of, galaxies_of, read_members, read_run
 
 Cutouts = Callable[[Sequence[str]], list[np.ndarray]]
 # A whole table of matches holds a chance one so rarely.

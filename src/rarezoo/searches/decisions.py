@@ -278,7 +278,7 @@ def apply_decisions(search: Path | str, file: Path | str, *, out: str = "") -> s
         OutputError: the folder cannot be written.
     """
     from rarezoo.report.sample import rows_of
-    from rarezoo.searches.run import read_members, read_run
+    from rarezoo.searches.result import read_members, read_run
 
     source, folder = Path(search), Path(out or Path(search) / "decided")
     if folder.resolve() == source.resolve():
@@ -328,7 +328,7 @@ def _about(run: Mapping[str, Any], after: Decided, *, decisions: Path) -> dict[s
 
 
 def _write(folder: Path, source: Path, after: Decided, about: Mapping[str, Any]) -> None:
-    from rarezoo.searches.run import RUN_FILE
+    from rarezoo.searches.result import RUN_FILE
 
     for name, table, kind in (("members", after.members, tables.MEMBERS), ("classes", after.classes, tables.CLASSES)):
         keep = {key: value for key, value in tables.provenance(table).items() if key not in _WRITTEN}
@@ -344,7 +344,7 @@ def _report(
     folder: Path, after: Decided, about: Mapping[str, Any], predictions: pa.Table, galaxies: Galaxies | None
 ) -> Path:
     from rarezoo.report.pages import write_report
-    from rarezoo.searches.run import cutouts_of
+    from rarezoo.searches.result import cutouts_of
 
     read = {name: tables.read(folder / f"{name}.parquet", tables.MAP) for name in ("map", "map_2d")}
     return write_report(

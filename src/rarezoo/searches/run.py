@@ -1,9 +1,8 @@
 """One search, whole: select → compress → cluster → describe → report → track."""
 
-import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -15,10 +14,10 @@ import pyarrow as pa
 
 from rarezoo import __version__, tables
 from rarezoo.cache import Shelf
-from rarezoo.data.survey import Galaxies, Survey, open_survey
+from rarezoo.data.survey import Galaxies, Survey
 from rarezoo.embeddings.store import EmbeddingStore
-from rarezoo.errors import ConfigError, DataError, StoreError
-from rarezoo.report.pages import THUMBNAILS, write_report
+from rarezoo.errors import ConfigError
+from rarezoo.report.pages import THUMBNAILS
 from rarezoo.report.record import search_record
 from rarezoo.runs import claim, digest, refuse_seed
 from rarezoo.searches.classes import class_table, member_table, with_columns
@@ -27,7 +26,8 @@ from rarezoo.searches.compress import Compressor, FittedMap, fingerprint
 from rarezoo.searches.condensed import condensed
 from rarezoo.searches.decisions import Decisions, decided, search_key
 from rarezoo.searches.isolation import neighbour_graph
-from rarezoo.searches.previous import FREE, Lineage, PreviousSearch
+from rarezoo.searches.previous import Lineage, PreviousSearch
+from rarezoo.searches.result import FITTED, RUN_FILE, TABLES, Search, galaxies_of
 from rarezoo.searches.select import Select, Selection
 from rarezoo.searches.significance import Evidence, Noise, Significance, noise_of
 from rarezoo.searches.stability import Stabilities, Stability, stabilities
@@ -37,18 +37,16 @@ from rarezoo.settings import name_of, setting
 from rarezoo.track import Tracker
 
 log = logging.getLogger(__name__)
-RUN_FILE = "run.json"
-FITTED = "fitted_map"
-LINKAGE_FILE = "linkage.parquet"
+LINKAGE_FILE = TABLES["linkage"][0]
 _DRAWN = "drawn_map"
 _NAMED_BY = 16
 
 
 @dataclass(kw_only=True)
-class ClusterRun:
+class SearchRun:
     """Search one embedding store for rare classes.
 
-    ``ClusterRun(store="runs/embed", compress=Umap(), clusterer=Hdbscan(min_samples=30), out="runs/cluster").run()``
+    ``SearchRun(store="runs/embed", compress=Umap(), clusterer=Hdbscan(min_samples=30), out="runs/cluster").run()``
     leaves in ``out``: classes, members, tree, linkage, map and map_2d (Parquet, see tables.py), the fitted map,
     run.json and report/index.html. A killed run goes on where it stopped when the same command is given again.
     """
@@ -75,8 +73,8 @@ class ClusterRun:
     out: str = setting("runs/cluster", "output folder")
     seed: int = setting(0, "seed of every random draw")
 
-    def run(self) -> Path:
-        """Search; the path of the report's index page.
+    def run(self) -> Search:
+        """Search; the finished search.
 
         Raises:
             StoreError, ConfigError, DataError, OutputError: see the message.
@@ -92,10 +90,10 @@ class ClusterRun:
         if self.clusterer.selection == ISOLATED and not self.significance.surveys:
             raise without_noise()
         folder = claim(self.out, verb="cluster", settings=self._settings())
-        page = folder / "report" / "index.html"
         if (folder / RUN_FILE).exists():
-            log.info("already searched: %s", page)
-            return page
+            search = Search.open(folder, survey=self.data)
+            log.info("already searched: %s", search.page)
+            return search
         clock = Clock()
         store = EmbeddingStore.open(self.store)
         galaxies = self._galaxies(store)
@@ -110,14 +108,23 @@ class ClusterRun:
         found = self._explained(found, sample, around, clock)
         found = found.decided(decisions, earlier, sample) if decisions else found
         about = self._about(store, whole, selection, found)
-        found.write(folder, about)
+        search = Search.write(
+            folder, about, found.tables(), free_class_id=found.free_class_id, store=store, galaxies=galaxies,
+            tests=found.tests, predictions=sample.drop_columns([tables.EMBEDDING]),
+        )  # fmt: skip
         with clock.stage("report"):
-            self._report(folder, found, galaxies, sample, about)
-        about["seconds"] = clock.seconds
-        tables.write_json(about, folder / RUN_FILE)
-        self._log(found, galaxies, about)
-        log.info("%d classes; %s", found.classes.num_rows, page)
-        return page
+            search.report(images=self.images, thumbnails=self.thumbnails)
+        search.finish({**about, "seconds": clock.seconds})
+        self.logger.log_search(
+            self.out,
+            lambda: search_record(
+                search.folder.name, classes=search.table("classes"), members=search.table("members"),
+                map_2d=search.table("map_2d"), cutouts=search.cutouts if self.images else None, about=search.about,
+                checkpoint=self.logger.checkpoint,
+            ),
+        )  # fmt: skip
+        log.info("%s", search.summary())
+        return search
 
     def _settings(self) -> dict[str, Any]:
         """What makes this search this search; where it is logged and whether it is illustrated do not."""
@@ -282,29 +289,6 @@ class ClusterRun:
             "unassigned": float(np.mean(found.members.column(tables.CLASS_ID).to_numpy() == tables.NO_CLASS)),
         }
 
-    def _report(
-        self, folder: Path, found: "Found", galaxies: Galaxies | None, sample: pa.Table, about: Mapping[str, Any]
-    ) -> None:
-        predictions = sample.drop_columns([tables.EMBEDDING])
-        write_report(
-            folder / "report", members=found.members, classes=found.classes, tree=found.clustering.tree,
-            map_2d=found.map_table(found.drawn), predictions=predictions,
-            cutouts=None if galaxies is None else cutouts_of(galaxies), about=about,
-            truth=None if galaxies is None else galaxies.truth, searched_map=found.map_table(found.fitted),
-            catalogue=None if galaxies is None else galaxies.catalogue, tests=found.tests, thumbnails=self.thumbnails,
-            seed=self.seed,
-        )  # fmt: skip
-
-    def _log(self, found: "Found", galaxies: Galaxies | None, about: Mapping[str, Any]) -> None:
-        self.logger.log_search(
-            self.out,
-            lambda: search_record(
-                Path(self.out).name, classes=found.classes, members=found.members,
-                map_2d=found.map_table(found.drawn), cutouts=None if galaxies is None else cutouts_of(galaxies),
-                about=about, checkpoint=self.logger.checkpoint,
-            ),
-        )  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Found:
@@ -360,19 +344,22 @@ class Found:
         """A fitted map's positions as a MAP table."""
         return pa.table({tables.ID: pa.array(self.ids, pa.string()), tables.POSITION: tables.vectors(fitted.positions)})
 
-    def write(self, folder: Path, about: Mapping[str, Any]) -> None:
-        """Write every table but the linkage, which was written when it was made."""
-        keep = {key: about[key] for key in ("survey", "survey_sha256", "checkpoint", "checkpoint_sha256", "settings")}
-        tables.write(self.map_table(self.fitted), folder / "map.parquet", tables.MAP, **keep)
-        tables.write(self.map_table(self.drawn), folder / "map_2d.parquet", tables.MAP, **keep)
-        tables.write(self.clustering.tree, folder / "tree.parquet", tables.TREE, **keep)
-        tables.write(self.members, folder / "members.parquet", tables.MEMBERS, **keep)
+    @property
+    def free_class_id(self) -> int:
+        """Smallest class id that neither this search nor those before it have given."""
+        return len(self.clustering) if self.lineage is None else self.lineage.free
+
+    def tables(self) -> dict[str, pa.Table]:
+        """Every table but the linkage, which was written when it was made."""
+        found = {
+            "map": self.map_table(self.fitted), "map_2d": self.map_table(self.drawn), "tree": self.clustering.tree,
+            "members": self.members, "classes": self.classes,
+        }  # fmt: skip
         if self.stabilities is not None:
-            tables.write(self.stabilities, folder / "stability.parquet", tables.STABILITIES, **keep)
+            found["stability"] = self.stabilities
         if self.lineage is not None:
-            tables.write(self.lineage.evolution, folder / "evolution.parquet", tables.MATCHES, **keep)
-        free = {FREE: len(self.clustering) if self.lineage is None else self.lineage.free}
-        tables.write(self.classes, folder / "classes.parquet", tables.CLASSES, **keep, **free)
+            found["evolution"] = self.lineage.evolution
+        return found
 
 
 class Clock:
@@ -388,66 +375,6 @@ class Clock:
         started = time.perf_counter()
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
-
-
-def galaxies_of(store: EmbeddingStore, *, survey: Survey | None = None, way_out: str) -> Galaxies:
-    """The survey that a store was made from, opened again.
-
-    Args:
-        store: whole.
-        survey: where it is now; None: where the store remembers it.
-        way_out: what a user can do if it is there no longer.
-
-    Raises:
-        DataError: the survey cannot be opened.
-        StoreError: it is not the one that the store was made from.
-    """
-    survey = survey or open_survey(store.manifest.survey_settings)
-    try:
-        galaxies = survey.open()
-    except DataError as problem:
-        raise DataError(
-            f"the store's survey cannot be opened ({problem.what})", value=problem.value, fix=way_out
-        ) from problem
-    if galaxies.sha256 != store.manifest.survey_sha256:
-        raise StoreError(
-            f"{store.folder} was made from another survey than the one at hand", value=name_of(type(survey)),
-            fix=way_out,
-        )  # fmt: skip
-    return galaxies
-
-
-def cutouts_of(galaxies: Galaxies) -> Callable[[Sequence[str]], list[np.ndarray]]:
-    """Cutouts by id, for galleries; only galaxies that were embedded are ever asked for."""
-    row_of = {one: row for row, one in enumerate(galaxies.ids)}
-
-    def cutouts(ids: Sequence[str]) -> list[np.ndarray]:
-        return [galaxies.images.cutout(row_of[one]) for one in ids]
-
-    return cutouts
-
-
-def read_run(folder: Path | str) -> dict[str, Any]:
-    """run.json of a finished search.
-
-    Raises:
-        StoreError: none there.
-    """
-    try:
-        content: dict[str, Any] = json.loads((Path(folder) / RUN_FILE).read_text())
-        return content
-    except (OSError, ValueError) as problem:
-        raise StoreError("no finished search", value=folder, fix="Run python cluster.py out=DIR first.") from problem
-
-
-def read_members(folder: Path | str) -> pa.Table:
-    """MEMBERS of a finished search.
-
-    Raises:
-        StoreError: none there.
-    """
-    read_run(folder)
-    return tables.read(Path(folder) / "members.parquet", tables.MEMBERS)
 
 
 def _named(component: Any) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from rarezoo.report.gallery import Thumbnail
 from rarezoo.report.pages import environment
 from rarezoo.runs import SETTINGS_FILE
 from rarezoo.searches.matching import SAME
-from rarezoo.searches.run import read_run
+from rarezoo.searches.result import read_run
 from rarezoo.searches.systematics import CLEAN
 from rarezoo.track import epoch_metrics
 from rarezoo.zoo.cards import is_checkpoint, read_card

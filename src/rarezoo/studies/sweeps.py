@@ -19,7 +19,7 @@ from rarezoo.errors import StoreError
 from rarezoo.report.cards import markdown
 from rarezoo.report.sensitivity import ShownSetting, shown_settings, write_sensitivity_page
 from rarezoo.runs import SETTINGS_FILE
-from rarezoo.searches.run import RUN_FILE, read_members, read_run
+from rarezoo.searches.result import RUN_FILE, read_members, read_run
 from rarezoo.studies.sensitivity import Search, Sensitivity
 
 # Why a job of a sweep ended; written where it failed.

@@ -18,7 +18,7 @@ from rarezoo.searches.compressors.none import NoCompression
 from rarezoo.searches.compressors.pca import Pca
 from rarezoo.searches.condensed import condensed
 from rarezoo.searches.isolation import FEWEST_NEIGHBOURS, Nest, neighbour_graph
-from rarezoo.searches.run import ClusterRun
+from rarezoo.searches.run import SearchRun
 from rarezoo.searches.significance import (
     Clumps,
     Evidence,
@@ -539,7 +539,7 @@ def test_leaves_are_measured_whether_they_count_or_not():
 
 
 def test_isolated_without_noise_is_one_message_before_the_search_begins(tmp_path):
-    run = ClusterRun(
+    run = SearchRun(
         store=str(tmp_path / "nowhere"), compress=Pca(), drawing=Pca(n_components=2),
         clusterer=FastHdbscan(selection="isolated"), significance=Significance(surveys=0), out=str(tmp_path / "out"),
     )  # fmt: skip

@@ -1,0 +1,606 @@
+"""A finished search: its folder, opened as one object.
+
+This is the only file that knows the names of the files that a search leaves in its folder.
+"""
+
+import base64
+import html
+import io
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from rarezoo import tables
+from rarezoo.data.survey import Galaxies, Survey, open_survey
+from rarezoo.embeddings.store import EmbeddingStore
+from rarezoo.errors import ConfigError, DataError, RarezooError, StoreError, StoreNotFound
+from rarezoo.searches.compress import FittedMap
+from rarezoo.searches.previous import FREE
+from rarezoo.searches.select import Select
+from rarezoo.searches.surroundings import Surroundings
+from rarezoo.searches.systematics import ColumnTest, Systematics
+from rarezoo.settings import name_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+log = logging.getLogger(__name__)
+
+RUN_FILE, PAGE, FITTED = "run.json", Path("report") / "index.html", "fitted_map"
+# Name of a table: its file and its schema. The last two exist only where refits were made, or where an earlier search
+# was continued.
+TABLES: dict[str, tuple[str, tables.Kind]] = {
+    "classes": ("classes.parquet", tables.CLASSES),
+    "members": ("members.parquet", tables.MEMBERS),
+    "map": ("map.parquet", tables.MAP),
+    "map_2d": ("map_2d.parquet", tables.MAP),
+    "tree": ("tree.parquet", tables.TREE),
+    "linkage": ("linkage.parquet", tables.LINKAGE),
+    "stability": ("stability.parquet", tables.STABILITIES),
+    "evolution": ("evolution.parquet", tables.MATCHES),
+}
+# Keys of run.json that every table repeats in its metadata.
+_PROVENANCE = ("survey", "survey_sha256", "checkpoint", "checkpoint_sha256", "settings")
+# Pictures per class in a notebook, classes that get some, and the side of each, px.
+_PICTURES, _PICTURED, _SIDE = 5, 40, 56
+_SHOWN = (tables.SIZE, tables.SIGNIFICANCE, tables.FALSE_DISCOVERY, tables.STABILITY, tables.CAUSE, tables.TOP_ANSWERS)
+# Columns of text that a notebook shows; names may hold anything.
+_TEXTS = frozenset({tables.NAME, tables.CAUSE, tables.TOP_ANSWERS})
+
+
+class Search:
+    """A finished search, read from its folder when needed.
+
+    Iterating gives its classes; ``search[3]`` is the class with id 3 (not the third class) and ``len(search)`` is how
+    many classes there are.
+
+    Parameters
+    ----------
+    folder
+        Folder of the search.
+    about
+        Content of its ``run.json``.
+    survey
+        Where the survey is now; None: where the embedding store remembers it.
+
+    Attributes
+    ----------
+    folder : Path
+        Folder of the search.
+    about : Mapping
+        Content of ``run.json``: survey, checkpoint and their hashes, settings, numbers of galaxies and classes, seconds
+        per step.
+
+    Examples
+    --------
+    >>> Search.open("runs/never_made")
+    Traceback (most recent call last):
+    rarezoo.errors.StoreNotFound: no finished search: runs/never_made. Run python cluster.py out=DIR first.
+    """
+
+    def __init__(self, folder: Path | str, about: Mapping[str, Any], *, survey: Survey | None = None) -> None:
+        self.folder, self.about = Path(folder), about
+        self._survey = survey
+        self._galaxies: Galaxies | None = None
+        self._store: EmbeddingStore | None = None
+        self._tables: dict[str, pa.Table] = {}
+        self._tests: Mapping[int, Sequence[ColumnTest]] | None = None
+        self._predictions: pa.Table | None = None
+
+    @classmethod
+    def open(cls, folder: Path | str, *, survey: Survey | None = None) -> "Search":
+        """Open a finished search.
+
+        Parameters
+        ----------
+        folder
+            ``out=`` of the search.
+        survey
+            Where the survey is now, if its images moved.
+
+        Raises
+        ------
+        StoreNotFound
+            There is no finished search; it is a ``StoreError`` and a ``FileNotFoundError``.
+        """
+        try:
+            about: dict[str, Any] = json.loads((Path(folder) / RUN_FILE).read_text())
+        except (OSError, ValueError) as problem:
+            raise StoreNotFound(
+                "no finished search", value=folder, fix="Run python cluster.py out=DIR first."
+            ) from problem
+        return cls(folder, about, survey=survey)
+
+    @classmethod
+    def write(
+        cls,
+        folder: Path,
+        about: Mapping[str, Any],
+        found: Mapping[str, pa.Table],
+        *,
+        free_class_id: int,
+        store: EmbeddingStore | None = None,
+        galaxies: Galaxies | None = None,
+        tests: Mapping[int, Sequence[ColumnTest]] | None = None,
+        predictions: pa.Table | None = None,
+    ) -> "Search":
+        """Write the tables of a search; ``run.json``, which makes it a finished one, is written by :meth:`finish`.
+
+        Parameters
+        ----------
+        folder
+            Where.
+        about
+            What ``run.json`` will hold.
+        found
+            Tables by their names in :data:`TABLES`.
+        free_class_id
+            Smallest class id that neither this search nor those before it have given.
+        store, galaxies, tests, predictions
+            What the search has opened or computed already: its store, its survey, the tests of its classes against
+            the catalogue, and the predicted fractions of its galaxies in the order of the members table.
+        """
+        keep = {key: about[key] for key in _PROVENANCE}
+        for name, table in found.items():
+            file, kind = TABLES[name]
+            free = {FREE: free_class_id} if name == "classes" else {}
+            tables.write(table, folder / file, kind, **keep, **free)
+        search = cls(folder, about)
+        search._tables = {name: tables.check(table, TABLES[name][1]) for name, table in found.items()}
+        search._store, search._galaxies, search._tests, search._predictions = store, galaxies, tests, predictions
+        return search
+
+    def finish(self, about: Mapping[str, Any] | None = None) -> None:
+        """Write ``run.json``, after which the search is finished and can be opened."""
+        self.about = self.about if about is None else about
+        tables.write_json(self.about, self.folder / RUN_FILE)
+
+    # --- what it was made from
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Settings of the search, as ``run.json`` holds them."""
+        return self.about["settings"]
+
+    @property
+    def store(self) -> EmbeddingStore:
+        """The embedding store that was searched.
+
+        Raises
+        ------
+        StoreError
+            It is no longer where it was, or it has changed since.
+        """
+        if self._store is None:
+            store = EmbeddingStore.open(self.settings["store"])
+            changed = [
+                name
+                for name in ("survey_sha256", "checkpoint_sha256")
+                if getattr(store.manifest, name) != self.about.get(name, getattr(store.manifest, name))
+            ]
+            if changed:
+                raise StoreError(
+                    f"the store that was searched has changed ({' and '.join(changed)})", value=store.folder,
+                    fix="Bring it back as it was, or search again.",
+                )  # fmt: skip
+            self._store = store
+        return self._store
+
+    def survey(self, *, way_out: str = "Bring the survey back to where it was.") -> Galaxies:
+        """The survey that was searched, opened again: catalogue, images, votes.
+
+        Parameters
+        ----------
+        way_out
+            What a user can do if the survey cannot be opened; becomes part of the message.
+
+        Raises
+        ------
+        DataError
+            The survey cannot be opened.
+        StoreError
+            It is not the survey that the embedding store was made from.
+        """
+        if self._galaxies is None:
+            self._galaxies = galaxies_of(self.store, survey=self._survey, way_out=way_out)
+        return self._galaxies
+
+    def cutouts(self, ids: Sequence[str]) -> list[np.ndarray]:
+        """Images of some galaxies, uint8 (height, width, 3) each, in the order of their ids.
+
+        Raises
+        ------
+        DataError, StoreError
+            See :meth:`survey`; or an image cannot be read.
+        """
+        images = self.survey().images
+        return [images.cutout(self._catalogue_rows[galaxy]) for galaxy in ids]
+
+    @cached_property
+    def _catalogue_rows(self) -> dict[str, int]:
+        return {galaxy: row for row, galaxy in enumerate(self.survey().ids)}
+
+    @cached_property
+    def fitted(self) -> FittedMap:
+        """The map that was clustered, on which new galaxies can be placed.
+
+        Raises
+        ------
+        StoreError
+            The map is not there or not whole.
+        """
+        return FittedMap.open(self.folder / FITTED)
+
+    # --- its tables
+
+    def table(self, name: str) -> pa.Table:
+        """One of the search's tables.
+
+        Parameters
+        ----------
+        name
+            ``classes``, ``members``, ``map`` (the space that was clustered), ``map_2d`` (the map that is drawn),
+            ``tree``, ``linkage``; ``stability`` and ``evolution`` where they were made.
+
+        Raises
+        ------
+        ConfigError
+            There is no such table.
+        StoreError
+            The table is missing or damaged.
+        """
+        if name not in TABLES:
+            raise ConfigError("a search has no such table", value=name, fix=f"Choose one of: {', '.join(TABLES)}.")
+        if name not in self._tables:
+            file, kind = TABLES[name]
+            self._tables[name] = tables.read(self.folder / file, kind)
+        return self._tables[name]
+
+    @cached_property
+    def ids(self) -> np.ndarray:
+        """Ids of the n galaxies searched, strings, in the order of the members table."""
+        return tables.strings(self.table("members"), tables.ID)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Class id of each galaxy searched, int32 (n,), −1 for none."""
+        return self.table("members").column(tables.CLASS_ID).to_numpy()
+
+    @property
+    def classes(self) -> "Classes":
+        """Its classes; a table with small pictures in a notebook."""
+        return Classes(self)
+
+    @property
+    def members(self) -> pd.DataFrame:
+        """Every galaxy searched: id, class id (−1 for none), membership probability and outlier score."""
+        return self.table("members").to_pandas()
+
+    @property
+    def predictions(self) -> pa.Table:
+        """Id and predicted vote fractions of the galaxies searched, in the order of the members table.
+
+        Raises
+        ------
+        StoreError
+            The embedding store, or the one that ``select.fractions_from`` names, is not there any more.
+        """
+        if self._predictions is not None:
+            return self._predictions
+        answers = [tables.fraction_column(answer) for answer in self.store.manifest.answers]
+        predicted = self.store.read([tables.ID, *answers])
+        predicted = Select(**self.settings.get("select", {})).judged(predicted, store=self.store)
+        self._predictions = tables.aligned(predicted, self.table("members").column(tables.ID), source="the store")
+        return self._predictions
+
+    @property
+    def tests(self) -> Mapping[int, Sequence[ColumnTest]]:
+        """By class id: its tests against the catalogue and the predicted artifacts; without a catalogue fewer."""
+        if self._tests is None:
+            galaxies = None
+            try:
+                galaxies = self.survey()
+            except RarezooError as problem:
+                log.warning("classes are not tested against the catalogue: %s", problem)
+            systematics = Systematics(**self.settings.get("systematics", {}))
+            around = Surroundings.of(galaxies, systematics=systematics)
+            known = self.table("classes").column(tables.CLASS_ID).to_pylist()
+            numbers = np.searchsorted(np.sort(known), self.labels) if known else self.labels
+            labels = np.where(self.labels == tables.NO_CLASS, tables.NO_CLASS, numbers).astype(np.int32)
+            causes = around.causes(self.predictions, labels=labels, classes=len(known))
+            self._tests = {class_id: cause.tests for class_id, cause in zip(sorted(known), causes, strict=True)}
+        return self._tests
+
+    # --- its classes
+
+    def __len__(self) -> int:
+        return int(self.table("classes").num_rows)
+
+    def __iter__(self) -> Iterator["FoundClass"]:
+        return (self[class_id] for class_id in self.table("classes").column(tables.CLASS_ID).to_pylist())
+
+    def __getitem__(self, class_id: int) -> "FoundClass":
+        known = self.table("classes").column(tables.CLASS_ID).to_pylist()
+        if class_id not in known:
+            raise KeyError(f"no class {class_id}; there are: {', '.join(map(str, known)) or 'none'}")
+        return FoundClass(self, self.table("classes").slice(known.index(class_id), 1).to_pylist()[0])
+
+    def __repr__(self) -> str:
+        searched = self.about.get("searched", len(self.ids))
+        return f"Search({str(self.folder)!r}: {len(self)} classes among {searched:,} galaxies)"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(repr(self))}</p>{self.classes._repr_html_()}"
+
+    def summary(self) -> str:
+        """What a terminal shows when the search is done."""
+        return f"{len(self)} classes; {self.page if self.page.exists() else self.folder}"
+
+    # --- what can be done with it
+
+    @property
+    def page(self) -> Path:
+        """The report's index page, whether it has been written or not."""
+        return self.folder / PAGE
+
+    def report(self, *, images: bool = True, **settings: Any) -> Path:
+        """Write the report, a folder of static pages; the path of its index page.
+
+        Parameters
+        ----------
+        images
+            Show galaxies; False if the survey cannot be opened.
+        settings
+            See :func:`rarezoo.report.pages.write_report`.
+
+        Raises
+        ------
+        StoreError, DataError, OutputError
+            See the message.
+        """
+        from rarezoo.report.pages import write_report
+
+        galaxies = self.survey() if images else None
+        return write_report(
+            self.page.parent, members=self.table("members"), classes=self.table("classes"), tree=self.table("tree"),
+            map_2d=self.table("map_2d"), predictions=self.predictions, searched_map=self.table("map"),
+            cutouts=self.cutouts if images else None, about=self.about, tests=self.tests,
+            truth=None if galaxies is None else galaxies.truth,
+            catalogue=None if galaxies is None else galaxies.catalogue, **{"seed": self.settings["seed"], **settings},
+        )  # fmt: skip
+
+    def plot_map(self, colour: str | None = "class") -> "Figure":
+        """Draw the two-dimensional map.
+
+        Parameters
+        ----------
+        colour
+            ``class``; or a predicted answer (``bar_strong``); or a column of the survey's catalogue; None: one colour.
+
+        Raises
+        ------
+        ConfigError
+            There is no such answer or column, or it does not hold numbers.
+        """
+        from matplotlib.figure import Figure
+
+        drawn = self.table("map_2d")
+        positions = tables.matrix(drawn, tables.POSITION)
+        figure = Figure(figsize=(7, 7), layout="constrained")
+        axes = figure.add_subplot()
+        axes.set(xticks=[], yticks=[], aspect="equal", title=self.folder.name)
+        dots = {"s": max(0.3, min(12.0, 2e4 / len(positions))), "linewidths": 0}
+        if colour == "class":
+            inside = self.labels != tables.NO_CLASS
+            axes.scatter(*positions[~inside].T, color="0.8", **dots)
+            axes.scatter(*positions[inside].T, c=self.labels[inside] % 20, cmap="tab20", vmin=0, vmax=19, **dots)
+        elif colour is None:
+            axes.scatter(*positions.T, color="0.4", **dots)
+        else:
+            points = axes.scatter(*positions.T, c=self._numbers(colour), cmap="viridis", **dots)
+            figure.colorbar(points, label=colour, shrink=0.6)
+        return figure
+
+    def _numbers(self, name: str) -> np.ndarray:
+        """A predicted answer or a column of the catalogue, of the galaxies searched, as float64."""
+        table, column = self.predictions, tables.fraction_column(name)
+        if column not in table.column_names:
+            table, column = self.survey().catalogue, name
+        kind = table.schema.field(column).type if column in table.column_names else None
+        if kind is None or not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+            answers = ", ".join(self.store.manifest.answers)
+            raise ConfigError(
+                "no predicted answer and no column of numbers in the catalogue", value=name,
+                fix=f"Choose class, a column of the catalogue, or an answer: {answers}.",
+            )  # fmt: skip
+        values = tables.aligned(table.select([tables.ID, column]), self.table("members").column(tables.ID), source=name)
+        return values.column(column).cast(pa.float64()).to_numpy()
+
+
+@dataclass(frozen=True)
+class FoundClass:
+    """One class of a search.
+
+    Attributes
+    ----------
+    search
+        The search that found it.
+    row
+        Its row of the classes table, by column.
+    """
+
+    search: Search
+    row: Mapping[str, Any]
+
+    @property
+    def id(self) -> int:
+        """Its id."""
+        return int(self.row[tables.CLASS_ID])
+
+    @property
+    def name(self) -> str:
+        """The name that a reader gave it; empty if none did."""
+        return str(self.row.get(tables.NAME) or "")
+
+    @property
+    def size(self) -> int:
+        """Galaxies in it."""
+        return int(self.row[tables.SIZE])
+
+    @property
+    def members(self) -> pd.DataFrame:
+        """Its galaxies, the most probable members first."""
+        members = self.search.members
+        inside = members[members[tables.CLASS_ID] == self.id]
+        return inside.sort_values([tables.PROBABILITY, tables.ID], ascending=[False, True]).reset_index(drop=True)
+
+    def gallery(self, most: int = 24) -> "Image.Image":
+        """A picture of the members nearest to its medoid, the medoid first.
+
+        Parameters
+        ----------
+        most
+            Galaxies shown, at most 24.
+
+        Raises
+        ------
+        DataError, StoreError
+            See :meth:`Search.survey`.
+        """
+        from rarezoo.report.gallery import mosaic
+
+        return mosaic(self.search.cutouts(list(self.row[tables.EXEMPLARS])[:most]))
+
+    def __repr__(self) -> str:
+        name = f" {self.name}" if self.name else ""
+        return f"<class {self.id}{name}: {self.size:,} galaxies>"
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes of a search as a table.
+
+    Attributes
+    ----------
+    search
+        The search that found them.
+    """
+
+    search: Search
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The classes table, indexed by class id."""
+        return self.search.table("classes").to_pandas().set_index(tables.CLASS_ID)
+
+    def __len__(self) -> int:
+        return len(self.search)
+
+    def __iter__(self) -> Iterator[FoundClass]:
+        return iter(self.search)
+
+    def __getitem__(self, class_id: int) -> FoundClass:
+        return self.search[class_id]
+
+    def __repr__(self) -> str:
+        return repr(self._shown())
+
+    def _shown(self) -> pd.DataFrame:
+        """The columns that a notebook shows; those without any value are left out."""
+        whole = self.to_pandas()
+        columns = [tables.NAME, *_SHOWN] if tables.NAME in whole else list(_SHOWN)
+        shown = whole[columns].copy()
+        shown[tables.TOP_ANSWERS] = ["; ".join(list(answers)[:3]) for answers in shown[tables.TOP_ANSWERS]]
+        return shown.dropna(axis="columns", how="all")
+
+    def _repr_html_(self) -> str:
+        shown = self._shown()
+        for name in _TEXTS.intersection(shown.columns):
+            shown[name] = [html.escape(text) if isinstance(text, str) else "" for text in shown[name]]
+        try:
+            pictures = {found.id: self._pictures(found) for found in list(self)[:_PICTURED]}
+            shown.insert(0, "exemplars", [pictures.get(class_id, "") for class_id in shown.index])
+        except (RarezooError, OSError) as problem:
+            log.warning("classes are shown without pictures: %s", problem)
+        return shown.to_html(escape=False, float_format="{:.3g}".format, na_rep="")
+
+    def _pictures(self, found: FoundClass) -> str:
+        """Exemplars of a class as one inline image."""
+        sheet = found.gallery(_PICTURES)
+        sheet = sheet.resize((sheet.width * _SIDE // sheet.height, _SIDE))
+        stream = io.BytesIO()
+        sheet.save(stream, format="JPEG", quality=80)
+        return f'<img alt="galaxies" src="data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}">'
+
+
+def galaxies_of(store: EmbeddingStore, *, survey: Survey | None = None, way_out: str) -> Galaxies:
+    """The survey that a store was made from, opened again and compared with the store by its hash.
+
+    Parameters
+    ----------
+    store
+        A whole store.
+    survey
+        Where the survey is now; None: where the store remembers it.
+    way_out
+        What a user can do if it is there no longer.
+
+    Raises
+    ------
+    DataError
+        The survey cannot be opened.
+    StoreError
+        It is not the one that the store was made from.
+    """
+    survey = survey or open_survey(store.manifest.survey_settings)
+    try:
+        galaxies = survey.open()
+    except DataError as problem:
+        raise DataError(
+            f"the store's survey cannot be opened ({problem.what})", value=problem.value, fix=way_out
+        ) from problem
+    if galaxies.sha256 != store.manifest.survey_sha256:
+        raise StoreError(
+            f"{store.folder} was made from another survey than this one", value=name_of(type(survey)), fix=way_out
+        )
+    return galaxies
+
+
+def cutouts_of(galaxies: Galaxies) -> Callable[[Sequence[str]], list[np.ndarray]]:
+    """A function from ids to cutouts, for galleries; only galaxies that were embedded are asked for."""
+    row_of = {galaxy: row for row, galaxy in enumerate(galaxies.ids)}
+
+    def cutouts(ids: Sequence[str]) -> list[np.ndarray]:
+        return [galaxies.images.cutout(row_of[galaxy]) for galaxy in ids]
+
+    return cutouts
+
+
+def read_run(folder: Path | str) -> dict[str, Any]:
+    """``run.json`` of a finished search; new code opens a :class:`Search`.
+
+    Raises
+    ------
+    StoreNotFound
+        There is none.
+    """
+    return dict(Search.open(folder).about)
+
+
+def read_members(folder: Path | str) -> pa.Table:
+    """The members table of a finished search; new code opens a :class:`Search`.
+
+    Raises
+    ------
+    StoreNotFound
+        There is none.
+    """
+    return Search.open(folder).table("members")
