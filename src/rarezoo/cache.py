@@ -1,75 +1,210 @@
-"""What many searches have in common, made once: by whichever of them comes first, in whatever process."""
+"""One cache for everything that is computed once and used again, by any process.
 
+A result is filed under a hash of its key. The key holds the settings and inputs that the result depends on, and a hash
+of the source code that computes it: when that code changes, the result is computed again.
+"""
+
+import hashlib
+import importlib.util
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import numpy as np
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
-from rarezoo import __version__, tables
+from rarezoo import tables
 from rarezoo.errors import OutputError
 from rarezoo.runs import digest
 
 log = logging.getLogger(__name__)
-_NAMED_BY = 16
+# Hexadecimal digits of the hash that name a result: two of 10^9 results share them with a probability of 3 in 100.
+_DIGITS = 16
 
 
 @dataclass(frozen=True)
-class Shelf:
-    """A folder of things that are named by what they were made with.
+class Cache:
+    """A folder of results that are named by what they were computed from.
 
-    A lock that ends with its process keeps two from making the same thing; what a killed process left half made is made
-    anew.
+    A lock keeps two processes from computing the same result. The lock ends with its process, and what a killed
+    process left unfinished is computed again.
+
+    Parameters
+    ----------
+    folder : Path
+        Created when it is first needed.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import mkdtemp
+    >>> cache = Cache(Path(mkdtemp()))
+    >>> cache.array({"n": 3}, lambda: np.arange(3))
+    array([0, 1, 2])
+    >>> cache.array({"n": 3}, lambda: 1 / 0)  # not computed again
+    array([0, 1, 2])
     """
 
     folder: Path
 
-    def fetch(self, made_with: Mapping[str, Any], target: Path, *, last: str, make: Callable[[Path], object]) -> None:
-        """Bring a thing's files into a folder, the last last; make it first if it is not on the shelf.
+    def place(self, key: Mapping[str, Any], *, code: Iterable[object] = ()) -> Path:
+        """Return the folder of one result, whether it exists or not."""
+        return Path(self.folder) / digest({**key, "code": code_sha256(*code)})[:_DIGITS]
 
-        The files are links where the file system knows them: nobody may write into them, only replace them.
+    def fetch(
+        self, key: Mapping[str, Any], target: Path, *, last: str, make: Callable[[Path], object],
+        code: Iterable[object] = (),
+    ) -> None:  # fmt: skip
+        """Bring the files of a result into ``target``; compute it first if it is not cached.
 
-        Args:
-            made_with: what names the thing; another version of rarezoo makes its own.
-            target: where its files go.
-            last: name of the file that is written last.
-            make: writes the thing into a folder.
+        The files are hard links where the file system has them: replace them, but never write into them.
 
-        Raises:
-            OutputError: the shelf or the target cannot be written.
+        Parameters
+        ----------
+        key : mapping
+            Settings and inputs that the result depends on.
+        target : Path
+            Folder to which the files go.
+        last : str
+            Name of the file that ``make`` writes last: where it exists, the result is complete.
+        make : callable
+            Computes the result and writes it into the folder that it is called with.
+        code : iterable of modules, classes, objects or names of modules
+            Source code that computes the result: see :func:`code_sha256`.
+
+        Raises
+        ------
+        OutputError
+            The cache or the target cannot be written.
         """
-        place = self.folder / digest({**made_with, "version": __version__})[:_NAMED_BY]
+        place = self.place(key, code=code)
         try:
             place.mkdir(parents=True, exist_ok=True)
             target.mkdir(parents=True, exist_ok=True)
-            with held(place):
+            with locked(place):
                 if not (place / last).exists():
                     make(place)
-            whole = (one for one in place.iterdir() if not one.name.startswith("."))
-            for file in sorted(whole, key=lambda one: one.name == last):
+            files = [file for file in place.iterdir() if not file.name.startswith(".")]
+            for file in sorted(files, key=lambda file: file.name == last):
                 _link(file, target / file.name)
         except OSError as problem:
             raise tables.unwritable(place, problem) from problem
 
+    def array(
+        self, key: Mapping[str, Any], make: Callable[[], np.ndarray], *, code: Iterable[object] = ()
+    ) -> np.ndarray:
+        """Return a cached array; compute it first if it is not cached.
 
-def held(place: Path) -> AcquireReturnProxy:
-    """The lock of a place, given back at the end of a with block; whoever has to wait for it is told.
+        Parameters are those of :meth:`fetch`; ``make`` returns the array.
+        """
+        path = self.place(key, code=code).with_suffix(".npy")
+        with locked(path):
+            return kept_array(path, make)
 
-    Raises:
-        OutputError: the file system knows no locks.
+
+def kept_array(path: Path | str | None, make: Callable[[], np.ndarray]) -> np.ndarray:
+    """Return the array in a ``.npy`` file; compute and write it first if there is no such file.
+
+    The file appears whole or not at all, also after a power failure. A damaged file is computed again.
+
+    Parameters
+    ----------
+    path : Path, str or None
+        Its name must identify the array. None computes the array and keeps nothing.
+    make : callable
+        Returns the array.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
     """
+    if path is None:
+        return make()
+    path = Path(path)
+    try:
+        return np.asarray(np.load(path))
+    except FileNotFoundError:
+        pass
+    except (ValueError, EOFError):
+        log.warning("%s is damaged and is computed again", path)
+    values = make()
+    with tables.atomic(path) as temporary, temporary.open("wb") as stream:
+        np.save(stream, values)
+        # Renaming a file whose content is still in memory could leave an empty file after a power failure.
+        stream.flush()
+        os.fsync(stream.fileno())
+    return values
+
+
+def code_sha256(*components: object) -> str:
+    """Return a hash of the source code of some components.
+
+    Parameters
+    ----------
+    *components : modules, names of modules, classes or objects
+        A package counts with all its modules. A class or object counts with the modules of its class and of the base
+        classes of that, and with the modules that its attribute ``computed_by`` names.
+
+    Examples
+    --------
+    >>> code_sha256("rarezoo.cache") == code_sha256(Cache)
+    True
+    """
+    names: set[str] = set()
+    for component in components:
+        if isinstance(component, str):
+            names.add(component)
+        elif isinstance(component, ModuleType):
+            names.add(component.__name__)
+        else:
+            kind = component if isinstance(component, type) else type(component)
+            names |= {base.__module__ for base in kind.__mro__} - {"abc", "builtins", "typing"}
+            names |= set(getattr(kind, "computed_by", ()))
+    state = hashlib.sha256()
+    for name in sorted(names):
+        state.update(f"{name} {_module_sha256(name)}\n".encode())
+    return state.hexdigest()
+
+
+@lru_cache(maxsize=None)
+def _module_sha256(name: str) -> str:
+    """Hash of the source files of a module or package; empty if there are none."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or name == "__main__":
+        return ""
+    if spec.submodule_search_locations:
+        files = sorted(file for folder in spec.submodule_search_locations for file in Path(folder).rglob("*.py"))
+    else:
+        files = [Path(spec.origin)] if spec.origin and Path(spec.origin).exists() else []
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def locked(place: Path) -> AcquireReturnProxy:
+    """Take the lock of a place until the end of a ``with`` block; a log line says so if another process has it.
+
+    Raises
+    ------
+    OutputError
+        The file system has no locks.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(place.with_suffix(".lock"))
     try:
         return lock.acquire(timeout=0)
     except Timeout:
-        log.info("another process makes %s; waiting …", place)
+        log.info("another process computes %s; waiting …", place)
         return lock.acquire()
     except NotImplementedError as problem:
-        raise OutputError("no locks in this file system", value=place, fix="Put cache= somewhere else.") from problem
+        raise OutputError(
+            "the file system has no locks", value=place, fix="Put the cache on another file system: cache=DIR."
+        ) from problem
 
 
 def _link(file: Path, target: Path) -> None:

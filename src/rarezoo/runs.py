@@ -2,9 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from rarezoo import tables
 from rarezoo.errors import ConfigError, OutputError
@@ -21,6 +23,13 @@ def file_sha256(path: Path | str) -> str:
     """sha256 (hex) of a file's bytes."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def fingerprint(values: np.ndarray, *, ids: Sequence[str] | np.ndarray) -> str:
+    """Return the sha256 (hex) of ids (n,) and of the numbers (n, k) that belong to them, in their order."""
+    state = hashlib.sha256("\n".join(map(str, ids)).encode())
+    state.update(np.ascontiguousarray(values).data)
+    return state.hexdigest()
 
 
 def refuse_seed(seed: int) -> None:

@@ -22,15 +22,15 @@ from jaxtyping import Float32, Float64, Int32, Int64
 
 from rarezoo import tables
 from rarezoo.benchmark.scores import NOBODY, ROW_WIDTH
-from rarezoo.cache import Shelf
-from rarezoo.embeddings.likeness import units
+from rarezoo.cache import Cache
+from rarezoo.embeddings.neighbours import NeighbourIndex, unit_vectors
 from rarezoo.errors import ConfigError
-from rarezoo.runs import digest
+from rarezoo.runs import digest, fingerprint
 from rarezoo.searches.classes import nearest_to_medoid
 from rarezoo.searches.cluster import ISOLATED, Clusterer
-from rarezoo.searches.compress import Compressor, fingerprint
+from rarezoo.searches.compress import Compressor
 from rarezoo.searches.condensed import condensed
-from rarezoo.searches.isolation import neighbour_graph
+from rarezoo.searches.isolation import MOST_NEIGHBOURS
 from rarezoo.searches.significance import Evidence, Significance, noise_of
 from rarezoo.settings import choice, name_of, setting
 
@@ -102,7 +102,7 @@ class Search(Contestant):
         held_against = Significance(surveys=self.surveys, galaxies=self.galaxies, kind=self.noise)
         held_against.refuse()
         noise = noise_of(seen, self.compress, settings=held_against, folder=folder, seed=seed)
-        evidence = Evidence(neighbour_graph(seen, seed=seed), noise)
+        evidence = Evidence(NeighbourIndex(seen, seed=seed).graph(MOST_NEIGHBOURS), noise)
         clustering = self.clusterer.classes(linkage, ids=ids, choice=evidence.nodes)
         tree = condensed(linkage, min_cluster_size=self.clusterer.min_cluster_size)
         scores = evidence.measures(tree, clustering.nodes)[tables.SIGNIFICANCE]
@@ -266,7 +266,7 @@ def shared_map(
         "galaxies": fingerprint(features, ids=ids),
     }
     with TemporaryDirectory(dir=shelf) as target:
-        Shelf(shelf).fetch(made_with, Path(target), last=_MAP, make=make)
+        Cache(shelf).fetch(made_with, Path(target), last=_MAP, make=make, code=[compress])
         with np.load(Path(target) / _MAP) as stored:
             return stored["positions"], 0.0 if made else float(stored["seconds"])
 
@@ -300,7 +300,7 @@ def likenesses(entry: Entry, features: Features) -> Float32[np.ndarray, "c n"]:
         ranks = np.full(len(features), -len(features), dtype=np.float32)
         ranks[order] = -np.arange(len(order), dtype=np.float32)
         return ranks[None, :]
-    directions = units(features)
+    directions = unit_vectors(features)
     sums = np.zeros((classes, features.shape[1]), dtype=np.float32)
     inside = entry.labels != tables.NO_CLASS
     np.add.at(sums, entry.labels[inside], directions[inside])

@@ -29,7 +29,7 @@ from rarezoo.benchmark.contestants import Contestant, contestant_from, likenesse
 from rarezoo.benchmark.planted import refuse_other_skies
 from rarezoo.benchmark.scores import Truth, class_precisions
 from rarezoo.benchmark.tiers import Tier, tier_from
-from rarezoo.cache import held
+from rarezoo.cache import locked
 from rarezoo.embeddings.quality import average_precisions
 from rarezoo.errors import ConfigError, RarezooError, StoreError
 from rarezoo.runs import SETTINGS_FILE, claim
@@ -115,7 +115,7 @@ class Board:
         """Have a sky prepared; one that cannot be made is told of by those who are tried on it."""
         place = self.folder / f"sky{seed}"
         place.mkdir(parents=True, exist_ok=True)
-        with held(place), suppress(RarezooError):
+        with locked(place), suppress(RarezooError):
             self.tier.prepare(seed, place)
 
     def outcome(self, job: Job) -> dict[str, Any] | None:
@@ -240,7 +240,7 @@ def carried_out(order: Mapping[str, Any]) -> float:
     shelf.mkdir(parents=True, exist_ok=True)
     place.mkdir(parents=True, exist_ok=True)
     # Others may be tried on the same sky at this moment, which is rendered, trained on and embedded once.
-    with held(place):
+    with locked(place):
         sky = tier_from(order["tier"]).sky(seed, place)
         _keep_truth(sky.truth, place / _TRUTH)
         features = sky.features(contestant.features)

@@ -24,6 +24,7 @@ from rarezoo.embeddings.quality import (
     Ranking,
     Spectrum,
     average_precisions,
+    local_dimension,
     spectrum,
     whitened,
 )
@@ -31,7 +32,6 @@ from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, StoreError
 from rarezoo.report.cards import markdown
 from rarezoo.runs import claim
-from rarezoo.searches.significance import local_dimension
 from rarezoo.zoo.cards import annotate
 
 SPLITS = ("all", "train", "validation", "test")

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float, Int64
 
+from rarezoo.embeddings.neighbours import NeighbourIndex
 from rarezoo.errors import StoreError
 
 KS = (10, 30, 100)
@@ -75,28 +76,12 @@ def likeness(
     ks = [k for k in sorted(ks) if k < galaxies]
     size = min(asked or galaxies, galaxies)
     rows = np.sort(np.random.default_rng(seed).choice(galaxies, size, replace=False))
-    near = [_neighbours(one, rows, k=max(ks, default=1)) for one in (first, second)]
+    near = []
+    for embeddings in (first, second):
+        index = NeighbourIndex(embeddings, metric="cosine", exact=True)
+        near.append(index.query(embeddings[rows], max(ks, default=1), itself=rows).rows)
     overlaps = tuple(Overlap(k, _shared(near[0][:, :k], near[1][:, :k]), k / (galaxies - 1)) for k in ks)
     return Likeness(galaxies, size, overlaps, linear_cka(first, second))
-
-
-def _neighbours(embeddings: Float[np.ndarray, "n d"], rows: Int64[np.ndarray, " q"], *, k: int) -> np.ndarray:
-    """Rows (q, k) of the nearest neighbours of some galaxies, the nearest first, none of them itself."""
-    from sklearn.neighbors import NearestNeighbors
-
-    directions = units(embeddings)
-    found = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(directions).kneighbors(directions[rows])[1]
-    # Of identical galaxies any may come first: itself goes wherever it stands, or else the last.
-    own = found == rows[:, None]
-    own[~own.any(axis=1), -1] = True
-    return found[~own].reshape(len(rows), k)
-
-
-def units(embeddings: Float[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
-    """Directions of embeddings from their mean; zero for one that is the mean."""
-    centred = embeddings - embeddings.mean(axis=0, dtype=np.float64).astype(np.float32)
-    norms = np.linalg.norm(centred, axis=1, keepdims=True)
-    return (centred / np.where(norms > 0, norms, 1)).astype(np.float32)
 
 
 def _shared(first: Int64[np.ndarray, "q k"], second: Int64[np.ndarray, "q k"]) -> float:

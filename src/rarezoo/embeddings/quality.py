@@ -10,13 +10,16 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 
+from rarezoo.embeddings.neighbours import NeighbourIndex
+from rarezoo.embeddings.whitening import principal_axes, projected
 from rarezoo.errors import ConfigError, DataError, StoreError
-from rarezoo.searches.compressors.none import NoCompression
 
 METRICS = ("cosine", "euclidean")
 _LEVEL, _DRAWS = 0.95, 2000
 # Similarities held at once, in a block of queries × all galaxies: 64 MB as float32.
 _BLOCK = 2**24
+# Neighbours over which the growth of distances is measured for a local dimension.
+_GROWTH = 15
 
 
 class Interval(NamedTuple):
@@ -66,18 +69,23 @@ def spectrum(embeddings: Float[np.ndarray, "n d"]) -> Spectrum:
     Raises:
         StoreError: fewer than two embeddings, embeddings that are not finite, or all equal.
     """
+    _refuse_unusable(embeddings)
+    covariance = np.cov(embeddings, rowvar=False, dtype=np.float64)
+    variances = np.maximum(np.linalg.eigvalsh(np.atleast_2d(covariance))[::-1], 0)
+    return Spectrum(variances / variances.sum())
+
+
+def _refuse_unusable(embeddings: Float[np.ndarray, "n d"]) -> None:
+    """Raise StoreError for embeddings without any spread."""
     if len(embeddings) < 2:
         raise StoreError("too few embeddings", value=len(embeddings), fix="Give two galaxies at least.")
     if not np.isfinite(embeddings).all():
         raise StoreError("embeddings that are not finite", value=embeddings.shape, fix="Embed those galaxies again.")
-    covariance = np.cov(embeddings, rowvar=False, dtype=np.float64)
-    variances = np.maximum(np.linalg.eigvalsh(np.atleast_2d(covariance))[::-1], 0)
-    if variances[0] == 0:
+    if (embeddings == embeddings[0]).all():
         raise StoreError(
             f"all {len(embeddings)} embeddings are equal", value=np.array2string(embeddings[0, :3], separator=", "),
             fix="Check the images and the checkpoint: it sees no difference between them.",
         )  # fmt: skip
-    return Spectrum(variances / variances.sum())
 
 
 def whitened(embeddings: Float[np.ndarray, "n d"], *, components: int) -> Float32[np.ndarray, "n components"]:
@@ -89,8 +97,24 @@ def whitened(embeddings: Float[np.ndarray, "n d"], *, components: int) -> Float3
     """
     if components < 1:
         raise ConfigError("too few components to whiten", value=components, fix="Choose 1 or more.")
-    rows = np.arange(len(embeddings)).astype(str)
-    return NoCompression(whiten=components).fit(embeddings, ids=rows).positions
+    _refuse_unusable(embeddings)
+    values = np.ascontiguousarray(embeddings, dtype=np.float32)
+    return projected(values, *principal_axes(values, components=components))
+
+
+def local_dimension(embeddings: Float32[np.ndarray, "n d"]) -> float:
+    """Return in how many directions galaxies differ from their nearest neighbours: the median over the galaxies.
+
+    It is measured by how fast the distances to the 15 nearest neighbours grow (Levina & Bickel 2005). Galaxies whose
+    nearest neighbour is an exact copy are left out; the result is 0 if none is left.
+    """
+    nearest = embeddings[NeighbourIndex(embeddings).graph(_GROWTH)]
+    distances = np.linalg.norm(nearest - embeddings[:, None], axis=2).astype(np.float64)
+    apart = distances[distances[:, 0] > 0]
+    if apart.shape[1] < 2 or not len(apart):
+        return 0.0
+    growth = np.median(np.log(apart[:, -1:] / apart[:, :-1]).mean(axis=1))
+    return float(1 / growth) if growth > 0 else np.inf
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,13 @@ Shape letters: n searched galaxies, m new ones, k dimensions, v votes of neighbo
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
 from rarezoo import tables
+from rarezoo.embeddings.neighbours import NeighbourIndex
 from rarezoo.errors import ConfigError
 
 # As many as the smallest class has members under the paper's settings.
@@ -218,7 +219,7 @@ class Assigner:
 
     def neighbourhood(self, positions: np.ndarray, *, rows: np.ndarray) -> Neighbourhood:
         """What galaxies are near to; ``rows`` as for :meth:`assign`."""
-        distances, near = _without_self(self._tree, positions, rows, self.neighbours)
+        near, distances = self._index.query(positions, self.neighbours, itself=rows)
         nearest, votes = _elected(self.labels[near])
         p_class, least = np.ones(len(positions)), np.zeros(len(positions))
         for one in np.unique(nearest[nearest != tables.NO_CLASS]).tolist():
@@ -232,7 +233,7 @@ class Assigner:
         if not len(positions):
             return np.empty(0)
         wanted = min(neighbours, len(self.positions) - 1)
-        return _without_self(self._tree, positions, rows, wanted)[0][:, -1].astype(np.float64)
+        return self._index.query(positions, wanted, itself=rows).distances[:, -1].astype(np.float64)
 
     @cached_property
     def _drawn(self) -> Int64[np.ndarray, " drawn"]:
@@ -248,8 +249,8 @@ class Assigner:
         return _Rule.learnt(self._own_neighbourhood, self.labels[self._drawn], level=self.level)
 
     @cached_property
-    def _tree(self) -> Any:
-        return _tree(self.positions)
+    def _index(self) -> NeighbourIndex:
+        return NeighbourIndex(self.positions, exact=True)
 
     @cached_property
     def _classes(self) -> dict[int, "_Members"]:
@@ -269,8 +270,8 @@ class _Members:
         return max(1, min(_NEAR_MEMBERS, len(self.positions) - 1))
 
     @cached_property
-    def _tree(self) -> Any:
-        return _tree(self.positions)
+    def _index(self) -> NeighbourIndex:
+        return NeighbourIndex(self.positions, exact=True)
 
     @cached_property
     def _own(self) -> Float64[np.ndarray, " members"]:
@@ -283,7 +284,7 @@ class _Members:
     def _distances(self, positions: np.ndarray, *, own: np.ndarray) -> np.ndarray:
         """To the near members; a member is nearest to itself, which does not count."""
         wanted = min(self._near + 1, len(self.positions))
-        distances, _ = self._tree.kneighbors(positions, wanted)
+        distances = self._index.query(positions, wanted).distances
         return np.where(own, distances[:, -1], distances[:, self._near - 1]).astype(np.float64)
 
     def p_values(self, positions: np.ndarray, *, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -315,18 +316,3 @@ def _elected(labels: Int64[np.ndarray, "m v"]) -> tuple[Int64[np.ndarray, " m"],
     winner = np.argmax(votes, axis=1)
     rows = np.arange(len(labels))
     return np.where(votes[rows, winner] > 0, labels[rows, winner], tables.NO_CLASS), votes[rows, winner]
-
-
-def _without_self(tree: Any, positions: np.ndarray, rows: np.ndarray, neighbours: int) -> tuple[np.ndarray, np.ndarray]:
-    """Distances and rows of the nearest neighbours but the galaxy itself."""
-    distances, near = tree.kneighbors(positions, neighbours + 1)
-    itself = near == rows[:, None]
-    itself[~itself.any(axis=1), -1] = True
-    shape = (len(near), near.shape[1] - 1)
-    return distances[~itself].reshape(shape), near[~itself].reshape(shape)
-
-
-def _tree(positions: np.ndarray) -> Any:
-    from sklearn.neighbors import NearestNeighbors
-
-    return NearestNeighbors().fit(np.ascontiguousarray(positions, dtype=np.float32))

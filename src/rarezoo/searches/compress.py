@@ -3,7 +3,6 @@
 D: embedding width. k: dimensions of the map.
 """
 
-import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -14,14 +13,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32
-from threadpoolctl import threadpool_limits
 
 from rarezoo import tables
+from rarezoo.embeddings.whitening import principal_axes, projected
 from rarezoo.errors import ConfigError, StoreError
 from rarezoo.settings import choice, name_of, setting
 
-# Rows that are projected together; what they become stays in a core's cache.
-_AT_ONCE = 1024
 _MEAN, _AXES = "whitening_mean", "whitening_axes"
 MAP_FILE, STATE_FILE, SETTINGS_FILE = "map.parquet", "state.npz", "map.json"
 
@@ -57,7 +54,7 @@ class _Whitened(Placer):
         return self.inner.positions_of(self.features_of(embeddings))
 
     def features_of(self, embeddings: Embeddings) -> Float32[np.ndarray, "galaxies components"]:
-        return _projected(embeddings, self.mean, self.axes)
+        return projected(embeddings, self.mean, self.axes)
 
     def state(self) -> dict[str, np.ndarray]:
         return {**self.inner.state(), _MEAN: self.mean, _AXES: self.axes}
@@ -103,8 +100,8 @@ class Compressor(ABC):
             raise ConfigError("compress.whiten", value=self.whiten, fix="Choose 0 or more.")
         if not self.whiten:
             return self._fitted(embeddings, seed=seed)
-        mean, axes = _principal_axes(embeddings, components=self.whiten)
-        positions, placer = self._fitted(_projected(embeddings, mean, axes), seed=seed)
+        mean, axes = principal_axes(embeddings, components=self.whiten)
+        positions, placer = self._fitted(projected(embeddings, mean, axes), seed=seed)
         return positions, _Whitened(placer, mean, axes)
 
     def placer_from(self, state: Mapping[str, np.ndarray], *, seed: int) -> Placer:
@@ -215,42 +212,6 @@ class FittedMap:
         placer = compressor.placer_from(state, seed=about["seed"])
         ids, positions = tables.strings(table, tables.ID).astype(str), tables.matrix(table, tables.POSITION)
         return cls(compressor, placer, ids, positions, about["width"], about["seed"])
-
-
-def fingerprint(values: np.ndarray, *, ids: np.ndarray) -> str:
-    """sha256 (hex) of galaxies' ids (n,) and of their embeddings or positions (n, k), in order."""
-    state = hashlib.sha256("\n".join(map(str, ids)).encode())
-    state.update(np.ascontiguousarray(values).data)
-    return state.hexdigest()
-
-
-def _principal_axes(
-    embeddings: Embeddings, *, components: int
-) -> tuple[Float32[np.ndarray, " D"], Float32[np.ndarray, "D components"]]:
-    """Mean, and at most so many principal axes divided by the scatter along them, the largest first."""
-    mean = embeddings.mean(axis=0, dtype=np.float64)
-    # One thread: BLAS would add in an order that depends on their number.
-    with threadpool_limits(1, user_api="blas"):
-        covariance = np.cov((embeddings - mean).astype(np.float64), rowvar=False).reshape(len(mean), len(mean))
-        variances, axes = np.linalg.eigh(covariance)
-    variances, axes = variances[::-1], axes[:, ::-1]
-    # Where the scatter is below float32's resolution of the largest, a direction holds rounding errors.
-    varied = int(np.sum(variances > variances[0] * len(mean) * np.finfo(np.float32).eps ** 2))
-    components = min(components, varied)
-    # The sign of an eigenvector is arbitrary: its largest entry is made positive.
-    signs = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(len(mean))])
-    scaled = (axes * signs)[:, :components] / np.sqrt(variances[:components])
-    return mean.astype(np.float32), scaled.astype(np.float32)
-
-
-def _projected(embeddings: Embeddings, mean: np.ndarray, axes: np.ndarray) -> Embeddings:
-    """Added axis by axis: BLAS does not promise a row the same bits whatever rows stand beside it."""
-    projected = np.zeros((len(embeddings), axes.shape[1]), np.float32)
-    for first in range(0, len(embeddings), _AT_ONCE):
-        block = slice(first, first + _AT_ONCE)
-        for values, axis in zip((embeddings[block] - mean).T, axes, strict=True):
-            projected[block] += values[:, None] * axis
-    return projected
 
 
 def _usable(embeddings: np.ndarray, *, ids: np.ndarray) -> Embeddings:

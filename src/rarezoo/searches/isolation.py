@@ -14,10 +14,9 @@ from functools import cached_property
 
 import numba
 import numpy as np
-from jaxtyping import Float32, Float64, Int32, Int64
+from jaxtyping import Float64, Int32, Int64
 
 from rarezoo.searches.condensed import CondensedTree
-from seeded_umap.neighbours import cut
 
 # Neighbours that are asked of each galaxy: one for so many members of its set. Fewer than the fewest are noisy, more do
 # not fit into the smallest classes; more than the most need memory.
@@ -98,25 +97,6 @@ class Nest:
             near = graph[rows, :asked]
             shares.append(inside[near].sum() / max(around[near].sum(), 1))
         return np.array(shares)
-
-
-def neighbour_graph(
-    features: Float32[np.ndarray, "n d"], *, k: int = MOST_NEIGHBOURS, seed: int = 0
-) -> Int32[np.ndarray, "n k"]:
-    """The k nearest other galaxies of each by Euclidean distance, nearest first; fewer where there are no more.
-
-    Exact for a few ten thousand galaxies, beyond that 99 % of the true ones; the same on any number of threads.
-    """
-    k = min(k, len(features) - 1)
-    cells, order = cut(features, k=k + 1, seed=seed)
-    found = cells.neighbours(features[order], k=k + 1).rows
-    # A galaxy finds itself, or its exact like, which may hide it behind others: drop itself or else the last.
-    itself = found == np.arange(len(found))[:, None]
-    itself[~itself.any(axis=1), -1] = True
-    others = found[~itself].reshape(len(found), k)
-    graph = np.empty((len(found), k), dtype=np.int32)
-    graph[order] = order[others]
-    return graph
 
 
 @numba.njit(cache=True)

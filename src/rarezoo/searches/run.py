@@ -13,19 +13,20 @@ import numpy as np
 import pyarrow as pa
 
 from rarezoo import __version__, tables
-from rarezoo.cache import Shelf
+from rarezoo.cache import Cache
 from rarezoo.data.survey import Galaxies, Survey
+from rarezoo.embeddings.neighbours import NeighbourIndex
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError
 from rarezoo.report.pages import THUMBNAILS
 from rarezoo.report.record import search_record
-from rarezoo.runs import claim, digest, refuse_seed
+from rarezoo.runs import claim, digest, fingerprint, refuse_seed
 from rarezoo.searches.classes import class_table, member_table, with_columns
 from rarezoo.searches.cluster import ISOLATED, Clusterer, Clustering, without_noise
-from rarezoo.searches.compress import Compressor, FittedMap, fingerprint
+from rarezoo.searches.compress import Compressor, FittedMap
 from rarezoo.searches.condensed import condensed
 from rarezoo.searches.decisions import Decisions, decided, search_key
-from rarezoo.searches.isolation import neighbour_graph
+from rarezoo.searches.isolation import MOST_NEIGHBOURS
 from rarezoo.searches.previous import Lineage, PreviousSearch
 from rarezoo.searches.result import FITTED, RUN_FILE, TABLES, Search, galaxies_of
 from rarezoo.searches.select import Select, Selection
@@ -200,7 +201,7 @@ class SearchRun:
             features, self.compress, settings=self.significance, folder=folder, earlier=earlier, likes=likes,
             seed=self.seed,
         )  # fmt: skip
-        return Evidence(neighbour_graph(features, seed=self.seed), noise)
+        return Evidence(NeighbourIndex(features, seed=self.seed).graph(MOST_NEIGHBOURS), noise)
 
     def _stability(
         self, sample: pa.Table, ids: np.ndarray, clustering: Clustering, folder: Path, *, noise: Noise | None
@@ -221,7 +222,10 @@ class SearchRun:
         """The search's pipeline: embeddings of some galaxies to their labels, held against the same noise."""
         fitted = self.compress.fit(embeddings, ids=ids, seed=seed)
         linkage = self.clusterer.linkage(fitted.positions)
-        evidence = Evidence(neighbour_graph(fitted.features(embeddings), seed=seed), noise) if noise else None
+        evidence = None
+        if noise:
+            index = NeighbourIndex(fitted.features(embeddings), seed=seed)
+            evidence = Evidence(index.graph(MOST_NEIGHBOURS), noise)
         return self.clusterer.classes(linkage, ids=ids, choice=evidence.nodes if evidence else None).labels
 
     def _fitted(self, sample: pa.Table, ids: np.ndarray, compressor: Compressor, folder: Path, stage: Any) -> FittedMap:
@@ -240,7 +244,7 @@ class SearchRun:
         if not self.cache:
             return save(folder)
         made_with = {"map": _named(compressor), "seed": self.seed, "galaxies": fingerprint(embeddings, ids=ids)}
-        Shelf(Path(self.cache)).fetch(made_with, folder, last="map.json", make=save)
+        Cache(Path(self.cache)).fetch(made_with, folder, last="map.json", make=save, code=[compressor])
         return FittedMap.open(folder)
 
     def _same_map(self, fitted: FittedMap, compressor: Compressor, ids: np.ndarray, place: Path) -> FittedMap:
@@ -268,7 +272,8 @@ class SearchRun:
 
         if self.cache:
             galaxies = fingerprint(fitted.positions, ids=fitted.ids)
-            Shelf(Path(self.cache)).fetch({**made_with, "positions": galaxies}, folder, last=LINKAGE_FILE, make=save)
+            key = {**made_with, "positions": galaxies}
+            Cache(Path(self.cache)).fetch(key, folder, last=LINKAGE_FILE, make=save, code=[self.clusterer])
         else:
             save(folder)
         return tables.read(folder / LINKAGE_FILE, tables.LINKAGE)

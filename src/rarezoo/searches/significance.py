@@ -21,12 +21,14 @@ from jaxtyping import Bool, Float, Float32, Float64, Int32, Int64
 from tqdm import tqdm
 
 from rarezoo import tables
+from rarezoo.embeddings.neighbours import NeighbourIndex
+from rarezoo.embeddings.quality import local_dimension
 from rarezoo.errors import ConfigError
 from rarezoo.searches.clusterers.fast_hdbscan import MOST_DIMENSIONS, FastHdbscan
 from rarezoo.searches.clusterers.hdbscan import Hdbscan
 from rarezoo.searches.compress import Compressor
 from rarezoo.searches.condensed import CondensedTree, condensed
-from rarezoo.searches.isolation import Nest, neighbour_graph, neighbours_asked
+from rarezoo.searches.isolation import MOST_NEIGHBOURS, Nest, neighbours_asked
 from rarezoo.settings import setting
 
 STORE = "store"
@@ -37,8 +39,6 @@ MIN_SAMPLES, MIN_CLUSTER_SIZE = 5, 10
 SMALL = 500
 # Galaxies that local dimensions are measured on, at most, and steps by which they are matched.
 _MEASURED, _HALVINGS = 2000, 9
-# Neighbours by which a local dimension is told.
-_GROWTH = 15
 # Fewer galaxies than this have no clumps to speak of.
 FEWEST = 100
 # Share of a survey beyond which a clump says nothing: it is most of the survey.
@@ -422,21 +422,6 @@ def structureless(
     return ((scores * kept) @ axes.T + mean).astype(np.float32)
 
 
-def local_dimension(features: Float32[np.ndarray, "n d"]) -> float:
-    """How many directions galaxies differ in from their nearest neighbours, as the median galaxy has it.
-
-    By how fast the distances to the nearest neighbours grow (Levina & Bickel 2005); galaxies that are exactly alike are
-    left out. 0 if none is left.
-    """
-    near = features[neighbour_graph(features, k=_GROWTH)]
-    distances = np.linalg.norm(near - features[:, None], axis=2).astype(np.float64)
-    apart = distances[distances[:, 0] > 0]
-    if apart.shape[1] < 2 or not len(apart):
-        return 0.0
-    growth = np.median(np.log(apart[:, -1:] / apart[:, :-1]).mean(axis=1))
-    return float(1 / growth) if growth > 0 else np.inf
-
-
 def _components(features: Float32[np.ndarray, "n d"], galaxies: int, *, kind: str, seed: int) -> float:
     """How many principal components a structureless survey keeps to have the real one's local dimension."""
     random = np.random.default_rng([seed, galaxies])
@@ -463,7 +448,8 @@ def _nodes(noise: Float32[np.ndarray, "n d"], compressor: Compressor, *, seed: i
     clusterer = FastHdbscan if fitted.positions.shape[1] <= MOST_DIMENSIONS else Hdbscan
     linkage = clusterer(min_samples=MIN_SAMPLES).linkage(fitted.positions)
     nest = Nest.of(condensed(linkage, min_cluster_size=MIN_CLUSTER_SIZE))
-    return np.stack([nest.sizes[1:], nest.isolations(neighbour_graph(fitted.features(noise), seed=seed))[1:]])
+    graph = NeighbourIndex(fitted.features(noise), seed=seed).graph(MOST_NEIGHBOURS)
+    return np.stack([nest.sizes[1:], nest.isolations(graph)[1:]])
 
 
 def _apart_so_far(above: Int64[np.ndarray, " m"], order: Int64[np.ndarray, " m"]) -> Int64[np.ndarray, " m"]:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from rarezoo import tables
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, StoreError
-from rarezoo.searches.compress import fingerprint
+from rarezoo.runs import fingerprint
 from rarezoo.searches.matching import SAME, ClassOverlap
 from rarezoo.settings import setting
 

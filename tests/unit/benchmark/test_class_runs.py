@@ -195,7 +195,7 @@ def holding(monkeypatch):
         yield
         places.remove(place)
 
-    monkeypatch.setattr(runs, "held", held)
+    monkeypatch.setattr(runs, "locked", held)
     return places
 
 

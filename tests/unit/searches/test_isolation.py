@@ -4,14 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.neighbors import NearestNeighbors
 
 from rarezoo.searches.condensed import CondensedTree
 from rarezoo.searches.isolation import (
     FEWEST_NEIGHBOURS,
     MOST_NEIGHBOURS,
     Nest,
-    neighbour_graph,
     neighbours_asked,
 )
 
@@ -99,28 +97,3 @@ def test_within_a_node_only_its_own_neighbours_count(drawn):
     for node, share in zip(below, nest.isolations_within(around, graph, of=below), strict=True):
         met = graph[nest.members(node)]
         assert share == pytest.approx(np.isin(met, nest.members(node)).sum() / max(np.isin(met, outer).sum(), 1))
-
-
-@pytest.mark.parametrize(("galaxies", "width", "k"), [(300, 6, 15), (40, 3, 5), (12, 2, 15), (2, 1, 1)])
-def test_neighbours_are_those_of_an_exact_search(galaxies, width, k):
-    features = np.random.default_rng(galaxies).normal(size=(galaxies, width)).astype(np.float32)
-    graph = neighbour_graph(features, k=k)
-    wanted = min(k, galaxies - 1)
-    exact = NearestNeighbors(n_neighbors=wanted).fit(features.astype(np.float64)).kneighbors(return_distance=False)
-    np.testing.assert_array_equal(graph, exact)
-
-
-@given(st.integers(0, 2**31), st.integers(1, 30), st.integers(1, 8))
-@settings(max_examples=25, deadline=None)
-def test_nobody_is_their_own_neighbour_even_among_exact_likes(seed, alike, k):
-    random = np.random.default_rng(seed)
-    features = random.normal(size=(40, 3)).astype(np.float32)
-    features[random.choice(40, alike, replace=False)] = 0.5
-    graph = neighbour_graph(features, k=k)
-    assert graph.shape == (40, k)
-    for row, others in enumerate(graph):
-        assert row not in others
-        assert len(set(others)) == k
-    exact, _ = NearestNeighbors(n_neighbors=k).fit(features).kneighbors()
-    found = np.linalg.norm(features[:, None] - features[graph], axis=2)
-    np.testing.assert_allclose(np.sort(found, axis=1), exact, atol=1e-5)

@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rarezoo import tables
+from rarezoo.embeddings.neighbours import NeighbourIndex
+from rarezoo.embeddings.quality import local_dimension
 from rarezoo.errors import ConfigError
 from rarezoo.searches import significance as nulls
 from rarezoo.searches.classes import class_table, with_columns
@@ -17,7 +19,7 @@ from rarezoo.searches.clusterers.hdbscan import Hdbscan
 from rarezoo.searches.compressors.none import NoCompression
 from rarezoo.searches.compressors.pca import Pca
 from rarezoo.searches.condensed import condensed
-from rarezoo.searches.isolation import FEWEST_NEIGHBOURS, Nest, neighbour_graph
+from rarezoo.searches.isolation import FEWEST_NEIGHBOURS, MOST_NEIGHBOURS, Nest
 from rarezoo.searches.run import SearchRun
 from rarezoo.searches.significance import (
     Clumps,
@@ -25,7 +27,6 @@ from rarezoo.searches.significance import (
     Noise,
     Significance,
     Standing,
-    local_dimension,
     noise_of,
     structureless,
 )
@@ -79,7 +80,7 @@ def test_structureless_keeps_mean_and_covariance_and_no_group(kind):
     covariance, theirs = np.cov(features, rowvar=False), np.cov(noise, rowvar=False)
     np.testing.assert_allclose(theirs, covariance, atol=0.12 * np.trace(covariance) / len(covariance))
     group = np.arange(400)
-    assert np.isin(neighbour_graph(features)[group], group).mean() > 0.95
+    assert np.isin(NeighbourIndex(features).graph(MOST_NEIGHBOURS)[group], group).mean() > 0.95
     # Those in the planted group's place now are no tighter than chance: nobody near has mostly its members around.
     near = np.linalg.norm(noise - features[group].mean(axis=0), axis=1) < 1
     assert near.sum() < 100
@@ -457,7 +458,7 @@ def test_the_fewest_galaxies_are_enough_though_noise_may_have_no_clump(planted):
     noise = noise_of(features, Pca(n_components=3), settings=FEW)
     assert noise.whole is not None
     tree = condensed(FastHdbscan(min_samples=5).linkage(features), min_cluster_size=10)
-    evidence = Evidence(neighbour_graph(features), noise)
+    evidence = Evidence(NeighbourIndex(features).graph(MOST_NEIGHBOURS), noise)
     rows = np.unique(tree.rows["parent"])
     measures = evidence.measures(tree, rows)
     assert all(0 <= one <= 1 for one in measures[tables.P_VALUE])
@@ -497,7 +498,7 @@ def read(features, *, clusterer=None, surveys=5):
     fitted = compressor.fit(features, ids=ids)
     linkage = clusterer.linkage(fitted.positions)
     noise = noise_of(features, compressor, settings=replace(FEW, surveys=surveys))
-    evidence = Evidence(neighbour_graph(features), noise)
+    evidence = Evidence(NeighbourIndex(features).graph(MOST_NEIGHBOURS), noise)
     clustering = clusterer.classes(linkage, ids=ids, choice=evidence.nodes)
     tree = condensed(linkage, min_cluster_size=clusterer.min_cluster_size)
     classes = class_table(clustering, ids=ids, positions=fitted.positions)

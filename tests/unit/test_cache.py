@@ -1,0 +1,147 @@
+"""A result is computed once, by one process, and is complete or absent."""
+
+import os
+import threading
+
+import numpy as np
+import pytest
+
+from rarezoo import cache as cache_module
+from rarezoo.cache import Cache, code_sha256, kept_array
+
+pytestmark = pytest.mark.unit
+
+
+def writer(calls, *, name="result"):
+    """A ``make`` that writes two files and records its calls."""
+
+    def make(place):
+        calls.append(place)
+        (place / "part").write_text("a part")
+        (place / name).write_text("whole")
+
+    return make
+
+
+def test_a_result_is_computed_once_and_brought_to_every_target(tmp_path):
+    calls, cache = [], Cache(tmp_path / "cache")
+    for target in ("a", "b"):
+        cache.fetch({"k": 15}, tmp_path / target, last="result", make=writer(calls))
+        assert {file.name for file in (tmp_path / target).iterdir()} == {"result", "part"}
+    assert len(calls) == 1
+    cache.fetch({"k": 50}, tmp_path / "c", last="result", make=writer(calls))
+    assert calls[0] != calls[1], "other settings, another result"
+
+
+def test_a_result_that_a_killed_process_left_unfinished_is_computed_again(tmp_path):
+    calls, cache = [], Cache(tmp_path / "cache")
+
+    def killed(place):
+        (place / "part").write_text("half a p")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cache.fetch({"k": 15}, tmp_path / "a", last="result", make=killed)
+    assert not (tmp_path / "a" / "part").exists()
+    cache.fetch({"k": 15}, tmp_path / "a", last="result", make=writer(calls))
+    assert (tmp_path / "a" / "part").read_text() == "a part"
+
+
+def test_a_target_that_lost_a_file_is_completed_without_computing(tmp_path):
+    calls, cache = [], Cache(tmp_path / "cache")
+    cache.fetch({}, tmp_path / "a", last="result", make=writer(calls))
+    (tmp_path / "a" / "result").unlink()
+    cache.fetch({}, tmp_path / "a", last="result", make=writer(calls))
+    assert (tmp_path / "a" / "result").read_text() == "whole"
+    assert len(calls) == 1
+
+
+def test_two_processes_wait_for_each_other(tmp_path, caplog):
+    calls, begun, go = [], threading.Event(), threading.Event()
+
+    def slow(place):
+        begun.set()
+        assert go.wait(20)
+        writer(calls)(place)
+
+    def fetch(name, make):
+        Cache(tmp_path / "cache").fetch({}, tmp_path / name, last="result", make=make)
+
+    first = threading.Thread(target=fetch, args=("a", slow))
+    first.start()
+    assert begun.wait(20)
+    with caplog.at_level("INFO"):
+        second = threading.Thread(target=fetch, args=("b", writer(calls)))
+        second.start()
+        while "waiting" not in caplog.text:
+            second.join(0.01)
+    assert not (tmp_path / "b" / "result").exists()
+    go.set()
+    first.join(20)
+    second.join(20)
+    assert len(calls) == 1
+    assert (tmp_path / "b" / "result").read_text() == "whole"
+
+
+def test_files_are_copied_where_they_cannot_be_linked(tmp_path, monkeypatch):
+    def refuse(*paths):
+        raise OSError("no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    Cache(tmp_path / "cache").fetch({}, tmp_path / "a", last="result", make=writer([]))
+    assert (tmp_path / "a" / "result").read_text() == "whole"
+
+
+@pytest.fixture
+def component(tmp_path, monkeypatch):
+    """A function that writes the source of a module ``component_under_test``."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(source):
+        (tmp_path / "component_under_test.py").write_text(source)
+        cache_module._module_sha256.cache_clear()
+
+    yield write
+    cache_module._module_sha256.cache_clear()
+
+
+def test_a_result_is_computed_again_when_the_code_that_computes_it_changes(tmp_path, component):
+    cache = Cache(tmp_path / "cache")
+
+    def value(number):
+        return int(cache.array({}, lambda: np.array(number), code=["component_under_test"]))
+
+    component("x = 1")
+    assert value(1) == value(2) == 1
+    component("x = 2")
+    assert value(3) == 3
+    component("x = 1")
+    assert value(4) == 1
+
+
+def test_the_code_of_an_object_is_that_of_its_class_its_base_classes_and_the_modules_it_names(component):
+    class Base:
+        pass
+
+    class Named(Base):
+        computed_by = ("component_under_test",)
+
+    component("x = 1")
+    before = code_sha256(Named())
+    assert before == code_sha256(Named)
+    component("x = 2")
+    assert code_sha256(Named()) != before
+
+
+def test_an_array_is_kept_in_its_file_and_a_damaged_file_is_computed_again(tmp_path, caplog):
+    path = tmp_path / "new folder" / "values.npy"
+    np.testing.assert_array_equal(kept_array(path, lambda: np.arange(3)), [0, 1, 2])
+    np.testing.assert_array_equal(kept_array(path, lambda: np.arange(9)), [0, 1, 2])
+    path.write_bytes(path.read_bytes()[:-4])
+    np.testing.assert_array_equal(kept_array(path, lambda: np.arange(5)), np.arange(5))
+    assert str(path) in caplog.text
+    assert [file.name for file in path.parent.iterdir()] == ["values.npy"]
+
+
+def test_without_a_file_an_array_is_computed_each_time():
+    assert kept_array(None, lambda: np.array(1)) == 1
