@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -173,7 +173,7 @@ def code_sha256(*components: object) -> str:
     return state.hexdigest()
 
 
-@lru_cache(maxsize=None)
+@cache
 def _module_sha256(name: str) -> str:
     """Hash of the source files of a module or package; empty if there are none."""
     spec = importlib.util.find_spec(name)

@@ -11,6 +11,7 @@ from rarezoo import tables
 from rarezoo.embeddings import store as stores
 from rarezoo.embeddings.store import EmbeddingStore, Manifest
 from rarezoo.errors import OutputError, StoreError
+from rarezoo.runs import claim
 
 pytestmark = pytest.mark.unit
 
@@ -145,7 +146,7 @@ def test_a_full_disk_is_told_and_leaves_no_half_shard(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(tables.pq, "write_table", full)
-    with pytest.raises(OutputError, match=r"cannot write \(No space left on device\).*make room"):
+    with pytest.raises(OutputError, match=r"cannot write \(No space left on device\).*out=DIR"):
         write(store, 0)
     assert [one.name for one in tmp_path.iterdir()] == [stores.MANIFEST_FILE]
 
@@ -181,18 +182,6 @@ def test_what_is_no_store_is_told(tmp_path):
 
 
 def test_a_folder_of_another_command_is_not_written_into(tmp_path):
-    stores.claim(tmp_path, verb="train", settings={"seed": 1})
+    claim(tmp_path, verb="train", settings={"seed": 1})
     with pytest.raises(OutputError, match="another command's run"):
         EmbeddingStore.create(tmp_path, MANIFEST)
-
-
-def test_a_claimed_folder_takes_the_same_command_again_and_no_other(tmp_path):
-    settings = {"seed": 1, "model": {"input_size": 64}}
-    stores.claim(tmp_path, verb="train", settings=settings)
-    assert stores.claim(tmp_path, verb="train", settings=settings) == tmp_path
-    with pytest.raises(OutputError, match=r"settings.model.input_size 64 → 96"):
-        stores.claim(tmp_path, verb="train", settings={**settings, "model": {"input_size": 96}})
-
-
-def test_a_digest_does_not_depend_on_the_order_of_keys():
-    assert stores.digest({"a": 1, "b": 2}) == stores.digest({"b": 2, "a": 1}) != stores.digest({"a": 1, "b": 3})
