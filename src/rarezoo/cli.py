@@ -47,8 +47,6 @@ _ADDERS = {
     "assign": "rarezoo.searches.assign:add_assign_verb",
     "demo": "rarezoo.demo:add_demo_verbs",
     "mock-sheet": "rarezoo.demo:add_demo_verbs",
-    "bench": "rarezoo.benchmark.throughput:add_bench_verb",
-    "duplicates": "rarezoo.benchmark.throughput:add_bench_verb",
     "benchmark": "rarezoo.cli:_add_benchmarks",
     "worst": "rarezoo.training.failures:add_worst_verb",
     "cards": "rarezoo.cli:_add_cards_verb",
@@ -403,12 +401,8 @@ def _add_cards_verb(verbs: Any) -> None:
 
 
 def _add_benchmarks(verbs: Any) -> None:
-    from rarezoo.benchmark.atlas import add_atlas_benchmark
     from rarezoo.benchmark.board import add_classes_benchmark
-    from rarezoo.benchmark.paper import add_paper_benchmark
-    from rarezoo.benchmark.search import add_benchmark_verb
 
-    kinds = add_benchmark_verb(verbs)
-    add_paper_benchmark(kinds)
-    add_atlas_benchmark(kinds)
+    group = verbs.add_parser("benchmark", help="compare methods that search an embedding")
+    kinds = group.add_subparsers(dest="benchmark", required=True, metavar="WHAT")
     add_classes_benchmark(kinds, conf=conf_dir())

@@ -2,7 +2,8 @@
 
 Two cutouts are near-identical when their luminance, at 24 × 24 pixels with mean and contrast taken out, correlates
 above a threshold. Smooth round galaxies correlate well with each other too: the threshold stands between the highest
-correlation of different galaxies and the lowest of a picture saved again, both as `rarezoo duplicates` measures them.
+correlation of different galaxies and the lowest of a picture saved again: `python -m benchmarks duplicates` measures
+both.
 A false hit costs no more than that two galaxies share a split.
 """
 

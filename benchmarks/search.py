@@ -1,4 +1,4 @@
-"""``rarezoo benchmark search``: our seeded search against plain umap-learn and hdbscan, on planted embeddings.
+"""``python -m benchmarks search``: our seeded search against plain umap-learn and hdbscan, on planted embeddings.
 
 Each measurement is a process of its own, so that its memory is its own and its threads can be counted out, and leaves a
 file behind: the same command goes on where it stopped. n: galaxies. D: embedding width. q: galaxies asked.
@@ -45,7 +45,8 @@ _MEASURES = ("found", "classes", "trustworthiness", "preservation", "agreement",
 class Job:
     """One search of one sky.
 
-    Attributes:
+    Attributes
+    ----------
         way: ours or plain.
         galaxies: n.
         sky: seed of the embeddings.
@@ -187,7 +188,8 @@ def jobs(*, galaxies: int, skies: int, seeds: int, threads: Sequence[int], min_s
 def measured(job: Job, folder: Path) -> dict[str, Any]:
     """What a process of its own measured, now or on an earlier call.
 
-    Raises:
+    Raises
+    ------
         ConfigError: the process was killed.
         OutputError: an earlier call measured on skies that another generator drew.
     """
@@ -196,7 +198,7 @@ def measured(job: Job, folder: Path) -> dict[str, Any]:
         folder.mkdir(parents=True, exist_ok=True)
         variables = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, str(job.threads))}
         ended = subprocess.run(
-            [sys.executable, "-m", "rarezoo.benchmark.search", str(folder), json.dumps(asdict(job))], env=variables
+            [sys.executable, "-m", "benchmarks.search", str(folder), json.dumps(asdict(job))], env=variables
         )
         if ended.returncode:
             raise ConfigError(
@@ -253,10 +255,8 @@ def _summary(results: Sequence[dict[str, Any]], folder: Path) -> Iterator[str]:
         yield f"{name}: " + "; ".join(f"{label} {interval.text('.4g')}" for label, interval in row.items())
 
 
-def add_benchmark_verb(verbs: Any) -> Any:
-    """``rarezoo benchmark`` for the command line; where other benchmarks are added."""
-    group = verbs.add_parser("benchmark", help="measurements that take minutes to hours, and go on where they stopped")
-    kinds = group.add_subparsers(dest="benchmark", required=True, metavar="WHAT")
+def add_search_benchmark(kinds: Any) -> None:
+    """``python -m benchmarks search`` for the command line."""
     parser = kinds.add_parser("search", help="our seeded search against plain umap-learn and hdbscan")
     parser.add_argument("--galaxies", type=int, default=20_000, help="in each sky")
     parser.add_argument("--skies", type=int, default=3, help="skies")
@@ -265,7 +265,6 @@ def add_benchmark_verb(verbs: Any) -> Any:
     parser.add_argument("--min-samples", type=int, default=50, help="of HDBSCAN; the paper's is 300")
     parser.add_argument("--out", default="runs/benchmark_search", help="folder of the results")
     parser.set_defaults(run=_benchmark_search)
-    return kinds
 
 
 def _benchmark_search(options: argparse.Namespace) -> None:

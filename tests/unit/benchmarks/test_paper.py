@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from rarezoo.benchmark import paper
-from rarezoo.benchmark.paper import Found, findings, found, single_threshold, verdict
+from benchmarks import paper
+from benchmarks.paper import Found, findings, found, single_threshold, verdict
 from rarezoo.embeddings.quality import Interval
 
 pytestmark = pytest.mark.unit
@@ -93,7 +93,7 @@ def test_findings_pair_the_maps_of_one_sky():
 
 @pytest.mark.parametrize(
     ("checkpoint", "generation"),
-    [("", "rarezoo.benchmark.paper.GENERATION"), ("net", "rarezoo.benchmark.tiers.edition")],
+    [("", "benchmarks.paper.GENERATION"), ("net", "rarezoo.benchmark.tiers.edition")],
 )
 def test_what_was_measured_on_older_skies_is_measured_again(tmp_path, monkeypatch, checkpoint, generation):
     measured = []

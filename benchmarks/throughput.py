@@ -1,4 +1,4 @@
-"""``rarezoo bench``: throughput, always as a ratio against the plain way in the same run."""
+"""``python -m benchmarks throughput``: throughput, always as a ratio against the plain way in the same run."""
 
 import argparse
 import tempfile
@@ -71,7 +71,8 @@ def compared(
 class Workload:
     """The same galaxies, network and batches for every way of training and embedding.
 
-    Attributes:
+    Attributes
+    ----------
         galaxies: mock galaxies, as JPEG files in a folder.
         table: their file names and votes, by column.
         encoder: the network's settings.
@@ -282,8 +283,8 @@ def _rate(run: Callable[[], Any], work: Workload | None, count: int) -> float:
 
 
 def add_bench_verb(verbs: Any) -> None:
-    """``rarezoo bench`` for the command line."""
-    parser = verbs.add_parser("bench", help="throughput, as ratios against the plain way")
+    """``python -m benchmarks throughput`` for the command line."""
+    parser = verbs.add_parser("throughput", help="throughput, as ratios against the plain way")
     parser.add_argument("--workers", type=int, help="processes that decode images; left out: by the machine")
     parser.add_argument("--model", default="efficientnet_b0", help="architecture")
     parser.add_argument("--input-size", type=int, default=224, help="side of what the network sees, px")

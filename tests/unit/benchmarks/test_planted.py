@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from rarezoo.benchmark import search
+from benchmarks import search
 from rarezoo.benchmark.planted import GENERATION, WIDTH, planted_vectors
 from rarezoo.errors import ConfigError, OutputError
 

@@ -1,4 +1,4 @@
-"""``rarezoo benchmark atlas``: how fast the atlas opens and moves with many galaxies, in a headless browser.
+"""``python -m benchmarks atlas``: how fast the atlas opens and moves with many galaxies, in a headless browser.
 
 The galaxies are synthetic; what is measured is the page. Frames are counted while the view pans and zooms with every
 frame that the browser asks for, so that 60/s is the most there can be.
@@ -102,7 +102,8 @@ def synthetic(galaxies: int, *, seed: int = 0) -> dict[str, Any]:
 def browser_path(given: str = "") -> str:
     """An installed Chromium.
 
-    Raises:
+    Raises
+    ------
         ConfigError: none is found.
     """
     found = shutil.which(given) if given else next(filter(None, map(shutil.which, _BROWSERS)), None)
@@ -121,7 +122,8 @@ def measured(page: Path, *, browser: str, painter: str) -> dict[str, Any]:
         browser: path of a Chromium.
         painter: pixels (no graphics card) or library (WebGL).
 
-    Raises:
+    Raises
+    ------
         ConfigError: playwright is not installed.
     """
     try:
@@ -143,7 +145,7 @@ def measured(page: Path, *, browser: str, painter: str) -> dict[str, Any]:
 
 
 def add_atlas_benchmark(kinds: Any) -> None:
-    """``rarezoo benchmark atlas`` for the command line."""
+    """``python -m benchmarks atlas`` for the command line."""
     parser = kinds.add_parser("atlas", help="frames per second and load time of the atlas in a headless browser")
     parser.add_argument("--galaxies", type=int, default=1_000_000)
     parser.add_argument("--painter", default="pixels,library", help="pixels (no graphics card), library (WebGL)")

@@ -1,4 +1,4 @@
-"""``rarezoo benchmark paper``: what Walmsley & Scaife (2023) say of their own search, where the truth is known.
+"""``python -m benchmarks paper``: what Walmsley & Scaife (2023) say of their own search, where the truth is known.
 
 That is on planted embeddings or, with ``--checkpoint``, on planted mock galaxies as a network sees them.
 
@@ -66,7 +66,8 @@ _HALF = 0.5
 class Settings:
     """Of the benchmark.
 
-    Attributes:
+    Attributes
+    ----------
         galaxies: in each sky.
         planted: classes in each sky, of 20 galaxies to a fifteenth of all or 2,000; half of a sky at most.
         min_samples: HDBSCAN's.
@@ -82,7 +83,8 @@ class Settings:
 class Found(NamedTuple):
     """How planted classes fare in a labelling.
 
-    Attributes:
+    Attributes
+    ----------
         whole: (p,) found.
         fates: (p,) of those that are not: split, swallowed or dissolved; "found" for the others.
         recovery: mean best Jaccard, 0–1.
@@ -116,7 +118,8 @@ def found(populations: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"]) -> 
 class Single(NamedTuple):
     """What single thresholds of one kind can do for the classes of one sky.
 
-    Attributes:
+    Attributes
+    ----------
         small: planted small classes found at the threshold that finds most of them.
         lost: reachable large classes not found there, by their fates.
         shortfall: reachable classes less those that the best threshold finds.
@@ -218,7 +221,8 @@ def _threshold_measures(singles: Mapping[str, Single]) -> dict[str, float]:
 class Finding(NamedTuple):
     """A claim's number.
 
-    Attributes:
+    Attributes
+    ----------
         claim: in short.
         measure: what was measured; see the module's head.
         value: over skies.
@@ -279,7 +283,7 @@ def _threshold_findings(of: Mapping[str, np.ndarray]) -> Iterator[Finding]:
 
 
 def add_paper_benchmark(kinds: Any) -> None:
-    """``rarezoo benchmark paper`` for the command line."""
+    """``python -m benchmarks paper`` for the command line."""
     parser = kinds.add_parser(
         "paper", help="what the paper says of its own search, on planted embeddings or mock galaxies"
     )
