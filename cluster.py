@@ -1,6 +1,6 @@
-"""python cluster.py --help lists what can be set; the result is a classes and report at out=DIR."""
+"""Search an embedding store for rare classes and write the tables and an HTML report to ``out=DIR``. ``python cluster.py --help`` lists all settings."""
 
-from rarezoo.cli import cluster
+from rarezoo.cli import main
 
 if __name__ == "__main__":
-    cluster()
+    main("cluster")

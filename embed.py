@@ -1,6 +1,6 @@
-"""python embed.py --help lists what can be set; the result is a embedding store at out=DIR."""
+"""Embed a survey with a trained checkpoint and write an embedding store to ``out=DIR``. ``python embed.py --help`` lists all settings."""
 
-from rarezoo.cli import embed
+from rarezoo.cli import main
 
 if __name__ == "__main__":
-    embed()
+    main("embed")

@@ -1,6 +1,6 @@
-"""python train.py --help lists what can be set; the result is a checkpoint folder at out=DIR."""
+"""Train a network on votes and write a checkpoint to ``out=DIR``. ``python train.py --help`` lists all settings."""
 
-from rarezoo.cli import train
+from rarezoo.cli import main
 
 if __name__ == "__main__":
-    train()
+    main("train")

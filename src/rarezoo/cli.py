@@ -1,46 +1,58 @@
-"""The command line: three doors (train, embed, cluster) and ``rarezoo VERB``. The only file that imports hydra.
+"""The command line. :data:`JOBS` is the table of all commands: a new command is one line there.
 
-A door turns the command line into one typed job and runs it. Exit status: 0 when the result is whole, 2 for a user's
-mistake (one message on standard error, no traceback), 130 after Ctrl-C, 1 for a bug in rarezoo.
+Every command is a dataclass with a ``run()`` method. Its fields are the settings, which Hydra reads from the command
+line and from the YAML presets in ``conf/``. Only this module and :mod:`rarezoo.commands` import Hydra.
+
+Exit status: 0 when the result is complete, 2 for a user's mistake (one message on standard error and no traceback),
+130 after Ctrl-C, 1 for a bug in rarezoo.
 """
 
 import contextlib
-import difflib
 import hashlib
 import os
 import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from rarezoo import __version__
-from rarezoo import settings as registry
+from rarezoo import __version__, settings
+from rarezoo.commands import SCHEMA, Job, group_paths, help_text, nearest, overview, read_words, split_flags
 from rarezoo.errors import ConfigError, RarezooError
 from rarezoo.tables import unwritable
 
-_VERBS = {
-    "train": "votes and images → a checkpoint folder",
-    "embed": "survey × checkpoint → an embedding store",
-    "cluster": "embedding store → classes and their report",
-}
-# File systems take 255 bytes.
-_LONGEST_NAME = 250
-_GROUPS = {"train": ("data", "model"), "embed": ("data",), "cluster": ("data", "compress", "clusterer")}
-# Who adds the verbs beyond. Only what was asked for is imported: torch, Lightning and timm take seconds to.
-_ADDERS = {
+_PIPELINE, _SEARCHES, _ZOO = "From votes to classes", "What was found", "Checkpoints"
+_SWEEPS, _MEASURING = "Many runs", "Measurements"
+
+JOBS: dict[str, Job] = {
+    "train": Job(
+        "rarezoo.training.job:TrainJob", "train a network on votes and write a checkpoint", _PIPELINE,
+        groups=("data", "model", "logger", "machine", "experiment"), folder=True,
+    ),
+    "embed": Job(
+        "rarezoo.embeddings.embed:EmbedRun", "embed a survey with a checkpoint and write an embedding store", _PIPELINE,
+        groups=("data",), folder=True,
+    ),
+    "cluster": Job(
+        "rarezoo.searches.job:ClusterJob", "search an embedding store for rare classes, with a report", _PIPELINE,
+        groups=("data", "select", "compress", "compress@drawing", "clusterer", "logger", "preset", "experiment"),
+        folder=True,
+    ),
+}  # fmt: skip
+
+# Commands that are still made with argparse.
+_LEGACY = {
     "classes": "rarezoo.searches.compare:add_classes_verb",
     "compare": "rarezoo.searches.compare:add_compare_verb",
     "export": "rarezoo.report.exporting:add_export_verb",
@@ -56,158 +68,180 @@ _ADDERS = {
     "study": "rarezoo.studies.bottleneck:add_study_verb",
     "sensitivity": "rarezoo.studies.sweeps:add_sensitivity_verb",
 }
+# Longest name of a file in bytes, with some room: file systems take 255.
+_LONGEST_NAME = 250
 
 
-def _job_kind(verb: str) -> type:
-    """The typed job of a door."""
-    if verb == "train":
-        from rarezoo.training.job import TrainJob
+def main(command: str = "") -> None:
+    """Run the command line and exit with its status.
 
-        return TrainJob
-    if verb == "embed":
-        from rarezoo.embeddings.embed import EmbedRun
-
-        return EmbedRun
-    from rarezoo.searches.job import ClusterJob
-
-    return ClusterJob
-
-
-class Sweeps(Callback):
-    """Notes the folders that Hydra sweeps, in the process that the user started, whatever the launcher."""
-
-    folders: ClassVar[list[Path]] = []
-    studies: ClassVar[list[tuple[Callable[[Path], str], Path]]] = []
-
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Called before any job."""
-        folder = Path(config.hydra.sweep.dir)
-        self.folders.append(folder)
-        if config.get("study"):
-            from rarezoo.studies.bottleneck import write_study
-
-            self.studies.append((write_study, folder))
-        if config.get("sensitivity"):
-            from rarezoo.studies.sweeps import write_sensitivity
-
-            self.studies.append((write_sensitivity, folder))
+    Parameters
+    ----------
+    command
+        Name of the command, for scripts such as ``train.py`` that are one command. Empty: the first words name it.
+    """
+    words = sys.argv[1:]
+    if command:
+        sys.exit(exit_status(lambda: run_command(command, words, usage=f"python {command}.py"), command=command))
+    if not words or words[0] in ("--help", "-h"):
+        print(overview(JOBS, version=__version__))
+        sys.exit(0)
+    if words[0] == "--version":
+        print(f"rarezoo {__version__}")
+        sys.exit(0)
+    command = next((name for name in _longest_first() if words[: name.count(" ") + 1] == name.split()), "")
+    if command:
+        rest = words[command.count(" ") + 1 :]
+        sys.exit(exit_status(lambda: run_command(command, rest, usage=f"rarezoo {command}"), command=command))
+    sys.exit(exit_status(lambda: _other(words)))
 
 
-def conf_dir() -> Path:
-    """The folder of YAML presets: inside the installed package, or beside src/ in a checkout."""
-    installed = Path(__file__).parent / "conf"
-    return installed if installed.is_dir() else Path(__file__).parents[2] / "conf"
+def _longest_first() -> list[str]:
+    return sorted(JOBS, key=lambda name: name.count(" "), reverse=True)
 
 
-def register(*verbs: str) -> None:
-    """Tell Hydra the options and schemas of these doors; of all, if none is named."""
-    store = ConfigStore.instance()
-    for verb in verbs or _VERBS:
-        for group in _GROUPS[verb]:
-            for name, kind in registry.options(group).items():
-                store.store(group=group, name=name, node=kind)
-        for group, name, kind in _fixed_groups(verb):
-            store.store(group=group, name=name, node=kind)
-        store.store(name=f"{verb}_schema", node=_job_kind(verb))
+def _other(words: Sequence[str]) -> None:
+    """Show the commands of a noun, such as ``zoo``, or refuse a command that does not exist."""
+    import difflib
+
+    if words[0] in _LEGACY:
+        _legacy(words)
+        return
+    below = {name: job for name, job in JOBS.items() if name.split()[0] == words[0]}
+    if below and (len(words) == 1 or words[1] in ("--help", "-h")):
+        print(overview(below, version=__version__))
+        return
+    asked = " ".join(words[:2] if below else words[:1])
+    near = difflib.get_close_matches(asked, [*JOBS, *_LEGACY], n=3)
+    hint = f"Did you mean {' or '.join(near)}?" if near else "rarezoo --help lists all commands."
+    raise ConfigError("no such command", value=f"rarezoo {asked}", fix=hint)
 
 
-def _fixed_groups(verb: str) -> Iterator[tuple[str, str, type]]:
-    """Groups of a door with one schema, which only presets fill in."""
-    if verb == "cluster":
-        from rarezoo.searches.select import Select
+def run_command(command: str, words: Sequence[str], *, usage: str) -> None:
+    """Run one command of :data:`JOBS`.
 
-        yield "select", "cuts", Select
-    if verb != "embed":
-        from rarezoo.track import Tracker
-
-        yield "logger", "tracker", Tracker
-
-
-def _file_name(text: str) -> str:
-    """A sweep job's overrides as one folder name, what it varies without brackets; cut, with a hash, if too long."""
-    varied = re.sub(r"vary=\[(.*?)\]", lambda found: found[1] or "centre", text)
-    name = varied.replace("\\:", "=").replace("/", "_") or "job"
-    whole = name.encode()
-    if len(whole) <= _LONGEST_NAME:
-        return name
-    begin, end = (part.decode(errors="ignore") for part in (whole[:140], whole[-80:]))
-    return f"{begin}~{end}-{hashlib.sha256(whole).hexdigest()[:8]}"
-
-
-# Not in register(): launchers that start processes of their own import this file there and no more.
-OmegaConf.register_new_resolver("file_name", _file_name, replace=True)
-
-
-def train() -> None:
-    """Door of ``train.py``."""
-    sys.exit(_door("train", lambda job: job.launch()))
-
-
-def embed() -> None:
-    """Door of ``embed.py``."""
-    sys.exit(_door("embed", lambda job: job.run()))
+    Parameters
+    ----------
+    command
+        Its name in the table.
+    words
+        What followed it on the command line.
+    usage
+        How the user typed it, for messages.
+    """
+    job = JOBS[command]
+    if "--version" in words:
+        print(f"rarezoo {__version__}")
+        return
+    if {"--help", "-h"} & set(words):
+        print(command_help(command, [word for word in words if word not in ("--help", "-h")], usage=usage))
+        return
+    register(command)
+    multirun = _is_multirun(command, words)
+    if multirun and not job.folder:
+        raise ConfigError(
+            "this command does not take several values at once", value=usage, fix="Leave out -m and run it once for each."
+        )
+    flags, overrides = read_words(usage, job, words, multirun=multirun)
+    if not multirun and not _writes_folder(job, overrides):
+        overrides += ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=console"]
+    _run_hydra(command, [*flags, *overrides])
 
 
-def cluster() -> None:
-    """Door of ``cluster.py``."""
-    sys.exit(_door("cluster", lambda job: job.run()))
+def _is_multirun(command: str, words: Sequence[str]) -> bool:
+    """Return whether the flag ``-m`` or a preset, such as an experiment, asks for a multirun."""
+    flags, rest = split_flags(words)
+    if {"-m", "--multirun"} & set(flags) or "hydra.mode=MULTIRUN" in rest:
+        return True
+    with_field = group_paths(JOBS[command])
+    presets = [group for group in JOBS[command].groups if group in with_field and not _has_field(command, group)]
+    chosen = [word for word in rest if word.split("=", 1)[0].lstrip("+") in presets]
+    if not chosen or "hydra.mode=RUN" in rest:
+        return False
+    return bool(_composed(command, chosen).hydra.mode == RunMode.MULTIRUN)
 
 
-def _door(verb: str, launch: Callable[[Any], object]) -> int:
-    """Exit status of one command, its arguments taken from ``sys.argv``."""
-    arguments = sys.argv[1:]
-    if {"--help", "-h"} & set(arguments):
-        return exit_status(lambda: print(help_text(verb, [word for word in arguments if "=" in word])), verb=verb)
-    # Hydra then hands exceptions on instead of printing them, so that they are told from bugs here, once.
+def _has_field(command: str, group: str) -> bool:
+    return group.split("@")[-1].split(".")[0] in JOBS[command].kind.__dataclass_fields__
+
+
+def _writes_folder(job: Job, overrides: Sequence[str]) -> bool:
+    """Return whether a single run has a folder of its own, in which its log lies."""
+    if not job.folder:
+        return False
+    given = [override for override in overrides if override.startswith("out=")]
+    return bool(given) or bool(getattr(job.kind, "out", "")) or (conf_dir() / f"{_config_name(job)}.yaml").exists()
+
+
+def _config_name(job: Job) -> str:
+    return next(name for name, known in JOBS.items() if known is job).replace(" ", "_")
+
+
+def _run_hydra(command: str, words: Sequence[str]) -> None:
+    """Hand a command line in Hydra's grammar to Hydra, and run the job or the jobs that it describes."""
+    # Hydra then hands exceptions on instead of printing them, so that a mistake can be distinguished from a bug here.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    failed: list[RarezooError] = []
+    typed = sys.argv
+    refused: list[RarezooError] = []
 
     def task(config: DictConfig) -> None:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            _run_noted(config)
+            return
+        # Lightning starts further processes with the words that the user typed.
+        sys.argv = typed
         try:
-            _noted(launch, config)
+            _run(config)
         except RarezooError as problem:
-            # In a single run Hydra would add a line of its own to the message; in a sweep it must know of the failure.
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
-                from rarezoo.studies.sweeps import FAILED
+            # Hydra would add a line of its own to the message.
+            refused.append(problem)
 
-                (Path(HydraConfig.get().runtime.output_dir) / FAILED).write_text(f"{problem}\n")
-                raise
-            failed.append(problem)
-
-    def run() -> None:
-        register(verb)
-        try:
-            hydra.main(version_base="1.3", config_path=str(conf_dir().resolve()), config_name=verb)(task)()
-        except Exception as problem:
-            # Jobs that went well are summarised before the failure of another is told.
-            _summarise_sweeps(whole=False)
-            _refuse_missing_slurm(problem)
-            raise
-        if failed:
-            raise failed[0]
-        _summarise_sweeps(whole=True)
-
-    return exit_status(run, verb=verb)
+    sys.argv = [typed[0], *words]
+    try:
+        hydra.main(
+            version_base="1.3", config_path=str(conf_dir().resolve()), config_name=_config_name(JOBS[command])
+        )(task)()
+    except Exception as problem:
+        # Jobs that went well are summarised before the failure of another is reported.
+        _summarise_sweeps(complete=False)
+        _refuse_missing_slurm(problem)
+        raise
+    finally:
+        sys.argv = typed
+    if refused:
+        raise refused[0]
+    _summarise_sweeps(complete=True)
 
 
-def _refuse_missing_slurm(problem: Exception) -> None:
-    """Raise the user's mistake that submitit's error stands for, which has no kind of its own."""
-    if isinstance(problem, RuntimeError) and "slurm cluster" in str(problem):
-        raise ConfigError(
-            "no SLURM here", value="srun", fix="Start it on the cluster, or leave machine= out."
-        ) from problem
-
-
-def _noted(launch: Callable[[Any], object], config: DictConfig) -> None:
-    """Run a job; in a sweep it leaves word in its folder if it fails."""
+def _run(config: DictConfig) -> None:
+    """Run the job that a composed configuration describes, and print what it returns."""
+    job = _job(config)
+    result = getattr(job, "launch", job.run)()
     if HydraConfig.get().mode != RunMode.MULTIRUN:
-        launch(_job(config))
-        return
+        text = result_text(result)
+        if text:
+            print(text)
+
+
+def result_text(result: object) -> str:
+    """Return what a terminal shows of the result of a job: its summary, its path or its text."""
+    if result is None:
+        return ""
+    summary = getattr(result, "summary", None)
+    if callable(summary):
+        return str(summary())
+    if isinstance(result, (str, Path)) or type(result).__str__ is not object.__str__:
+        return str(result)
+    return str(getattr(result, "folder", ""))
+
+
+def _run_noted(config: DictConfig) -> None:
+    """Run a job of a multirun; if it fails, its folder says why."""
     from rarezoo.studies.leaderboard import note_failure
 
     folder = HydraConfig.get().runtime.output_dir
     try:
-        launch(_job(config))
+        _run(config)
     except Exception as problem:
         with contextlib.suppress(RarezooError, OSError):
             note_failure(folder, problem)
@@ -215,27 +249,8 @@ def _noted(launch: Callable[[Any], object], config: DictConfig) -> None:
     note_failure(folder, None)
 
 
-def _summarise_sweeps(*, whole: bool) -> None:
-    """The leaderboard of a sweep, and the summary of one that was a study, from the files of its jobs.
-
-    Args:
-        whole: every job went well; if not, a study that cannot be summarised is no second failure.
-    """
-    while Sweeps.folders:
-        from rarezoo.studies.leaderboard import write_leaderboard
-
-        try:
-            print(f"leaderboard: {write_leaderboard(Sweeps.folders.pop())}", file=sys.stderr)
-        except RarezooError as problem:
-            print(f"no leaderboard: {problem}", file=sys.stderr)
-    with contextlib.nullcontext() if whole else contextlib.suppress(RarezooError):
-        while Sweeps.studies:
-            summary, folder = Sweeps.studies.pop()
-            print(summary(folder))
-
-
 def _job(config: DictConfig) -> Any:
-    """The typed job that a composed config describes; a sweep's jobs each get a folder of their own."""
+    """Return the typed job that a composed configuration describes; each job of a multirun has its own folder."""
     _vary(config)
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
@@ -249,146 +264,205 @@ def _job(config: DictConfig) -> Any:
 
 
 def _vary(config: DictConfig) -> None:
-    """Apply what a job of a sweep changes.
+    """Apply the changes of one job of a sweep.
 
-    Raises:
-        ConfigError: a setting that does not exist, or of another type.
+    Raises
+    ------
+    ConfigError
+        A setting that does not exist, or of another type.
     """
     for change in config.get("vary", []):
         try:
             config.merge_with_dotlist([change.replace(":", "=", 1)])
         except OmegaConfBaseException as problem:
-            told = str(problem).splitlines()[0]
-            raise ConfigError(f"vary ({told})", value=change, fix="See --help for what can be set.") from problem
+            reason = str(problem).splitlines()[0]
+            raise ConfigError(f"vary ({reason})", value=change, fix="See --help for what can be set.") from problem
 
 
-def exit_status(run: Callable[[], object], *, verb: str = "") -> int:
-    """Run something, a door's verb or another, and say how it went: 0, 2 with one message, 130 or 1."""
+# ── multiruns ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Sweeps(Callback):
+    """Note the folders that Hydra sweeps, in the process that the user started, whatever the launcher."""
+
+    folders: ClassVar[list[Path]] = []
+    studies: ClassVar[list[tuple[Callable[[Path], str], Path]]] = []
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Note the folder before any job starts."""
+        folder = Path(config.hydra.sweep.dir)
+        self.folders.append(folder)
+        if config.get("study"):
+            from rarezoo.studies.bottleneck import write_study
+
+            self.studies.append((write_study, folder))
+        if config.get("sensitivity"):
+            from rarezoo.studies.sweeps import write_sensitivity
+
+            self.studies.append((write_sensitivity, folder))
+
+
+def _summarise_sweeps(*, complete: bool) -> None:
+    """Write the leaderboard of a multirun, and the summary of one that was a study, from the files of its jobs.
+
+    Parameters
+    ----------
+    complete
+        Every job went well. If not, a study that cannot be summarised is not reported as a second failure.
+    """
+    while Sweeps.folders:
+        from rarezoo.studies.leaderboard import write_leaderboard
+
+        try:
+            print(f"leaderboard: {write_leaderboard(Sweeps.folders.pop())}", file=sys.stderr)
+        except RarezooError as problem:
+            print(f"no leaderboard: {problem}", file=sys.stderr)
+    with contextlib.nullcontext() if complete else contextlib.suppress(RarezooError):
+        while Sweeps.studies:
+            summary, folder = Sweeps.studies.pop()
+            print(summary(folder))
+
+
+def _file_name(text: str) -> str:
+    """Return the overrides of a sweep's job as the name of its folder; a long one is cut and gets a hash."""
+    varied = re.sub(r"vary=\[(.*?)\]", lambda match: match[1] or "centre", text)
+    name = varied.replace("\\:", "=").replace("/", "_").replace("'", "") or "job"
+    encoded = name.encode()
+    if len(encoded) <= _LONGEST_NAME:
+        return name
+    begin, end = (part.decode(errors="ignore") for part in (encoded[:140], encoded[-80:]))
+    return f"{begin}~{end}-{hashlib.sha256(encoded).hexdigest()[:8]}"
+
+
+# Not in register(): launchers that start processes of their own import this module there and do nothing more.
+OmegaConf.register_new_resolver("file_name", _file_name, replace=True)
+
+
+# ── configuration ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def conf_dir() -> Path:
+    """Return the folder of YAML presets: inside the installed package, or beside ``src/`` in a checkout."""
+    installed = Path(__file__).parent / "conf"
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "conf"
+
+
+def register(*commands: str) -> None:
+    """Give Hydra the schemas and the choices of these commands; of all commands if none is named."""
+    store = ConfigStore.instance()
+    for command in commands or JOBS:
+        job, name = JOBS[command], _config_name(JOBS[command])
+        store.store(name=f"{name}_schema", node=job.kind)
+        for path, group in group_paths(job).items():
+            known = settings.options(group)
+            for choice, kind in known.items():
+                store.store(group=group, name=choice, node=kind)
+                store.store(group=group, name=f"{choice}_{SCHEMA}", node=kind)
+            if not known and path in job.kind.__dataclass_fields__:
+                store.store(group=group, name=SCHEMA, node=job.kind.__dataclass_fields__[path].type)
+        if not (conf_dir() / f"{name}.yaml").exists():
+            defaults: list[Any] = [f"{name}_schema", "hydra_defaults", *({group: None} for group in job.groups)]
+            store.store(name=name, node={"defaults": [*defaults, "_self_"]})
+
+
+def _composed(command: str, overrides: Sequence[str]) -> Any:
+    """Return the configuration of a command, with Hydra's own part."""
+    register(command)
+    with hydra.initialize_config_dir(str(conf_dir().resolve()), version_base="1.3"):
+        return hydra.compose(_config_name(JOBS[command]), overrides=list(overrides), return_hydra_config=True)
+
+
+def choices(group: str) -> list[str]:
+    """Return every name that ``group=`` takes: presets in ``conf/`` and registered options."""
+    group = group.split("@")[0]
+    presets = {path.stem for path in (conf_dir() / group).glob("*.yaml")}
+    return sorted(presets | set(settings.options(group)))
+
+
+def command_help(command: str, words: Sequence[str], *, usage: str) -> str:
+    """Return the help of a command under the choices that the words make."""
+    job = JOBS[command]
+    register(command)
+    overrides = read_words(usage, job, [word for word in words if "=" in word], multirun=False).overrides
+    config = _composed(command, overrides)
+    names = {group: choices(group) for group in job.groups}
+    return help_text(usage, job, config, names, config.hydra.runtime.choices)
+
+
+# ── exit status and messages ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def exit_status(run: Callable[[], object], *, command: str = "") -> int:
+    """Run something and return the exit status: 0, 2 with one message, 130 or 1."""
     try:
         run()
     except RarezooError as problem:
-        return _told(str(problem))
+        return _refused(str(problem))
     except (HydraException, OmegaConfBaseException) as problem:
-        return _told(_config_message(problem, verb))
+        return _refused(str(_config_error(problem, command)))
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # whoever read our output (head, say) has enough
+    except BrokenPipeError:  # The program that reads our output, such as head, has ended.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as problem:
         if problem.filename is None and problem.errno is None:
             traceback.print_exc()
             return 1
-        return _told(str(unwritable(Path(str(problem.filename or "output")), problem)))
+        return _refused(str(unwritable(Path(str(problem.filename or "output")), problem)))
     except Exception:
         traceback.print_exc()
         return 1
     return 0
 
 
-def _told(message: str) -> int:
+def _refused(message: str) -> int:
     print(f"rarezoo: {message}", file=sys.stderr)
     return 2
 
 
-def _config_message(problem: BaseException, verb: str) -> str:
-    """One message for a mistake on the command line, with the keys that come nearest to an unknown one."""
-    lines = str(problem).strip().splitlines()
-    cause = problem.__cause__
-    detail = str(cause).strip().splitlines()[0] if cause is not None and str(cause).strip() else ""
-    unknown = getattr(cause, "key", None) or getattr(problem, "key", None)
-    near = difflib.get_close_matches(str(unknown), _known_keys(verb), n=3) if unknown and verb else []
-    hint = f"Did you mean {' or '.join(near)}?" if near else "See --help for what can be set."
-    return " ".join(part for part in (" ".join(lines[:8]), detail, hint) if part)
+def _config_error(problem: Exception, command: str) -> str:
+    """Return one message for a mistake that Hydra found on the command line."""
+    chain = list(_causes(problem))
+    for cause in chain:
+        if isinstance(cause, MissingConfigException) and cause.missing_cfg_file:
+            group, _, name = cause.missing_cfg_file.rpartition("/")
+            if group:
+                return f"no such choice: {group}={name}. Choose one of: {', '.join(choices(group))}."
+    for cause in chain:
+        key = str(getattr(cause, "full_key", None) or getattr(cause, "key", None) or "")
+        if isinstance(cause, (ConfigAttributeError, ConfigKeyError)) and key and command:
+            return f"no such setting: {key}. {nearest(key, JOBS[command])}"
+        if isinstance(cause, ValidationError) and key:
+            return f"{key}: {str(cause).splitlines()[0]}. --help shows the type of every setting."
+    lines = [line for cause in chain[:2] for line in str(cause).strip().splitlines()[:8]]
+    return " ".join([*dict.fromkeys(lines), "--help lists what can be set."])
 
 
-def _known_keys(verb: str) -> list[str]:
-    kinds = [_job_kind(verb), *(kind for group in _GROUPS[verb] for kind in registry.options(group).values())]
-    return sorted({one.name for kind in kinds for one in fields(kind)})
+def _causes(problem: BaseException | None) -> Iterator[BaseException]:
+    while problem is not None:
+        yield problem
+        problem = problem.__cause__
 
 
-def help_text(verb: str, overrides: Sequence[str]) -> str:
-    """What a command can be told: every choice, then every setting with type, value, unit and meaning."""
-    register(verb)
-    with hydra.initialize_config_dir(str(conf_dir().resolve()), version_base="1.3"):
-        config = hydra.compose(verb, overrides=list(overrides), return_hydra_config=True)
-    chosen = {key: value for key, value in config.hydra.runtime.choices.items() if not key.startswith("hydra/")}
-    choices = [
-        f"  {group}={'|'.join(_choices(group))}  (now {now})" for group, now in chosen.items() if _choices(group)
-    ]
-    settings = [f"  {line}" for line in _setting_lines(config)]
-    return "\n".join(
-        [
-            f"python {verb}.py KEY=VALUE …   {_VERBS[verb]}",
-            f"Several values make a multirun: python {verb}.py -m KEY=A,B",
-            "",
-            "Choices (settings below are those of what is chosen; add a choice to see its own):",
-            *choices,
-            "",
-            "Settings:",
-            *settings,
-        ]
-    )
+def _refuse_missing_slurm(problem: Exception) -> None:
+    """Raise ConfigError for submitit's error about a missing SLURM, which has no class of its own."""
+    if isinstance(problem, RuntimeError) and "slurm cluster" in str(problem):
+        raise ConfigError(
+            "no SLURM here", value="srun", fix="Start it on the cluster, or leave machine= out."
+        ) from problem
 
 
-def _choices(group: str) -> list[str]:
-    """Every name that ``group=`` takes: presets in conf/ and registered options."""
-    group = group.split("@")[0]
-    presets = {path.stem for path in (conf_dir() / group).glob("*.yaml")}
-    return sorted(presets | set(registry.options(group)))
+# ── commands that are still made with argparse ──────────────────────────────────────────────────────────────────────
 
 
-def _setting_lines(config: DictConfig, prefix: str = "") -> Iterator[str]:
-    """One line per setting: key, type, value (interpolations as written), unit and meaning."""
-    kind = OmegaConf.get_type(config)
-    known = {one.name: one for one in fields(kind)} if is_dataclass(kind) else {}
-    for key in map(str, config.keys()):
-        if key == "hydra":
-            continue
-        node = config._get_node(key)
-        if isinstance(node, DictConfig) and is_dataclass(OmegaConf.get_type(node)) and not node._is_missing():
-            yield from _setting_lines(node, f"{prefix}{key}.")
-            continue
-        yield f"{prefix}{key}: {_described(known.get(key), node)}".rstrip()
-
-
-def _described(known: Any, node: Any) -> str:
-    """Type, value (interpolations as written), unit and meaning of one setting."""
-    value = OmegaConf.to_container(node) if OmegaConf.is_config(node) and not node._is_none() else node._value()
-    shown = "(must be given)" if value == "???" else value
-    if known is None:
-        return f"any = {shown}"
-    unit = f" [{known.metadata['unit']}]" if known.metadata.get("unit") else ""
-    return f"{_type_name(known.type)} = {shown}{unit}  {known.metadata.get('help', '')}"
-
-
-def _type_name(kind: Any) -> str:
-    return kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)
-
-
-def main() -> None:
-    """Door of the ``rarezoo`` command: the three doors under one name, and the verbs beyond them."""
-    # Lightning starts the further processes of `rarezoo train …` by the same words less the verb, gone by then.
-    if "LOCAL_RANK" in os.environ and sys.argv[1:2] != ["train"]:
-        sys.argv.insert(1, "train")
-    if len(sys.argv) > 1 and sys.argv[1] in _VERBS:
-        verb = sys.argv.pop(1)
-        {"train": train, "embed": embed, "cluster": cluster}[verb]()
-    sys.exit(exit_status(lambda: _verb(sys.argv[1:])))
-
-
-def _verb(arguments: Sequence[str]) -> None:
+def _legacy(words: Sequence[str]) -> None:
     import argparse
 
-    parser = argparse.ArgumentParser(prog="rarezoo", description="Rare galaxy classes, with the evidence for each.")
-    parser.add_argument("--version", action="version", version=f"rarezoo {__version__}")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for verb, about in _VERBS.items():
-        verbs.add_parser(verb, help=f"{about} (as python {verb}.py)", add_help=False)
-    asked = [_ADDERS[word] for word in arguments[:1] if word in _ADDERS]
-    for adder in asked or dict.fromkeys(_ADDERS.values()):
-        resolve_name(adder)(verbs)
-    options = parser.parse_args(arguments)
+    parser = argparse.ArgumentParser(prog="rarezoo")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="COMMAND")
+    resolve_name(_LEGACY[words[0]])(verbs)
+    options = parser.parse_args(words)
     options.run(options)
 
 
