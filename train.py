@@ -1,4 +1,7 @@
-"""Train a network on votes and write a checkpoint to ``out=DIR``. ``python train.py --help`` lists all settings."""
+"""Train a network on votes and write a checkpoint to ``out=DIR``.
+
+``python train.py --help`` lists all settings.
+"""
 
 from rarezoo.cli import main
 

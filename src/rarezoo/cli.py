@@ -28,7 +28,17 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from rarezoo import __version__, settings
-from rarezoo.commands import SCHEMA, Job, group_paths, help_text, nearest, overview, read_words, split_flags
+from rarezoo.commands import (
+    SCHEMA,
+    Job,
+    group_paths,
+    help_text,
+    nearest,
+    overview,
+    positional_words,
+    read_words,
+    split_flags,
+)
 from rarezoo.errors import ConfigError, RarezooError
 from rarezoo.tables import unwritable
 
@@ -140,7 +150,9 @@ def run_command(command: str, words: Sequence[str], *, usage: str) -> None:
     multirun = _is_multirun(command, words)
     if multirun and not job.folder:
         raise ConfigError(
-            "this command does not take several values at once", value=usage, fix="Leave out -m and run it once for each."
+            "this command does not take several values at once",
+            value=usage,
+            fix="Leave out -m and run it once for each.",
         )
     flags, overrides = read_words(usage, job, words, multirun=multirun)
     if not multirun and not _writes_folder(job, overrides):
@@ -186,21 +198,21 @@ def _run_hydra(command: str, words: Sequence[str]) -> None:
 
     def task(config: DictConfig) -> None:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            _run_noted(config)
+            _run_noted(command, config)
             return
         # Lightning starts further processes with the words that the user typed.
         sys.argv = typed
         try:
-            _run(config)
+            _run(command, config)
         except RarezooError as problem:
             # Hydra would add a line of its own to the message.
             refused.append(problem)
 
     sys.argv = [typed[0], *words]
     try:
-        hydra.main(
-            version_base="1.3", config_path=str(conf_dir().resolve()), config_name=_config_name(JOBS[command])
-        )(task)()
+        hydra.main(version_base="1.3", config_path=str(conf_dir().resolve()), config_name=_config_name(JOBS[command]))(
+            task
+        )()
     except Exception as problem:
         # Jobs that went well are summarised before the failure of another is reported.
         _summarise_sweeps(complete=False)
@@ -213,9 +225,9 @@ def _run_hydra(command: str, words: Sequence[str]) -> None:
     _summarise_sweeps(complete=True)
 
 
-def _run(config: DictConfig) -> None:
+def _run(command: str, config: DictConfig) -> None:
     """Run the job that a composed configuration describes, and print what it returns."""
-    job = _job(config)
+    job = _job(command, config)
     result = getattr(job, "launch", job.run)()
     if HydraConfig.get().mode != RunMode.MULTIRUN:
         text = result_text(result)
@@ -235,13 +247,13 @@ def result_text(result: object) -> str:
     return str(getattr(result, "folder", ""))
 
 
-def _run_noted(config: DictConfig) -> None:
+def _run_noted(command: str, config: DictConfig) -> None:
     """Run a job of a multirun; if it fails, its folder says why."""
     from rarezoo.studies.leaderboard import note_failure
 
     folder = HydraConfig.get().runtime.output_dir
     try:
-        _run(config)
+        _run(command, config)
     except Exception as problem:
         with contextlib.suppress(RarezooError, OSError):
             note_failure(folder, problem)
@@ -249,12 +261,14 @@ def _run_noted(config: DictConfig) -> None:
     note_failure(folder, None)
 
 
-def _job(config: DictConfig) -> Any:
+def _job(command: str, config: DictConfig) -> Any:
     """Return the typed job that a composed configuration describes; each job of a multirun has its own folder."""
     _vary(config)
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
-        raise ConfigError("a setting must be given", value=", ".join(missing), fix=f"Add {missing[0]}=VALUE.")
+        things = {known.name: text for known, text in positional_words(JOBS[command])}
+        fix = f"Write: rarezoo {command} {' '.join(things.values())}" if missing[0] in things else ""
+        raise ConfigError("a setting must be given", value=", ".join(missing), fix=fix or f"Add {missing[0]}=VALUE.")
     job: Any = OmegaConf.to_object(config)
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         job.out = HydraConfig.get().runtime.output_dir

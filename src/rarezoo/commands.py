@@ -264,9 +264,7 @@ def _refuse_options(command: str, job: Job, flags: Sequence[str], words: Sequenc
         setting = f"{key}={shlex.quote(','.join(values)) if values else '…'}"
         changed.append(f"{word} is now {setting}")
         now.append(setting)
-    raise ConfigError(
-        "settings are written key=value", value="; ".join(changed), fix=f"Run: {command} {' '.join(now)}"
-    )
+    raise ConfigError("settings are written key=value", value="; ".join(changed), fix=f"Run: {command} {' '.join(now)}")
 
 
 def _required(known: Field) -> bool:
@@ -350,7 +348,9 @@ def overview(jobs: Mapping[str, Job], *, version: str) -> str:
     return "\n".join([*lines, "rarezoo COMMAND --help lists the settings of a command."])
 
 
-def help_text(usage: str, job: Job, config: Any, choices: Mapping[str, Sequence[str]], chosen: Mapping[str, str]) -> str:
+def help_text(
+    usage: str, job: Job, config: Any, choices: Mapping[str, Sequence[str]], chosen: Mapping[str, str]
+) -> str:
     """Return the help of a command.
 
     Parameters
@@ -366,29 +366,32 @@ def help_text(usage: str, job: Job, config: Any, choices: Mapping[str, Sequence[
     chosen
         The present choice of each group.
     """
-    things = [known for known in fields(job.kind) if known.metadata.get("positional")]
-    hints = get_type_hints(job.kind)
-    words = [_thing(known, hints[known.name]) for known in things]
+    things = positional_words(job)
+    words = [text for _, text in things]
     lines = [" ".join([usage, *words, "KEY=VALUE…"]) + f"   {job.help}"]
     if job.folder:
         lines.append(f"Several values make a multirun: {' '.join([usage, *words])} -m KEY=A,B")
-    for known in things:
-        lines += ["", f"  {_thing(known, hints[known.name])}: {known.metadata.get('help', '')}"]
+    lines += [""] * bool(things) + [f"  {text}: {known.metadata.get('help', '')}" for known, text in things]
     if choices:
         lines += ["", "Choices (the settings below are those of what is chosen; add a choice to see its own):"]
         lines += [
             f"  {group}={'|'.join(names)}  (now {chosen.get(group) or 'none'})" for group, names in choices.items()
         ]
-    names = {known.name for known in things}
+    names = {known.name for known, _ in things}
     shown = [f"  {line}" for line in _setting_lines(config) if line.split(":", 1)[0] not in names]
     return "\n".join([*lines, *(["", "Settings:", *shown] if shown else [])])
 
 
-def _thing(known: Field, kind: Any) -> str:
-    """Return how usage shows a positional word: ``SEARCH``, ``SEARCH…``, ``[SEARCH]``."""
-    many = get_origin(_without_none(kind)) is list
-    name = re.sub(r"(?<=CH|SS)ES$|S$", "", known.name.upper()) + "…" if many else known.name.upper()
-    return name if _required(known) else f"[{name}]"
+def positional_words(job: Job) -> list[tuple[Field, str]]:
+    """Return the fields that take positional words, each with its place in the usage: ``SEARCH``, ``SEARCH…``."""
+    hints, words = get_type_hints(job.kind), []
+    for known in fields(job.kind):
+        if known.metadata.get("positional"):
+            many = get_origin(_without_none(hints[known.name])) is list
+            name = known.name.upper()
+            name = re.sub(r"(?<=CH|SS)ES$|S$", "", name) + "…" if many else name
+            words.append((known, name if _required(known) else f"[{name}]"))
+    return words
 
 
 def _setting_lines(config: Any, prefix: str = "") -> Iterator[str]:

@@ -142,8 +142,8 @@ def saved(self, trainer):
     if not left[0]:
         os._exit(137)
 States._save = saved
-from rarezoo.cli import train
-train()
+from rarezoo.cli import main
+main("train")
 """
 
 

@@ -1,0 +1,154 @@
+"""The grammar of the command line, with a command that only the tests know."""
+
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+from rarezoo import cli
+from rarezoo.commands import Job, read_words
+from rarezoo.errors import ConfigError, OutputError
+from rarezoo.settings import Settings, setting
+
+pytestmark = pytest.mark.unit
+
+
+@dataclass(kw_only=True)
+class Part(Settings):
+    """Settings of a part of the job."""
+
+    table: str = setting("", "a table")
+    share: float = setting(0.5, "a share", ge=0, le=1)
+
+
+@dataclass(kw_only=True)
+class Weigh(Settings):
+    """A command that says what it was asked."""
+
+    scales: list[str] = setting(help="what is weighed", positional=True)
+    out: str = setting("", "where the result goes")
+    reuse: str | None = setting(None, "an earlier result")
+    classes: list[int] = setting([], "some numbers")
+    answers: list[str] = setting([], "some names")
+    images: bool = setting(True, "whether there are images")
+    min_samples: int = setting(5, "a number", unit="galaxies", ge=1)
+    part: Part = setting(Part, "a part")
+
+    def run(self):
+        """Return all settings as text."""
+        return f"{self.scales} {self.out} {self.reuse} {self.classes} {self.answers} {self.images} {self.part.table}"
+
+
+JOB = Job("tests.unit.test_commands:Weigh", "weigh something")
+
+
+@pytest.fixture
+def weigh(monkeypatch, capsys, tmp_path):
+    """``rarezoo weigh WORDS``: exit status, standard output and standard error."""
+    monkeypatch.setitem(cli.JOBS, "weigh", JOB)
+    monkeypatch.setattr(Job, "kind", property(lambda self: Weigh))
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        monkeypatch.setattr("sys.argv", ["rarezoo", "weigh", *words])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return end.value.code, *capsys.readouterr()
+
+    yield run
+    monkeypatch.chdir("/")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["~/x.csv", "gü.csv", "g(1).csv", "2024_01_15", "1e3", "a,b", "a b", "it's", "null", "[x", "true", "a=b", "\\"],
+)
+def test_text_arrives_as_it_was_typed(weigh, text):
+    status, out, err = weigh("thing", f"out={text}", f"part.table={text}")
+    assert status == 0, err
+    assert out.strip() == f"['thing'] {text} None [] [] True {text}"
+
+
+def test_positional_words_and_settings_may_be_mixed_and_lists_need_no_brackets(weigh):
+    _, out, _ = weigh("a b", "classes=3,5", "c,d", "answers=x,y(1)", "reuse=null", "images=false")
+    assert out == "['a b', 'c,d']  None [3, 5] ['x', 'y(1)'] False \n"
+    assert weigh("a", "classes=[3,5]")[1] == "['a']  None [3, 5] [] True \n"
+
+
+def test_a_name_with_an_equals_sign_is_positional_unless_it_is_a_setting(weigh, tmp_path):
+    (tmp_path / "out=folder").mkdir()
+    _, out, _ = weigh("sweep/model=x,seed=1", "seed=1", "out=folder", "out=elsewhere")
+    assert out.startswith("['sweep/model=x,seed=1', 'seed=1', 'out=folder'] elsewhere ")
+
+
+def test_a_setting_that_does_not_exist_is_refused_with_the_nearest(weigh):
+    status, _, err = weigh("a", "image=false")
+    assert status == 2
+    assert "Did you mean images" in err
+    assert "part.table" in weigh("a", "part.tabel=x")[2]
+
+
+def test_values_out_of_bounds_or_of_another_type_are_refused(weigh):
+    for words, message in ((["min_samples=0"], "min_samples"), (["part.share=2"], "2"), (["min_samples=x"], "x")):
+        status, _, err = weigh("a", *words)
+        assert (status, err.count("rarezoo: ")) == (2, 1)
+        assert message in err
+        assert "Traceback" not in err
+
+
+def test_what_must_be_given_is_named(weigh):
+    status, _, err = weigh("out=x")
+    assert status == 2
+    assert "SCALE" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "now"),
+    [
+        (["a", "--out", "DIR"], "rarezoo weigh a out=DIR"),
+        (["--no-images", "a"], "rarezoo weigh images=false a"),
+        (["a", "--class", "1", "2"], "rarezoo weigh a classes=1,2"),
+        (["a", "--min-samples=3"], "rarezoo weigh a min_samples=3"),
+    ],
+)
+def test_old_spellings_are_answered_with_the_new_one(weigh, words, now):
+    status, _, err = weigh(*words)
+    assert status == 2
+    assert f"Run: {now}\n" in err
+
+
+def test_a_multirun_needs_a_folder_for_each_job(weigh):
+    status, _, err = weigh("-m", "a", "min_samples=1,2")
+    assert status == 2
+    assert "-m" in err
+
+
+def test_help_says_type_default_unit_constraint_and_meaning(weigh):
+    _, out, _ = weigh("--help")
+    assert out.startswith("rarezoo weigh SCALE… KEY=VALUE…   weigh something")
+    assert "  min_samples: int = 5 [galaxies] (at least 1)  a number\n" in out
+    assert "  part.share: float = 0.5 (at least 0, at most 1)  a share" in out
+
+
+def test_all_commands_are_listed_and_an_unknown_one_gets_the_nearest(weigh, monkeypatch, capsys):
+    for words, status, text in ((["--help"], 0, "weigh something"), (["wiegh"], 2, "weigh"), (["--version"], 0, "0.")):
+        monkeypatch.setattr(sys, "argv", ["rarezoo", *words])
+        with pytest.raises(SystemExit, match=str(status)):
+            cli.main()
+        assert text in "".join(capsys.readouterr())
+
+
+def test_in_a_multirun_commas_separate_values_and_names_are_plain(monkeypatch):
+    monkeypatch.setattr(Job, "kind", property(lambda self: Weigh))
+    words = read_words("weigh", JOB, ["s", "out=x", "part.table=~/a.csv,b,16", "min_samples=range(1,3)"], multirun=True)
+    assert words.overrides == ["scales=['s']", "out=x", "part.table='~/a.csv',b,16", "min_samples=range(1,3)"]
+
+
+def test_an_empty_folder_is_refused():
+    with pytest.raises(OutputError, match="out="):
+        read_words("cluster", cli.JOBS["cluster"], ["store=x", "out="], multirun=False)
+
+
+def test_too_many_words_are_refused():
+    with pytest.raises(ConfigError, match="typo"):
+        read_words("cluster", cli.JOBS["cluster"], ["typo"], multirun=False)
