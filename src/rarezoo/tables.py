@@ -424,6 +424,21 @@ def unwritable(path: Path, problem: OSError) -> RarezooError:
     return OutputError(f"cannot write ({reason})", value=path, fix="Choose another out=DIR, or free some space there.")
 
 
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table whose columns line up, so that it reads well in a terminal too.
+
+    >>> print(markdown(["class", "galaxies"], [["0", "31"], ["1", "1204"]]))
+    | class | galaxies |
+    | ----- | -------- |
+    | 0     | 31       |
+    | 1     | 1204     |
+    """
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    lines = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in (head, *rows)]
+    lines.insert(1, ["-" * width for width in widths])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def write_json(content: Mapping[str, Any], path: Path | str) -> Path:
     """Write JSON as a whole or not at all; NaN becomes null, so that every reader accepts it."""
     path = Path(path)

@@ -31,7 +31,7 @@ from rarezoo.benchmark.scores import (
     interval,
     stability,
 )
-from rarezoo.report.cards import markdown
+from rarezoo.tables import markdown
 
 OURS = "ours"
 # Edges of size and contrast between which a share of found groups is printed.

@@ -30,8 +30,8 @@ from rarezoo.embeddings.quality import (
 )
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, StoreError
-from rarezoo.report.cards import markdown
 from rarezoo.runs import claim
+from rarezoo.tables import markdown
 from rarezoo.zoo.cards import annotate
 
 SPLITS = ("all", "train", "validation", "test")

@@ -26,7 +26,7 @@ def cards_table(folders: Sequence[Path | str]) -> str:
     names = [str(card["name"]) for card in cards]
     head = ["question", "galaxies", *(f"{kind} {name}" for kind in ("loss", "RMSE") for name in ("mean", *names))]
     rows = [_question_row(index, cards) for index in range(len(cards[0]["metrics"]))]
-    return markdown(head, rows)
+    return tables.markdown(head, rows)
 
 
 def _question_row(index: int, cards: Sequence[dict[str, Any]]) -> list[str]:
@@ -72,7 +72,7 @@ def classes_table(folder: Path | str, *, column: str = "") -> str:
         for one in sorted(classes, key=lambda one: (one[measure] is None, -(one[measure] or 0)))
     ]
     told = ["false discovery", "stability", "beyond", "cause", "predicted answers that differ most"]
-    return markdown(["class", "galaxies", "share", "persistence", *told], rows)
+    return tables.markdown(["class", "galaxies", "share", "persistence", *told], rows)
 
 
 def _stability(one: dict[str, Any]) -> str:
@@ -101,12 +101,4 @@ def _means_table(folder: Path, column: str) -> str:
     groups = {str(one): known & (labels == one) for one in np.unique(labels[known]) if one != tables.NO_CLASS}
     ranked = sorted(groups.items(), key=lambda group: -values[group[1]].mean())
     rows = [[name, str(rows.sum()), f"{values[rows].mean():.4f}"] for name, rows in [("all", known), *ranked]]
-    return markdown(["class", "galaxies for whom it is known", f"mean {column}"], rows)
-
-
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table whose columns line up."""
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    lines = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in (head, *rows)]
-    lines.insert(1, ["-" * width for width in widths])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return tables.markdown(["class", "galaxies for whom it is known", f"mean {column}"], rows)

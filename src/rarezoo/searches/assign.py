@@ -18,13 +18,13 @@ from tqdm import tqdm
 from rarezoo import tables
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, StoreError
-from rarezoo.report.cards import markdown
 from rarezoo.runs import claim, file_sha256
 from rarezoo.searches.assigner import Assigner, Assignment, SelfCheck
 from rarezoo.searches.compress import FittedMap
 from rarezoo.searches.matching import labels_of
 from rarezoo.searches.novelty import FAR, MOST_FAR, REACH, Novelty, clumps, novelty
 from rarezoo.searches.result import FITTED, read_members, read_run
+from rarezoo.tables import markdown
 
 log = logging.getLogger(__name__)
 

@@ -21,10 +21,10 @@ from rarezoo import tables
 from rarezoo.embeddings.likeness import ASKED, KS, Likeness, likeness
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, OutputError, StoreError
-from rarezoo.report.cards import markdown
 from rarezoo.report.sample import rows_of
 from rarezoo.searches.matching import EVENTS, RELATIONS, Agreement, ClassOverlap, agreement, fates, labels_of
 from rarezoo.searches.result import cutouts_of, galaxies_of, read_members, read_run
+from rarezoo.tables import markdown
 
 Cutouts = Callable[[Sequence[str]], list[np.ndarray]]
 # A whole table of matches holds a chance one so rarely.

@@ -31,8 +31,8 @@ from rarezoo.data.survey import Galaxies, Survey, open_survey
 from rarezoo.embeddings.judge import USUAL
 from rarezoo.embeddings.quality import Interval, Ranking, Spectrum, average_precisions, spectrum
 from rarezoo.errors import DataError, RarezooError, StoreError
-from rarezoo.report.cards import markdown
 from rarezoo.runs import SETTINGS_FILE
+from rarezoo.tables import markdown
 from rarezoo.training.loss import question_losses
 from rarezoo.training.metrics import MIN_VOTES
 from rarezoo.zoo.cards import identity, is_checkpoint, read_card

@@ -16,11 +16,11 @@ from tqdm import tqdm
 
 from rarezoo import tables
 from rarezoo.errors import StoreError
-from rarezoo.report.cards import markdown
 from rarezoo.report.sensitivity import ShownSetting, shown_settings, write_sensitivity_page
 from rarezoo.runs import SETTINGS_FILE
 from rarezoo.searches.result import RUN_FILE, read_members, read_run
 from rarezoo.studies.sensitivity import Search, Sensitivity
+from rarezoo.tables import markdown
 
 # Why a job of a sweep ended; written where it failed.
 FAILED = "failed.txt"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rarezoo.errors import CheckpointError, RarezooError
-from rarezoo.report.cards import markdown
+from rarezoo.tables import markdown
 from rarezoo.zoo import export, hub
 from rarezoo.zoo.cards import WEIGHTS, checkpoints, is_checkpoint, model_card, read_card
 from rarezoo.zoo.checkpoint import Checkpoint
