@@ -22,7 +22,7 @@ from rarezoo.runs import claim, file_sha256
 from rarezoo.searches.assigner import Assigner, Assignment, SelfCheck
 from rarezoo.searches.compress import FittedMap
 from rarezoo.searches.matching import labels_of
-from rarezoo.searches.novelty import FAR, MOST_FAR, REACH, Novelty, clumps, novelty
+from rarezoo.searches.novelty import FAR, MOST_FAR, REACH, Novelty, find_clumps, find_novelty
 from rarezoo.searches.result import FITTED, read_members, read_run
 from rarezoo.tables import markdown
 
@@ -196,14 +196,14 @@ class AssignRun:
     def _novelty(self, store: EmbeddingStore, assigned: pa.Table) -> tuple[Novelty, np.ndarray]:
         """What is far from everything known, and the ids of those among whom clumps were sought."""
         far = _far(assigned)
-        found = novelty(far.num_rows, galaxies=assigned.num_rows, known=len(self._assigner.known_distances))
+        found = find_novelty(far.num_rows, galaxies=assigned.num_rows, known=len(self._assigner.known_distances))
         drawn = np.sort(np.random.default_rng(0).permutation(far.num_rows)[:MOST_FAR])
         only = far.column(tables.ID).take(pa.array(drawn)).combine_chunks()
         if not len(only):
             return found, np.empty(0, dtype=object)
         chunks = [chunk for index in range(store.manifest.shards) for chunk in self._chunks(store, index, only=only)]
         names, positions, rows = (np.concatenate([np.asarray(chunk[k]) for chunk in chunks]) for k in range(3))
-        together, p_clump = clumps(
+        together, p_clump = find_clumps(
             positions, self._assigner.reaches(positions, rows=rows, neighbours=REACH),
             known=len(self._known.labels), galaxies=assigned.num_rows * len(only) / far.num_rows,
         )  # fmt: skip
@@ -286,7 +286,7 @@ class AssignResult:
 
     def _checked(self) -> str:
         right, members = self.check.recovered()
-        wrong, unassigned = self.check.false
+        wrong, unassigned = self.check.falsely_assigned
         return (
             f"Of searched galaxies left out in turn, {right:,} of {members:,} members get their class back "
             f"({self.check.misplaced:,} another), and {wrong:,} of {unassigned:,} unassigned are given one "
@@ -296,7 +296,7 @@ class AssignResult:
     def content(self) -> dict[str, Any]:
         """For assign.json."""
         right, members = self.check.recovered()
-        wrong, unassigned = self.check.false
+        wrong, unassigned = self.check.falsely_assigned
         return {
             "text": self.text(), "search": self.search, "store": self.store, "level": self.level,
             "check": {

@@ -1,16 +1,28 @@
-"""Which classes of one search are those of another: kept, split, merged, changed, appeared or died.
+"""Match the classes of two searches of the same galaxies, and measure how far the two searches agree.
 
-Shape letters: a old classes, b new classes.
+Every class of the old search gets one or more events, and so does every class of the new search::
+
+    linked(a, b) = a and b share galaxies, and one of them holds at least half of the other
+                   (and, where a level is set, share more than expected by chance)
+    for every linked pair (a, b):
+        kept      if a and b are the same class: one to one, Jaccard index at least ½
+        split     else if a is linked to several classes, and b consists mostly of a, or of nothing else
+        merged    else if b is linked to several classes
+        changed   else
+    for every old class a without a linked class:
+        died      if the new search contains galaxies of a, unseen if it contains none
+    for every new class b without a linked class:
+        appeared
+
+Shape letters: a old classes, b new classes, n galaxies.
 """
 
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from jaxtyping import Bool, Float64, Int, Int64
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import hypergeom
@@ -18,15 +30,16 @@ from scipy.stats import hypergeom
 from rarezoo import tables
 from rarezoo.errors import StoreError
 
-# Two classes are the same when what they share is at least half of what they hold together. Above one half no class has
-# two counterparts, for the classes of a search share no galaxy; Hennig (2007, CSDA 52, 258) calls a cluster whose best
-# Jaccard is below one half dissolved.
+# Two classes are the same if their Jaccard index is at least one half. The classes of a search share no galaxy, so that
+# above one half no class has two counterparts; Hennig (2007, CSDA 52, 258) calls a cluster dissolved whose best Jaccard
+# index is below one half.
 SAME = 0.5
-# One class is a part of another when at least half of its galaxies lie there: from nowhere else come so many.
+# A class is a part of another class if at least half of its galaxies are in it: no third class can hold as many.
 MOSTLY = 0.5
 EVENTS = ("kept", "split", "merged", "changed", "appeared", "died", "unseen")
 _KEPT, _SPLIT, _MERGED, _CHANGED, _APPEARED, _DIED, _UNSEEN = EVENTS
-# What a class is to another search: found there too, in parts or as a part; not found; none of its galaxies known.
+# Relation of a class to the other search: the same class is there; a part of it, or a class that it is a part of; no
+# such class; none of its galaxies were searched.
 RELATIONS = ("both", "related", "own", "unseen")
 
 Labels = Int[np.ndarray, " galaxies"]
@@ -34,17 +47,34 @@ Labels = Int[np.ndarray, " galaxies"]
 
 @dataclass(frozen=True)
 class ClassOverlap:
-    """The classes of two searches over the galaxies that both know.
+    """Galaxies that the classes of two searches share.
 
-    Attributes:
-        old: (a,) class ids of the one, ascending.
-        new: (b,) class ids of the other, ascending.
-        counts: (a, b) galaxies in both classes.
-        old_sizes: (a,) galaxies of each class that the other search knows too.
-        new_sizes: (b,) likewise.
-        galaxies: known to both.
-        order: (a + b,) ranks of the classes by their first galaxies, which decide between equals.
-        level: pairs of classes whose corrected p-value is above have nothing to do with each other; 1 asks no p-value.
+    Attributes
+    ----------
+    old
+        (a,) class ids of the old search, ascending.
+    new
+        (b,) class ids of the new search, ascending.
+    counts
+        (a, b) number of galaxies in both classes.
+    old_sizes
+        (a,) number of galaxies of each old class that were searched by both.
+    new_sizes
+        (b,) number of galaxies of each new class that were searched by both.
+    galaxies
+        Number of galaxies that were searched by both.
+    order
+        (a + b,) ranks of the classes by their first galaxies, which decide between equal matches.
+    level
+        Pairs of classes with a corrected p-value above this are not related; with 1 p-values are not used.
+
+    Examples
+    --------
+    >>> overlap = ClassOverlap.of_labels(np.array([0, 0, 0, 1, 1, -1]), np.array([4, 4, 4, 9, -1, -1]))
+    >>> overlap.counterparts
+    {4: 0, 9: 1}
+    >>> overlap.jaccards.tolist()
+    [[1.0, 0.0], [0.0, 0.5]]
     """
 
     old: Int64[np.ndarray, " a"]
@@ -62,20 +92,25 @@ class ClassOverlap:
         old: Labels,
         new: Labels,
         *,
-        old_classes: Labels | None = None,
-        new_classes: Labels | None = None,
+        old_classes: Int[np.ndarray, " old"] | None = None,
+        new_classes: Int[np.ndarray, " new"] | None = None,
         level: float = 1.0,
     ) -> "ClassOverlap":
-        """From two label arrays of the same galaxies, −1 for none.
+        """Compare two label arrays of the same galaxies.
 
-        Args:
-            old: (n,) labels.
-            new: (n,) labels of the same galaxies.
-            old_classes: every class of the search, those without a galaxy here included; None takes those in ``old``.
-            new_classes: likewise.
-            level: see :class:`ClassOverlap`.
+        Parameters
+        ----------
+        old, new
+            (n,) class of each galaxy, −1 for none.
+        old_classes, new_classes
+            Every class of the search, also those without one of these galaxies. None takes the classes in the labels.
+        level
+            See the class.
         """
-        rows, columns = (_classes(*pair) for pair in ((old, old_classes), (new, new_classes)))
+        rows, columns = (
+            _class_ids(old if old_classes is None else old_classes),
+            _class_ids(new if new_classes is None else new_classes),
+        )
         counts = np.zeros((len(rows), len(columns)), dtype=np.int64)
         both = (old != tables.NO_CLASS) & (new != tables.NO_CLASS)
         np.add.at(counts, (np.searchsorted(rows, old[both]), np.searchsorted(columns, new[both])), 1)
@@ -84,30 +119,36 @@ class ClassOverlap:
 
     @classmethod
     def of_members(cls, old: pa.Table, new: pa.Table) -> "ClassOverlap":
-        """From two MEMBERS tables.
+        """Compare two MEMBERS tables.
 
-        Raises:
-            StoreError: they have no galaxy in common.
+        Raises
+        ------
+        StoreError
+            The searches have no galaxy in common.
         """
         ids = np.intersect1d(tables.strings(old, tables.ID).astype(str), tables.strings(new, tables.ID).astype(str))
         if not len(ids):
             raise StoreError(
-                "the two searches have no galaxy in common", value=f"{old.num_rows} and {new.num_rows} galaxies",
+                "the two searches have no galaxy in common",
+                value=f"{old.num_rows} and {new.num_rows} galaxies",
                 fix="Compare searches of the same survey.",
-            )  # fmt: skip
-        labels = (labels_of(one, ids) for one in (old, new))
-        old_classes, new_classes = (_labels(one) for one in (old, new))
-        return cls.of_labels(*labels, old_classes=old_classes, new_classes=new_classes)
+            )
+        return cls.of_labels(
+            labels_of(old, ids),
+            labels_of(new, ids),
+            old_classes=old.column(tables.CLASS_ID).to_numpy(),
+            new_classes=new.column(tables.CLASS_ID).to_numpy(),
+        )
 
     @cached_property
     def jaccards(self) -> Float64[np.ndarray, "a b"]:
-        """Galaxies in both classes over galaxies in either, 0–1; 0 for two classes without a galaxy here."""
+        """Jaccard index of each pair: galaxies in both classes over galaxies in either, 0–1."""
         either = self.old_sizes[:, None] + self.new_sizes[None, :] - self.counts
         return self.counts / np.maximum(either, 1)
 
     @cached_property
     def p_values(self) -> Float64[np.ndarray, "a b"]:
-        """The chance of as many shared galaxies had the new labels been dealt out blindly (hypergeometric)."""
+        """Probability of at least as many shared galaxies if the new labels were random (hypergeometric)."""
         p, (rows, columns) = np.ones(self.counts.shape), np.nonzero(self.counts)
         shared = self.counts[rows, columns] - 1
         p[rows, columns] = hypergeom.sf(shared, self.galaxies, self.old_sizes[rows], self.new_sizes[columns])
@@ -115,7 +156,7 @@ class ClassOverlap:
 
     @property
     def corrected(self) -> Float64[np.ndarray, "a b"]:
-        """The p-values after Bonferroni's correction for every pair of classes that could have been picked out."""
+        """The p-values after Bonferroni's correction for all pairs of classes."""
         return np.minimum(self.p_values * self.counts.size, 1.0)
 
     @cached_property
@@ -124,13 +165,13 @@ class ClassOverlap:
 
     @cached_property
     def best(self) -> Float64[np.ndarray, " a"]:
-        """The best Jaccard of each old class; NaN for one without a galaxy here."""
+        """Best Jaccard index of each old class; NaN for a class without a galaxy that both searched."""
         best = self.jaccards.max(axis=1, initial=0.0)
         return np.where(self.old_sizes > 0, best, np.nan)
 
     @cached_property
     def counterparts(self) -> dict[int, int]:
-        """New class → the old class that it is: optimal one to one, Jaccard at least :data:`SAME`."""
+        """The old class that each new class is, by an optimal one-to-one matching; Jaccard index at least SAME."""
         rows, columns = np.argsort(self.order[: len(self.old)]), np.argsort(self.order[len(self.old) :])
         same = (self.jaccards >= SAME) & self._related
         worth = np.where(same, self.jaccards, 0)[np.ix_(rows, columns)]
@@ -139,89 +180,95 @@ class ClassOverlap:
 
     @cached_property
     def _linked(self) -> Bool[np.ndarray, "a b"]:
-        """Pairs of which one holds most of the other."""
+        """Pairs of which one class holds at least half of the other."""
         mostly_there = self.counts >= MOSTLY * self.old_sizes[:, None]
         mostly_from = self.counts >= MOSTLY * self.new_sizes[None, :]
         return (self.counts > 0) & (mostly_there | mostly_from) & self._related
 
     @cached_property
     def relations(self) -> tuple[dict[int, str], dict[int, str]]:
-        """What each old class is to the new search, and each new class to the old one: one of :data:`RELATIONS`."""
+        """Relation of each old class to the new search and of each new class to the old one; see RELATIONS."""
         same = self.counterparts
         old = _relations(self.old, self.old_sizes, self._linked.any(axis=1), set(same.values()))
         return old, _relations(self.new, self.new_sizes, self._linked.any(axis=0), set(same))
 
     def matches(self) -> pa.Table:
-        """MATCHES: what became of every old class, and where every new one comes from.
+        """Return the events of all classes as a MATCHES table with an additional column of corrected p-values.
 
-        One row per pair of classes of which one holds at least half of the other (:data:`MOSTLY`): ``kept``;
-        ``split``, a part of an old class that has several; ``merged``, an old class in a new one that holds several;
-        ``changed``, neither. One row per class without such a pair: ``died``, or ``unseen`` if the new search knows
-        none of its galaxies; ``appeared``. A class that is kept may be split or merged too, as its other rows
-        say.
-
-        With :attr:`p_values`, and in a column more :attr:`corrected`.
+        There is one row per linked pair of classes, and one per class without a linked class; see the module for the
+        rule. A class that is kept may also be split or merged, as its other rows say.
         """
-        linked = [self._pair(i, j) for i, j in np.argwhere(self._linked)]
-        gone = [self._gone(int(i)) for i in np.flatnonzero(~self._linked.any(axis=1))]
-        appeared = [self._appeared(int(j)) for j in np.flatnonzero(~self._linked.any(axis=0))]
+        linked = [self._pair(int(i), int(j)) for i, j in np.argwhere(self._linked)]
+        lost = [
+            {
+                **_ALONE,
+                tables.CLASS_A: int(self.old[i]),
+                tables.SIZE_A: int(self.old_sizes[i]),
+                tables.EVENT: _DIED if self.old_sizes[i] else _UNSEEN,
+            }
+            for i in np.flatnonzero(~self._linked.any(axis=1))
+        ]
+        appeared = [
+            {
+                **_ALONE,
+                tables.CLASS_B: int(self.new[j]),
+                tables.SIZE_B: int(self.new_sizes[j]),
+                tables.EVENT: _APPEARED,
+            }
+            for j in np.flatnonzero(~self._linked.any(axis=0))
+        ]
         rows = sorted(
-            [*linked, *gone, *appeared],
-            key=lambda row: (EVENTS.index(row[tables.EVENT]), row[tables.CLASS_A], row[tables.CLASS_B]),
+            [*linked, *lost, *appeared],
+            key=lambda row: (EVENTS.index(str(row[tables.EVENT])), row[tables.CLASS_A], row[tables.CLASS_B]),
         )
-        return pa.Table.from_pylist(
-            rows, pa.schema([*tables.MATCHES.columns.items(), (tables.P_CORRECTED, pa.float64())])
-        )
+        schema = pa.schema([*tables.MATCHES.columns.items(), (tables.P_CORRECTED, pa.float64())])
+        return pa.Table.from_pylist(rows, schema)
 
     def _pair(self, i: int, j: int) -> dict[str, object]:
-        shared, size_a, size_b = int(self.counts[i, j]), int(self.old_sizes[i]), int(self.new_sizes[j])
+        """Return the row of MATCHES of a linked pair."""
+        parts, sources = int(self._linked[i].sum()), int(self._linked[:, j].sum())
+        mostly_from = self.counts[i, j] >= MOSTLY * self.new_sizes[j]
+        if self.counterparts.get(int(self.new[j])) == int(self.old[i]):
+            event = _KEPT
+        elif parts > 1 and (mostly_from or sources == 1):
+            event = _SPLIT
+        else:
+            event = _MERGED if sources > 1 else _CHANGED
         return {
             tables.CLASS_A: int(self.old[i]),
             tables.CLASS_B: int(self.new[j]),
-            tables.SIZE_A: size_a,
-            tables.SIZE_B: size_b,
-            tables.OVERLAP: shared,
+            tables.SIZE_A: int(self.old_sizes[i]),
+            tables.SIZE_B: int(self.new_sizes[j]),
+            tables.OVERLAP: int(self.counts[i, j]),
             tables.JACCARD: float(self.jaccards[i, j]),
             tables.P_VALUE: float(self.p_values[i, j]),
             tables.P_CORRECTED: float(self.corrected[i, j]),
-            tables.EVENT: self._event(i, j),
+            tables.EVENT: event,
         }
-
-    def _event(self, i: int, j: int) -> str:
-        if self.counterparts.get(int(self.new[j])) == int(self.old[i]):
-            return _KEPT
-        parts, sources = int(self._linked[i].sum()), int(self._linked[:, j].sum())
-        mostly_from = self.counts[i, j] >= MOSTLY * self.new_sizes[j]
-        if parts > 1 and (mostly_from or sources == 1):
-            return _SPLIT
-        return _MERGED if sources > 1 else _CHANGED
-
-    def _gone(self, i: int) -> dict[str, object]:
-        size = int(self.old_sizes[i])
-        event = _DIED if size else _UNSEEN
-        return {**_ALONE, tables.CLASS_A: int(self.old[i]), tables.SIZE_A: size, tables.EVENT: event}
-
-    def _appeared(self, j: int) -> dict[str, object]:
-        size = int(self.new_sizes[j])
-        return {**_ALONE, tables.CLASS_B: int(self.new[j]), tables.SIZE_B: size, tables.EVENT: _APPEARED}
 
 
 _ALONE: dict[str, object] = {
-    tables.CLASS_A: tables.NO_CLASS, tables.CLASS_B: tables.NO_CLASS, tables.SIZE_A: 0, tables.SIZE_B: 0,
-    tables.OVERLAP: 0, tables.JACCARD: 0.0, tables.P_VALUE: 1.0, tables.P_CORRECTED: 1.0,
-}  # fmt: skip
+    tables.CLASS_A: tables.NO_CLASS,
+    tables.CLASS_B: tables.NO_CLASS,
+    tables.SIZE_A: 0,
+    tables.SIZE_B: 0,
+    tables.OVERLAP: 0,
+    tables.JACCARD: 0.0,
+    tables.P_VALUE: 1.0,
+    tables.P_CORRECTED: 1.0,
+}
 
 
-def _relations(classes: np.ndarray, sizes: np.ndarray, linked: Any, same: set[int]) -> dict[int, str]:
+def _relations(classes: np.ndarray, sizes: np.ndarray, linked: np.ndarray, same: set[int]) -> dict[int, str]:
     both, related, own, unseen = RELATIONS
     return {
-        one: both if one in same else unseen if not size else related if link else own
-        for one, size, link in zip(classes.tolist(), sizes.tolist(), linked.tolist(), strict=True)
+        class_id: both if class_id in same else unseen if not size else related if link else own
+        for class_id, size, link in zip(classes.tolist(), sizes.tolist(), linked.tolist(), strict=True)
     }
 
 
 def fates(matches: pa.Table) -> Counter[str]:
-    """How many old classes met each event, ``kept`` before any other, and how many new ones appeared."""
+    """Count the events of a MATCHES table: each old class once, by its first event, and the classes that appeared."""
     first: dict[int, str] = {}
     for row in matches.to_pylist():
         if row[tables.EVENT] != _APPEARED:
@@ -232,51 +279,66 @@ def fates(matches: pa.Table) -> Counter[str]:
 
 
 def labels_of(members: pa.Table, ids: np.ndarray) -> Int64[np.ndarray, " galaxies"]:
-    """Labels (n,) of galaxies that a MEMBERS table holds, in the order of their ids."""
-    rows = pc.index_in(pa.array(ids, pa.string()), value_set=members.column(tables.ID).combine_chunks())
-    return _labels(members)[rows.to_numpy()]
+    """Return the class of each galaxy in a MEMBERS table, in the order of the ids; −1 for none.
+
+    Raises
+    ------
+    StoreError
+        The table lacks one of the galaxies.
+    """
+    rows = tables.rows_of(ids, members, source="the search")
+    return members.column(tables.CLASS_ID).to_numpy().astype(np.int64)[rows]
 
 
-def _labels(members: pa.Table) -> Int64[np.ndarray, " galaxies"]:
-    return members.column(tables.CLASS_ID).to_numpy().astype(np.int64)
-
-
-def _classes(labels: Labels, known: Labels | None) -> Int64[np.ndarray, " classes"]:
-    every = np.unique(labels if known is None else known).astype(np.int64)
+def _class_ids(labels: np.ndarray) -> Int64[np.ndarray, " classes"]:
+    every = np.unique(labels).astype(np.int64)
     return every[every != tables.NO_CLASS]
 
 
-def _sizes(labels: Labels, classes: np.ndarray) -> Int64[np.ndarray, " classes"]:
+def _sizes(labels: np.ndarray, classes: np.ndarray) -> Int64[np.ndarray, " classes"]:
     return np.bincount(np.searchsorted(classes, labels[labels != tables.NO_CLASS]), minlength=len(classes))
 
 
-def _first_rows(labels: Labels, classes: np.ndarray) -> Int64[np.ndarray, " classes"]:
-    """The row of each class's first galaxy; beyond the last for a class without any."""
-    found, rows = np.unique(labels, return_index=True)
-    first = dict(zip(found.tolist(), rows.tolist(), strict=True))
-    return np.array([first.get(one, len(labels)) for one in classes.tolist()], dtype=np.int64)
+def _first_rows(labels: np.ndarray, classes: np.ndarray) -> Int64[np.ndarray, " classes"]:
+    """Return the row of the first galaxy of each class; the number of galaxies for a class without any."""
+    present, rows = np.unique(labels, return_index=True)
+    first = dict(zip(present.tolist(), rows.tolist(), strict=True))
+    return np.array([first.get(class_id, len(labels)) for class_id in classes.tolist()], dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of two labellings of n galaxies. An index that says nothing, for want of classes, is NaN.
+    """Agreement of two searches of n galaxies; an index that is not defined, for lack of classes, is NaN.
 
-    The adjusted Rand index and the adjusted mutual information are 1 for the same classes and 0 on average for labels
-    dealt out blindly.
+    The adjusted Rand index and the adjusted mutual information are 1 for the same classes and 0 on average for random
+    labels. Most galaxies are in no class, and it depends on the question whether that counts as agreement. Therefore
+    there are three versions: over the galaxies in a class of both searches, over all galaxies, and the co-assignment.
 
-    Attributes:
-        both: galaxies in a class of both searches.
-        first: in a class of the first search only.
-        second: in a class of the second only.
-        neither: in no class of either.
-        co_assignment: adjusted Rand index in which every unassigned galaxy is alone: pairs that share a class in both,
-            corrected for chance. 1 for the same classes, 0 for no more pairs than by chance.
-        ari_both: adjusted Rand index over the galaxies that are in a class in both.
-        ami_both: adjusted mutual information (of the arithmetic mean) over the same galaxies.
-        ari_all, ami_all: over all galaxies, those in no class being one class more.
-        assigned: Jaccard index of the galaxies in any class.
-        kept: classes of the one that are a class of the other: one to one, Jaccard ≥ ½.
-        matched: share of all classes of both that are kept.
+    Attributes
+    ----------
+    both
+        Number of galaxies in a class of both searches.
+    first
+        Number of galaxies in a class of the first search only.
+    second
+        Number of galaxies in a class of the second search only.
+    neither
+        Number of galaxies in no class of either search.
+    co_assignment
+        Adjusted Rand index in which every unassigned galaxy is a class of its own: pairs of galaxies that share a class
+        in both searches, corrected for chance.
+    ari_both
+        Adjusted Rand index over the galaxies that are in a class of both searches.
+    ami_both
+        Adjusted mutual information (arithmetic mean) over the same galaxies.
+    ari_all, ami_all
+        The same over all galaxies, where the unassigned galaxies are one more class.
+    assigned
+        Jaccard index of the galaxies that are in any class.
+    kept
+        Number of classes of one search that are a class of the other: one to one, Jaccard index at least ½.
+    matched
+        Share of all classes of both searches that are kept.
     """
 
     both: int
@@ -293,45 +355,66 @@ class Agreement:
     matched: float
 
 
-def agreement(one: Int[np.ndarray, " n"], other: Int[np.ndarray, " n"]) -> Agreement:
-    """Of two label arrays of the same galaxies, −1 for none."""
-    comparison = ClassOverlap.of_labels(one, other)
-    ours, theirs = one != tables.NO_CLASS, other != tables.NO_CLASS
-    inside = ours & theirs
-    either = int((ours | theirs).sum())
-    classes, kept = len(comparison.old) + len(comparison.new), len(comparison.counterparts)
-    ari_both, ami_both = _indices(one[inside], other[inside])
-    ari_all, ami_all = _indices(one, other)
+def agreement(first: Labels, second: Labels) -> Agreement:
+    """Measure the agreement of two label arrays of the same galaxies.
+
+    Parameters
+    ----------
+    first, second
+        (n,) class of each galaxy, −1 for none.
+
+    Examples
+    --------
+    >>> agreement(np.array([0, 0, 1, 1, -1]), np.array([5, 5, 3, 3, -1])).ari_both
+    1.0
+    """
+    overlap = ClassOverlap.of_labels(first, second)
+    in_first, in_second = first != tables.NO_CLASS, second != tables.NO_CLASS
+    inside = in_first & in_second
+    either = int((in_first | in_second).sum())
+    classes, kept = len(overlap.old) + len(overlap.new), len(overlap.counterparts)
+    ari_both, ami_both = _indices(first[inside], second[inside])
+    ari_all, ami_all = _indices(first, second)
     return Agreement(
-        both=int(inside.sum()), first=int((ours & ~theirs).sum()), second=int((theirs & ~ours).sum()),
-        neither=int((~ours & ~theirs).sum()),
-        co_assignment=co_assignment(comparison),
-        ari_both=ari_both, ami_both=ami_both, ari_all=ari_all, ami_all=ami_all,
-        assigned=float(inside.sum() / either) if either else np.nan,
-        kept=kept, matched=2 * kept / classes if classes else np.nan,
-    )  # fmt: skip
+        both=int(inside.sum()),
+        first=int((in_first & ~in_second).sum()),
+        second=int((in_second & ~in_first).sum()),
+        neither=int((~in_first & ~in_second).sum()),
+        co_assignment=co_assignment(overlap),
+        ari_both=ari_both,
+        ami_both=ami_both,
+        ari_all=ari_all,
+        ami_all=ami_all,
+        assigned=float(inside.sum() / either) if either else float("nan"),
+        kept=kept,
+        matched=2 * kept / classes if classes else float("nan"),
+    )
 
 
-def _indices(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
+def _indices(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
+    """Return adjusted Rand index and adjusted mutual information; NaN with fewer than two galaxies."""
     from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 
-    if len(one) < 2:
+    if len(first) < 2:
         return float("nan"), float("nan")
-    return float(adjusted_rand_score(one, other)), float(adjusted_mutual_info_score(one, other))
+    return float(adjusted_rand_score(first, second)), float(adjusted_mutual_info_score(first, second))
 
 
-def co_assignment(comparison: ClassOverlap) -> float:
-    """Adjusted Rand index (Hubert & Arabie 1985) of two searches, every unassigned galaxy a class of its own."""
-    together = _count_pairs(comparison.counts)
-    old, new = _count_pairs(comparison.old_sizes), _count_pairs(comparison.new_sizes)
+def co_assignment(overlap: ClassOverlap) -> float:
+    """Return the adjusted Rand index (Hubert & Arabie 1985) with every unassigned galaxy as a class of its own.
+
+    scikit-learn's function needs a label per galaxy, and as many classes as there are unassigned galaxies; this one
+    needs only the table of shared galaxies.
+    """
+
+    def pairs(sizes: np.ndarray) -> float:
+        # In floating point, because products of numbers of pairs exceed int64.
+        return float(np.sum(sizes * (sizes - 1.0)) / 2)
+
+    together, old, new = pairs(overlap.counts), pairs(overlap.old_sizes), pairs(overlap.new_sizes)
     if not old and not new:
-        return np.nan
-    chance = old * new / _count_pairs(np.array([comparison.galaxies]))
+        return float("nan")
+    chance = old * new / pairs(np.array([overlap.galaxies]))
     most = (old + new) / 2
-    # All galaxies in one class, in both.
+    # most equals chance if all galaxies are in one class in both searches.
     return 1.0 if most == chance else float((together - chance) / (most - chance))
-
-
-def _count_pairs(sizes: np.ndarray) -> float:
-    """Pairs within groups of such sizes; in floating point, as products of them pass int64."""
-    return float(np.sum(sizes * (sizes - 1.0)) / 2)

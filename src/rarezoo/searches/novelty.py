@@ -1,4 +1,8 @@
-"""Has a new population appeared among new galaxies? Whether too many are far from all that is known, and together.
+"""Test whether a new population has appeared among new galaxies.
+
+Two questions are asked. Are more of the new galaxies far from everything that was searched than expected? Do these far
+galaxies lie close together? Only together they mean a population: far galaxies alone may come from another depth,
+another selection or artifacts.
 
 Shape letters: f far galaxies, k dimensions.
 """
@@ -10,19 +14,27 @@ from jaxtyping import Bool, Float, Float64, Int64
 from scipy.spatial.distance import cdist, pdist, squareform
 from scipy.stats import betabinom, nbinom
 
-# A galaxy is far from everything known if at most this share of the known are as far from the rest.
+# A galaxy is far from everything known if at most this share of the searched galaxies are as far from the others.
 FAR = 0.01
-# Chance of a false alarm, of either test.
+# Probability of a false alarm, for each of the two tests.
 ALARM = 0.01
-# A clump reaches as far as this many-th nearest known galaxy: two strays may lie in its midst.
+# A clump reaches from a galaxy to its third nearest searched galaxy, so that two strays may lie inside.
 REACH = 3
-# All pairs of far galaxies are looked at: 32 MB of distances.
+# Most far galaxies of which all pairs are compared: 32 MB of distances.
 MOST_FAR = 2_000
 
 
 @dataclass(frozen=True)
 class Clump:
-    """Far galaxies together: how many, and which (an index among the far) lies in their midst."""
+    """Far galaxies that lie together.
+
+    Attributes
+    ----------
+    size
+        Number of galaxies.
+    middle
+        Index, among the far galaxies, of the galaxy in the middle of the clump.
+    """
 
     size: int
     middle: int
@@ -30,15 +42,28 @@ class Clump:
 
 @dataclass(frozen=True)
 class Novelty:
-    """What is far from everything known among new galaxies.
+    """New galaxies that are far from everything searched, compared with expectation.
 
-    Attributes:
-        galaxies: looked at.
-        far: of them in no class and far from everything known.
-        expected: as many at most, if they are like the known.
-        p_value: of so many far galaxies if they are like the known; 1 if too few are known to tell.
-        clumps: far galaxies more densely together than the known around them, the biggest first.
-        p_clump: of the densest clump, corrected for the number of far galaxies.
+    Attributes
+    ----------
+    galaxies
+        Number of new galaxies.
+    far
+        Number of them that are in no class and far from everything searched.
+    expected
+        Largest expected number of far galaxies if the new galaxies are like the searched ones; 0 if too few were
+        searched to tell.
+    p_value
+        Probability of at least as many far galaxies if the new galaxies are like the searched ones.
+    clumps
+        Groups of far galaxies that are denser than the searched galaxies around them, the largest first.
+    p_clump
+        p-value of the densest clump, corrected for the number of far galaxies.
+
+    Examples
+    --------
+    >>> find_novelty(15, galaxies=1500, known=1500).sentence()[:18]
+    'No new population:'
     """
 
     galaxies: int
@@ -50,48 +75,55 @@ class Novelty:
 
     @property
     def appeared(self) -> bool:
-        """Whether there is a population of its own: far from everything known, and together."""
+        """Whether there is a new population: galaxies far from everything searched that lie together."""
         return bool(self.clumps)
 
     def sentence(self, names: np.ndarray | None = None) -> str:
-        """What a reader is told.
+        """Describe the result in one sentence.
 
-        Args:
-            names: (f,) ids of the far galaxies that clumps were sought among; None names none.
+        Parameters
+        ----------
+        names
+            (f,) ids of the far galaxies in which clumps were sought; None names no galaxy.
         """
         if not self.expected:
             return "Too few galaxies were searched to tell whether a new population has appeared."
         numbers = (
-            f"{self.far:,} of {self.galaxies:,} galaxies are none of these and farther from everything searched than "
-            f"{1 - FAR:.0%} of the searched are from each other, where at most {self.expected:,.1f} are expected "
+            f"{self.far:,} of {self.galaxies:,} galaxies belong to no class and are farther from the searched galaxies "
+            f"than {1 - FAR:.0%} of these are from each other; at most {self.expected:,.1f} are expected "
             f"(p = {self.p_value:.2g})"
         )
         if self.appeared:
-            return f"A new population has appeared: {numbers}; {self._clumped(names)}."
+            largest = self.clumps[0]
+            around = f" around galaxy {names[largest.middle]}" if names is not None else ""
+            others = f", and there are {len(self.clumps) - 1} more clumps" if len(self.clumps) > 1 else ""
+            return (
+                f"A new population has appeared: {numbers}; {largest.size:,} of them lie together{around}{others} "
+                f"(p = {self.p_clump:.2g})."
+            )
         if self.p_value <= ALARM:
             return (
-                f"Something is new, but no population of its own: {numbers}, and they form no clump; look at the "
+                f"Something is new, but it is not one population: {numbers}, and they do not lie together. Check the "
                 "images for another depth, another selection or artifacts."
             )
         return f"No new population: {numbers}."
 
-    def _clumped(self, names: np.ndarray | None) -> str:
-        biggest = self.clumps[0]
-        around = f" around galaxy {names[biggest.middle]}" if names is not None else ""
-        others = f", and {len(self.clumps) - 1} more clumps" if len(self.clumps) > 1 else ""
-        return f"{biggest.size:,} of them lie together{around}{others} (p = {self.p_clump:.2g})"
 
+def find_novelty(far: int, *, galaxies: int, known: int) -> Novelty:
+    """Test the number of far galaxies.
 
-def novelty(far: int, *, galaxies: int, known: int) -> Novelty:
-    """Test of the number of far galaxies.
+    If all galaxies are exchangeable, the probability of being far is itself estimated from ``known`` galaxies, so the
+    number of far galaxies follows a beta-binomial distribution, exactly if the scores are independent.
 
-    If all are exchangeable, the chance of being far is itself known only as well as from ``known`` galaxies: the number
-    follows a beta-binomial distribution, exactly so for scores that do not depend on each other.
-
-    Args:
-        far: galaxies with a conformal p-value of at most :data:`FAR` (and in no class, which can only be fewer).
-        galaxies: looked at.
-        known: galaxies whose distances the p-values came from.
+    Parameters
+    ----------
+    far
+        Number of galaxies with a conformal p-value of at most :data:`FAR`; leaving out those in a class can only
+        lower it.
+    galaxies
+        Number of new galaxies.
+    known
+        Number of searched galaxies that the p-values are calibrated with.
     """
     quantile = int(np.floor(FAR * (known + 1) + 1e-9))
     if not quantile or not galaxies:
@@ -100,24 +132,37 @@ def novelty(far: int, *, galaxies: int, known: int) -> Novelty:
     return Novelty(galaxies, far, galaxies * quantile / (known + 1), p_value)
 
 
-def clumps(
+def find_clumps(
     positions: Float[np.ndarray, "f k"],
     reaches: Float64[np.ndarray, " f"],
     *,
     known: int,
     galaxies: float,
 ) -> tuple[tuple[Clump, ...], float]:
-    """Clumps among far galaxies, and the p-value of the densest.
+    """Find clumps among far galaxies.
 
-    How many of the new lie nearer to a galaxy than its :data:`REACH`-th nearest known one is, if all are exchangeable,
-    a negative binomial number. A clump is made of galaxies for which it is too large, after Bonferroni's correction,
-    each within reach of another, and of all within reach of one of them.
+    If all galaxies are exchangeable, the number of new galaxies that lie nearer to a galaxy than its
+    :data:`REACH`-th nearest searched one follows a negative binomial distribution. The galaxies for which this number
+    is too large, after Bonferroni's correction, are the centres of clumps. A clump consists of centres that are within
+    reach of each other, and of all galaxies within reach of one of them.
 
-    Args:
-        positions: of the far galaxies.
-        reaches: (f,) distances to their :data:`REACH`-th nearest known galaxy.
-        known: galaxies among which that is.
-        galaxies: new ones looked at; if the far are a random draw, thinned by the same share.
+    Parameters
+    ----------
+    positions
+        (f, k) far galaxies.
+    reaches
+        (f,) distances from their :data:`REACH`-th nearest searched galaxy.
+    known
+        Number of searched galaxies.
+    galaxies
+        Number of new galaxies. If the far galaxies are a random draw of all far ones, thinned by the same factor.
+
+    Returns
+    -------
+    clumps : tuple of Clump
+        The largest first.
+    p_value : float
+        p-value of the densest clump, corrected.
     """
     if len(positions) < 2:
         return (), 1.0
@@ -125,21 +170,18 @@ def clumps(
     near = distances <= reaches[:, None]
     company = near.sum(axis=1) - 1
     p_values = np.asarray(nbinom.sf(company - 1, REACH, known / (known + galaxies))) * len(positions)
-    crowded = p_values <= ALARM
-    found = [_clump(np.asarray(positions), rows) for rows in _together(near, crowded)]
-    return tuple(sorted(found, key=lambda one: (-one.size, one.middle))), float(min(p_values.min(), 1.0))
+    clumps = []
+    for rows in _groups(near, p_values <= ALARM):
+        members = np.asarray(positions)[rows]
+        clumps.append(Clump(len(rows), int(rows[np.argmin(cdist(members, members).sum(axis=1))])))
+    return tuple(sorted(clumps, key=lambda clump: (-clump.size, clump.middle))), float(min(p_values.min(), 1.0))
 
 
-def _together(near: Bool[np.ndarray, "f f"], crowded: Bool[np.ndarray, " f"]) -> list[Int64[np.ndarray, " members"]]:
-    """Groups of the crowded, with all that is in reach of one of them."""
+def _groups(near: Bool[np.ndarray, "f f"], crowded: Bool[np.ndarray, " f"]) -> list[Int64[np.ndarray, " members"]]:
+    """Return the rows of each group of crowded galaxies, with all galaxies within reach of one of them."""
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import connected_components
 
     centres = np.flatnonzero(crowded)
     count, group = connected_components(csr_array(near[np.ix_(centres, centres)]), directed=False)
-    return [np.flatnonzero(near[centres[group == one]].any(axis=0)) for one in range(count)]
-
-
-def _clump(positions: np.ndarray, rows: np.ndarray) -> Clump:
-    middle = rows[np.argmin(cdist(positions[rows], positions[rows]).sum(axis=1))]
-    return Clump(len(rows), int(middle))
+    return [np.flatnonzero(near[centres[group == number]].any(axis=0)) for number in range(count)]

@@ -1,4 +1,4 @@
-"""Class ids that live on: a class that is that of an earlier search has its id, and no id is ever given twice."""
+"""Keep class ids over a chain of searches: a class that a previous search found keeps its id, and no id is reused."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,19 +10,21 @@ import pyarrow as pa
 from rarezoo import tables
 from rarezoo.errors import StoreError
 from rarezoo.searches.matching import ClassOverlap
-
-# Key in the provenance of a CLASSES table.
-FREE = "free_class_id"
+from rarezoo.searches.result import FREE, Search
 
 
 @dataclass(frozen=True)
 class Lineage:
-    """The ids that the classes of a search go by after an earlier one.
+    """Class ids of a search that follows a previous one.
 
-    Attributes:
-        ids: number of the class in this search → its id.
-        free: smallest id that neither this search nor those before it have given.
-        evolution: MATCHES of the earlier search's classes with these, under their ids.
+    Attributes
+    ----------
+    ids
+        Id of each class, by its number in this search.
+    free
+        Smallest id that neither this search nor those before it have used.
+    evolution
+        MATCHES table of the previous classes with these, under the new ids.
     """
 
     ids: Mapping[int, int]
@@ -30,17 +32,27 @@ class Lineage:
     evolution: pa.Table
 
     def renamed(self, table: pa.Table) -> pa.Table:
-        """A table with a class column, its classes under their ids; −1 stays."""
+        """Return a table with a class column under the new ids; −1 stays."""
         return renamed(table, self.ids)
 
 
 @dataclass(frozen=True)
 class PreviousSearch:
-    """A finished search whose class ids live on.
+    """A finished search whose class ids are kept.
 
-    Attributes:
-        members: MEMBERS table.
-        free: smallest id that neither it nor those before it have given.
+    Attributes
+    ----------
+    members
+        MEMBERS table.
+    free
+        Smallest id that neither this search nor those before it have used.
+
+    Examples
+    --------
+    >>> members = pa.table({"id_str": ["a", "b", "c", "d"], "class_id": pa.array([3, 3, -1, -1], pa.int32())})
+    >>> later = members.set_column(1, "class_id", pa.array([0, 0, 1, 1], pa.int32()))
+    >>> PreviousSearch(members, free=4).lineage(later).ids
+    {0: 3, 1: 4}
     """
 
     members: pa.Table
@@ -48,40 +60,45 @@ class PreviousSearch:
 
     @classmethod
     def read(cls, folder: Path | str) -> "PreviousSearch":
-        """From the folder of the search.
+        """Read the folder of a finished search.
 
-        Raises:
-            StoreError: its tables are not there.
+        Raises
+        ------
+        StoreError
+            The folder holds no finished search.
         """
-        members = tables.read(Path(folder) / "members.parquet", tables.MEMBERS)
-        classes = tables.read(Path(folder) / "classes.parquet", tables.CLASSES)
-        beyond = max(classes.column(tables.CLASS_ID).to_pylist(), default=-1) + 1
-        return cls(members, int(tables.provenance(classes).get(FREE, beyond)))
+        search = Search.open(folder)
+        classes = search.table("classes")
+        unused = max(classes.column(tables.CLASS_ID).to_pylist(), default=tables.NO_CLASS) + 1
+        return cls(search.table("members"), int(tables.provenance(classes).get(FREE, unused)))
 
-    def refuse_strangers(self, ids: np.ndarray) -> None:
-        """Raise StoreError unless one of these galaxies was searched then."""
+    def require_common_galaxies(self, ids: np.ndarray) -> None:
+        """Raise StoreError unless at least one of these galaxies was searched."""
         if not np.isin(ids.astype(str), tables.strings(self.members, tables.ID).astype(str)).any():
             raise StoreError(
-                "the previous search has no galaxy in common with this one", value=f"{len(ids)} galaxies",
-                fix="Give a search of the same survey as previous=.",
-            )  # fmt: skip
+                "the previous search has no galaxy in common with this search",
+                value=f"{len(ids)} galaxies",
+                fix="Set previous= to a search of the same survey.",
+            )
 
     def lineage(self, members: pa.Table) -> Lineage:
-        """Ids for the classes of a later search: those of the classes that they are, or ids never given before.
+        """Return class ids for a later search: the id of the previous class that a class is, or an unused id.
 
-        Args:
-            members: MEMBERS table of the later search.
+        Parameters
+        ----------
+        members
+            MEMBERS table of the later search.
         """
         counterparts = ClassOverlap.of_members(self.members, members).counterparts
         ids, free = dict[int, int](), self.free
-        for one in sorted(set(members.column(tables.CLASS_ID).to_pylist()) - {tables.NO_CLASS}):
-            ids[one] = counterparts.get(one, free)
-            free += one not in counterparts
+        for class_id in sorted(set(members.column(tables.CLASS_ID).to_pylist()) - {tables.NO_CLASS}):
+            ids[class_id] = counterparts.get(class_id, free)
+            free += class_id not in counterparts
         return Lineage(ids, free, ClassOverlap.of_members(self.members, renamed(members, ids)).matches())
 
 
 def renamed(table: pa.Table, ids: Mapping[int, int]) -> pa.Table:
-    """A table with a class column under other class ids; −1 stays."""
+    """Return a table with a class column under other class ids; −1 stays."""
     place = table.column_names.index(tables.CLASS_ID)
-    found = [ids.get(one, tables.NO_CLASS) for one in table.column(tables.CLASS_ID).to_pylist()]
-    return table.set_column(place, tables.CLASS_ID, pa.array(found, pa.int32()))
+    class_ids = [ids.get(class_id, tables.NO_CLASS) for class_id in table.column(tables.CLASS_ID).to_pylist()]
+    return table.set_column(place, tables.CLASS_ID, pa.array(class_ids, pa.int32()))

@@ -23,7 +23,6 @@ from rarezoo.data.survey import Galaxies, Survey, open_survey
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, DataError, RarezooError, StoreError, StoreNotFound
 from rarezoo.searches.compress import FittedMap
-from rarezoo.searches.previous import FREE
 from rarezoo.searches.select import Select
 from rarezoo.searches.surroundings import Surroundings
 from rarezoo.searches.systematics import ColumnTest, Systematics
@@ -36,6 +35,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RUN_FILE, PAGE, FITTED = "run.json", Path("report") / "index.html", "fitted_map"
+# Key in the metadata of the classes table: the smallest class id that no search of the chain has used.
+FREE = "free_class_id"
 # Name of a table: its file and its schema. The last two exist only where refits were made, or where an earlier search
 # was continued.
 TABLES: dict[str, tuple[str, tables.Kind]] = {

@@ -103,7 +103,7 @@ class SearchRun:
         selection = self.select.kept(whole, seed=self.seed)
         sample = whole.filter(pa.array(selection.mask))
         if earlier:
-            earlier.refuse_strangers(tables.strings(sample, tables.ID))
+            earlier.require_common_galaxies(tables.strings(sample, tables.ID))
         found = self._found(sample, folder, clock)
         found = found.continuing(earlier) if earlier else found
         found = self._explained(found, sample, around, clock)

@@ -1,4 +1,4 @@
-"""What became of the classes of one search in another: every event, on labels made for it."""
+"""Events of the classes of two searches, on labels that were made to show each of them."""
 
 import numpy as np
 import pyarrow as pa
@@ -41,7 +41,7 @@ def test_events(old, new, expected):
     assert events(old, new) == expected
 
 
-def test_a_class_without_a_galaxy_in_the_new_search_is_unseen_rather_than_dead():
+def test_a_class_without_a_galaxy_in_the_new_search_is_unseen_and_not_dead():
     old, new = members("abcdef", [0, 0, 1, 1, 2, 2]), members("abcd", [4, 4, -1, -1])
     rows = ClassOverlap.of_members(old, new).matches().to_pylist()
     assert {(row["event"], row["class_a"], row["class_b"]) for row in rows} == {
@@ -49,15 +49,15 @@ def test_a_class_without_a_galaxy_in_the_new_search_is_unseen_rather_than_dead()
     }  # fmt: skip
 
 
-def test_galaxies_that_only_one_search_knows_do_not_lower_the_overlap():
+def test_galaxies_of_only_one_search_do_not_lower_the_overlap():
     row = ClassOverlap.of_members(members("abcxyz", [0] * 6), members("cbaw", [7] * 4)).matches().to_pylist()[0]
     assert (row["size_a"], row["size_b"], row["overlap"], row["jaccard"]) == (3, 3, 3, 1.0)
 
 
 def test_two_halves_do_not_both_keep_the_class():
-    found = compared([0, 0, 0, 0], [0, 0, 1, 1])
-    assert found.jaccards.tolist() == [[0.5, 0.5]]
-    assert found.counterparts == {0: 0}
+    overlap = compared([0, 0, 0, 0], [0, 0, 1, 1])
+    assert overlap.jaccards.tolist() == [[0.5, 0.5]]
+    assert overlap.counterparts == {0: 0}
 
 
 def test_names_and_order_of_classes_change_no_counterpart():
@@ -65,21 +65,21 @@ def test_names_and_order_of_classes_change_no_counterpart():
     old, new = random.integers(-1, 6, 300), random.integers(-1, 6, 300)
     new = np.where(random.random(300) < 0.8, old, new)
     straight = compared(old, new).counterparts
-    names = {one: 10 - one for one in range(6)} | {-1: -1}
-    turned = compared([names[one] for one in old], new).counterparts
+    names = {class_id: 10 - class_id for class_id in range(6)} | {-1: -1}
+    turned = compared([names[label] for label in old], new).counterparts
     assert len(straight) == 6
     assert turned == {new: names[old] for new, old in straight.items()}
 
 
-def test_p_value_is_that_of_labels_dealt_out_blindly():
-    """Two of two shared among four galaxies: one deal in six."""
+def test_p_value_is_that_of_random_labels():
+    """Two of two shared among four galaxies: one arrangement in six."""
     row = compared([0, 0, -1, -1], [0, 0, -1, -1]).matches().to_pylist()[0]
     assert row["p_value"] == pytest.approx(1 / 6)
 
 
 def test_fates_count_each_old_class_once():
-    found = fates(compared([0, 0, 0, 0, 0, 0, 1, 1], [0, 0, 0, 0, 1, 1, -1, -1]).matches())
-    assert dict(found) == {"kept": 1, "died": 1, "appeared": 0}
+    counts = fates(compared([0, 0, 0, 0, 0, 0, 1, 1], [0, 0, 0, 0, 1, 1, -1, -1]).matches())
+    assert dict(counts) == {"kept": 1, "died": 1, "appeared": 0}
 
 
 def test_best_jaccard_of_a_class_without_a_galaxy_is_unknown():
@@ -89,7 +89,7 @@ def test_best_jaccard_of_a_class_without_a_galaxy_is_unknown():
 
 
 def test_searches_of_different_galaxies_are_refused():
-    with pytest.raises(StoreError, match="no galaxy in common"):
+    with pytest.raises(StoreError, match="no galaxy in common: 2 and 2"):
         ClassOverlap.of_members(members("ab", [0, 0]), members("cd", [0, 0]))
 
 
@@ -105,26 +105,26 @@ def planted(*, seed=0):
 
 
 def test_a_class_that_only_one_search_can_see_is_its_own():
-    found = compared(*planted(), level=0.01)
-    assert found.relations == (
+    overlap = compared(*planted(), level=0.01)
+    assert overlap.relations == (
         {0: "both", 1: "both", 2: "both", 3: "both", 4: "own"},
         {0: "both", 1: "both", 2: "both", 3: "both", 9: "own"},
     )  # fmt: skip
-    assert {row["event"] for row in found.matches().to_pylist()} == {"kept", "died", "appeared"}
+    assert {row["event"] for row in overlap.matches().to_pylist()} == {"kept", "died", "appeared"}
     assert compared(*planted()).relations[0][4] == "related", "without the p-value it is half of something large"
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_shuffled_labels_match_nothing(seed):
     old, new = planted(seed=seed)
-    found = compared(old, np.random.default_rng(seed).permutation(new), level=0.01)
-    assert not found.counterparts
-    assert set(found.relations[0].values()) | set(found.relations[1].values()) == {"own"}
+    overlap = compared(old, np.random.default_rng(seed).permutation(new), level=0.01)
+    assert not overlap.counterparts
+    assert set(overlap.relations[0].values()) | set(overlap.relations[1].values()) == {"own"}
 
 
 def test_p_values_are_corrected_for_every_pair_of_classes():
-    found = compared([0, 0, 1, -1, -1, -1], [0, 0, -1, 1, 2, -1])
-    assert found.p_values[0, 0] == pytest.approx(1 / 15)
-    assert found.corrected[0, 0] == pytest.approx(6 / 15)
-    row = found.matches().to_pylist()[0]
+    overlap = compared([0, 0, 1, -1, -1, -1], [0, 0, -1, 1, 2, -1])
+    assert overlap.p_values[0, 0] == pytest.approx(1 / 15)
+    assert overlap.corrected[0, 0] == pytest.approx(6 / 15)
+    row = overlap.matches().to_pylist()[0]
     assert (row["p_value"], row["p_corrected"]) == pytest.approx((1 / 15, 6 / 15))

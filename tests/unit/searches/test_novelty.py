@@ -1,10 +1,10 @@
-"""A new population is reported, a new draw of the old survey is not."""
+"""A new population is reported; a new draw of the old survey is not."""
 
 import numpy as np
 import pytest
 
 from rarezoo.searches.assigner import Assigner
-from rarezoo.searches.novelty import FAR, REACH, Novelty, clumps, novelty
+from rarezoo.searches.novelty import FAR, REACH, Novelty, find_clumps, find_novelty
 
 pytestmark = pytest.mark.unit
 
@@ -23,7 +23,7 @@ def clumps_of(assigner, vectors):
     vectors = vectors.astype(np.float32)
     far = np.flatnonzero(assigner.assign(vectors).p_known <= FAR)
     reaches = assigner.reaches(vectors[far], rows=np.full(len(far), -1), neighbours=REACH)
-    found, p_value = clumps(vectors[far], reaches, known=KNOWN, galaxies=len(vectors))
+    found, p_value = find_clumps(vectors[far], reaches, known=KNOWN, galaxies=len(vectors))
     return found, p_value, far
 
 
@@ -39,7 +39,7 @@ def test_a_planted_group_is_reported_with_its_size(assigner, size):
     found, p_value, far = clumps_of(assigner, np.concatenate([random.normal(size=(KNOWN, WIDTH)), group]))
     assert len(found) == 1
     assert found[0].size == pytest.approx(size, abs=2)
-    assert far[found[0].middle] >= KNOWN, "a galaxy of the group lies in its midst"
+    assert far[found[0].middle] >= KNOWN, "a galaxy of the group is in the middle"
     assert p_value < 1e-3
 
 
@@ -50,25 +50,25 @@ def test_two_planted_groups_are_two_clumps(assigner):
     assert [one.size for one in found] == [pytest.approx(40, abs=2), pytest.approx(20, abs=2)]
 
 
-def test_a_broader_survey_is_something_new_but_no_population():
-    found = novelty(120, galaxies=1500, known=KNOWN)
+def test_a_broader_survey_is_new_but_not_one_population():
+    found = find_novelty(120, galaxies=1500, known=KNOWN)
     assert found.p_value < 1e-6
     assert not found.appeared
-    assert found.sentence().startswith("Something is new, but no population of its own: 120 of 1,500")
+    assert found.sentence().startswith("Something is new, but it is not one population: 120 of 1,500")
 
 
-def test_as_many_far_galaxies_as_expected_are_no_news():
-    found = novelty(15, galaxies=1500, known=KNOWN)
+def test_as_many_far_galaxies_as_expected_are_not_new():
+    found = find_novelty(15, galaxies=1500, known=KNOWN)
     assert found.expected == pytest.approx(15, abs=0.1)
     assert 0.3 < found.p_value < 0.7
     assert found.sentence().startswith("No new population")
 
 
 def test_too_few_known_galaxies_cannot_tell():
-    assert novelty(3, galaxies=100, known=50).sentence().startswith("Too few galaxies were searched")
+    assert find_novelty(3, galaxies=100, known=50).sentence().startswith("Too few galaxies were searched")
 
 
-def test_a_sentence_names_the_galaxy_in_the_midst(assigner):
+def test_the_sentence_names_the_galaxy_in_the_middle(assigner):
     random = np.random.default_rng(22)
     group = random.normal(GROUP, 0.3, (30, WIDTH))
     together, p_clump, far = clumps_of(assigner, np.concatenate([random.normal(size=(500, WIDTH)), group]))
@@ -80,4 +80,4 @@ def test_a_sentence_names_the_galaxy_in_the_midst(assigner):
 
 
 def test_one_far_galaxy_is_no_clump():
-    assert clumps(np.zeros((1, 2)), np.ones(1), known=10, galaxies=10.0) == ((), 1.0)
+    assert find_clumps(np.zeros((1, 2)), np.ones(1), known=10, galaxies=10.0) == ((), 1.0)

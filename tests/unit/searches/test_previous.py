@@ -1,4 +1,4 @@
-"""Class ids that live on over a chain of searches."""
+"""Class ids over a chain of searches."""
 
 import numpy as np
 import pyarrow as pa
@@ -19,22 +19,22 @@ def members(labels, ids=IDS):
     return pa.table({**columns, tables.PROBABILITY: zeros, tables.OUTLIER_SCORE: zeros})
 
 
-def ids_after(earlier, labels):
-    return dict(earlier.lineage(members(labels)).ids)
+def ids_after(previous, labels):
+    return dict(previous.lineage(members(labels)).ids)
 
 
 def test_a_class_keeps_its_id_and_another_gets_a_new_one():
-    earlier = PreviousSearch(members([0] * 4 + [1] * 4 + [-1] * 4), free=2)
-    assert ids_after(earlier, [1] * 4 + [-1] * 4 + [0] * 4) == {0: 2, 1: 0}
+    previous = PreviousSearch(members([0] * 4 + [1] * 4 + [-1] * 4), free=2)
+    assert ids_after(previous, [1] * 4 + [-1] * 4 + [0] * 4) == {0: 2, 1: 0}
 
 
 @pytest.mark.parametrize(("shared", "kept"), [(2, True), (1, False)])
-def test_half_of_what_both_hold_together_is_enough(shared, kept):
-    earlier = PreviousSearch(members([0] * 4 + [-1] * 8), free=1)
-    assert ids_after(earlier, [0] * shared + [-1] * (12 - shared)) == {0: 0 if kept else 1}
+def test_a_jaccard_index_of_one_half_is_enough(shared, kept):
+    previous = PreviousSearch(members([0] * 4 + [-1] * 8), free=1)
+    assert ids_after(previous, [0] * shared + [-1] * (12 - shared)) == {0: 0 if kept else 1}
 
 
-def test_ids_of_the_dead_are_not_given_again():
+def test_ids_of_classes_that_died_are_not_used_again():
     first = PreviousSearch(members([0] * 4 + [1] * 4 + [-1] * 4), free=2)
     without = [0] * 4 + [-1] * 8
     gone = first.lineage(members(without))
@@ -43,13 +43,13 @@ def test_ids_of_the_dead_are_not_given_again():
     assert ids_after(second, [0] * 4 + [1] * 4 + [-1] * 4) == {0: 0, 1: 2}
 
 
-def test_a_search_that_finds_nothing_keeps_the_count():
+def test_a_search_without_classes_keeps_the_next_free_id():
     nothing = PreviousSearch(members([0] * 12), free=9).lineage(members([-1] * 12))
     assert (dict(nothing.ids), nothing.free) == ({}, 9)
     assert nothing.evolution.to_pylist()[0]["event"] == "died"
 
 
-def test_evolution_goes_by_the_new_ids():
+def test_evolution_uses_the_new_ids():
     lineage = PreviousSearch(members([0] * 6 + [-1] * 6), free=5).lineage(members([1] * 6 + [0] * 6))
     rows = lineage.evolution.to_pylist()
     assert {(row["event"], row["class_a"], row["class_b"]) for row in rows} == {("kept", 0, 0), ("appeared", -1, 5)}
@@ -61,11 +61,12 @@ def test_the_first_free_id_is_read_from_a_folder(tmp_path, about, free):
     classes = pa.table({**blank, tables.CLASS_ID: pa.array([3], pa.int32())})
     tables.write(classes, tmp_path / "classes.parquet", tables.CLASSES, **about)
     tables.write(members([3] * 12), tmp_path / "members.parquet", tables.MEMBERS)
+    tables.write_json({}, tmp_path / "run.json")
     assert PreviousSearch.read(tmp_path).free == free
 
 
-def test_strangers_are_refused_before_the_search():
-    earlier = PreviousSearch(members([0] * 12), free=1)
-    earlier.refuse_strangers(np.array(["g3", "other"], dtype=object))
-    with pytest.raises(StoreError, match="no galaxy in common with this one"):
-        earlier.refuse_strangers(np.array(["other"], dtype=object))
+def test_a_previous_search_of_other_galaxies_is_refused():
+    previous = PreviousSearch(members([0] * 12), free=1)
+    previous.require_common_galaxies(np.array(["g3", "other"], dtype=object))
+    with pytest.raises(StoreError, match="no galaxy in common.*previous="):
+        previous.require_common_galaxies(np.array(["other"], dtype=object))

@@ -1,4 +1,4 @@
-"""What counts as found: one class mostly made of a population, and holding most of it."""
+"""A population is found if one class consists mostly of it and contains most of it."""
 
 import pyarrow as pa
 import pytest
