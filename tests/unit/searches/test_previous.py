@@ -68,5 +68,5 @@ def test_the_first_free_id_is_read_from_a_folder(tmp_path, about, free):
 def test_a_previous_search_of_other_galaxies_is_refused():
     previous = PreviousSearch(members([0] * 12), free=1)
     previous.require_common_galaxies(np.array(["g3", "other"], dtype=object))
-    with pytest.raises(StoreError, match="no galaxy in common.*previous="):
+    with pytest.raises(StoreError, match=r"no galaxy in common.*previous="):
         previous.require_common_galaxies(np.array(["other"], dtype=object))
