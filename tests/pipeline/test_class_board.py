@@ -101,7 +101,7 @@ def test_votes_are_shuffled_for_a_contestant_that_asks_for_it_and_once(tmp_path)
     row = next(line for line in table(told.stdout) if "ours on a network with shuffled votes" in line)
     assert "failed" not in row
     blind, own = (EmbeddingStore.open(sky / name) for name in ("embeddings_shuffled", "embeddings"))
-    assert blind.ids().tolist() == own.ids().tolist()
+    assert blind.ids.tolist() == own.ids.tolist()
     assert not np.allclose(blind.embeddings(), own.embeddings(), atol=0.1)
     card = json.loads((sky / "efficientnet_b0.shuffled" / "card.json").read_text())
     assert "shuffled" in json.dumps(card)

@@ -85,7 +85,7 @@ def test_a_killed_embedding_goes_on_where_it_stopped(tmp_path, workers):
 
     subprocess.run(command(out, seconds=0, workers=workers), check=True, capture_output=True)
     store = EmbeddingStore.open(out)
-    assert list(store.ids()) == [f"g{row}" for row in range(ROWS)]
+    assert list(store.ids) == [f"g{row}" for row in range(ROWS)]
     np.testing.assert_allclose(store.embeddings()[:, 0], np.arange(ROWS) / 255, atol=1e-6)
     assert {name: shards(out)[name] for name in before} == before
     assert not list(out.glob(".shard-*"))

@@ -237,7 +237,7 @@ class MockGalaxies(Tier):
             training = demo_training(survey, folder / "efficientnet_b0.trained", epochs=self.epochs, seed=seed)
             checkpoint = str(training.run())
         store = EmbedRun(data=survey, checkpoint=checkpoint, out=str(folder / "embeddings")).run()
-        galaxies, ids = survey.open(), store.ids()
+        galaxies, ids = survey.open(), store.ids
         assert galaxies.truth is not None  # for the type checker: a mock survey knows
         return Sky(
             _planted_populations(galaxies.truth, ids),
@@ -299,7 +299,7 @@ class KnownAnswers(Tier):
     def sky(self, seed: int, folder: Path) -> Sky:
         """The same galaxies whatever the seed."""
         store = EmbeddingStore.open(self.store)
-        ids = store.ids()
+        ids = store.ids
         truth = labelled(Path(self.answers), ids) if self.answers else self._asked(store, ids)
         shared = folder.parent / "features"
         images = None if self.answers and not self.checkpoint else self._galaxies(store)
@@ -310,7 +310,7 @@ class KnownAnswers(Tier):
         if not self.shuffled:
             return None
         store = EmbeddingStore.open(self.shuffled)
-        found = store.ids()
+        found = store.ids
         if not np.array_equal(found, ids):
             raise StoreError(
                 "the store by a network with shuffled votes does not hold the galaxies of --store",

@@ -309,7 +309,7 @@ def _names(stores: Sequence[EmbeddingStore]) -> list[str]:
 
 
 def _embeddings(store: EmbeddingStore, ids: np.ndarray) -> Float[np.ndarray, "n D"]:
-    place = {one: row for row, one in enumerate(store.ids())}
+    place = {one: row for row, one in enumerate(store.ids)}
     return np.asarray(store.embeddings()[[place[one] for one in ids]])
 
 

@@ -1,55 +1,85 @@
-"""Where results live: run folders that know what they hold, and the EmbeddingStore. No torch.
+"""The embedding store: a folder with the embeddings of a survey, written in shards that a killed run can continue.
 
-An EmbeddingStore is a folder:
-    manifest.json          what it ties together: survey and checkpoint hashes, dtype, width, rows, shard size
-    shard-00000.parquet …  EMBEDDINGS rows, in the survey's order; a shard exists whole or not at all
+Files of a store::
+
+    manifest.json          survey and checkpoint with their hashes, type, width, rows, shard size
+    shard-00000.parquet …  EMBEDDINGS rows in the survey's order; a shard exists as a whole or not at all
     skipped.csv            ids of the galaxies whose images could not be read, if there are any
+
+A store is written by :class:`~rarezoo.embeddings.embed.EmbedRun`, or made from vectors of another network by
+:meth:`EmbeddingStore.from_array` and :meth:`EmbeddingStore.from_table`. This module works without torch.
 """
 
+import html
 import json
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rarezoo import tables
-from rarezoo.errors import OutputError, StoreError
-from rarezoo.runs import SETTINGS_FILE
+from rarezoo.data.survey import Galaxies, Survey, open_survey
+from rarezoo.embeddings.neighbours import NeighbourIndex
+from rarezoo.errors import ConfigError, DataError, OutputError, StoreError, StoreNotFound
+from rarezoo.runs import SETTINGS_FILE, digest, fingerprint
+from rarezoo.settings import Settings, name_of, setting
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger(__name__)
 MANIFEST_FILE = "manifest.json"
 SKIPPED_FILE = "skipped.csv"
-# What a shard must share with its store.
+# What the manifest says of survey and arithmetic where embeddings come from another network.
+IMPORTED = "imported"
+SHARD_ROWS = 10_000
+DTYPES = ("float32", "float16")
+# Fields of the manifest that a shard must share with its store.
 _TIED = ("survey_sha256", "checkpoint_sha256")
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a store ties together. Two stores with different survey or checkpoint hashes never mix.
+    """What a store holds. Two stores with different survey or checkpoint hashes are never mixed.
 
-    Attributes:
-        survey: the survey's option name.
-        survey_sha256: hash of its galaxies.
-        survey_settings: ``option`` and settings, from which the survey can be opened again.
-        checkpoint: name of the checkpoint.
-        checkpoint_sha256: hash of its card.
-        precision: of the network's arithmetic, ``float32`` or ``bfloat16``.
-        width: D of the embeddings.
-        dtype: in which they are stored, ``float32`` or ``float16``.
-        rows: galaxies in the survey.
-        shard_rows: galaxies per shard, fewer in the last.
-        answers: whose predicted fractions are stored.
-        turns: orientations of each galaxy over which its row is a mean.
+    Attributes
+    ----------
+    survey : str
+        Option name of the survey; ``imported`` if there is none.
+    survey_sha256 : str
+        Hash of its galaxies; of the ids if there is no survey.
+    checkpoint : str
+        Name of the checkpoint, or of the network that somebody else has used.
+    checkpoint_sha256 : str
+        Hash of its card; of its name and width if the embeddings are imported.
+    precision : str
+        Arithmetic of the network: ``float32``, ``bfloat16``, or ``imported``.
+    width : int
+        Width D of the embeddings.
+    dtype : str
+        Type in which they are stored: ``float32`` or ``float16``.
+    rows : int
+        Number of galaxies in the survey.
+    shard_rows : int
+        Number of galaxies per shard; the last holds fewer.
+    answers : tuple of str
+        Answers whose predicted vote fractions are stored.
+    survey_settings : dict
+        ``option`` and settings from which the survey can be opened again; empty if there is no survey.
+    turns : int
+        Number of orientations of each galaxy over which its row is a mean.
+    content_sha256 : str
+        Hash of imported ids and embeddings; empty for a store that rarezoo has embedded.
     """
 
     survey: str
     survey_sha256: str
-    survey_settings: dict[str, Any]
     checkpoint: str
     checkpoint_sha256: str
     precision: str
@@ -57,37 +87,203 @@ class Manifest:
     dtype: str
     rows: int
     shard_rows: int
-    answers: tuple[str, ...]
+    answers: tuple[str, ...] = ()
+    survey_settings: dict[str, Any] = field(default_factory=dict)
     turns: int = 1
+    content_sha256: str = ""
 
     @property
     def shards(self) -> int:
-        """Number of shards when the store is whole."""
+        """Number of shards of the complete store."""
         return -(-self.rows // self.shard_rows)
 
     def rows_of(self, shard: int) -> slice:
-        """The survey's rows that a shard covers."""
+        """Return the rows of the survey that a shard covers."""
         start = shard * self.shard_rows
         return slice(start, min(start + self.shard_rows, self.rows))
 
 
 class EmbeddingStore:
-    """Embeddings (n, D) and predicted fractions of a survey under one checkpoint, in shards that resume.
+    """Embeddings (n, D) and predicted vote fractions of a survey under one checkpoint.
 
-    Use :meth:`create` to begin or go on writing, :meth:`open` to read a whole store. Galaxies are in the survey's
-    order; those whose image could not be read, and was to be skipped, are absent and listed by :meth:`skipped`.
+    Use :meth:`open` to read a complete store, :meth:`from_array` or :meth:`from_table` to make one of vectors that you
+    have, and :meth:`create` to begin or continue one shard by shard. Galaxies are in the order of the survey. Galaxies
+    whose image could not be read are absent and listed by :meth:`skipped`.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> vectors = np.array([[0.0, 1.0], [0.1, 1.0], [5.0, 0.0]], dtype=np.float32)
+    >>> store = EmbeddingStore.from_array(["a", "b", "c"], vectors, out=mkdtemp(), name="my_network")
+    >>> store.embeddings().shape
+    (3, 2)
+    >>> store.neighbours("a", 1)["neighbour"].tolist()
+    ['b']
     """
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder, self.manifest = folder, manifest
 
+    # --- opening and making
+
+    @classmethod
+    def open(cls, folder: Path | str) -> "EmbeddingStore":
+        """Open a complete store.
+
+        Raises
+        ------
+        StoreNotFound
+            The folder holds no store. It is a StoreError and a FileNotFoundError.
+        StoreError
+            Shards are missing, or the manifest cannot be read.
+        """
+        folder = Path(folder)
+        store = cls(folder, _read_manifest(folder))
+        missing = store.missing()
+        if missing:
+            raise StoreError(
+                f"store {folder} is not complete", value=f"{len(missing)} of {store.manifest.shards} shards missing",
+                fix="Run the command that began it again: it continues where it stopped.",
+            )  # fmt: skip
+        return store
+
+    @classmethod
+    def from_array(
+        cls,
+        ids: Sequence[object] | np.ndarray,
+        X: np.ndarray,
+        *,
+        out: Path | str,
+        name: str = "",
+        fractions: Mapping[str, np.ndarray] | None = None,
+        survey: Survey | None = None,
+        shard_rows: int = SHARD_ROWS,
+    ) -> "EmbeddingStore":
+        """Make a store of embeddings from any network, which can then be searched, compared and judged.
+
+        Parameters
+        ----------
+        ids : sequence of n ids
+            Text or integers, each one once.
+        X : (n, D) array of floats
+            Embeddings. float16 is stored as such, every other type as float32.
+        out : Path or str
+            Folder of the new store.
+        name : str
+            Name of the network. Stores under one name and width count as embedded by the same network, so that new
+            galaxies can be assigned to classes. By default a name that depends on the content.
+        fractions : mapping from answers to (n,) arrays, optional
+            Predicted vote fractions, 0 to 1, by answer.
+        survey : Survey, optional
+            The survey that the galaxies belong to, for images and catalogue. Galaxies of the survey without an
+            embedding are listed as skipped.
+        shard_rows : int
+            Number of galaxies per file.
+
+        Raises
+        ------
+        StoreError
+            Ids are missing or doubled, lengths differ, values are not finite, or the folder holds another store.
+        OutputError
+            The folder cannot be written.
+        """
+        names, vectors = _text_ids(ids), np.asarray(X)
+        predicted = {answer: np.asarray(values, dtype=np.float32) for answer, values in (fractions or {}).items()}
+        _refuse_unusable(names, vectors, predicted)
+        vectors = vectors.astype(np.float16 if vectors.dtype == np.float16 else np.float32, copy=False)
+        content = fingerprint(vectors, ids=names)
+        name = name or f"{IMPORTED}-{content[:8]}"
+        order, opened = np.arange(len(names)), None
+        if survey is not None:
+            opened = survey.open()
+            row_of = {galaxy: row for row, galaxy in enumerate(opened.ids)}
+            strangers = [galaxy for galaxy in names if galaxy not in row_of]
+            if strangers:
+                raise StoreError(
+                    "embeddings of galaxies that are not in the survey", value=f"{len(strangers)} of {len(names)}",
+                    fix="Leave those galaxies out, or check that both use the same ids.", ids=strangers,
+                )  # fmt: skip
+            order = np.argsort([row_of[galaxy] for galaxy in names], kind="stable")
+        manifest = Manifest(
+            survey=name_of(type(survey)) if survey else IMPORTED,
+            survey_sha256=opened.sha256 if opened else digest({"ids": sorted(names)}),
+            checkpoint=name,
+            checkpoint_sha256=digest({"network": name, "width": vectors.shape[1]}),
+            precision=IMPORTED,
+            width=vectors.shape[1],
+            dtype=str(vectors.dtype),
+            rows=len(opened) if opened else len(names),
+            shard_rows=shard_rows,
+            answers=tuple(predicted),
+            survey_settings=survey.settings() if survey else {},
+            content_sha256=content,
+        )
+        store = cls.create(out, manifest)
+        row_in_survey = np.arange(len(names)) if opened is None else np.sort([row_of[galaxy] for galaxy in names])
+        columns = np.column_stack(list(predicted.values())) if predicted else np.empty((len(names), 0), np.float32)
+        for shard in store.missing():
+            covered = manifest.rows_of(shard)
+            first, end = np.searchsorted(row_in_survey, [covered.start, covered.stop])
+            rows = order[first:end]
+            present = [names[row] for row in rows]
+            absent = [] if opened is None else sorted(set(opened.ids[covered]) - set(present))
+            store.write_shard(
+                shard, ids=present, embeddings=vectors[rows], fractions=columns[rows], skipped=absent
+            )  # fmt: skip
+        return store.finish()
+
+    @classmethod
+    def from_table(
+        cls,
+        file: Path | str,
+        *,
+        out: Path | str,
+        id_column: str = tables.ID,
+        columns: str | Sequence[str] = "feat_*",
+        name: str = "",
+        survey: Survey | None = None,
+    ) -> "EmbeddingStore":
+        """Make a store of embeddings in a file: Parquet, CSV, FITS, VOTable or ECSV.
+
+        Parameters
+        ----------
+        file : Path or str
+            Table with one row per galaxy.
+        out : Path or str
+            Folder of the new store.
+        id_column : str
+            Column of ids.
+        columns : str or list of str
+            One column of vectors (a list in each row), or the columns of numbers that make the vector in this order. A
+            pattern such as ``feat_pca_*`` stands for all columns that it fits, ordered by the numbers in their names:
+            Zoobot's public tables have ``feat_pca_0``, ``feat_pca_1``, …
+        name : str
+            Name of the network; by default that of the file.
+        survey : Survey, optional
+            See :meth:`from_array`.
+
+        Raises
+        ------
+        DataError
+            The file is missing or unreadable, or has no such column.
+        StoreError, OutputError
+            See :meth:`from_array`.
+        """
+        from rarezoo.embeddings.reading import read_vectors
+
+        ids, vectors = read_vectors(Path(file), id_column=id_column, columns=columns)
+        return cls.from_array(ids, vectors, out=out, name=name or Path(file).name.split(".")[0], survey=survey)
+
     @classmethod
     def create(cls, folder: Path | str, manifest: Manifest) -> "EmbeddingStore":
-        """Begin a store, or go on with one of the same survey, checkpoint and format.
+        """Begin a store, or continue one of the same survey, checkpoint and format.
 
-        Raises:
-            StoreError: the folder holds a store of another survey or checkpoint, or with other settings.
-            OutputError: the folder cannot be written, or holds another command's run.
+        Raises
+        ------
+        StoreError
+            The folder holds a store of another survey or checkpoint, or with other settings.
+        OutputError
+            The folder cannot be written, or holds a run of another command.
         """
         folder = Path(folder)
         if (folder / SETTINGS_FILE).exists():
@@ -95,29 +291,178 @@ class EmbeddingStore:
         if folder.exists() and not folder.is_dir():
             raise OutputError("the output path is a file", value=folder, fix="Choose a folder: out=DIR.")
         if (folder / MANIFEST_FILE).exists():
-            _refuse_other_store(_read_manifest(folder), manifest, folder=folder)
+            before = _read_manifest(folder)
+            # The hash identifies the survey. Its settings may also say where it lies and what a bad image does.
+            names = [known.name for known in fields(Manifest) if known.name != "survey_settings"]
+            changed = [name for name in names if getattr(before, name) != getattr(manifest, name)]
+            if changed:
+                raise StoreError(
+                    f"{folder} is a store of another run: {', '.join(changed)} differ",
+                    value="; ".join(f"{name} {getattr(before, name)} → {getattr(manifest, name)}"
+                                    for name in changed[:3]),
+                    fix="Choose another out=DIR; a store holds one survey under one checkpoint.",
+                )  # fmt: skip
         tables.write_json(asdict(manifest), folder / MANIFEST_FILE)
         return cls(folder, manifest)
 
-    @classmethod
-    def open(cls, folder: Path | str) -> "EmbeddingStore":
-        """Open a whole store.
+    # --- reading
 
-        Raises:
-            StoreError: no store there, or shards are missing.
+    @cached_property
+    def ids(self) -> np.ndarray:
+        """Ids of the n galaxies, an object array of strings; nothing else is read."""
+        return tables.strings(self.read([tables.ID]), tables.ID)
+
+    def __len__(self) -> int:
+        return sum(pq.read_metadata(self._path(index)).num_rows for index in range(self.manifest.shards))
+
+    def embeddings(self) -> np.ndarray:
+        """Return the embeddings (n, D) in the type in which they are stored, in the order of :attr:`ids`.
+
+        There is never a second copy of them in memory.
         """
-        folder = Path(folder)
-        store = cls(folder, _read_manifest(folder))
-        missing = store.missing()
-        if missing:
+        whole, filled = np.empty((len(self), self.manifest.width), dtype=self.manifest.dtype), 0
+        for shard in self._shards([tables.EMBEDDING]):
+            whole[filled : filled + shard.num_rows] = tables.matrix(shard, tables.EMBEDDING)
+            filled += shard.num_rows
+        return whole
+
+    def read(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Read all rows as one EMBEDDINGS table in the survey's order, in one chunk per shard.
+
+        Parameters
+        ----------
+        columns : sequence of str, optional
+            Only these columns. A survey of millions may not fit in memory with its embeddings.
+
+        Raises
+        ------
+        StoreError
+            A shard is damaged or belongs to another survey or checkpoint, or ids are doubled.
+        """
+        whole = pa.concat_tables(self._shards(columns))
+        kind = tables.EMBEDDINGS if columns is None else tables.EMBEDDINGS.narrowed(columns)
+        return tables.check(whole, kind, source=str(self.folder))
+
+    def shard(self, index: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """Read the rows of one shard; see :meth:`read`.
+
+        Raises
+        ------
+        StoreError
+            The shard is damaged, or belongs to another survey or checkpoint.
+        """
+        shard = tables.read(self._path(index), tables.EMBEDDINGS, columns=columns)
+        about = tables.provenance(shard)
+        other = [name for name in _TIED if about.get(name) != getattr(self.manifest, name)]
+        if other:
             raise StoreError(
-                f"store {folder} is not whole", value=f"{len(missing)} of {store.manifest.shards} shards missing",
-                fix="Run the embed command that began it again: it goes on where it stopped.",
+                f"shard from another {' and '.join(name.removesuffix('_sha256') for name in other)}",
+                value=self._path(index), fix="Delete that shard and run the embed command again.",
             )  # fmt: skip
-        return store
+        return shard
+
+    def skipped(self) -> list[str]:
+        """Return the ids of galaxies of the survey that have no embedding, for example because of a bad image."""
+        return [galaxy for shard in self._shards([]) for galaxy in tables.provenance(shard)["skipped"]]
+
+    def neighbours(self, ids: str | Sequence[str], k: int = 10) -> "pd.DataFrame":
+        """Find the most similar galaxies: the k with the smallest angle to each galaxy, about the mean embedding.
+
+        Parameters
+        ----------
+        ids : str or sequence of str
+            Galaxies to ask for.
+        k : int
+            Number of neighbours of each, without the galaxy itself.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``id_str``, ``rank`` (1 is the most similar), ``neighbour`` and ``similarity`` (cosine, −1 to 1).
+
+        Raises
+        ------
+        StoreError
+            The store does not hold some of the galaxies.
+        ConfigError
+            k is less than 1, or not less than the number of galaxies.
+        """
+        import pandas as pd
+
+        wanted = [ids] if isinstance(ids, str) else list(ids)
+        if not 1 <= k < len(self.ids):
+            raise ConfigError("k, the number of neighbours", value=k, fix=f"Choose 1 to {len(self.ids) - 1}.")
+        rows = tables.rows_of(wanted, pa.table({tables.ID: pa.array(self.ids, pa.string())}), source=str(self.folder))
+        nearest = self._index.query(self._vectors[rows], k, itself=rows)
+        return pd.DataFrame({
+            tables.ID: np.repeat(np.asarray(wanted, dtype=object), k),
+            "rank": np.tile(np.arange(1, k + 1), len(wanted)),
+            "neighbour": self.ids[nearest.rows.ravel()],
+            "similarity": 1 - np.asarray(nearest.distances, dtype=np.float64).ravel() ** 2 / 2,
+        })  # fmt: skip
+
+    @cached_property
+    def _vectors(self) -> np.ndarray:
+        return self.embeddings()
+
+    @cached_property
+    def _index(self) -> NeighbourIndex:
+        return NeighbourIndex(self._vectors, metric="cosine", exact=True)
+
+    # --- the survey
+
+    @property
+    def has_survey(self) -> bool:
+        """Whether the store knows its survey; imported embeddings may have none."""
+        return bool(self.manifest.survey_settings)
+
+    def galaxies(
+        self, survey: Survey | None = None, *, way_out: str = "Bring the survey back, or embed it again."
+    ) -> Galaxies:
+        """Open the survey that was embedded, and check that it is the same.
+
+        Parameters
+        ----------
+        survey : Survey, optional
+            Where the survey is now; by default where the store remembers it. Imported embeddings without a survey
+            accept any survey that holds all their galaxies.
+        way_out : str
+            What a user can do if the survey cannot be opened; it becomes part of the message.
+
+        Raises
+        ------
+        DataError
+            The survey cannot be opened.
+        StoreError
+            It is not the survey of this store, or there is none.
+        """
+        if survey is None and not self.has_survey:
+            raise StoreError(
+                "imported embeddings without a survey", value=self.folder,
+                fix="Name the survey that holds these galaxies, for images and catalogue: data=….",
+            )  # fmt: skip
+        survey = survey or open_survey(self.manifest.survey_settings)
+        try:
+            galaxies = survey.open()
+        except DataError as problem:
+            raise DataError(
+                f"the survey of store {self.folder} cannot be opened ({problem.what})", value=problem.value,
+                fix=way_out,
+            ) from problem  # fmt: skip
+        same = galaxies.sha256 == self.manifest.survey_sha256 or (
+            not self.has_survey and set(self.ids) <= set(galaxies.ids)
+        )
+        if not same:
+            raise StoreError(
+                f"the survey has changed since it was embedded, or {self.folder} was made from another",
+                value=name_of(type(survey)), fix=way_out,
+            )  # fmt: skip
+        return galaxies
+
+    # --- writing
 
     def missing(self) -> list[int]:
-        """Indices of the shards not yet written."""
+        """Return the numbers of the shards that are not yet written."""
         return [index for index in range(self.manifest.shards) if not self._path(index).exists()]
 
     def write_shard(
@@ -129,32 +474,30 @@ class EmbeddingStore:
         fractions: np.ndarray,
         skipped: Sequence[str] = (),
     ) -> Path:
-        """Write one shard, whole or not at all.
+        """Write one shard; it appears as a whole or not at all.
 
-        Args:
-            shard: index.
-            ids: (m,) galaxies embedded, in the survey's order.
-            embeddings: (m, D).
-            fractions: (m, answers), predicted.
-            skipped: the shard's other galaxies, whose images could not be read.
+        Parameters
+        ----------
+        shard : int
+            Number of the shard.
+        ids : sequence of m ids
+            Galaxies embedded, in the survey's order.
+        embeddings : (m, D) array
+        fractions : (m, answers) array
+            Predicted vote fractions.
+        skipped : sequence of ids
+            The other galaxies of the shard, which have no embedding.
 
-        Raises:
-            StoreError: embeddings that the store's dtype cannot hold.
-            OutputError: the folder cannot be written or is full.
+        Raises
+        ------
+        StoreError
+            The store's type cannot hold the embeddings.
+        OutputError
+            The folder cannot be written or is full.
         """
         covered = self.manifest.rows_of(shard)
         if len(ids) + len(skipped) != covered.stop - covered.start or embeddings.shape[1] != self.manifest.width:
             raise ValueError(f"shard {shard} covers {covered}: got {len(ids)} + {len(skipped)} rows")
-        columns: dict[str, Any] = {
-            tables.ID: pa.array(list(ids), pa.string()),
-            tables.EMBEDDING: tables.vectors(self._stored(embeddings, ids=ids)),
-        }
-        for index, answer in enumerate(self.manifest.answers):
-            columns[tables.fraction_column(answer)] = pa.array(fractions[:, index].astype(np.float32))
-        hashes = {key: getattr(self.manifest, key) for key in _TIED}
-        return tables.write(pa.table(columns), self._path(shard), tables.EMBEDDINGS, **hashes, skipped=list(skipped))
-
-    def _stored(self, embeddings: np.ndarray, *, ids: Sequence[str]) -> np.ndarray:
         with np.errstate(over="ignore"):
             stored = embeddings.astype(self.manifest.dtype)
         bad = np.flatnonzero(~np.isfinite(stored).all(axis=1))
@@ -164,20 +507,29 @@ class EmbeddingStore:
                 fix="Use dtype=float32 and precision=float32; if that fails too, the checkpoint is broken.",
                 ids=[ids[int(row)] for row in bad],
             )  # fmt: skip
-        return stored
+        columns: dict[str, Any] = {
+            tables.ID: pa.array(list(ids), pa.string()),
+            tables.EMBEDDING: tables.vectors(stored),
+        }
+        for index, answer in enumerate(self.manifest.answers):
+            columns[tables.fraction_column(answer)] = pa.array(fractions[:, index].astype(np.float32))
+        hashes = {key: getattr(self.manifest, key) for key in _TIED}
+        return tables.write(pa.table(columns), self._path(shard), tables.EMBEDDINGS, **hashes, skipped=list(skipped))
 
     def finish(self) -> "EmbeddingStore":
-        """The store, once whole: lists what was skipped in skipped.csv and clears what a killed run left behind.
+        """Return the complete store; list skipped galaxies in skipped.csv and delete what a killed run left.
 
-        Raises:
-            StoreError: shards are missing, or every galaxy was skipped.
+        Raises
+        ------
+        StoreError
+            Shards are missing, or every galaxy was skipped.
         """
         store = EmbeddingStore.open(self.folder)
         skipped = store.skipped()
         if len(skipped) == self.manifest.rows:
             raise StoreError(
                 "no image of the survey could be read", value=f"{len(skipped)} skipped",
-                fix="Check where the survey's images are; data.on_bad_image=stop tells what is wrong with the first.",
+                fix="Check where the survey's images are; data.on_bad_image=stop says what is wrong with the first.",
             )  # fmt: skip
         if skipped:
             log.warning("%d galaxies skipped, listed in %s", len(skipped), self.folder / SKIPPED_FILE)
@@ -187,69 +539,81 @@ class EmbeddingStore:
             partial.unlink(missing_ok=True)
         return store
 
-    def read(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """All rows as one EMBEDDINGS table in the survey's order, in one chunk per shard.
-
-        Args:
-            columns: only these (a survey of millions may not fit in memory with its embeddings); None reads all.
-
-        Raises:
-            StoreError: a shard is corrupted, from another survey or checkpoint, or ids are doubled.
-        """
-        whole = pa.concat_tables(self._shards(columns))
-        kind = tables.EMBEDDINGS if columns is None else tables.EMBEDDINGS.narrowed(columns)
-        return tables.check(whole, kind, source=str(self.folder))
-
-    def ids(self) -> np.ndarray:
-        """Object array (n,) of id strings; reads nothing else."""
-        return tables.strings(self.read([tables.ID]), tables.ID)
-
-    def embeddings(self) -> np.ndarray:
-        """Embeddings (n, D) in the stored dtype, aligned with :meth:`ids`; never holds a second copy of them."""
-        galaxies = sum(pq.read_metadata(self._path(index)).num_rows for index in range(self.manifest.shards))
-        whole, filled = np.empty((galaxies, self.manifest.width), dtype=self.manifest.dtype), 0
-        for shard in self._shards([tables.EMBEDDING]):
-            whole[filled : filled + shard.num_rows] = tables.matrix(shard, tables.EMBEDDING)
-            filled += shard.num_rows
-        return whole
-
-    def skipped(self) -> list[str]:
-        """Ids of the galaxies that have no embedding because their images could not be read."""
-        return [galaxy for shard in self._shards([]) for galaxy in tables.provenance(shard)["skipped"]]
-
-    def shard(self, index: int, columns: Sequence[str] | None = None) -> pa.Table:
-        """The rows of one shard, as :meth:`read` gives those of all.
-
-        Raises:
-            StoreError: the shard is corrupted, or from another survey or checkpoint.
-        """
-        shard = tables.read(self._path(index), tables.EMBEDDINGS, columns=columns)
-        found = tables.provenance(shard)
-        other = [name for name in _TIED if found.get(name) != getattr(self.manifest, name)]
-        if other:
-            raise StoreError(
-                f"shard from another {' and '.join(name.removesuffix('_sha256') for name in other)}",
-                value=self._path(index), fix="Delete that shard and run the embed command again.",
-            )  # fmt: skip
-        return shard
-
     def _shards(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         return (self.shard(index, columns) for index in range(self.manifest.shards))
 
     def _path(self, shard: int) -> Path:
         return self.folder / f"shard-{shard:05d}.parquet"
 
+    # --- showing
 
-def _refuse_other_store(found: Manifest, wanted: Manifest, *, folder: Path) -> None:
-    # What the survey is, its hash says; its settings may also name where it lies and what a bad image does.
-    names = [one.name for one in fields(Manifest) if one.name != "survey_settings"]
-    changed = [name for name in names if getattr(found, name) != getattr(wanted, name)]
-    if changed:
-        raise StoreError(
-            f"{folder} is a store of another run: {', '.join(changed)} differ",
-            value="; ".join(f"{name} {getattr(found, name)} → {getattr(wanted, name)}" for name in changed[:3]),
-            fix="Choose another out=DIR; one store holds one survey under one checkpoint.",
+    def _facts(self) -> dict[str, str]:
+        about = self.manifest
+        rows = f"{about.rows:,}"
+        if self.missing():
+            rows += f" ({len(self.missing())} of {about.shards} shards missing)"
+        return {
+            "folder": str(self.folder), "galaxies": rows, "width": f"{about.width} ({about.dtype})",
+            "survey": about.survey, "checkpoint": about.checkpoint, "predicted answers": str(len(about.answers)),
+        }  # fmt: skip
+
+    def __repr__(self) -> str:
+        return f"EmbeddingStore({', '.join(f'{name}: {value}' for name, value in self._facts().items())})"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th scope='row'>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
+            for name, value in self._facts().items()
         )
+        return f"<table><caption>EmbeddingStore</caption>{rows}</table>"
+
+    def summary(self) -> str:
+        """Return what a terminal shows when the store is complete."""
+        about = self.manifest
+        return f"{len(self):,} embeddings of width {about.width} ({about.survey}, {about.checkpoint}) in {self.folder}"
+
+
+def _text_ids(ids: Sequence[object] | np.ndarray) -> list[str]:
+    """Return ids as text: 123, 123.0 and b"123" are "123"."""
+    from rarezoo.data.surveys.catalogue import ids_of
+
+    values = ids.tolist() if isinstance(ids, (np.ndarray, pa.Array, pa.ChunkedArray)) else list(ids)
+    if values and not all(isinstance(value, type(values[0])) for value in values):
+        values = [value if value is None or value != value else str(value) for value in values]
+    try:
+        return ids_of(pa.table({tables.ID: pa.array(values, from_pandas=True)}), tables.ID, source="the ids")
+    except DataError as problem:
+        raise StoreError(problem.what, value=problem.value, fix="Give every galaxy an id.") from problem
+
+
+def _refuse_unusable(ids: Sequence[str], vectors: np.ndarray, fractions: Mapping[str, np.ndarray]) -> None:
+    """Raise StoreError for ids and embeddings that cannot make a store."""
+    if vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.number) or not vectors.shape[1]:
+        raise StoreError(
+            "embeddings must be a matrix of numbers with one row per galaxy", value=(vectors.shape, str(vectors.dtype)),
+            fix="Give an array of shape (galaxies, width).",
+        )  # fmt: skip
+    if not len(ids):
+        raise StoreError("no embeddings", value=vectors.shape, fix="Give at least one galaxy.")
+    for what, values in {"embeddings": vectors, **{f"fractions of {name}": v for name, v in fractions.items()}}.items():
+        if len(values) != len(ids):
+            raise StoreError(
+                f"ids and {what} differ in number", value=f"{len(ids)} ids, {len(values)} rows", fix="Align them by id."
+            )
+    if len(set(ids)) < len(ids):
+        unique, counts = np.unique(np.asarray(ids), return_counts=True)
+        doubled = unique[counts > 1].tolist()
+        raise StoreError(
+            "ids occur more than once", value=len(doubled), fix="Keep one row per galaxy.", ids=doubled
+        )  # fmt: skip
+    with np.errstate(over="ignore"):
+        kept = vectors if vectors.dtype == np.float16 else vectors.astype(np.float32, copy=False)
+    bad = np.flatnonzero(~np.isfinite(kept).all(axis=1))
+    if len(bad):
+        raise StoreError(
+            "embeddings that are not finite", value=f"{len(bad)} of {len(ids)} rows",
+            fix="Leave those galaxies out, or embed them again.", ids=[ids[int(row)] for row in bad],
+        )  # fmt: skip
 
 
 def _read_manifest(folder: Path) -> Manifest:
@@ -257,6 +621,29 @@ def _read_manifest(folder: Path) -> Manifest:
         content = json.loads((folder / MANIFEST_FILE).read_text())
         return Manifest(**{**content, "answers": tuple(content["answers"])})
     except FileNotFoundError as problem:
-        raise StoreError("no embedding store", value=folder, fix="Write one: python embed.py out=DIR …") from problem
+        raise StoreNotFound(
+            "no embedding store", value=folder,
+            fix="Write one: python embed.py out=DIR …, or rarezoo store import TABLE out=DIR.",
+        ) from problem  # fmt: skip
     except (ValueError, KeyError, TypeError) as problem:
-        raise StoreError("unreadable manifest", value=folder / MANIFEST_FILE, fix="Write the store anew.") from problem
+        raise StoreError(
+            "unreadable manifest", value=folder / MANIFEST_FILE, fix="Delete the folder and write the store again."
+        ) from problem
+
+
+@dataclass(kw_only=True)
+class ImportStore(Settings):
+    """Make an embedding store of a table with the embeddings of any network."""
+
+    table: str = setting(help="Parquet, CSV, FITS, VOTable or ECSV file with one row per galaxy", positional=True)
+    out: str = setting(help="folder of the new store")
+    id_column: str = setting(tables.ID, "column of galaxy ids")
+    columns: list[str] = setting(["feat_*"], "a column of vectors, or columns of numbers; feat_* = all that fit")
+    name: str = setting("", "name of the network; empty: name of the file")
+    data: Survey | None = setting(None, "survey that the galaxies belong to, for images and catalogue")
+
+    def run(self) -> EmbeddingStore:
+        """Import the table; return the store."""
+        return EmbeddingStore.from_table(
+            self.table, out=self.out, id_column=self.id_column, columns=self.columns, name=self.name, survey=self.data
+        )

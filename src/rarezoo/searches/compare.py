@@ -150,7 +150,7 @@ class Finished:
 
     def embeddings(self, ids: np.ndarray) -> np.ndarray:
         """Embeddings (n, D) of some of its galaxies, as stored."""
-        known = pd.Index(self.store.ids().astype(str)).get_indexer(ids)
+        known = pd.Index(self.store.ids.astype(str)).get_indexer(ids)
         if (known < 0).any():
             raise StoreError(
                 "galaxies that were searched are not in the store", value=self.store.folder,

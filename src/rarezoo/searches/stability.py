@@ -201,7 +201,7 @@ def stabilities(labels: Int[np.ndarray, " n"], refits: Sequence[Refit]) -> Stabi
 def _of_store(folder: str, names: np.ndarray, seed: int) -> _Plan:
     """A refit from another network's embeddings of the galaxies that it has seen too."""
     store = EmbeddingStore.open(folder)
-    where = pc.index_in(pa.array(names, pa.string()), value_set=pa.array(store.ids(), pa.string()))
+    where = pc.index_in(pa.array(names, pa.string()), value_set=pa.array(store.ids, pa.string()))
     rows, theirs = np.flatnonzero(where.is_valid().to_numpy(False)), where.drop_null().to_numpy()
     if not len(rows):
         raise StoreError(

@@ -135,7 +135,7 @@ def test_a_lost_shard_alone_is_embedded_again(grey_survey, network, tmp_path):
 def test_bad_images_are_skipped_and_listed_when_asked(grey_survey, network, tmp_path, bad):
     store = job(grey_survey(bad=bad, on_bad_image="skip"), tmp_path).run()
     kept = [row for row in range(10) if row not in bad]
-    assert list(store.ids()) == [f"g{row}" for row in kept]
+    assert list(store.ids) == [f"g{row}" for row in kept]
     np.testing.assert_allclose(store.embeddings()[:, 0], np.array(kept) / 255, atol=1e-6)
     assert (tmp_path / "skipped.csv").read_text().split() == ["id_str", *(f"g{row}" for row in bad)]
 
@@ -145,7 +145,7 @@ def test_a_bad_image_stops_the_run_and_what_was_done_is_kept(grey_survey, networ
         job(grey_survey(bad=[7]), tmp_path, batch_size=3).run()
     assert sorted(one.name for one in tmp_path.glob("*.parquet")) == ["shard-00000.parquet", "shard-00001.parquet"]
     network.seen.clear()
-    assert len(job(grey_survey(bad=[7], on_bad_image="skip"), tmp_path).run().ids()) == 9
+    assert len(job(grey_survey(bad=[7], on_bad_image="skip"), tmp_path).run().ids) == 9
     assert network.seen == [6, 8, 9]
 
 

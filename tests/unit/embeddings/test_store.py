@@ -54,7 +54,7 @@ def test_shards_written_in_any_order_read_in_the_surveys_order(tmp_path):
     opened = EmbeddingStore.open(tmp_path)
     table = opened.read()
     assert opened.manifest == MANIFEST
-    assert list(opened.ids()) == table.column(tables.ID).to_pylist() == IDS
+    assert list(opened.ids) == table.column(tables.ID).to_pylist() == IDS
     np.testing.assert_array_equal(opened.embeddings(), EMBEDDINGS)
     np.testing.assert_array_equal(tables.matrix(table, tables.EMBEDDING), EMBEDDINGS)
     np.testing.assert_array_equal(table.column("bar_yes_fraction").to_numpy(), FRACTIONS[:, 1])
@@ -67,7 +67,7 @@ def test_a_begun_store_goes_on_with_what_is_missing(tmp_path):
         EmbeddingStore.open(tmp_path)
     assert EmbeddingStore.create(tmp_path, MANIFEST).missing() == [0, 2]
     (tmp_path / ".shard-00000.parquet.1.partial").write_text("left by a killed run")
-    assert list(whole(tmp_path).ids()) == IDS
+    assert list(whole(tmp_path).ids) == IDS
     assert not list(tmp_path.glob(".shard-*"))
 
 
@@ -127,7 +127,7 @@ def test_skipped_galaxies_are_absent_and_listed(tmp_path):
     store = store.finish()
     assert store.skipped() == ["g1", "g2"]
     assert (tmp_path / stores.SKIPPED_FILE).read_text().split() == [tables.ID, "g1", "g2"]
-    assert list(store.ids()) == [one for one in IDS if one not in ("g1", "g2")]
+    assert list(store.ids) == [one for one in IDS if one not in ("g1", "g2")]
     assert store.embeddings().shape == (5, 2)
 
 
