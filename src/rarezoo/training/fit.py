@@ -1,6 +1,7 @@
 """One training run: survey and votes in, checkpoint folder out; the same command resumes it."""
 
 import logging
+import shutil
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -205,7 +206,7 @@ class TrainRun:
             "metrics": rows,
         }  # fmt: skip
         Checkpoint.save(folder, network=network, encoder=self.model, tree=tree, card=card, dtype=self.train.dtype)
-        remove_scratch(folder / _SCRATCH)
+        shutil.rmtree(folder / _SCRATCH, ignore_errors=True)
         log.info("checkpoint: %s", folder)
 
 
