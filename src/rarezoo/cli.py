@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import os
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -59,7 +60,20 @@ JOBS: dict[str, Job] = {
         groups=("data", "select", "compress", "compress@drawing", "clusterer", "logger", "preset", "experiment"),
         folder=True,
     ),
+    "zoo list": Job("rarezoo.zoo.commands:ListCheckpoints", "list all checkpoints", _ZOO),
+    "zoo show": Job("rarezoo.zoo.commands:ShowCheckpoints", "show a card, or several checkpoints side by side", _ZOO),
+    "zoo check": Job("rarezoo.zoo.commands:CheckCheckpoints", "check the files and outputs of checkpoints", _ZOO),
+    "zoo worst": Job(
+        "rarezoo.training.failures:WorstPredictions", "show the predictions that the votes contradict most", _ZOO,
+        groups=("data",),
+    ),
+    "zoo export": Job("rarezoo.zoo.commands:ExportCheckpoint", "write ONNX, torch.export or timm", _ZOO),
+    "zoo push": Job("rarezoo.zoo.commands:PushCheckpoint", "send a checkpoint to a Hugging Face hub", _ZOO),
+    "zoo pull": Job("rarezoo.zoo.commands:PullCheckpoint", "fetch a checkpoint from a Hugging Face hub", _ZOO),
 }  # fmt: skip
+
+# Former names of commands.
+_RENAMED = {"cards": "zoo show", "worst": "zoo worst", "zoo verify": "zoo check"}
 
 # Commands that are still made with argparse.
 _LEGACY = {
@@ -70,11 +84,8 @@ _LEGACY = {
     "demo": "rarezoo.demo:add_demo_verbs",
     "mock-sheet": "rarezoo.demo:add_demo_verbs",
     "benchmark": "rarezoo.cli:_add_benchmarks",
-    "worst": "rarezoo.training.failures:add_worst_verb",
-    "cards": "rarezoo.cli:_add_cards_verb",
     "judge": "rarezoo.embeddings.judge:add_judge_verb",
     "leaderboard": "rarezoo.studies.leaderboard:add_leaderboard_verb",
-    "zoo": "rarezoo.zoo.commands:add_zoo_verbs",
     "study": "rarezoo.studies.bottleneck:add_study_verb",
     "sensitivity": "rarezoo.studies.sweeps:add_sensitivity_verb",
 }
@@ -122,6 +133,9 @@ def _other(words: Sequence[str]) -> None:
         print(overview(below, version=__version__))
         return
     asked = " ".join(words[:2] if below else words[:1])
+    if asked in _RENAMED:
+        now = shlex.join([*_RENAMED[asked].split(), *words[asked.count(" ") + 1 :]])
+        raise ConfigError("this command has a new name", value=f"rarezoo {asked}", fix=f"Run: rarezoo {now}")
     near = difflib.get_close_matches(asked, [*JOBS, *_LEGACY], n=3)
     hint = f"Did you mean {' or '.join(near)}?" if near else "rarezoo --help lists all commands."
     raise ConfigError("no such command", value=f"rarezoo {asked}", fix=hint)
@@ -478,14 +492,6 @@ def _legacy(words: Sequence[str]) -> None:
     resolve_name(_LEGACY[words[0]])(verbs)
     options = parser.parse_args(words)
     options.run(options)
-
-
-def _add_cards_verb(verbs: Any) -> None:
-    from rarezoo.report.cards import cards_table
-
-    cards = verbs.add_parser("cards", help="checkpoints side by side: loss and RMSE per question")
-    cards.add_argument("folders", nargs="+", help="checkpoint folders")
-    cards.set_defaults(run=lambda options: print(cards_table(options.folders)))
 
 
 def _add_benchmarks(verbs: Any) -> None:

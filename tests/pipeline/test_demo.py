@@ -43,7 +43,7 @@ def test_truth_lies_beside_the_members(demo):
 
 def test_classes_and_cards_are_told_in_the_terminal(demo):
     home, _ = demo
-    shown = rarezoo("cards", "runs/demo/efficientnet_b0.demo", cwd=home)
+    shown = rarezoo("zoo", "show", "runs/demo/efficientnet_b0.demo", cwd=home)
     assert shown.returncode == 0
     assert "| smooth-or-featured " in shown.stdout
     classes = rarezoo("classes", "runs/demo", cwd=home)
@@ -54,7 +54,7 @@ def test_classes_and_cards_are_told_in_the_terminal(demo):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("cards", "nowhere"), "no checkpoint: nowhere"),
+        (("zoo", "show", "nowhere"), "no checkpoint: nowhere"),
         (("classes", "nowhere"), "no classes table"),
         (("duplicates", "--folder", "nowhere"), "no Galaxy Zoo 2 sample: nowhere"),
     ],

@@ -91,8 +91,8 @@ def test_show_prints_the_card(home):
     assert "| bar | 10 | 3.000 |" in zoo("show", "tiny", cwd=home)[0]
 
 
-def test_verify_says_which_file_of_which_checkpoint_was_changed(home):
-    out, err = zoo("verify", "all", cwd=home, expect=2)
+def test_check_says_which_file_of_which_checkpoint_was_changed(home):
+    out, err = zoo("check", "all", cwd=home, expect=2)
     sound, worn = out.splitlines()
     assert sound == "tiny: sound (sha256 of 2 files, golden outputs)"
     assert worn.startswith("worn: a file of the checkpoint is corrupted")
@@ -110,7 +110,7 @@ torch.save(said, "said.pt")
 
 
 def test_the_exported_program_needs_torch_alone(home, images, expected):
-    out, _ = zoo("export", "tiny", "--to", "program", "--out", "program", cwd=home)
+    out, _ = zoo("export", "tiny", "format=program", "out=program", cwd=home)
     assert "golden outputs: off by" in out
     torch.save(images, home / "images.pt")
     done = python("-c", ALONE, cwd=home)
@@ -121,7 +121,7 @@ def test_the_exported_program_needs_torch_alone(home, images, expected):
 
 
 def test_onnxruntime_says_the_same_for_any_number_of_images(home, images, expected):
-    zoo("export", "tiny", "--to", "onnx", "--out", "onnx", cwd=home)
+    zoo("export", "tiny", "format=onnx", "out=onnx", cwd=home)
     session = onnxruntime.InferenceSession(str(home / "onnx" / "model.onnx"))
     for rows in (1, 3):
         said = session.run(["embedding", "concentrations"], {"images": images[:rows].numpy()})
@@ -168,7 +168,7 @@ for kind, model in models.items():
 
 
 def test_zoobot_finetunes_what_is_exported_for_timm(home):
-    zoo("export", "tiny", "--to", "timm", "--out", "timm", cwd=home)
+    zoo("export", "tiny", "format=timm", "out=timm", cwd=home)
     done = python("-c", FINETUNING, cwd=home)
     assert done.returncode == 0, done.stderr
     told = [line for line in done.stdout.splitlines() if "moved=" in line]

@@ -1,6 +1,6 @@
-"""What a terminal shows of checkpoints and searches: tables that read as Markdown too."""
+"""The classes of a search as a table for the terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,32 +11,8 @@ from rarezoo.data.survey import open_survey
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError
 from rarezoo.searches.systematics import CLEAN
-from rarezoo.zoo.cards import read_card
 
 _TOP = 3
-
-
-def cards_table(folders: Sequence[Path | str]) -> str:
-    """Test-split loss and vote-fraction RMSE per question: the mean's, then each checkpoint's.
-
-    Raises:
-        CheckpointError: a folder holds no checkpoint.
-    """
-    cards = [read_card(folder) for folder in folders]
-    names = [str(card["name"]) for card in cards]
-    head = ["question", "galaxies", *(f"{kind} {name}" for kind in ("loss", "RMSE") for name in ("mean", *names))]
-    rows = [_question_row(index, cards) for index in range(len(cards[0]["metrics"]))]
-    return tables.markdown(head, rows)
-
-
-def _question_row(index: int, cards: Sequence[dict[str, Any]]) -> list[str]:
-    first = cards[0]["metrics"][index]
-    values = [
-        value
-        for kind in ("loss", "rmse")
-        for value in (first[f"mean_{kind}"], *(card["metrics"][index][kind] for card in cards))
-    ]
-    return [first["question"], str(first["galaxies"]), *("–" if value is None else f"{value:.3f}" for value in values)]
 
 
 def classes_table(folder: Path | str, *, column: str = "") -> str:

@@ -1,14 +1,10 @@
-"""``rarezoo worst``: the predictions of a checkpoint that volunteers contradict most, to be looked at."""
+"""``rarezoo zoo worst``: the predictions of a checkpoint that the volunteers' votes contradict most."""
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from PIL import Image, ImageDraw
 
 from rarezoo.data.loaders import CutoutLoader
@@ -16,7 +12,7 @@ from rarezoo.data.splits import TEST
 from rarezoo.data.survey import Galaxies, Survey
 from rarezoo.data.trees import QuestionTree
 from rarezoo.errors import ConfigError, DataError
-from rarezoo.settings import choice
+from rarezoo.settings import Settings, choice, setting
 from rarezoo.tables import atomic, unwritable
 from rarezoo.training.metrics import Predicted, predictions
 from rarezoo.zoo.checkpoint import Checkpoint
@@ -87,7 +83,7 @@ def failures_of_test_split(checkpoint: Checkpoint, galaxies: Galaxies, *, count:
     if galaxies.tree is None or galaxies.tree.answers != checkpoint.tree.answers or galaxies.votes is None:
         raise DataError(
             "the survey's votes do not answer the checkpoint's questions", value=checkpoint.tree.name,
-            fix="Name the survey it was trained on: --survey NAME --set KEY=VALUE.",
+            fix="Give the survey that it was trained on: data=NAME data.KEY=VALUE.",
         )  # fmt: skip
     rows = np.intersect1d(galaxies.rows(TEST), np.flatnonzero(galaxies.votes.sum(axis=1) > 0))
     if not len(rows):
@@ -114,41 +110,62 @@ def failures_sheet(failures: list[Failure], galaxies: Galaxies, checkpoint: Chec
     return sheet
 
 
-def add_worst_verb(verbs: Any) -> None:
-    """``rarezoo worst`` for the command line."""
-    parser = verbs.add_parser("worst", help="a checkpoint's worst predictions, as a picture to look at")
-    parser.add_argument("checkpoint", help="name below checkpoints/, or folder")
-    parser.add_argument("--survey", default="", help="data= choice; empty: the one it was trained on")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="the survey's settings")
-    parser.add_argument("--count", type=int, default=100, help="how many, shared by the questions")
-    parser.add_argument("--out", default="worst.webp", help="picture to write; a CSV table is written beside it")
-    parser.add_argument("--workers", type=int, default=2, help="processes that decode images")
-    parser.set_defaults(run=_worst)
+@dataclass(kw_only=True)
+class WorstPredictions(Settings):
+    """Show the galaxies of the test split whose votes contradict a checkpoint most.
+
+    The result is a picture of what the network saw, and a CSV table beside it.
+    """
+
+    checkpoint: str = setting(help="checkpoint: a name below checkpoints/, or a folder", positional=True)
+    data: Survey | None = setting(
+        None, "the survey that it was trained on; null = the one that its card names, with default settings"
+    )
+    count: int = setting(100, "number of predictions, shared equally by the questions", ge=1)
+    out: str = setting("worst.webp", "picture to write; its ending says the format, such as .webp or .png")
+    workers: int = setting(2, "processes that decode images", ge=0)
+
+    def check(self) -> None:
+        """Raise ConfigError for a name that is not one of a picture."""
+        if Path(self.out).suffix.lower() not in Image.registered_extensions():
+            raise ConfigError("no kind of picture", value=self.out, fix="Choose a name that ends in .webp or .png.")
+
+    def run(self) -> str:
+        """Write the picture and the table, and return a sentence that names them.
+
+        Raises
+        ------
+        CheckpointError, ConfigError, DataError, OutputError
+            The checkpoint or its survey cannot be opened, or the picture cannot be written.
+        """
+        checkpoint, picture = Checkpoint.open(self.checkpoint), Path(self.out)
+        survey = self.data or _survey_of(checkpoint)
+        galaxies = survey.open()
+        failures = failures_of_test_split(checkpoint, galaxies, count=self.count, workers=self.workers)
+        try:
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            failures_sheet(failures, galaxies, checkpoint).save(picture)
+            with atomic(picture.with_suffix(".csv")) as temporary:
+                pd.DataFrame(failures).to_csv(temporary, index=False)
+        except (OSError, ValueError) as problem:
+            raise unwritable(picture, problem if isinstance(problem, OSError) else OSError(str(problem))) from problem
+        return f"{len(failures)} of the worst predictions of {checkpoint.name}: {picture}"
 
 
-def _worst(options: argparse.Namespace) -> None:
-    picture = Path(options.out)
-    if picture.suffix.lower() not in Image.registered_extensions():
-        raise ConfigError("no kind of picture", value=options.out, fix="Give --out a name that ends in .webp or .png.")
-    checkpoint = Checkpoint.open(options.checkpoint)
-    galaxies = _survey(options.survey or checkpoint.card["data"]["survey"], options.set).open()
-    failures = failures_of_test_split(checkpoint, galaxies, count=options.count, workers=options.workers)
+def _survey_of(checkpoint: Checkpoint) -> Survey:
+    """Return the survey that a checkpoint's card names, with the default settings.
+
+    Raises
+    ------
+    ConfigError
+        The card names none, or it has no defaults.
+    """
+    name = str(checkpoint.card.get("data", {}).get("survey", ""))
     try:
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        failures_sheet(failures, galaxies, checkpoint).save(picture)
-        with atomic(picture.with_suffix(".csv")) as temporary:
-            pd.DataFrame(failures).to_csv(temporary, index=False)
-    except (OSError, ValueError) as problem:
-        raise unwritable(picture, problem if isinstance(problem, OSError) else OSError(str(problem))) from problem
-    print(f"{len(failures)} of {checkpoint.name}'s worst predictions: {picture}")
-
-
-def _survey(name: str, settings: list[str]) -> Survey:
-    """The survey of ``data=name`` with KEY=VALUE settings, read as the doors read them."""
-    try:
-        config = OmegaConf.merge(OmegaConf.structured(choice("data", name)), OmegaConf.from_dotlist(settings))
-        survey: Any = OmegaConf.to_object(config)
-    except OmegaConfBaseException as problem:
-        first = str(problem).splitlines()[0]
-        raise ConfigError(f"data={name} cannot be set up ({first})", value=settings, fix="Mend --set.") from problem
+        survey: Survey = choice("data", name)()
+    except (ConfigError, TypeError) as problem:
+        raise ConfigError(
+            "the survey of the checkpoint is not known", value=name or checkpoint.name,
+            fix="Give it with its settings: data=NAME data.KEY=VALUE.",
+        ) from problem  # fmt: skip
     return survey

@@ -1,29 +1,56 @@
-"""``rarezoo zoo``: list, show, verify, export, push and pull checkpoints."""
+"""``rarezoo zoo``: list, show, check, export, push and pull checkpoints."""
 
-import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rarezoo.errors import CheckpointError, RarezooError
+from rarezoo.settings import Settings, setting
 from rarezoo.tables import markdown
-from rarezoo.zoo import export, hub
-from rarezoo.zoo.cards import WEIGHTS, checkpoints, is_checkpoint, model_card, read_card
-from rarezoo.zoo.checkpoint import Checkpoint
+from rarezoo.zoo.cards import WEIGHTS, checkpoints, find_checkpoint, model_card, read_card
 
-_FORMATS = {"onnx": export.export_onnx, "program": export.export_program, "timm": export.export_timm}
+# Name that stands for every checkpoint below the root.
+ALL = "all"
 _HEAD = ("name", "architecture", "width", "input px", "weights", "MB", "survey", "test loss", "of the mean", "licence")
-_ALL = "all"
+FORMATS = ("onnx", "program", "timm")
 
 
-def zoo_table(root: Path | str) -> str:
-    """Every checkpoint below a folder, a row each.
+@dataclass(kw_only=True)
+class _Zoo(Settings):
+    """What all commands about checkpoints share."""
 
-    Raises:
-        CheckpointError: none there, or an unreadable card.
-    """
-    folders = _there(root)
-    return markdown(_HEAD, [_row(folder, read_card(folder)) for folder in folders])
+    root: str = setting("checkpoints", "folder that holds checkpoints")
+
+    def folders(self) -> list[Path]:
+        """Return the folders of all checkpoints below the root.
+
+        Raises
+        ------
+        CheckpointError
+            There is none.
+        """
+        folders = checkpoints(self.root)
+        if not folders:
+            raise CheckpointError(
+                "no checkpoints", value=self.root, fix="Name their folder (root=DIR), or rarezoo zoo pull USER/NAME."
+            )
+        return folders
+
+
+@dataclass(kw_only=True)
+class ListCheckpoints(_Zoo):
+    """Make a table of all checkpoints below a folder, one row each."""
+
+    def run(self) -> str:
+        """Return the table.
+
+        Raises
+        ------
+        CheckpointError
+            There is no checkpoint, or a card cannot be read.
+        """
+        return markdown(_HEAD, [_row(folder, read_card(folder)) for folder in self.folders()])
 
 
 def _row(folder: Path, card: Mapping[str, Any]) -> list[str]:
@@ -41,92 +68,155 @@ def _row(folder: Path, card: Mapping[str, Any]) -> list[str]:
 
 
 def _losses(metrics: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
-    """Test-split loss and the mean's, in nats per answered question, over all questions that have both."""
+    """Return the test loss of a network and that of the mean, in nats per answered question.
+
+    Questions that lack one of them do not count.
+    """
     rows = [row for row in metrics if row["loss"] is not None and row["mean_loss"] is not None]
     galaxies = sum(row["galaxies"] for row in rows)
     if not galaxies:
         return "–", "–"
-    ours, mean = (sum(row[kind] * row["galaxies"] for row in rows) / galaxies for kind in ("loss", "mean_loss"))
-    return f"{ours:.3f}", f"{mean:.3f}"
+    network, mean = (sum(row[kind] * row["galaxies"] for row in rows) / galaxies for kind in ("loss", "mean_loss"))
+    return f"{network:.3f}", f"{mean:.3f}"
 
 
-def verify(names: Sequence[str], *, root: Path | str) -> None:
-    """Open checkpoints, with hashes and golden outputs checked; a line each.
+@dataclass(kw_only=True)
+class ShowCheckpoints(_Zoo):
+    """Show the card of a checkpoint, or several checkpoints side by side."""
 
-    Raises:
-        CheckpointError: one of them fails; raised when all have had their line.
+    names: list[str] = setting(help="checkpoints: names below the root, or folders", positional=True)
+
+    def run(self) -> str:
+        """Return the card of one checkpoint, or a table of the losses of several.
+
+        Raises
+        ------
+        CheckpointError
+            A checkpoint does not exist, or its card cannot be read.
+        """
+        cards = [read_card(find_checkpoint(name, root=self.root)) for name in self.names]
+        return model_card(cards[0]) if len(cards) == 1 else cards_table(cards)
+
+
+def cards_table(cards: Sequence[Mapping[str, Any]]) -> str:
+    """Compare checkpoints question by question: loss and error of the vote fractions on the test split.
+
+    Parameters
+    ----------
+    cards
+        Contents of ``card.json``. The questions and the columns of the mean, which stands for a network that has
+        learnt nothing, are those of the first card.
+
+    Returns
+    -------
+    str
+        A Markdown table.
     """
-    failed = []
-    for name in [str(folder) for folder in _there(root)] if list(names) == [_ALL] else names:
-        try:
-            found = Checkpoint.open(name, root=root)
-            print(f"{found.name}: sound (sha256 of {len(found.card['sha256'])} files, golden outputs)", flush=True)
-        except RarezooError as problem:
-            failed.append(Path(name).name)
-            print(f"{failed[-1]}: {problem}", flush=True)
-    if failed:
-        raise CheckpointError("not sound", value=", ".join(failed), fix="Get them again; the lines above say why.")
+    names = [str(card["name"]) for card in cards]
+    head = ["question", "galaxies", *(f"{kind} {name}" for kind in ("loss", "RMSE") for name in ("mean", *names))]
+    rows = []
+    for first in cards[0].get("metrics", ()):
+        same = [_metrics_of(first["question"], card) for card in cards]
+        values = [
+            value for kind in ("loss", "rmse") for value in (first[f"mean_{kind}"], *(row.get(kind) for row in same))
+        ]
+        cells = ["–" if value is None else f"{value:.3f}" for value in values]
+        rows.append([first["question"], str(first["galaxies"]), *cells])
+    return markdown(head, rows)
 
 
-def _there(root: Path | str) -> list[Path]:
-    folders = checkpoints(root)
-    if not folders:
-        raise CheckpointError("no checkpoints", value=root, fix="Give --root, or rarezoo zoo pull USER/NAME.")
-    return folders
+def _metrics_of(question: str, card: Mapping[str, Any]) -> Mapping[str, Any]:
+    return next((row for row in card.get("metrics", ()) if row["question"] == question), {})
 
 
-def add_zoo_verbs(verbs: Any) -> None:
-    """``rarezoo zoo …`` for the command line."""
-    zoo = verbs.add_parser("zoo", help="list, show, verify, export, push and pull checkpoints")
-    actions = zoo.add_subparsers(dest="action", required=True, metavar="ACTION")
-    _action(actions, "list", _list, about="a table of what is there")
-    _action(actions, "show", _show, about="a checkpoint's card", name=True)
-    one = _action(actions, "verify", _verify, about="hashes and golden outputs")
-    one.add_argument("names", nargs="+", metavar="name", help=f"names below the root, or folders; {_ALL}: every one")
-    one = _action(actions, "export", _export, about="for onnxruntime, torch.export, or timm and Zoobot", name=True)
-    one.add_argument("--to", choices=list(_FORMATS), required=True, help="format")
-    one.add_argument("--out", required=True, help="output folder")
-    one = _action(actions, "push", _push, about="to a Hugging Face hub", name=True)
-    one.add_argument("--repo", required=True, help="user/name on the hub")
-    one.add_argument("--private", action="store_true", help="make a new repository private")
-    one = _action(actions, "pull", _pull, about="from a Hugging Face hub")
-    one.add_argument("repo", help="user/name on the hub")
-    one.add_argument("--revision", help="branch, tag or commit")
+@dataclass(kw_only=True)
+class CheckCheckpoints(_Zoo):
+    """Open checkpoints and compare their files with their hashes, and their outputs with those that were recorded."""
+
+    names: list[str] = setting(
+        help=f"checkpoints: names below the root, or folders; {ALL} stands for every one", positional=True
+    )
+
+    def run(self) -> None:
+        """Print one line per checkpoint.
+
+        Raises
+        ------
+        CheckpointError
+            At least one of them is damaged. It is raised after all have been checked.
+        """
+        from rarezoo.zoo.checkpoint import Checkpoint
+
+        failed = []
+        for name in [str(folder) for folder in self.folders()] if self.names == [ALL] else self.names:
+            try:
+                checkpoint = Checkpoint.open(name, root=self.root)
+                files = len(checkpoint.card["sha256"])
+                print(f"{checkpoint.name}: sound (sha256 of {files} files, golden outputs)", flush=True)
+            except RarezooError as problem:
+                failed.append(Path(name).name)
+                print(f"{failed[-1]}: {problem}", flush=True)
+        if failed:
+            raise CheckpointError("not sound", value=", ".join(failed), fix="Get them again; the lines above say why.")
 
 
-def _action(
-    actions: Any, action: str, run: Callable[[argparse.Namespace], None], *, about: str, name: bool = False
-) -> Any:
-    one = actions.add_parser(action, help=about)
-    one.add_argument("--root", default="checkpoints", help="folder of checkpoints")
-    if name:
-        one.add_argument("name", help="name below the root, or a folder")
-    one.set_defaults(run=run)
-    return one
+@dataclass(kw_only=True)
+class ExportCheckpoint(_Zoo):
+    """Write a checkpoint for onnxruntime, for torch.export, or for timm and Zoobot."""
+
+    name: str = setting(help="checkpoint: a name below the root, or a folder", positional=True)
+    format: str = setting(help="format of the file; program is torch.export's", choices=FORMATS)
+    out: str = setting(help="folder to write")
+
+    def run(self) -> Any:
+        """Return the exported network.
+
+        Raises
+        ------
+        CheckpointError, OutputError
+            The checkpoint is damaged, or the folder cannot be written.
+        """
+        from rarezoo.zoo.checkpoint import Checkpoint
+
+        return Checkpoint.open(self.name, root=self.root).export(self.out, format=self.format)
 
 
-def _list(options: argparse.Namespace) -> None:
-    print(zoo_table(options.root))
+@dataclass(kw_only=True)
+class PushCheckpoint(_Zoo):
+    """Send a checkpoint to a Hugging Face hub."""
+
+    name: str = setting(help="checkpoint: a name below the root, or a folder", positional=True)
+    repository: str = setting(help="user/name on the hub")
+    private: bool = setting(False, "whether a new repository is private")
+
+    def run(self) -> str:
+        """Return the address of the commit.
+
+        Raises
+        ------
+        CheckpointError
+            The checkpoint is damaged, or the hub cannot be reached or refuses the request.
+        """
+        from rarezoo.zoo.checkpoint import Checkpoint
+
+        return Checkpoint.open(self.name, root=self.root).push(self.repository, private=self.private)
 
 
-def _show(options: argparse.Namespace) -> None:
-    named = Path(options.root) / options.name
-    print(model_card(read_card(named if is_checkpoint(named) else options.name)))
+@dataclass(kw_only=True)
+class PullCheckpoint(_Zoo):
+    """Fetch a checkpoint from a Hugging Face hub."""
 
+    repository: str = setting(help="user/name on the hub", positional=True)
+    revision: str | None = setting(None, "branch, tag or commit; null = the newest")
 
-def _verify(options: argparse.Namespace) -> None:
-    verify(options.names, root=options.root)
+    def run(self) -> Path:
+        """Return the folder of the checkpoint.
 
+        Raises
+        ------
+        CheckpointError, OutputError
+            The hub cannot be reached or refuses the request, or the folder cannot be written.
+        """
+        from rarezoo.zoo.hub import pull
 
-def _export(options: argparse.Namespace) -> None:
-    done = _FORMATS[options.to](Checkpoint.open(options.name, root=options.root), folder=options.out)
-    checked = "not checked: pip install onnxruntime" if done.error is None else f"off by {done.error:.1e} at most"
-    print(f"{done.file}\ngolden outputs: {checked}")
-
-
-def _push(options: argparse.Namespace) -> None:
-    print(hub.push(Checkpoint.open(options.name, root=options.root), repository=options.repo, private=options.private))
-
-
-def _pull(options: argparse.Namespace) -> None:
-    print(hub.pull(options.repo, root=options.root, revision=options.revision))
+        return pull(self.repository, root=self.root, revision=self.revision)

@@ -26,7 +26,7 @@ def test_each_question_gives_its_worst_galaxies_and_those_not_asked_give_none():
 
 
 def test_a_name_that_is_no_picture_is_refused_before_anything_is_opened(monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["rarezoo", "worst", "no.such_checkpoint", "--out", "worst.txt"])
+    monkeypatch.setattr("sys.argv", ["rarezoo", "zoo", "worst", "no.such_checkpoint", "out=worst.txt"])
     with pytest.raises(SystemExit) as ended:
         apps.main()
     assert ended.value.code

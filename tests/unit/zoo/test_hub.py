@@ -310,8 +310,8 @@ def test_refusals_say_what_to_do(pushed, checkpoint, tmp_path, monkeypatch):
 
 def test_the_verbs_push_and_pull(hub, checkpoint, tmp_path, monkeypatch, capsys):
     for words in (
-        ["push", str(checkpoint.folder), "--repo", REPOSITORY],
-        ["pull", REPOSITORY, "--root", str(tmp_path)],
+        ["push", str(checkpoint.folder), f"repository={REPOSITORY}"],
+        ["pull", REPOSITORY, f"root={tmp_path}"],
     ):
         monkeypatch.setattr("sys.argv", ["rarezoo", "zoo", *words])
         with pytest.raises(SystemExit) as end:

@@ -31,7 +31,7 @@ def zoo(root, monkeypatch, capsys):
     """``rarezoo zoo WORDS``: exit status, standard output and standard error."""
 
     def run(*words):
-        monkeypatch.setattr("sys.argv", ["rarezoo", "zoo", *words, "--root", str(root)])
+        monkeypatch.setattr("sys.argv", ["rarezoo", "zoo", *words, f"root={root}"])
         with pytest.raises(SystemExit) as end:
             apps.main()
         return end.value.code, *capsys.readouterr()
@@ -47,13 +47,13 @@ def test_without_metrics_or_survey_the_table_has_dashes(zoo):
 
 
 def test_no_checkpoints_at_all(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr("sys.argv", ["rarezoo", "zoo", "list", "--root", str(tmp_path)])
+    monkeypatch.setattr("sys.argv", ["rarezoo", "zoo", "list", f"root={tmp_path}"])
     with pytest.raises(SystemExit, match="2"):
         apps.main()
     assert "no checkpoints: " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("action", ["show", "verify"])
+@pytest.mark.parametrize("action", ["show", "check"])
 def test_no_such_checkpoint(zoo, action):
     status, out, err = zoo(action, "absent")
     assert status == 2
@@ -65,16 +65,16 @@ def test_a_checkpoint_is_shown_by_name_and_by_folder(zoo, root):
     assert zoo("show", "sound")[1].startswith("# sound")
 
 
-def test_verify_goes_on_after_a_failure_and_succeeds_without_one(zoo):
-    status, out, err = zoo("verify", "worn", "sound")
+def test_check_goes_on_after_a_failure_and_succeeds_without_one(zoo):
+    status, out, err = zoo("check", "worn", "sound")
     assert [line.split(":")[0] for line in out.splitlines()] == ["worn", "sound"]
     assert (status, err) == (2, "rarezoo: not sound: worn. Get them again; the lines above say why.\n")
-    assert zoo("verify", "sound")[0] == 0
+    assert zoo("check", "sound")[0] == 0
 
 
 def test_a_worn_checkpoint_is_neither_exported_nor_pushed(zoo, tmp_path):
     out = tmp_path / "out"
-    for words in (["export", "worn", "--to", "timm", "--out", str(out)], ["push", "worn", "--repo", "user/worn"]):
+    for words in (["export", "worn", "format=timm", f"out={out}"], ["push", "worn", "repository=user/worn"]):
         status, _, err = zoo(*words)
         assert status == 2
         assert "corrupted" in err
@@ -82,6 +82,15 @@ def test_a_worn_checkpoint_is_neither_exported_nor_pushed(zoo, tmp_path):
 
 
 def test_offline_push_and_pull_say_so(zoo):
-    for words in (["push", "sound", "--repo", "user/net"], ["pull", "user/net"]):
+    for words in (["push", "sound", "repository=user/net"], ["pull", "user/net"]):
         assert zoo(*words)[0] == 2
         assert "the hub is switched off here: user/net. Unset HF_HUB_OFFLINE." in zoo(*words)[2]
+
+
+def test_every_format_can_be_chosen_and_several_checkpoints_stand_side_by_side(zoo):
+    from rarezoo.zoo import commands, export
+
+    assert set(commands.FORMATS) == set(export.FORMATS)
+    status, out, _ = zoo("show", "sound", "worn")
+    assert status == 0
+    assert "RMSE worn" in out.splitlines()[0]
