@@ -8,6 +8,7 @@ import argparse
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import pyarrow as pa
 from rarezoo import tables
 from rarezoo.errors import ConfigError
 from rarezoo.report.pages import write_report
+from rarezoo.searches.result import Search
 
 PAINTERS = ("pixels", "library")
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -51,8 +53,8 @@ _TIMED = """async (doing) => {
 }"""
 
 
-def synthetic(galaxies: int, *, seed: int = 0) -> dict[str, Any]:
-    """Arguments of :func:`write_report`: a round map with classes in it, without images."""
+def synthetic(folder: Path, galaxies: int, *, seed: int = 0) -> Search:
+    """Write a made-up search: a round map with classes in it, without images."""
     random = np.random.default_rng(seed)
     inside = random.random(galaxies) < _SHARE
     labels = np.where(inside, random.integers(0, _CLASSES, galaxies), tables.NO_CLASS).astype(np.int32)
@@ -82,21 +84,21 @@ def synthetic(galaxies: int, *, seed: int = 0) -> dict[str, Any]:
     }
     fractions = {tables.fraction_column(one): random.random(galaxies).astype(np.float32) for one in _ANSWERS}
     declinations = np.degrees(np.arcsin(random.uniform(-1, 1, galaxies)))
-    return {
-        "members": pa.table(members),
-        "classes": pa.table(
-            {
-                name: pa.array(classes.get(name, [None] * _CLASSES), kind)
-                for name, kind in tables.CLASSES.columns.items()
-            }
-        ),
-        "tree": pa.table(tree),
-        "map_2d": pa.table({tables.ID: ids, tables.POSITION: tables.vectors(positions.astype(np.float32))}),
-        "predictions": pa.table({tables.ID: ids, **fractions}),
-        "catalogue": pa.table({tables.ID: ids, tables.RA: random.uniform(0, 360, galaxies), tables.DEC: declinations}),
-        "cutouts": None,
-        "about": {"title": f"{galaxies:,} synthetic galaxies"},
+    map_2d = pa.table({tables.ID: ids, tables.POSITION: tables.vectors(positions.astype(np.float32))})
+    whole = {
+        name: pa.array(classes.get(name, [None] * _CLASSES), kind) for name, kind in tables.CLASSES.columns.items()
     }
+    catalogue = pa.table({tables.ID: ids, tables.RA: random.uniform(0, 360, galaxies), tables.DEC: declinations})
+    origin = dict.fromkeys(("survey", "survey_sha256", "checkpoint", "checkpoint_sha256", "settings"))
+    return Search.write(
+        folder, {**origin, "title": f"{galaxies:,} synthetic galaxies"},
+        {
+            "members": pa.table(members), "classes": pa.table(whole), "tree": pa.table(tree), "map": map_2d,
+            "map_2d": map_2d,
+        },
+        free_class_id=_CLASSES, galaxies=SimpleNamespace(catalogue=catalogue, truth=None), tests={},
+        predictions=pa.table({tables.ID: ids, **fractions}),
+    )  # fmt: skip
 
 
 def browser_path(given: str = "") -> str:
@@ -163,7 +165,7 @@ def _benchmark_atlas(options: argparse.Namespace) -> None:
         )  # fmt: skip
     browser = browser_path(options.browser)
     folder = Path(options.out) / f"atlas-{options.galaxies}"
-    write_report(folder, **synthetic(options.galaxies))
+    write_report(synthetic(folder / "search", options.galaxies), folder, images=False, survey=True)
     weight = sum(one.stat().st_size for one in folder.rglob("*") if one.is_file()) / 1e6
     results = []
     for painter in painters:

@@ -60,6 +60,11 @@ JOBS: dict[str, Job] = {
         groups=("data", "select", "compress", "compress@drawing", "clusterer", "logger", "preset", "experiment"),
         folder=True,
     ),
+    "report": Job("rarezoo.report.pages:ReportRun", "write the report of a finished search again", _SEARCHES),
+    "export": Job(
+        "rarezoo.report.exports:ExportRun", "write members of classes as FITS, VOTable, DS9 …, or send them to TOPCAT",
+        _SEARCHES,
+    ),
     "zoo list": Job("rarezoo.zoo.commands:ListCheckpoints", "list all checkpoints", _ZOO),
     "zoo show": Job("rarezoo.zoo.commands:ShowCheckpoints", "show a card, or several checkpoints side by side", _ZOO),
     "zoo check": Job("rarezoo.zoo.commands:CheckCheckpoints", "check the files and outputs of checkpoints", _ZOO),
@@ -79,7 +84,6 @@ _RENAMED = {"cards": "zoo show", "worst": "zoo worst", "zoo verify": "zoo check"
 _LEGACY = {
     "classes": "rarezoo.searches.compare:add_classes_verb",
     "compare": "rarezoo.searches.compare:add_compare_verb",
-    "export": "rarezoo.report.exporting:add_export_verb",
     "assign": "rarezoo.searches.assign:add_assign_verb",
     "demo": "rarezoo.demo:add_demo_verbs",
     "mock-sheet": "rarezoo.demo:add_demo_verbs",

@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from rarezoo.report.compare import Contrast
+from rarezoo.report.compare import write_comparison
 from rarezoo.searches.compare import ComparedSearch, SearchPair
 from rarezoo.searches.matching import ClassOverlap, agreement
 
@@ -45,7 +45,8 @@ def folder(tmp_path_factory):
     def cutouts(wanted):
         return [np.full((32, 32, 3), 90, np.uint8) for _ in wanted]
 
-    return Contrast(tmp_path_factory.mktemp("compared"), IDS, (first, second), (pair,), cutouts).write().parent
+    folder = tmp_path_factory.mktemp("compared")
+    return write_comparison(folder, IDS, (first, second), (pair,), cutouts=cutouts).parent
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from rarezoo.embeddings.embed import EmbedRun
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.searches.clusterers.hdbscan import Hdbscan
 from rarezoo.searches.compressors.pca import Pca
+from rarezoo.searches.result import Search
 from rarezoo.searches.run import SearchRun
 from rarezoo.searches.stability import Stability
 from rarezoo.track import Tracker
@@ -72,7 +73,7 @@ def inside(home, search="a-search"):
 
 
 def test_members_leave_with_class_place_and_the_answers_asked_for(home):
-    told(home, "export", "a-search", "--out", "out/m.vot", "--format", "votable", "--answers", "bar_strong", "bar_no")
+    told(home, "export", "a-search", "out=out/m.vot", "format=votable", "answers=[bar_strong,bar_no]")
     found, members = Table.read(home / "out" / "m.vot"), inside(home)
     report = io.StringIO()
     assert validate(str(home / "out" / "m.vot"), output=report), report.getvalue()
@@ -88,7 +89,7 @@ def test_members_leave_with_class_place_and_the_answers_asked_for(home):
 
 
 def test_one_class_alone_by_its_members(home):
-    told(home, "export", "a-search", "--out", "out/c.csv", "--class", "1")
+    told(home, "export", "a-search", "out=out/c.csv", "classes=[1]")
     found = Table.read(home / "out" / "c.csv")
     assert set(found[tables.CLASS_ID]) == {1}
     assert len(found) == inside(home)[tables.CLASS_ID].to_pylist().count(1)
@@ -96,7 +97,7 @@ def test_one_class_alone_by_its_members(home):
 
 
 def test_a_data_set_of_members_is_a_survey_again(home):
-    told(home, "export", "a-search", "--out", "out/set", "--format", "huggingface", "--class", "0", "--answers", "all")
+    told(home, "export", "a-search", "out=out/set", "format=huggingface", "classes=[0]", "answers=[all]")
     again = HuggingFace(name=str(home / "out" / "set"), votes="").open()
     survey = Mock(n=GALAXIES, side=32, workers=1, cache=str(home / "cache")).open()
     assert len(again) == inside(home)[tables.CLASS_ID].to_pylist().count(0)
@@ -105,15 +106,20 @@ def test_a_data_set_of_members_is_a_survey_again(home):
 
 
 def test_mistakes_of_an_export_are_told_before_anything_is_written(home):
-    assert "has no class: 99" in told(home, "export", "a-search", "--out", "x.csv", "--class", "99", expect=2)
-    assert "predicts no answer: bars" in told(home, "export", "a-search", "--out", "x", "--answers", "bars", expect=2)
-    assert "nowhere to write" in told(home, "export", "a-search", expect=2)
-    assert "no finished search" in told(home, "export", "a-store", "--out", "x.csv", expect=2)
+    assert "has no class: 99" in told(home, "export", "a-search", "out=x.csv", "classes=[99]", expect=2)
+    assert "bars" in told(home, "export", "a-search", "out=x", "answers=[bars]", expect=2)
+    assert "out=FILE" in told(home, "export", "a-search", expect=2)
+    assert "a-store" in told(home, "export", "a-store", "out=x.csv", expect=2)
     (home / "few.csv").write_text("id_str,ra,dec\nx,1,2\n")
-    assert "missing from few.csv" in told(
-        home, "export", "a-search", "--out", "x.csv", "--positions", "few.csv", expect=2
-    )
+    assert "few.csv" in told(home, "export", "a-search", "out=x.csv", "positions=few.csv", expect=2)
     assert not list(home.glob("x*"))
+
+
+def test_a_report_is_written_again_from_a_finished_search(home):
+    told(home, "report", "a-search", "out=again", "images=false")
+    index = (home / "again" / "index.html").read_text()
+    assert "written without images" in index
+    assert len(list((home / "again").glob("class-*.html"))) == len(Search.open(home / "a-search"))
 
 
 def test_two_networks_are_compared_with_their_galaxies(home):

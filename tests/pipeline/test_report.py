@@ -11,10 +11,10 @@ import pyarrow as pa
 import pytest
 import pytorch_lightning as pl
 import torch
+from made_up import made_up_search, write_report
 from PIL import Image
 
 from rarezoo import tables
-from rarezoo.report.pages import write_report
 from rarezoo.report.record import search_record
 from rarezoo.track import Tracker
 from rarezoo.zoo.cards import identity
@@ -58,8 +58,8 @@ def search(galaxies, *, classes, seed=0):
 
 def log_search(tracker, out, found):
     """Log a search as a finished search does it."""
-    parts = {key: found[key] for key in ("classes", "members", "map_2d", "cutouts", "about")}
-    tracker.log_search(out, lambda: search_record(out.name, **parts, checkpoint=tracker.checkpoint))
+    search = made_up_search(out, **found)
+    tracker.log_search(out, lambda: search_record(search, checkpoint=tracker.checkpoint))
 
 
 def logged(folder):

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from made_up import made_up_search
 from PIL import Image
 
 from rarezoo import tables
@@ -22,6 +23,7 @@ from rarezoo.zoo.cards import identity
 
 pytestmark = pytest.mark.unit
 
+NO_TREE = pa.Table.from_pylist([], pa.schema(list(tables.TREE.columns.items())))
 IDS = ["a", "b", "c"]
 SEARCH = {
     "classes": pa.Table.from_pylist([], pa.schema(list(tables.CLASSES.columns.items()))),
@@ -41,7 +43,9 @@ SEARCH = {
 
 def log_search(tracker, out, found):
     """Log a search as a finished search does it."""
-    tracker.log_search(out, lambda: search_record(out.name, **found, checkpoint=tracker.checkpoint))
+    search = made_up_search(out, tree=NO_TREE, predictions=found["members"].select([tables.ID]), **found)
+    images = found["cutouts"] is not None
+    tracker.log_search(out, lambda: search_record(search, images=images, checkpoint=tracker.checkpoint))
 
 
 @pytest.fixture
@@ -70,7 +74,7 @@ def test_settings_need_neither_wandb_nor_torch():
 
 
 def test_none_logs_nothing(tmp_path, broken):
-    log_search(Tracker(mode="none"), tmp_path, SEARCH)
+    Tracker(mode="none").log_search(tmp_path, lambda: pytest.fail("no record is needed"))
     assert Tracker(mode="none").training_logger(tmp_path, name="x") is None
     assert not broken
     assert not list(tmp_path.iterdir())
@@ -327,7 +331,7 @@ def test_settings_reach_wandb(tmp_path, monkeypatch, broken, mode, wanted):
     }  # fmt: skip
     assert asked["dir"] == str(tmp_path / "found")
     assert asked["reinit"] == "create_new"
-    assert asked["config"] == {"searched": 3}
+    assert asked["config"]["searched"] == 3
 
 
 def test_no_key_is_told_and_never_asked_for(tmp_path, monkeypatch, broken, caplog):

@@ -14,11 +14,11 @@ import { stretching } from "./stretch.js";
 const $ = (name) => document.getElementById(name);
 
 export function atlasPage(map) {
-  const decisions = new Decisions(map, () => { told(); atlas.redraw(); });
+  const decisions = new Decisions(map, () => { showDecisions(); atlas.redraw(); });
   const order = map.classes.map((one) => one.id);
-  let current = -1, said = 0;
+  let current = -1, timer = 0;
   const name = (id) => decisions.name(id);
-  const say = (words) => { $("said").textContent = words; clearTimeout(said); said = setTimeout(() => { $("said").textContent = ""; }, 6000); };
+  const say = (words) => { $("message").textContent = words; clearTimeout(timer); timer = setTimeout(() => { $("message").textContent = ""; }, 6000); };
   const fail = (problem) => say(problem.message);
 
   const atlas = mapIn(document.querySelector(".map"), map, {
@@ -40,7 +40,7 @@ export function atlasPage(map) {
     atlas.only([id]);
     tab("class");
     history.replaceState(null, "", `#class-${id}`);
-    told();
+    showDecisions();
     const tree = $("branch-of") || el("div", { id: "branch-of" });
     const made = await card(id, about.choose, tree);
     if (current !== id) return;
@@ -54,7 +54,7 @@ export function atlasPage(map) {
   async function branch(id, box) {
     const tree = await data("tree"), one = map.classes.find((known) => known.id === id);
     if (tree.node.includes(one.node)) branches(tree, one.node, ways)(box, one.node);
-    else box.replaceChildren(el("p", { class: "small" }, "Its branch is not in the tree."));
+    else box.replaceChildren(el("p", { class: "small" }, "The tree has no branch for this class."));
   }
   function step(by) { open(order[(order.indexOf(current) + by + (current < 0 && by < 0 ? 1 : 0) + order.length) % order.length]).catch(fail); }
 
@@ -72,11 +72,11 @@ export function atlasPage(map) {
     }
   }
 
-  // What is decided of the class that is open, and of all.
-  function told() {
+  // Shows the decisions about the open class and about all classes.
+  function showDecisions() {
     const { decision, merge_into: into } = decisions.of(current), rows = decisions.rows();
     $("class-title").textContent = current < 0 ? "No class is open" : `Class ${name(current) === String(current) ? current : `${current}: ${name(current)}`}`;
-    $("class-place").textContent = current < 0 ? `${map.classes.length} classes; click one in the map or press ].` : `${order.indexOf(current) + 1} of ${order.length} by ${map.measure}`;
+    $("class-place").textContent = current < 0 ? `${map.classes.length} classes. Click a class on the map or press ] to open one.` : `number ${order.indexOf(current) + 1} of ${order.length} by ${map.measure}`;
     $("class-picker").value = current < 0 ? "" : current;
     $("deciding").hidden = current < 0;
     $("keep").setAttribute("aria-pressed", decision === "keep"); $("drop").setAttribute("aria-pressed", decision === "drop");
@@ -84,13 +84,13 @@ export function atlasPage(map) {
     $("decided").replaceChildren(...rows.map((row) => el("tr", {},
       el("th", { scope: "row" }, el("button", { type: "button", class: "plain", onclick: () => open(row.class_id) }, `class ${row.class_id}`)),
       el("td", {}, row.decision === "merge" ? `merged into ${name(row.merge_into)}` : row.decision || "–"), el("td", {}, row.name))));
-    $("tally").textContent = `${rows.length} of ${map.classes.length} classes decided: ${["keep", "drop", "merge"].map((one) => `${rows.filter((row) => row.decision === one).length} ${one}`).join(", ")}.`;
+    $("tally").textContent = `${rows.length} of ${map.classes.length} classes have a decision: ${["keep", "drop", "merge"].map((one) => `${rows.filter((row) => row.decision === one).length} ${one}`).join(", ")}.`;
     for (const option of $("class-picker").options) if (option.value) option.textContent = labelled(Number(option.value));
   }
-  const labelled = (id) => { const mine = decisions.of(id), one = map.classes.find((known) => known.id === id); return `${id}${mine.name ? ` ${mine.name}` : ""} (${count(one.size)})${one.group === null ? "" : `, of group ${one.group}`}${mine.decision ? ` – ${mine.decision}` : ""}`; };
+  const labelled = (id) => { const mine = decisions.of(id), one = map.classes.find((known) => known.id === id); return `${id}${mine.name ? ` ${mine.name}` : ""} (${count(one.size)})${one.group === null ? "" : `, group ${one.group}`}${mine.decision ? ` – ${mine.decision}` : ""}`; };
   function decide(change) {
     if (current < 0) { say("Open a class first."); return; }
-    if (!decisions.decide(current, change)) { say("That class is itself part of this one, or this one itself."); told(); return; }
+    if (!decisions.decide(current, change)) { say("A class cannot be merged into itself or into a class that is merged into it."); showDecisions(); return; }
     const { decision, name: given, merge_into: into } = decisions.of(current);
     say(`Class ${current}: ${decision === "merge" ? `merged into ${into}` : decision || "undecided"}${given ? `, “${given}”` : ""}.`);
   }
@@ -116,11 +116,11 @@ export function atlasPage(map) {
   $("class-picker").addEventListener("change", (event) => { if (event.target.value !== "") open(Number(event.target.value)).catch(fail); });
   $("previous").addEventListener("click", () => step(-1)); $("next").addEventListener("click", () => step(1));
   $("keep").addEventListener("click", () => toggle("keep")); $("drop").addEventListener("click", () => toggle("drop"));
-  $("undo").addEventListener("click", () => { const id = decisions.undo(); say(id === null ? "Nothing to take back." : `Class ${id}: taken back.`); });
+  $("undo").addEventListener("click", () => { const id = decisions.undo(); say(id === null ? "There is nothing to undo." : `Class ${id}: the last change is undone.`); });
   $("name").addEventListener("change", () => decide({ name: $("name").value.trim() }));
   $("merge").addEventListener("change", () => decide($("merge").value === "" ? { decision: "" } : { decision: "merge", merge_into: Number($("merge").value) }));
   $("save-json").addEventListener("click", () => decisions.save("json")); $("save-csv").addEventListener("click", () => decisions.save("csv"));
-  $("load").addEventListener("change", async () => { const [chosen] = $("load").files; if (chosen) say(decisions.load(await chosen.text()) || "Read."); $("load").value = ""; });
+  $("load").addEventListener("change", async () => { const [chosen] = $("load").files; if (chosen) say(decisions.load(await chosen.text()) || "The decisions were loaded."); $("load").value = ""; });
   $("find").addEventListener("submit", (event) => {
     event.preventDefault();
     search($("wanted").value, map, decisions).then(async (found) => {
@@ -129,7 +129,7 @@ export function atlasPage(map) {
       const id = atlas.p.label[found.row];
       if (order.includes(id)) await open(id);
       await choose(found.row, true);
-      if (found.told) say(found.told);
+      if (found.message) say(found.message);
     }).catch(fail);
   });
   for (const one of document.querySelectorAll("[role=tab]")) {
@@ -151,7 +151,7 @@ export function atlasPage(map) {
     keys[event.key]();
   });
   stretching();
-  told();
+  showDecisions();
   const asked = location.hash.match(/^#class-(\d+)$/);
   if (asked && order.includes(Number(asked[1]))) open(Number(asked[1])).catch(fail);
   return { ...atlas, decisions, open, select, colour, choose };

@@ -13,7 +13,7 @@ export function branches(tree, root, act) {
   const parent = (node) => tree.parent[at.get(node)];
   let top = root, current = root;
 
-  // As far up as shows the class among its nearest, and no further than can be read.
+  // Goes up the tree until the class is shown with its closest relatives, but not further than can be read.
   function start(node) {
     let found = node;
     while (at.has(parent(found)) && leaves(parent(found)) <= 12) found = parent(found);
@@ -23,14 +23,14 @@ export function branches(tree, root, act) {
 
   function bar([node, depth], row, scale) {
     const i = at.get(node), own = classOf(node), ids = below(node), x = scale(tree.birth[i]), wide = Math.max(scale(tree.death[i]) - x, 3);
-    const told = `${own >= 0 ? `class ${act.name(own)}, ` : ""}${count(tree.size[i])} galaxies${own < 0 && ids.length ? `, classes ${ids.join(", ")}` : ""}`;
+    const text = `${own >= 0 ? `class ${act.name(own)}, ` : ""}${count(tree.size[i])} galaxies${own < 0 && ids.length ? `, classes ${ids.join(", ")}` : ""}`;
     const open = () => (own >= 0 ? act.open(own) : act.mark(ids));
     const mark = own >= 0 ? act.colour(own) : "var(--point)";
     return el("g", {
-      role: "button", tabindex: 0, "aria-label": told, "data-node": node, class: node === current ? "bar own" : "bar",
+      role: "button", tabindex: 0, "aria-label": text, "data-node": node, class: node === current ? "bar own" : "bar",
       onclick: open, onkeydown: (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); open(); } },
     },
-    el("title", {}, told), el("rect", { x: 0, y: row * ROW, width: WIDE, height: ROW, fill: "transparent" }),
+    el("title", {}, text), el("rect", { x: 0, y: row * ROW, width: WIDE, height: ROW, fill: "transparent" }),
     el("rect", { x, y: row * ROW + GAP, width: wide, height: ROW - 2 * GAP, rx: 2, fill: mark }),
     el("text", { x: Math.min(x + wide + 5, WIDE - 90), y: row * ROW + ROW / 2 + 4 }, `${"· ".repeat(Math.min(depth, 6))}${own >= 0 ? `${act.name(own)} (${count(tree.size[i])})` : count(tree.size[i])}`));
   }
@@ -44,11 +44,11 @@ export function branches(tree, root, act) {
     const up = at.has(parent(top)), ids = below(top);
     box.replaceChildren(
       el("svg", { viewBox: `0 0 ${WIDE} ${shown.length * ROW}`, role: "group", "aria-label": "Branch of the condensed tree" }, shown.map((line, row) => bar(line, row, scale))),
-      el("p", { class: "small" }, all.length > MOST ? `The first ${MOST} of ${all.length} groups. ` : "", "Density grows to the right, by factors. A bar without a class is what its groups were before they parted."),
+      el("p", { class: "small" }, all.length > MOST ? `The first ${MOST} of ${all.length} groups. ` : "", "Density increases to the right on a logarithmic scale. A bar without a class is a larger group that splits into the groups below it."),
       el("p", { class: "buttons" },
-        el("button", { type: "button", disabled: !up, onclick: () => { top = parent(top); draw(box, current); } }, "wider branch"),
+        el("button", { type: "button", disabled: !up, onclick: () => { top = parent(top); draw(box, current); } }, "larger branch"),
         el("button", { type: "button", disabled: top === current, onclick: () => { top = start(current); draw(box, current); } }, "back to the class"),
-        el("button", { type: "button", disabled: ids.length < 2, onclick: () => act.mark(ids) }, `mark its ${ids.length} classes`)),
+        el("button", { type: "button", disabled: ids.length < 2, onclick: () => act.mark(ids) }, `mark the ${ids.length} classes`)),
     );
   };
 }

@@ -57,12 +57,12 @@ export class Decisions {
 
   save(kind) { if (kind === "csv") download("decisions.csv", this.csv(), "text/csv"); else download("decisions.json", this.json(), "application/json"); }
 
-  // From a file saved earlier; what is wrong with it, or "".
+  // Loads a file that was saved earlier; returns what is wrong with it, or "".
   load(text) {
     let content;
-    try { content = JSON.parse(text); } catch { return "That is no JSON file of decisions."; }
-    if (content.rarezoo !== "decisions") return "That is no file of decisions.";
-    if (content.search !== this.map.search) return "Those decisions are of another search, whose classes are others.";
+    try { content = JSON.parse(text); } catch { return "The file is not a JSON file of decisions."; }
+    if (content.rarezoo !== "decisions") return "The file does not contain decisions.";
+    if (content.search !== this.map.search) return "These decisions belong to another search, which has other classes.";
     this.made.clear();
     this.read(content.classes);
     this.keep();

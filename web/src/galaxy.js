@@ -1,4 +1,4 @@
-// One galaxy: where it is, what is known of it, and other people's pages of the same place.
+// A galaxy: its image, class and position, and links to other web pages about this position.
 import { data, float64 } from "./columns.js";
 import { el } from "./dom.js";
 
@@ -22,7 +22,7 @@ export async function galaxy(box, row, { map, atlas, name, open }) {
   box.replaceChildren(image || "", el("div", {},
     el("h2", {}, id),
     el("p", {}, known ? el("button", { type: "button", class: "plain", onclick: () => open(label) }, `class ${name(label)}`) : "in no class"),
-    Number.isFinite(ra) ? el("p", {}, `RA ${ra.toFixed(5)}°, Dec ${dec.toFixed(5)}°`) : el("p", { class: "small" }, "Its place in the sky is not known."),
+    Number.isFinite(ra) ? el("p", {}, `RA ${ra.toFixed(5)}°, Dec ${dec.toFixed(5)}°`) : el("p", { class: "small" }, "Its position on the sky is unknown."),
     Number.isFinite(ra) ? el("p", { class: "links" }, links(ra, dec)) : null));
   box.hidden = false;
 }

@@ -12,8 +12,8 @@ function reportPage(box, map) {
   document.querySelectorAll("button.cutout").forEach((button) => button.addEventListener("click", () => {
     document.querySelectorAll(".cutout[aria-pressed]").forEach((other) => other.removeAttribute("aria-pressed"));
     button.setAttribute("aria-pressed", "true");
-    const told = button.closest(".gallery").querySelector(".chosen");
-    told.hidden = false; told.textContent = `${button.title} (ringed in the map)`;
+    const chosen = button.closest(".gallery").querySelector(".chosen");
+    chosen.hidden = false; chosen.textContent = `${button.title} (marked with a ring on the map)`;
     atlas.ring(Number(button.dataset.row));
   }));
   return atlas;

@@ -21,13 +21,13 @@ function between(stops, t) {
   return stops[i].map((one, c) => one + (stops[i + 1][c] - one) * (at - i));
 }
 
-// told: chosen(row or −1, class id or −1), line(rows), name(id), moved(). fixed: a class that is marked for good, or −1.
-export function mapIn(box, map, told, fixed = -1) {
+// act: chosen(row or −1, class id or −1), line(rows), name(id), moved(). fixed: a class that is marked for good, or −1.
+export function mapIn(box, map, act, fixed = -1) {
   const canvas = box.querySelector(".points"), over = box.querySelector(".labels"), tip = box.querySelector(".tip");
   const p = points(map), view = new View(p), paint = painter(canvas, p), of = new Map(map.classes.map((one) => [one.id, one]));
   const images = thumbnails(map, () => redraw());
   const above = overlay(over, p, map, images);
-  const state = { only: fixed < 0 ? null : new Set([fixed]), byClass: true, name: told.name || String, ringed: -1, line: null };
+  const state = { only: fixed < 0 ? null : new Set([fixed]), byClass: true, name: act.name || String, ringed: -1, line: null };
   let waiting = false, lasso = false, column = null, shown = null, picked = null;
 
   function redraw() { if (!waiting) { waiting = true; requestAnimationFrame(frame); } }
@@ -36,7 +36,7 @@ export function mapIn(box, map, told, fixed = -1) {
     if (view.w < 2 || view.h < 2) return;
     paint.paint(view);
     above(view, state);
-    if (told.moved) told.moved();
+    if (act.moved) act.moved();
   }
   const colour = (name) => getComputedStyle(box).getPropertyValue(`--${name}`).trim();
   function theme() {
@@ -79,7 +79,7 @@ export function mapIn(box, map, told, fixed = -1) {
   }
   function hover(sx, sy) {
     const { row, one } = at(sx, sy, false);
-    tip.hidden = row < 0 || (!one && !told.chosen);
+    tip.hidden = row < 0 || (!one && !act.chosen);
     over.classList.toggle("over", !tip.hidden);
     if (tip.hidden) return;
     const value = shown && column ? ` · ${column.label}: ${worded(shown[row])}` : "";
@@ -92,24 +92,24 @@ export function mapIn(box, map, told, fixed = -1) {
     return column.kind === "category" ? column.names[value] || "other" : Number(value.toPrecision(4)).toString();
   }
   gestures(over, view, {
-    moved: redraw, hover, leave: () => { tip.hidden = true; }, lassoing: () => lasso && !!told.line,
+    moved: redraw, hover, leave: () => { tip.hidden = true; }, lassoing: () => lasso && !!act.line,
     click: (sx, sy, touch) => {
       hover(sx, sy);
       const { row, one } = at(sx, sy, touch);
-      if (told.chosen) told.chosen(row, one ? one.id : -1);
+      if (act.chosen) act.chosen(row, one ? one.id : -1);
       else if (one && one.id !== fixed) window.location.href = one.page;
     },
     line: (line, finished) => {
-      if (!told.line) return;
+      if (!act.line) return;
       state.line = finished ? null : line;
-      if (finished) told.line(inside(p, line));
+      if (finished) act.line(inside(p, line));
       redraw();
     },
   });
   const tools = {
     in: () => view.zoom(1.6), out: () => view.zoom(1 / 1.6), all: () => view.fit(), class: () => view.fit(members(p, [fixed])),
     lasso: (button) => { lasso = !lasso; button.setAttribute("aria-pressed", lasso); over.classList.toggle("lasso", lasso); },
-    view: () => told.line(within(p, ...view.seen())),
+    view: () => act.line(within(p, ...view.seen())),
   };
   box.querySelectorAll("[data-tool]").forEach((button) => button.addEventListener("click", () => { tools[button.dataset.tool](button); redraw(); }));
   dark.addEventListener("change", theme);

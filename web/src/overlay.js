@@ -1,7 +1,7 @@
 // What lies over the points: thumbnails, the shapes of classes once there is room, class numbers, a ring, the lasso.
 import { NONE, within } from "./points.js";
 
-// As many as can be told apart, the side of a thumbnail on the screen, px, and how far in thumbnails begin.
+// Largest numbers of class shapes and of thumbnails, the side of a thumbnail on the screen (px), and the zoom at which thumbnails begin.
 const MOST_SHAPES = 1500, MOST_THUMBNAILS = 400, SIDE = 56, ZOOMED = 2.5;
 const SHAPES = ["circle", "square", "triangle", "diamond", "ring", "plus"].map((_, shape) => new Path2D([
   "M0-6a6 6 0 1 0 .01 0z", "M-5.3-5.3h10.6v10.6h-10.6z", "M0-7 7 5.5H-7z", "M0-7.5 7.5 0 0 7.5-7.5 0z",

@@ -27,7 +27,7 @@ export function separation(ra, dec, ra0, dec0) {
 // { row }, { id } of a class, or { problem }.
 export async function search(text, map, decisions) {
   const wanted = text.trim(), named = map.classes.find((one) => `class ${one.id}` === wanted.toLowerCase() || (decisions.of(one.id).name && decisions.of(one.id).name.toLowerCase() === wanted.toLowerCase()));
-  if (!wanted) return { problem: "Type an id, a coordinate or “class 3”." };
+  if (!wanted) return { problem: "Type an id, a coordinate, or “class 3”." };
   if (named) return { id: named.id };
   const all = await ids(), exact = all.indexOf(wanted);
   if (exact >= 0) return { row: exact };
@@ -40,9 +40,9 @@ export async function search(text, map, decisions) {
       const far = separation(ra[i], dec[i], place.ra, place.dec);
       if (far <= closest) { closest = far; best = i; }
     }
-    return best >= 0 ? { row: best, told: `${(3600 * closest).toFixed(1)} arcsec away` } : { problem: "No galaxy of this search lies within one arcminute." };
+    return best >= 0 ? { row: best, message: `${(3600 * closest).toFixed(1)} arcsec from this position` } : { problem: "No galaxy of this search is within one arcminute." };
   }
   const starts = all.findIndex((one) => one.startsWith(wanted));
-  if (starts >= 0) return { row: starts, told: `the first whose id begins with ${wanted}` };
-  return { problem: map.sky ? "No such id, coordinate or class." : "No such id or class; coordinates are not known here." };
+  if (starts >= 0) return { row: starts, message: `This is the first galaxy whose id begins with ${wanted}.` };
+  return { problem: map.sky ? "There is no such id, coordinate or class." : "There is no such id or class. The search has no coordinates." };
 }

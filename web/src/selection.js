@@ -1,4 +1,4 @@
-// Galaxies that a line was drawn around: how many, which classes, a gallery, a list, a file.
+// The selected galaxies: their number, their classes, a gallery, a list, a file.
 import { count, csv, download, el } from "./dom.js";
 import { ids, sky } from "./galaxy.js";
 import { sheet } from "./card.js";
@@ -20,13 +20,13 @@ export async function selection(box, rows, { map, atlas, choose, open, name }) {
   // Spread over the selection, those with an image first.
   const order = [...rows.filter((i) => images.has(i)), ...rows.filter((i) => !images.has(i))], pool = images.has(order[0]) ? rows.filter((i) => images.has(i)) : order;
   const step = Math.max(1, pool.length / SHOWN), shown = Array.from({ length: Math.min(SHOWN, pool.length) }, (_, k) => pool[Math.floor(k * step)]);
-  const galaxies = shown.map((row) => ({ row, id: names[row], said: p.label[row] === NONE ? "in no class" : `class ${name(p.label[row])}`, style: images.has(row) ? images.style(row) : null }));
+  const galaxies = shown.map((row) => ({ row, id: names[row], membership: p.label[row] === NONE ? "in no class" : `class ${name(p.label[row])}`, style: images.has(row) ? images.style(row) : null }));
   box.replaceChildren(
     el("p", { role: "status" }, el("strong", {}, `${count(rows.length)} ${rows.length === 1 ? "galaxy" : "galaxies"}`), `; ${count(tally.get(NONE) || 0)} in no class`),
     el("p", { class: "buttons" }, el("button", { type: "button", id: "save-selection", disabled: !rows.length, onclick: () => save(rows, map, p) }, "download CSV")),
     classes.length ? el("ul", { class: "tally" }, classes.slice(0, 20).map(([id, found]) => el("li", {}, el("button", { type: "button", class: "plain", onclick: () => open(id) }, `class ${name(id)}`), ` ${count(found)}`))) : "",
-    el("h3", {}, "Gallery"), rows.length ? sheet(galaxies, choose) : el("p", { class: "small" }, "Nothing was inside."),
-    el("h3", {}, "List"), el("p", { class: "small" }, rows.length > LISTED ? `The first ${LISTED}; the file has all.` : ""),
+    el("h3", {}, "Gallery"), rows.length ? sheet(galaxies, choose) : el("p", { class: "small" }, "The selection is empty."),
+    el("h3", {}, "List"), el("p", { class: "small" }, rows.length > LISTED ? `The list shows the first ${LISTED}. The CSV file has all.` : ""),
     el("ol", { class: "list", tabindex: 0, "aria-label": "Galaxies selected" }, rows.slice(0, LISTED).map((i) => el("li", {}, el("button", { type: "button", class: "plain", onclick: () => choose(i) }, names[i])))),
   );
 }

@@ -1,12 +1,15 @@
-"""Members of classes in the formats of other tools: CSV, FITS, VOTable, DS9 regions, a Hugging Face data set.
+"""Members of classes in the formats of other tools: CSV, FITS, VOTable, DS9 regions, a Hugging Face data set, or SAMP.
 
-A members table has the columns id_str, ra, dec (deg, ICRS; null if unknown), class_id, probability, outlier_score and
-any number of predicted vote fractions (0–1).
+A members table has the columns id_str, class_id, probability, outlier_score. In an export it also has ra and dec
+(degrees, ICRS; null if unknown) and any number of predicted vote fractions (0-1).
 """
 
 import io
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +19,21 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 from PIL import Image
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
-from rarezoo import tables
-from rarezoo.errors import DataError, OutputError
+from rarezoo import __version__, tables
+from rarezoo.data.surveys.catalogue import ids_of, read_any_table
+from rarezoo.errors import ConfigError, DataError, MissingDependency, OutputError
 from rarezoo.report import palette
-from rarezoo.report.downloads import ascii_bytes
+from rarezoo.report.gallery import Cutouts
+from rarezoo.searches.result import Search
+from rarezoo.settings import Settings, setting
 
 log = logging.getLogger(__name__)
-Cutouts = Callable[[Sequence[str]], list[np.ndarray]]
 
-# By column: unit, UCD (https://www.ivoa.net/documents/UCD1+) and what it is.
+CSV, FITS, VOTABLE, DS9, HUGGINGFACE = FORMATS = ("csv", "fits", "votable", "ds9", "huggingface")
+_ALL = "all"
+# By column: unit, UCD (https://www.ivoa.net/documents/UCD1+) and description.
 _MEANINGS = {
     tables.ID: ("", "meta.id;meta.main", "galaxy"),
     tables.RA: ("deg", "pos.eq.ra;meta.main", "right ascension, ICRS"),
@@ -36,30 +43,169 @@ _MEANINGS = {
     tables.OUTLIER_SCORE: ("", "stat.value", "GLOSH outlier score, 0 to 1"),
 }
 _FRACTION_MEANING = ("", "stat.fit.param;arith.ratio", "predicted vote fraction among those asked, 0 to 1")
-# Galaxies in one file of a data set with images: some ten MB.
-_SHARD = 2000
+_LOADS_TABLES = "table.load.votable"
 
 
-def write_csv(path: Path, members: pa.Table, *, about: Mapping[str, str]) -> Path:
-    """Members as CSV (UTF-8); what is unknown is empty."""
+@dataclass(kw_only=True)
+class ExportRun(Settings):
+    """Write members of the classes of a finished search as a file of another tool, or send them to a running one.
+
+    Examples
+    --------
+    >>> ExportRun(search="runs/cluster", out="members.vot", format="votable", classes=[3, 5]).format
+    'votable'
+    >>> ExportRun(search="runs/cluster")
+    Traceback (most recent call last):
+    rarezoo.errors.ConfigError: nothing to do: out=. Name a file (out=FILE), or send the members (samp=true).
+    """
+
+    search: str = setting(help="folder of a finished search", positional=True)
+    out: str = setting("", "file to write; a folder for format=huggingface")
+    format: str = setting(CSV, "format of the file", choices=FORMATS)
+    samp: bool = setting(False, "send the members to the running TOPCAT, Aladin or DS9")
+    classes: list[int] = setting([], "ids of the classes; empty: every class")
+    unassigned: bool = setting(False, "add the galaxies in no class, unless classes are named")
+    answers: list[str] = setting([], "answers whose predicted vote fractions are added; all for every answer")
+    positions: str = setting("", "table with id_str, ra and dec (degrees); empty: the survey's catalogue")
+    radius: float = setting(10.0, "radius of the circles of format=ds9", unit="arcsec", gt=0)
+    images: bool = setting(True, "add the cutouts to a data set of format=huggingface")
+
+    def check(self) -> None:
+        """Raise ConfigError if nothing would be written or sent."""
+        if not self.out and not self.samp:
+            fix = "Name a file (out=FILE), or send the members (samp=true)."
+            raise ConfigError("nothing to do", value="out=", fix=fix)
+
+    def run(self) -> str:
+        """Write or send the members and return one line per file or program.
+
+        Raises
+        ------
+        ConfigError
+            The search has no such class, or its store no such answer.
+        StoreError
+            There is no finished search, or its store is missing.
+        DataError
+            The positions or images cannot be read.
+        OutputError
+            The file cannot be written, or no program took the table.
+        """
+        return self.export(Search.open(self.search))
+
+    def export(self, search: Search) -> str:
+        """Write or send the members of an open search; see :meth:`run`."""
+        members, about = self.members(search), about_text(search)
+        done = []
+        if self.out:
+            try:
+                done.append(str(self._write(search, Path(self.out), members, about)))
+            except OSError as problem:
+                raise tables.unwritable(Path(self.out), problem) from problem
+        if self.samp:
+            classes = f" class {' '.join(map(str, self.classes))}" if self.classes else ""
+            with tempfile.TemporaryDirectory(prefix="rarezoo-") as folder:
+                path = write_votable(Path(folder) / "members.vot", members, about)
+                programs = send_votable(path, name=f"{search.folder.name}{classes}")
+            done.append(f"sent to {', '.join(programs)}")
+        return "\n".join(done)
+
+    def members(self, search: Search) -> pa.Table:
+        """Return the members table that is exported, sorted by class and then by probability, highest first.
+
+        Raises
+        ------
+        ConfigError
+            The search has no such class, or its store no such answer.
+        StoreError, DataError
+            The store or the positions are missing.
+        """
+        members = search.table("members")
+        labels = members.column(tables.CLASS_ID)
+        known = sorted(set(labels.to_pylist()) - {tables.NO_CLASS})
+        unknown = sorted(set(self.classes) - set(known))
+        if unknown:
+            listed = ", ".join(map(str, known)) or "none"
+            raise ConfigError(f"{search.folder} has no class", value=unknown[0], fix=f"Its classes are: {listed}.")
+        if self.classes or not self.unassigned:
+            members = members.filter(pc.is_in(labels, pa.array(self.classes or known, pa.int32())))
+        members = members.sort_by(
+            [(tables.CLASS_ID, "ascending"), (tables.PROBABILITY, "descending"), (tables.ID, "ascending")]
+        )
+        ids = members.column(tables.ID)
+        positions = self._positions(search, ids)
+        answers = search.store.manifest.answers if self.answers else ()
+        wanted = list(answers) if self.answers == [_ALL] else self.answers
+        unknown_answers = [answer for answer in wanted if answer not in answers]
+        if unknown_answers:
+            raise ConfigError(
+                "the store predicts no such answer", value=unknown_answers[0],
+                fix=f"Its answers are: {', '.join(answers)}.",
+            )  # fmt: skip
+        fractions = [tables.fraction_column(answer) for answer in wanted]
+        stored = tables.aligned(search.store.read([tables.ID, *fractions]), ids, source="the store") if wanted else None
+        return pa.table(
+            {
+                tables.ID: ids,
+                **{name: positions.column(name) for name in (tables.RA, tables.DEC)},
+                **{name: members.column(name) for name in (tables.CLASS_ID, tables.PROBABILITY, tables.OUTLIER_SCORE)},
+                **{name: stored.column(name) for name in fractions if stored is not None},
+            }
+        )
+
+    def _positions(self, search: Search, ids: pa.ChunkedArray) -> pa.Table:
+        source = self.positions or "the survey's catalogue"
+        if self.positions:
+            table = read_any_table(Path(self.positions))
+        else:
+            way_out = "Give a table with id_str, ra and dec (positions=FILE), and leave images out (images=false)."
+            table = search.survey(way_out=way_out).catalogue
+        missing = [name for name in (tables.RA, tables.DEC) if name not in table.column_names]
+        if missing:
+            raise DataError(f"{source} has no column", value=missing[0], fix="It needs id_str, ra and dec (degrees).")
+        degrees = {name: table.column(name).cast(pa.float64()) for name in (tables.RA, tables.DEC)}
+        named = pa.array(ids_of(table, tables.ID, source=source), pa.string())
+        return tables.aligned(pa.table({tables.ID: named, **degrees}), ids, source=source)
+
+    def _write(self, search: Search, out: Path, members: pa.Table, about: Mapping[str, str]) -> Path:
+        if self.format == HUGGINGFACE:
+            cutouts = search.cutouts if self.images else None
+            return write_huggingface(out, members, about, cutouts=cutouts)
+        if out.is_dir():
+            raise OutputError("the output path is a folder", value=out, fix="Choose a file: out=FILE.")
+        if self.format == DS9:
+            return write_ds9(out, members, about, radius=self.radius)
+        return {CSV: write_csv, FITS: write_fits, VOTABLE: write_votable}[self.format](out, members, about)
+
+
+def about_text(search: Search) -> dict[str, str]:
+    """Return the origin of a search as text: survey, checkpoint, name of the search, version of rarezoo."""
+    origin = {key: str(search.about[key]) for key in ("survey", "checkpoint", "checkpoint_sha256")}
+    return {**origin, "search": search.folder.name, "rarezoo": __version__}
+
+
+def write_csv(path: Path, members: pa.Table, about: Mapping[str, str] | None = None) -> Path:
+    """Write members as CSV (UTF-8). Unknown values are empty; ``about`` is not written."""
     with tables.atomic(path) as temporary:
         pyarrow.csv.write_csv(members, temporary)
     return path
 
 
-def write_fits(path: Path, members: pa.Table, *, about: Mapping[str, str]) -> Path:
-    """Members as a FITS table with units; non-ASCII characters of an id are escaped as Python does."""
+def write_fits(path: Path, members: pa.Table, about: Mapping[str, str] | None = None) -> Path:
+    """Write members as a FITS table with units, which TOPCAT reads.
+
+    FITS knows ASCII only: other characters of an id are written as Python escapes them, é as \\xe9.
+    """
     table = _astropy_table(members)
-    table[tables.ID] = ascii_bytes(members.column(tables.ID).to_pylist())
+    table[tables.ID] = _ascii_bytes(members.column(tables.ID).to_pylist())
     # FITS keys have eight characters.
-    table.meta = {key[:8].upper(): ascii_bytes([value])[0].decode() for key, value in about.items()}
+    table.meta = {key[:8].upper(): _ascii_bytes([value])[0].decode() for key, value in (about or {}).items()}
     with tables.atomic(path) as temporary:
         table.write(temporary, format="fits", overwrite=True)
     return path
 
 
-def write_votable(path: Path, members: pa.Table, *, about: Mapping[str, str]) -> Path:
-    """Members as a VOTable with units, UCDs and the ICRS, so that TOPCAT and Aladin know the sky position."""
+def write_votable(path: Path, members: pa.Table, about: Mapping[str, str]) -> Path:
+    """Write members as a VOTable with units, UCDs and the ICRS, so that TOPCAT and Aladin know the sky position."""
     from astropy.io.votable import writeto
     from astropy.io.votable.tree import CooSys, VOTableFile
 
@@ -75,66 +221,176 @@ def write_votable(path: Path, members: pa.Table, *, about: Mapping[str, str]) ->
     return path
 
 
-def write_ds9(path: Path, members: pa.Table, *, about: Mapping[str, str], radius: float = 10.0) -> Path:
-    """Members as circles for DS9, in their class's colour and grouped by a tag of their class.
+def write_ds9(path: Path, members: pa.Table, about: Mapping[str, str], *, radius: float = 10.0) -> Path:
+    """Write members as circles for DS9, in the colour of their class and grouped by a tag of their class.
 
-    Galaxies whose position is unknown are left out, and a warning says how many.
+    Galaxies whose position is unknown are left out, and a warning gives their number.
 
-    Args:
-        path: file to write.
-        members: members table.
-        about: written as comments.
-        radius: of a circle, arcsec.
+    Parameters
+    ----------
+    path
+        File to write.
+    members
+        Members table.
+    about
+        Origin of the members, written as comments.
+    radius
+        Radius of a circle, arcsec.
 
-    Raises:
-        DataError: no galaxy has a position.
+    Raises
+    ------
+    DataError
+        No galaxy has a position.
     """
-    known = members.filter(pc.and_(_is_number(members.column(tables.RA)), _is_number(members.column(tables.DEC))))
+    finite = [pc.fill_null(pc.is_finite(members.column(name)), False) for name in (tables.RA, tables.DEC)]
+    known = members.filter(pc.and_(*finite))
     if not known.num_rows:
         raise DataError(
             "no galaxy has a position", value=f"{members.num_rows} members",
-            fix="Give a table with id_str, ra and dec: --positions FILE.",
+            fix="Give a table with id_str, ra and dec: positions=FILE.",
         )  # fmt: skip
     if known.num_rows < members.num_rows:
         log.warning("%d galaxies without a position are left out", members.num_rows - known.num_rows)
-    head = ["# Region file format: DS9 version 4.1", *(f"# {key}: {value}" for key, value in about.items())]
-    lines = [*head, 'global dashlist=8 3 width=1 font="helvetica 10 normal"', "icrs"]
+    lines = ["# Region file format: DS9 version 4.1", *(f"# {key}: {value}" for key, value in about.items())]
+    lines += ['global dashlist=8 3 width=1 font="helvetica 10 normal"', "icrs"]
+    for row in known.to_pylist():
+        class_id = row[tables.CLASS_ID]
+        colour = palette.LIGHT[palette.mark(class_id).colour] if class_id != tables.NO_CLASS else "#8d929b"
+        tag = f"class {class_id}" if class_id != tables.NO_CLASS else "no class"
+        # Braces and ends of line would end the text.
+        text = "".join(" " if letter in "{}\r\n" else letter for letter in row[tables.ID])
+        place = f'{row[tables.RA]:.7f},{row[tables.DEC]:.7f},{radius:g}"'
+        lines.append(f"circle({place}) # color={colour} text={{{text}}} tag={{{tag}}}")
     with tables.atomic(path) as temporary:
-        temporary.write_text("\n".join([*lines, *(_circle(one, radius) for one in known.to_pylist())]) + "\n")
+        temporary.write_text("\n".join(lines) + "\n")
     return path
 
 
 def write_huggingface(
-    folder: Path, members: pa.Table, *, about: Mapping[str, str], cutouts: Cutouts | None = None
+    folder: Path,
+    members: pa.Table,
+    about: Mapping[str, str],
+    *,
+    cutouts: Cutouts | None = None,
+    rows_per_file: int = 2000,
 ) -> Path:
-    """Members as a data set folder that ``datasets.load_dataset(folder)`` reads, and ``data=huggingface`` too.
+    """Write members as a data set folder that ``datasets.load_dataset(folder)`` reads, and ``data=huggingface`` too.
 
-    Args:
-        folder: absent, empty, or left behind by a write that was killed.
-        members: members table.
-        about: told in the data set's card.
-        cutouts: ids → uint8 (H, W, 3) each, kept as PNG in a column ``image``; None leaves images out.
+    Parameters
+    ----------
+    folder
+        A folder that is absent, empty, or left behind by a write that was killed.
+    members
+        Members table.
+    about
+        Origin of the members, written into the card of the data set.
+    cutouts
+        Function from ids to uint8 (H, W, 3) each, which are kept as PNG in a column ``image``; None leaves images out.
+    rows_per_file
+        Largest number of galaxies in one file. 2000 with images are some ten megabytes.
 
-    Raises:
-        OutputError: the folder holds something, or cannot be written.
+    Raises
+    ------
+    MissingDependency
+        The package datasets is not installed.
+    OutputError
+        The folder holds something else, or cannot be written.
     """
-    if (folder / "README.md").exists() or (folder.is_dir() and {one.name for one in folder.iterdir()} - {"data"}):
-        raise OutputError("the folder is not empty", value=folder, fix="Choose another --out DIR.")
-    schema = _features(members, images=cutouts is not None).arrow_schema
-    shards = max(1, -(-members.num_rows // _SHARD))
+    try:
+        import datasets
+    except ImportError as problem:
+        raise MissingDependency("datasets", extra="huggingface", purpose="A Hugging Face data set") from problem
+    if (folder / "README.md").exists() or (folder.is_dir() and {entry.name for entry in folder.iterdir()} - {"data"}):
+        raise OutputError("the folder is not empty", value=folder, fix="Choose another folder: out=DIR.")
+    # Arrow and datasets have different names for floating-point types.
+    types = {"float": "float32", "double": "float64"}
+    features = {"image": datasets.Image()} if cutouts else {}
+    features |= {field.name: datasets.Value(types.get(str(field.type), str(field.type))) for field in members.schema}
+    schema = datasets.Features(features).arrow_schema
+    files = max(1, -(-members.num_rows // rows_per_file))
     for old in folder.glob("data/*.parquet"):
         old.unlink()
-    for at in tqdm(range(shards), desc="data set", unit="file", mininterval=1.0):
-        rows = members.slice(at * _SHARD, _SHARD)
-        with tables.atomic(folder / "data" / f"train-{at:05d}-of-{shards:05d}.parquet") as temporary:
-            pq.write_table(_with_images(rows, cutouts).cast(schema), temporary)
+    for number in tqdm(range(files), desc="data set", unit="file", mininterval=1.0):
+        rows = members.slice(number * rows_per_file, rows_per_file)
+        if cutouts:
+            images = [{"bytes": _png(cutouts, galaxy), "path": None} for galaxy in rows.column(tables.ID).to_pylist()]
+            kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+            rows = rows.add_column(0, "image", pa.array(images, kind))
+        with tables.atomic(folder / "data" / f"train-{number:05d}-of-{files:05d}.parquet") as temporary:
+            pq.write_table(rows.cast(schema), temporary)
+    head = "configs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/train-*.parquet"
+    origin = "\n".join(f"- {key}: {value}" for key, value in about.items())
+    columns = "\n".join(f"- `{name}`: {_meaning(name)[2]}" for name in members.column_names)
+    title = f"{members.num_rows:,} galaxies in classes found by rarezoo"
     with tables.atomic(folder / "README.md") as temporary:
-        temporary.write_text(_card(members, about), encoding="utf-8")
+        temporary.write_text(f"---\n{head}\n---\n\n# {title}\n\n{origin}\n\nColumns:\n\n{columns}\n", encoding="utf-8")
     return folder
 
 
-def _is_number(column: pa.ChunkedArray) -> Any:
-    return pc.fill_null(pc.is_finite(column), False)
+def send_votable(path: Path, *, name: str, patience: int = 60) -> list[str]:
+    """Send a VOTable by SAMP to every running program that takes tables, and return the names of those that loaded it.
+
+    Parameters
+    ----------
+    path
+        VOTable file; it may be removed afterwards.
+    name
+        Name of the table in those programs.
+    patience
+        Longest wait for each program, seconds.
+
+    Raises
+    ------
+    OutputError
+        No SAMP hub is running, no program there takes tables, or none could load this one.
+    """
+    samp = samp_package()
+    client = samp.SAMPIntegratedClient(name="rarezoo", metadata={"samp.name": "rarezoo"})
+    try:
+        client.connect()
+    except (samp.SAMPHubError, KeyError, OSError) as problem:
+        raise OutputError(
+            f"no SAMP hub is running ({problem})", value="samp=true", fix="Start TOPCAT or Aladin first."
+        ) from problem
+    try:
+        listeners = client.get_subscribed_clients(_LOADS_TABLES)
+        if not listeners:
+            raise OutputError(
+                "no running program takes tables by SAMP", value="samp=true", fix="Start TOPCAT or Aladin first."
+            )
+        parameters = {"url": path.resolve().as_uri(), "table-id": name, "name": name}
+        message = {"samp.mtype": _LOADS_TABLES, "samp.params": parameters}
+        complaints = {}
+        for listener in sorted(listeners):
+            program = str(client.get_metadata(listener).get("samp.name", listener))
+            try:
+                response = client.call_and_wait(listener, message, str(patience))
+                failed = response["samp.status"] == "samp.error"
+                error = response.get("samp.error", {}).get("samp.errortxt", "refused")
+                complaints[program] = str(error) if failed else ""
+            except (samp.SAMPProxyError, OSError) as problem:
+                complaints[program] = str(problem) or "no answer"
+    finally:
+        client.disconnect()
+    loaded = [program for program, complaint in complaints.items() if not complaint]
+    if not loaded:
+        raise OutputError(
+            "no program could load the table",
+            value="; ".join(f"{program}: {complaint}" for program, complaint in complaints.items()),
+            fix="Write it to a file instead: out=FILE format=votable.",
+        )  # fmt: skip
+    return loaded
+
+
+def samp_package() -> Any:
+    """Return the SAMP package: PyVO's if it is installed, else astropy's, which is the same and deprecated there."""
+    try:
+        import pyvo.samp as samp
+    except ImportError:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import astropy.samp as samp
+    return samp
 
 
 def _meaning(column: str) -> tuple[str, str, str]:
@@ -142,57 +398,24 @@ def _meaning(column: str) -> tuple[str, str, str]:
 
 
 def _astropy_table(members: pa.Table) -> Any:
-    """Members with units and descriptions; an unknown position is NaN."""
+    """Return members with units and descriptions; an unknown position is NaN."""
     from astropy.table import Column, Table
 
     columns = []
     for name in members.column_names:
-        unit, _, about = _meaning(name)
+        unit, _, description = _meaning(name)
         values = members.column(name).to_numpy()
         values = values.astype(str) if values.dtype == object else values
-        columns.append(Column(values, name=name, unit=unit or None, description=about))
+        columns.append(Column(values, name=name, unit=unit or None, description=description))
     return Table(columns)
 
 
-def _circle(one: Mapping[str, Any], radius: float) -> str:
-    class_id = one[tables.CLASS_ID]
-    colour = palette.LIGHT[palette.mark(class_id).colour] if class_id != tables.NO_CLASS else "#8d929b"
-    # Braces and ends of line would end the text.
-    text = "".join(" " if letter in "{}\r\n" else letter for letter in one[tables.ID])
-    tag = f"class {class_id}" if class_id != tables.NO_CLASS else "no class"
-    place = f'{one[tables.RA]:.7f},{one[tables.DEC]:.7f},{radius:g}"'
-    return f"circle({place}) # color={colour} text={{{text}}} tag={{{tag}}}"
+def _ascii_bytes(texts: Sequence[object]) -> np.ndarray:
+    """Return texts as a bytes array, as FITS can hold them: é becomes \\xe9."""
+    return np.array([str(text).encode("ascii", "backslashreplace") for text in texts], dtype="S")
 
 
-def _features(members: pa.Table, *, images: bool) -> Any:
-    import datasets
-
-    kinds = {field.name: datasets.Value(_value_name(field.type)) for field in members.schema}
-    return datasets.Features({**({"image": datasets.Image()} if images else {}), **kinds})
-
-
-def _value_name(kind: pa.DataType) -> str:
-    return {"float": "float32", "double": "float64"}.get(str(kind), str(kind))
-
-
-def _with_images(rows: pa.Table, cutouts: Cutouts | None) -> pa.Table:
-    if cutouts is None:
-        return rows
-    ids = rows.column(tables.ID).to_pylist()
-    images = [{"bytes": content, "path": None} for content in _pngs(ids, cutouts)]
-    return rows.add_column(0, "image", pa.array(images, pa.struct({"bytes": pa.binary(), "path": pa.string()})))
-
-
-def _pngs(ids: Sequence[str], cutouts: Cutouts) -> Iterator[bytes]:
-    for one in ids:
-        stream = io.BytesIO()
-        Image.fromarray(np.ascontiguousarray(cutouts([one])[0])).save(stream, format="PNG")
-        yield stream.getvalue()
-
-
-def _card(members: pa.Table, about: Mapping[str, str]) -> str:
-    head = "configs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/train-*.parquet"
-    told = "\n".join(f"- {key}: {value}" for key, value in about.items())
-    columns = "\n".join(f"- `{name}`: {_meaning(name)[2]}" for name in members.column_names)
-    title = f"{members.num_rows:,} galaxies in classes found by rarezoo"
-    return f"---\n{head}\n---\n\n# {title}\n\n{told}\n\nColumns:\n\n{columns}\n"
+def _png(cutouts: Cutouts, galaxy: str) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(cutouts([galaxy])[0])).save(stream, format="PNG")
+    return stream.getvalue()

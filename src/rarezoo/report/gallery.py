@@ -1,4 +1,4 @@
-"""Galleries: many cutouts in one image, each with its id at its place."""
+"""Mosaics: many cutouts in one image, each with its id at its place."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,40 +13,52 @@ Cutouts = Callable[[Sequence[str]], list[np.ndarray]]
 # Side of a thumbnail and gap between two, px. On a page a thumbnail is about 100 px wide: sharp on ordinary screens.
 SIDE, GAP = 128, 2
 COLUMNS = 8
-# Galaxies in a gallery: three rows on a laptop.
+# Number of galaxies in a gallery: three rows on a laptop.
 SHOWN = 24
 _QUALITY = 88
 
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """One galaxy of a gallery.
+    """A galaxy in a gallery.
 
-    Attributes:
-        id: its id.
-        row: its row in the map.
-        said: of its membership, in words; may be empty.
-        across, down: where its thumbnail lies in the image, in per cent of the way, as CSS background positions are.
+    Attributes
+    ----------
+    id
+        Id of the galaxy.
+    row
+        Its row in the map.
+    membership
+        Its membership in words; may be empty.
+    across, down
+        Position of the thumbnail in the image, in per cent as CSS counts background positions.
     """
 
     id: str
     row: int
-    said: str
+    membership: str
     across: float
     down: float
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """A section of a page: what it shows and, if images are at hand, the mosaic that it shows.
+    """A section of a page with galaxies and, if there are images, their mosaic.
 
-    Attributes:
-        name: short, part of the file's name.
-        title: heading.
-        about: what a reader should know of how these galaxies were chosen.
-        thumbnails: the galaxies, in the mosaic's order.
-        image: path of the mosaic relative to the page; None without images.
-        wide, high: size of the mosaic in thumbnails.
+    Attributes
+    ----------
+    name
+        Short name, part of the file name.
+    title
+        Heading.
+    about
+        How these galaxies were chosen.
+    thumbnails
+        The galaxies, in the order of the mosaic.
+    image
+        Path of the mosaic relative to the page; None without images.
+    wide, high
+        Size of the mosaic in thumbnails.
     """
 
     name: str
@@ -59,9 +71,26 @@ class Gallery:
 
 
 def mosaic(
-    cutouts: Sequence[UInt8[np.ndarray, "height width 3"]], *, columns: int = COLUMNS, side: int = SIDE, gap: int = GAP
+    cutouts: Sequence[UInt8[np.ndarray, "_ _ 3"]], *, columns: int = COLUMNS, side: int = SIDE, gap: int = GAP
 ) -> Image.Image:
-    """Cutouts as square thumbnails in reading order, thin black gaps around each; ``side`` and ``gap`` in px."""
+    """Draw cutouts as square thumbnails in reading order, with thin black gaps around each.
+
+    Parameters
+    ----------
+    cutouts
+        Images of any size.
+    columns
+        Largest number of thumbnails in a row.
+    side
+        Side of a thumbnail, px.
+    gap
+        Gap between two thumbnails, px.
+
+    Examples
+    --------
+    >>> mosaic([np.zeros((40, 50, 3), np.uint8)] * 10).size
+    (1040, 260)
+    """
     wide, high = shape(len(cutouts), columns=columns)
     cell = side + gap
     sheet = Image.new("RGB", (wide * cell, high * cell))
@@ -72,7 +101,7 @@ def mosaic(
 
 
 def thumbnail(cutout: UInt8[np.ndarray, "height width 3"], *, side: int = SIDE) -> Image.Image:
-    """A cutout's central square at the size of a thumbnail, px."""
+    """Return the central square of a cutout, resized to ``side`` px."""
     image = Image.fromarray(np.ascontiguousarray(cutout))
     square = min(image.size)
     left, top = (image.width - square) // 2, (image.height - square) // 2
@@ -80,20 +109,24 @@ def thumbnail(cutout: UInt8[np.ndarray, "height width 3"], *, side: int = SIDE) 
 
 
 def padded(sheet: Image.Image, *, side: int) -> Image.Image:
-    """A sheet that is not full, with black to the right and below, px."""
+    """Return an image of ``side`` x ``side`` px with the sheet at its top left and black elsewhere."""
     whole = Image.new("RGB", (side, side))
     whole.paste(sheet)
     return whole
 
 
 def shape(galaxies: int, *, columns: int = COLUMNS) -> tuple[int, int]:
-    """Width and height of a mosaic, in thumbnails."""
+    """Return width and height of a mosaic, in thumbnails.
+
+    >>> shape(10), shape(3)
+    ((8, 2), (3, 1))
+    """
     wide = max(min(galaxies, columns), 1)
     return wide, max(-(-galaxies // wide), 1)
 
 
 def place(index: int, galaxies: int, *, columns: int = COLUMNS) -> tuple[float, float]:
-    """Where a thumbnail lies, as CSS counts background positions: 0 at one edge, 100 at the other."""
+    """Return the position of a thumbnail as CSS counts background positions: 0 at one edge, 100 at the other."""
     wide, high = shape(galaxies, columns=columns)
     return 100 * (index % wide) / max(wide - 1, 1), 100 * (index // wide) / max(high - 1, 1)
 

@@ -1,15 +1,16 @@
-"""The report: a folder of static pages that opens from disk, without a network.
+"""The report of a search: a folder of static pages that opens from disk, without a network.
 
     index.html            the map, the classes, how the search was made
-    atlas.html            the map to work in: select, search, judge
+    atlas.html            the interactive map: select, search, decide about classes
     class-003.html        one page per class
-    assets/               style, the pages' code and their data (atlas.py)
+    assets/               style, the code of the pages and their data (see atlas.py)
     images/               mosaics
     tables/               members of each class, as CSV and FITS
 
 The same search gives the same bytes.
 """
 
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,148 +23,218 @@ import jinja2
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from jaxtyping import Float32
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from rarezoo import tables
-from rarezoo.report import downloads, gallery, palette
-from rarezoo.report.answers import Question, mean_fractions, questions
+from rarezoo.data.survey import Galaxies
+from rarezoo.errors import StoreError
+from rarezoo.report import exports, gallery, palette
 from rarezoo.report.atlas import Atlas
-from rarezoo.report.gallery import Cutouts, Gallery, Thumbnail
-from rarezoo.report.hierarchy import groups, relatives
-from rarezoo.report.sample import Sample, rows_of
-from rarezoo.report.shown import ShownClass, file_name
-from rarezoo.report.truth import planted, shares
+from rarezoo.report.contents import (
+    Sample,
+    ShownClass,
+    class_groups,
+    class_relatives,
+    file_name,
+    mean_fractions,
+    planted_populations,
+    population_shares,
+    question_means,
+)
+from rarezoo.report.gallery import Gallery, Thumbnail
 from rarezoo.searches.classes import nearest_outside
+from rarezoo.searches.result import Search
 from rarezoo.searches.systematics import CLEAN, ColumnTest
+from rarezoo.settings import Settings, setting
 
-# Files that a second report may not have: pages, mosaics and tables of classes; sheets, columns and cards.
-_OURS = ("class", "sheet", "column", "card")
+log = logging.getLogger(__name__)
+# Beginnings of the names of files that an earlier report may have left: pages, mosaics and tables of classes; thumbnail
+# sheets, columns and cards of the atlas.
+_NUMBERED = ("class", "sheet", "column", "card")
 _ASSETS = ("atlas.js", "atlas-licences.txt", "atlas.css", "style.css")
-# Galaxies with a thumbnail on the map, about 2 kB each.
+# Largest number of galaxies with a thumbnail on the map, about 2 kB each.
 THUMBNAILS = 20_000
-# Share of false classes up to which classes count, where the settings do not tell.
+# Share of false classes up to which classes count as outstanding, if the settings of the search do not say it.
 _LEVEL = 0.05
-# What the pages say of a search, if its caller knows it.
+# Entries of run.json that the pages show. Those that are missing are left out.
 _ABOUT = (
     "title", "survey", "survey_sha256", "checkpoint", "checkpoint_sha256", "version", "galaxies", "cuts", "settings",
     "seconds",
 )  # fmt: skip
 
 
-def write_report(
-    folder: Path | str,
-    *,
-    members: pa.Table,
-    classes: pa.Table,
-    tree: pa.Table,
-    map_2d: pa.Table,
-    predictions: pa.Table,
-    cutouts: Cutouts | None,
-    about: Mapping[str, Any],
-    truth: pa.Table | None = None,
-    searched_map: pa.Table | None = None,
-    catalogue: pa.Table | None = None,
-    tests: Mapping[int, Sequence[ColumnTest]] | None = None,
-    thumbnails: int = THUMBNAILS,
-    seed: int = 0,
-) -> Path:
-    """Write the report; the path of its index page.
+@dataclass(kw_only=True)
+class ReportRun(Settings):
+    """Write the report of a finished search again.
 
-    Args:
-        folder: where; a report that is there already is replaced.
-        members: MEMBERS table of n galaxies.
-        classes: CLASSES table.
-        tree: TREE table.
-        map_2d: MAP table of the same galaxies, two-dimensional.
-        predictions: id and predicted fractions of the same galaxies.
-        cutouts: ids → uint8 (H, W, 3) each; None if no images are at hand.
-        about: title, survey, checkpoint, settings, cuts … of the search; what it lacks is not shown.
-        truth: TRUTH table, of mock surveys only.
-        searched_map: MAP table of the same galaxies in the space that was clustered, in which neighbours are sought;
-            None: ``map_2d``.
-        catalogue: CATALOGUE table in which all of them are; None if no survey is at hand.
-        tests: of each class against the catalogue, by class id.
-        thumbnails: most galaxies that the atlas shows as images on its map.
-        seed: of the galaxies drawn at random.
-
-    Raises:
-        StoreError: the tables are not of the same galaxies.
-        DataError: a cutout cannot be read.
-        OutputError: the folder cannot be written or is full.
+    Examples
+    --------
+    >>> ReportRun(search="runs/cluster").folder
+    PosixPath('runs/cluster/report')
     """
-    sample = Sample.joined(members, map_2d=map_2d, predictions=predictions)
-    told = {**dict.fromkeys(_ABOUT), **about}
-    places = rows_of(members.column(tables.ID), map_2d if searched_map is None else searched_map, source="the map")
-    known = None if catalogue is None else rows_of(members.column(tables.ID), catalogue, source="the catalogue")
-    report = Report(
-        Path(folder), sample, classes, tree, cutouts, told, truth, tables.matrix(places, tables.POSITION), known,
-        tests or {}, thumbnails, seed,
-    )  # fmt: skip
+
+    search: str = setting(help="folder of a finished search", positional=True)
+    out: str = setting("", "folder of the report; empty: report/ in the folder of the search")
+    images: bool = setting(True, "show galaxies; false if the survey cannot be opened")
+    thumbnails: int = setting(THUMBNAILS, "largest number of images on the map of the atlas", unit="galaxies", ge=0)
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the report."""
+        return Path(self.out) if self.out else Path(self.search) / "report"
+
+    def run(self) -> Path:
+        """Write the report and return the path of its index page.
+
+        Raises
+        ------
+        StoreError
+            There is no finished search, or a table or store that it needs is missing.
+        DataError
+            The survey cannot be opened, or an image cannot be read.
+        OutputError
+            The folder cannot be written.
+        """
+        return write_report(
+            Search.open(self.search), self.folder, images=self.images, thumbnails=self.thumbnails
+        )  # fmt: skip
+
+
+def write_report(
+    search: Search,
+    folder: Path | str | None = None,
+    *,
+    images: bool = True,
+    survey: bool | None = None,
+    thumbnails: int = THUMBNAILS,
+    seed: int | None = None,
+) -> Path:
+    """Write the report of a search.
+
+    Parameters
+    ----------
+    search
+        The search.
+    folder
+        Folder of the report. A report that is there already is replaced. None: ``report`` in the search's folder.
+    images
+        Show galaxies. This opens the survey.
+    survey
+        Use the catalogue of the survey and, for a mock survey, the truth. None: as ``images``.
+    thumbnails
+        Largest number of galaxies that the atlas shows as images on its map.
+    seed
+        Seed of the random draws. None: the seed of the search.
+
+    Returns
+    -------
+    Path
+        The index page.
+
+    Raises
+    ------
+    StoreError
+        The tables of the search are not of the same galaxies, or its drawn map is not two-dimensional.
+    DataError
+        The survey cannot be opened, or a cutout cannot be read.
+    OutputError
+        The folder cannot be written or is full.
+    """
+    settings = search.about.get("settings") or {}
+    report = _Report(
+        search=search,
+        folder=search.folder / "report" if folder is None else Path(folder),
+        galaxies=search.survey() if (images if survey is None else survey) else None,
+        images=images,
+        thumbnails=thumbnails,
+        seed=int(settings.get("seed", 0)) if seed is None else seed,
+    )
     try:
         return report.write()
     except OSError as problem:
         raise tables.unwritable(report.folder, problem) from problem
 
 
-@dataclass(frozen=True)
-class Report:
-    """One search about to be written as pages; see :func:`write_report`."""
+@dataclass(frozen=True, kw_only=True)
+class _Report:
+    """A search that is being written as pages; see :func:`write_report`."""
 
+    search: Search
     folder: Path
-    sample: Sample
-    classes: pa.Table
-    tree: pa.Table
-    cutouts: Cutouts | None
-    about: Mapping[str, Any]
-    truth: pa.Table | None
-    positions: Float32[np.ndarray, "galaxies k"]
-    catalogue: pa.Table | None
-    tests: Mapping[int, Sequence[ColumnTest]]
+    galaxies: Galaxies | None
+    images: bool
     thumbnails: int
     seed: int
 
+    @cached_property
+    def sample(self) -> Sample:
+        """The galaxies searched, without predicted answers if the embedding store is not there any more."""
+        members = self.search.table("members")
+        try:
+            predictions = self.search.predictions
+        except StoreError as problem:
+            log.warning("the report shows no predicted answers: %s", problem)
+            predictions = members.select([tables.ID])
+        return Sample.joined(members, map_2d=self.search.table("map_2d"), predictions=predictions)
+
+    @cached_property
+    def tests(self) -> Mapping[int, Sequence[ColumnTest]]:
+        """Tests of each class against the catalogue, by class id."""
+        return self.search.tests if self.sample.answers else {}
+
     def write(self) -> Path:
-        """Write every file, the index page last; the path of the index page."""
+        """Write every file, the index page last, and return the path of the index page."""
+        about = {**dict.fromkeys(_ABOUT), **self.search.about}
+        settings = about["settings"] or {}
+        classes, truth = self.search.table("classes"), self.galaxies.truth if self.galaxies else None
+        sample = self.sample
         self._clear()
-        measure = _measure(self.classes)
-        shown = _ranked(self._shown_classes(), measure=measure)
-        self._write_atlas(shown, measure=measure)
+        measure = _measure(classes)
+        shown = _ranked(self._shown_classes(classes, truth), measure=measure)
+        self._write_atlas(shown, measure=measure, title=str(about["title"] or "Rare galaxy classes"))
         self._write_tables(shown)
         shared = {
-            "about": self.about, "images": self.cutouts is not None, "palette": palette, "file": file_name,
-            "classes": shown, "measure": measure, "searched": len(self.sample),
+            "about": about, "images": self.images, "palette": palette, "file": file_name,
+            "classes": shown, "measure": measure, "searched": len(sample),
         }  # fmt: skip
         pages = environment()
-        for place, one in enumerate(shown):
-            page = pages.get_template("class.html.jinja").render(**shared, one=one, place=place)
-            self._save(f"{file_name(one.id)}.html", page)
+        for place, found in enumerate(shown):
+            page = pages.get_template("class.html.jinja").render(**shared, shown=found, place=place)
+            self._save(f"{file_name(found.id)}.html", page)
         self._save("atlas.html", pages.get_template("atlas.html.jinja").render(**shared))
-        level = ((self.about["settings"] or {}).get("significance") or {}).get("level", _LEVEL)
-        page = pages.get_template("index.html.jinja").render(
-            **shared, everything=self._everything(), settings=_flat(self.about["settings"] or {}),
-            outstanding=_outstanding(self.classes, level=level), level=level,
-            unassigned=float(np.mean(self.sample.labels == tables.NO_CLASS)),
-            planted=None if self.truth is None else planted(self.sample, truth=self.truth),
+        level = (settings.get("significance") or {}).get("level", _LEVEL)
+        rates = [rate for rate in map(_known, classes.column(tables.FALSE_DISCOVERY).to_pylist()) if rate is not None]
+        index = pages.get_template("index.html.jinja").render(
+            **shared, everything=self._whole_sample(), level=level,
+            settings=pd.json_normalize(dict(settings), sep=".").to_dict("records")[0] if settings else {},
+            outstanding=sum(rate <= level for rate in rates) if rates else None,
+            unassigned=float(np.mean(sample.labels == tables.NO_CLASS)),
+            planted=None if truth is None else planted_populations(sample, truth=truth),
         )  # fmt: skip
-        return self._save("index.html", page)
+        return self._save("index.html", index)
 
     def _clear(self) -> None:
-        """Remove what an earlier report left, so that no page of a class that is gone stays."""
+        """Remove the files of an earlier report, so that no page of a class that is gone stays."""
         (self.folder / "index.html").unlink(missing_ok=True)
         for inner in (self.folder, *(self.folder / name for name in ("assets", "images", "tables"))):
             inner.mkdir(parents=True, exist_ok=True)
-            for old in (one for kind in _OURS for one in inner.glob(f"{kind}-[0-9]*.*")):
-                old.unlink()
+            for beginning in _NUMBERED:
+                for old in inner.glob(f"{beginning}-[0-9]*.*"):
+                    old.unlink()
 
-    def _write_atlas(self, shown: Sequence[ShownClass], *, measure: str) -> None:
+    def _write_atlas(self, shown: Sequence[ShownClass], *, measure: str, title: str) -> None:
         assets = self.folder / "assets"
         for name in _ASSETS:
             with resources.as_file(resources.files("rarezoo.report") / "assets" / name) as path:
                 shutil.copyfile(path, assets / name)
+        catalogue = None
+        if self.galaxies is not None:
+            ids = self.search.table("members").column(tables.ID)
+            catalogue = tables.aligned(self.galaxies.catalogue, ids, source="the catalogue")
         Atlas(
-            assets, self.sample, shown, self.tree, measure, str(self.about["title"] or "Rare galaxy classes"),
-            self.catalogue, self.cutouts, self.thumbnails, self.tests, self.seed,
+            assets=assets, sample=self.sample, shown=shown, tree=self.search.table("tree"), measure=measure,
+            title=title, catalogue=catalogue, cutouts=self.search.cutouts if self.images else None,
+            thumbnails=self.thumbnails, tests=self.tests, seed=self.seed,
         ).write()  # fmt: skip
 
     def _save(self, name: str, page: str) -> Path:
@@ -171,154 +242,158 @@ class Report:
             temporary.write_text(page, encoding="utf-8")
         return self.folder / name
 
-    def _shown_classes(self) -> list[ShownClass]:
-        near, together = relatives(self.classes, tree=self.tree), groups(self.classes, tree=self.tree)
-        made_of = {} if self.truth is None else shares(self.sample, truth=self.truth, classes=list(near))
-        return [
-            ShownClass(
-                id=row[tables.CLASS_ID], name=row.get(tables.NAME) or "", node=row[tables.NODE],
-                size=row[tables.SIZE], share=row[tables.FRACTION],
-                birth=row[tables.BIRTH], death=row[tables.DEATH], persistence=_measured(row[tables.PERSISTENCE]),
-                significance=_measured(row[tables.SIGNIFICANCE]), p_value=_measured(row[tables.P_VALUE]),
-                false_discovery=_measured(row[tables.FALSE_DISCOVERY]),
-                isolation=_measured(row[tables.ISOLATION]), stability=_measured(row[tables.STABILITY]),
-                answers=tuple(row[tables.TOP_ANSWERS] or ()), warnings=tuple(row[tables.FLAGS] or ()),
-                beyond=_measured(row[tables.BEYOND]), beyond_reason=_beyond(row),
-                cause=row[tables.CAUSE], cause_reason=row[tables.CAUSE_REASON] or "",
-                relatives=tuple(near[row[tables.CLASS_ID]]), group=together.get(row[tables.CLASS_ID]),
-                galleries=self._galleries(row),
-                questions=self._questions(row[tables.CLASS_ID]), populations=made_of.get(row[tables.CLASS_ID], ()),
-            )
-            for row in tqdm(self.classes.to_pylist(), desc="galleries", unit="class", mininterval=1.0)
-        ]  # fmt: skip
+    def _shown_classes(self, classes: pa.Table, truth: pa.Table | None) -> list[ShownClass]:
+        sample, tree = self.sample, self.search.table("tree")
+        relatives, groups = class_relatives(classes, tree=tree), class_groups(classes, tree=tree)
+        populations = {} if truth is None else population_shares(sample, truth=truth, classes=relatives)
+        sample_means = mean_fractions(sample.fractions)
+        positions = tables.aligned(
+            self.search.table("map"), self.search.table("members").column(tables.ID), source="the map"
+        )
+        shown = []
+        for row in tqdm(classes.to_pylist(), desc="galleries", unit="class", mininterval=1.0):
+            class_id = row[tables.CLASS_ID]
+            inside = mean_fractions(sample.fractions[sample.members(class_id)])
+            measures = {
+                name: _known(row[name])
+                for name in (
+                    tables.PERSISTENCE, tables.SIGNIFICANCE, tables.P_VALUE, tables.FALSE_DISCOVERY, tables.ISOLATION,
+                    tables.STABILITY, tables.BEYOND,
+                )
+            }  # fmt: skip
+            shown.append(
+                ShownClass(
+                    id=class_id, name=row.get(tables.NAME) or "", node=row[tables.NODE], size=row[tables.SIZE],
+                    share=row[tables.FRACTION], birth=row[tables.BIRTH], death=row[tables.DEATH], **measures,
+                    answers=tuple(row[tables.TOP_ANSWERS] or ()), warnings=tuple(row[tables.FLAGS] or ()),
+                    beyond_reason=_beyond_text(row),
+                    cause=row[tables.CAUSE], cause_reason=row[tables.CAUSE_REASON] or "",
+                    relatives=relatives[class_id], group=groups.get(class_id),
+                    galleries=self._class_galleries(row, tables.matrix(positions, tables.POSITION)),
+                    questions=question_means(sample.answers, inside=inside, sample=sample_means),
+                    populations=populations.get(class_id, ()),
+                )
+            )  # fmt: skip
+        return shown
 
-    def _questions(self, class_id: int) -> tuple[Question, ...]:
-        inside = mean_fractions(self.sample.fractions[self.sample.members(class_id)])
-        return questions(self.sample.answers, inside=inside, sample=self._sample_means)
-
-    @cached_property
-    def _sample_means(self) -> np.ndarray:
-        return mean_fractions(self.sample.fractions)
-
-    def _galleries(self, row: Mapping[str, Any]) -> tuple[Gallery, ...]:
-        class_id, size, sample = row[tables.CLASS_ID], row[tables.SIZE], self.sample
+    def _class_galleries(self, row: Mapping[str, Any], positions: np.ndarray) -> tuple[Gallery, ...]:
+        class_id, sample, most = row[tables.CLASS_ID], self.sample, gallery.SHOWN
+        exemplars = tables.rows_of(row[tables.EXEMPLARS][:most], self.search.table("members"), source="the sample")
         sections = [
-            ("exemplars", "Exemplars", "The members nearest to the class's medoid, the medoid first: what the class is "
-             "at its clearest. They are the most alike, so judge the class by the random draw instead.",
-             sample.rows(row[tables.EXEMPLARS][:gallery.SHOWN])),
-            ("random", "Random draw", _drawn(size, of="members") + " the honest spread of the class.",
-             sample.drawn(class_id, most=gallery.SHOWN, seed=self.seed)),
-            ("outskirts", "Outskirts", "The members with the lowest membership probability, the lowest first: where "
-             "the class ends, and where it would begin to mix with its surroundings.",
-             sample.outskirts(class_id, most=gallery.SHOWN)),
-            ("outside", "Nearest outside", "The galaxies that are nearest to the class without being in it, the "
-             "nearest first: what the class would take in next.",
-             nearest_outside(self.positions, sample.members(class_id), most=gallery.SHOWN)),
+            (
+                "exemplars", "Exemplars",
+                "The members closest to the centre of the class (its medoid), the closest first. They show the class "
+                "at its clearest and are more alike than other members, so judge the class by the random draw instead.",
+                exemplars,
+            ),
+            (
+                "random", "Random draw",
+                _draw_text(row[tables.SIZE], of="members") + " It shows how diverse the class is.",
+                sample.drawn(class_id, most=most, seed=self.seed),
+            ),
+            (
+                "outskirts", "Outskirts",
+                "The members with the lowest membership probability, the lowest first. They show where the class ends "
+                "and where it begins to mix with its surroundings.",
+                sample.outskirts(class_id, most=most),
+            ),
+            (
+                "outside", "Nearest outside",
+                "The galaxies that are closest to the class without being in it, the closest first. A slightly larger "
+                "class would contain them.",
+                nearest_outside(positions, sample.members(class_id), most=most),
+            ),
         ]  # fmt: skip
         return tuple(self._gallery(file_name(class_id), *section) for section in sections)
 
-    def _everything(self) -> Gallery:
-        about = _drawn(len(self.sample), of="galaxies searched") + " what to compare the classes with."
+    def _whole_sample(self) -> Gallery:
+        text = _draw_text(len(self.sample), of="galaxies searched") + " Compare the classes with it."
         rows = self.sample.drawn(None, most=gallery.SHOWN, seed=self.seed)
-        return self._gallery("sample", "random", "The sample at large", about, rows)
+        return self._gallery("sample", "random", "The whole sample", text, rows)
 
     def _gallery(self, prefix: str, name: str, title: str, about: str, rows: np.ndarray) -> Gallery:
-        ids = [str(one) for one in self.sample.ids[rows]]
+        sample = self.sample
+        ids = [str(galaxy) for galaxy in sample.ids[rows]]
         image = None
-        if self.cutouts is not None:
+        if self.images:
             image = f"images/{prefix}-{name}.jpg"
-            gallery.save(gallery.mosaic(self.cutouts(ids)), self.folder / image)
-        thumbnails = tuple(
-            Thumbnail(
-                one,
-                int(row),
-                _said(int(self.sample.labels[row]), self.sample.probabilities[row], of=prefix),
-                *gallery.place(index, len(ids)),
-            )
-            for index, (one, row) in enumerate(zip(ids, rows, strict=True))
-        )
-        return Gallery(name, title, about, thumbnails, image, *gallery.shape(len(ids)))
+            gallery.save(gallery.mosaic(self.search.cutouts(ids)), self.folder / image)
+        thumbnails = []
+        for index, (galaxy, row) in enumerate(zip(ids, rows, strict=True)):
+            label = int(sample.labels[row])
+            if prefix == file_name(label):
+                membership = f"membership {sample.probabilities[row]:.2f}"
+            else:
+                membership = "in no class" if label == tables.NO_CLASS else f"class {label}"
+            thumbnails.append(Thumbnail(galaxy, int(row), membership, *gallery.place(index, len(ids))))
+        return Gallery(name, title, about, tuple(thumbnails), image, *gallery.shape(len(ids)))
 
     def _write_tables(self, shown: Sequence[ShownClass]) -> None:
         inside = np.flatnonzero(self.sample.labels != tables.NO_CLASS)
-        for name, rows in [("members", inside), *((file_name(one.id), self.sample.members(one.id)) for one in shown)]:
-            downloads.write_csv(self.folder / "tables" / f"{name}.csv", self.sample, rows=rows)
-            downloads.write_fits(self.folder / "tables" / f"{name}.fits", self.sample, rows=rows)
+        parts = [("members", inside), *((file_name(found.id), self.sample.members(found.id)) for found in shown)]
+        for name, rows in parts:
+            members = self.sample.member_table(rows)
+            exports.write_csv(self.folder / "tables" / f"{name}.csv", members)
+            exports.write_fits(self.folder / "tables" / f"{name}.fits", members)
 
 
-def _said(label: int, probability: float, *, of: str) -> str:
-    """What a thumbnail's label says of membership, in a gallery of one class or of the sample."""
-    if of == file_name(label):
-        return f"membership {probability:.2f}"
-    return "in no class" if label == tables.NO_CLASS else f"class {label}"
-
-
-def _drawn(size: int, *, of: str) -> str:
-    return (
-        f"{gallery.SHOWN} of {size:,} {of}, drawn blindly:"
-        if size > gallery.SHOWN
-        else f"All {size} {of}, in no order:"
-    )
+def _draw_text(size: int, *, of: str) -> str:
+    if size > gallery.SHOWN:
+        return f"{gallery.SHOWN} of {size:,} {of}, drawn at random."
+    return f"All {size} {of}, in random order."
 
 
 def _measure(classes: pa.Table) -> str:
-    """The column by which classes are ranked: significance once it is measured, persistence until then."""
+    """Return the column by which classes are ranked: significance if it was measured, else persistence."""
     significances = classes.column(tables.SIGNIFICANCE).to_pylist()
-    known = any(_measured(value) is not None for value in significances)
+    known = any(_known(value) is not None for value in significances)
     return tables.SIGNIFICANCE if known else tables.PERSISTENCE
 
 
-def _beyond(row: Mapping[str, Any]) -> str:
-    """What the answers leave of a class, in words; empty if it was not asked."""
+def _beyond_text(row: Mapping[str, Any]) -> str:
+    """Describe how much of a class remains without the answers; empty if that was not measured."""
     verdict, low, high = (row[name] for name in (tables.BEYOND_VERDICT, tables.BEYOND_LOW, tables.BEYOND_HIGH))
-    interval = "" if low is None else f"{_share(low)} to {_share(high)} (95 % interval)"
+    interval = "" if low is None else f"{share_text(low)} to {share_text(high)} (95 % interval)"
     return "; ".join(part for part in (verdict, interval, row[tables.BEYOND_REASON]) if part)
 
 
-def _measured(value: float | None) -> float | None:
+def _known(value: float | None) -> float | None:
     return None if value is None or np.isnan(value) else value
 
 
 def _ranked(classes: Sequence[ShownClass], *, measure: str) -> list[ShownClass]:
-    """Classes by how interesting they are: with a warning or a cause last, then by their measure, highest first."""
+    """Sort classes: those with a warning or a cause last, then by their measure, highest first."""
 
-    def dullness(one: ShownClass) -> tuple[bool, bool, float, int]:
-        value = one.significance if measure == tables.SIGNIFICANCE else one.persistence
-        return bool(one.warnings) or one.cause not in (None, CLEAN), value is None, -(value or 0.0), one.id
+    def key(shown: ShownClass) -> tuple[bool, bool, float, int]:
+        value = shown.significance if measure == tables.SIGNIFICANCE else shown.persistence
+        doubtful = bool(shown.warnings) or shown.cause not in (None, CLEAN)
+        return doubtful, value is None, -(value or 0.0), shown.id
 
-    return sorted(classes, key=dullness)
-
-
-def _outstanding(classes: pa.Table, *, level: float) -> int | None:
-    """How many classes stand out at that false discovery rate; None if no class was held against noise."""
-    rates = [rate for rate in classes.column(tables.FALSE_DISCOVERY).to_pylist() if _measured(rate) is not None]
-    return sum(rate <= level for rate in rates) if rates else None
-
-
-def _flat(settings: Mapping[str, Any]) -> Mapping[Any, Any]:
-    """Settings under dotted names."""
-    return pd.json_normalize(dict(settings), sep=".").to_dict("records")[0] if settings else {}
+    return sorted(classes, key=key)
 
 
 def environment() -> jinja2.Environment:
-    """Templates, with every value escaped: ids and titles may hold anything."""
+    """Return the templates; every value is escaped, because ids and titles may hold anything."""
     pages = jinja2.Environment(
         loader=jinja2.PackageLoader("rarezoo.report"), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
     pages.filters.update(
-        share=_share,
-        number=_number,
-        grade=_grade,
-        words=_words,
-        setting=_setting,
-        digits=lambda how, value: f"{value:{how}}",
-    )  # fmt: skip
+        share=share_text,
+        number=number_text,
+        grade=lambda value: "not measured" if value is None else f"{value:.2f}",
+        words=lambda name: name.replace("-", " ").replace("_", " "),
+        setting=setting_text,
+    )
     return pages
 
 
-def _share(value: float) -> str:
-    """0.01234 → 1.2 %; never 0 % or 100 % of what is not."""
+def share_text(value: float) -> str:
+    """Write a share between 0 and 1 in per cent; only exactly 0 and 1 become 0 % and 100 %.
+
+    >>> [share_text(value) for value in (0, 0.0001, 0.01234, 0.25, 0.9999, 1)]
+    ['0 %', '< 0.1 %', '1.2 %', '25 %', '> 99.9 %', '100 %']
+    """
     if 0 < value < 0.001:
         return "< 0.1 %"
     if 0.999 < value < 1:
@@ -326,23 +401,23 @@ def _share(value: float) -> str:
     return f"{100 * value:.1f} %" if 0 < value < 0.0995 or 0.99 < value < 1 else f"{100 * value:.0f} %"
 
 
-def _number(value: float | None) -> str:
-    """Three digits; what was not measured says so."""
+def number_text(value: float | None) -> str:
+    """Write a number with three digits.
+
+    >>> [number_text(value) for value in (None, float("inf"), 3.14159)]
+    ['not measured', '∞', '3.14']
+    """
     if value is None:
         return "not measured"
     return "∞" if np.isinf(value) else f"{value:.3g}"
 
 
-def _grade(value: float | None) -> str:
-    """What lies between 0 and 1 by nature, with two digits."""
-    return "not measured" if value is None else f"{value:.2f}"
+def setting_text(value: object) -> str:
+    """Write the value of a setting.
 
-
-def _words(name: str) -> str:
-    return name.replace("-", " ").replace("_", " ")
-
-
-def _setting(value: Any) -> str:
+    >>> [setting_text(value) for value in (None, [], ["a", "b"], 3)]
+    ['none', 'none', 'a; b', '3']
+    """
     if isinstance(value, (list, tuple)):
         return "; ".join(map(str, value)) or "none"
     return "none" if value is None else str(value)

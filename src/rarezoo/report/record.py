@@ -13,7 +13,7 @@ from rarezoo import tables
 from rarezoo.errors import CheckpointError
 from rarezoo.report import gallery, palette
 from rarezoo.report.gallery import Cutouts
-from rarezoo.report.sample import rows_of
+from rarezoo.searches.result import Search
 from rarezoo.track import ClassMosaic, SearchRecord, TrainingRecord
 from rarezoo.zoo.cards import identity, is_checkpoint, read_card
 
@@ -21,40 +21,27 @@ from rarezoo.zoo.cards import identity, is_checkpoint, read_card
 _PICTURE, _POINT = 900, 3
 
 
-def search_record(
-    name: str,
-    *,
-    classes: pa.Table,
-    members: pa.Table,
-    map_2d: pa.Table,
-    cutouts: Cutouts | None,
-    about: Mapping[str, Any],
-    checkpoint: Path | str | None = None,
-) -> SearchRecord:
+def search_record(search: Search, *, images: bool = True, checkpoint: Path | str | None = None) -> SearchRecord:
     """Make the record of a search, with its pictures.
 
     Parameters
     ----------
-    name
-        Name of the search.
-    classes, members
-        CLASSES and MEMBERS tables.
-    map_2d
-        MAP table, two-dimensional.
-    cutouts
-        Function from ids to uint8 (H, W, 3) each; None leaves the mosaics out.
-    about
-        The content of ``run.json``.
+    search
+        The search.
+    images
+        Make a mosaic per class. This opens the survey.
     checkpoint
         Folder of the checkpoint of the network; None: the folder of that name in ``checkpoints/``.
     """
-    labels = rows_of(map_2d.column(tables.ID), members, source="the members").column(tables.CLASS_ID).to_numpy()
-    place = Path(checkpoint) if checkpoint else Path("checkpoints") / str(about.get("checkpoint", ""))
+    classes, map_2d = search.table("classes"), search.table("map_2d")
+    members = tables.aligned(search.table("members"), map_2d.column(tables.ID), source="the members")
+    labels = members.column(tables.CLASS_ID).to_numpy()
+    place = Path(checkpoint) if checkpoint else Path("checkpoints") / str(search.about.get("checkpoint", ""))
     return SearchRecord(
-        name=name, classes=classes, about=about,
+        name=search.folder.name, classes=classes, about=search.about,
         map=map_picture(tables.matrix(map_2d, tables.POSITION), labels=labels),
-        mosaics=class_mosaics(classes, cutouts) if cutouts else (),
-        training=training_behind(about, places=[place]),
+        mosaics=class_mosaics(classes, search.cutouts) if images else (),
+        training=training_behind(search.about, places=[place]),
     )  # fmt: skip
 
 

@@ -21,7 +21,6 @@ from rarezoo import tables
 from rarezoo.embeddings.likeness import ASKED, KS, Likeness, likeness
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, OutputError, StoreError
-from rarezoo.report.sample import rows_of
 from rarezoo.searches.matching import EVENTS, RELATIONS, Agreement, ClassOverlap, agreement, fates, labels_of
 from rarezoo.searches.result import cutouts_of, galaxies_of, read_members, read_run
 from rarezoo.tables import markdown
@@ -127,7 +126,7 @@ class Finished:
         """What the pages need of it, over some of its galaxies."""
         columns = (tables.CLASS_ID, tables.TOP_ANSWERS)
         classes = tables.read(self.folder / "classes.parquet", tables.CLASSES, columns=columns)
-        drawn = rows_of(_strings(ids), tables.read(self.folder / "map_2d.parquet", tables.MAP), source="the map")
+        drawn = tables.aligned(tables.read(self.folder / "map_2d.parquet", tables.MAP), ids, source="the map")
         positions = tables.matrix(drawn, tables.POSITION)
         if positions.shape[1] != 2:
             raise StoreError(
@@ -200,9 +199,9 @@ class CompareRun:
         )
         for pair in pairs:
             _write_pair(pair, out)
-        from rarezoo.report.compare import Contrast
+        from rarezoo.report.compare import write_comparison
 
-        page = Contrast(out, ids, runs, pairs, cutouts, self.seed).write()
+        page = write_comparison(out, ids, runs, pairs, cutouts=cutouts, seed=self.seed)
         tables.write_json(self._content(found, runs, pairs, galaxies=len(ids)), out / "compare.json")
         return page
 
@@ -288,10 +287,6 @@ def _common(found: Sequence[Finished]) -> np.ndarray:
             fix="Compare searches of the same survey.",
         )  # fmt: skip
     return ids
-
-
-def _strings(ids: np.ndarray) -> pa.ChunkedArray:
-    return pa.chunked_array([pa.array(ids, pa.string())])
 
 
 def told(content: dict[str, Any]) -> str:

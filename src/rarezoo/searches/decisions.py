@@ -20,7 +20,6 @@ import pyarrow as pa
 from jaxtyping import Float32, Int32
 
 from rarezoo import tables
-from rarezoo.data.survey import Galaxies, open_survey
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, RarezooError, StoreError
 from rarezoo.searches.classes import nearest_to_medoid, top_answers
@@ -277,7 +276,6 @@ def apply_decisions(search: Path | str, file: Path | str, *, out: str = "") -> s
         ConfigError: the file holds no decisions, or those of another search, or they do not fit together.
         OutputError: the folder cannot be written.
     """
-    from rarezoo.report.sample import rows_of
     from rarezoo.searches.result import read_members, read_run
 
     source, folder = Path(search), Path(out or Path(search) / "decided")
@@ -287,38 +285,26 @@ def apply_decisions(search: Path | str, file: Path | str, *, out: str = "") -> s
     classes = tables.read(source / "classes.parquet", tables.CLASSES)
     decisions = Decisions.read(file)
     decisions.refuse_other_search(search_key(members[tables.ID].to_pylist(), members[tables.CLASS_ID].to_numpy()))
-    positions = rows_of(members[tables.ID], tables.read(source / "map.parquet", tables.MAP), source="the map")
-    store, predictions = _predictions(run, members)
+    positions = tables.aligned(tables.read(source / "map.parquet", tables.MAP), members[tables.ID], source="the map")
+    predictions = _predictions(run, members)
     after = decided(
         decisions, members=members, classes=classes, positions=tables.matrix(positions, tables.POSITION),
         predictions=predictions,
     )  # fmt: skip
     about = _about(run, after, decisions=Path(file).resolve())
     _write(folder, source, after, about)
-    page = _report(folder, after, about, predictions, None if store is None else _galaxies(store))
+    page = _report(folder)
     return "\n".join([_change_text(classes, after, members), str(page)])
 
 
-def _predictions(run: Mapping[str, Any], members: pa.Table) -> tuple[EmbeddingStore | None, pa.Table]:
-    """The search's store and its predictions, in the members' order; None and no answers where it is gone."""
-    from rarezoo.report.sample import rows_of
-
+def _predictions(run: Mapping[str, Any], members: pa.Table) -> pa.Table:
+    """The predictions of the search's store in the members' order; ids only if the store is gone."""
     try:
-        store = EmbeddingStore.open(run["settings"]["store"])
-        rows = rows_of(members[tables.ID], store.read(), source="the store")
+        stored = EmbeddingStore.open(run["settings"]["store"]).read()
+        return tables.aligned(stored, members[tables.ID], source="the store").drop_columns([tables.EMBEDDING])
     except StoreError as problem:
         log.warning("no answers are counted: %s", problem)
-        return None, members.select([tables.ID])
-    return store, rows.drop_columns([tables.EMBEDDING])
-
-
-def _galaxies(store: EmbeddingStore) -> Galaxies | None:
-    try:
-        galaxies = open_survey(store.manifest.survey_settings).open()
-    except RarezooError as problem:
-        log.warning("a report without images: %s", problem)
-        return None
-    return galaxies if galaxies.sha256 == store.manifest.survey_sha256 else None
+        return members.select([tables.ID])
 
 
 def _about(run: Mapping[str, Any], after: Decided, *, decisions: Path) -> dict[str, Any]:
@@ -340,20 +326,16 @@ def _write(folder: Path, source: Path, after: Decided, about: Mapping[str, Any])
     tables.write_json(about, folder / RUN_FILE)
 
 
-def _report(
-    folder: Path, after: Decided, about: Mapping[str, Any], predictions: pa.Table, galaxies: Galaxies | None
-) -> Path:
-    from rarezoo.report.pages import write_report
-    from rarezoo.searches.result import cutouts_of
+def _report(folder: Path) -> Path:
+    from rarezoo.searches.result import Search
 
-    read = {name: tables.read(folder / f"{name}.parquet", tables.MAP) for name in ("map", "map_2d")}
-    return write_report(
-        folder / "report", members=after.members, classes=after.classes, map_2d=read["map_2d"],
-        tree=tables.read(folder / "tree.parquet", tables.TREE), predictions=predictions, searched_map=read["map"],
-        cutouts=None if galaxies is None else cutouts_of(galaxies), about=about,
-        catalogue=None if galaxies is None else galaxies.catalogue,
-        truth=None if galaxies is None else galaxies.truth, seed=int(about["settings"]["seed"]),
-    )  # fmt: skip
+    search, images = Search.open(folder), True
+    try:
+        search.survey()
+    except RarezooError as problem:
+        log.warning("a report without images: %s", problem)
+        images = False
+    return search.report(images=images)
 
 
 def _change_text(before: pa.Table, after: Decided, members: pa.Table) -> str:

@@ -3,9 +3,7 @@
 This is the only file that knows the names of the files that a search leaves in its folder.
 """
 
-import base64
 import html
-import io
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -51,11 +49,6 @@ TABLES: dict[str, tuple[str, tables.Kind]] = {
 }
 # Keys of run.json that every table repeats in its metadata.
 _PROVENANCE = ("survey", "survey_sha256", "checkpoint", "checkpoint_sha256", "settings")
-# Pictures per class in a notebook, classes that get some, and the side of each, px.
-_PICTURES, _PICTURED, _SIDE = 5, 40, 56
-_SHOWN = (tables.SIZE, tables.SIGNIFICANCE, tables.FALSE_DISCOVERY, tables.STABILITY, tables.CAUSE, tables.TOP_ANSWERS)
-# Columns of text that a notebook shows; names may hold anything.
-_TEXTS = frozenset({tables.NAME, tables.CAUSE, tables.TOP_ANSWERS})
 
 
 class Search:
@@ -370,14 +363,7 @@ class Search:
         """
         from rarezoo.report.pages import write_report
 
-        galaxies = self.survey() if images else None
-        return write_report(
-            self.page.parent, members=self.table("members"), classes=self.table("classes"), tree=self.table("tree"),
-            map_2d=self.table("map_2d"), predictions=self.predictions, searched_map=self.table("map"),
-            cutouts=self.cutouts if images else None, about=self.about, tests=self.tests,
-            truth=None if galaxies is None else galaxies.truth,
-            catalogue=None if galaxies is None else galaxies.catalogue, **{"seed": self.settings["seed"], **settings},
-        )  # fmt: skip
+        return write_report(self, images=images, **settings)
 
     def plot_map(self, colour: str | None = "class") -> "Figure":
         """Draw the two-dimensional map.
@@ -392,39 +378,30 @@ class Search:
         ConfigError
             There is no such answer or column, or it does not hold numbers.
         """
-        from matplotlib.figure import Figure
+        from rarezoo.report.notebook import map_figure
 
-        drawn = self.table("map_2d")
-        positions = tables.matrix(drawn, tables.POSITION)
-        figure = Figure(figsize=(7, 7), layout="constrained")
-        axes = figure.add_subplot()
-        axes.set(xticks=[], yticks=[], aspect="equal", title=self.folder.name)
-        dots = {"s": max(0.3, min(12.0, 2e4 / len(positions))), "linewidths": 0}
-        if colour == "class":
-            inside = self.labels != tables.NO_CLASS
-            axes.scatter(*positions[~inside].T, color="0.8", **dots)
-            axes.scatter(*positions[inside].T, c=self.labels[inside] % 20, cmap="tab20", vmin=0, vmax=19, **dots)
-        elif colour is None:
-            axes.scatter(*positions.T, color="0.4", **dots)
-        else:
-            points = axes.scatter(*positions.T, c=self._numbers(colour), cmap="viridis", **dots)
-            figure.colorbar(points, label=colour, shrink=0.6)
-        return figure
+        return map_figure(self, colour)
 
-    def _numbers(self, name: str) -> np.ndarray:
-        """A predicted answer or a column of the catalogue, of the galaxies searched, as float64."""
-        table, column = self.predictions, tables.fraction_column(name)
-        if column not in table.column_names:
-            table, column = self.survey().catalogue, name
-        kind = table.schema.field(column).type if column in table.column_names else None
-        if kind is None or not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-            answers = ", ".join(self.store.manifest.answers)
-            raise ConfigError(
-                "no predicted answer and no column of numbers in the catalogue", value=name,
-                fix=f"Choose class, a column of the catalogue, or an answer: {answers}.",
-            )  # fmt: skip
-        values = tables.aligned(table.select([tables.ID, column]), self.table("members").column(tables.ID), source=name)
-        return values.column(column).cast(pa.float64()).to_numpy()
+    def export(self, out: Path | str = "", *, format: str = "csv", **settings: Any) -> str:
+        """Write members of the classes as a file of another tool; the paths written, one per line.
+
+        Parameters
+        ----------
+        out
+            File to write; a folder for ``format="huggingface"``.
+        format
+            ``csv``, ``fits``, ``votable``, ``ds9`` or ``huggingface``.
+        settings
+            See :class:`rarezoo.report.exports.ExportRun`: ``classes=[3, 5]``, ``answers=["all"]``, ``samp=True`` …
+
+        Raises
+        ------
+        ConfigError, StoreError, DataError, OutputError
+            See the message.
+        """
+        from rarezoo.report.exports import ExportRun
+
+        return ExportRun(search=str(self.folder), out=str(out), format=format, **settings).export(self)
 
 
 @dataclass(frozen=True)
@@ -477,9 +454,9 @@ class FoundClass:
         DataError, StoreError
             See :meth:`Search.survey`.
         """
-        from rarezoo.report.gallery import mosaic
+        from rarezoo.report.notebook import gallery_image
 
-        return mosaic(self.search.cutouts(list(self.row[tables.EXEMPLARS])[:most]))
+        return gallery_image(self.search.cutouts(list(self.row[tables.EXEMPLARS])[:most]))
 
     def __repr__(self) -> str:
         name = f" {self.name}" if self.name else ""
@@ -512,34 +489,14 @@ class Classes:
         return self.search[class_id]
 
     def __repr__(self) -> str:
-        return repr(self._shown())
+        from rarezoo.report.notebook import classes_frame
 
-    def _shown(self) -> pd.DataFrame:
-        """The columns that a notebook shows; those without any value are left out."""
-        whole = self.to_pandas()
-        columns = [tables.NAME, *_SHOWN] if tables.NAME in whole else list(_SHOWN)
-        shown = whole[columns].copy()
-        shown[tables.TOP_ANSWERS] = ["; ".join(list(answers)[:3]) for answers in shown[tables.TOP_ANSWERS]]
-        return shown.dropna(axis="columns", how="all")
+        return repr(classes_frame(self.search))
 
     def _repr_html_(self) -> str:
-        shown = self._shown()
-        for name in _TEXTS.intersection(shown.columns):
-            shown[name] = [html.escape(text) if isinstance(text, str) else "" for text in shown[name]]
-        try:
-            pictures = {found.id: self._pictures(found) for found in list(self)[:_PICTURED]}
-            shown.insert(0, "exemplars", [pictures.get(class_id, "") for class_id in shown.index])
-        except (RarezooError, OSError) as problem:
-            log.warning("classes are shown without pictures: %s", problem)
-        return shown.to_html(escape=False, float_format="{:.3g}".format, na_rep="")
+        from rarezoo.report.notebook import classes_html
 
-    def _pictures(self, found: FoundClass) -> str:
-        """Exemplars of a class as one inline image."""
-        sheet = found.gallery(_PICTURES)
-        sheet = sheet.resize((sheet.width * _SIDE // sheet.height, _SIDE))
-        stream = io.BytesIO()
-        sheet.save(stream, format="JPEG", quality=80)
-        return f'<img alt="galaxies" src="data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}">'
+        return classes_html(self.search)
 
 
 def galaxies_of(store: EmbeddingStore, *, survey: Survey | None = None, way_out: str) -> Galaxies:

@@ -117,13 +117,8 @@ class SearchRun:
             search.report(images=self.images, thumbnails=self.thumbnails)
         search.finish({**about, "seconds": clock.seconds})
         self.logger.log_search(
-            self.out,
-            lambda: search_record(
-                search.folder.name, classes=search.table("classes"), members=search.table("members"),
-                map_2d=search.table("map_2d"), cutouts=search.cutouts if self.images else None, about=search.about,
-                checkpoint=self.logger.checkpoint,
-            ),
-        )  # fmt: skip
+            self.out, lambda: search_record(search, images=self.images, checkpoint=self.logger.checkpoint)
+        )
         log.info("%s", search.summary())
         return search
 

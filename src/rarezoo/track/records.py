@@ -167,7 +167,7 @@ class SearchRecord:
     @property
     def store(self) -> Path | None:
         """Folder of the embedding store that was searched; None if it is not there any more."""
-        folder = self.about.get("settings", {}).get("store")
+        folder = (self.about.get("settings") or {}).get("store")
         return Path(folder) if folder and Path(folder).is_dir() else None
 
     @property

@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from astropy.table import Table
+from made_up import write_report
 from PIL import Image
 
 from rarezoo import tables
 from rarezoo.errors import OutputError, StoreError
-from rarezoo.report.pages import write_report
 
 pytestmark = pytest.mark.unit
 
@@ -273,15 +273,15 @@ def test_index_says_what_was_searched_and_how(report):
     assert " 77 3 " in text
     assert "compress.n_neighbors 30" in text
     assert "select.drop none" in text
-    assert "Sorted by persistence, highest first, since significance was not measured" in text
+    assert "sorted by persistence, highest first, because significance was not measured" in text
 
 
 @pytest.mark.parametrize(
     ("rates", "told"),
     [
-        ([0.001, 0.04, 0.3], "2 of the classes stand apart more than groups in structureless data do (false"),
-        ([0.001, 0.2, None], "1 of the classes stands apart more"),
-        ([0.06, 0.2, 1.0], "None of the classes stand apart more"),
+        ([0.001, 0.04, 0.3], "2 of the classes are significantly more isolated than groups in null surveys"),
+        ([0.001, 0.2, None], "1 of the classes is significantly more isolated"),
+        ([0.06, 0.2, 1.0], "None of the classes are significantly more isolated"),
     ],
 )
 def test_index_says_first_how_many_classes_noise_does_not_show(tmp_path, rates, told):
@@ -290,13 +290,13 @@ def test_index_says_first_how_many_classes_noise_does_not_show(tmp_path, rates, 
 
 
 def test_index_says_nothing_of_noise_that_was_not_asked(report):
-    assert "structureless data do" not in Page(report / "index.html").text
+    assert "null surveys" not in Page(report / "index.html").text
 
 
 @pytest.mark.parametrize(("unassigned", "warned"), [(30, True), (1500, False)])
 def test_index_warns_of_a_sample_cut_into_pieces(tmp_path, unassigned, warned):
     write_report(tmp_path, **{**search(unassigned=unassigned), "cutouts": None})
-    assert ("pieces of ordinary galaxies" in Page(tmp_path / "index.html").text) is warned
+    assert ("pieces of the ordinary population" in Page(tmp_path / "index.html").text) is warned
 
 
 def cards(folder):
@@ -320,7 +320,7 @@ def test_classes_are_ranked(tmp_path, columns, order):
     write_report(tmp_path, **{**changed(search(), **columns), "cutouts": None})
     assert cards(tmp_path) == order
     measured = tables.SIGNIFICANCE in columns
-    assert ("Sorted by significance" in Page(tmp_path / "index.html").text) is measured
+    assert ("sorted by significance" in Page(tmp_path / "index.html").text) is measured
 
 
 def test_what_the_telescope_may_explain_comes_last_with_its_reason(tmp_path):
@@ -363,12 +363,12 @@ def test_pages_say_how_a_class_compares_with_noise(tmp_path):
     index = Page(tmp_path / "index.html").text
     assert "significance 4.25 chance in noise 2.0 % false discovery 1.2 %" in index
     assert "significance 9 chance in noise < 0.1 % false discovery < 0.1 %" in index
-    assert "stands apart more than the clumps of its size do in structureless surveys" in index
+    assert "compared with groups of the same size in null surveys" in index
     first, last = (Page(tmp_path / f"class-00{one}.html").text for one in (0, 2))
     assert "significance 4.25 chance in noise 2.0 % false discovery 1.2 % isolation 50 %" in first
-    assert "too few clumps" not in first
+    assert "too few groups" not in first
     assert "significance not measured chance in noise 4.8 % false discovery 5.0 %" in last
-    assert "Structureless surveys show too few clumps for a scatter here, hence no significance." in last
+    assert "too few groups of this size to measure a scatter, so there is no significance" in last
     card = script(tmp_path, "card-000")
     assert [card[one] for one in ("significance", "p_value", "false_discovery")] == [4.25, 0.02, 0.012]
 
@@ -376,7 +376,7 @@ def test_pages_say_how_a_class_compares_with_noise(tmp_path):
 def test_what_was_not_held_against_noise_does_not_explain_how(report):
     text = Page(report / "index.html").text
     assert "false discovery" not in text
-    assert "structureless surveys" not in text
+    assert "null survey" not in text
 
 
 def test_classes_of_one_group_name_each_other(tmp_path):
@@ -385,10 +385,10 @@ def test_classes_of_one_group_name_each_other(tmp_path):
     tree = found["tree"].set_column(3, tables.CHILD_SIZE, pa.array([30, 812, 30, 30]))
     write_report(tmp_path, **{**found, "tree": tree, "cutouts": None})
     pages = [Page(tmp_path / f"class-00{one}.html") for one in range(3)]
-    assert "One of 2 classes within group 901 of 812 galaxies: class 2 ." in pages[1].text
-    assert "One of 2 classes within group 901 of 812 galaxies: class 1 ." in pages[2].text
-    assert "within group" not in pages[0].text
-    assert Page(tmp_path / "index.html").text.count("classes within group 901 of 812 galaxies") == 2
+    assert "One of 2 classes in group 901 (812 galaxies). The others: class 2 ." in pages[1].text
+    assert "One of 2 classes in group 901 (812 galaxies). The others: class 1 ." in pages[2].text
+    assert "classes in group" not in pages[0].text
+    assert Page(tmp_path / "index.html").text.count("classes in group 901 (812 galaxies)") == 2
     assert script(tmp_path, "card-001")["group"] == {"node": 901, "size": 812, "classes": [1, 2]}
     assert {one["id"]: one["group"] for one in drawn(tmp_path)["classes"]} == {0: None, 1: 901, 2: 901}
 
@@ -397,13 +397,13 @@ def test_a_class_left_alone_in_its_group_is_in_none(tmp_path):
     """Its sister was dropped or merged by hand."""
     found = changed(search(), **{tables.GROUP: [None, None, 901], tables.NODE: [1000, None, 1002]})
     write_report(tmp_path, **{**found, "cutouts": None})
-    assert "within group" not in Page(tmp_path / "class-002.html").text
+    assert "classes in group" not in Page(tmp_path / "class-002.html").text
 
 
 @pytest.mark.parametrize(
     ("selection", "said", "tip"),
-    [("isolated", "stands apart more than groups of structureless surveys do", "A higher significance.level"),
-     ("leaf", "HDBSCAN saw no group of galaxies denser than its surroundings", "A smaller clusterer.min_samples")],
+    [("isolated", "is significantly more isolated than the groups in null surveys", "A higher significance.level"),
+     ("leaf", "found no group of galaxies that is denser than its surroundings", "A smaller clusterer.min_samples")],
 )  # fmt: skip
 def test_no_class_is_said_in_the_words_of_the_selection(tmp_path, selection, said, tip):
     about = {**ABOUT, "settings": {"clusterer": {"selection": selection}}}
@@ -515,7 +515,7 @@ def test_answers_without_a_number_are_left_out(tmp_path):
 
 
 def test_relatives_share_the_deepest_branch(report):
-    assert "Nearest in the tree of densities: class 2 ." in Page(report / "class-001.html").text
+    assert "Closest in the tree of HDBSCAN: class 2 ." in Page(report / "class-001.html").text
     assert "class 1 , class 2 ." in Page(report / "class-000.html").text
 
 
@@ -535,7 +535,7 @@ def test_without_images_the_pages_say_so_and_list_ids(tmp_path):
     write_report(tmp_path, **{**search(), "cutouts": None})
     assert not list(tmp_path.glob("images/*"))
     for name in ("index.html", "class-000.html"):
-        assert "No images were at hand" in Page(tmp_path / name).text
+        assert "written without images" in Page(tmp_path / name).text
     assert EVIL[0] in Page(tmp_path / "class-000.html").text
 
 
@@ -548,7 +548,7 @@ def test_no_class_at_all_says_what_to_try(tmp_path):
 
 def test_small_class_is_shown_whole(tmp_path):
     write_report(tmp_path, **search(members=6))
-    assert "All 6 members, in no order" in Page(tmp_path / "class-001.html").text
+    assert "All 6 members, in random order" in Page(tmp_path / "class-001.html").text
 
 
 def test_second_report_leaves_no_page_of_a_class_that_is_gone(tmp_path):
@@ -563,12 +563,12 @@ def test_second_report_leaves_no_page_of_a_class_that_is_gone(tmp_path):
 def test_about_may_know_little(tmp_path):
     text = Page(write_report(tmp_path, **{**search(), "about": {}, "cutouts": None})).text
     assert "3 classes among 120 galaxies" in text
-    assert "No cut was made" in text
+    assert "No galaxies were cut" in text
 
 
 def test_galaxy_missing_from_the_map_is_named(tmp_path):
     found = search()
-    with pytest.raises(StoreError, match=r"missing from the map.*g0000") as problem:
+    with pytest.raises(StoreError, match=r"the map.*g0000") as problem:
         write_report(tmp_path, **{**found, "map_2d": found["map_2d"].slice(1)})
     assert problem.value.ids == ("g0000",)
 

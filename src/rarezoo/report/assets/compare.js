@@ -1,8 +1,8 @@
-// Two maps of the same galaxies: what is marked in one is marked in the other. No library.
+// Two maps of the same galaxies: galaxies that are marked in one are marked in the other. No library.
 // Points come from scripts: positions float32 (x, y) and class int32 (-1: none), both base64, little-endian.
 "use strict";
 (() => {
-  const given = window.rarezooContrast, NEAR = 9, NONE = -1, TOOLS = 48;
+  const given = window.rarezooCompare, NEAR = 9, NONE = -1, TOOLS = 48;
 
   function bytes(text) {
     const raw = atob(text), out = new Uint8Array(raw.length);
@@ -187,8 +187,8 @@
   document.querySelectorAll("button.cutout").forEach((button) => button.addEventListener("click", () => {
     document.querySelectorAll(".cutout[aria-pressed]").forEach((other) => other.removeAttribute("aria-pressed"));
     button.setAttribute("aria-pressed", "true");
-    const row = Number(button.dataset.row), said = button.closest(".gallery").querySelector(".chosen");
-    said.hidden = false; said.textContent = `${button.title} (marked in both maps)`;
+    const row = Number(button.dataset.row), message = button.closest(".gallery").querySelector(".chosen");
+    message.hidden = false; message.textContent = `${button.title} (marked in both maps)`;
     mark((i) => i === row);
   }));
   clear.addEventListener("click", () => mark(() => false));

@@ -1,0 +1,40 @@
+"""Finished searches that tests make up from tables, without an embedding store or a survey on disk."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+
+from rarezoo import tables
+from rarezoo.report import pages
+from rarezoo.searches.result import Search
+
+_ABOUT = ("survey", "survey_sha256", "checkpoint", "checkpoint_sha256", "settings")
+
+
+def made_up_search(
+    folder, *, members, classes, tree, map_2d, predictions, cutouts=None, about, truth=None, catalogue=None, tests=None
+):
+    """Write a search whose survey is only a catalogue, a truth and a function that returns cutouts."""
+    ids = members[tables.ID]
+    if catalogue is None and (truth is not None or cutouts is not None):
+        unknown = pa.nulls(len(ids), pa.float64())
+        catalogue = pa.table({tables.ID: ids, tables.RA: unknown, tables.DEC: unknown})
+    galaxies = None if catalogue is None else SimpleNamespace(catalogue=catalogue, truth=truth, ids=np.asarray(ids))
+    search = Search.write(
+        folder, {**dict.fromkeys(_ABOUT), **about},
+        {"members": members, "classes": classes, "tree": tree, "map": map_2d, "map_2d": map_2d},
+        free_class_id=classes.num_rows, galaxies=galaxies, tests=tests or {}, predictions=predictions,
+    )  # fmt: skip
+    if cutouts is not None:
+        search.cutouts = cutouts
+    return search
+
+
+def write_report(folder, *, thumbnails=pages.THUMBNAILS, seed=0, **found):
+    """Write the report of a made-up search into a folder; the tables of the search go beside it."""
+    search = made_up_search(folder.with_name(f"{folder.name}-search"), **found)
+    has_survey = any(found.get(name) is not None for name in ("catalogue", "truth", "cutouts"))
+    return pages.write_report(
+        search, folder, images=found.get("cutouts") is not None, survey=has_survey, thumbnails=thumbnails, seed=seed
+    )
