@@ -185,7 +185,7 @@ def _is_multirun(command: str, words: Sequence[str]) -> bool:
         return True
     with_field = group_paths(JOBS[command])
     presets = [group for group in JOBS[command].groups if group in with_field and not _has_field(command, group)]
-    chosen = [word for word in rest if word.split("=", 1)[0].lstrip("+") in presets]
+    chosen = [word for word in rest if word.split("=", 1)[0] in presets and not word.endswith(("=", "=null"))]
     if not chosen or "hydra.mode=RUN" in rest:
         return False
     return bool(_composed(command, chosen).hydra.mode == RunMode.MULTIRUN)
@@ -388,8 +388,9 @@ def register(*commands: str) -> None:
         for path, group in group_paths(job).items():
             known = settings.options(group)
             for choice, kind in known.items():
-                store.store(group=group, name=choice, node=kind)
                 store.store(group=group, name=f"{choice}_{SCHEMA}", node=kind)
+                if not (conf_dir() / group / f"{choice}.yaml").exists():
+                    store.store(group=group, name=choice, node=kind)
             if not known and path in job.kind.__dataclass_fields__:
                 store.store(group=group, name=SCHEMA, node=job.kind.__dataclass_fields__[path].type)
         if not (conf_dir() / f"{name}.yaml").exists():
@@ -404,11 +405,16 @@ def _composed(command: str, overrides: Sequence[str]) -> Any:
         return hydra.compose(_config_name(JOBS[command]), overrides=list(overrides), return_hydra_config=True)
 
 
-def choices(group: str) -> list[str]:
-    """Return every name that ``group=`` takes: presets in ``conf/`` and registered options."""
+def choices(group: str, *, command: str = "") -> list[str]:
+    """Return every name that ``group=`` takes: presets in ``conf/`` and registered options.
+
+    An experiment is one of the command that its comment names: ``# python train.py …``.
+    """
     group = group.split("@")[0]
-    presets = {path.stem for path in (conf_dir() / group).glob("*.yaml")}
-    return sorted(presets | set(settings.options(group)))
+    files = sorted((conf_dir() / group).glob("*.yaml"))
+    if group == "experiment" and command:
+        files = [path for path in files if f"# python {command}.py" in path.read_text()]
+    return sorted({path.stem for path in files} | set(settings.options(group)))
 
 
 def command_help(command: str, words: Sequence[str], *, usage: str) -> str:
@@ -417,7 +423,7 @@ def command_help(command: str, words: Sequence[str], *, usage: str) -> str:
     register(command)
     overrides = read_words(usage, job, [word for word in words if "=" in word], multirun=False).overrides
     config = _composed(command, overrides)
-    names = {group: choices(group) for group in job.groups}
+    names = {group: choices(group, command=command) for group in job.groups}
     return help_text(usage, job, config, names, config.hydra.runtime.choices)
 
 
@@ -460,11 +466,14 @@ def _config_error(problem: Exception, command: str) -> str:
         if isinstance(cause, MissingConfigException) and cause.missing_cfg_file:
             group, _, name = cause.missing_cfg_file.rpartition("/")
             if group:
-                return f"no such choice: {group}={name}. Choose one of: {', '.join(choices(group))}."
+                return f"no such choice: {group}={name}. Choose one of: {', '.join(choices(group, command=command))}."
     for cause in chain:
         key = str(getattr(cause, "full_key", None) or getattr(cause, "key", None) or "")
         if isinstance(cause, (ConfigAttributeError, ConfigKeyError)) and key and command:
-            return f"no such setting: {key}. {nearest(key, JOBS[command])}"
+            hint = nearest(key, JOBS[command])
+            if "In 'preset/" in str(problem):
+                hint = "The preset sets it, but what you chose does not have it: add preset=null."
+            return f"no such setting: {key}. {hint}"
         if isinstance(cause, ValidationError) and key:
             return f"{key}: {str(cause).splitlines()[0]}. --help shows the type of every setting."
     lines = [line for cause in chain[:2] for line in str(cause).strip().splitlines()[:8]]
@@ -474,7 +483,7 @@ def _config_error(problem: Exception, command: str) -> str:
 def _causes(problem: BaseException | None) -> Iterator[BaseException]:
     while problem is not None:
         yield problem
-        problem = problem.__cause__
+        problem = problem.__cause__ or problem.__context__
 
 
 def _refuse_missing_slurm(problem: Exception) -> None:

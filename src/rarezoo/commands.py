@@ -162,6 +162,8 @@ def job_keys(job: Job) -> list[str]:
 def _override(word: str, job: Job, *, multirun: bool) -> str:
     """Return a setting in Hydra's grammar: text as it was typed, lists with or without brackets."""
     key, equals, value = word.partition("=")
+    if key in job.groups and value in ("null", ""):
+        return f"~{key}"
     if not equals or key.startswith(("+", "~", "hydra")) or key in job.groups:
         return word
     if key == "out" and not value and job.folder:

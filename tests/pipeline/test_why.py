@@ -142,7 +142,7 @@ def test_without_images_or_answers_less_is_told(home):
 
 
 def test_the_papers_cuts_go_by_the_other_network(home):
-    paper = [*SEARCH, "select=paper"]
+    paper = [*SEARCH, "select=paper_cuts"]
     err = run("store=store", *paper, "out=own", cwd=home, expect=2)
     assert "cuts go by fractions that efficientnet_b0 predicts, and here is: maxvit_tiny.test" in err
     run("store=store", *paper, "select.fractions_from=other", "out=cut", cwd=home)
@@ -173,10 +173,10 @@ def test_another_threshold_is_read_from_the_saved_linkage(home):
         ("paper", {}),
         ("paper_2d", {"compress.n_components": 2}),
         ("paper_15d", {"compress.n_components": 15}),
-        ("densmap", {"compress.densmap": True}),
-        ("eom", {"clusterer.selection": "eom"}),
-        ("artifacts", {"select.drop": 2}),
-        ("artifacts_uncut", {"select.drop": 0, "select.fractions_by": ""}),
+        ("paper_densmap", {"compress.densmap": True}),
+        ("paper_eom", {"clusterer.selection": "eom"}),
+        ("paper_artifacts", {"select.drop": 2}),
+        ("paper_artifacts_uncut", {"select.drop": 0, "select.fractions_by": ""}),
     ],
 )
 def test_presets_change_one_thing_of_the_papers(preset, changed):
@@ -196,4 +196,4 @@ def test_presets_change_one_thing_of_the_papers(preset, changed):
         "select.drop": 3, "select.fractions_by": "efficientnet_b0",
     }  # fmt: skip
     assert found == {**paper, **changed}
-    assert preset != "artifacts" or "artifact" not in "".join(config.select.drop)
+    assert preset != "paper_artifacts" or "artifact" not in "".join(config.select.drop)

@@ -1,0 +1,46 @@
+"""The folder ``conf/`` shows every choice that exists, and every choice can be composed."""
+
+import hydra
+import pytest
+from omegaconf import OmegaConf
+
+from rarezoo import cli, settings
+
+pytestmark = pytest.mark.unit
+# Command and group of everything that can be chosen.
+GROUPS = [(command, group) for command, job in cli.JOBS.items() for group in job.groups]
+
+
+@pytest.mark.parametrize("group", sorted({group.split("@")[0] for _, group in GROUPS}))
+def test_every_option_has_a_file_and_every_file_is_a_choice(group):
+    files = {path.stem for path in (cli.conf_dir() / group).glob("*.yaml")}
+    own = {name for name, kind in settings.options(group).items() if kind.__module__.startswith("rarezoo.")}
+    assert own <= files
+    assert files <= set(cli.choices(group))
+    assert files
+
+
+@pytest.mark.parametrize(("command", "group"), GROUPS)
+def test_every_choice_can_be_composed(command, group):
+    cli.register(command)
+    name = command.replace(" ", "_")
+    with hydra.initialize_config_dir(str(cli.conf_dir().resolve()), version_base="1.3"):
+        for choice in cli.choices(group, command=command):
+            # The values of a preset do not fit every other choice.
+            free = ["~preset"] if "preset" in cli.JOBS[command].groups and group != "preset" else []
+            config = hydra.compose(name, overrides=[f"{group}={choice}", *free])
+            path = group.split("@")[-1]
+            kind = settings.options(group.split("@")[0]).get(choice)
+            if kind is not None:
+                assert OmegaConf.get_type(OmegaConf.select(config, path)) is kind
+
+
+def test_the_default_choices_are_the_default_search():
+    cli.register("cluster")
+    with hydra.initialize_config_dir(str(cli.conf_dir().resolve()), version_base="1.3"):
+        default = hydra.compose("cluster", return_hydra_config=True)
+        shown = OmegaConf.load(cli.conf_dir() / "cluster.yaml").defaults
+    listed = {key: value for entry in shown if OmegaConf.is_dict(entry) for key, value in entry.items()}
+    chosen = default.hydra.runtime.choices
+    for group in ("select", "compress", "compress@drawing", "clusterer"):
+        assert listed[group] == chosen[group]
