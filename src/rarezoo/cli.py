@@ -75,6 +75,14 @@ JOBS: dict[str, Job] = {
     "zoo export": Job("rarezoo.zoo.commands:ExportCheckpoint", "write ONNX, torch.export or timm", _ZOO),
     "zoo push": Job("rarezoo.zoo.commands:PushCheckpoint", "send a checkpoint to a Hugging Face hub", _ZOO),
     "zoo pull": Job("rarezoo.zoo.commands:PullCheckpoint", "fetch a checkpoint from a Hugging Face hub", _ZOO),
+    "store import": Job(
+        "rarezoo.embeddings.store:ImportStore", "make an embedding store of a table of embeddings", _PIPELINE,
+        groups=("data",),
+    ),
+    "judge": Job(
+        "rarezoo.embeddings.judge:JudgeRun", "how good an embedding is: rank, and ranking of rare kinds", _MEASURING,
+        groups=("data",),
+    ),
 }  # fmt: skip
 
 # Former names of commands.
@@ -88,7 +96,6 @@ _LEGACY = {
     "demo": "rarezoo.demo:add_demo_verbs",
     "mock-sheet": "rarezoo.demo:add_demo_verbs",
     "benchmark": "rarezoo.cli:_add_benchmarks",
-    "judge": "rarezoo.embeddings.judge:add_judge_verb",
     "leaderboard": "rarezoo.studies.leaderboard:add_leaderboard_verb",
     "study": "rarezoo.studies.bottleneck:add_study_verb",
     "sensitivity": "rarezoo.studies.sweeps:add_sensitivity_verb",

@@ -23,7 +23,7 @@ from rarezoo.benchmark.planted import GENERATION, planted_vectors
 from rarezoo.benchmark.scores import Truth
 from rarezoo.data.survey import Galaxies
 from rarezoo.data.surveys.mock import Mock
-from rarezoo.embeddings.judge import USUAL, Answer
+from rarezoo.embeddings.judge import DEFAULT_CRITERIA, Criterion
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, DataError, StoreError
 from rarezoo.searches.recovery import ORDINARY
@@ -34,7 +34,7 @@ _EMBEDDING, _NATIVE, _UNTRAINED, _SHUFFLED, _PHOTOMETRY = FEATURES
 _LATER = ("blends", "shuffled", "generation")
 _EDITION_SHOWN = 12
 # Beside the four that `rarezoo judge` asks for, the other rare features of Galaxy Zoo 2's Class8.
-_ALSO = (Answer("disturbed", "Class8.3", 0.3), Answer("dust lane", "Class8.7", 0.3))
+_ALSO = (Criterion("disturbed", "Class8.3", 0.3), Criterion("dust lane", "Class8.7", 0.3))
 _MOST_COMMON = 1 / 20
 _SHUFFLED_STORE = "embeddings_shuffled"
 
@@ -324,9 +324,9 @@ class KnownAnswers(Tier):
 
     def _asked(self, store: EmbeddingStore, ids: np.ndarray) -> Truth:
         survey = store.manifest.survey
-        if survey not in USUAL:
+        if survey not in DEFAULT_CRITERIA:
             raise ConfigError("no answers of this survey are known", value=survey, fix="Give --answers FILE.csv.")
-        asked = (*USUAL[survey], *_ALSO)
+        asked = (*DEFAULT_CRITERIA[survey], *_ALSO)
         galaxies = self._galaxies(store)
         place = {one: row for row, one in enumerate(galaxies.ids)}
         rows = np.array([place[one] for one in ids])

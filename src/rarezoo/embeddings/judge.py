@@ -1,12 +1,12 @@
-"""``rarezoo judge``: how good a store's representation is, against colour, size and concentration.
+"""``rarezoo judge``: measure how good an embedding is before anything is clustered.
 
-Each galaxy with a rare answer asks for its like; whoever answers is ranked by distance. An embedding is worth its
-network only where it ranks better than four numbers that need none.
+Each galaxy of a rare kind is a query, and all other galaxies are ranked by their distance from it. A network is worth
+its cost only if its embedding ranks better than four numbers that need no network: two colours, size and concentration.
 """
 
-import argparse
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Float, Float64, Int64
 
 from rarezoo import tables
 from rarezoo.data.photometry import COLUMNS, photometry
-from rarezoo.data.survey import Galaxies, open_survey
+from rarezoo.data.survey import Galaxies, Survey
 from rarezoo.embeddings.quality import (
     METRICS,
     Ranking,
@@ -31,32 +31,52 @@ from rarezoo.embeddings.quality import (
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, StoreError
 from rarezoo.runs import claim
-from rarezoo.tables import markdown
+from rarezoo.settings import Settings, setting
 from rarezoo.zoo.cards import annotate
 
+log = logging.getLogger(__name__)
 SPLITS = ("all", "train", "validation", "test")
+# Columns of the photometry that make the baseline: two colours, half-light radius, concentration.
 BASELINE = COLUMNS[:4]
+# Share of the variance for which components are counted in the report.
 _VARIANCE = 0.95
-# Galaxies of which the local dimension is measured: it grows a little with their number.
+# Galaxies on which the local dimension is measured: it grows a little with their number.
 _SAMPLED = 2000
 # Shares of the variance below this are hardly more than the rounding of float32 embeddings.
 _RESOLVED = 1e-8
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A kind of galaxy: those whose catalogue column is above a threshold. Where it is NaN, nobody knows."""
+class Criterion:
+    """A kind of galaxy: those whose catalogue column is above a threshold. NaN means that it is not known.
+
+    Attributes
+    ----------
+    name : str
+        Name of the kind, such as ``ring``.
+    column : str
+        Column of the survey's catalogue.
+    above : float
+        Threshold.
+
+    Examples
+    --------
+    >>> Criterion.parsed("ring=Class8.1>0.3")
+    Criterion(name='ring', column='Class8.1', above=0.3)
+    """
 
     name: str
     column: str
     above: float
 
     @classmethod
-    def parsed(cls, text: str) -> "Answer":
-        """An answer from ``NAME=COLUMN>VALUE``.
+    def parsed(cls, text: str) -> "Criterion":
+        """Read a criterion from ``NAME=COLUMN>VALUE``.
 
-        Raises:
-            ConfigError: it reads otherwise.
+        Raises
+        ------
+        ConfigError
+            The text has another form.
         """
         name, _, condition = text.partition("=")
         column, _, above = condition.rpartition(">")
@@ -67,21 +87,52 @@ class Answer:
             pass
         raise ConfigError("an answer reads NAME=COLUMN>VALUE", value=text, fix="For example ring=Class8.1>0.3.")
 
+    def values(self, catalogue: pa.Table) -> Float64[np.ndarray, " n"]:
+        """Return the column as numbers, NaN where it is not known.
 
-# Galaxy Zoo 2's rare answers, which its networks are not told: see data.leave_out.
-USUAL = {
+        Raises
+        ------
+        ConfigError
+            The catalogue has no such column, or it does not hold numbers.
+        """
+        if self.column not in catalogue.column_names:
+            names = catalogue.column_names
+            near = difflib.get_close_matches(self.column, names, n=3) or names[:8]
+            raise ConfigError(
+                "the survey's catalogue has no column", value=self.column, fix=f"Did you mean {' or '.join(near)}?"
+            )
+        try:
+            return np.asarray(catalogue[self.column].cast(pa.float64()).to_numpy(), dtype=np.float64)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as problem:
+            raise ConfigError(
+                "not a column of numbers", value=self.column, fix="Choose a column to which a threshold applies."
+            ) from problem
+
+
+# Rare answers of Galaxy Zoo 2, which its networks do not see in training: data.leave_out.
+DEFAULT_CRITERIA = {
     "gz2": (
-        Answer("ring", "Class8.1", 0.3),
-        Answer("merger", "Class8.6", 0.3),
-        Answer("irregular", "Class8.4", 0.3),
-        Answer("odd", "Class6.1", 0.5),
+        Criterion("ring", "Class8.1", 0.3),
+        Criterion("merger", "Class8.6", 0.3),
+        Criterion("irregular", "Class8.4", 0.3),
+        Criterion("odd", "Class6.1", 0.5),
     )
 }
 
 
 @dataclass(frozen=True)
 class Representation:
-    """What is judged of a store: the embeddings (n, D) of the galaxies that all stores hold."""
+    """The embeddings (n, D) of one store that are judged.
+
+    Attributes
+    ----------
+    name : str
+        Name of the checkpoint; with the folder where several stores have one checkpoint.
+    embeddings : (n, D) array
+        Galaxies that all stores hold.
+    components : int
+        Number of principal components in the whitened features.
+    """
 
     name: str
     embeddings: Float[np.ndarray, "n D"]
@@ -89,300 +140,294 @@ class Representation:
 
     @cached_property
     def spectrum(self) -> Spectrum:
-        """How its variance is spread."""
+        """How the variance is divided among principal components."""
         return spectrum(self.embeddings)
 
     @cached_property
     def local_dimension(self) -> float:
-        """In how many directions galaxies differ from their neighbours; of a sample."""
+        """In how many directions galaxies differ from their neighbours, measured on at most 2,000 galaxies."""
         random = np.random.default_rng(0)
-        some = random.choice(len(self.embeddings), min(len(self.embeddings), _SAMPLED), replace=False)
-        return local_dimension(np.ascontiguousarray(self.embeddings[np.sort(some)], dtype=np.float32))
+        drawn = random.choice(len(self.embeddings), min(len(self.embeddings), _SAMPLED), replace=False)
+        return local_dimension(np.ascontiguousarray(self.embeddings[np.sort(drawn)], dtype=np.float32))
 
     @cached_property
-    def ways(self) -> dict[str, Float[np.ndarray, "n d"]]:
-        """Features by name: as they are, and their first components whitened."""
+    def features(self) -> dict[str, Float[np.ndarray, "n _"]]:
+        """Features by name: the embeddings themselves, and their first components whitened."""
         even = whitened(self.embeddings, components=self.components)
         return {self.name: self.embeddings, f"{self.name} whitened": even}
 
 
 @dataclass(frozen=True)
-class Score:
-    """How well one answer is found: by the baseline (the better of two metrics), and by each representation."""
+class CriterionScore:
+    """How well the galaxies of one kind are found.
 
-    answer: Answer
+    Attributes
+    ----------
+    criterion : Criterion
+    baseline : Ranking
+        Ranking by photometry, under the better of the two metrics.
+    baseline_metric : str
+        That metric.
+    rankings : dict
+        Ranking by each representation.
+    """
+
+    criterion: Criterion
     baseline: Ranking
     baseline_metric: str
     rankings: dict[str, Ranking]
 
     def cells(self) -> list[str]:
-        """A row of the table."""
-        ranked = [f"{one.mean.text('.4f')}, {one.ratio(self.baseline).text('.2f')} ×" for one in self.rankings.values()]
-        name = f"{self.answer.name} ({self.answer.column} > {self.answer.above:g})"
+        """Return a row of the table."""
+        name = f"{self.criterion.name} ({self.criterion.column} > {self.criterion.above:g})"
         known = [str(self.baseline.galaxies), str(self.baseline.positives), f"{self.baseline.chance:.4f}"]
+        ranked = [
+            f"{ranking.mean.text('.4f')}, {ranking.ratio(self.baseline).text('.2f')} ×"
+            for ranking in self.rankings.values()
+        ]
         return [name, *known, f"{self.baseline.mean.text('.4f')} {self.baseline_metric}", *ranked]
 
     def content(self) -> dict[str, Any]:
-        """The same for a file."""
-        baseline = {"metric": self.baseline_metric, "average_precision": self.baseline.mean._asdict()}
-        rankings = {
-            name: {"average_precision": one.mean._asdict(), "ratio": one.ratio(self.baseline)._asdict()}
-            for name, one in self.rankings.items()
+        """Return the numbers for judge.json."""
+        return {
+            **asdict(self.criterion),
+            "galaxies": self.baseline.galaxies,
+            "positives": self.baseline.positives,
+            "prevalence": self.baseline.prevalence,
+            "chance": self.baseline.chance,
+            "baseline": {"metric": self.baseline_metric, "average_precision": self.baseline.mean._asdict()},
+            "representations": {
+                name: {"average_precision": ranking.mean._asdict(), "ratio": ranking.ratio(self.baseline)._asdict()}
+                for name, ranking in self.rankings.items()
+            },
         }
-        counts = {"galaxies": self.baseline.galaxies, "positives": self.baseline.positives}
-        chances = {"prevalence": self.baseline.prevalence, "chance": self.baseline.chance}
-        return {**asdict(self.answer), **counts, **chances, "baseline": baseline, "representations": rankings}
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What is known of some representations of the same galaxies."""
+    """The result of judging some stores on the same galaxies.
+
+    Attributes
+    ----------
+    survey : str
+    split : str
+    galaxies : int
+        Number of galaxies that all stores hold.
+    spectra : dict
+        Spectrum of each store, by name.
+    local_dimensions : dict
+        Local dimension of each store, by name.
+    scores : tuple of CriterionScore
+        Empty if no kind of galaxy is known.
+    """
 
     survey: str
     split: str
     galaxies: int
     spectra: dict[str, Spectrum]
     local_dimensions: dict[str, float]
-    scores: tuple[Score, ...]
+    scores: tuple[CriterionScore, ...]
 
-    def text(self) -> str:
-        """For a terminal: a line per store, then a row per answer."""
-        head = ["answer", "galaxies", "positive", "chance", "colour + size + concentration", *self.scores[0].rankings]
-        table = markdown(head, [score.cells() for score in self.scores])
-        about = (
-            f'{self.galaxies} galaxies of {self.survey}, split {self.split}; average precision of "most like this '
-            f"one\" (95 % interval over queries), and its ratio to the baseline's"
-        )
-        return "\n".join([*self._spectrum_lines(), about, table])
+    def summary(self) -> str:
+        """Return the text for a terminal: a line per store, then a table with a row per kind of galaxy."""
+        lines = [
+            f"{name}: effective rank {found.effective_rank:.2f}, participation ratio {found.participation_ratio:.2f}, "
+            f"{found.components(_VARIANCE)} of {len(found.ratios)} components hold {_VARIANCE:.0%} of the variance, "
+            f"local dimension {self.local_dimensions[name]:.1f}"
+            for name, found in self.spectra.items()
+        ]
+        lines.append(f"{self.galaxies} galaxies of {self.survey}, split {self.split}")
+        if self.scores:
+            lines[-1] += (
+                "; average precision of a search for similar galaxies (95 % interval over queries), and its ratio to "
+                "the baseline's"
+            )
+            head = ["answer", "galaxies", "positive", "chance", "colour + size + concentration"]
+            head += self.scores[0].rankings
+            lines.append(tables.markdown(head, [score.cells() for score in self.scores]))
+        return "\n".join(lines)
 
     def markdown(self) -> str:
-        """For a model card: the same, lists and tables set apart."""
-        *lines, about, table = self.text().split("\n", len(self.spectra) + 1)
-        return "\n".join([*(f"- {line}" for line in lines), "", f"{about}.", "", table])
-
-    def _spectrum_lines(self) -> Iterator[str]:
-        for name, one in self.spectra.items():
-            yield (
-                f"{name}: effective rank {one.effective_rank:.2f}, participation ratio {one.participation_ratio:.2f}, "
-                f"{one.components(_VARIANCE)} of {len(one.ratios)} components hold {_VARIANCE:.0%} of the variance, "
-                f"local dimension {self.local_dimensions[name]:.1f}"
-            )
+        """Return the same for a model card, as a list and a table."""
+        *lines, about, table = [*self.summary().split("\n", len(self.spectra) + 1), *([] if self.scores else [""])]
+        return "\n".join([*(f"- {line}" for line in lines), "", f"{about}.", *(["", table] if table else [])])
 
     def content(self) -> dict[str, Any]:
-        """For judge.json."""
+        """Return the numbers for judge.json."""
         spectra = {
             name: {
-                "effective_rank": one.effective_rank,
-                "participation_ratio": one.participation_ratio,
-                "components_for_95_percent": one.components(_VARIANCE),
+                "effective_rank": found.effective_rank,
+                "participation_ratio": found.participation_ratio,
+                "components_for_95_percent": found.components(_VARIANCE),
                 "local_dimension": self.local_dimensions[name],
-                "explained_variance_ratios": one.ratios,
+                "explained_variance_ratios": found.ratios,
             }
-            for name, one in self.spectra.items()
+            for name, found in self.spectra.items()
         }
         about = {"survey": self.survey, "split": self.split, "galaxies": self.galaxies}
         return {**about, "stores": spectra, "answers": [score.content() for score in self.scores]}
 
 
-@dataclass(frozen=True)
-class Judge:
-    """Judges stores of one survey, on answers that may be known of some of its galaxies only.
+@dataclass(kw_only=True)
+class JudgeRun(Settings):
+    """Judge stores of one survey, on kinds of galaxies that may be known for some galaxies only.
 
-    Attributes:
-        stores: folders.
-        answers: to judge by; none: the survey's usual ones.
-        split: one of :data:`SPLITS`.
-        whiten: principal components of an embedding that are brought to unit variance, for a second try.
-        out: folder for judge.json, spectra.png and the photometry; empty writes nothing.
+    Imported embeddings without a survey are judged by their spectrum alone; with ``data=``, the survey that holds their
+    galaxies, also by kinds of galaxies.
     """
 
-    stores: Sequence[Path | str]
-    answers: Sequence[Answer] = ()
-    split: str = SPLITS[0]
-    whiten: int = 48
-    out: str = ""
+    stores: list[str] = setting(help="embedding stores of one survey", positional=True)
+    answers: list[str] = setting(
+        [], "kinds of galaxies, each NAME=COLUMN>VALUE by a column of the survey's catalogue; empty: the survey's usual"
+    )
+    split: str = setting(SPLITS[0], "galaxies to judge by", choices=SPLITS)
+    whiten: int = setting(
+        48, "principal components that are brought to unit variance, as a second way to rank", unit="components", ge=1
+    )
+    data: Survey | None = setting(None, "the survey, if it is no longer where the store remembers it")
+    out: str = setting("", "folder for judge.json, spectra.png and the photometry; empty: nothing is written")
+    card: str = setting("", "checkpoint folder whose card gets the result; empty: none")
 
     def run(self) -> Judgement:
-        """Judge.
+        """Judge the stores.
 
-        Raises:
-            ConfigError, DataError, StoreError, OutputError: see the message.
+        Raises
+        ------
+        ConfigError
+            A kind of galaxy cannot be read or ranked.
+        StoreError
+            A store cannot be opened, or the stores are of different surveys.
+        DataError, OutputError
+            The survey cannot be opened, or the output folder cannot be written.
         """
-        opened = _same_survey([EmbeddingStore.open(one) for one in self.stores])
-        galaxies = _survey_of(opened[0])
-        values = {one: _values(galaxies.catalogue, one.column) for one in self._answers(opened[0].manifest.survey)}
-        rows = _common_rows(galaxies, opened, split=self.split)
-        values = {one: column[rows] for one, column in values.items()}
+        stores = [EmbeddingStore.open(folder) for folder in self.stores]
+        _refuse_different_surveys(stores)
+        survey = stores[0].manifest.survey
+        criteria = tuple(map(Criterion.parsed, self.answers)) or DEFAULT_CRITERIA.get(survey, ())
+        known_survey = self.data is not None or stores[0].has_survey
+        if not criteria:
+            log.warning("no kinds of galaxies to rank: name some with answers=NAME=COLUMN>VALUE")
+        galaxies = stores[0].galaxies(self.data) if known_survey or criteria else None
+        ids, rows = self._common(galaxies, stores)
+        values = {criterion: criterion.values(galaxies.catalogue)[rows] for criterion in criteria} if galaxies else {}
         _refuse_too_few(values)
-        folder = self._claimed(opened, list(values)) if self.out else None
-        names = _names(opened)
+        folder = self._claimed(stores, criteria) if self.out else None
         representations = [
-            Representation(name, _embeddings(store, galaxies.ids[rows]), self.whiten)
-            for name, store in zip(names, opened, strict=True)
+            Representation(name, _embeddings(store, ids), self.whiten)
+            for name, store in zip(_names(stores), stores, strict=True)
         ]
-        baseline = _baseline(galaxies, rows, values, cache=folder / "photometry.npy" if folder else None)
-        scores = tuple(_score(one, values[one], baseline, representations) for one in values)
-        spectra = {one.name: one.spectrum for one in representations}
-        dimensions = {one.name: one.local_dimension for one in representations}
-        judgement = Judgement(opened[0].manifest.survey, self.split, len(rows), spectra, dimensions, scores)
+        baseline = np.empty((len(rows), len(BASELINE)))
+        if galaxies and values:
+            baseline = _baseline(galaxies, rows, values, cache=folder / "photometry.npy" if folder else None)
+        judgement = Judgement(
+            survey, self.split, len(ids),
+            spectra={store.name: store.spectrum for store in representations},
+            local_dimensions={store.name: store.local_dimension for store in representations},
+            scores=tuple(_score(criterion, values[criterion], baseline, representations) for criterion in values),
+        )  # fmt: skip
         if folder:
             tables.write_json(judgement.content(), folder / "judge.json")
-            _plot(spectra, folder / "spectra.png")
+            _plot(judgement.spectra, folder / "spectra.png")
+        if self.card:
+            annotate(self.card, representation=judgement.markdown())
         return judgement
 
-    def _answers(self, survey: str) -> Sequence[Answer]:
-        answers = self.answers or USUAL.get(survey, ())
-        if not answers:
-            raise ConfigError("no answer to judge by", value=survey, fix="Give some: --answer NAME=COLUMN>VALUE.")
-        return answers
+    def _common(self, galaxies: Galaxies | None, stores: Sequence[EmbeddingStore]) -> tuple[np.ndarray, np.ndarray]:
+        """Return ids of the split's galaxies that every store holds, and their rows in the survey if there is one."""
+        held = set.intersection(*(set(store.ids) for store in stores))
+        if galaxies is None:
+            if self.split != SPLITS[0]:
+                raise ConfigError("without a survey there is no split", value=self.split, fix="Name it with data=….")
+            ids = np.array([galaxy for galaxy in stores[0].ids if galaxy in held], dtype=object)
+            return ids, np.arange(len(ids))
+        rows = np.arange(len(galaxies)) if self.split == SPLITS[0] else galaxies.rows(self.split)
+        rows = np.array([row for row in rows if galaxies.ids[row] in held], dtype=np.int64)
+        return galaxies.ids[rows], rows
 
-    def _claimed(self, stores: Sequence[EmbeddingStore], answers: Sequence[Answer]) -> Path:
+    def _claimed(self, stores: Sequence[EmbeddingStore], criteria: Sequence[Criterion]) -> Path:
         judged = [
-            {"survey": one.manifest.survey_sha256, "checkpoint": one.manifest.checkpoint_sha256} for one in stores
-        ]
-        about = {"stores": judged, "answers": [asdict(one) for one in answers]}
+            {"survey": store.manifest.survey_sha256, "checkpoint": store.manifest.checkpoint_sha256}
+            for store in stores
+        ]  # fmt: skip
+        about = {"stores": judged, "answers": [asdict(criterion) for criterion in criteria]}
         return claim(self.out, verb="judge", settings={**about, "split": self.split, "whiten": self.whiten})
 
 
-def _same_survey(stores: Sequence[EmbeddingStore]) -> Sequence[EmbeddingStore]:
-    first = stores[0]
-    for other in stores[1:]:
-        if other.manifest.survey_sha256 != first.manifest.survey_sha256:
+def _refuse_different_surveys(stores: Sequence[EmbeddingStore]) -> None:
+    known = [store for store in stores if store.has_survey]
+    for other in known[1:]:
+        if other.manifest.survey_sha256 != known[0].manifest.survey_sha256:
             raise StoreError(
-                "stores of different surveys", value=f"{first.folder} and {other.folder}",
-                fix="Judge them one by one, or embed the same survey (also the same data.limit) twice.",
+                "stores of different surveys", value=f"{known[0].folder} and {other.folder}",
+                fix="Judge them one by one, or embed the same survey (also with the same data.limit) twice.",
             )  # fmt: skip
-    return stores
 
 
-def _survey_of(store: EmbeddingStore) -> Galaxies:
-    galaxies = open_survey(store.manifest.survey_settings).open()
-    if galaxies.sha256 != store.manifest.survey_sha256:
-        raise StoreError(
-            "the store's survey has changed since it was embedded", value=store.folder,
-            fix="Bring the survey back as it was, or embed it anew.",
-        )  # fmt: skip
-    return galaxies
-
-
-def _values(catalogue: pa.Table, column: str) -> Float64[np.ndarray, " n"]:
-    """A numeric column of the catalogue, NaN where it is not known."""
-    if column not in catalogue.column_names:
-        names = catalogue.column_names
-        near = difflib.get_close_matches(column, names, n=3) or names[:8]
-        raise ConfigError(
-            "the survey's catalogue has no column", value=column, fix=f"Did you mean {' or '.join(near)}?"
-        )
-    try:
-        return np.asarray(catalogue[column].cast(pa.float64()).to_numpy(), dtype=np.float64)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as problem:
-        raise ConfigError("not a column of numbers", value=column, fix="Choose one that has a threshold.") from problem
-
-
-def _common_rows(galaxies: Galaxies, stores: Sequence[EmbeddingStore], *, split: str) -> Int64[np.ndarray, " n"]:
-    """Rows of the split's galaxies that every store holds."""
-    if split not in SPLITS:
-        raise ConfigError("unknown split", value=split, fix=f"Choose one of: {', '.join(SPLITS)}.")
-    rows = np.arange(len(galaxies)) if split == SPLITS[0] else galaxies.rows(split)
-    skipped = {one for store in stores for one in store.skipped()}
-    return np.array([row for row in rows if galaxies.ids[row] not in skipped], dtype=np.int64)
-
-
-def _refuse_too_few(values: Mapping[Answer, np.ndarray]) -> None:
-    for answer, column in values.items():
+def _refuse_too_few(values: Mapping[Criterion, np.ndarray]) -> None:
+    for criterion, column in values.items():
         known = column[np.isfinite(column)]
-        positive = int(np.sum(known > answer.above))
+        positive = int(np.sum(known > criterion.above))
         if not 2 <= positive < len(known):
             raise ConfigError(
-                f"{answer.name} cannot be ranked: {answer.column} > {answer.above:g}",
-                value=f"{positive} of {len(known)} for whom it is known",
-                fix="Two must be above and one must not: change that --answer's threshold, or judge another --split.",
-            )
+                f"{criterion.name} cannot be ranked: {criterion.column} > {criterion.above:g}",
+                value=f"{positive} of {len(known)} for which it is known",
+                fix="At least two must be above and one must not: change the threshold in answers=, or choose "
+                    "another split=.",
+            )  # fmt: skip
 
 
 def _names(stores: Sequence[EmbeddingStore]) -> list[str]:
-    """Each store's checkpoint, and its folder where that does not tell it apart."""
-    names = [one.manifest.checkpoint for one in stores]
+    """Return each store's checkpoint, with the folder where several stores have one checkpoint."""
+    names = [store.manifest.checkpoint for store in stores]
     return [
-        name if names.count(name) == 1 else f"{name} ({one.folder})" for name, one in zip(names, stores, strict=True)
-    ]
+        name if names.count(name) == 1 else f"{name} ({store.folder})"
+        for name, store in zip(names, stores, strict=True)
+    ]  # fmt: skip
 
 
 def _embeddings(store: EmbeddingStore, ids: np.ndarray) -> Float[np.ndarray, "n D"]:
-    place = {one: row for row, one in enumerate(store.ids)}
-    return np.asarray(store.embeddings()[[place[one] for one in ids]])
-
-
-@dataclass(frozen=True)
-class _Baseline:
-    """Photometry (n, 4), each column of unit variance; all NaN for galaxies of whom no answer is known."""
-
-    features: Float64[np.ndarray, "n 4"]
-
-    def ranking(self, positive: Bool[np.ndarray, " k"], known: Bool[np.ndarray, " n"]) -> tuple[str, Ranking]:
-        """The better of both metrics, so that no embedding wins by the baseline's bad choice."""
-        rankings = [(one, average_precisions(self.features[known], positive, metric=one)) for one in METRICS]
-        return max(rankings, key=lambda pair: pair[1].mean.value)
+    held = pa.table({tables.ID: pa.array(store.ids, pa.string())})
+    return store.embeddings()[tables.rows_of(ids, held, source=str(store.folder))]
 
 
 def _baseline(
-    galaxies: Galaxies, rows: np.ndarray, values: Mapping[Answer, np.ndarray], *, cache: Path | None
-) -> _Baseline:
+    galaxies: Galaxies, rows: Int64[np.ndarray, " n"], values: Mapping[Criterion, np.ndarray], *, cache: Path | None
+) -> Float64[np.ndarray, "n 4"]:
+    """Return photometry, each column of unit variance; NaN for galaxies for which no criterion is known."""
     known = np.any([np.isfinite(column) for column in values.values()], axis=0)
     measured = photometry(galaxies.images, rows[known], cache=cache)[:, : len(BASELINE)].astype(np.float64)
     spread = measured.std(axis=0) if len(measured) else np.ones(len(BASELINE))
     features = np.full((len(rows), len(BASELINE)), np.nan)
     features[known] = measured / np.where(spread > 0, spread, 1)
-    return _Baseline(features)
+    return features
 
 
-def _score(answer: Answer, values: np.ndarray, baseline: _Baseline, representations: Sequence[Representation]) -> Score:
+def _score(
+    criterion: Criterion, values: np.ndarray, baseline: np.ndarray, representations: Sequence[Representation]
+) -> CriterionScore:
     known = np.isfinite(values)
-    positive = values[known] > answer.above
-    metric, ranking = baseline.ranking(positive, known)
+    positive = values[known] > criterion.above
+    # The better of both metrics, so that no embedding wins because the baseline uses the wrong one.
+    by_metric = {metric: average_precisions(baseline[known], positive, metric=metric) for metric in METRICS}
+    metric = max(by_metric, key=lambda name: by_metric[name].mean.value)
     rankings = {
         name: average_precisions(features[known], positive)
-        for one in representations
-        for name, features in one.ways.items()
+        for representation in representations
+        for name, features in representation.features.items()
     }
-    return Score(answer, ranking, metric, rankings)
+    return CriterionScore(criterion, by_metric[metric], metric, rankings)
 
 
 def _plot(spectra: Mapping[str, Spectrum], path: Path) -> None:
-    """Variance along each principal component, a line per store."""
+    """Plot the variance along each principal component, a line per store."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
-    for name, one in spectra.items():
-        label = f"{name}: effective rank {one.effective_rank:.1f}"
-        axes.loglog(np.arange(1, len(one.ratios) + 1), one.ratios, marker=".", label=label)
+    for name, found in spectra.items():
+        label = f"{name}: effective rank {found.effective_rank:.1f}"
+        axes.loglog(np.arange(1, len(found.ratios) + 1), found.ratios, marker=".", label=label)
     axes.set(ylim=(_RESOLVED, 1.5), xlabel="principal component", ylabel="share of the variance")
     axes.legend(loc="lower left", frameon=False)
     with tables.atomic(path) as temporary:
         figure.savefig(temporary, format="png", dpi=150)
-
-
-def add_judge_verb(verbs: Any) -> None:
-    """``rarezoo judge`` for the command line."""
-    parser = verbs.add_parser("judge", help="how good a representation is: rank, and ranking of rare answers")
-    parser.add_argument("stores", nargs="+", metavar="STORE", help="embedding stores of one survey")
-    parser.add_argument(
-        "--answer", action="append", default=[], metavar="NAME=COLUMN>VALUE",
-        help="a kind of galaxy, by a column of the survey's catalogue; repeatable; gz2 has four of its own",
-    )  # fmt: skip
-    parser.add_argument("--split", choices=SPLITS, default=SPLITS[0], help="galaxies to judge by")
-    parser.add_argument(
-        "--whiten", type=int, default=Judge.whiten, help="principal components brought to unit variance"
-    )
-    parser.add_argument("--out", default="", help="folder for judge.json and spectra.png; empty: none")
-    parser.add_argument("--card", default="", metavar="FOLDER", help="checkpoint whose card the judgement is put on")
-    parser.set_defaults(run=_judge)
-
-
-def _judge(options: argparse.Namespace) -> None:
-    answers = [Answer.parsed(one) for one in options.answer]
-    judgement = Judge(options.stores, answers, options.split, options.whiten, options.out).run()
-    print(judgement.text())
-    if options.card:
-        annotate(options.card, representation=judgement.markdown())

@@ -18,7 +18,7 @@ import pyarrow.csv
 from jaxtyping import Float32, Int64
 
 from rarezoo import tables
-from rarezoo.embeddings.likeness import ASKED, KS, Likeness, likeness
+from rarezoo.embeddings.quality import ASKED, KS, EmbeddingSimilarity, embedding_similarity
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, OutputError, StoreError
 from rarezoo.searches.matching import EVENTS, RELATIONS, Agreement, ClassOverlap, agreement, fates, labels_of
@@ -70,7 +70,7 @@ class SearchPair:
     second: ComparedSearch
     overlap: ClassOverlap
     agreement: Agreement
-    likeness: Likeness | None
+    likeness: EmbeddingSimilarity | None
 
     @property
     def page(self) -> str:
@@ -221,10 +221,10 @@ class CompareRun:
         way_out = "Leave images out: --no-images; or bring the survey back to where it was."
         return cutouts_of(galaxies_of(search.store, way_out=way_out))
 
-    def _alike(self, first: np.ndarray, second: np.ndarray) -> Likeness:
-        return likeness(first, second, ks=KS, asked=self.asked, seed=self.seed)
+    def _alike(self, first: np.ndarray, second: np.ndarray) -> EmbeddingSimilarity:
+        return embedding_similarity(first, second, ks=KS, asked=self.asked, seed=self.seed)
 
-    def _pair(self, first: ComparedSearch, second: ComparedSearch, alike: Likeness | None) -> SearchPair:
+    def _pair(self, first: ComparedSearch, second: ComparedSearch, alike: EmbeddingSimilarity | None) -> SearchPair:
         comparison = ClassOverlap.of_labels(
             first.labels, second.labels, old_classes=first.classes, new_classes=second.classes, level=self.level
         )

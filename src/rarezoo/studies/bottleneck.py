@@ -28,7 +28,7 @@ from rarezoo import tables
 from rarezoo.data.loaders import CutoutLoader
 from rarezoo.data.splits import TEST
 from rarezoo.data.survey import Galaxies, Survey, open_survey
-from rarezoo.embeddings.judge import USUAL
+from rarezoo.embeddings.judge import DEFAULT_CRITERIA
 from rarezoo.embeddings.quality import Interval, Ranking, Spectrum, average_precisions, spectrum
 from rarezoo.errors import DataError, RarezooError, StoreError
 from rarezoo.runs import SETTINGS_FILE
@@ -222,7 +222,7 @@ def rare_kinds(galaxies: Galaxies, *, survey: str) -> dict[str, Float32[np.ndarr
     Galaxy Zoo 2's answers that :mod:`rarezoo.embeddings.judge` asks for, and a mock sky's planted populations.
     """
     kinds = {}
-    for answer in USUAL.get(survey, ()):
+    for answer in DEFAULT_CRITERIA.get(survey, ()):
         values = np.asarray(galaxies.catalogue[answer.column].cast(pa.float64()).to_numpy())
         kinds[answer.name] = np.where(np.isfinite(values), values > answer.above, np.nan).astype(np.float32)
     if galaxies.truth is not None:

@@ -1,4 +1,4 @@
-"""Rank and ranking precision: exact against the reference, at chance where there is nothing to find."""
+"""Rank, ranking precision and similarity of embeddings: exact against references, at chance where nothing is there."""
 
 from itertools import permutations
 
@@ -8,8 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from rarezoo.embeddings import quality as representation
-from rarezoo.embeddings.quality import Ranking, Spectrum, average_precisions, spectrum, whitened
+from rarezoo.embeddings.quality import (
+    METRICS,
+    Ranking,
+    Spectrum,
+    average_precisions,
+    bootstrap_interval,
+    embedding_similarity,
+    linear_cka,
+    spectrum,
+    whitened,
+)
 from rarezoo.errors import ConfigError, DataError, StoreError
 
 pytestmark = pytest.mark.unit
@@ -81,12 +90,11 @@ def reference(features, positive, metric):
     return np.array(precisions)
 
 
-@pytest.mark.parametrize("metric", representation.METRICS)
+@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("block", [1, 700, 2**24])
-def test_precisions_are_those_of_scikit_learn(metric, block, monkeypatch):
-    monkeypatch.setattr(representation, "_BLOCK", block)
+def test_precisions_are_those_of_scikit_learn(metric, block):
     features, positive = normal(200, 6) * np.arange(1, 7) + 4, normal(200, seed=1) > 1
-    found = average_precisions(features, positive, metric=metric)
+    found = average_precisions(features, positive, metric=metric, similarities=block)
     np.testing.assert_allclose(found.precisions, reference(features, positive, metric), atol=1e-12)
     np.testing.assert_array_equal(found.queries, np.flatnonzero(positive))
 
@@ -143,10 +151,9 @@ def ranking(precisions):
     return Ranking(np.arange(len(precisions)), np.asarray(precisions), galaxies=1000, positives=len(precisions))
 
 
-def test_the_interval_covers_the_mean_that_was_drawn_from(monkeypatch):
-    monkeypatch.setattr(representation, "_DRAWS", 400)
+def test_the_interval_covers_the_mean_that_was_drawn_from():
     draws = np.random.default_rng(0).beta(1, 9, size=(200, 80))
-    intervals = [ranking(one).mean for one in draws]
+    intervals = [bootstrap_interval(precisions, draws=400) for precisions in draws]
     assert 0.88 <= np.mean([low <= 0.1 <= high for _, low, high in intervals]) <= 0.99
 
 
@@ -187,3 +194,61 @@ def test_what_cannot_be_ranked_is_refused(positive, options, kind, told):
 def test_features_that_are_not_finite_are_refused():
     with pytest.raises(DataError, match="not finite"):
         average_precisions(np.array([[1.0], [np.nan], [2], [3]]), np.array([True, True, False, False]))
+
+
+# --- two embeddings of the same galaxies
+
+
+def blob(n, d, seed):
+    return np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32)
+
+
+def test_a_turned_and_stretched_embedding_is_the_same():
+    first = blob(400, 6, 0)
+    turn = np.linalg.qr(blob(6, 6, 1))[0]
+    found = embedding_similarity(first, 3 * first @ turn + 5, ks=(5, 20), asked=0)
+    assert (found.galaxies, found.asked) == (400, 400)
+    assert found.cka == pytest.approx(1)
+    assert [one.share for one in found.overlaps] == pytest.approx([1, 1], abs=0.005)
+
+
+def test_unrelated_embeddings_share_what_chance_gives():
+    found = embedding_similarity(blob(1500, 6, 0), blob(1500, 9, 1), ks=(10, 100, 5000), asked=500)
+    assert [one.k for one in found.overlaps] == [10, 100]
+    assert found.asked == 500
+    for one in found.overlaps:
+        assert one.chance == one.k / 1499
+        # Shared neighbours are some 500 × 10 × 10 / 1499 ≈ 33 or more: within five standard deviations.
+        assert abs(one.share - one.chance) < 5 * np.sqrt(one.chance / (500 * one.k))
+    assert found.cka < 0.05
+
+
+def test_neighbours_are_those_that_all_pairs_give_and_never_the_galaxy_itself():
+    first, second = blob(60, 3, 0), blob(60, 3, 1)
+    first[1] = first[0]
+    near = []
+    for one in (first, second):
+        units = one - one.mean(axis=0)
+        units /= np.linalg.norm(units, axis=1, keepdims=True)
+        alike = units @ units.T
+        np.fill_diagonal(alike, -np.inf)
+        near.append(np.argsort(-alike, axis=1)[:, :7])
+    shares = [len(set(a) & set(b)) / 7 for a, b in zip(*near, strict=True)]
+    found = embedding_similarity(first, second, ks=(7,), asked=0)
+    assert found.overlaps[0].share == pytest.approx(np.mean(shares))
+
+
+def test_cka_is_that_of_its_definition_whatever_the_blocks():
+    first, second = blob(300, 4, 0), blob(300, 7, 1)
+    second[:, :2] = first[:, :2]
+    x, y = (one - one.mean(axis=0) for one in (first.astype(float), second.astype(float)))
+    kernels = [one @ one.T for one in (x, y)]
+    expected = np.sum(kernels[0] * kernels[1]) / (np.linalg.norm(kernels[0]) * np.linalg.norm(kernels[1]))
+    assert linear_cka(first, second, block=77) == pytest.approx(expected)
+    assert linear_cka(first.astype(np.float16), second, block=77) == pytest.approx(expected, rel=1e-3)
+    assert np.isnan(linear_cka(np.ones((5, 2)), first[:5]))
+
+
+def test_two_galaxies_are_too_few():
+    with pytest.raises(StoreError, match="too few galaxies in common: 2"):
+        embedding_similarity(blob(2, 3, 0), blob(2, 3, 1))
