@@ -284,9 +284,7 @@ def average_precisions(
     if not np.isfinite(features).all():
         raise DataError("features that are not finite", value=features.shape, fix="Leave those galaxies out.")
     if positive.shape != (galaxies,):
-        raise ConfigError(
-            "a mask of another length", value=(positive.shape, galaxies), fix="Give one per galaxy."
-        )
+        raise ConfigError("a mask of another length", value=(positive.shape, galaxies), fix="Give one per galaxy.")
     if not 2 <= positive.sum() < galaxies:
         raise DataError(
             "nothing to rank", value=f"{positive.sum()} of {galaxies} galaxies are positive",
