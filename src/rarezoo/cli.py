@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -48,8 +48,13 @@ _SWEEPS, _MEASURING = "Many runs", "Measurements"
 
 JOBS: dict[str, Job] = {
     "train": Job(
-        "rarezoo.training.job:TrainJob", "train a network on votes and write a checkpoint", _PIPELINE,
-        groups=("data", "model", "logger", "machine", "experiment"), folder=True,
+        "rarezoo.training.fit:TrainRun", "train a network on votes and write a checkpoint", _PIPELINE,
+        groups=("data", "model", "objective", "logger", "machine", "experiment"), folder=True,
+        renamed={
+            "train.objective": "objective", "train.similarity": "objective.similarity",
+            "train.similarity_weight": "objective.weight", "train.projector": "objective.projector",
+            "train.jitter": "objective.jitter",
+        },
     ),
     "embed": Job(
         "rarezoo.embeddings.embed:EmbedRun", "embed a survey with a checkpoint and write an embedding store", _PIPELINE,
@@ -87,6 +92,26 @@ JOBS: dict[str, Job] = {
 
 # Former names of commands.
 _RENAMED = {"cards": "zoo show", "worst": "zoo worst", "zoo verify": "zoo check"}
+
+
+class Study(NamedTuple):
+    """A multirun whose jobs are compared at its end.
+
+    Attributes
+    ----------
+    summarise
+        ``module:function`` that is called with the multirun's folder at the end, and returns a text.
+    after_job
+        ``module:function`` that is called with every finished job in the job's own process; empty for none.
+    """
+
+    summarise: str
+    after_job: str = ""
+
+
+STUDIES = {
+    "bottleneck": Study("rarezoo.studies.bottleneck:write_study", "rarezoo.studies.bottleneck:measure_job"),
+}
 
 # Commands that are still made with argparse.
 _LEGACY = {
@@ -254,6 +279,9 @@ def _run(command: str, config: DictConfig) -> None:
     """Run the job that a composed configuration describes, and print what it returns."""
     job = _job(command, config)
     result = getattr(job, "launch", job.run)()
+    study = STUDIES.get(OmegaConf.select(HydraConfig.get(), "callbacks.sweeps.study") or "")
+    if study is not None and study.after_job:
+        resolve_name(study.after_job)(job)
     if HydraConfig.get().mode != RunMode.MULTIRUN:
         text = result_text(result)
         if text:
@@ -297,8 +325,8 @@ def _job(command: str, config: DictConfig) -> Any:
     job: Any = OmegaConf.to_object(config)
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         job.out = HydraConfig.get().runtime.output_dir
-        if hasattr(job, "refuse_children"):
-            job.refuse_children()
+        if hasattr(job, "check_multirun"):
+            job.check_multirun()
     return job
 
 
@@ -322,19 +350,27 @@ def _vary(config: DictConfig) -> None:
 
 
 class Sweeps(Callback):
-    """Note the folders that Hydra sweeps, in the process that the user started, whatever the launcher."""
+    """Note the folders that Hydra sweeps, in the process that the user started, whatever the launcher.
+
+    Parameters
+    ----------
+    study
+        Name of the study in :data:`STUDIES` that the multirun is; empty if it is none. An experiment sets it as
+        ``hydra.callbacks.sweeps.study``.
+    """
 
     folders: ClassVar[list[Path]] = []
     studies: ClassVar[list[tuple[Callable[[Path], str], Path]]] = []
+
+    def __init__(self, study: str = "") -> None:
+        self.study = study
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Note the folder before any job starts."""
         folder = Path(config.hydra.sweep.dir)
         self.folders.append(folder)
-        if config.get("study"):
-            from rarezoo.studies.bottleneck import write_study
-
-            self.studies.append((write_study, folder))
+        if self.study:
+            self.studies.append((resolve_name(STUDIES[self.study].summarise), folder))
         if config.get("sensitivity"):
             from rarezoo.studies.sweeps import write_sensitivity
 

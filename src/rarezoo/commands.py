@@ -10,7 +10,7 @@ import re
 import shlex
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from pkgutil import resolve_name
@@ -54,6 +54,8 @@ class Job:
     folder
         The setting ``out`` is a folder of its own: the log and Hydra's record of the run lie in it, and a multirun
         (``-m``) gives every job such a folder.
+    renamed
+        Former names of settings, which are still understood, and their present names.
     """
 
     target: str
@@ -61,6 +63,7 @@ class Job:
     heading: str = ""
     groups: tuple[str, ...] = ()
     folder: bool = False
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def kind(self) -> type[Any]:
@@ -104,6 +107,7 @@ def read_words(command: str, job: Job, words: Sequence[str], *, multirun: bool) 
         A word that is neither a setting nor a thing that the command works on, or an option of the old form ``--out``.
     """
     flags, rest = split_flags(words)
+    rest = [_present_name(word, job) for word in rest]
     _refuse_options(command, job, flags, rest)
     things = [known for known in fields(job.kind) if known.metadata.get("positional")]
     overrides, positional = [], []
@@ -115,6 +119,12 @@ def read_words(command: str, job: Job, words: Sequence[str], *, multirun: bool) 
     given = {override.split("=", 1)[0] for override in overrides}
     things = [known for known in things if known.name not in given]
     return Words(flags, [*_positional_overrides(command, job, things, positional), *overrides])
+
+
+def _present_name(word: str, job: Job) -> str:
+    """Return a setting with its present name if the name before ``=`` is a former one."""
+    key, equals, value = word.partition("=")
+    return f"{job.renamed[key]}={value}" if equals and key in job.renamed else word
 
 
 def split_flags(words: Sequence[str]) -> tuple[list[str], list[str]]:

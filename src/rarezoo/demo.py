@@ -19,8 +19,10 @@ from rarezoo.searches.clusterers.fast_hdbscan import FastHdbscan
 from rarezoo.searches.compressors.fast_umap import FastUmap
 from rarezoo.searches.run import SearchRun
 from rarezoo.settings import setting
+from rarezoo.track import Tracker
 from rarezoo.training.fit import TrainRun, TrainSettings
-from rarezoo.training.loss import HYBRID, VOTES
+from rarezoo.training.objectives.hybrid import Hybrid
+from rarezoo.training.objectives.votes import Votes
 from rarezoo.zoo.cards import is_checkpoint
 from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
 
@@ -59,7 +61,7 @@ class DemoRun:
         sky = _timed("survey", seconds, survey.open)
         training = demo_training(survey, folder / "efficientnet_b0.demo", epochs=self.epochs, seed=self.seed)
         checkpoint = _timed("train", seconds, training.run)
-        embedding = EmbedRun(data=survey, checkpoint=str(checkpoint), out=str(folder / "embeddings"))
+        embedding = EmbedRun(data=survey, checkpoint=str(checkpoint.folder), out=str(folder / "embeddings"))
         store = _timed("embed", seconds, embedding.run)
         tables.write(sky.truth, folder / "truth.parquet", tables.TRUTH)
         search = _timed("cluster", seconds, self._search(store.folder, folder).run)
@@ -98,13 +100,14 @@ def demo_training(survey: Mock, folder: Path, *, epochs: int, seed: int, shuffle
         learning_rate=_LEARNING_RATE,
         warmup_epochs=_WARMUP,
         clip=_CLIP,
-        objective=VOTES if shuffle_votes else HYBRID,
-        jitter=_JITTER,
         shuffle_votes=shuffle_votes,
     )
     model = EfficientNetB0(input_size=_INPUT_SIZE, start=start, drop_path=_DROP_PATH)
     tag = "shuffled" if shuffle_votes else "demo"
-    return TrainRun(data=survey, model=model, train=train, out=str(folder), tag=tag, seed=seed)
+    return TrainRun(
+        data=survey, model=model, objective=Votes() if shuffle_votes else Hybrid(jitter=_JITTER), train=train,
+        logger=Tracker(mode="none"), out=str(folder), tag=tag, seed=seed,
+    )  # fmt: skip
 
 
 def _timed(stage: str, seconds: dict[str, float], run: Callable[[], T]) -> T:

@@ -32,6 +32,7 @@ _PACKAGES = {
     "model": "rarezoo.zoo.encoders",
     "compress": "rarezoo.searches.compressors",
     "clusterer": "rarezoo.searches.clusterers",
+    "objective": "rarezoo.training.objectives",
 }
 # Entry-point groups through which other packages add options: group on the command line → group of entry points.
 ENTRY_POINTS = {

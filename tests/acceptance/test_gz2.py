@@ -13,7 +13,7 @@ import pytest
 from rarezoo.data.duplicates import fingerprints, near_identical
 from rarezoo.data.loaders import CutoutLoader
 from rarezoo.data.surveys.gz2 import FOLDER_VARIABLE, Gz2
-from rarezoo.training.metrics import predictions, question_metrics
+from rarezoo.training.metrics import QuestionMetrics, galaxy_scores, predictions
 from rarezoo.zoo.checkpoint import Checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -94,7 +94,8 @@ def test_the_released_checkpoint_predicts_as_its_card_says(galaxies):
     rows = np.intersect1d(galaxies.rows("test"), asked)
     loader = CutoutLoader(galaxies, rows, view=checkpoint.view, batch_size=256, workers=2)
     said = predictions(checkpoint.network, loader)
-    measured = question_metrics(said.concentrations, said.votes, checkpoint.tree)[-1]
+    scores = galaxy_scores(said.concentrations, said.votes, checkpoint.tree)[-1]
+    measured = QuestionMetrics.of(checkpoint.tree.questions[-1].name, scores)
     told = checkpoint.card["metrics"][-1]
     assert (measured.question, measured.galaxies) == (told["question"], told["galaxies"])
     # The card was measured before the weights were halved.

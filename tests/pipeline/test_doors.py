@@ -126,7 +126,7 @@ def test_training_killed_in_the_middle_goes_on_to_the_same_weights(home, mock):
     process.wait()
     assert not (home / "killed" / "card.json").exists()
     _, err = run(*words, "out=killed", cwd=home)
-    assert "going on from" in err
+    assert "resuming from" in err
     straight, killed = (json.loads((home / name / "card.json").read_text()) for name in ("straight", "killed"))
     assert killed["sha256"] == straight["sha256"]
 
@@ -135,13 +135,13 @@ def test_training_killed_in_the_middle_goes_on_to_the_same_weights(home, mock):
 KILLED = """
 import os, sys
 from rarezoo.training.progress import States
-save, left = States._save, [int(sys.argv.pop(1))]
+save, left = States.save, [int(sys.argv.pop(1))]
 def saved(self, trainer):
     save(self, trainer)
     left[0] -= 1
     if not left[0]:
         os._exit(137)
-States._save = saved
+States.save = saved
 from rarezoo.cli import main
 main("train")
 """
@@ -230,7 +230,7 @@ def test_user_mistakes_end_in_one_message(home, mock, tmp_path):
         ((*training, "model.input_size=300", "out=x3"), "multiple of 32"),
         ((*searching, "clusterer.min_samples=300", "out=x4"), "too few"),
         (("cluster.py", "store=store", "compress.n_neighbors=500", "out=x5"), "n_neighbors"),
-        ((*training, "seed=-1", "out=x7"), "seed must not be negative"),
+        ((*training, "seed=-1", "out=x7"), "seed must be at least 0"),
         ((*training, "data.limit=-5", "out=x8"), "data.limit"),
         ((*training, "out="), "no output folder"),
         ((*training, f"out={tmp_path / 'file'}"), "out"),

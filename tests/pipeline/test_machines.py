@@ -109,14 +109,14 @@ def test_studies_sweep_every_width_of_both_architectures_over_seeds(experiment, 
     assert params["model.bottleneck"] == "8,16,32,64,128,256,native"
     assert params.model == "efficientnet_b0,maxvit_tiny"
     assert len(str(params.seed).split(",")) >= 3
-    assert (config.study, config.model.input_size) == (True, side)
+    assert (config.hydra.callbacks.sweeps.study, config.model.input_size) == ("bottleneck", side)
     assert config.hydra.launcher._target_.endswith(launcher)
     assert config.out.startswith("runs/")
 
 
 def test_a_machine_without_gpus_or_slurm_says_so(mock, tmp_path):
     _, err = ended(start(*mock, "machine=gpus", "out=net", cwd=tmp_path), expect=2)
-    assert "this machine cannot train so" in err
+    assert "not possible on this machine" in err
     assert "Traceback" not in err
     _, err = ended(start(*mock, "machine=slurm", "out=sweep", cwd=tmp_path, PATH="/usr/bin:/bin"), expect=2)
     assert "no SLURM here" in err
@@ -154,7 +154,7 @@ def test_slurm_that_warns_a_training_gets_it_back_and_it_goes_on_to_the_same_wei
     warned.wait()
     _, err = ended(start(*words, "out=warned", cwd=tmp_path, **task))
     ended(straight)
-    assert "going on from" in err
+    assert "resuming from" in err
     assert weights(tmp_path / "warned") == weights(tmp_path / "straight")
 
 
@@ -168,7 +168,7 @@ def test_a_sweep_of_two_under_submitit_survives_that_one_is_preempted(mock, tmp_
             os.kill(int(task.name), signal.SIGUSR2)
     ended(sweep)
     assert "preempted" in log.read_text()
-    assert "going on from" in log.read_text()
+    assert "resuming from" in log.read_text()
     assert all((tmp_path / "sweep" / seed / "card.json").is_file() for seed in "12")
 
 

@@ -235,7 +235,7 @@ class MockGalaxies(Tier):
         survey, checkpoint = self._survey(seed, folder), self.checkpoint
         if not checkpoint:
             training = demo_training(survey, folder / "efficientnet_b0.trained", epochs=self.epochs, seed=seed)
-            checkpoint = str(training.run())
+            checkpoint = str(training.run().folder)
         store = EmbedRun(data=survey, checkpoint=checkpoint, out=str(folder / "embeddings")).run()
         galaxies, ids = survey.open(), store.ids
         assert galaxies.truth is not None  # for the type checker: a mock survey knows
@@ -261,7 +261,7 @@ class MockGalaxies(Tier):
 
         place = folder / "efficientnet_b0.shuffled"
         training = demo_training(survey, place, epochs=self.epochs, seed=seed, shuffle_votes=True)
-        return EmbedRun(data=survey, checkpoint=str(training.run()), out=str(folder / _SHUFFLED_STORE)).run()
+        return EmbedRun(data=survey, checkpoint=str(training.run().folder), out=str(folder / _SHUFFLED_STORE)).run()
 
     def rates(self) -> dict[str, float]:
         """Share of galaxies in each population, spaced evenly in the logarithm."""

@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from jaxtyping import Float, Float32, Float64, Int64
+from pytorch_lightning.utilities import rank_zero_only
 from tqdm import tqdm
 
 from mocksky.populations import ORDINARY
@@ -33,6 +34,7 @@ from rarezoo.embeddings.quality import Interval, Ranking, Spectrum, average_prec
 from rarezoo.errors import DataError, RarezooError, StoreError
 from rarezoo.runs import SETTINGS_FILE
 from rarezoo.tables import markdown
+from rarezoo.training.fit import TrainRun
 from rarezoo.training.loss import question_losses
 from rarezoo.training.metrics import MIN_VOTES
 from rarezoo.zoo.cards import identity, is_checkpoint, read_card
@@ -159,6 +161,12 @@ def measured(folder: Path | str, *, workers: int | None = 0) -> Measured:
     found = _measurement(checkpoint, galaxies, survey, workers=workers)
     found.write(kept)
     return found
+
+
+@rank_zero_only
+def measure_job(job: TrainRun) -> None:
+    """Measure the network of a training that has just ended, in the first of its processes."""
+    measured(job.out, workers=job.train.workers)
 
 
 def _survey(folder: Path) -> Survey:

@@ -1,1 +1,1 @@
-"""Training on votes: Dirichlet-multinomial loss, Lightning module, fit."""
+"""Training: a survey and an objective in, a checkpoint out."""

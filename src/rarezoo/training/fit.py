@@ -1,11 +1,12 @@
-"""One training run: survey and votes in, checkpoint folder out; the same command resumes it."""
+"""Train one network: a survey and its votes in, a checkpoint out. The same run resumes where it was stopped."""
 
+import copy
+import difflib
 import logging
 import shutil
 import time
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,154 +14,216 @@ import numpy as np
 import pytorch_lightning as pl
 import timm
 import torch
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.loggers import Logger
-from pytorch_lightning.utilities import rank_zero_only
 
-from rarezoo.data.loaders import CutoutLoader, EpochOrder
-from rarezoo.data.photometry import COLUMNS, photometry
 from rarezoo.data.splits import TEST, TRAIN, VALIDATION
-from rarezoo.data.survey import Galaxies, Survey
-from rarezoo.data.trees import QuestionTree
+from rarezoo.data.survey import Survey
 from rarezoo.errors import ConfigError, DataError
-from rarezoo.runs import claim, refuse_seed
-from rarezoo.settings import setting
-from rarezoo.training import metrics
-from rarezoo.training.loss import OBJECTIVES, SIMILARITIES, VOTES
-from rarezoo.training.module import VALIDATION_LOSS, TrainSettings, VoteLearner
-from rarezoo.training.progress import Bar, Curves, States
+from rarezoo.runs import claim
+from rarezoo.settings import Settings, choice, described, setting
+from rarezoo.track import Tracker
+from rarezoo.training.batches import Batches
+from rarezoo.training.module import VALIDATION_LOSS, Learner, TrainSettings
+from rarezoo.training.objective import Objective, targets_of
+from rarezoo.training.objectives.votes import Votes
+from rarezoo.training.progress import Curves, EpochBar, States
 from rarezoo.zoo.cards import is_checkpoint
 from rarezoo.zoo.checkpoint import Checkpoint
 from rarezoo.zoo.encoder import Encoder
 from rarezoo.zoo.network import build_network
-from rarezoo.zoo.views import inference_view, training_cutout
 
 log = logging.getLogger(__name__)
 _SCRATCH = ".training"
-ALL_VISIBLE = -1
-_PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+# Settings that do not change the result of a training.
+_FREE = ("workers", "save_every", "accelerator")
 
 
 @dataclass(kw_only=True)
-class TrainRun:
-    """Train one network on one survey's votes.
+class TrainRun(Settings):
+    """Train one network on one survey.
 
-    ``TrainRun(data=Mock(), model=EfficientNetB0(input_size=64), out="checkpoints/mine").run()`` writes a checkpoint
-    folder. Killed at any moment, the same run goes on where it was; run again when done, it returns at once.
+    The result is a checkpoint folder. A run that was killed at any moment resumes with the same call and ends with the
+    same weights; a run that is complete returns at once.
+
+    Attributes
+    ----------
+    data
+        The survey.
+    model
+        The architecture.
+    objective
+        What the network learns.
+    train
+        How it is trained.
+    logger
+        Where the curves are logged besides ``metrics.csv`` in the folder.
+    out
+        Checkpoint folder to write.
+    tag
+        Second half of the checkpoint's name.
+    seed
+        Seed of everything that is random.
+
+    Examples
+    --------
+    >>> from rarezoo.data.surveys.mock import Mock
+    >>> from rarezoo.training.objectives.hybrid import Hybrid
+    >>> from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
+    >>> model = EfficientNetB0(input_size=64)
+    >>> run = TrainRun(data=Mock(n=500), model=model, objective=Hybrid(), out="checkpoints/mine")
+    >>> checkpoint = run.run()  # doctest: +SKIP
     """
 
     data: Survey
     model: Encoder
-    train: TrainSettings = setting(TrainSettings(), "how it is trained")
-    out: str = setting("???", "checkpoint folder to write")
+    objective: Objective = setting(Votes(), "what the network learns")
+    train: TrainSettings = setting(TrainSettings(), "how the network is trained")
+    logger: Tracker = setting(Tracker(), "where metrics are logged")
+    out: str = setting(help="checkpoint folder to write")
     tag: str = setting("local", "second half of the checkpoint's name, <architecture>.<tag>")
-    seed: int = setting(0, "seed of first weights, order, views and dropout")
+    seed: int = setting(0, "seed of first weights, order, views and dropout", ge=0)
 
-    def run(self, tracker: Logger | None = None) -> Path:
-        """Train; the checkpoint folder.
+    def check(self) -> None:
+        """Refuse an objective that cannot be learnt with a frozen trunk."""
+        if self.train.freeze_trunk and self.objective.shapes_trunk:
+            name = self.objective.card_entries()["objective"]
+            raise ConfigError(
+                "this objective cannot be learnt with a frozen trunk", value=f"objective={name}",
+                fix="Set train.freeze_trunk=false or objective=votes.",
+            )  # fmt: skip
 
-        Args:
-            tracker: a Lightning logger that gets the curves besides ``out/metrics.csv``.
+    def check_multirun(self) -> None:
+        """Refuse several processes in a job of a multirun.
 
-        Raises:
-            ConfigError, DataError, CheckpointError, OutputError: see the message.
-            KeyboardInterrupt: after Ctrl-C, with a state to resume from.
+        Lightning starts the further processes of a training with the words of the command line, which are those of the
+        whole multirun. Processes that SLURM or torchrun started are no problem.
+
+        Raises
+        ------
+        ConfigError
+            The training would start processes.
         """
-        refuse_seed(self.seed)
+        started = SLURMEnvironment.detect() or TorchElasticEnvironment.detect()
+        if self.train.devices != 1 and not started:
+            raise ConfigError(
+                "a job of a multirun cannot start processes", value=f"train.devices={self.train.devices}",
+                fix="Give each job one GPU (train.devices=1), use machine=slurm, or train one network at a time.",
+            )  # fmt: skip
+
+    def run(self) -> Checkpoint:
+        """Train the network and return its checkpoint.
+
+        Returns
+        -------
+        Checkpoint
+            The checkpoint in ``out``. If several processes train together, only the first one writes it; in the others
+            its card is empty.
+
+        Raises
+        ------
+        ConfigError
+            Settings do not fit the survey or this machine.
+        DataError
+            The survey cannot be used, has no votes, or the loss is not finite.
+        CheckpointError
+            The first weights cannot be used.
+        OutputError
+            The folder cannot be written or holds another run.
+        KeyboardInterrupt
+            After Ctrl-C; the state is kept, so that the same run resumes.
+        """
         folder = claim(self.out, verb="train", settings=self._settings())
         if is_checkpoint(folder):
             log.info("already trained: %s", folder)
-            return folder
-        self._refuse_bad_settings()
-        started = time.perf_counter()
-        galaxies = self.data.training_galaxies(cache=folder / _SCRATCH)
+            return Checkpoint.open(folder)
+        started, scratch = time.perf_counter(), folder / _SCRATCH
+        # A copy, because opening some surveys changes their settings.
+        galaxies = self.objective.prepare(copy.copy(self.data).training_galaxies(cache=scratch))
+        tree = galaxies.tree
+        if tree is None:
+            raise TypeError(f"{type(self.objective).__name__}.prepare returned galaxies without a question tree")
         if self.train.shuffle_votes:
-            galaxies = _shuffled(galaxies, seed=self.seed)
-        tree = _tree(galaxies)
-        pl.seed_everything(self.seed, verbose=False)
-        learner = VoteLearner(
-            build_network(self.model, tree),
-            tree=tree, settings=self.train, encoder=self.model, seed=self.seed,
-            id_of=lambda row: str(galaxies.ids[row]),
-        )  # fmt: skip
-        loaders = self._loaders(galaxies)
-        trainer = self._trainer(folder, tracker, loaders[TRAIN])
-        # Only the trainer knows: under "auto", on several machines, or with all GPUs that are visible.
-        order: Any = loaders[TRAIN].sampler
-        order.rank, order.world = trainer.global_rank, trainer.world_size
-        _fit(trainer, learner, loaders, folder / _SCRATCH / "last.ckpt")
-        if _rank() == 0:
-            self._keep(folder, learner, galaxies, tree, trainer, seconds=time.perf_counter() - started)
-        return folder
-
-    def _settings(self) -> dict[str, Any]:
-        """What makes this run this run; how many workers decode or where it runs does not."""
-        free = ("workers", "save_every", "accelerator")
-        train = {key: value for key, value in asdict(self.train).items() if key not in free}
-        data, model = self.data.settings(), self.model.settings()
-        return {"data": data, "model": model, "train": train, "tag": self.tag, "seed": self.seed}
-
-    def _refuse_bad_settings(self) -> None:
-        train = self.train
-        if train.precision not in _PRECISIONS:
-            raise ConfigError(
-                "unknown train.precision", value=train.precision, fix=f"Use one of {', '.join(_PRECISIONS)}."
-            )
-        for name, known in (("objective", OBJECTIVES), ("similarity", SIMILARITIES)):
-            if getattr(train, name) not in known:
-                raise ConfigError(
-                    f"unknown train.{name}", value=getattr(train, name), fix=f"Use one of {', '.join(known)}."
-                )
-        if train.freeze_trunk and train.objective != VOTES:
-            raise ConfigError(
-                "a frozen trunk learns votes only", value=f"train.objective={train.objective}",
-                fix="Set train.freeze_trunk=false or train.objective=votes.",
-            )  # fmt: skip
-        for name in ("jitter", "similarity_weight", "projector"):
-            if getattr(train, name) < 0:
-                raise ConfigError(f"train.{name} must not be negative", value=getattr(train, name), fix="Raise it.")
-        if train.dtype not in ("float32", "float16"):
-            raise ConfigError("unknown train.dtype", value=train.dtype, fix="Use float32 or float16.")
-        for name in ("epochs", "batch_size", "accumulate", "devices", "nodes", "save_every"):
-            if getattr(train, name) < 1 and (name, getattr(train, name)) != ("devices", ALL_VISIBLE):
-                raise ConfigError(f"train.{name} must be at least 1", value=getattr(train, name), fix="Raise it.")
-
-    def _loaders(self, galaxies: Galaxies) -> dict[str, CutoutLoader]:
-        """Loaders of the three splits; galaxies without a vote are good for self-supervised training alone."""
-        voted = np.flatnonzero(galaxies.votes.sum(axis=1) > 0)  # type: ignore[union-attr]
-        rows = {split: np.intersect1d(galaxies.rows(split), voted) for split in (TRAIN, VALIDATION, TEST)}
+            galaxies = replace(galaxies, votes=np.random.default_rng(self.seed).permutation(targets_of(galaxies)))
+        rows = {split: self.objective.rows(galaxies, split) for split in (TRAIN, VALIDATION, TEST)}
+        voted = np.flatnonzero(targets_of(galaxies).sum(axis=1) > 0)
         for split in (TRAIN, VALIDATION):
-            if not len(rows[split]):
+            if not len(np.intersect1d(rows[split], voted)):
                 raise DataError(
                     f"no galaxy with votes in the {split} split", value=f"{len(voted)} galaxies with votes",
                     fix="Use more galaxies, or set data.validation_share and data.test_share.",
                 )  # fmt: skip
-        if self.train.objective != VOTES:
-            rows[TRAIN] = galaxies.rows(TRAIN)
-        size, zoom = self.model.input_size, self.model.zoom
-        views = (inference_view(size, zoom=zoom), training_cutout(size, zoom=zoom))
+        batches = Batches(
+            galaxies, rows, encoder=self.model, settings=self.train, seed=self.seed, on_bad_image=self.data.on_bad_image
+        )
+        logger = self.logger.training_logger(folder, name=folder.name)
+        trainer = self._trainer(folder, logger)
+        pl.seed_everything(self.seed, verbose=False)
+        learner = Learner(
+            build_network(self.model, tree), objective=self.objective, tree=tree, settings=self.train,
+            encoder=self.model, seed=self.seed, id_of=lambda row: str(galaxies.ids[row]), processes=trainer.world_size,
+        )  # fmt: skip
+        _fit(trainer, learner, batches, scratch / "last.ckpt")
+        network = learner.result.cpu().eval()
+        if not trainer.is_global_zero:
+            return Checkpoint(folder.name, folder, network, self.model, tree, card={})
+        network.load_state_dict(torch.load(scratch / "best.pt", map_location="cpu", weights_only=True))
+        measured = self.objective.measure(network, galaxies, rows=rows, test=batches.loader(TEST), cache=scratch)
+        card = {
+            "tag": self.tag,
+            "data": {
+                "survey": self.data.settings()["option"],
+                "galaxies": len(galaxies),
+                **{f"{split} galaxies": len(part) for split, part in rows.items()},
+                "splits": "by sha256 of the id; near-identical images share one",
+                "skipped unreadable images": len(batches.skipped),
+                "sha256": galaxies.sha256,
+            },
+            "training": {
+                **self.objective.card_entries(), **self._settings()["train"], "seed": self.seed,
+                "epochs done": trainer.current_epoch, "start": self.model.settings()["start"],
+            },
+            "compute": {
+                "device": _device(trainer),
+                "minutes of the last start": round((time.perf_counter() - started) / 60, 1),
+                "torch": torch.__version__, "timm": timm.__version__,
+            },
+            **measured,
+        }  # fmt: skip
+        checkpoint = Checkpoint.save(
+            folder, network=network, encoder=self.model, tree=tree, card=card, dtype=self.train.dtype
+        )
+        shutil.rmtree(scratch, ignore_errors=True)
+        log.info("checkpoint: %s", folder)
+        if logger is not None:
+            logger.conclude(folder, checkpoint.card)
+        return checkpoint
+
+    def _settings(self) -> dict[str, Any]:
+        """Return the settings that decide the result."""
+        train = {name: value for name, value in asdict(self.train).items() if name not in _FREE}
         return {
-            split: CutoutLoader(
-                galaxies, rows[split],
-                view=views[split == TRAIN],
-                batch_size=min(self.train.batch_size, len(rows[TRAIN])),
-                workers=self.train.workers, on_bad_image=self.data.on_bad_image,
-                order=EpochOrder(len(rows[TRAIN]), seed=self.seed) if split == TRAIN else None,
-            )
-            for split in rows
+            "data": self.data.settings(), "model": self.model.settings(), "objective": described(self.objective),
+            "train": train, "tag": self.tag, "seed": self.seed,
         }  # fmt: skip
 
-    def _trainer(self, folder: Path, tracker: Logger | None, loader: CutoutLoader) -> pl.Trainer:
-        _quieten_lightning()
+    def _trainer(self, folder: Path, logger: Logger | None) -> pl.Trainer:
+        for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.ERROR)
+        for text in ("does not have many workers", "Checkpoint directory", "isinstance.treespec", "LeafSpec"):
+            warnings.filterwarnings("ignore", f".*{text}.*")
         train = self.train
         callbacks = [
             EarlyStopping(VALIDATION_LOSS, patience=train.patience, check_finite=True),
-            Curves(folder / "metrics.csv"), Bar(), States(folder / _SCRATCH, every=train.save_every, loader=loader),
+            Curves(folder / "metrics.csv"), EpochBar(), States(folder / _SCRATCH, every=train.save_every),
         ]  # fmt: skip
         try:
             return pl.Trainer(
-                default_root_dir=folder / _SCRATCH, logger=tracker or False, max_epochs=train.epochs,
+                default_root_dir=folder / _SCRATCH, logger=logger or False, max_epochs=train.epochs,
                 accelerator=train.accelerator, devices=train.devices, num_nodes=train.nodes, strategy=train.strategy,
                 precision=train.precision, accumulate_grad_batches=train.accumulate,  # type: ignore[arg-type]
                 gradient_clip_val=train.clip or None, use_distributed_sampler=False, num_sanity_val_steps=0,
@@ -169,126 +232,91 @@ class TrainRun:
             )  # fmt: skip
         except (MisconfigurationException, ValueError, TypeError) as problem:
             raise ConfigError(
-                "this machine cannot train so", value=str(problem).splitlines()[0],
-                fix="Set train.accelerator, train.devices and train.strategy, or leave machine= out.",
+                "training with these settings is not possible on this machine", value=str(problem).splitlines()[0],
+                fix="Set train.accelerator, train.devices and train.strategy, or leave out machine=.",
             ) from problem  # fmt: skip
 
-    def _keep(
-        self, folder: Path, learner: VoteLearner, galaxies: Galaxies, tree: QuestionTree, trainer: pl.Trainer, *,
-        seconds: float,
-    ) -> None:  # fmt: skip
-        """Measure the best network on the test split and write the checkpoint."""
-        network = learner.result.cpu()
-        network.load_state_dict(torch.load(folder / _SCRATCH / "best.pt", map_location="cpu", weights_only=True))
-        loaders = self._loaders(galaxies)
-        prints = folder / _SCRATCH / f"photometry-{galaxies.sha256[:16]}.npy"
-        rows = _measured(network, loaders, galaxies, tree, prints)
-        skipped = sorted({one for loader in loaders.values() for one in loader.skipped})
-        card = {
-            "tag": self.tag,
-            "data": {
-                "survey": self.data.settings()["option"],
-                "galaxies": len(galaxies),
-                **{f"{split} galaxies": len(loader._cutouts) for split, loader in loaders.items()},
-                "splits": "by sha256 of the id; near-identical images share one",
-                "skipped unreadable images": len(skipped),
-                "sha256": galaxies.sha256,
-            },
-            "training": {
-                **self._settings()["train"], "seed": self.seed, "epochs done": trainer.current_epoch,
-                "start": self.model.settings()["start"],
-            },
-            "compute": {
-                "device": _device(trainer), "minutes of the last start": round(seconds / 60, 1),
-                "torch": torch.__version__, "timm": timm.__version__,
-            },
-            "min_votes": metrics.MIN_VOTES,
-            "metrics": rows,
-        }  # fmt: skip
-        Checkpoint.save(folder, network=network, encoder=self.model, tree=tree, card=card, dtype=self.train.dtype)
-        shutil.rmtree(folder / _SCRATCH, ignore_errors=True)
-        log.info("checkpoint: %s", folder)
+
+def train(
+    survey: Survey,
+    model: str | Encoder = "efficientnet_b0",
+    *,
+    out: str | Path,
+    objective: str | Objective = "votes",
+    tag: str = "local",
+    seed: int = 0,
+    logger: Tracker | None = None,
+    **settings: Any,
+) -> Checkpoint:
+    """Train a network on a survey and return its checkpoint.
+
+    Parameters
+    ----------
+    survey
+        Galaxies with images and votes.
+    model
+        Name of an architecture (``efficientnet_b0``, ``maxvit_tiny``, ``convnext_nano``), or one with settings.
+    out
+        Checkpoint folder to write. If it holds the same training, that is continued or returned.
+    objective
+        Name of an objective (``votes``, ``hybrid``, ``self_supervised``), or one with settings.
+    tag
+        Second half of the checkpoint's name.
+    seed
+        Seed of everything that is random.
+    logger
+        Where the curves are logged besides ``metrics.csv`` in the folder; by default nowhere.
+    settings
+        Settings of :class:`~rarezoo.training.module.TrainSettings`, such as ``epochs`` and ``learning_rate``.
+
+    Raises
+    ------
+    ConfigError
+        There is no such setting, model or objective, or a value is not allowed.
+
+    Examples
+    --------
+    >>> import rarezoo as rz
+    >>> survey = rz.Mock(n=2000)
+    >>> checkpoint = rz.train(survey, out="checkpoints/mine", epochs=5)  # doctest: +SKIP
+    """
+    known = [field.name for field in fields(TrainSettings)]
+    for name in settings:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3)
+            fix = f"Did you mean {' or '.join(near)}?" if near else f"Choose from: {', '.join(known)}."
+            raise ConfigError("there is no such setting of a training", value=name, fix=fix)
+    return TrainRun(
+        data=survey,
+        model=choice("model", model)() if isinstance(model, str) else model,
+        objective=choice("objective", objective)() if isinstance(objective, str) else objective,
+        train=TrainSettings(**settings),
+        logger=logger if logger is not None else Tracker(mode="none"),
+        out=str(out),
+        tag=tag,
+        seed=seed,
+    ).run()
 
 
 def _device(trainer: pl.Trainer) -> str:
-    """What trained, in words."""
+    """Describe what trained."""
     if trainer.accelerator.name() == "cpu" or not torch.cuda.is_available():
         return f"{torch.get_num_threads()} processor threads"
     return f"{trainer.world_size} × {torch.cuda.get_device_name()}"
 
 
-def _shuffled(galaxies: Galaxies, *, seed: int) -> Galaxies:
-    """The same galaxies, each with the votes of one drawn at random."""
-    if galaxies.votes is None:
-        return galaxies
-    return replace(galaxies, votes=np.random.default_rng(seed).permutation(galaxies.votes))
-
-
-def _tree(galaxies: Galaxies) -> QuestionTree:
-    if galaxies.tree is None or galaxies.votes is None:
-        raise DataError(
-            "the survey has no votes to train on", value="data.votes is empty",
-            fix="Name the question tree of its vote columns, e.g. data.votes=desi.",
-        )  # fmt: skip
-    return galaxies.tree
-
-
-def _measured(
-    network: torch.nn.Module, loaders: Mapping[str, CutoutLoader], galaxies: Galaxies, tree: QuestionTree, cache: Path
-) -> list[dict[str, Any]]:
-    """Card rows of the test split; none if the split is empty.
-
-    The baselines are fitted to the training split's votes: the mean, and a linear head on colour, size, concentration
-    and brightness.
-    """
-    if not len(loaders[TEST]._cutouts):
-        return []
-    training = loaders[TRAIN]._cutouts.rows
-    training = training[galaxies.votes[training].sum(axis=1) > 0]  # type: ignore[index]
-    rows, concentrations, votes = metrics.predictions(network, loaders[TEST])  # type: ignore[arg-type]
-    learnt: np.ndarray = galaxies.votes[training]  # type: ignore[index]
-    seen = np.zeros((len(galaxies), len(COLUMNS)), dtype=np.float32)
-    used = np.concatenate([training, rows])
-    seen[used] = photometry(galaxies.images, used, cache=cache)
-    predicted = {
-        "mean": metrics.mean_concentrations(learnt, tree, galaxies=len(votes)),
-        "linear": metrics.linear_concentrations(seen, training, learnt, tree, wanted=rows),
-    }
-    scores = {name: metrics.galaxy_scores(one, votes, tree) for name, one in predicted.items()}
-    return metrics.card_rows(metrics.galaxy_scores(concentrations, votes, tree), scores, tree)
-
-
-def _fit(trainer: pl.Trainer, learner: VoteLearner, loaders: dict[str, CutoutLoader], last: Path) -> None:
-    """Run the trainer, from the last state if there is one; Ctrl-C and user errors come out as themselves."""
-    # SLURM's warning makes Lightning save amid a step; where there is no last state it would go on a batch short.
+def _fit(trainer: pl.Trainer, learner: Learner, batches: Batches, last: Path) -> None:
+    """Run the trainer, from the last state if there is one; Ctrl-C and errors of the user are raised as themselves."""
+    # SLURM's warning makes Lightning save in the middle of a step; resumed from there, a batch would be missing.
     for unfit in last.parent.glob("hpc_ckpt_*.ckpt"):
         unfit.unlink(missing_ok=True)
     resumed = str(last) if last.is_file() else None
     if resumed:
-        log.info("going on from %s", last)
+        log.info("resuming from %s", last)
     try:
-        trainer.fit(learner, loaders[TRAIN], loaders[VALIDATION], ckpt_path=resumed, weights_only=False)
+        trainer.fit(learner, datamodule=batches, ckpt_path=resumed, weights_only=False)
     except SystemExit as problem:
-        # Lightning turns Ctrl-C into sys.exit(1); with other codes submitit ends a job that it submits again.
+        # Lightning turns Ctrl-C into sys.exit(1). With other codes submitit ends a job that it submits again.
         if problem.code != 1:
             raise
         raise KeyboardInterrupt from problem
-
-
-def _rank() -> int:
-    return int(getattr(rank_zero_only, "rank", 0) or 0)
-
-
-def _quieten_lightning() -> None:
-    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "pytorch_lightning.utilities.rank_zero"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    for text in (
-        ".*does not have many workers.*",
-        ".*Checkpoint directory.*",
-        ".*isinstance.treespec.*",
-        ".*LeafSpec.*",
-    ):
-        warnings.filterwarnings("ignore", text)
-
-
-__all__: Sequence[str] = ("TrainRun", "TrainSettings")

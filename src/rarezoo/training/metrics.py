@@ -1,4 +1,7 @@
-"""How well votes are predicted, question by question, and how well simpler predictors do."""
+"""How well votes are predicted, question by question, and how well simpler predictors do.
+
+A value is None where no galaxy allows it. Intervals are 95 %, from the bootstrap over galaxies.
+"""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -12,59 +15,87 @@ from scipy.stats import beta
 
 from rarezoo.data.loaders import Batch
 from rarezoo.data.trees import QuestionTree
+from rarezoo.statistics import bootstrap_interval
 from rarezoo.training.loss import question_losses, vote_loss
 from rarezoo.zoo.network import BottleneckNetwork
 
-# An observed fraction of fewer votes says more of its own noise than of the network.
+# An observed fraction of fewer votes says more about its own noise than about the network.
 MIN_VOTES = 20
 _RESAMPLES = 1000
-Interval = tuple[float, float]
+Bounds = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class QuestionMetrics:
-    """One question on one split; a value is None where no galaxy allows it. Intervals are 95 %, bootstrapped over
-    galaxies.
+    """How well the votes of one question are predicted on one split.
 
-    Attributes:
-        question: its name.
-        galaxies: asked it at all.
-        loss: mean negative log-likelihood over those (nats).
-        loss_interval: of the loss.
-        well_observed: galaxies with at least MIN_VOTES votes on it; the rest is over these.
-        rmse: root mean square error of the answers' vote fractions.
-        rmse_interval: of the RMSE.
-        mae: mean absolute error of the same.
-        coverage_50: share of observed fractions inside the predicted central 50 % interval; Beta marginals widened by
-            the multinomial noise of the votes.
-        coverage_50_interval: of that share.
-        coverage_90: the same for 90 %.
-        coverage_90_interval: of that share.
+    Attributes
+    ----------
+    question
+        Name of the question.
+    galaxies
+        Number of galaxies for which it was answered at all.
+    loss, loss_interval
+        Mean negative log-likelihood over those galaxies (nats).
+    well_observed
+        Number of galaxies with at least MIN_VOTES votes on it. All that follows is over these galaxies.
+    rmse, rmse_interval
+        Root mean square error of the vote fractions of its answers.
+    mae
+        Mean absolute error of the vote fractions.
+    coverage_50, coverage_50_interval
+        Share of observed fractions inside the predicted central 50 % interval, which is that of Beta marginals widened
+        by the multinomial noise of the votes.
+    coverage_90, coverage_90_interval
+        The same for the central 90 % interval.
     """
 
     question: str
     galaxies: int
     loss: float | None
-    loss_interval: Interval | None
+    loss_interval: Bounds | None
     well_observed: int
     rmse: float | None
-    rmse_interval: Interval | None
+    rmse_interval: Bounds | None
     mae: float | None
     coverage_50: float | None
-    coverage_50_interval: Interval | None
+    coverage_50_interval: Bounds | None
     coverage_90: float | None
-    coverage_90_interval: Interval | None
+    coverage_90_interval: Bounds | None
+
+    @classmethod
+    def of(cls, question: str, scores: "GalaxyScores") -> "QuestionMetrics":
+        """Summarise the scores of single galaxies."""
+        squared = _interval(scores.squared_error)
+        return cls(
+            question=question,
+            galaxies=len(scores.loss),
+            loss=_mean(scores.loss),
+            loss_interval=_interval(scores.loss),
+            well_observed=len(scores.squared_error),
+            rmse=float(np.sqrt(scores.squared_error.mean())) if scores.squared_error.size else None,
+            rmse_interval=squared and (math.sqrt(squared[0]), math.sqrt(squared[1])),
+            mae=_mean(scores.absolute_error),
+            coverage_50=_mean(scores.inside_50),
+            coverage_50_interval=_interval(scores.inside_50),
+            coverage_90=_mean(scores.inside_90),
+            coverage_90_interval=_interval(scores.inside_90),
+        )
 
 
 class GalaxyScores(NamedTuple):
-    """One question, galaxy by galaxy.
+    """How well the votes of one question are predicted for single galaxies.
 
-    Attributes:
-        loss: negative log-likelihood (nats) of each galaxy that was asked.
-        squared_error: of its vote fractions, mean over answers; of each well-observed galaxy, as the rest.
-        absolute_error: the same without the square.
-        inside_50: share of its answers inside the central 50 % interval.
-        inside_90: inside the 90 % interval.
+    Attributes
+    ----------
+    loss
+        Negative log-likelihood (nats) of each galaxy for which the question was answered.
+    squared_error
+        Squared error of the vote fractions, mean over answers, of each galaxy with at least MIN_VOTES votes.
+    absolute_error
+        Absolute error of the same.
+    inside_50, inside_90
+        Share of the answers whose observed fraction is inside the predicted central 50 % or 90 % interval.
     """
 
     loss: Float64[np.ndarray, " asked"]
@@ -75,7 +106,17 @@ class GalaxyScores(NamedTuple):
 
 
 class Predicted(NamedTuple):
-    """What a network says of the votes of some rows of the survey, and the votes themselves."""
+    """Predictions of a network for some rows of a survey, beside the votes.
+
+    Attributes
+    ----------
+    rows
+        (galaxies,) rows of the survey.
+    concentrations
+        (galaxies, answers) predicted Dirichlet concentrations.
+    votes
+        (galaxies, answers) observed votes.
+    """
 
     rows: Int64[np.ndarray, " galaxies"]
     concentrations: Float32[np.ndarray, "galaxies answers"]
@@ -85,7 +126,7 @@ class Predicted(NamedTuple):
 def predictions(
     network: BottleneckNetwork, batches: Iterable[Batch], *, device: torch.device | str = "cpu"
 ) -> Predicted:
-    """Predicted concentrations and the votes, over all batches."""
+    """Return the predicted concentrations and the votes of all batches."""
     rows, concentrations, votes = [], [], []
     network = network.eval()
     with torch.inference_mode():
@@ -96,75 +137,43 @@ def predictions(
     return Predicted(np.concatenate(rows), np.concatenate(concentrations), np.concatenate(votes))
 
 
-def question_metrics(
-    concentrations: Float32[np.ndarray, "galaxies answers"],
-    votes: Float32[np.ndarray, "galaxies answers"],
-    tree: QuestionTree,
-) -> list[QuestionMetrics]:
-    """Metrics of every question of the tree."""
-    scores = galaxy_scores(concentrations, votes, tree)
-    return [_metrics(question.name, one) for question, one in zip(tree.questions, scores, strict=True)]
-
-
 def galaxy_scores(
     concentrations: Float32[np.ndarray, "galaxies answers"],
     votes: Float32[np.ndarray, "galaxies answers"],
     tree: QuestionTree,
 ) -> list[GalaxyScores]:
-    """What every question's metrics are means of, in the order of the galaxies."""
+    """Return, for each question of the tree, the scores of single galaxies in their order."""
     losses = question_losses(torch.from_numpy(concentrations), torch.from_numpy(votes), tree).numpy()
     totals = tree.totals(votes)
-    return [
-        _galaxy_scores(concentrations[:, part], votes[:, part], losses[:, index], totals[:, index])
-        for index, part in enumerate(tree.slices)
-    ]
-
-
-def _galaxy_scores(alpha: np.ndarray, votes: np.ndarray, losses: np.ndarray, totals: np.ndarray) -> GalaxyScores:
-    asked, seen = totals > 0, totals >= MIN_VOTES
-    alpha, votes, totals = alpha[seen].astype(np.float64), votes[seen], totals[seen][:, None]
-    error = alpha / alpha.sum(axis=1, keepdims=True) - votes / np.maximum(totals, 1)
-    inside = (_inside(alpha, votes, totals, share=share).mean(axis=1) for share in (0.5, 0.9))
-    return GalaxyScores(losses[asked].astype(np.float64), (error**2).mean(axis=1), np.abs(error).mean(axis=1), *inside)
-
-
-def _metrics(question: str, scores: GalaxyScores) -> QuestionMetrics:
-    squared = interval_of_mean(scores.squared_error)
-    return QuestionMetrics(
-        question=question,
-        galaxies=len(scores.loss),
-        loss=_mean(scores.loss),
-        loss_interval=interval_of_mean(scores.loss),
-        well_observed=len(scores.squared_error),
-        rmse=float(np.sqrt(scores.squared_error.mean())) if scores.squared_error.size else None,
-        rmse_interval=squared and (math.sqrt(squared[0]), math.sqrt(squared[1])),
-        mae=_mean(scores.absolute_error),
-        coverage_50=_mean(scores.inside_50),
-        coverage_50_interval=interval_of_mean(scores.inside_50),
-        coverage_90=_mean(scores.inside_90),
-        coverage_90_interval=interval_of_mean(scores.inside_90),
-    )
+    scores = []
+    for place, part in enumerate(tree.slices):
+        answered, seen = totals[:, place] > 0, totals[:, place] >= MIN_VOTES
+        alpha, counts = concentrations[seen, part].astype(np.float64), votes[seen, part]
+        sums = totals[seen, place][:, None]
+        error = alpha / alpha.sum(axis=1, keepdims=True) - counts / np.maximum(sums, 1)
+        inside = (_inside(alpha, counts, sums, share=share).mean(axis=1) for share in (0.5, 0.9))
+        own_losses = losses[answered, place].astype(np.float64)
+        scores.append(GalaxyScores(own_losses, (error**2).mean(axis=1), np.abs(error).mean(axis=1), *inside))
+    return scores
 
 
 def _mean(values: np.ndarray) -> float | None:
     return float(values.mean()) if values.size else None
 
 
-def interval_of_mean(values: Float64[np.ndarray, " galaxies"]) -> Interval | None:
-    """95 % percentile interval of a mean, bootstrapped over galaxies (fixed seed); None for fewer than two."""
+def _interval(values: Float64[np.ndarray, " galaxies"]) -> Bounds | None:
+    """Return the 95 % interval of a mean; None for fewer than two values."""
     if len(values) < 2:
         return None
-    random, galaxies = np.random.default_rng(0), len(values)
-    draws = [values[random.integers(0, galaxies, galaxies)].mean() for _ in range(_RESAMPLES)]
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return float(low), float(high)
+    _, low, high = bootstrap_interval(values, draws=_RESAMPLES)
+    return low, high
 
 
 def _inside(alpha: np.ndarray, votes: np.ndarray, totals: np.ndarray, *, share: float) -> np.ndarray:
-    """Whether each observed vote fraction lies inside the central interval of its predicted distribution.
+    """Return whether each observed vote fraction lies inside the central interval of its predicted distribution.
 
-    The fraction of n votes has the Beta marginal's mean and, by the beta-binomial, its variance × (A + n) / n; a Beta
-    of that mean and variance stands for it.
+    The fraction of n votes has the mean of the Beta marginal and, by the beta-binomial distribution, its variance
+    times (A + n) / n, where A is the sum of concentrations. A Beta distribution with this mean and variance is used.
     """
     total = alpha.sum(axis=1, keepdims=True)
     mean = alpha / total
@@ -181,10 +190,19 @@ def _inside(alpha: np.ndarray, votes: np.ndarray, totals: np.ndarray, *, share: 
 def mean_concentrations(
     votes: Float32[np.ndarray, "galaxies answers"], tree: QuestionTree, *, galaxies: int
 ) -> Float32[np.ndarray, "galaxies answers"]:
-    """The baseline that predicts the same for every galaxy: the best single Dirichlet per question.
+    """Return the predictions of a baseline that is the same for every galaxy: the best Dirichlet for each question.
 
-    Mean fractions are the split's mean; how sure it is (the sum of concentrations, between 1 and 1000) is the value of
-    the highest likelihood on a grid.
+    Its mean fractions are the mean of the votes. The sum of its concentrations is the value between 1 and 1000 with the
+    highest likelihood on a grid.
+
+    Parameters
+    ----------
+    votes
+        Votes to which it is fitted.
+    tree
+        The question tree.
+    galaxies
+        Number of galaxies to predict.
     """
     rows = [_best_dirichlet(votes[:, part]) for part in tree.slices]
     return np.tile(np.concatenate(rows).astype(np.float32), (galaxies, 1))
@@ -197,12 +215,12 @@ def _best_dirichlet(votes: np.ndarray) -> np.ndarray:
     mean = np.mean(asked / asked.sum(axis=1, keepdims=True), axis=0).clip(1e-4)
     mean /= mean.sum()
     tree = QuestionTree.from_dict(
-        {"name": "one", "questions": [{"name": "q", "answers": [f"q_{i}" for i in range(len(mean))]}]}
+        {"name": "question", "questions": [{"name": "q", "answers": [f"q_{i}" for i in range(len(mean))]}]}
     )
     sums = np.geomspace(1, 1000, 40)
     losses = [
-        question_losses(torch.from_numpy(np.tile(mean * one, (len(asked), 1))), torch.from_numpy(asked), tree).mean()
-        for one in sums
+        question_losses(torch.from_numpy(np.tile(mean * total, (len(asked), 1))), torch.from_numpy(asked), tree).mean()
+        for total in sums
     ]
     return np.asarray(mean * sums[int(np.argmin(losses))])
 
@@ -215,14 +233,20 @@ def linear_concentrations(
     *,
     wanted: Int64[np.ndarray, " wanted"],
 ) -> Float32[np.ndarray, "wanted answers"]:
-    """The baseline without a network: the network's own head, fitted to features measured on the images.
+    """Return the predictions of a baseline without a trunk: the network's head, fitted to features of the images.
 
-    Args:
-        features: of every galaxy of the survey, finite.
-        training: rows whose votes are fitted.
-        votes: theirs.
-        tree: the question tree.
-        wanted: rows to predict.
+    Parameters
+    ----------
+    features
+        Finite features of every galaxy of the survey.
+    training
+        Rows to which the head is fitted.
+    votes
+        Votes of these rows.
+    tree
+        The question tree.
+    wanted
+        Rows to predict.
     """
     scale = features[training].std(axis=0) + 1e-6
     standard = torch.from_numpy(((features - features[training].mean(axis=0)) / scale).clip(-5, 5).astype(np.float32))
@@ -246,17 +270,27 @@ def linear_concentrations(
 def card_rows(
     network: list[GalaxyScores], baselines: Mapping[str, list[GalaxyScores]], tree: QuestionTree
 ) -> list[dict[str, Any]]:
-    """Metrics of the network beside those of simpler predictors of the same galaxies, as the card keeps them.
+    """Return the metrics of a network beside those of baselines for the same galaxies, one row per question.
 
-    ``<name>_gain`` is a baseline's loss less the network's, with its paired interval: above zero, the network wins.
+    ``<name>_gain`` is the loss of a baseline minus that of the network, with its paired interval. Above zero, the
+    network is better.
+
+    Parameters
+    ----------
+    network
+        Scores of the network by question; see :func:`galaxy_scores`.
+    baselines
+        Scores of each baseline by its name.
+    tree
+        The question tree.
     """
     rows = []
     for place, question in enumerate(tree.questions):
-        row = asdict(_metrics(question.name, network[place]))
+        row = asdict(QuestionMetrics.of(question.name, network[place]))
         for name, scores in baselines.items():
-            theirs = _metrics(question.name, scores[place])
+            baseline = QuestionMetrics.of(question.name, scores[place])
             gain = scores[place].loss - network[place].loss
-            row |= {f"{name}_loss": theirs.loss, f"{name}_rmse": theirs.rmse, f"{name}_mae": theirs.mae}
-            row |= {f"{name}_gain": _mean(gain), f"{name}_gain_interval": interval_of_mean(gain)}
+            row |= {f"{name}_loss": baseline.loss, f"{name}_rmse": baseline.rmse, f"{name}_mae": baseline.mae}
+            row |= {f"{name}_gain": _mean(gain), f"{name}_gain_interval": _interval(gain)}
         rows.append(row)
     return rows

@@ -16,7 +16,8 @@ from rarezoo.data.surveys.mock import Mock
 from rarezoo.demo import demo_training
 from rarezoo.embeddings.store import EmbeddingStore, Manifest
 from rarezoo.errors import ConfigError, StoreError
-from rarezoo.training.loss import HYBRID, VOTES
+from rarezoo.training.objectives.hybrid import Hybrid
+from rarezoo.training.objectives.votes import Votes
 
 pytestmark = pytest.mark.unit
 
@@ -160,9 +161,9 @@ def test_a_network_with_shuffled_votes_has_learnt_nothing_before(tmp_path, monke
     )
     assert not usual.train.shuffle_votes
     assert usual.model.start.endswith("efficientnet_b0.mock")
-    assert usual.train.objective == HYBRID
+    assert isinstance(usual.objective, Hybrid)
     assert blind.train.shuffle_votes
     assert blind.model.start == "none"
     # Views alone would teach it what galaxies look like.
-    assert blind.train.objective == VOTES
+    assert blind.objective == Votes()
     assert (blind.train.epochs, blind.seed) == (usual.train.epochs, usual.seed) == (3, 4)

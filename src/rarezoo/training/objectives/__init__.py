@@ -1,0 +1,1 @@
+"""Training objectives, one per file; each file is a choice of ``objective=``."""

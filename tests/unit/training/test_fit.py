@@ -1,0 +1,114 @@
+"""A training as a notebook starts it: its result, its resumption, and an objective that is defined in a test."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import rarezoo as rz
+from rarezoo.data.surveys.catalogue import Catalogue
+from rarezoo.data.trees import Question, QuestionTree
+from rarezoo.errors import ConfigError, OutputError
+from rarezoo.settings import option
+from rarezoo.track import Tracker
+from rarezoo.training.fit import TrainRun, TrainSettings
+from rarezoo.training.objective import Objective
+from rarezoo.training.objectives.hybrid import Hybrid
+from rarezoo.training.objectives.votes import Votes
+from rarezoo.zoo.checkpoint import Checkpoint
+from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
+
+pytestmark = pytest.mark.unit
+GALAXIES = 40
+MODEL = EfficientNetB0(input_size=32, bottleneck="4")
+QUICK = {"epochs": 1, "batch_size": 16, "workers": 0, "accelerator": "cpu"}
+
+
+@option("objective", "brightness")
+@dataclass(kw_only=True)
+class Brightness(Objective):
+    """Learn whether a galaxy is bright, from a target that is no vote."""
+
+    def prepare(self, galaxies):
+        bright = np.array([galaxies.images.cutout(row).mean() > 127 for row in range(len(galaxies))])
+        tree = QuestionTree("own", (Question("brightness", ("brightness_low", "brightness_high")),))
+        return replace(galaxies, tree=tree, votes=np.stack([~bright, bright], axis=1).astype(np.float32))
+
+    def losses(self, prediction, targets, *, tree, network, modules):
+        shares = prediction.concentrations / prediction.concentrations.sum(dim=1, keepdim=True)
+        return {"loss": -(targets * shares.log()).sum(dim=1).mean()}
+
+    def validation(self, prediction, targets, *, tree):
+        right = (prediction.concentrations.argmax(dim=1) == targets.argmax(dim=1)).float().mean()
+        return {"loss": (1 - right, len(targets)), "accuracy": (right, len(targets))}
+
+    def measure(self, network, galaxies, *, rows, test, cache):
+        return {"accuracy on the test split": 1.0, "test rows": len(rows["test"])}
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A working folder with a survey of grey cutouts and their votes."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cut").mkdir()
+    lines = ["id_str,smooth-or-featured_smooth,smooth-or-featured_featured-or-disk,smooth-or-featured_artifact"]
+    for row in range(GALAXIES):
+        level = 5 + 6 * row
+        noise = np.random.default_rng(row).integers(0, 9, (32, 32, 3))
+        Image.fromarray((level + noise).clip(0, 255).astype(np.uint8)).save(tmp_path / "cut" / f"g{row:02d}.png")
+        lines.append(f"g{row:02d},{row},{GALAXIES - row},1")
+    (tmp_path / "galaxies.csv").write_text("\n".join(lines) + "\n")
+    return tmp_path
+
+
+def survey():
+    return Catalogue(table="galaxies.csv", images="cut", votes="desi", group_duplicates=False)
+
+
+def test_running_twice_returns_at_once_also_with_relative_paths(home):
+    run = TrainRun(
+        data=survey(), model=MODEL, train=TrainSettings(**QUICK), logger=Tracker(mode="none"), out="checkpoints/net"
+    )
+    first = run.run()
+    written = (first.folder / "weights.safetensors").stat().st_mtime_ns
+    again = run.run()
+    assert isinstance(again, Checkpoint)
+    assert (first.name, again.name, again.sha256) == ("net", "net", first.sha256)
+    assert (again.folder / "weights.safetensors").stat().st_mtime_ns == written
+    assert Checkpoint.open("net").tree == first.tree
+    images = torch.rand(2, 3, 32, 32)
+    with torch.inference_mode():
+        torch.testing.assert_close(first.network(images).embedding, again.network(images).embedding)
+
+
+def test_one_call_trains_with_names_or_objects_and_refuses_what_does_not_exist(home):
+    checkpoint = rz.train(survey(), MODEL, out="net", objective="votes", **QUICK)
+    assert checkpoint.card["training"]["objective"] == "votes"
+    assert not (home / "net" / "wandb").exists()
+    assert "<table>" in checkpoint._repr_html_()
+    with pytest.raises(ConfigError, match=r"epoch.*epochs"):
+        rz.train(survey(), MODEL, out="net", epoch=3)
+    with pytest.raises(ConfigError, match=r"resnet.*efficientnet_b0"):
+        rz.train(survey(), "resnet", out="net")
+    with pytest.raises(OutputError, match="objective"):
+        rz.train(survey(), MODEL, out="net", objective="hybrid", **QUICK)
+
+
+def test_an_objective_of_ones_own_decides_targets_loss_and_metrics(home):
+    checkpoint = rz.train(survey(), MODEL, out="net", objective="brightness", **QUICK)
+    assert checkpoint.tree.answers == ("brightness_low", "brightness_high")
+    assert checkpoint.card["training"]["objective"] == "brightness"
+    assert checkpoint.card["accuracy on the test split"] == 1.0
+    assert checkpoint.card["data"]["test galaxies"] == checkpoint.card["test rows"]
+    assert "metrics" not in checkpoint.card
+    curves = (home / "net" / "metrics.csv").read_text()
+    assert "validation/accuracy" in curves.splitlines()[0]
+    assert "brightness" in (home / "net" / "README.md").read_text()
+
+
+def test_a_frozen_trunk_cannot_learn_the_likeness_of_views():
+    with pytest.raises(ConfigError, match=r"frozen trunk.*objective=hybrid"):
+        TrainRun(data=survey(), model=MODEL, train=TrainSettings(freeze_trunk=True), objective=Hybrid(), out="net")
+    TrainRun(data=survey(), model=MODEL, train=TrainSettings(freeze_trunk=True), objective=Votes(), out="net")
