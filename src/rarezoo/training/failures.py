@@ -21,17 +21,21 @@ _TILE, _LINES, _COLUMNS = 150, 55, 10
 
 
 @dataclass(frozen=True)
-class Failure:
-    """One prediction beside what volunteers said.
+class WrongPrediction:
+    """A predicted vote fraction beside the observed one.
 
-    Attributes:
-        row: of the survey.
-        id_str: the galaxy's id.
-        question: its name.
-        answer: the answer that is most wrong, in short.
-        predicted: its expected vote fraction.
-        observed: its vote fraction.
-        volunteers: how many answered the question.
+    Attributes
+    ----------
+    row, id_str
+        Row of the survey and id of the galaxy.
+    question
+        Name of the question.
+    answer
+        The answer whose fraction is most wrong, without the name of the question.
+    predicted, observed
+        Expected and observed vote fraction of that answer.
+    volunteers
+        Number of votes on the question.
     """
 
     row: int
@@ -43,69 +47,80 @@ class Failure:
     volunteers: int
 
 
-def worst_predictions(predicted: Predicted, tree: QuestionTree, *, ids: np.ndarray, count: int) -> list[Failure]:
-    """The galaxies whose vote fractions are furthest from the predicted ones, as many of each question.
+def worst_predictions(
+    predicted: Predicted, tree: QuestionTree, *, ids: np.ndarray, count: int
+) -> list[WrongPrediction]:
+    """Return the predictions whose vote fractions are furthest from the observed ones, equally many of each question.
 
-    Args:
-        predicted: concentrations and votes.
-        tree: the question tree.
-        ids: of every row of the survey.
-        count: how many to return at most.
+    Parameters
+    ----------
+    predicted
+        Predicted concentrations and observed votes.
+    tree
+        The question tree.
+    ids
+        Ids of all rows of the survey.
+    count
+        Largest number of predictions; at least one of each question is returned.
     """
     share = max(count // len(tree.questions), 1)
-    found = []
+    wrong = []
     for question, part in zip(tree.questions, tree.slices, strict=True):
         votes, alpha = predicted.votes[:, part], predicted.concentrations[:, part]
         totals = votes.sum(axis=1)
         error = alpha / alpha.sum(axis=1, keepdims=True) - votes / np.maximum(totals, 1)[:, None]
-        worst = np.where(totals > 0, np.abs(error).max(axis=1), -1.0)
-        for place in np.argsort(-worst, kind="stable")[:share]:
+        largest = np.where(totals > 0, np.abs(error).max(axis=1), -1.0)
+        for place in np.argsort(-largest, kind="stable")[:share]:
             if totals[place] == 0:
                 continue
             answer = int(np.abs(error[place]).argmax())
             observed = float(votes[place, answer] / totals[place])
             row = int(predicted.rows[place])
-            found.append(
-                Failure(
+            wrong.append(
+                WrongPrediction(
                     row, str(ids[row]), question.name, question.answers[answer].removeprefix(f"{question.name}_"),
                     float(error[place, answer]) + observed, observed, int(totals[place]),
                 )
             )  # fmt: skip
-    return found
+    return wrong
 
 
-def failures_of_test_split(checkpoint: Checkpoint, galaxies: Galaxies, *, count: int, workers: int) -> list[Failure]:
-    """The worst predictions of the galaxies with votes in the survey's test split.
+def worst_of_test_split(
+    checkpoint: Checkpoint, galaxies: Galaxies, *, count: int, workers: int
+) -> list[WrongPrediction]:
+    """Return the worst predictions of the galaxies with votes in the test split of a survey.
 
-    Raises:
-        DataError: the survey has no votes for the checkpoint's questions, or none in the test split.
+    Raises
+    ------
+    DataError
+        The survey has no votes on the checkpoint's questions, or none in the test split.
     """
     if galaxies.tree is None or galaxies.tree.answers != checkpoint.tree.answers or galaxies.votes is None:
         raise DataError(
-            "the survey's votes do not answer the checkpoint's questions", value=checkpoint.tree.name,
+            "the votes of the survey do not answer the questions of the checkpoint", value=checkpoint.tree.name,
             fix="Give the survey that it was trained on: data=NAME data.KEY=VALUE.",
         )  # fmt: skip
     rows = np.intersect1d(galaxies.rows(TEST), np.flatnonzero(galaxies.votes.sum(axis=1) > 0))
     if not len(rows):
         raise DataError("no galaxy with votes in the test split", value=len(galaxies), fix="Use more galaxies.")
     loader = CutoutLoader(galaxies, rows, view=checkpoint.view, batch_size=256, workers=workers)
-    said = predictions(checkpoint.network, loader)
-    return worst_predictions(said, checkpoint.tree, ids=galaxies.ids, count=count)
+    return worst_predictions(predictions(checkpoint.network, loader), checkpoint.tree, ids=galaxies.ids, count=count)
 
 
-def failures_sheet(failures: list[Failure], galaxies: Galaxies, checkpoint: Checkpoint) -> Image.Image:
-    """What the network saw of each, with question, answer, predicted and observed fraction and volunteers below."""
-    lines = -(-len(failures) // _COLUMNS)
+def contact_sheet(wrong: list[WrongPrediction], galaxies: Galaxies, checkpoint: Checkpoint) -> Image.Image:
+    """Draw the part of each cutout that the network saw, with the prediction and the votes below it."""
+    lines = -(-len(wrong) // _COLUMNS)
     sheet = Image.new("RGB", (_COLUMNS * _TILE, lines * (_TILE + _LINES)), "black")
     pen = ImageDraw.Draw(sheet)
-    for place, one in enumerate(failures):
+    for place, prediction in enumerate(wrong):
         left, top = place % _COLUMNS * _TILE, place // _COLUMNS * (_TILE + _LINES)
-        cutout = Image.fromarray(galaxies.images.cutout(one.row))
+        cutout = Image.fromarray(galaxies.images.cutout(prediction.row))
         margin = (1 - 1 / checkpoint.encoder.zoom) / 2 * cutout.width
         box = (margin, margin, cutout.width - margin, cutout.height - margin)
         sheet.paste(cutout.resize((_TILE - 2, _TILE - 2), box=box), (left, top))
-        said = f"{one.predicted:.2f}, voted {one.observed:.2f} of {one.volunteers}"
-        for line, text in enumerate((one.question[:24], one.answer[:24], said, one.id_str[:24])):
+        numbers = f"{prediction.predicted:.2f}, voted {prediction.observed:.2f} of {prediction.volunteers}"
+        texts = (prediction.question[:24], prediction.answer[:24], numbers, prediction.id_str[:24])
+        for line, text in enumerate(texts):
             pen.text((left + 2, top + _TILE + 13 * line), text, fill="white")
     return sheet
 
@@ -139,17 +154,16 @@ class WorstPredictions(Settings):
             The checkpoint or its survey cannot be opened, or the picture cannot be written.
         """
         checkpoint, picture = Checkpoint.open(self.checkpoint), Path(self.out)
-        survey = self.data or _survey_of(checkpoint)
-        galaxies = survey.open()
-        failures = failures_of_test_split(checkpoint, galaxies, count=self.count, workers=self.workers)
+        galaxies = (self.data or _survey_of(checkpoint)).open()
+        wrong = worst_of_test_split(checkpoint, galaxies, count=self.count, workers=self.workers)
         try:
             picture.parent.mkdir(parents=True, exist_ok=True)
-            failures_sheet(failures, galaxies, checkpoint).save(picture)
+            contact_sheet(wrong, galaxies, checkpoint).save(picture)
             with atomic(picture.with_suffix(".csv")) as temporary:
-                pd.DataFrame(failures).to_csv(temporary, index=False)
+                pd.DataFrame(wrong).to_csv(temporary, index=False)
         except (OSError, ValueError) as problem:
             raise unwritable(picture, problem if isinstance(problem, OSError) else OSError(str(problem))) from problem
-        return f"{len(failures)} of the worst predictions of {checkpoint.name}: {picture}"
+        return f"{len(wrong)} of the worst predictions of {checkpoint.name}: {picture}"
 
 
 def _survey_of(checkpoint: Checkpoint) -> Survey:

@@ -1,1 +1,1 @@
-"""Networks: trunk → bottleneck → head, and the checkpoint folders that hold them."""
+"""Networks (trunk, bottleneck, head), and the checkpoint folders that hold trained ones."""

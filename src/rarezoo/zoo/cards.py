@@ -1,10 +1,12 @@
-"""Cards of checkpoint folders, read without the network that they tell of; `checkpoint.py` opens and saves that.
+"""The cards of checkpoint folders. They are read here without torch; ``checkpoint.py`` opens and saves the networks.
 
-checkpoints/<architecture>.<tag>/
-    card.json            what it is: encoder, tree, data, training, metrics, licence, sha256 of the files
-    weights.safetensors  the network's weights, float32 or float16
-    golden.safetensors   fixed images and what the network said of them when it was saved
-    README.md            the model card, rendered from card.json
+A checkpoint folder::
+
+    checkpoints/<architecture>.<tag>/
+        card.json            encoder, tree, data, training, metrics, licence, sha256 of the files
+        weights.safetensors  weights of the network, float32 or float16
+        golden.safetensors   fixed images and the outputs of the network for them when it was saved
+        README.md            the model card, made from card.json
 """
 
 import json
@@ -23,17 +25,17 @@ SCHEMA_VERSION = 1
 
 
 def identity(card: Mapping[str, Any]) -> str:
-    """Hash of what decides a checkpoint's outputs; what its card says beside that may grow."""
+    """Return the hash of everything that decides the outputs of a checkpoint; other entries of its card may change."""
     return digest({key: card[key] for key in ("encoder", "preprocessing", "tree", "sha256")})
 
 
 def checkpoints(root: Path | str = "checkpoints") -> list[Path]:
-    """Folders below ``root`` that hold a card, by name."""
+    """Return the folders below ``root`` that hold a card, sorted by name."""
     return sorted(path.parent for path in Path(root).glob(f"*/{CARD}"))
 
 
 def is_checkpoint(folder: Path | str) -> bool:
-    """Whether a folder holds a finished checkpoint."""
+    """Return whether a folder holds a complete checkpoint."""
     return (Path(folder) / CARD).is_file()
 
 
@@ -56,7 +58,7 @@ def find_checkpoint(name_or_folder: str | Path, *, root: Path | str = "checkpoin
 
 
 def model_card(card: Mapping[str, Any]) -> str:
-    """README.md of a checkpoint."""
+    """Return the text of README.md for a card."""
     loader = jinja2.PackageLoader("rarezoo.zoo", ".")
     environment = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, autoescape=False)
     environment.filters |= {"measured": _measured, "baselines": _baselines}
@@ -64,7 +66,7 @@ def model_card(card: Mapping[str, Any]) -> str:
 
 
 def _measured(row: Mapping[str, Any], name: str, digits: int) -> str:
-    """A metric with its interval, a dash where it was not measured."""
+    """Return a metric with its interval as text; a dash if it was not measured."""
     value, interval = row.get(name), row.get(f"{name}_interval")
     if value is None:
         return "–"
@@ -76,24 +78,31 @@ def _baselines(row: Mapping[str, Any]) -> list[str]:
     return [key.removesuffix("_gain") for key in row if key.endswith("_gain")]
 
 
-def annotate(folder: Path | str, **said: Any) -> None:
-    """Add what people found out about a checkpoint to its card; what it is and does stays as it was.
+def annotate(folder: Path | str, **entries: Any) -> None:
+    """Add entries to the card of a checkpoint, such as ``known_failures``, and renew its README.md.
 
-    Raises:
-        CheckpointError: no checkpoint there.
-        OutputError: it cannot be written.
+    Raises
+    ------
+    CheckpointError
+        The folder holds no checkpoint.
+    OutputError
+        The card cannot be written.
     """
     folder = Path(folder)
-    content = {**read_card(folder), **said}
+    content = {**read_card(folder), **entries}
     write_json(content, folder / CARD)
     (folder / MODEL_CARD).write_text(model_card(content))
 
 
 def read_card(folder: Path | str) -> dict[str, Any]:
-    """card.json of a checkpoint folder.
+    """Return the content of card.json in a checkpoint folder.
 
-    Raises:
-        CheckpointError: none there, unreadable, or made by a newer rarezoo.
+    Raises
+    ------
+    CheckpointNotFound
+        The folder holds no card.
+    CheckpointError
+        The card is damaged, or was made by a newer version of rarezoo.
     """
     folder = Path(folder)
     if not is_checkpoint(folder):

@@ -68,9 +68,15 @@ class Checkpoint:
 
     Examples
     --------
-    >>> checkpoint = Checkpoint.open("efficientnet_b0.mock")
-    >>> checkpoint.name, checkpoint.width
-    ('efficientnet_b0.mock', 128)
+    >>> from rarezoo.data.trees import Question
+    >>> from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
+    >>> from rarezoo.zoo.network import build_network
+    >>> tree = QuestionTree("small", (Question("bar", ("bar_yes", "bar_no")),))
+    >>> encoder = EfficientNetB0(input_size=32, bottleneck="8")
+    >>> network = build_network(encoder, tree)
+    >>> saved = Checkpoint.save("checkpoints/net", network=network, encoder=encoder, tree=tree, card={})
+    >>> Checkpoint.open("net").width
+    8
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What every architecture shares: its settings, where its first weights come from, and its trunk."""
+"""What all architectures share: their settings, the source of their first weights, and their trunk."""
 
 import logging
 import os
@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rarezoo.errors import CheckpointError, ConfigError
-from rarezoo.settings import choice, name_of, setting
+from rarezoo.errors import CheckpointError, CheckpointNotFound, ConfigError
+from rarezoo.settings import Settings, choice, name_of, setting
 from rarezoo.zoo.views import ZOOM
 
 log = logging.getLogger(__name__)
@@ -22,51 +22,69 @@ _WEIGHT_FILES = ("weights.safetensors", "model.safetensors", "pytorch_model.bin"
 
 
 @dataclass(kw_only=True)
-class Encoder(ABC):
-    """An architecture; each subclass is one choice of ``model=``. The input size belongs to the model."""
+class Encoder(Settings, ABC):
+    """An architecture with its settings; each subclass is one choice of ``model=``.
 
-    input_size: int = setting(224, "side of the square the network sees", unit="px")
-    # The galaxy, not the sky around it, is worth the pixels: a survey with wide cutouts wants more than Zoobot's 1.2.
-    zoom: float = setting(ZOOM, "the network sees the central 1/zoom of the cutout")
-    # A string, because OmegaConf cannot nest a union of types; the number 128 is as good.
-    bottleneck: str = setting("128", f"width of the embedding; {NATIVE} = the trunk's own, no bottleneck")
+    A new architecture is one file with a subclass that is registered with ``@option("model", NAME)`` and names the
+    trunk in timm; :mod:`rarezoo.zoo.encoders.convnext_nano` is an example.
+    """
+
+    input_size: int = setting(224, "side of the network's square input, a multiple of 32", unit="px", ge=32)
+    # Pixels of the sky around the galaxy are wasted: a survey with wide cutouts needs more than Zoobot's 1.2.
+    zoom: float = setting(ZOOM, "the network sees the central 1/zoom of the cutout", ge=1, le=10)
+    # A text, because OmegaConf has no nested unions of types; the number 128 is accepted too.
+    bottleneck: str = setting("128", f"number of dimensions of the embedding; {NATIVE} = those of the trunk")
     start: str = setting("none", f"first weights: {', '.join(_STARTS)}, or a file or folder of weights")
-    drop_path: float = setting(0.0, "stochastic depth rate")
-    dropout: float = setting(0.0, "dropout before the head")
+    drop_path: float = setting(0.0, "stochastic depth rate", ge=0, lt=1)
+    dropout: float = setting(0.0, "probability of dropout before the head", ge=0, lt=1)
+
+    def check(self) -> None:
+        """Refuse an input size that no trunk takes, and a bottleneck that is no number."""
+        if self.input_size % 32:
+            raise ConfigError(
+                "the input size must be a multiple of 32 px", value=f"model.input_size={self.input_size}",
+                fix=f"Use {round(self.input_size / 32) * 32}.",
+            )  # fmt: skip
+        if str(self.bottleneck) != NATIVE and not (str(self.bottleneck).isdigit() and int(self.bottleneck)):
+            raise ConfigError(
+                f"the bottleneck must be a number of dimensions or the word {NATIVE}",
+                value=f"model.bottleneck={self.bottleneck}", fix="Use for example model.bottleneck=128.",
+            )  # fmt: skip
 
     @property
     @abstractmethod
     def timm_architecture(self) -> str:
-        """timm's name of the trunk."""
+        """Name of the trunk in timm."""
 
     @property
     @abstractmethod
     def zoobot_hub_name(self) -> str:
-        """Where Zoobot publishes its encoder of this architecture; empty if it does not."""
+        """Address at which Zoobot publishes its encoder of this architecture; empty if there is none."""
 
     @property
     def architecture(self) -> str:
-        """Our name of the architecture: its choice of ``model=``."""
+        """Name of the architecture in rarezoo: its choice of ``model=``."""
         return name_of(type(self))
 
     @property
     def bottleneck_width(self) -> int | None:
-        """Width of the bottleneck; None without one."""
+        """Number of dimensions of the bottleneck; None without a bottleneck."""
         return None if str(self.bottleneck) == NATIVE else int(self.bottleneck)
 
     def timm_settings(self) -> dict[str, Any]:
-        """Further arguments of ``timm.create_model``."""
+        """Return further arguments of ``timm.create_model``."""
         return {}
 
     def trunk(self) -> nn.Module:
-        """The trunk with random weights: images (b, 3, S, S) in [0, 1] → features (b, native width).
+        """Return the trunk with random weights, from images (b, 3, S, S) in [0, 1] to features (b, native width).
 
-        Raises:
-            ConfigError: the input size or bottleneck does not fit the architecture.
+        Raises
+        ------
+        ConfigError
+            The input size does not fit the architecture.
         """
         import timm
 
-        self._refuse_misfits()
         settings = {"num_classes": 0, "drop_path_rate": self.drop_path, **self.timm_settings()}
         try:
             return timm.create_model(self.timm_architecture, pretrained=False, **settings)
@@ -76,10 +94,12 @@ class Encoder(ABC):
             ) from problem
 
     def start_weights(self) -> dict[str, Tensor] | None:
-        """The trunk's (or the whole network's) first weights by name; None: stay random.
+        """Return the first weights of the trunk or of the whole network by name; None if they stay random.
 
-        Raises:
-            CheckpointError: the weights cannot be had; the message says what to download and where to put it.
+        Raises
+        ------
+        CheckpointError
+            The weights cannot be found. The message says what to download and where to put it.
         """
         if self.start == "none":
             return None
@@ -96,67 +116,57 @@ class Encoder(ABC):
         return self.renamed(local_weights(Path(self.start)))
 
     def renamed(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Weights of a kindred publication by timm's names; the others as they are."""
+        """Return weights of a related publication under the names of timm, others unchanged."""
         return weights
 
     @property
     def may_lack(self) -> tuple[str, ...]:
-        """Parts of weight names that first weights may lack; they then stay random."""
+        """Parts of names of weights that may be absent from first weights; these weights stay random."""
         return ()
 
-    def _refuse_misfits(self) -> None:
-        if self.input_size < 32 or self.input_size % 32:
-            raise ConfigError(
-                "the input size must be a multiple of 32 px", value=f"model.input_size={self.input_size}",
-                fix=f"Use {max(32, round(self.input_size / 32) * 32)}.",
-            )  # fmt: skip
-        if not 1 <= self.zoom <= 10:
-            raise ConfigError("model.zoom lies between 1 and 10", value=self.zoom, fix=f"Use {ZOOM}, as Zoobot does.")
-        if str(self.bottleneck) != NATIVE and not (str(self.bottleneck).isdigit() and int(self.bottleneck)):
-            raise ConfigError(
-                "the bottleneck is a width or the word native", value=f"model.bottleneck={self.bottleneck}",
-                fix="Use e.g. model.bottleneck=128.",
-            )  # fmt: skip
-
     def settings(self) -> dict[str, Any]:
-        """What :func:`encoder_from` needs to make the same encoder again; a start from disk is known by its name."""
+        """Return what :func:`encoder_from` needs to make the same encoder; a path of first weights becomes its name."""
         start = self.start if self.start in _STARTS else Path(self.start).name
         return {"architecture": self.architecture, **asdict(self), "start": start}
 
 
 def encoder_from(settings: Mapping[str, Any]) -> Encoder:
-    """The encoder from :meth:`Encoder.settings`."""
+    """Make an encoder from :meth:`Encoder.settings`."""
     fields = {key: value for key, value in settings.items() if key != "architecture"}
     return choice("model", settings["architecture"])(**fields)
 
 
 def _downloaded(name: str, settings: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Published weights through timm, from its cache or the hub."""
+    """Return published weights through timm, from its cache or the hub."""
     import timm
 
     try:
         return dict(timm.create_model(name, pretrained=True, num_classes=0, **settings).state_dict())
-    except Exception as problem:  # whatever the hub's client raises: requests, httpx, huggingface_hub, OS
+    except Exception as problem:  # The hub's client raises errors of requests, httpx, huggingface_hub and the system.
         cache = os.environ.get("HF_HOME", "~/.cache/huggingface")
         repository = name.removeprefix("hf_hub:")
         published = repository if "/" in repository else f"timm/{repository}"
         raise CheckpointError(
             f"cannot get the published weights of {name} ({str(problem).splitlines()[0][:150]})",
             value=f"hub repository {published}",
-            fix=f"Where there is a network: hf download {published} --local-dir DIR; "
-            f"then model.start=DIR here (or copy that machine's {cache}).",
+            fix=f"On a machine with a network, run hf download {published} --local-dir DIR; "
+            f"then use model.start=DIR here, or copy the folder {cache} of that machine.",
         ) from problem
 
 
 def local_weights(place: Path) -> dict[str, Tensor]:
-    """Weights by name from a safetensors or PyTorch file, or from a folder that holds one.
+    """Return weights by name from a safetensors or PyTorch file, or from a folder that holds one.
 
-    Raises:
-        CheckpointError: nothing there, or the file holds no weights.
+    Raises
+    ------
+    CheckpointNotFound
+        There is no such file.
+    CheckpointError
+        The file holds no weights.
     """
     file = next((place / name for name in _WEIGHT_FILES if (place / name).is_file()), place)
     if not file.is_file():
-        raise CheckpointError(
+        raise CheckpointNotFound(
             "no weights", value=place, fix=f"model.start takes {', '.join(_STARTS)}, a file, or a folder with one of: "
             f"{', '.join(_WEIGHT_FILES)}.",
         )  # fmt: skip

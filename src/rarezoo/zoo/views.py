@@ -1,8 +1,9 @@
-"""What the network sees of a cutout: Zoobot's views. Pixels / 255 and nothing else.
+"""The part of a cutout that the network sees, as Zoobot defines it. Pixels are divided by 255 and not normalised.
 
-A view has two halves: the processes that decode bring each cutout to a common side, still uint8; the rest works on
-whole batches, on the device that trains. ``timm.data.create_transform`` would normalise by ImageNet's mean and be
-silently wrong for Zoobot's encoders.
+A view has two steps. The processes that decode images resize each cutout to a common side, still as uint8. The random
+part works on whole batches, on the device that trains. ``timm.data.create_transform`` is not used, because it would
+normalise by the mean of ImageNet, which is wrong for Zoobot's encoders. The random views are written here and not taken
+from kornia, because one resampling does everything and the draws must be the same on every device.
 
 Shape letters: b galaxies in the batch, h and w sides of a cutout, s the network's input side, all in px.
 """
@@ -25,24 +26,33 @@ _NOISE = 0.05
 
 
 def inference_view(input_size: int, *, zoom: float = ZOOM) -> v2.Compose:
-    """uint8 (3, h, w) of any size → uint8 (3, s, s): the central 1/zoom of the cutout."""
+    """Return the transform from a uint8 cutout (3, h, w) of any size to its central 1/zoom, uint8 (3, s, s)."""
     return v2.Compose([_Square(), _resized(round(input_size * zoom)), v2.CenterCrop(input_size)])
 
 
 def training_cutout(input_size: int, *, zoom: float = ZOOM) -> v2.Compose:
-    """uint8 (3, h, w) of any size → the whole cutout, uint8, as wide as :class:`TrainingView` samples it on average."""
+    """Return the transform from a uint8 cutout (3, h, w) to the size at which :class:`TrainingView` samples it."""
     return v2.Compose([_Square(), _resized(round(input_size * zoom * (1 + _FURTHER) / 2))])
 
 
 @dataclass(frozen=True)
 class TrainingView:
-    """A batch's random rotation, flip, shift, zoom and shear in one resampling, then small erasings.
+    """Random rotation, flip, shift, zoom and shear of a batch in one resampling, then small erased rectangles.
 
-    Attributes:
-        input_size: the network's input side (px).
-        zoom: least zoom; the largest is 1.17 times that, as Zoobot's 1.2-1.4.
-        jitter: strength of random brightness, colour, saturation and noise, 0 (none) to 1; what self-supervised
-            training must not take for the galaxy itself.
+    Attributes
+    ----------
+    input_size
+        Side of the network's input (px).
+    zoom
+        Smallest zoom. The largest is 1.17 times that, as Zoobot's 1.2 to 1.4.
+    jitter
+        Strength of random brightness, colour, saturation and noise, 0 (none) to 1. Self-supervised training needs it,
+        so that it does not take these properties for those of the galaxy.
+
+    Examples
+    --------
+    >>> TrainingView(input_size=64)(torch.zeros(5, 3, 83, 83, dtype=torch.uint8)).shape
+    torch.Size([5, 3, 64, 64])
     """
 
     input_size: int
@@ -50,7 +60,7 @@ class TrainingView:
     jitter: float = 0.0
 
     def __call__(self, cutouts: UInt8[Tensor, "b 3 w w"]) -> Float[Tensor, "b 3 s s"]:
-        """Another view of each cutout, in [0, 1]; draws come from torch's global generators."""
+        """Return a new view of each cutout, in [0, 1]; random numbers come from the global generators of torch."""
         pixels = cutouts.float() / 255
         shape = [len(pixels), 3, self.input_size, self.input_size]
         grid = torch.nn.functional.affine_grid(
@@ -61,7 +71,7 @@ class TrainingView:
 
 
 def _affine(galaxies: int, *, zoom: float) -> Float[Tensor, "b 2 3"]:
-    """Where each view's pixels are taken from: rotation × shears × flips / zoom, and a shift."""
+    """Return the affine maps of the views: rotation × shears × flips / zoom, and a shift."""
     angle = _uniform(galaxies, -math.radians(_DEGREES), math.radians(_DEGREES))
     along, across = (torch.tan(_uniform(galaxies, *map(math.radians, _SHEAR))) for _ in range(2))
     sheared = torch.stack([torch.ones(galaxies), along, across, 1 + along * across], dim=1).reshape(-1, 2, 2)
@@ -74,21 +84,21 @@ def _affine(galaxies: int, *, zoom: float) -> Float[Tensor, "b 2 3"]:
 
 
 def _jittered(images: Float[Tensor, "b 3 s s"], strength: float) -> Float[Tensor, "b 3 s s"]:
-    """Brightness (whole image) and colour (each channel) times a factor, saturation, and noise."""
+    """Multiply brightness (of the image) and colour (of each channel), change saturation, and add noise."""
     galaxies = len(images)
     bright = torch.exp(_uniform(galaxies, -strength, strength))[:, None]
     colour = torch.exp(_uniform(3 * galaxies, -0.3 * strength, 0.3 * strength).reshape(galaxies, 3))
     saturation = _uniform(galaxies, 1 - strength, 1 + strength)
     noise = _uniform(galaxies, 0, _NOISE * strength)
     gain, vivid, grain = (
-        one.reshape(galaxies, -1, 1, 1).to(images.device) for one in (bright * colour, saturation, noise)
+        draws.reshape(galaxies, -1, 1, 1).to(images.device) for draws in (bright * colour, saturation, noise)
     )
     grey = images.mean(dim=1, keepdim=True)
     return torch.clamp(torch.lerp(grey, images, vivid) * gain + torch.randn_like(images) * grain, 0, 1)
 
 
 def _erased(images: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b 3 s s"]:
-    """The images with five small rectangles of each set to zero."""
+    """Set five small rectangles of each image to zero."""
     galaxies, side = len(images), images.shape[-1]
     draws = galaxies * _ERASINGS
     ratio = torch.exp(_uniform(draws, *map(math.log, _ERASED_RATIO)))
@@ -107,7 +117,7 @@ def _uniform(draws: int, low: float, high: float) -> Float[Tensor, " draws"]:
 
 
 class _Square(torch.nn.Module):
-    """The central square of an oblong cutout, so that galaxies keep their shape."""
+    """Cut out the central square of an oblong image, so that galaxies keep their shape."""
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         side = min(image.shape[-2:])

@@ -1,1 +1,1 @@
-"""One file per architecture; each is a choice of ``model=``."""
+"""Architectures, one per file; each file is a choice of ``model=``."""

@@ -9,14 +9,20 @@ from rarezoo.zoo.encoder import Encoder
 @option("model", "convnext_nano")
 @dataclass(kw_only=True)
 class ConvNeXtNano(Encoder):
-    """ConvNeXt-Nano: what a third architecture takes, one file."""
+    """ConvNeXt-Nano, an example of how little a further architecture needs.
+
+    Examples
+    --------
+    >>> ConvNeXtNano().timm_architecture
+    'convnext_nano'
+    """
 
     @property
     def timm_architecture(self) -> str:
-        """timm's name of the trunk."""
+        """Name of the trunk in timm."""
         return "convnext_nano"
 
     @property
     def zoobot_hub_name(self) -> str:
-        """Where Zoobot publishes its encoder."""
+        """Address at which Zoobot publishes its encoder."""
         return "hf_hub:mwalmsley/zoobot-encoder-convnext_nano"

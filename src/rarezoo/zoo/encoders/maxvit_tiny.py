@@ -6,28 +6,34 @@ from typing import Any
 from rarezoo.settings import option, setting
 from rarezoo.zoo.encoder import Encoder
 
-# timm knows the variant by the size it was first trained at; Zoobot published it at 224 px.
+# timm names the variant by the size at which it was first trained; Zoobot published it at 224 px.
 _ZOOBOT_VARIANT, _ZOOBOT_NAME = "maxvit_rmlp_tiny_rw_256", "maxvit_rmlp_tiny_rw_224"
 
 
 @option("model", "maxvit_tiny")
 @dataclass(kw_only=True)
 class MaxViTTiny(Encoder):
-    """MaxViT-Tiny; its attention grid is laid out for the input size."""
+    """MaxViT-Tiny, whose attention grid depends on the input size.
+
+    Examples
+    --------
+    >>> MaxViTTiny(input_size=64).timm_settings()
+    {'img_size': 64}
+    """
 
     drop_path: float = setting(0.2, "stochastic depth rate")
     variant: str = setting("maxvit_tiny_rw_224", f"timm's name; Zoobot's published encoder is {_ZOOBOT_VARIANT}")
 
     @property
     def timm_architecture(self) -> str:
-        """timm's name of the trunk."""
+        """Name of the trunk in timm."""
         return self.variant
 
     @property
     def zoobot_hub_name(self) -> str:
-        """Where Zoobot publishes its encoder: only of the variant with relative-position MLPs."""
+        """Address of Zoobot's encoder, which exists only for the variant with relative-position MLPs."""
         return f"hf_hub:mwalmsley/zoobot-encoder-{_ZOOBOT_NAME}" if self.variant == _ZOOBOT_VARIANT else ""
 
     def timm_settings(self) -> dict[str, Any]:
-        """The grid must divide the feature map, so timm is told the input size."""
+        """Return the input size for timm, because the grid must divide the feature map."""
         return {"img_size": self.input_size}
