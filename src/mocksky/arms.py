@@ -1,4 +1,4 @@
-"""What no profile library draws: spiral arms, rings, bars, shells and tidal streams, as maps of light."""
+"""Spiral arms, rings, bars, shells and tidal streams as maps of light, which no profile library draws."""
 
 from dataclasses import dataclass
 
@@ -13,11 +13,14 @@ THINNEST = 0.17
 
 @dataclass(frozen=True)
 class Plane:
-    """Polar coordinates in a disk's own plane, per pixel.
+    """Polar coordinates of each pixel in the plane of a disk.
 
-    Attributes:
-        radius: (grid, grid) distance from the centre, arcsec.
-        azimuth: (grid, grid) angle from the major axis, radians.
+    Attributes
+    ----------
+    radius
+        (grid, grid) distance from the centre in arcsec.
+    azimuth
+        (grid, grid) angle from the major axis in radians.
     """
 
     radius: Map
@@ -25,7 +28,7 @@ class Plane:
 
 
 def plane_of(x: Map, y: Map, *, inclination: float, position_angle: float) -> Plane:
-    """The plane of a disk seen at an inclination (degrees) with its major axis at an angle (degrees, from +x)."""
+    """Return the plane of a disk seen at an inclination (degrees), its major axis at an angle (degrees from +x)."""
     angle = np.radians(position_angle)
     along = x * np.cos(angle) + y * np.sin(angle)
     across = (y * np.cos(angle) - x * np.sin(angle)) / max(np.cos(np.radians(inclination)), THINNEST)
@@ -33,17 +36,22 @@ def plane_of(x: Map, y: Map, *, inclination: float, position_angle: float) -> Pl
 
 
 def on_sky(x: np.ndarray, y: np.ndarray, *, inclination: float, position_angle: float) -> tuple[np.ndarray, np.ndarray]:
-    """Points of a disk's plane as the sky shows them; the inverse of :func:`plane_of`."""
+    """Return where points of a disk's plane appear on the sky; the inverse of :func:`plane_of`.
+
+    >>> x, y = on_sky(np.array([1.0]), np.array([1.0]), inclination=60.0, position_angle=0.0)
+    >>> float(x[0]), round(float(y[0]), 3)
+    (1.0, 0.5)
+    """
     angle = np.radians(position_angle)
     across = y * max(np.cos(np.radians(inclination)), THINNEST)
     return x * np.cos(angle) - across * np.sin(angle), x * np.sin(angle) + across * np.cos(angle)
 
 
 def texture(rng: np.random.Generator, side: int, *, smoothness: float) -> Map:
-    """A smooth random field of unit variance; smoothness in pixels."""
+    """Return a smooth random field of unit variance, (side, side); the smoothness is in pixels."""
     from scipy.ndimage import gaussian_filter, zoom
 
-    # Drawn coarsely and enlarged: what is smooth needs no fine pixels.
+    # The field is drawn coarsely and enlarged: a smooth field needs no fine pixels.
     step = max(int(smoothness / 2), 1)
     coarse = rng.standard_normal((side // step + 2, side // step + 2)).astype(np.float32)
     field = gaussian_filter(coarse, smoothness / step, mode="wrap")
@@ -62,17 +70,26 @@ def spiral_arms(
     phase: float,
     warp: Map,
 ) -> Map:
-    """Logarithmic arms between two radii (arcsec), each with its own strength and reach; crests near 1.
+    """Return logarithmic arms between two radii, each with its own strength and reach; crests are near 1.
 
-    Args:
-        plane: the disk.
-        rng: random numbers for what differs from arm to arm.
-        arms: how many.
-        pitch: angle between arm and circle, degrees.
-        start: where arms begin.
-        end: where they fade.
-        phase: azimuth at which the first begins, radians.
-        warp: (grid, grid) displacement in azimuth, radians: real arms are no perfect spirals.
+    Parameters
+    ----------
+    plane
+        The disk.
+    rng
+        Random numbers for what differs from arm to arm.
+    arms
+        Number of arms.
+    pitch
+        Angle between an arm and a circle, degrees.
+    start
+        Radius at which arms begin, arcsec.
+    end
+        Radius at which they fade, arcsec.
+    phase
+        Azimuth at which the first arm begins, radians.
+    warp
+        (grid, grid) displacement in azimuth, radians, because real arms are not perfect spirals.
     """
     slope = np.tan(np.radians(pitch))
     twisted = plane.azimuth - np.log(np.maximum(plane.radius, 0.1 * start) / start) / slope - phase + warp
@@ -88,15 +105,22 @@ def spiral_arms(
 
 
 def single_arm(plane: Plane, *, pitch: float, start: float, turns: float, phase: float, warp: Map) -> Map:
-    """One arm that winds once around the disk and ends; the crest is 1.
+    """Return one arm that winds around the disk and ends; its crest is 1.
 
-    Args:
-        plane: the disk.
-        pitch: angle between arm and circle, degrees.
-        start: radius at which it begins, arcsec.
-        turns: how far it winds, in turns.
-        phase: azimuth at which it begins, radians.
-        warp: (grid, grid) displacement in azimuth, radians.
+    Parameters
+    ----------
+    plane
+        The disk.
+    pitch
+        Angle between the arm and a circle, degrees.
+    start
+        Radius at which it begins, arcsec.
+    turns
+        How far it winds, in turns.
+    phase
+        Azimuth at which it begins, radians.
+    warp
+        (grid, grid) displacement in azimuth, radians.
     """
     slope = np.tan(np.radians(pitch))
     light = np.zeros_like(plane.radius)
@@ -115,20 +139,20 @@ def _wrapped(angle: np.ndarray) -> np.ndarray:
 
 
 def _between(radius: np.ndarray, start: float, end: float) -> np.ndarray:
-    """1 between two radii, soft at both."""
+    """Return 1 between two radii and 0 outside, with soft edges."""
     return expit((radius - start) / (0.12 * start)) * expit((end - radius) / (0.15 * end))
 
 
 def ring(plane: Plane, *, radius: float, width: float) -> Map:
-    """A circle of light in the disk's plane, crest 1; radius and width (σ) in arcsec."""
+    """Return a circle of light in the plane of the disk, its crest 1; radius and width (σ) in arcsec."""
     return np.exp(-0.5 * ((plane.radius - radius) / width) ** 2)
 
 
 def bar(plane: Plane, *, length: float, breadth: float, angle: float) -> Map:
-    """A boxy bar of semi-axes length and breadth (arcsec) at an azimuth (radians) in the disk's plane; centre 1."""
+    """Return a boxy bar of semi-axes length and breadth (arcsec) at an azimuth (radians); its centre is 1."""
     along = plane.radius * np.cos(plane.azimuth - angle)
     across = plane.radius * np.sin(plane.azimuth - angle)
-    # Generalised ellipse of index 2.6: boxy, as real bars are (Athanassoula+ 1990); flat inside, steep at the ends.
+    # A generalised ellipse of index 2.6: real bars are boxy (Athanassoula+ 1990). Flat inside, steep at the ends.
     inside = (np.abs(along / length) ** 2.6 + np.abs(across / breadth) ** 2.6) ** (1 / 2.6)
     return (np.exp(-0.9 * inside) * expit((1 - inside) / 0.12)).astype(np.float32)
 
@@ -145,18 +169,26 @@ def shell_arcs(
     flattening: float,
     blur: float,
 ) -> Map:
-    """Nested arcs on alternating sides of an axis (degrees), sharp outside and fading inwards; radii in arcsec.
+    """Return nested arcs on alternating sides of an axis, sharp outside and fading inwards.
 
-    Args:
-        x: pixel positions, arcsec.
-        y: pixel positions, arcsec.
-        rng: random numbers.
-        shells: how many arcs.
-        inner: smallest radius.
-        outer: largest radius.
-        axis: direction in which they open, degrees.
-        flattening: axis ratio of the arcs.
-        blur: softness of the sharp edge.
+    Parameters
+    ----------
+    x, y
+        (grid, grid) pixel positions, arcsec.
+    rng
+        Random numbers.
+    shells
+        Number of arcs.
+    inner
+        Smallest radius, arcsec.
+    outer
+        Largest radius, arcsec.
+    axis
+        Direction in which they open, degrees.
+    flattening
+        Axis ratio of the arcs.
+    blur
+        Softness of the sharp edge, arcsec.
     """
     angle = np.radians(axis)
     along, across = x * np.cos(angle) + y * np.sin(angle), (y * np.cos(angle) - x * np.sin(angle)) / flattening
@@ -168,25 +200,31 @@ def shell_arcs(
         away = _wrapped(azimuth - side) / rng.uniform(0.5, 0.85)
         window = np.exp(-0.5 * np.abs(away) ** 3)
         inside = np.exp((radius - edge).clip(None, 4 * blur) / (0.14 * edge)) * expit((edge - radius) / blur)
-        # Fainter outside, but slower than the galaxy itself: that is why shells are seen.
+        # Shells fade outwards more slowly than the galaxy itself, which is why they are seen.
         light += inside * window * rng.uniform(0.7, 1.3) * (inner / edge) ** 1.3
     return light.astype(np.float32)
 
 
 def dust_lane(plane: Plane, *, height: float, thickness: float, length: float, depth: float) -> Map:
-    """What a lane of dust along an edge-on disk lets through, 0-1.
+    """Return the share of the light that a lane of dust along an edge-on disk lets through, 0 to 1.
 
-    Args:
-        plane: the disk.
-        height: of the lane above the middle, arcsec on the sky.
-        thickness: of the lane (σ), arcsec.
-        length: of the lane (σ), arcsec.
-        depth: share of light taken at its middle.
+    Parameters
+    ----------
+    plane
+        The disk.
+    height
+        Height of the lane above the middle, arcsec on the sky.
+    thickness
+        Thickness of the lane (σ), arcsec.
+    length
+        Length of the lane (σ), arcsec.
+    depth
+        Share of the light that its middle absorbs.
     """
     above = plane.radius * np.sin(plane.azimuth) * THINNEST
     along = plane.radius * np.cos(plane.azimuth)
-    taken = np.exp(-0.5 * (((above - height) / thickness) ** 2 + (along / length) ** 2))
-    return (1 - depth * taken).astype(np.float32)
+    absorbed = np.exp(-0.5 * (((above - height) / thickness) ** 2 + (along / length) ** 2))
+    return (1 - depth * absorbed).astype(np.float32)
 
 
 def tail(
@@ -199,16 +237,29 @@ def tail(
     breadth: float,
     points: int = 900,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Stars along a curved tidal tail: x, y (arcsec from the galaxy's centre) and weights that fade outwards.
+    """Draw stars along a curved tidal tail.
 
-    Args:
-        rng: random numbers.
-        start: distance at which the tail leaves the galaxy, arcsec.
-        length: how far out it reaches, arcsec.
-        angle: direction in which it leaves, degrees.
-        curl: how far it turns on its way, radians.
-        breadth: scatter across it at its end, arcsec.
-        points: how many.
+    Parameters
+    ----------
+    rng
+        Random numbers.
+    start
+        Distance at which the tail leaves the galaxy, arcsec.
+    length
+        Length of the tail, arcsec.
+    angle
+        Direction in which it leaves, degrees.
+    curl
+        How far it turns on its way, radians.
+    breadth
+        Scatter across it at its end, arcsec.
+    points
+        Number of stars.
+
+    Returns
+    -------
+    tuple
+        x and y in arcsec from the centre of the galaxy, and weights that fade outwards.
     """
     along = rng.beta(1.5, 1.7, points)
     out = start + length * along

@@ -1,4 +1,4 @@
-"""What telescopes and pipelines do to pictures: satellite trails, spikes, bleeds, ghosts, missing bands."""
+"""Artifacts of telescopes and pipelines: satellite trails, spikes, bleeds, ghosts, missing bands."""
 
 from collections.abc import Callable, Mapping
 
@@ -16,27 +16,38 @@ _WHITISH = np.array([0.6, 1.0, 1.3], dtype=np.float32)
 
 
 def spoiled(light: Bands, galaxy: GalaxyModel, rng: np.random.Generator, *, scale: float) -> Bands:
-    """The light with the galaxy's artifact in it, if it has one; NaN where nothing was observed.
+    """Add the galaxy's artifact to the light, if it has one.
 
-    Args:
-        light: surface brightness in g, r, i, nanomaggies / arcsec².
-        galaxy: whose population names the artifact.
-        rng: random numbers.
-        scale: arcsec per pixel.
+    Parameters
+    ----------
+    light
+        (3, side, side) surface brightness in g, r, i, nanomaggies / arcsec².
+    galaxy
+        The galaxy; its population names the artifact.
+    rng
+        Random numbers.
+    scale
+        Size of a pixel in arcsec.
+
+    Returns
+    -------
+    numpy.ndarray
+        The light itself where there is no artifact, otherwise a new array of the same shape, NaN where nothing was
+        observed.
     """
     spoil = _ARTIFACTS.get(galaxy.population)
     return light if spoil is None else spoil(light, rng, galaxy.severity, galaxy.seeing / scale).astype(np.float32)
 
 
 def _ticks(light: Bands) -> tuple[np.ndarray, np.ndarray]:
-    """Pixel positions from the middle: x, y of shape (side, side)."""
+    """Return pixel positions from the middle: x and y of shape (side, side)."""
     ticks = np.arange(light.shape[1], dtype=np.float32) - (light.shape[1] - 1) / 2
     x, y = np.meshgrid(ticks, ticks)
     return x, y
 
 
 def _satellite_trail(light: Bands, rng: np.random.Generator, severity: float, seeing: float) -> Bands:
-    """A straight streak across the frame, in one band's exposure (now and then faintly in another)."""
+    """Add a straight streak across the frame, bright in one band and faint in the others."""
     x, y = _ticks(light)
     angle = rng.uniform(0, np.pi)
     away = x * np.sin(angle) - y * np.cos(angle) - rng.uniform(-0.28, 0.28) * light.shape[1]
@@ -49,13 +60,13 @@ def _satellite_trail(light: Bands, rng: np.random.Generator, severity: float, se
 
 
 def _star_place(light: Bands, rng: np.random.Generator, *, near: float, far: float) -> tuple[float, float]:
-    """A position at a distance (in sides) from the middle, pixels."""
+    """Return a position in pixels at a random distance (near to far, in sides) from the middle."""
     angle, reach = rng.uniform(0, 2 * np.pi), rng.uniform(near, far) * light.shape[1]
     return float(reach * np.cos(angle)), float(reach * np.sin(angle))
 
 
 def _bright_star(light: Bands, rng: np.random.Generator, *, x0: float, y0: float, core: float) -> Bands:
-    """A saturated star: wide wings of the PSF, core (radius in pixels) at full well."""
+    """Add a saturated star: wide wings of the PSF around a core (radius in pixels) at full well."""
     x, y = _ticks(light)
     radius = np.hypot(x - x0, y - y0)
     tint = rng.uniform(0.8, 1.2) * _WHITISH ** rng.uniform(0.5, 1.5)
@@ -64,11 +75,11 @@ def _bright_star(light: Bands, rng: np.random.Generator, *, x0: float, y0: float
 
 
 def _saturation_spike(light: Bands, rng: np.random.Generator, severity: float, seeing: float) -> Bands:
-    """A bright star whose four diffraction spikes cross the frame."""
+    """Add a bright star whose four diffraction spikes cross the frame."""
     x, y = _ticks(light)
     x0, y0 = _star_place(light, rng, near=0.18, far=0.42)
     spoilt = _bright_star(light, rng, x0=x0, y0=y0, core=1.6 + 1.6 * severity)
-    # The secondary's vanes: a cross at 45° on the sky, give or take the camera's turn.
+    # The vanes of the secondary mirror: a cross at 45° on the sky, up to a small turn of the camera.
     turn = np.pi / 4 + rng.normal(0, 0.06)
     reach = (0.16 + 0.22 * severity) * light.shape[1]
     for angle in (turn, turn + np.pi / 2):
@@ -80,7 +91,7 @@ def _saturation_spike(light: Bands, rng: np.random.Generator, severity: float, s
 
 
 def _bleed(light: Bands, rng: np.random.Generator, severity: float, seeing: float) -> Bands:
-    """Charge spilt along a column from a saturated star: full in some bands, interpolated away in the others."""
+    """Add charge that a saturated star spills along a column: full in some bands, interpolated away in others."""
     x, y = _ticks(light)
     x0, y0 = rng.uniform(-0.3, 0.3) * light.shape[1], _star_place(light, rng, near=0.25, far=0.5)[1]
     spoilt = _bright_star(light, rng, x0=x0, y0=y0, core=1.5 + 1.5 * severity)
@@ -95,7 +106,7 @@ def _bleed(light: Bands, rng: np.random.Generator, severity: float, seeing: floa
 
 
 def _missing_band(light: Bands, rng: np.random.Generator, severity: float, seeing: float) -> Bands:
-    """No exposure in one band, over the whole frame or beyond a chip's edge: NaN there."""
+    """Remove one band, over the whole frame or beyond the edge of a chip: NaN there."""
     spoilt = light.copy()
     band = int(rng.integers(3))
     if rng.uniform() < 0.6:
@@ -109,7 +120,7 @@ def _missing_band(light: Bands, rng: np.random.Generator, severity: float, seein
 
 
 def _ghost(light: Bands, rng: np.random.Generator, severity: float, seeing: float) -> Bands:
-    """An out-of-focus image of a bright star outside: a pale doughnut, a little different in each band."""
+    """Add an out-of-focus image of a bright star outside the frame: a pale ring, different in each band."""
     x, y = _ticks(light)
     x0, y0 = _star_place(light, rng, near=0.05, far=0.35)
     outer = rng.uniform(0.20, 0.42) * light.shape[1]

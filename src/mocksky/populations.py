@@ -1,7 +1,7 @@
-"""What is up there: ordinary galaxies drawn from priors, and the rare populations planted among them.
+"""The galaxies of the mock sky: ordinary ones, drawn from priors, and rare populations planted among them.
 
-Every planted galaxy begins as an ordinary one, its *host*. Volunteers vote on the host, the cutout shows what was made
-of it: the votes cannot name a planted population because they are drawn before it is planted.
+Every planted galaxy begins as an ordinary galaxy, its *host*. Volunteers vote on the host, and the cutout shows the
+planted galaxy. So the votes cannot name a planted population: they are drawn before it is planted.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,11 +11,11 @@ import numpy as np
 
 ORDINARY = "ordinary"
 ELLIPTICAL, LENTICULAR, SPIRAL = "elliptical", "lenticular", "spiral"
-# Shares of a magnitude-limited local sample, roughly (Nair & Abraham 2010, Table 4).
+# Approximate shares of a magnitude-limited local sample (Nair & Abraham 2010, Table 4).
 _TYPES = {ELLIPTICAL: 0.27, LENTICULAR: 0.13, SPIRAL: 0.60}
-# Arms per spiral: Galaxy Zoo DECaLS (Walmsley+ 2022) sees mostly two; 6 stands for flocculent.
+# Shares of arm counts among spirals: mostly two in Galaxy Zoo DECaLS (Walmsley+ 2022); 6 stands for flocculent.
 _ARMS = {0: 0.16, 2: 0.46, 3: 0.15, 4: 0.08, 6: 0.15}
-# A cutout spans so many half-light radii (with scatter), as Galaxy Zoo scales its images by Petrosian radius.
+# Width of a cutout in half-light radii (with scatter), because Galaxy Zoo scales its images by Petrosian radius.
 _FIELD = 8.0
 
 
@@ -23,8 +23,9 @@ _FIELD = 8.0
 class GalaxyModel:
     """The hidden truth of one galaxy.
 
-    Units: magnitude r AB mag; radius (half-light), seeing (FWHM) and field (cutout's width) arcsec; inclination,
-    position_angle and pitch degrees; lengths marked "radii" in half-light radii; strengths and shares 0-1.
+    Units: ``magnitude`` is an r AB magnitude; ``radius`` (half-light), ``seeing`` (FWHM) and ``field`` (width of the
+    cutout) are in arcsec; ``inclination``, ``position_angle`` and ``pitch`` in degrees; ``bar_length``,
+    ``bulge_offset`` and ``fragment`` in half-light radii; strengths and shares run from 0 to 1.
     """
 
     population: str
@@ -51,7 +52,7 @@ class GalaxyModel:
     disturbance: float = 0.0
     neighbours: float = 1.0
     spoiled: float = 0.02
-    # What only planted populations have.
+    # Only planted populations have these.
     clump_share: float = 0.0
     bulge_offset: float = 0.0
     lopsidedness: float = 0.0
@@ -62,7 +63,7 @@ class GalaxyModel:
 
     @property
     def is_disk(self) -> bool:
-        """Whether there is a disk to see edge-on."""
+        """Whether the galaxy has a disk, which can be seen edge-on."""
         return self.kind != ELLIPTICAL
 
     @property
@@ -72,15 +73,15 @@ class GalaxyModel:
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A galaxy as volunteers take it (host) and as its cutout shows it (shown); the same for ordinary galaxies."""
+class GalaxyPair:
+    """A galaxy as volunteers see it (``host``) and as its cutout shows it (``shown``); equal for ordinary galaxies."""
 
     host: GalaxyModel
     shown: GalaxyModel
 
 
 def ordinary_galaxy(rng: np.random.Generator, *, kind: str = "") -> GalaxyModel:
-    """An ordinary galaxy of the local universe, of any type or the one given."""
+    """Draw an ordinary galaxy of the local universe, of a random type or of the given one."""
     kind = kind or str(rng.choice(list(_TYPES), p=list(_TYPES.values())))
     magnitude = _magnitude(rng)
     radius = _radius(rng, magnitude, kind=kind)
@@ -108,14 +109,14 @@ def ordinary_galaxy(rng: np.random.Generator, *, kind: str = "") -> GalaxyModel:
 
 
 def _magnitude(rng: np.random.Generator) -> float:
-    """r magnitude between 13.8 and 17.77, Galaxy Zoo's limit; faint ones prevail, by less than they do on the sky."""
+    """Draw an r magnitude between 13.8 and 17.77, the limit of Galaxy Zoo; faint ones prevail, less than on the sky."""
     bright, faint, slope = 13.8, 17.77, 0.28 * np.log(10)
     place = rng.uniform(0, 1)
     return float(np.log(np.exp(slope * bright) * (1 - place) + np.exp(slope * faint) * place) / slope)
 
 
 def _radius(rng: np.random.Generator, magnitude: float, *, kind: str) -> float:
-    """Half-light radius, arcsec: grows with brightness at nearly constant surface brightness; disks are larger."""
+    """Draw a half-light radius in arcsec: the surface brightness is nearly constant, and disks are larger."""
     median = (3.0 if kind == ELLIPTICAL else 4.7) * 10 ** (-0.16 * (magnitude - 17.0))
     return float(np.clip(rng.lognormal(np.log(median), 0.24), 1.8, 14.0))
 
@@ -131,7 +132,7 @@ def _lenticular(galaxy: GalaxyModel, rng: np.random.Generator) -> GalaxyModel:
 
 
 def _spiral(galaxy: GalaxyModel, rng: np.random.Generator) -> GalaxyModel:
-    """A disk along the Hubble sequence: late ones are bluer, looser, clumpier, with smaller bulges."""
+    """Make a disk along the Hubble sequence: late ones are bluer, looser, clumpier, with smaller bulges."""
     stage = rng.uniform(0, 1)
     arms = int(rng.choice(list(_ARMS), p=list(_ARMS.values())))
     return replace(
@@ -156,7 +157,7 @@ def _bar(rng: np.random.Generator, *, share: float) -> float:
 
 
 def _clear_spiral(rng: np.random.Generator, *, arms: int, tilt: tuple[float, float] = (5, 58)) -> GalaxyModel:
-    """An ordinary spiral seen well: large, bright and not too inclined."""
+    """Draw an ordinary spiral that is seen well: large, bright and not too inclined."""
     return replace(
         _resolved(ordinary_galaxy(rng, kind=SPIRAL), rng),
         arms=arms,
@@ -167,14 +168,14 @@ def _clear_spiral(rng: np.random.Generator, *, arms: int, tilt: tuple[float, flo
 
 
 def _resolved(galaxy: GalaxyModel, rng: np.random.Generator) -> GalaxyModel:
-    """The same galaxy nearer by: what is planted must be large enough to show."""
+    """Bring a galaxy nearer, because a planted feature must be large enough to show."""
     magnitude = min(galaxy.magnitude, float(rng.uniform(14.8, 16.6)))
     radius = max(galaxy.radius, float(rng.uniform(4.5, 8)))
     return replace(galaxy, magnitude=magnitude, radius=radius, field=galaxy.field / galaxy.radius * radius)
 
 
-def _one_armed(rng: np.random.Generator) -> Pair:
-    """One dominant arm around a disk whose nucleus is off its middle; host: an ordinary two-armed spiral."""
+def _one_armed(rng: np.random.Generator) -> GalaxyPair:
+    """Draw one dominant arm around a disk with an offset nucleus; the host is an ordinary two-armed spiral."""
     host = replace(
         _clear_spiral(rng, arms=2), pitch=float(rng.uniform(13, 24)), bar_strength=0.0, arm_contrast=rng.uniform(0.6, 1)
     )
@@ -187,11 +188,11 @@ def _one_armed(rng: np.random.Generator) -> Pair:
         bulge_offset=float(rng.uniform(0.1, 0.3)),
         lopsidedness=float(rng.uniform(0.35, 0.8)),
     )
-    return Pair(host, shown)
+    return GalaxyPair(host, shown)
 
 
-def _off_centre_ring(rng: np.random.Generator) -> Pair:
-    """A blue knotty ring with the nucleus far from its middle, as after a central hit; host: a tightly wound spiral."""
+def _off_centre_ring(rng: np.random.Generator) -> GalaxyPair:
+    """Draw a blue knotty ring around an offset nucleus, as after a collision; the host is a tightly wound spiral."""
     host = replace(_clear_spiral(rng, arms=2, tilt=(5, 60)), pitch=float(rng.uniform(8, 15)), bar_strength=0.0)
     shown = replace(
         host,
@@ -204,11 +205,11 @@ def _off_centre_ring(rng: np.random.Generator) -> Pair:
         clumps=int(rng.integers(16, 36)),
         lopsidedness=float(rng.uniform(0.1, 0.6)),
     )
-    return Pair(host, shown)
+    return GalaxyPair(host, shown)
 
 
-def _low_mass_barred_clumpy(rng: np.random.Generator) -> Pair:
-    """A faint blue Magellanic disk: a bar off its middle, bright clumps, no bulge; host: a late barred spiral."""
+def _low_mass_barred_clumpy(rng: np.random.Generator) -> GalaxyPair:
+    """Draw a faint blue Magellanic disk: offset bar, bright clumps, no bulge; the host is a late barred spiral."""
     late = _clear_spiral(rng, arms=2, tilt=(5, 55))
     magnitude = 20.7 - 2.5 * float(np.log10(late.radius**2)) + float(rng.normal(0, 0.3))
     host = replace(
@@ -233,34 +234,34 @@ def _low_mass_barred_clumpy(rng: np.random.Generator) -> Pair:
         bulge_offset=float(rng.uniform(0.15, 0.35)),
         lopsidedness=float(rng.uniform(0.4, 0.9)),
     )
-    return Pair(host, shown)
+    return GalaxyPair(host, shown)
 
 
-def _shells(rng: np.random.Generator) -> Pair:
-    """Nested arcs and a stream around an elliptical; host: an ordinary elliptical."""
+def _shells(rng: np.random.Generator) -> GalaxyPair:
+    """Draw nested arcs and a stream around an elliptical; the host is an ordinary elliptical."""
     host = _resolved(ordinary_galaxy(rng, kind=ELLIPTICAL), rng)
     host = replace(host, magnitude=float(rng.uniform(14.2, 15.8)), field=host.field * 1.25, disturbance=0.05)
-    return Pair(host, replace(host, shells=int(rng.integers(3, 8)), severity=float(rng.uniform(0.5, 1))))
+    return GalaxyPair(host, replace(host, shells=int(rng.integers(3, 8)), severity=float(rng.uniform(0.5, 1))))
 
 
-def _merging_pair(rng: np.random.Generator) -> Pair:
-    """Two galaxies of like brightness, overlapping, with tails; host: an ordinary galaxy with a mild disturbance."""
+def _merging_pair(rng: np.random.Generator) -> GalaxyPair:
+    """Draw two similar galaxies that overlap, with tails; the host is one galaxy with a mild disturbance."""
     kind = SPIRAL if rng.uniform() < 0.7 else LENTICULAR
     host = _resolved(ordinary_galaxy(rng, kind=kind), rng)
     host = replace(host, inclination=float(rng.uniform(10, 65)))
-    merging = _merging(Pair(host, host), rng)
+    merging = _merging(GalaxyPair(host, host), rng)
     return replace(merging, shown=replace(merging.shown, arm_contrast=0.4))
 
 
-def _merging(pair: Pair, rng: np.random.Generator) -> Pair:
-    """The same with a companion; the host shows a mild disturbance."""
+def _merging(pair: GalaxyPair, rng: np.random.Generator) -> GalaxyPair:
+    """Add a companion to a pair; its host then shows a mild disturbance."""
     disturbance, field = float(rng.uniform(0.1, 0.25)), pair.host.field * 1.2
-    host, shown = (replace(one, disturbance=disturbance, field=field) for one in (pair.host, pair.shown))
-    return Pair(host, replace(shown, companion=float(rng.uniform(0.4, 1)), severity=float(rng.uniform(0.5, 1))))
+    host, shown = (replace(model, disturbance=disturbance, field=field) for model in (pair.host, pair.shown))
+    return GalaxyPair(host, replace(shown, companion=float(rng.uniform(0.4, 1)), severity=float(rng.uniform(0.5, 1))))
 
 
-def _shredded(rng: np.random.Generator) -> Pair:
-    """A piece of a big spiral's outskirts taken for a galaxy: the spiral fills the frame off-centre."""
+def _shredded(rng: np.random.Generator) -> GalaxyPair:
+    """Draw a piece of a large spiral that was catalogued as a galaxy: the spiral fills the frame off-centre."""
     host = replace(_clear_spiral(rng, arms=2), pitch=float(rng.uniform(20, 34)), clumps=30)
     big = host.radius * float(rng.uniform(2.8, 3.8))
     shown = replace(
@@ -273,41 +274,41 @@ def _shredded(rng: np.random.Generator) -> Pair:
         clumps=int(rng.integers(30, 60)),
         clump_share=0.12,
     )
-    return Pair(host, shown)
+    return GalaxyPair(host, shown)
 
 
-def _artifact(rng: np.random.Generator) -> Pair:
-    """An ordinary galaxy on a bad frame. A share of the volunteers says artifact, the same law for every kind."""
+def _artifact(rng: np.random.Generator) -> GalaxyPair:
+    """Draw an ordinary galaxy on a bad frame; the share of volunteers who say artifact is the same for every kind."""
     severity = float(rng.uniform(0.3, 1))
     galaxy = ordinary_galaxy(rng)
-    return _spoiled(Pair(galaxy, galaxy), rng, severity=severity)
+    return _spoiled(GalaxyPair(galaxy, galaxy), rng, severity=severity)
 
 
-def _spoiled(pair: Pair, rng: np.random.Generator, *, severity: float) -> Pair:
-    """The same on a bad frame; which kind, the population's name says."""
+def _spoiled(pair: GalaxyPair, rng: np.random.Generator, *, severity: float) -> GalaxyPair:
+    """Put a pair on a bad frame; the name of the population says which artifact it has."""
     spoiled = float(np.clip(0.4 * severity * rng.uniform(0.4, 1.2), 0.03, 0.45))
-    return Pair(replace(pair.host, spoiled=spoiled), replace(pair.shown, spoiled=spoiled, severity=severity))
+    return GalaxyPair(replace(pair.host, spoiled=spoiled), replace(pair.shown, spoiled=spoiled, severity=severity))
 
 
-def _one_armed_merging(rng: np.random.Generator) -> Pair:
-    """Two one-armed galaxies that merge."""
+def _one_armed_merging(rng: np.random.Generator) -> GalaxyPair:
+    """Draw two one-armed galaxies that merge."""
     return _merging(_one_armed(rng), rng)
 
 
-def _ring_with_shells(rng: np.random.Generator) -> Pair:
-    """A ring within the shells of what it swallowed; host: a tightly wound spiral."""
+def _ring_with_shells(rng: np.random.Generator) -> GalaxyPair:
+    """Draw a ring within the shells of a galaxy that it has accreted; the host is a tightly wound spiral."""
     ring = _off_centre_ring(rng)
     magnitude, field = min(ring.host.magnitude, float(rng.uniform(14.2, 15.8))), ring.host.field * 1.25
-    host, shown = (replace(one, magnitude=magnitude, field=field) for one in (ring.host, ring.shown))
-    return Pair(host, replace(shown, shells=int(rng.integers(3, 8)), severity=float(rng.uniform(0.5, 1))))
+    host, shown = (replace(model, magnitude=magnitude, field=field) for model in (ring.host, ring.shown))
+    return GalaxyPair(host, replace(shown, shells=int(rng.integers(3, 8)), severity=float(rng.uniform(0.5, 1))))
 
 
-def _clumpy_with_trail(rng: np.random.Generator) -> Pair:
-    """A low-mass barred clumpy galaxy under a satellite's trail."""
+def _clumpy_with_trail(rng: np.random.Generator) -> GalaxyPair:
+    """Draw a low-mass barred clumpy galaxy under the trail of a satellite."""
     return _spoiled(_low_mass_barred_clumpy(rng), rng, severity=float(rng.uniform(0.3, 1)))
 
 
-PLANTED: Mapping[str, Callable[[np.random.Generator], Pair]] = {
+PLANTED: Mapping[str, Callable[[np.random.Generator], GalaxyPair]] = {
     "one_armed": _one_armed,
     "off_centre_ring": _off_centre_ring,
     "low_mass_barred_clumpy": _low_mass_barred_clumpy,
@@ -320,8 +321,8 @@ PLANTED: Mapping[str, Callable[[np.random.Generator], Pair]] = {
     "bleed": _artifact,
     "ghost": _artifact,
 }
-# Two planted features in one galaxy; no sky has them unless it is asked for them.
-BLENDS: Mapping[str, Callable[[np.random.Generator], Pair]] = {
+# Two planted features in one galaxy; a sky has them only if its rates name them.
+BLENDS: Mapping[str, Callable[[np.random.Generator], GalaxyPair]] = {
     "one_armed_merging": _one_armed_merging,
     "ring_with_shells": _ring_with_shells,
     "clumpy_with_trail": _clumpy_with_trail,
@@ -329,14 +330,29 @@ BLENDS: Mapping[str, Callable[[np.random.Generator], Pair]] = {
 _EVERY = {**PLANTED, **BLENDS}
 
 
-def planted_galaxy(rng: np.random.Generator, population: str) -> Pair:
-    """A galaxy of a planted population or blend, with the ordinary galaxy that volunteers take it for."""
+def planted_galaxy(rng: np.random.Generator, population: str) -> GalaxyPair:
+    """Draw a galaxy of a planted population or blend, and the ordinary galaxy that volunteers believe it to be."""
     pair = _EVERY[population](rng)
-    return Pair(pair.host, replace(pair.shown, population=population))
+    return GalaxyPair(pair.host, replace(pair.shown, population=population))
 
 
-def galaxy_at(index: int, *, seed: int, rates: Mapping[str, float]) -> Pair:
-    """Galaxy number ``index`` of the sky ``seed``: the same whatever the size of the survey."""
+def galaxy_at(index: int, *, seed: int, rates: Mapping[str, float]) -> GalaxyPair:
+    """Return the truth of one galaxy of a sky; it does not depend on the size of the survey.
+
+    Parameters
+    ----------
+    index
+        Number of the galaxy.
+    seed
+        Seed of the sky.
+    rates
+        Share of the sky's galaxies in each planted population or blend; the others are ordinary.
+
+    Examples
+    --------
+    >>> galaxy_at(7, seed=0, rates={"shells": 1.0}).shown.population
+    'shells'
+    """
     rng = stream(seed, index, "truth")
     place, reached = float(rng.uniform()), 0.0
     for population in _EVERY:
@@ -344,12 +360,22 @@ def galaxy_at(index: int, *, seed: int, rates: Mapping[str, float]) -> Pair:
         if place < reached:
             return planted_galaxy(rng, population)
     galaxy = ordinary_galaxy(rng)
-    return Pair(galaxy, galaxy)
+    return GalaxyPair(galaxy, galaxy)
 
 
 _STREAMS = ("truth", "pixels", "votes", "position")
 
 
 def stream(seed: int, index: int, name: str) -> np.random.Generator:
-    """One galaxy's own random numbers for one purpose, from nothing but (seed, index, purpose)."""
+    """Return the random numbers of one galaxy for one purpose; they follow from seed, index and purpose alone.
+
+    Parameters
+    ----------
+    seed
+        Seed of the sky.
+    index
+        Number of the galaxy.
+    name
+        Purpose: ``truth``, ``pixels``, ``votes`` or ``position``.
+    """
     return np.random.default_rng((seed, index, _STREAMS.index(name)))

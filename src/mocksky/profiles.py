@@ -1,70 +1,118 @@
-"""A galaxy's truth as light: GalSim's profiles, knots, PSF and noise, our own arms, astropy's Lupton scaling."""
+"""The light of a galaxy: profiles, knots, PSF and noise by GalSim, arms by ourselves, Lupton scaling by astropy."""
 
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
+import galsim
 import numpy as np
+from astropy.visualization import make_lupton_rgb
 from jaxtyping import Float32, UInt8
 from scipy import fft
+from scipy.ndimage import gaussian_filter
 
 from mocksky import arms
 from mocksky.populations import LENTICULAR, SPIRAL, GalaxyModel
 
 # (g − r, r − i) of old and young light, mag: passive galaxies and star-forming regions at z ~ 0.05 (Strateva+ 2001).
 _OLD, _DISK, _YOUNG, _HALO = (0.84, 0.44), (0.60, 0.31), (0.10, 0.00), (0.72, 0.37)
-# Sky noise (σ) of one arcsec² in nanomaggies, g r i: Legacy Surveys depths (Dey+ 2019, Table 4), i as shallow as z.
+# Sky noise (σ) of one arcsec² in nanomaggies, g r i: Legacy Surveys depths (Dey+ 2019, Table 4); i is taken from z.
 _SKY = np.array([0.030, 0.042, 0.070], dtype=np.float32)
-# Photons of the source itself, as variance per nanomaggy: small beside the sky but at bright centres.
+# Photon noise of the source, as variance per nanomaggy: smaller than the noise of the sky except at bright centres.
 _SHOT = 0.0006
-# DECam's pixel, arcsec: cutouts finer than this were interpolated, so their noise is correlated.
+# Pixel of DECam in arcsec. Finer cutouts were interpolated, so their noise is correlated.
 _NATIVE = 0.262
-# Weight of each band in the picture: makes a galaxy of g − r = 0.58, r − i = 0.30 white.
+# Weight of each band in the picture: a galaxy of g − r = 0.58, r − i = 0.30 becomes white.
 _WHITE = 10 ** (0.4 * np.array([0.58, 0.0, -0.30], dtype=np.float32))
 # Lupton scaling: surface brightness (nanomaggies / arcsec²) that appears at mid-grey, and softening.
 _STRETCH, _SOFTENING = 1.0, 8.0
 # The map is wider than the cutout so that the PSF does not wrap light round its edges.
 _MARGIN = 10
-# Disks are drawn thick: scale height over scale length of edge-on spirals (Kregel+ 2002).
+# Thickness of disks: scale height over scale length of edge-on spirals (Kregel+ 2002).
 _THICKNESS = 0.13
 
 
-@cache
-def _accuracy() -> Any:
-    """GalSim's settings for stamps: percents at the frame's edge are far below the noise, and ten times as quick."""
-    import galsim
+# Accuracy of GalSim's stamps: errors of a few percent at the edge of the frame are far below the noise, and drawing is
+# ten times as fast as with GalSim's defaults.
+_ACCURACY = galsim.GSParams(folding_threshold=0.05, maxk_threshold=1e-2, stepk_minimum_hlr=2, maximum_fft_size=2048)
 
-    return galsim.GSParams(folding_threshold=0.05, maxk_threshold=1e-2, stepk_minimum_hlr=2, maximum_fft_size=2048)
+
+class _MoffatPsf(galsim.Moffat):
+    """A Moffat profile that keeps its Fourier transform: most stamps of a scene need the same one.
+
+    The transform needs a Bessel function per pixel, which took a third of the time to draw a galaxy.
+    """
+
+    def _drawKImage(self, image: Any, jac: np.ndarray | None = None) -> None:  # noqa: N802 (GalSim's name)
+        kept = self.__dict__.setdefault("_kept", {})
+        bounds = image.bounds
+        key = (
+            bounds.xmin, bounds.xmax, bounds.ymin, bounds.ymax, image.scale, image.array.dtype.char,
+            None if jac is None else jac.tobytes(),
+        )  # fmt: skip
+        if key not in kept:
+            super()._drawKImage(image, jac)
+            kept[key] = image.array.copy()
+        else:
+            image.array[:] = kept[key]
 
 
 def band_fluxes(colour: tuple[float, float], *, redness: float = 0.0) -> Float32[np.ndarray, " bands"]:
-    """Flux in g, r, i relative to r of light with (g − r, r − i), mag, redder by ``redness`` in g − r."""
+    """Return fluxes in g, r, i relative to r.
+
+    Parameters
+    ----------
+    colour
+        g − r and r − i in magnitudes.
+    redness
+        By how much the light is redder in g − r, magnitudes; by half of that in r − i.
+
+    Examples
+    --------
+    >>> band_fluxes((0.0, 0.0)).tolist()
+    [1.0, 1.0, 1.0]
+    """
     blue, red = colour[0] + redness, colour[1] + 0.5 * redness
     return np.array([10 ** (-0.4 * blue), 1.0, 10 ** (0.4 * red)], dtype=np.float32)
 
 
 class Scene:
-    """A patch of sky being filled with light; positions in arcsec from its middle, fluxes in nanomaggies."""
+    """A patch of sky that is filled with light; positions are in arcsec from its middle, fluxes in nanomaggies.
+
+    Parameters
+    ----------
+    side
+        Pixels along a side.
+    field
+        Width in arcsec.
+    seeing
+        FWHM of the PSF in arcsec.
+
+    Examples
+    --------
+    >>> scene = Scene(side=32, field=16.0, seeing=1.2)
+    >>> star, grey = np.zeros(1), np.ones(3, dtype=np.float32)
+    >>> scene.add_points(star, star, np.ones(1), flux=5.0, colour=grey)
+    >>> scene.light().shape
+    (3, 32, 32)
+    """
 
     def __init__(self, *, side: int, field: float, seeing: float) -> None:
-        import galsim
-
         self.side, self.scale, self.seeing = side, field / side, seeing
         self.grid = side + 2 * _MARGIN
         ticks = ((np.arange(self.grid) - (self.grid - 1) / 2) * self.scale).astype(np.float32)
         self.x, self.y = np.meshgrid(ticks, ticks)
         # Moffat β 3: the wings of ground-based seeing.
-        self.psf = galsim.Moffat(beta=3, fwhm=seeing, gsparams=_accuracy())
-        # Light of each band per pixel: not yet blurred by the PSF, and already so.
+        self.psf = _MoffatPsf(beta=3, fwhm=seeing, gsparams=_ACCURACY)
+        # Light of each band per pixel: one array without the PSF, one with it.
         self.sharp = np.zeros((3, self.grid, self.grid), dtype=np.float32)
         self.blurred = np.zeros((3, side, side), dtype=np.float32)
 
     def add_map(self, light: arms.Map, *, flux: float, colour: np.ndarray) -> None:
-        """A map of light of any scale, brought to a total flux in r."""
+        """Add a map of light, scaled to a total flux in r."""
         self.sharp += colour[:, None, None] * (light * (flux / max(float(light.sum()), 1e-12)))
 
     def add_points(self, x: np.ndarray, y: np.ndarray, weights: np.ndarray, *, flux: float, colour: np.ndarray) -> None:
-        """Point sources that share a total flux in r; those outside the patch take theirs with them."""
+        """Add point sources that share a total flux in r; the flux of those outside the patch is lost."""
         column = np.asarray(x) / self.scale + (self.grid - 1) / 2
         row = np.asarray(y) / self.scale + (self.grid - 1) / 2
         shares = np.asarray(weights) * (flux / max(float(np.sum(weights)), 1e-12))
@@ -73,23 +121,19 @@ class Scene:
     def add_profile(
         self, profile: Any, *, x: float, y: float, flux: float, colour: np.ndarray, reach: float = np.inf
     ) -> None:
-        """A GalSim profile, convolved with the PSF and the pixel by GalSim, drawn out to a reach (arcsec)."""
-        import galsim
-
+        """Add a GalSim profile, convolved with the PSF and the pixel, drawn out to a distance ``reach`` in arcsec."""
         middle = np.array([x, y]) / self.scale + (self.side - 1) / 2
         low = np.maximum(np.floor(middle - reach / self.scale), 0).astype(int)
         high = np.minimum(np.ceil(middle + reach / self.scale), self.side - 1).astype(int)
         if np.any(high < low):
             return
         stamp = galsim.ImageF(galsim.BoundsI(low[0], high[0], low[1], high[1]), scale=self.scale)
-        blurred = galsim.Convolve([profile.withFlux(flux), self.psf], gsparams=_accuracy())
+        blurred = galsim.Convolve([profile.withFlux(flux), self.psf], gsparams=_ACCURACY)
         light = blurred.drawImage(stamp, center=galsim.PositionD(*middle)).array
         self.blurred[:, low[1] : high[1] + 1, low[0] : high[0] + 1] += colour[:, None, None] * light
 
     def light(self) -> Float32[np.ndarray, "bands side side"]:
-        """All light as the telescope sees it, nanomaggies / arcsec²."""
-        import galsim
-
+        """Return all light as the telescope sees it: (3, side, side) float32, nanomaggies / arcsec²."""
         # An even stamp's middle lies between pixels, the transform's origin on one.
         stamp = galsim.ImageF(self.grid, self.grid, scale=self.scale)
         kernel = self.psf.drawImage(stamp, offset=(0.5, 0.5)).array
@@ -100,7 +144,7 @@ class Scene:
 
 
 def _deposited(column: np.ndarray, row: np.ndarray, shares: np.ndarray, *, grid: int) -> arms.Map:
-    """Point sources shared out among their four nearest pixels."""
+    """Return a map of point sources, each shared among its four nearest pixels."""
     left, low = np.floor(column).astype(int), np.floor(row).astype(int)
     right_part, high_part = column - left, row - low
     light = np.zeros(grid * grid)
@@ -116,7 +160,7 @@ def _deposited(column: np.ndarray, row: np.ndarray, shares: np.ndarray, *, grid:
 
 @dataclass(frozen=True)
 class _Disk:
-    """A disk in its scene: where it is and its plane, with what its arms and knots need."""
+    """A disk in its scene: the galaxy, its place and plane, and the phase and warp of its arms."""
 
     galaxy: GalaxyModel
     x: float
@@ -127,7 +171,7 @@ class _Disk:
 
 
 def add_galaxy(scene: Scene, galaxy: GalaxyModel, rng: np.random.Generator, *, x: float = 0.0, y: float = 0.0) -> None:
-    """Put a galaxy into a scene, its centre at (x, y) arcsec."""
+    """Add a galaxy to a scene, its centre at (x, y) in arcsec."""
     flux = _flux(galaxy.magnitude)
     if galaxy.is_disk:
         _add_disk(scene, galaxy, rng, flux=flux * (1 - galaxy.bulge_fraction), x=x, y=y)
@@ -138,18 +182,16 @@ def add_galaxy(scene: Scene, galaxy: GalaxyModel, rng: np.random.Generator, *, x
 
 
 def _flux(magnitude: float) -> float:
-    """Nanomaggies of an AB magnitude."""
+    """Return the flux of an AB magnitude in nanomaggies."""
     return float(10 ** (-0.4 * (magnitude - 22.5)))
 
 
 def _add_bulge(scene: Scene, galaxy: GalaxyModel, rng: np.random.Generator, *, flux: float, x: float, y: float) -> None:
-    import galsim
-
-    # Bulges are smaller than their disks, by less the more they dominate.
+    # Bulges are smaller than their disks; the more light they have, the smaller the difference.
     size = galaxy.radius * (1.0 if not galaxy.is_disk else 0.18 + 0.45 * galaxy.bulge_fraction)
     index = round(2 * galaxy.bulge_index) / 2  # GalSim prepares each index once
     flattening = galaxy.roundness if not galaxy.is_disk else _bulge_axis_ratio(galaxy)
-    profile = galsim.Sersic(n=index, half_light_radius=size, gsparams=_accuracy())
+    profile = galsim.Sersic(n=index, half_light_radius=size, gsparams=_ACCURACY)
     profile = profile.shear(q=flattening, beta=galaxy.position_angle * galsim.degrees)
     if galaxy.bulge_offset:
         angle = rng.uniform(0, 2 * np.pi)
@@ -163,7 +205,7 @@ def _add_bulge(scene: Scene, galaxy: GalaxyModel, rng: np.random.Generator, *, f
 
 
 def _bulge_axis_ratio(galaxy: GalaxyModel) -> float:
-    """A bulge of intrinsic axis ratio 0.65 seen at the disk's inclination."""
+    """Return the apparent axis ratio of a bulge of intrinsic axis ratio 0.65 at the inclination of its disk."""
     tilt = np.cos(np.radians(galaxy.inclination))
     return float(np.sqrt(0.65**2 + (1 - 0.65**2) * tilt**2))
 
@@ -192,13 +234,11 @@ def _add_disk(scene: Scene, galaxy: GalaxyModel, rng: np.random.Generator, *, fl
 
 
 def _smooth_disk(scene: Scene, disk: _Disk) -> arms.Map:
-    """GalSim's inclined exponential disk before the PSF, lopsided where the galaxy is."""
-    import galsim
-
+    """Return an inclined exponential disk before the PSF, lopsided if the galaxy is."""
     galaxy = disk.galaxy
     profile = galsim.InclinedExponential(
         galaxy.inclination * galsim.degrees, half_light_radius=galaxy.radius, scale_h_over_r=_THICKNESS,
-        gsparams=_accuracy(),
+        gsparams=_ACCURACY,
     )  # fmt: skip
     profile = profile.rotate(galaxy.position_angle * galsim.degrees).shift(disk.x, disk.y)
     stamp = galsim.ImageF(scene.grid, scene.grid, scale=scene.scale)
@@ -209,7 +249,7 @@ def _smooth_disk(scene: Scene, disk: _Disk) -> arms.Map:
 
 
 def _crests(disk: _Disk, rng: np.random.Generator) -> arms.Map:
-    """Where arms and rings are, 0-1."""
+    """Return where arms and rings are, 0 to 1.2."""
     galaxy, plane = disk.galaxy, disk.plane
     radius = galaxy.radius
     crests = np.zeros_like(plane.radius)
@@ -226,7 +266,7 @@ def _crests(disk: _Disk, rng: np.random.Generator) -> arms.Map:
             warp=disk.warp,
         )  # fmt: skip
     if galaxy.ring:
-        # A ring of its own around an empty middle, or an ordinary one at the bar's end.
+        # Either a lone ring around an empty middle, or an ordinary ring at the end of the bar.
         alone = galaxy.bulge_offset > 0.35
         place = radius * (1.35 if alone else galaxy.bar_length + 0.45)
         circle = arms.ring(plane, radius=place, width=(0.17 if alone else 0.13) * radius)
@@ -235,7 +275,7 @@ def _crests(disk: _Disk, rng: np.random.Generator) -> arms.Map:
 
 
 def _dimming(disk: _Disk, rng: np.random.Generator) -> arms.Map | float:
-    """What dust leaves of a disk's light, 0-1: a lane where the disk is seen edge-on."""
+    """Return the share of the light that dust lets through, 0 to 1: a lane if the disk is seen edge-on."""
     galaxy = disk.galaxy
     if galaxy.inclination < 78 or not galaxy.dust:
         return 1.0
@@ -257,7 +297,7 @@ def _add_bar(scene: Scene, disk: _Disk, *, flux: float) -> None:
 def _add_young(
     scene: Scene, disk: _Disk, rng: np.random.Generator, *, smooth: arms.Map, crests: arms.Map, flux: float
 ) -> None:
-    """Young light: patchy along the crests, and in knots."""
+    """Add young light: patchy along the crests, and in knots."""
     galaxy = disk.galaxy
     colour = band_fluxes(_YOUNG, redness=galaxy.redness)
     structured = max(galaxy.arm_contrast, galaxy.ring if galaxy.arms == 0 else 0.0)
@@ -274,9 +314,7 @@ def _add_young(
 def _add_knots(
     scene: Scene, disk: _Disk, rng: np.random.Generator, *, spread: arms.Map, flux: float, colour: np.ndarray
 ) -> None:
-    """Star-forming knots: GalSim's random walk through an exponential disk, kept where young light is."""
-    import galsim
-
+    """Add star-forming knots: a random walk of GalSim through an exponential disk, kept where young light is."""
     galaxy = disk.galaxy
     follow = galsim.Exponential(half_light_radius=1.15 * galaxy.radius)
     walk = galsim.RandomKnots(12 * galaxy.clumps, profile=follow, rng=galsim.BaseDeviate(int(rng.integers(1, 2**31))))
@@ -285,13 +323,13 @@ def _add_knots(
     row = ((y + disk.y) / scene.scale + scene.grid / 2).astype(int).clip(0, scene.grid - 1)
     chance = spread[row, column] / max(float(spread.max()), 1e-12)
     kept = np.argsort(rng.exponential(size=len(chance)) / np.maximum(chance, 1e-6))[: galaxy.clumps]
-    # Luminosities of H II regions: a power law, here by its log-normal core.
+    # Luminosities of H II regions follow a power law; a log-normal distribution stands for its core.
     weights = rng.lognormal(0, 0.8 if not galaxy.clump_share else 0.5, len(kept))
     scene.add_points(x[kept] + disk.x, y[kept] + disk.y, weights, flux=flux, colour=colour)
 
 
 def _add_shells(scene: Scene, galaxy: GalaxyModel, rng: np.random.Generator, *, flux: float) -> None:
-    """Shells and a stream, some ten percent of the galaxy's light."""
+    """Add shells and a stream, about ten percent of the light of the galaxy."""
     colour = band_fluxes(_HALO, redness=galaxy.redness)
     light = arms.shell_arcs(
         scene.x, scene.y, rng, shells=galaxy.shells, inner=1.1 * galaxy.radius, outer=3.4 * galaxy.radius,
@@ -306,7 +344,7 @@ def _add_shells(scene: Scene, galaxy: GalaxyModel, rng: np.random.Generator, *, 
 
 
 def add_companion(scene: Scene, galaxy: GalaxyModel, rng: np.random.Generator) -> None:
-    """A second galaxy that merges with the first: overlapping disks and a tail from each."""
+    """Add a galaxy and a second one that merges with it: overlapping disks and a tail from each."""
     angle = rng.uniform(0, 360)
     apart = galaxy.radius * rng.uniform(1.2, 2.3)
     half_x, half_y = 0.5 * apart * np.cos(np.radians(angle)), 0.5 * apart * np.sin(np.radians(angle))
@@ -340,9 +378,7 @@ def _add_tail(scene: Scene, galaxy: GalaxyModel, rng: np.random.Generator, *, x:
 
 
 def add_neighbours(scene: Scene, galaxy: GalaxyModel, rng: np.random.Generator) -> None:
-    """Stars and small galaxies of the field, kept off the galaxy's own middle."""
-    import galsim
-
+    """Add stars and small galaxies of the field, except on the middle of the galaxy."""
     width = scene.side * scene.scale
     # About 9 objects per arcmin² are bright enough to see (r < 22) at high latitude.
     for _ in range(min(rng.poisson(9 * galaxy.neighbours * (width / 60) ** 2), 12)):
@@ -354,7 +390,7 @@ def add_neighbours(scene: Scene, galaxy: GalaxyModel, rng: np.random.Generator) 
             scene.add_points(np.array([x]), np.array([y]), np.ones(1), flux=flux, colour=_star_colour(rng))
             continue
         small = galsim.Sersic(
-            n=float(rng.choice([1.0, 1.5, 2.5])), half_light_radius=float(rng.uniform(0.5, 1.2)), gsparams=_accuracy()
+            n=float(rng.choice([1.0, 1.5, 2.5])), half_light_radius=float(rng.uniform(0.5, 1.2)), gsparams=_ACCURACY
         )
         small = small.shear(q=float(rng.uniform(0.35, 1)), beta=float(rng.uniform(0, 180)) * galsim.degrees)
         colour = band_fluxes(_DISK, redness=float(rng.normal(0.1, 0.25)))
@@ -362,7 +398,7 @@ def add_neighbours(scene: Scene, galaxy: GalaxyModel, rng: np.random.Generator) 
 
 
 def _star_colour(rng: np.random.Generator) -> Float32[np.ndarray, " bands"]:
-    """Along the stellar locus, from F to M (Covey+ 2007)."""
+    """Draw a colour along the stellar locus, from F to M (Covey+ 2007)."""
     blue = float(rng.uniform(0.25, 1.45))
     return band_fluxes((blue, 0.05 + 0.4 * blue if blue < 1.3 else 0.9))
 
@@ -370,13 +406,22 @@ def _star_colour(rng: np.random.Generator) -> Float32[np.ndarray, " bands"]:
 def with_noise(
     light: Float32[np.ndarray, "bands side side"], rng: np.random.Generator, *, scale: float
 ) -> Float32[np.ndarray, "bands side side"]:
-    """The light with GalSim's noise of sky and source, correlated where the cutout is finer than the camera.
+    """Add noise of sky and source, correlated if the pixels are finer than those of the camera.
 
-    Where nothing was observed (NaN) there is nothing: 0.
+    Parameters
+    ----------
+    light
+        (3, side, side) surface brightness, nanomaggies / arcsec²; NaN where nothing was observed.
+    rng
+        Random numbers.
+    scale
+        Size of a pixel in arcsec.
+
+    Returns
+    -------
+    numpy.ndarray
+        The same shape; 0 where nothing was observed.
     """
-    import galsim
-    from scipy.ndimage import gaussian_filter
-
     deviate = galsim.BaseDeviate(int(rng.integers(1, 2**31)))
     noise = galsim.ImageF(light.shape[2], light.shape[1] * len(light))
     variance = ((_SKY[:, None, None] ** 2 + _SHOT * np.nan_to_num(light).clip(0)) / scale**2).astype(np.float32)
@@ -387,9 +432,7 @@ def with_noise(
 
 
 def picture_of(bands: Float32[np.ndarray, "bands side side"]) -> UInt8[np.ndarray, "side side 3"]:
-    """g, r, i surface brightness (nanomaggies / arcsec²) as a colour picture: astropy's Lupton scaling."""
-    from astropy.visualization import make_lupton_rgb
-
+    """Return g, r, i surface brightness (nanomaggies / arcsec²) as a colour picture, by Lupton scaling."""
     blue, green, red = bands * _WHITE[:, None, None]
     with np.errstate(invalid="ignore", divide="ignore"):  # astropy divides before it masks pixels without light
         return make_lupton_rgb(red, green, blue, minimum=0.0, stretch=_STRETCH, Q=_SOFTENING)

@@ -1,31 +1,62 @@
-"""What volunteers would answer about a galaxy: drawn down the question tree, with their confusion.
+"""Votes that volunteers would give to a galaxy: drawn down the question tree, with the volunteers' confusion.
 
-Votes come from a Dirichlet-multinomial per question: the truth and how clearly it shows give the expected fractions,
-a Dirichlet scatters them from galaxy to galaxy, and as many volunteers as gave the answer above draw from the result.
+The votes on a question follow a Dirichlet-multinomial distribution. The truth, and how clearly it shows, give the
+expected fractions; a Dirichlet distribution scatters them from galaxy to galaxy; and each volunteer who gave the answer
+above draws from the result.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float32
 
 from mocksky.populations import GalaxyModel
-from rarezoo.data.trees import Question, QuestionTree
 
-# Concentration of the Dirichlet: how alike galaxies of the same truth are voted on.
+# Concentration of the Dirichlet distribution: how similar the votes on galaxies of the same truth are.
 _CONCENTRATION = 18.0
-# Every answer is given now and then.
+# The least share of any answer: every answer is given now and then.
 _SLIP = 0.015
 
 
+@runtime_checkable
+class AskedQuestion(Protocol):
+    """A question: its name, the labels of its answers, and the answer that leads to it (None: always asked)."""
+
+    @property
+    def name(self) -> str:
+        """Name of the question."""
+
+    @property
+    def answers(self) -> Sequence[str]:
+        """Labels of its answers."""
+
+    @property
+    def asked_after(self) -> str | None:
+        """Label of the answer that leads to it."""
+
+
+@runtime_checkable
+class VoteTree(Protocol):
+    """Questions in the order in which they are asked."""
+
+    @property
+    def questions(self) -> Sequence[AskedQuestion]:
+        """The questions, each after the one that leads to it."""
+
+    @property
+    def answers(self) -> Sequence[str]:
+        """Labels of all answers, question by question."""
+
+
 def clarity(galaxy: GalaxyModel) -> float:
-    """How clearly a galaxy shows its features, 0-1: by its size against the seeing and its surface brightness."""
+    """Return how clearly a galaxy shows its features, 0 to 1, from its size, the seeing and its surface brightness."""
     resolved = _rise(np.log(galaxy.radius / galaxy.seeing) - np.log(2.3), width=0.3)
     return resolved * _brightness_share(galaxy)
 
 
 def expected_fractions(galaxy: GalaxyModel) -> dict[str, Float[np.ndarray, " answers"]]:
-    """Mean conditional vote fractions per question, answers in the DECaLS order."""
+    """Return the mean conditional vote fractions of each DECaLS question, its answers in the published order."""
     clear = clarity(galaxy)
     blur = 0.10 + 0.14 * (1 - clear)
     edge_on = galaxy.is_disk * _rise(galaxy.inclination - 77, width=3.0)
@@ -45,18 +76,18 @@ def expected_fractions(galaxy: GalaxyModel) -> dict[str, Float[np.ndarray, " ans
 
 
 def _brightness_share(galaxy: GalaxyModel) -> float:
-    """What the noise leaves of a feature's contrast, 0-1."""
+    """Return the share of a feature's contrast that the noise leaves, 0 to 1."""
     return 0.35 + 0.65 * _rise(23.0 - galaxy.surface_brightness, width=0.5)
 
 
 def _surviving(galaxy: GalaxyModel, *, period: float) -> float:
-    """What the seeing leaves of the contrast of a pattern with a period (arcsec), 0-1: a Gaussian's transfer."""
+    """Return the share of the contrast of a pattern (period in arcsec) that a Gaussian seeing leaves, 0 to 1."""
     sigma = galaxy.seeing / 2.355
     return float(np.exp(-2 * (np.pi * sigma / max(period, 1e-3)) ** 2))
 
 
 def _arms_seen(galaxy: GalaxyModel) -> float:
-    """Contrast of the arms in the picture, 0-1: tight, many, small or inclined ones blur into each other."""
+    """Return the contrast of the arms in the picture, 0 to 1: tight, many, small or inclined arms blur together."""
     if not galaxy.arms:
         return 0.0
     tilt = np.cos(np.radians(galaxy.inclination))
@@ -65,14 +96,14 @@ def _arms_seen(galaxy: GalaxyModel) -> float:
 
 
 def _bar_seen(galaxy: GalaxyModel) -> float:
-    """Contrast of the bar in the picture, 0-1."""
+    """Return the contrast of the bar in the picture, 0 to 1."""
     tilt = np.cos(np.radians(min(galaxy.inclination, 80)))
     length = 2 * galaxy.bar_length * galaxy.radius
     return galaxy.bar_strength * _surviving(galaxy, period=length) * _brightness_share(galaxy) * (0.3 + 0.7 * tilt)
 
 
 def apparent_axis_ratio(galaxy: GalaxyModel) -> float:
-    """The axis ratio that the sky shows, 0-1."""
+    """Return the axis ratio of the galaxy as it appears on the sky, 0 to 1."""
     if not galaxy.is_disk:
         return galaxy.roundness
     thickness, tilt = 0.22, np.cos(np.radians(galaxy.inclination))
@@ -80,7 +111,7 @@ def apparent_axis_ratio(galaxy: GalaxyModel) -> float:
 
 
 def _rise(value: float, *, width: float) -> float:
-    """A soft step from 0 to 1 at zero."""
+    """Return a soft step from 0 to 1 at zero."""
     return float(1 / (1 + np.exp(-np.clip(value / width, -40, 40))))
 
 
@@ -94,7 +125,7 @@ def _yes(fraction: float) -> np.ndarray:
 
 
 def _ordered(value: float, *, at: tuple[float, ...], width: float) -> np.ndarray:
-    """Answers on a scale: each is given by how near the truth is to where it stands."""
+    """Return fractions of answers on a scale: an answer is likelier the closer its place is to the truth."""
     return _normed(np.exp(-0.5 * ((value - np.array(at)) / width) ** 2))
 
 
@@ -117,11 +148,11 @@ def _bar_answers(galaxy: GalaxyModel) -> np.ndarray:
 
 
 def _arm_count_answers(galaxy: GalaxyModel, *, clear: float) -> np.ndarray:
-    """1, 2, 3, 4, more than 4, cannot tell: those who see badly cannot tell, or are off by one."""
+    """Return fractions of 1, 2, 3, 4, more than 4, cannot tell: who sees badly cannot tell, or counts one too many."""
     count = max(galaxy.arms, 1)
     near = np.exp(-0.5 * ((np.array([1, 2, 3, 4, 5.5]) - count) / (0.4 + 0.5 * (1 - clear))) ** 2)
-    lost = 0.12 + 0.35 * (1 - clear) + 0.15 * (galaxy.arms > 4) + 0.4 * (galaxy.arms == 0)
-    return _normed(np.append((1 - lost) * near / near.sum(), lost))
+    unsure = 0.12 + 0.35 * (1 - clear) + 0.15 * (galaxy.arms > 4) + 0.4 * (galaxy.arms == 0)
+    return _normed(np.append((1 - unsure) * near / near.sum(), unsure))
 
 
 def _merging_answers(galaxy: GalaxyModel) -> np.ndarray:
@@ -132,27 +163,31 @@ def _merging_answers(galaxy: GalaxyModel) -> np.ndarray:
 
 
 def drawn_votes(
-    galaxy: GalaxyModel, tree: QuestionTree, rng: np.random.Generator, *, volunteers: int
+    galaxy: GalaxyModel, tree: VoteTree, rng: np.random.Generator, *, volunteers: int
 ) -> Float32[np.ndarray, " answers"]:
-    """One galaxy's votes per answer of the DECaLS tree; a question that nobody reached has none.
+    """Draw the votes on one galaxy; a question that no volunteer reached has no votes.
 
-    Args:
-        galaxy: what the volunteers take the galaxy for.
-        tree: ``desi``, the DECaLS DR5 questions under the names that published predictions use.
-        rng: random numbers.
-        volunteers: how many look at a galaxy on average.
+    Parameters
+    ----------
+    galaxy
+        What the volunteers believe the galaxy to be.
+    tree
+        The DECaLS DR5 questions under the names that published predictions use (``desi`` in rarezoo).
+    rng
+        Random numbers.
+    volunteers
+        Number of volunteers who look at a galaxy, on average.
+
+    Returns
+    -------
+    numpy.ndarray
+        (answers,) float32, number of volunteers per answer of the tree.
     """
-    expected = expected_fractions(galaxy)
+    expected: Mapping[str, np.ndarray] = expected_fractions(galaxy)
     votes = dict[str, int]()
     asked = 1 + int(rng.poisson(max(volunteers - 1, 0)))
     for question in tree.questions:
         reached = asked if question.asked_after is None else votes[question.asked_after]
-        votes.update(_answers(question, expected, rng, reached=reached))
+        fractions = rng.dirichlet(_CONCENTRATION * expected[question.name])
+        votes.update(zip(question.answers, map(int, rng.multinomial(reached, fractions)), strict=True))
     return np.array([votes[answer] for answer in tree.answers], dtype=np.float32)
-
-
-def _answers(
-    question: Question, expected: Mapping[str, np.ndarray], rng: np.random.Generator, *, reached: int
-) -> dict[str, int]:
-    fractions = rng.dirichlet(_CONCENTRATION * expected[question.name])
-    return dict(zip(question.answers, map(int, rng.multinomial(reached, fractions)), strict=True))

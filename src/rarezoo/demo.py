@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mocksky.sheet import write_contact_sheet
 from rarezoo import tables
-from rarezoo.data.surveys.mock import Mock
+from rarezoo.data.surveys.mock import Mock, write_mock_sheet
 from rarezoo.embeddings.embed import EmbedRun
 from rarezoo.searches import recovery
 from rarezoo.searches.cluster import ISOLATED
@@ -129,7 +128,7 @@ def add_demo_verbs(verbs: Any) -> None:
     parser = verbs.add_parser("mock-sheet", help="a picture of the mock sky, a row per population")
     parser.add_argument("file", help="image to write, e.g. sheet.webp")
     parser.add_argument("--seed", type=int, default=0, help="which sky")
-    parser.set_defaults(run=lambda options: print(write_contact_sheet(options.file, seed=options.seed)))
+    parser.set_defaults(run=lambda options: print(write_mock_sheet(options.file, seed=options.seed)))
 
 
 def _demo(options: argparse.Namespace) -> None:

@@ -27,7 +27,6 @@ ID = "id_str"
 RA, DEC = "ra", "dec"
 IMAGE, SURVEY, SPLIT = "image", "survey", "split"
 POPULATION = "population"
-GIVEN_VOTES = "votes"
 EMBEDDING = "embedding"
 POSITION = "position"
 LEFT, RIGHT, DISTANCE, SIZE = "left", "right", "distance", "size"
@@ -82,12 +81,6 @@ CATALOGUE = Kind(
 # Votes are float32: weighted votes are fractional, and rounding would lose them.
 VOTES = Kind("votes", {ID: pa.string()}, key=ID)
 TRUTH = Kind("truth", {ID: pa.string(), POPULATION: pa.string()}, key=ID)
-RECORDS = Kind(
-    "mock records",
-    {ID: pa.string(), POPULATION: pa.string(), RA: pa.float64(), DEC: pa.float64(), GIVEN_VOTES: None},
-    key=ID,
-    not_null=(GIVEN_VOTES,),
-)
 EMBEDDINGS = Kind("embeddings", {ID: pa.string(), EMBEDDING: None}, key=ID, not_null=(EMBEDDING,))
 MAP = Kind("map", {ID: pa.string(), POSITION: None}, key=ID, not_null=(POSITION,))
 LINKAGE = Kind("linkage", {LEFT: pa.int64(), RIGHT: pa.int64(), DISTANCE: pa.float64(), SIZE: pa.int64()})

@@ -1,9 +1,9 @@
 """What holds for every choice that is one file: it can be named, made, configured and explained."""
 
-from dataclasses import asdict, fields
+from dataclasses import MISSING, asdict, fields
 
 import pytest
-from omegaconf import MISSING, OmegaConf
+from omegaconf import OmegaConf
 
 from rarezoo import settings as registry
 from rarezoo.errors import ConfigError
@@ -24,7 +24,8 @@ def test_every_setting_says_what_it_is(kind):
 
 @pytest.mark.parametrize("kind", OPTIONS)
 def test_it_comes_back_from_its_own_configuration(kind):
-    made = kind(**{one.name: "given" for one in fields(kind) if one.default == MISSING})
+    required = [known.name for known in fields(kind) if known.default is known.default_factory is MISSING]
+    made = kind(**dict.fromkeys(required, "given"))
     config = OmegaConf.merge(OmegaConf.structured(kind), asdict(made))
     assert OmegaConf.to_object(config) == made
     assert kind(**asdict(made)) == made

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.csv
 from jaxtyping import Bool, Float32
 
+from mocksky.edition import picture_edition
 from mocksky.populations import BLENDS, PLANTED
-from mocksky.rendering import edition
 from rarezoo import tables
 from rarezoo.benchmark.contestants import FEATURES
 from rarezoo.benchmark.planted import GENERATION, planted_vectors
@@ -276,7 +276,7 @@ class MockGalaxies(Tier):
     @property
     def generation(self) -> str:
         """Of the code that draws cutouts."""
-        return edition()[:_EDITION_SHOWN]
+        return picture_edition()[:_EDITION_SHOWN]
 
 
 @dataclass(frozen=True, kw_only=True)

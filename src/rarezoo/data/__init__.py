@@ -1,1 +1,1 @@
-"""Galaxies in: question trees and votes, images, surveys, loaders."""
+"""Surveys: their galaxies, images, votes and question trees, and loaders that bring them to a network."""

@@ -1,13 +1,16 @@
-"""Cutouts from folders, tar shards, HDF5 and memory; one rule for every kind of pixel.
+"""Cutouts from folders, tar shards and HDF5 files, with one rule for every kind of pixel.
 
-Whatever is read comes out as uint8 (height, width, 3):
+Every image is returned as uint8 (height, width, 3):
 
     greyscale, palette, CMYK     converted to RGB
     transparency                 laid on black, the colour of empty sky
-    16-bit PNG or TIFF           divided by 257 (65535 → 255); the file says nothing better
+    16-bit PNG or TIFF           divided by 257 (65535 → 255), because the file says nothing about its scale
     FITS, one plane              asinh stretch from the 1st to the 99.8th percentile
     FITS, three planes           Lupton et al. (2004) RGB of planes 3, 2, 1 (reddest last in the file, as in g, r, z)
     NaN in FITS                  the lowest value of the plane: black
+
+The readers are our own: an image column of Hugging Face ``datasets`` would copy a survey into Arrow files first, while
+tar shards are read in place here, and ``datasets`` is an optional dependency.
 """
 
 import io
@@ -22,24 +25,35 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
-from rarezoo.errors import DataError
+from rarezoo.errors import DataError, MissingDependency
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".fits", ".fit", ".fts", ".fits.gz")
 _FITS = (".fits", ".fit", ".fts", ".fits.gz")
-WAY_OUT = "Mend or remove it, or go on without such galaxies: data.on_bad_image=skip lists what it skips."
+SKIP_HINT = "Repair or remove it, or continue without such galaxies: data.on_bad_image=skip lists those that it skips."
 _ASINH_PERCENTILES = (1.0, 99.8)
 _ASINH_SOFTENING = 0.1
 
 
 class ImageSource(ABC):
-    """Cutouts by row of the catalogue. Picklable, and safe to use from several worker processes."""
+    """Cutouts by row of the catalogue. Sources can be pickled and used by several worker processes at once.
+
+    Examples
+    --------
+    >>> class Black(ImageSource):
+    ...     def cutout(self, row):
+    ...         return np.zeros((8, 8, 3), dtype=np.uint8)
+    >>> Black().cutout(3).shape
+    (8, 8, 3)
+    """
 
     @abstractmethod
     def cutout(self, row: int) -> UInt8[np.ndarray, "height width 3"]:
-        """One galaxy's pixels, any size, 0–255.
+        """Return the pixels of one galaxy, of any size, 0 to 255.
 
-        Raises:
-            DataError: the image is missing or unreadable (``ids`` names the galaxy).
+        Raises
+        ------
+        DataError
+            The image is missing or unreadable; ``ids`` names the galaxy.
         """
 
 
@@ -52,133 +66,181 @@ class EncodedImages(ImageSource):
 
     @abstractmethod
     def encoded(self, row: int) -> bytes:
-        """The file's bytes."""
+        """Return the bytes of an image file."""
 
     def cutout(self, row: int) -> UInt8[np.ndarray, "height width 3"]:
-        """One galaxy's pixels."""
+        """Return the pixels of one galaxy; see :meth:`ImageSource.cutout`."""
         try:
             return decoded(self.encoded(row), name=str(self.names[row]))
         except (OSError, ValueError, SyntaxError, KeyError, Image.DecompressionBombError) as problem:
-            raise _unreadable(str(self.ids[row]), str(self.names[row]), problem) from problem
+            raise unreadable_image(str(self.ids[row]), str(self.names[row]), problem) from problem
 
 
 class FolderImages(EncodedImages):
-    """One file per galaxy below a folder; names are paths relative to it (or absolute)."""
+    """One file per galaxy below a folder.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    names
+        Path of each galaxy's file, relative to the folder or absolute.
+    ids
+        Ids of the galaxies, for messages.
+    """
 
     def __init__(self, folder: Path, names: Sequence[str], ids: Sequence[str]) -> None:
         super().__init__(names, ids)
-        self.folder = folder
+        self.folder = folder.absolute()
 
     def encoded(self, row: int) -> bytes:
-        """The file's bytes."""
+        """Return the bytes of an image file."""
         return (self.folder / str(self.names[row])).read_bytes()
 
 
 class TarImages(EncodedImages):
-    """Files inside uncompressed tar shards, read in place."""
+    """Files inside uncompressed tar shards, read in place.
+
+    Parameters
+    ----------
+    shards
+        The tar files.
+    names
+        Name of each galaxy's file inside them.
+    ids
+        Ids of the galaxies, for messages.
+
+    Raises
+    ------
+    DataError
+        A shard is unreadable, or a file is in none of them.
+    """
 
     def __init__(self, shards: Sequence[Path], names: Sequence[str], ids: Sequence[str]) -> None:
         super().__init__(names, ids)
-        self.shards = [str(shard) for shard in shards]
-        found = tar_members(shards)
-        missing = [str(one) for one, name in zip(ids, names, strict=True) if name not in found]
+        self.shards = [str(shard.absolute()) for shard in shards]
+        members = tar_members(shards)
+        missing = [galaxy for galaxy, name in zip(ids, names, strict=True) if name not in members]
         if missing:
             raise missing_images(missing, where=", ".join(self.shards[:3]))
-        self.places = np.array([found[name] for name in names], dtype=np.int64)
-        self._open: dict[tuple[int, int], int] = {}
+        self.places = np.array([members[name] for name in names], dtype=np.int64)
+        self._descriptors: dict[tuple[int, int], int] = {}
 
     def encoded(self, row: int) -> bytes:
-        """The file's bytes, by one positioned read: safe for several workers at once."""
+        """Return the bytes of an image file by one positioned read, which is safe for several workers at once."""
         shard, offset, size = self.places[row].tolist()
-        return os.pread(self._descriptor(shard), size, offset)
-
-    def _descriptor(self, shard: int) -> int:
         key = (os.getpid(), shard)
-        if key not in self._open:
-            self._open[key] = os.open(self.shards[shard], os.O_RDONLY)
-        return self._open[key]
+        if key not in self._descriptors:
+            self._descriptors[key] = os.open(self.shards[shard], os.O_RDONLY)
+        return os.pread(self._descriptors[key], size, offset)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": {}}
-
-
-class ArrayImages(ImageSource):
-    """Pixels already decoded, (n, height, width, 3) uint8: in memory, a memory map, or an HDF5 data set."""
-
-    def __init__(self, pixels: Any, rows: np.ndarray, ids: Sequence[str]) -> None:
-        self.pixels, self.rows, self.ids = pixels, rows, ids
-
-    def cutout(self, row: int) -> UInt8[np.ndarray, "height width 3"]:
-        """One galaxy's pixels."""
-        return rgb(np.asarray(self.pixels[int(self.rows[row])]))
+        return {**self.__dict__, "_descriptors": {}}
 
 
 class Hdf5Images(ImageSource):
-    """Data set ``images`` (n, height, width[, 3]) beside ``id_str`` (n,) in one HDF5 file."""
+    """Images of one HDF5 file: data set ``images`` (n, height, width[, 3]) beside ``id_str`` (n,).
+
+    Parameters
+    ----------
+    path
+        The file.
+    ids
+        Ids of the galaxies, in the order of the catalogue.
+
+    Raises
+    ------
+    DataError
+        A data set is missing, or a galaxy is not in ``id_str``.
+    MissingDependency
+        h5py is not installed.
+    """
 
     def __init__(self, path: Path, ids: Sequence[str]) -> None:
-        import h5py
-
-        self.path, self.ids = path, ids
-        with h5py.File(path, "r") as file:
+        self.path, self.ids = path.absolute(), list(ids)
+        with _h5py().File(self.path, "r") as file:
             absent = {"images", "id_str"} - set(file)
             if absent:
                 raise DataError(
                     f"{path} needs data sets images and id_str", value=f"missing {sorted(absent)}", fix="Add them."
                 )
-            place = {_text(one): index for index, one in enumerate(file["id_str"][:])}
-        missing = [one for one in ids if one not in place]
+            texts = (value.decode() if isinstance(value, bytes) else str(value) for value in file["id_str"][:])
+            row_of = {galaxy: row for row, galaxy in enumerate(texts)}
+        missing = [galaxy for galaxy in ids if galaxy not in row_of]
         if missing:
             raise missing_images(missing, where=str(path))
-        self.rows = np.array([place[one] for one in ids], dtype=np.int64)
-        self._file: dict[int, Any] = {}
+        self.rows = np.array([row_of[galaxy] for galaxy in ids], dtype=np.int64)
+        self._files: dict[int, Any] = {}
 
     def cutout(self, row: int) -> UInt8[np.ndarray, "height width 3"]:
-        """One galaxy's pixels."""
-        import h5py
-
-        # HDF5 handles do not survive a fork: one per process.
-        file = self._file.setdefault(os.getpid(), None) or h5py.File(self.path, "r")
-        self._file[os.getpid()] = file
+        """Return the pixels of one galaxy; see :meth:`ImageSource.cutout`."""
+        # Handles of HDF5 do not survive a fork: each process opens its own.
+        process = os.getpid()
+        if process not in self._files:
+            self._files[process] = _h5py().File(self.path, "r")
         try:
-            return rgb(np.asarray(file["images"][self.rows[row]]))
+            return rgb(np.asarray(self._files[process]["images"][self.rows[row]]))
         except (OSError, ValueError) as problem:
-            raise _unreadable(self.ids[row], str(self.path), problem) from problem
+            raise unreadable_image(self.ids[row], str(self.path), problem) from problem
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_file": {}}
+        return {**self.__dict__, "_files": {}}
+
+
+def _h5py() -> Any:
+    try:
+        import h5py
+    except ModuleNotFoundError as problem:
+        raise MissingDependency("h5py", extra="hdf5", purpose="A survey of images in HDF5") from problem
+    return h5py
 
 
 def tar_members(shards: Sequence[Path]) -> dict[str, tuple[int, int, int]]:
-    """Member name → (shard, offset of its bytes, size) over several tar files.
+    """Return where each file of several tar shards is: name → (shard, offset of its bytes, size).
 
-    Raises:
-        DataError: a shard is missing, compressed or no tar file.
+    Raises
+    ------
+    DataError
+        A shard is missing, compressed or no tar file.
     """
-    found = {}
+    members = {}
     for index, shard in enumerate(shards):
         try:
             with tarfile.open(shard, "r:") as archive:
                 for member in archive:
                     if member.isfile():
-                        found[member.name.removeprefix("./")] = (index, member.offset_data, member.size)
+                        members[member.name.removeprefix("./")] = (index, member.offset_data, member.size)
         except (OSError, tarfile.TarError) as problem:
             raise DataError(
                 f"unreadable tar shard ({problem})", value=shard, fix="Give uncompressed tar files."
             ) from problem
-    return found
+    return members
 
 
 def missing_images(ids: Sequence[str], *, where: str) -> DataError:
-    """The error for galaxies whose image file is not there."""
-    return DataError(f"{len(ids)} galaxies have no image", value=where, fix=WAY_OUT, ids=ids)
+    """Return the error for galaxies without an image file."""
+    return DataError(f"{len(ids)} galaxies have no image", value=where, fix=SKIP_HINT, ids=ids)
+
+
+def unreadable_image(galaxy: str, name: str, problem: Exception) -> DataError:
+    """Return the error for the image file of a galaxy that cannot be read."""
+    return DataError(f"unreadable image ({problem})", value=name, fix=SKIP_HINT, ids=[galaxy])
 
 
 def decoded(content: bytes, *, name: str) -> UInt8[np.ndarray, "height width 3"]:
-    """Pixels of an image file.
+    """Return the pixels of an image file.
 
-    Raises:
-        OSError, ValueError: the bytes are no image, or not a whole one.
+    Parameters
+    ----------
+    content
+        Bytes of the file.
+    name
+        Name of the file; its ending says whether it is FITS.
+
+    Raises
+    ------
+    OSError, ValueError
+        The bytes are not an image, or only a part of one.
     """
     if not content:
         raise OSError("the file is empty")
@@ -187,36 +249,44 @@ def decoded(content: bytes, *, name: str) -> UInt8[np.ndarray, "height width 3"]
     try:
         with Image.open(io.BytesIO(content)) as image:
             image.load()
-            return _pil_pixels(image)
+            if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+                return rgb(_eight_bit(np.asarray(image)))
+            if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA"):
+                layered = image.convert("RGBA")
+                black = Image.new("RGBA", layered.size, (0, 0, 0, 255))
+                return np.asarray(Image.alpha_composite(black, layered).convert("RGB"))
+            return np.asarray(image.convert("RGB"))
     except UnidentifiedImageError as problem:
         raise OSError("not an image that Pillow knows") from problem
 
 
-def _pil_pixels(image: Image.Image) -> UInt8[np.ndarray, "height width 3"]:
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        return rgb(_eight_bit(np.asarray(image)))
-    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA"):
-        layered = image.convert("RGBA")
-        black = Image.new("RGBA", layered.size, (0, 0, 0, 255))
-        return np.asarray(Image.alpha_composite(black, layered).convert("RGB"))
-    return np.asarray(image.convert("RGB"))
-
-
 def _eight_bit(pixels: np.ndarray) -> np.ndarray:
-    wide = np.nan_to_num(pixels.astype(np.float64))
-    top = wide.max(initial=0.0)
-    if top > 255:
-        wide = wide / 257
-    elif 0 < top <= 1:
-        wide = wide * 255
-    return np.asarray(np.clip(np.rint(wide), 0, 255), dtype=np.uint8)
+    values = np.nan_to_num(pixels.astype(np.float64))
+    largest = values.max(initial=0.0)
+    if largest > 255:
+        values = values / 257
+    elif 0 < largest <= 1:
+        values = values * 255
+    return np.asarray(np.clip(np.rint(values), 0, 255), dtype=np.uint8)
 
 
 def rgb(pixels: np.ndarray) -> UInt8[np.ndarray, "height width 3"]:
-    """Grey (h, w), (h, w, 1), colour (h, w, 3 or 4) or channels first (3, h, w), as uint8 (h, w, 3).
+    """Return pixels as uint8 (h, w, 3).
 
-    Raises:
-        ValueError: any other shape.
+    Parameters
+    ----------
+    pixels
+        Grey (h, w) or (h, w, 1), colour (h, w, 3 or 4), or channels first (1 or 3, h, w).
+
+    Raises
+    ------
+    ValueError
+        The array has another shape.
+
+    Examples
+    --------
+    >>> rgb(np.ones((4, 5), dtype=np.float32)).shape
+    (4, 5, 3)
     """
     if pixels.ndim == 3 and pixels.shape[0] in (1, 3) and pixels.shape[2] not in (1, 3, 4):
         pixels = np.moveaxis(pixels, 0, 2)
@@ -263,11 +333,3 @@ def _asinh(plane: np.ndarray) -> np.ndarray:
     scaled = np.clip((plane - low) / max(high - low, np.finfo(float).tiny), 0, 1)
     stretched = np.arcsinh(scaled / _ASINH_SOFTENING) / np.arcsinh(1 / _ASINH_SOFTENING)
     return np.asarray(np.rint(255 * stretched), dtype=np.uint8)
-
-
-def _unreadable(galaxy: str, name: str, problem: Exception) -> DataError:
-    return DataError(f"unreadable image ({problem})", value=name, fix=WAY_OUT, ids=[galaxy])
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,4 +1,8 @@
-"""Batches of cutouts and votes, decoded beside the network: in a thread, or in processes."""
+"""Batches of cutouts and votes, decoded while the network computes, in a thread or in processes.
+
+The loader saves its place within an epoch itself instead of through torchdata's StatefulDataLoader: the order follows
+from seed and epoch, so the place is two numbers, while StatefulDataLoader would draw and drop every batch done before.
+"""
 
 import logging
 import os
@@ -24,23 +28,37 @@ _MOST_PROCESSES = 8
 
 
 def decoding_processes(wanted: int | None) -> int:
-    """How many processes decode: as many as wanted; None = up to 8 beside a GPU, none beside a processor's network.
+    """Return the number of processes that decode images.
 
-    A network that runs on the processor has its cores already, and a fork of its process copies every page that the
-    next step touches: there one thread, which decodes while the network computes, does better.
+    A network that runs on the processor already uses its cores, and a fork of its process copies every memory page that
+    the next step touches: there one thread, which decodes while the network computes, is faster.
 
-    Raises:
-        ConfigError: a negative number is wanted.
+    Parameters
+    ----------
+    wanted
+        The number; None stands for up to 8 with a GPU and 0 without.
+
+    Raises
+    ------
+    ConfigError
+        The number is negative.
+
+    Examples
+    --------
+    >>> decoding_processes(3)
+    3
     """
     if wanted is not None:
         if wanted < 0:
-            raise ConfigError("workers", value=wanted, fix="Choose 0 or more, or null: by the machine.")
+            raise ConfigError(
+                "workers must be at least 0", value=wanted, fix="Choose 0 or more, or null to choose by the machine."
+            )
         return wanted
     return min(_MOST_PROCESSES, max((os.cpu_count() or 1) - 1, 0)) if torch.cuda.is_available() else 0
 
 
 class Batch(NamedTuple):
-    """Rows of the survey, their cutouts under the view, and their votes (no columns without votes)."""
+    """Rows of the survey, their cutouts after the view, and their votes (no columns if there are none)."""
 
     rows: Int64[Tensor, " b"]
     images: UInt8[Tensor, "b 3 s s"]
@@ -50,9 +68,28 @@ class Batch(NamedTuple):
 class EpochOrder(Sampler[int]):
     """Positions 0 … size − 1 in an order that follows from seed and epoch alone, split among processes.
 
-    Attributes:
-        epoch: set by the trainer before each epoch.
-        start: positions of this process to leave out at the beginning, for an epoch begun before.
+    Parameters
+    ----------
+    size
+        Number of positions.
+    seed
+        Seed of the order.
+    rank
+        Number of this process.
+    world
+        Number of processes that share the positions.
+
+    Attributes
+    ----------
+    epoch
+        Number of the epoch; the trainer sets it before each epoch.
+    start
+        Number of positions of this process to leave out, for an epoch that continues.
+
+    Examples
+    --------
+    >>> sorted(EpochOrder(4, seed=0))
+    [0, 1, 2, 3]
     """
 
     def __init__(self, size: int, *, seed: int, rank: int = 0, world: int = 1) -> None:
@@ -60,7 +97,7 @@ class EpochOrder(Sampler[int]):
         self.epoch, self.start = 0, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch's order."""
+        """Choose the order of an epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -68,19 +105,19 @@ class EpochOrder(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.size)
-        # Every process takes the same number of steps: the last ones see a few galaxies a second time.
+        # Every process takes the same number of steps, so a few galaxies are seen twice.
         order = np.resize(order, len(self) * self.world)
         yield from order[self.rank :: self.world][self.start :].tolist()
 
 
 class _Unreadable(NamedTuple):
-    """An image that could not be read, on its way from a worker to the main process."""
+    """The error of an image that could not be read; it travels from a worker to the main process."""
 
     error: DataError
 
 
 class CutoutDataset(Dataset[Any]):
-    """Item i: (row, image under the view, votes) of ``rows[i]``, or what was wrong with the image."""
+    """Item i is (row, image after the view, votes) of ``rows[i]``, or the error of its image."""
 
     def __init__(self, galaxies: Galaxies, rows: Int64[np.ndarray, " galaxies"], *, view: View) -> None:
         self.images: ImageSource = galaxies.images
@@ -112,7 +149,7 @@ def _collated(items: Sequence[Any]) -> tuple[Batch | None, list[DataError]]:
 
 
 def _ahead(batches: Iterator[Any]) -> Iterator[Any]:
-    """The same batches, the next few of them made by a thread meanwhile."""
+    """Yield the same batches; a thread prepares the next few of them meanwhile."""
     thread = ThreadPoolExecutor(1)
     try:
         coming = deque(thread.submit(next, batches, None) for _ in range(_AHEAD))
@@ -124,20 +161,32 @@ def _ahead(batches: Iterator[Any]) -> Iterator[Any]:
 
 
 class CutoutLoader:
-    """Batches of a survey's rows, in the order given by a sampler (default: as they are).
+    """Batches of some rows of a survey.
 
-    Args:
-        galaxies: the survey.
-        rows: which rows.
-        view: brings a uint8 image (3, H, W) to the side that all of a batch have.
-        batch_size: galaxies per batch.
-        workers: processes that decode; 0 decodes in a thread of this one; None: see :func:`decoding_processes`.
-        on_bad_image: ``stop`` raises the image's DataError; ``skip`` leaves it out and notes its id in ``skipped``.
-        order: random order of positions in ``rows``, new every epoch; None: as they are. With it, the loader's state
-            (epoch and batches done) can be saved and loaded, so that an epoch goes on where it stopped.
+    Parameters
+    ----------
+    galaxies
+        The survey.
+    rows
+        Rows of the survey.
+    view
+        Brings a uint8 image (3, H, W) to the side that all images of a batch have.
+    batch_size
+        Galaxies per batch.
+    workers
+        Number of processes that decode; 0 decodes in a thread of this process; None: see :func:`decoding_processes`.
+    on_bad_image
+        ``stop`` raises the DataError of the image; ``skip`` leaves it out and adds its id to ``skipped``.
+    order
+        Random order of positions in ``rows``, new in every epoch; None keeps the order of ``rows``. With it, the state
+        of the loader (epoch and batches done) can be saved and loaded, so that an epoch continues where it stopped.
 
-    Attributes:
-        skipped: ids left out so far.
+    Attributes
+    ----------
+    cutouts
+        The data set that the batches come from.
+    skipped
+        Ids left out so far.
     """
 
     def __init__(
@@ -153,21 +202,21 @@ class CutoutLoader:
     ) -> None:
         self.on_bad_image = on_bad_image
         self.skipped: list[str] = []
-        # Lightning tells the sampler which epoch it is, and looks for a batch_sampler wherever there is a sampler.
+        # Lightning sets the epoch of the sampler, and expects a batch_sampler wherever there is a sampler.
         self.sampler, self.batch_sampler, self.batch_size = order, None, batch_size
         self._resumed = {"epoch": -1, "done": 0}
         self._done = 0
-        self._cutouts = CutoutDataset(galaxies, rows, view=view)
+        self.cutouts = CutoutDataset(galaxies, rows, view=view)
         processes = decoding_processes(workers)
         self._loader: DataLoader[Any] = DataLoader(
-            self._cutouts,
+            self.cutouts,
             batch_size=batch_size,
             sampler=order,
             num_workers=processes,
             collate_fn=_collated,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=False,
-            # joblib's loky starts processes whose children cannot be spawned again; fork works everywhere we decode.
+            # Processes that joblib started cannot spawn children; fork works everywhere.
             multiprocessing_context="fork" if processes else None,
             prefetch_factor=_AHEAD if processes else None,
         )
@@ -176,35 +225,32 @@ class CutoutLoader:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        self._begin_epoch()
+        self._done = 0
+        if self.sampler is not None:
+            continues = self._resumed["epoch"] == self.sampler.epoch and self._resumed["done"] < len(self)
+            self._done = self._resumed["done"] if continues else 0
+            self.sampler.start = self._done * self.batch_size
         batches = iter(self._loader)
         for batch, errors in batches if self._loader.num_workers else _ahead(batches):
             self._done += 1
-            self._note(errors)
+            for error in errors:
+                self._skip(error)
             if batch is not None:
                 yield batch
 
-    def _begin_epoch(self) -> None:
-        if self.sampler is None:
-            self._done = 0
-            return
-        begun = self._resumed["epoch"] == self.sampler.epoch and self._resumed["done"] < len(self)
-        self._done = self._resumed["done"] if begun else 0
-        self.sampler.start = self._done * self.batch_size
+    def _skip(self, error: DataError) -> None:
+        """List the galaxies of an unreadable image, or raise its error."""
+        if self.on_bad_image != "skip":
+            raise error
+        for galaxy in error.ids:
+            if galaxy not in self.skipped:
+                self.skipped.append(galaxy)
+                log.warning("skipped: %s", error)
 
     def state_dict(self) -> dict[str, int]:
-        """Where the loader is: the epoch, and the batches of it already given out."""
+        """Return where the loader is: the epoch, and the number of its batches that were returned."""
         return {"epoch": self.sampler.epoch if self.sampler else 0, "done": self._done}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on from :meth:`state_dict`."""
+        """Continue from a :meth:`state_dict`."""
         self._resumed = dict(state)
-
-    def _note(self, errors: Sequence[DataError]) -> None:
-        for error in errors:
-            if self.on_bad_image != "skip":
-                raise error
-            for galaxy in error.ids:
-                if galaxy not in self.skipped:
-                    self.skipped.append(galaxy)
-                    log.warning("skipped: %s", error)

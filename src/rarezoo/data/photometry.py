@@ -1,9 +1,13 @@
-"""Colour, size and concentration of a galaxy, measured from its cutout alone: what any learnt embedding must beat.
+"""Colour, size and concentration of a galaxy, measured from its cutout alone: a baseline that embeddings must beat.
 
-The light above the background (median of the cutout's border, per channel) is averaged in rings about the centre, one
-pixel wide. The galaxy ends at 1.5 Petrosian radii, where the ring is a fifth as bright as the mean inside it (Petrosian
-1976, ApJ 209, L1; the fifth and the 1.5 are those of Conselice 2003, ApJS 147, 1), or at the inscribed circle. Pixels
-are taken as they are: on a stretched cutout the numbers compare galaxies, they are not physical fluxes.
+The light above the background (median of the cutout's border, per channel) is averaged in rings around the centre, one
+pixel wide. The galaxy ends at 1.5 Petrosian radii, or at the inscribed circle. The Petrosian radius is where a ring is
+a fifth as bright as the mean inside it (Petrosian 1976, ApJ 209, L1; the fifth and the factor 1.5 are those of
+Conselice 2003, ApJS 147, 1). Pixel values are used as they are: on a stretched cutout the numbers compare galaxies, and
+are not physical fluxes.
+
+We keep our own measurements instead of those of statmorph or photutils: they need a segmentation of each image and are
+not defined for every cutout, while these five numbers are finite for any image, and earlier results rest on them.
 """
 
 from collections.abc import Sequence
@@ -19,22 +23,22 @@ from tqdm import tqdm
 from rarezoo.data.images import ImageSource
 from rarezoo.tables import atomic
 
-# In the order of the table's columns.
+# In the order of the columns of the table.
 COLUMNS = ("colour_red_green", "colour_green_blue", "half_light_radius", "concentration", "brightness")
-# Share of the shorter side: a border this wide holds enough pixels for a median and little of the galaxy.
+# Width of the border as a share of the shorter side: enough pixels for a median, and little of the galaxy.
 _BORDER = 1 / 32
 _PETROSIAN, _EXTENT = 0.2, 1.5
-# Shares of the light: half, and the two between which Conselice (2003) takes the concentration.
+# Shares of the light: half, and the two that define the concentration of Conselice (2003).
 _SHARES = (0.5, 0.2, 0.8)
-# Grey levels. Fainter light than eight bits resolve counts as this much, so that a logarithm is finite; where there
-# is no light at all, a faint even sheet of it has a radius and a concentration.
+# Grey levels. Light that is too faint for eight bits counts as this much, so that a logarithm is finite. If there is
+# no light at all, a faint even sheet of light has a radius and a concentration.
 _RESOLVED, _SHEET = 0.1, 1e-6
 
 
 class _Rings(NamedTuple):
-    """How the pixels of cutouts of one shape are averaged: made once per shape."""
+    """The averages over rings for cutouts of one shape; they are made once per shape."""
 
-    means: csr_array  # (rings, pixels): a row averages the pixels of a ring
+    means: csr_array  # (rings, pixels); row i averages the pixels of ring i
     areas: Float64[np.ndarray, " rings"]  # px²
     border: Int64[np.ndarray, " frame"]  # pixels
 
@@ -42,20 +46,35 @@ class _Rings(NamedTuple):
 def photometry(
     images: ImageSource, rows: Sequence[int] | np.ndarray, *, cache: Path | None = None
 ) -> Float32[np.ndarray, "galaxies 5"]:
-    """Photometry (n, 5) of some cutouts, finite whatever they show; its columns are :data:`COLUMNS`.
+    """Measure cutouts; the numbers are finite whatever the cutouts show.
 
-    colour_red_green, colour_green_blue: log10 of the ratio of the fluxes of two channels.
-    half_light_radius: of the circle that holds half of the flux, as a share of half the cutout's shorter side.
-    concentration: 5 log10(r80 / r20), circles that hold 80 and 20 % of the flux (Conselice 2003, ApJS 147, 1).
-    brightness: log10 of the flux, mean of the channels, over the area of the inscribed circle, in grey levels.
+    Parameters
+    ----------
+    images
+        Cutouts by row.
+    rows
+        Rows of n galaxies.
+    cache
+        File that keeps the result for the next time. Its name must differ between surveys and between sets of rows.
 
-    Args:
-        images: cutouts by row.
-        rows: which.
-        cache: file that keeps them for the next time; its name must tell the survey and the rows.
+    Returns
+    -------
+    numpy.ndarray
+        (n, 5) float32, the columns of :data:`COLUMNS`:
 
-    Raises:
-        DataError: an image is unreadable.
+        colour_red_green, colour_green_blue
+            log10 of the ratio of the fluxes of two channels.
+        half_light_radius
+            Radius of the circle that holds half of the flux, as a share of half the shorter side of the cutout.
+        concentration
+            5 log10(r80 / r20), the radii of circles that hold 80 and 20 % of the flux (Conselice 2003, ApJS 147, 1).
+        brightness
+            log10 of the flux, mean of the channels, over the area of the inscribed circle, in grey levels.
+
+    Raises
+    ------
+    DataError
+        An image is unreadable.
     """
     if cache is not None and cache.exists():
         return np.asarray(np.load(cache))
@@ -69,10 +88,14 @@ def photometry(
 
 
 def measurements(pixels: UInt8[np.ndarray, "height width 3"]) -> Float64[np.ndarray, " 5"]:
-    """One cutout's photometry: see :func:`photometry`."""
+    """Return the five numbers of one cutout; see :func:`photometry`.
+
+    >>> dict(zip(COLUMNS, measurements(np.full((8, 8, 3), 90, dtype=np.uint8)).round(2).tolist()))["concentration"]
+    1.51
+    """
     rings = _rings(*pixels.shape[:2])
     flat = pixels.reshape(-1, 3)
-    # Subtracted before averaging: rounding would else draw rings on an even cutout.
+    # The background is subtracted before averaging, because rounding would otherwise draw rings on an even cutout.
     channels = rings.means @ (flat - np.median(flat[rings.border], axis=0).astype(np.float32))
     light = np.maximum(channels.mean(axis=1), 0) + _SHEET
     areas = rings.areas[: _extent(light, rings.areas)]
@@ -98,14 +121,14 @@ def _rings(height: int, width: int) -> _Rings:
 
 
 def _extent(light: Float64[np.ndarray, " rings"], areas: Float64[np.ndarray, " rings"]) -> int:
-    """How many rings the galaxy fills."""
+    """Return the number of rings that the galaxy fills."""
     within = np.cumsum(light * areas) / np.cumsum(areas)
     faint = np.flatnonzero(light < _PETROSIAN * within)
     return min(len(light), int(np.ceil(_EXTENT * (faint[0] + 1)))) if len(faint) else len(light)
 
 
 def _radii(fluxes: Float64[np.ndarray, " rings"]) -> Float64[np.ndarray, "3"]:
-    """Radii, in px, of the circles that hold half, 20 and 80 % of the flux; a ring is evenly bright."""
+    """Return the radii in px of the circles that hold half, 20 and 80 % of the flux; a ring is evenly bright."""
     growth = np.concatenate([[0.0], np.cumsum(fluxes)])
     squares = np.arange(len(growth), dtype=np.float64) ** 2
     return np.sqrt(np.interp(np.array(_SHARES) * growth[-1], growth, squares))

@@ -5,41 +5,47 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rarezoo.errors import ConfigError
-
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
 
 def split_of(ids: Sequence[str] | np.ndarray, *, validation_share: float, test_share: float) -> np.ndarray:
-    """The split of each id, an object array (n,).
+    """Return the split of each galaxy.
 
-    Raises:
-        ConfigError: the shares leave nothing to train on.
+    Parameters
+    ----------
+    ids
+        Ids of n galaxies.
+    validation_share, test_share
+        Shares of the galaxies in these two splits; the others are for training.
+
+    Returns
+    -------
+    numpy.ndarray
+        Object array (n,) of ``train``, ``validation`` or ``test``.
+
+    Examples
+    --------
+    >>> split_of(["a", "b", "c"], validation_share=0.2, test_share=0.2).tolist()
+    ['train', 'validation', 'test']
     """
-    if min(validation_share, test_share) < 0 or validation_share + test_share >= 1:
-        raise ConfigError(
-            "the shares of validation and test must leave some galaxies to train on",
-            value=(validation_share, test_share),
-            fix="Set data.validation_share and data.test_share, e.g. 0.15 each.",
-        )
-    place = np.array([_uniform(one) for one in ids])
+    hashes = [hashlib.sha256(galaxy.encode()).digest()[:8] for galaxy in ids]
+    place = np.array([int.from_bytes(digits, "big") / 2**64 for digits in hashes])
     return np.select([place < test_share, place < test_share + validation_share], [TEST, VALIDATION], TRAIN).astype(
         object
     )
 
 
-def _uniform(galaxy: str) -> float:
-    """An id's place in [0, 1), from sha256."""
-    return int.from_bytes(hashlib.sha256(galaxy.encode()).digest()[:8], "big") / 2**64
-
-
 def joined_splits(splits: np.ndarray, ids: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """The splits with every group of near-identical images in one: that of the group's smallest id.
+    """Return splits in which each group of near-identical images is in one split: that of the group's smallest id.
 
-    Args:
-        splits: object array (n,).
-        ids: object array (n,).
-        groups: int array (n,); equal numbers mean the same galaxy.
+    Parameters
+    ----------
+    splits
+        Object array (n,) of splits.
+    ids
+        Object array (n,) of ids.
+    groups
+        Integer array (n,) of group numbers.
     """
     order = np.lexsort((ids.astype(str), groups))
     _, first, inverse = np.unique(groups[order], return_index=True, return_inverse=True)

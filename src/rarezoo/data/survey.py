@@ -1,12 +1,12 @@
-"""What a survey hands over: galaxies with ids, cutouts and, where there are any, votes."""
+"""A survey and its galaxies: ids, catalogue, cutouts and, where there are any, votes."""
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,19 +18,25 @@ from rarezoo.data.images import ImageSource
 from rarezoo.data.splits import joined_splits, split_of
 from rarezoo.data.trees import QuestionTree
 from rarezoo.errors import ConfigError, DataError
-from rarezoo.settings import choice, name_of, setting
+from rarezoo.settings import Settings, choice, described, name_of, setting
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Galaxies:
-    """A survey opened: n galaxies in a fixed order.
+    """The galaxies of an opened survey, in a fixed order.
 
-    Attributes:
-        catalogue: CATALOGUE table of n rows, ``split`` filled in.
-        images: cutouts by row.
-        tree: the question tree of the votes, None if there are no votes.
-        votes: float32 (n, answers), 0 where an answer got none or was not asked; None if there are no votes.
-        truth: TRUTH table (mock surveys only): what was planted, by id.
+    Attributes
+    ----------
+    catalogue
+        CATALOGUE table of n rows, its ``split`` column filled.
+    images
+        Cutouts by row.
+    tree
+        Question tree of the votes; None if there are no votes.
+    votes
+        (n, answers) float32, 0 where an answer got no vote or was not asked; None if there are no votes.
+    truth
+        TRUTH table, only of mock surveys: the planted population of each galaxy.
     """
 
     catalogue: pa.Table
@@ -42,18 +48,22 @@ class Galaxies:
     def __len__(self) -> int:
         return int(self.catalogue.num_rows)
 
+    def __repr__(self) -> str:
+        votes = f", votes of tree {self.tree.name}" if self.tree is not None else ""
+        return f"Galaxies({len(self):,} galaxies{votes}{', truth' if self.truth is not None else ''})"
+
     @cached_property
     def ids(self) -> np.ndarray:
-        """Object array (n,) of id strings."""
+        """Ids of the galaxies, an object array (n,) of texts."""
         return tables.strings(self.catalogue, tables.ID)
 
-    def rows(self, split: str) -> Int64[np.ndarray, " galaxies"]:
-        """Rows of one split: ``train``, ``validation`` or ``test``."""
+    def rows(self, split: str) -> Int64[np.ndarray, " rows"]:
+        """Return the rows of a split: ``train``, ``validation`` or ``test``."""
         return np.flatnonzero(tables.strings(self.catalogue, tables.SPLIT) == split)
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of ids, image names, votes and truth, in order: equal hashes, equal galaxies."""
+        """Hash of ids, image names, votes and truth, in order: equal hashes mean equal galaxies."""
         state = hashlib.sha256()
         for column in (tables.ID, tables.IMAGE):
             state.update("\n".join(map(str, self.catalogue.column(column).to_pylist())).encode())
@@ -64,7 +74,7 @@ class Galaxies:
         return state.hexdigest()
 
     def first(self, galaxies: int) -> "Galaxies":
-        """The survey's first galaxies."""
+        """Return the first galaxies of the survey."""
         return replace(
             self,
             catalogue=self.catalogue.slice(0, galaxies),
@@ -73,39 +83,116 @@ class Galaxies:
         )
 
     def with_splits(self, splits: np.ndarray) -> "Galaxies":
-        """The same galaxies with another split column, an object array (n,)."""
+        """Return the same galaxies with another split column, an object array (n,)."""
         column = self.catalogue.column_names.index(tables.SPLIT)
         return replace(self, catalogue=self.catalogue.set_column(column, tables.SPLIT, pa.array(splits, pa.string())))
 
 
-@dataclass
-class Survey(ABC):
+def catalogue_table(
+    ids: Sequence[str],
+    images: Sequence[str],
+    *,
+    survey: str | pa.ChunkedArray,
+    source: str,
+    ra: Sequence[float] | pa.ChunkedArray | None = None,
+    dec: Sequence[float] | pa.ChunkedArray | None = None,
+    columns: pa.Table | None = None,
+) -> pa.Table:
+    """Build the CATALOGUE table of a survey, its ``split`` column still empty.
+
+    Parameters
+    ----------
+    ids
+        Ids of n galaxies, each once.
+    images
+        Name of each galaxy's image.
+    survey
+        Name of the survey, or a column of names.
+    source
+        Where the galaxies come from, for messages.
+    ra, dec
+        Position in degrees; None if it is unknown.
+    columns
+        Other columns of the survey, all of which are kept. A column whose name the CATALOGUE table uses for something
+        else becomes ``NAME_given``.
+
+    Returns
+    -------
+    pyarrow.Table
+        Table of n rows.
+
+    Examples
+    --------
+    >>> table = catalogue_table(["a"], ["a.jpg"], survey="mine", source="mine.csv", columns=pa.table({"mag": [17.5]}))
+    >>> table.column_names
+    ['id_str', 'ra', 'dec', 'image', 'survey', 'split', 'mag']
+    """
+    unknown, count = pa.nulls(len(ids), pa.float64()), len(ids)
+    ours = {
+        tables.ID: pa.array(ids, pa.string()),
+        tables.RA: unknown if ra is None else ra,
+        tables.DEC: unknown if dec is None else dec,
+        tables.IMAGE: pa.array(images, pa.string()),
+        tables.SURVEY: pa.array([survey] * count, pa.string()) if isinstance(survey, str) else survey,
+        tables.SPLIT: pa.nulls(count, pa.string()),
+    }
+    other = {} if columns is None else {name: columns[name] for name in columns.column_names}
+    kept = {f"{name}_given" if name in ours else name: column for name, column in other.items()}
+    return tables.check(pa.table({**ours, **kept}), tables.CATALOGUE, source=source)
+
+
+@dataclass(kw_only=True)
+class Survey(Settings, ABC):
     """A source of galaxies; each subclass is one choice of ``data=``.
 
-    A galaxy's split is decided by a hash of its id alone, so new rows never move old ones.
+    The split of a galaxy is decided by a hash of its id alone, so new rows never move old ones. Opening a survey
+    changes none of its settings: it can be opened again, from the same object.
+
+    A new kind of survey is a dataclass with :meth:`_read`, registered with ``@option("data", "name")`` in a module of
+    ``rarezoo.data.surveys``, or in another package with an entry point of the group ``rarezoo.surveys``.
+
+    Attributes
+    ----------
+    path_settings
+        Names of the settings that are paths, so that :meth:`settings` records them as absolute paths.
     """
 
-    validation_share: float = setting(0.15, "share of galaxies held out for early stopping")
-    test_share: float = setting(0.15, "share of galaxies held out for the numbers on the card")
-    group_duplicates: bool = setting(True, "training keeps near-identical images in one split")
-    on_bad_image: str = setting("stop", "what an unreadable image does: stop, or skip (and list what was skipped)")
-    limit: int = setting(0, "use only the first galaxies of the survey; 0 = all", unit="galaxies")
+    path_settings: ClassVar[tuple[str, ...]] = ()
+
+    validation_share: float = setting(0.15, "share of galaxies that are held out for early stopping", ge=0, lt=1)
+    test_share: float = setting(0.15, "share of galaxies that are held out for the numbers on the card", ge=0, lt=1)
+    group_duplicates: bool = setting(True, "whether training keeps near-identical images in one split")
+    on_bad_image: str = setting(
+        "stop", "what an unreadable image causes: stop, or skip and list the galaxy", choices=("stop", "skip")
+    )
+    limit: int = setting(0, "number of galaxies to use, from the first; 0 = all", unit="galaxies", ge=0)
+
+    def check(self) -> None:
+        """Raise ConfigError if the splits leave no galaxy to train on."""
+        if self.validation_share + self.test_share >= 1:
+            raise ConfigError(
+                "the shares of validation and test must leave some galaxies to train on",
+                value=(self.validation_share, self.test_share),
+                fix="Set data.validation_share and data.test_share to less, for example 0.15 each.",
+            )
 
     @abstractmethod
     def _read(self) -> Galaxies:
-        """The whole survey, ``split`` still empty."""
+        """Read the whole survey; its ``split`` column stays empty."""
 
     def open(self) -> Galaxies:
-        """Open the survey, its splits filled in.
+        """Open the survey and decide the split of each galaxy.
 
-        Raises:
-            DataError: the survey cannot be used as it is.
-            ConfigError: a setting does not fit.
+        Returns
+        -------
+        Galaxies
+            The galaxies, their ``split`` column filled.
+
+        Raises
+        ------
+        DataError
+            The survey cannot be used as it is.
         """
-        if self.on_bad_image not in ("stop", "skip"):
-            raise ConfigError("unknown data.on_bad_image", value=self.on_bad_image, fix="Choose stop or skip.")
-        if self.limit < 0:
-            raise ConfigError("data.limit", value=self.limit, fix="Choose 0 for all galaxies, or more.")
         galaxies = self._read()
         if not len(galaxies):
             raise DataError("the survey has no galaxy", value=name_of(type(self)), fix="Give it at least one row.")
@@ -114,10 +201,12 @@ class Survey(ABC):
         return galaxies.with_splits(splits)
 
     def training_galaxies(self, *, cache: Path | None = None) -> Galaxies:
-        """The survey opened for training: near-identical images share a split.
+        """Open the survey for training: near-identical images are in the same split.
 
-        Args:
-            cache: folder in which the images' fingerprints are kept for the next time.
+        Parameters
+        ----------
+        cache
+            Folder that keeps the fingerprints of the images for the next time.
         """
         galaxies = self.open()
         if not self.group_duplicates:
@@ -128,11 +217,22 @@ class Survey(ABC):
         return galaxies.with_splits(joined_splits(splits, galaxies.ids, groups))
 
     def settings(self) -> dict[str, Any]:
-        """What :func:`open_survey` needs to open the same survey again."""
-        return {"option": name_of(type(self)), **asdict(self)}
+        """Return the settings from which :func:`open_survey` makes the same survey, from any working folder."""
+        return {**described(self), **self._absolute_paths()}
+
+    def _absolute_paths(self) -> dict[str, str]:
+        """Return the settings that are paths, as absolute paths; empty ones are left out."""
+        values = {name: getattr(self, name) for name in self.path_settings}
+        return {name: str(Path(value).resolve()) for name, value in values.items() if value}
 
 
 def open_survey(settings: Mapping[str, Any]) -> Survey:
-    """The survey from :meth:`Survey.settings`."""
+    """Make a survey from the settings that :meth:`Survey.settings` returned.
+
+    Examples
+    --------
+    >>> open_survey({"option": "mock", "n": 100}).n
+    100
+    """
     fields = {key: value for key, value in settings.items() if key != "option"}
     return choice("data", settings["option"])(**fields)

@@ -1,8 +1,8 @@
-"""Galaxy Zoo question trees: which questions, which answers, and which answer leads to which question.
+"""Galaxy Zoo question trees: the questions, their answers, and the answer that leads to each question.
 
-The published trees are read from zoobot and galaxy-datasets, never retyped. Their answer labels are kept letter for
-letter: trees of one campaign carry its suffix (``smooth-or-featured-gz2_smooth``), ``desi``, ``cosmic_dawn`` and
-``euclid`` do not, as in the tables their projects publish.
+The published trees are read from zoobot and galaxy-datasets, never copied by hand. Their answer labels are kept
+exactly: the trees of one campaign carry its suffix (``smooth-or-featured-gz2_smooth``); ``desi``, ``cosmic_dawn`` and
+``euclid`` have none, as in the tables that their projects publish.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Float32
 
 from rarezoo.errors import ConfigError
 
-# Our name → zoobot.shared.schemas' name.
+# Our name → the name in zoobot.shared.schemas. zoobot 2.0.1 has all of them but decals_dr12.
 _PUBLISHED = {
     "gz2": "gz2_ortho_schema",
     "decals_dr12": "decals_dr12_ortho_schema",
@@ -34,7 +34,17 @@ _PUBLISHED = {
 
 @dataclass(frozen=True)
 class Question:
-    """A question, the full labels of its answers, and the answer that leads to it (None: asked of every galaxy)."""
+    """A question of a tree.
+
+    Attributes
+    ----------
+    name
+        Name of the question.
+    answers
+        Full labels of its answers.
+    asked_after
+        Label of the answer that leads to it; None if every galaxy is asked.
+    """
 
     name: str
     answers: tuple[str, ...]
@@ -43,39 +53,78 @@ class Question:
 
 @dataclass(frozen=True)
 class QuestionTree:
-    """Questions in order; a vote array's last axis runs over ``answers``."""
+    """Questions in order; the last axis of a vote array runs over ``answers``.
+
+    Raises
+    ------
+    ConfigError
+        The tree has no answer or a doubled one, asks after an answer that does not exist, or questions lead to each
+        other.
+
+    Examples
+    --------
+    >>> tree = QuestionTree("small", (
+    ...     Question("shape", ("shape_smooth", "shape_disk")),
+    ...     Question("bar", ("bar_yes", "bar_no"), asked_after="shape_disk"),
+    ... ))
+    >>> tree.fractions(np.array([[5.0, 15.0, 3.0, 12.0]]))
+    array([[0.25, 0.75, 0.2 , 0.8 ]], dtype=float32)
+    """
 
     name: str
     questions: tuple[Question, ...]
 
     def __post_init__(self) -> None:
-        _refuse_broken_tree(self)
+        if not self.answers:
+            raise ConfigError("the question tree has no answers", value=self.name, fix="Give it at least one question.")
+        doubled = sorted({label for label in self.answers if self.answers.count(label) > 1})
+        if doubled:
+            raise ConfigError(
+                f"tree {self.name}: doubled answers", value=doubled, fix="Give each answer a label of its own."
+            )
+        asked_by = {answer: question.name for question in self.questions for answer in question.answers}
+        asked_after = {question.name: question.asked_after for question in self.questions}
+        lost = sorted(answer for answer in asked_after.values() if answer and answer not in asked_by)
+        if lost:
+            raise ConfigError(
+                f"tree {self.name}: asked after an answer that is not there", value=lost, fix="Correct its label."
+            )
+        for start in asked_after:
+            visited, question = set[str](), start
+            while (parent := asked_after[question]) is not None:
+                question = asked_by[parent]
+                if question in visited:
+                    raise ConfigError(
+                        f"tree {self.name}: questions lead to each other", value=start, fix="Break the loop."
+                    )
+                visited.add(question)
 
     @cached_property
     def answers(self) -> tuple[str, ...]:
-        """Every answer's label, question by question."""
+        """Labels of all answers, question by question."""
         return tuple(answer for question in self.questions for answer in question.answers)
 
     @cached_property
     def slices(self) -> tuple[slice, ...]:
-        """Where each question's answers lie in ``answers``."""
-        ends = np.cumsum([len(question.answers) for question in self.questions]).tolist()
-        return tuple(slice(end - len(one.answers), end) for one, end in zip(self.questions, ends, strict=True))
+        """Where the answers of each question are in ``answers``."""
+        widths = [len(question.answers) for question in self.questions]
+        ends = np.cumsum(widths).tolist()
+        return tuple(slice(end - width, end) for width, end in zip(widths, ends, strict=True))
 
     def question_of(self, answer: str) -> Question:
-        """The question that an answer belongs to."""
+        """Return the question that an answer belongs to."""
         return next(question for question in self.questions if answer in question.answers)
 
     def totals(self, votes: Float[np.ndarray, "galaxies answers"]) -> Float[np.ndarray, "galaxies questions"]:
-        """Votes per question."""
+        """Return the number of votes per question."""
         return np.stack([votes[:, part].sum(axis=1) for part in self.slices], axis=1)
 
     def asked(self, votes: Float[np.ndarray, "galaxies answers"]) -> Bool[np.ndarray, "galaxies questions"]:
-        """Whether each question got any vote."""
+        """Return whether each question got any vote."""
         return self.totals(votes) > 0
 
     def fractions(self, votes: Float[np.ndarray, "galaxies answers"]) -> Float32[np.ndarray, "galaxies answers"]:
-        """Share of each answer among its own question's votes (conditional); NaN where nobody was asked."""
+        """Return the share of each answer among the votes on its question; NaN where the question was not asked."""
         widths = [len(question.answers) for question in self.questions]
         totals = np.repeat(self.totals(votes), widths, axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -84,7 +133,7 @@ class QuestionTree:
     def joint_fractions(
         self, fractions: Float[np.ndarray, "galaxies answers"]
     ) -> Float[np.ndarray, "galaxies answers"]:
-        """Conditional fractions multiplied down the tree: the share of all volunteers who gave each answer."""
+        """Return conditional fractions multiplied down the tree: the share of all volunteers who gave each answer."""
         joint = np.array(fractions, copy=True)
         done: set[str] = set()
         while len(done) < len(self.questions):
@@ -98,10 +147,12 @@ class QuestionTree:
         return joint
 
     def without(self, questions: Sequence[str]) -> "QuestionTree":
-        """The tree less some questions; a question that only they led to is then asked of every galaxy.
+        """Return the tree without some questions; a question that only they led to is then asked of every galaxy.
 
-        Raises:
-            ConfigError: a name is no question of the tree.
+        Raises
+        ------
+        ConfigError
+            A name is not a question of the tree.
         """
         names = [question.name for question in self.questions]
         unknown = sorted(set(questions) - set(names))
@@ -109,57 +160,87 @@ class QuestionTree:
             raise ConfigError(f"tree {self.name} has no question", value=unknown, fix=f"Choose among {names}.")
         kept = [question for question in self.questions if question.name not in questions]
         labels = {answer for question in kept for answer in question.answers}
-        return QuestionTree(self.name, tuple(_rooted(question, labels) for question in kept))
+        return QuestionTree(
+            self.name,
+            tuple(
+                Question(
+                    question.name, question.answers, question.asked_after if question.asked_after in labels else None
+                )
+                for question in kept
+            ),
+        )
 
     def to_dict(self) -> dict[str, Any]:
-        """The tree as JSON knows it; the format of own trees in YAML too."""
+        """Return the tree as JSON and YAML files hold it."""
         return {
             "name": self.name,
             "questions": [
-                {"name": one.name, "answers": list(one.answers), "asked_after": one.asked_after}
-                for one in self.questions
+                {"name": question.name, "answers": list(question.answers), "asked_after": question.asked_after}
+                for question in self.questions
             ],
         }
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "QuestionTree":
-        """The tree from :meth:`to_dict`.
+        """Return the tree that :meth:`to_dict` described.
 
-        Raises:
-            ConfigError: a key is missing, an answer is doubled, or a question hangs on an answer that is not there.
+        Raises
+        ------
+        ConfigError
+            A key is missing, or the tree is broken.
         """
         try:
             questions = tuple(
-                Question(str(one["name"]), tuple(map(str, one["answers"])), one.get("asked_after"))
-                for one in content["questions"]
+                Question(str(entry["name"]), tuple(map(str, entry["answers"])), entry.get("asked_after"))
+                for entry in content["questions"]
             )
             return cls(str(content["name"]), questions)
         except (KeyError, TypeError, AttributeError) as problem:
             raise ConfigError(
                 "a question tree is `name:` and a list `questions:` of name, answers and (optional) asked_after",
-                value=problem, fix="Mend the file; docs/reference/question-trees.md has an example.",
+                value=problem, fix="Correct the file; docs/reference/question-trees.md has an example.",
             ) from problem  # fmt: skip
 
 
 def tree_names() -> tuple[str, ...]:
-    """Names of the published trees."""
-    return tuple(_PUBLISHED)
+    """Return the names of the published trees that the installed zoobot has."""
+    schemas = _schemas()
+    return tuple(name for name, schema in _PUBLISHED.items() if hasattr(schemas, schema))
 
 
 def campaigns() -> tuple[str, ...]:
-    """Suffixes that published trees put behind their questions: ``gz2`` of ``smooth-or-featured-gz2``."""
-    endings = [{one.name.rpartition("-")[2] for one in named_tree(name).questions} for name in _PUBLISHED]
+    """Return the suffixes that published trees put behind their questions: ``gz2`` of ``smooth-or-featured-gz2``."""
+    endings = [{question.name.rpartition("-")[2] for question in named_tree(name).questions} for name in tree_names()]
     return tuple(sorted({ending for (ending, *others) in endings if not others}))
 
 
 def named_tree(name: str) -> QuestionTree:
-    """A published tree by its name, or an own tree from a YAML file.
+    """Return a published tree by its name, or the tree of a YAML file.
 
-    Raises:
-        ConfigError: no such name or file, or the file holds no tree.
+    Raises
+    ------
+    ConfigError
+        There is no such name or file, the file holds no tree, or the installed zoobot lacks the tree.
     """
     if name in _PUBLISHED:
-        return _published_tree(name)
+        schema = getattr(_schemas(), _PUBLISHED[name], None)
+        if schema is None:
+            raise ConfigError(
+                "the installed zoobot lacks the question tree",
+                value=name,
+                fix="Install a newer one: pip install -U zoobot.",
+            )
+        return QuestionTree(
+            name,
+            tuple(
+                Question(
+                    question.text,
+                    tuple(answer.text for answer in question.answers),
+                    question.asked_after.text if question.asked_after else None,
+                )
+                for question in schema.questions
+            ),
+        )
     path = Path(name)
     if not path.is_file():
         raise ConfigError(
@@ -168,47 +249,11 @@ def named_tree(name: str) -> QuestionTree:
     try:
         return QuestionTree.from_dict(yaml.safe_load(path.read_text()))
     except yaml.YAMLError as problem:
-        raise ConfigError(f"{path} is not YAML", value=problem, fix="Mend the file.") from problem
+        raise ConfigError(f"{path} is not YAML", value=problem, fix="Correct the file.") from problem
 
 
-def _published_tree(name: str) -> QuestionTree:
+def _schemas() -> Any:
+    """Import zoobot's question trees when they are needed: the import takes most of a second."""
     from zoobot.shared import schemas
 
-    schema = getattr(schemas, _PUBLISHED[name])
-    return QuestionTree(
-        name,
-        tuple(
-            Question(
-                one.text,
-                tuple(answer.text for answer in one.answers),
-                one.asked_after.text if one.asked_after else None,
-            )
-            for one in schema.questions
-        ),
-    )
-
-
-def _rooted(question: Question, labels: set[str]) -> Question:
-    above = question.asked_after if question.asked_after in labels else None
-    return Question(question.name, question.answers, above)
-
-
-def _refuse_broken_tree(tree: QuestionTree) -> None:
-    labels = [answer for question in tree.questions for answer in question.answers]
-    if not labels:
-        raise ConfigError("the question tree has no answers", value=tree.name, fix="Give it at least one question.")
-    doubled = sorted({label for label in labels if labels.count(label) > 1})
-    if doubled:
-        raise ConfigError(f"tree {tree.name}: doubled answers", value=doubled, fix="Give each answer its own label.")
-    home = {answer: question.name for question in tree.questions for answer in question.answers}
-    above = {question.name: question.asked_after for question in tree.questions}
-    lost = sorted(str(one) for one in above.values() if one and one not in home)
-    if lost:
-        raise ConfigError(f"tree {tree.name}: asked after an answer that is not there", value=lost, fix="Mend it.")
-    for start in above:
-        seen, at = set(), start
-        while (parent := above[at]) is not None:
-            at = home[parent]
-            if at in seen:
-                raise ConfigError(f"tree {tree.name}: questions lead to each other", value=start, fix="Break the loop.")
-            seen.add(at)
+    return schemas

@@ -1,12 +1,12 @@
-"""Volunteers' votes as one float32 array.
+"""Votes of volunteers as one float32 array.
 
-What a table may hold for an answer, and what it means:
+A table may hold these values for an answer:
 
-    column missing, null, NaN, 0    nobody gave that answer; a question whose total is 0 was not asked and is masked
-    whole number                    that many volunteers
+    column missing, null, NaN, 0    no volunteer gave the answer; a question whose total is 0 was not asked, is masked
+    whole number                    the number of volunteers
     fractional number               weighted votes (Galaxy Zoo weighs its volunteers), kept as they are
-    fractions of one                refused unless ``scale`` says how many volunteers they stand for
-    negative, infinite, text        refused
+    fractions of one                an error, unless ``scale`` says how many volunteers they stand for
+    negative, infinite, text        an error
 """
 
 import numpy as np
@@ -18,23 +18,37 @@ from rarezoo import tables
 from rarezoo.data.trees import QuestionTree
 from rarezoo.errors import DataError
 
-# A question's fractions sum to one up to the rounding of published tables.
+# The fractions of a question add up to one, up to the rounding of published tables.
 _SUM_TOLERANCE = 0.02
+# Endings of derived columns, which published tables have beside the counts.
+_DERIVED = ("_fraction", "_debiased", "_mask", "_count", "_weighted", "_total-votes", "_flag")
 
 
 def votes_of(
     table: pa.Table, tree: QuestionTree, *, source: str, scale: float = 0.0
 ) -> Float32[np.ndarray, "galaxies answers"]:
-    """Votes per answer of the tree, one row per row of the table.
+    """Return the votes of a table, one row per row of the table.
 
-    Args:
-        table: any table that has columns named as the tree's answers.
-        tree: the question tree.
-        source: the table's name, for messages.
-        scale: volunteers per question that the table's vote fractions stand for; 0 = the table holds counts.
+    Parameters
+    ----------
+    table
+        Table with columns that are named like the answers of the tree.
+    tree
+        The question tree.
+    source
+        Name of the table, for messages.
+    scale
+        Number of volunteers per question that the vote fractions in the table stand for; 0 = the table holds counts.
 
-    Raises:
-        DataError: no column fits, an answer is unknown to the tree, or a value has no meaning as a vote.
+    Returns
+    -------
+    numpy.ndarray
+        (galaxies, answers) float32.
+
+    Raises
+    ------
+    DataError
+        No column fits, an answer is unknown to the tree, or a value is not a vote.
     """
     present = [answer for answer in tree.answers if answer in table.column_names]
     if not present:
@@ -42,13 +56,32 @@ def votes_of(
             f"{source}: no column of tree {tree.name}", value=", ".join(table.column_names[:8]),
             fix=f"Rename the vote columns ({', '.join(tree.answers[:3])}, …) or choose another tree: data.votes=NAME.",
         )  # fmt: skip
-    _refuse_foreign_answers(table, tree, source=source)
+    # A column that begins like a question of the tree and is not an answer of it means that the tree is the wrong one.
+    foreign = [
+        column
+        for column in table.column_names
+        if column.startswith(tuple(f"{question.name}_" for question in tree.questions))
+        and column not in tree.answers
+        and not column.endswith(_DERIVED)
+    ]
+    if foreign:
+        raise DataError(
+            f"{source}: vote columns that tree {tree.name} lacks", value=", ".join(foreign[:6]),
+            fix="Choose the tree of that campaign (data.votes=NAME), or drop those columns.",
+        )  # fmt: skip
     votes = np.zeros((table.num_rows, len(tree.answers)), dtype=np.float32)
     for answer in present:
         votes[:, tree.answers.index(answer)] = _counts(table, answer, source=source)
     if scale:
         return votes * np.float32(scale)
-    _refuse_fractions(votes, tree, source=source)
+    totals = tree.totals(votes)
+    asked = totals[totals > 0]
+    if len(asked) and np.any(votes != np.round(votes)) and np.all(asked <= 1 + _SUM_TOLERANCE):
+        raise DataError(
+            f"{source}: these are vote fractions, not counts (no question has more than one vote)",
+            value=f"largest total {asked.max():.2f}",
+            fix="Set the number of volunteers that they stand for: data.votes_scale=40.",
+        )
     return votes
 
 
@@ -58,48 +91,15 @@ def _counts(table: pa.Table, answer: str, *, source: str) -> np.ndarray:
         counts = pd.to_numeric(pd.Series(column.to_pylist(), dtype=object)).to_numpy(dtype=np.float64)
     except (ValueError, TypeError) as problem:
         raise DataError(
-            f"{source}: votes that are no numbers in {answer}", value=problem, fix="Mend them."
+            f"{source}: votes that are no numbers in {answer}", value=problem, fix="Correct them."
         ) from problem
     counts = np.where(np.isnan(counts), 0.0, counts)
     bad = np.flatnonzero((counts < 0) | ~np.isfinite(counts))
     if len(bad):
+        named = tables.ID in table.column_names
+        ids = table.column(tables.ID).take(pa.array(bad)).to_pylist() if named else [f"row {row}" for row in bad]
         raise DataError(
             f"{source}: votes must be finite and not negative, {answer}", value=counts[bad[0]],
-            fix="Mend or blank those cells.", ids=_ids(table, bad),
+            fix="Correct or empty those cells.", ids=list(map(str, ids)),
         )  # fmt: skip
     return counts
-
-
-def _ids(table: pa.Table, rows: np.ndarray) -> list[str]:
-    if tables.ID not in table.column_names:
-        return [f"row {row}" for row in rows]
-    return [str(one) for one in table.column(tables.ID).take(pa.array(rows)).to_pylist()]
-
-
-def _refuse_foreign_answers(table: pa.Table, tree: QuestionTree, *, source: str) -> None:
-    """A column that begins like a question of the tree but is no answer of it means the wrong tree."""
-    names = tuple(f"{question.name}_" for question in tree.questions)
-    # Published tables carry derived columns beside the counts.
-    derived = ("_fraction", "_debiased", "_mask", "_count", "_weighted", "_total-votes", "_flag")
-    foreign = [
-        column
-        for column in table.column_names
-        if column.startswith(names) and column not in tree.answers and not column.endswith(derived)
-    ]
-    if foreign:
-        raise DataError(
-            f"{source}: vote columns that tree {tree.name} lacks", value=", ".join(foreign[:6]),
-            fix="Choose the tree of that campaign (data.votes=NAME), or drop those columns.",
-        )  # fmt: skip
-
-
-def _refuse_fractions(votes: np.ndarray, tree: QuestionTree, *, source: str) -> None:
-    totals = tree.totals(votes)
-    asked = totals[totals > 0]
-    fractional = np.any(votes != np.round(votes))
-    if len(asked) and fractional and np.all(asked <= 1 + _SUM_TOLERANCE):
-        raise DataError(
-            f"{source}: these are vote fractions, not counts (no question has more than one vote)",
-            value=f"largest total {asked.max():.2f}",
-            fix="Say how many volunteers they stand for: data.votes_scale=40.",
-        )

@@ -147,7 +147,7 @@ def test_blends_are_planted_for_those_who_ask():
 
 def test_mock_galaxies_by_other_code_are_another_sky(monkeypatch, known):
     before = MockGalaxies().settings()["generation"]
-    monkeypatch.setattr("rarezoo.benchmark.tiers.edition", lambda: "other code")
+    monkeypatch.setattr("rarezoo.benchmark.tiers.picture_edition", lambda: "other code")
     assert MockGalaxies().settings()["generation"] == "other code" != before
     # Nobody draws real galaxies.
     assert "generation" not in known.settings()

@@ -1,17 +1,23 @@
 """A user's own table and images: every kind of table, ids of every type, and a message for every mistake."""
 
+import shutil
+import sys
 import tarfile
+from dataclasses import asdict
 
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from astropy.table import Table
 from PIL import Image
 
 from rarezoo.data.survey import open_survey
 from rarezoo.data.surveys.catalogue import Catalogue
-from rarezoo.errors import DataError
+from rarezoo.data.trees import named_tree
+from rarezoo.errors import ConfigError, DataError, MissingDependency
+from rarezoo.runs import claim
 
 pytestmark = pytest.mark.unit
 ROWS = {"id_str": ["001", "002", "003"], "ra": [10.0, 20.0, 30.0], "dec": [-1.0, 0.0, 1.0], "mag": [17.5, 18.0, np.nan]}
@@ -93,12 +99,74 @@ def test_tar_and_hdf5_hold_the_same_images_as_the_folder(home):
         np.testing.assert_array_equal(survey(home, images=images).open().images.cutout(1), direct.images.cutout(1))
 
 
-def test_recorded_settings_open_the_same_survey_again(home, monkeypatch):
+def test_recorded_settings_open_the_same_survey_from_another_folder(home, monkeypatch):
     monkeypatch.chdir(home)
-    first = Catalogue(table="galaxies.csv", images="images")
-    galaxies = first.open()
+    shutil.copy("galaxies.csv", "votes.csv")
+    survey = Catalogue("galaxies.csv", images="images", votes="desi", votes_table="votes.csv")
+    galaxies, recorded = survey.open(), survey.settings()
     monkeypatch.chdir("/")
-    assert open_survey(first.settings()).open().sha256 == galaxies.sha256
+    assert open_survey(recorded).open().sha256 == galaxies.sha256
+    np.testing.assert_array_equal(galaxies.images.cutout(1), open_survey(recorded).open().images.cutout(1))
+
+
+def test_an_own_question_tree_is_found_from_another_folder(home, monkeypatch):
+    monkeypatch.chdir(home)
+    (home / "own.yaml").write_text(yaml.safe_dump(named_tree("desi").to_dict()))
+    recorded = Catalogue("galaxies.csv", images="images", votes="own.yaml").settings()
+    monkeypatch.chdir("/")
+    assert open_survey(recorded).open().votes.shape == (3, len(named_tree("desi").answers))
+
+
+def test_opening_a_survey_changes_nothing_in_it(home, monkeypatch):
+    monkeypatch.chdir(home)
+    survey = Catalogue("galaxies.csv", images="images")
+    before = asdict(survey)
+    hashes = {survey.open().sha256 for _ in range(2)}
+    assert asdict(survey) == before
+    assert len(hashes) == 1
+
+
+def test_a_run_claims_the_same_settings_twice(home, monkeypatch):
+    """The folder of a run is claimed before the survey is opened, and again when the same object runs a second time."""
+    monkeypatch.chdir(home)
+    survey = Catalogue("galaxies.csv", images="images")
+    for _ in range(2):
+        claim(home / "run", verb="train", settings={"data": survey.settings(), "typed": asdict(survey)})
+        survey.open()
+
+
+def test_the_table_is_given_by_position_and_required(home):
+    assert Catalogue("galaxies.csv", images="cutouts").table == "galaxies.csv"
+    with pytest.raises(TypeError, match="table"):
+        Catalogue(images="cutouts")
+    with pytest.raises(TypeError, match="images"):
+        Catalogue("galaxies.csv")
+
+
+def test_columns_whose_names_are_taken_are_kept_under_another_name(home):
+    frame = pd.DataFrame({"objid": ["001", "002"], "id_str": ["x", "y"], "split": ["a", "b"], "survey": ["s", "t"]})
+    frame.to_csv(home / "own.csv", index=False)
+    catalogue = survey(home, "own.csv", id_column="objid").open().catalogue
+    kept = {name: catalogue[name].to_pylist() for name in catalogue.column_names if name.endswith("_given")}
+    assert kept == {"id_str_given": ["x", "y"], "split_given": ["a", "b"], "survey_given": ["s", "t"]}
+
+
+@pytest.mark.parametrize("settings", [{"on_bad_image": "drop"}, {"limit": -1}, {"votes_scale": -1.0}])
+def test_wrong_settings_raise_when_the_survey_is_made(home, settings):
+    with pytest.raises(ConfigError, match=f"data.{next(iter(settings))} .*{next(iter(settings.values()))}"):
+        survey(home, **settings)
+
+
+def test_a_missing_table_is_also_a_missing_file(home):
+    with pytest.raises(FileNotFoundError):
+        survey(home, "absent.csv").open()
+
+
+def test_without_h5py_the_message_names_the_extra(home, monkeypatch):
+    (home / "images.h5").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(MissingDependency, match=r"rarezoo\[hdf5\]"):
+        survey(home, images="images.h5").open()
 
 
 def test_missing_images_are_named_before_the_work_begins(home):
@@ -123,7 +191,7 @@ def test_missing_images_are_named_before_the_work_begins(home):
         ("id_str,bar_no,bar_maybe\n001,3,1\n", {"votes": "desi"}, "tree desi lacks: bar_maybe"),
     ],
 )
-def test_mistakes_in_the_table_are_told(home, content, settings, message):
+def test_mistakes_in_the_table_are_named(home, content, settings, message):
     (home / "bad.csv").write_text(content)
     with pytest.raises(DataError, match=message):
         survey(home, "bad.csv", **settings).open()
@@ -137,12 +205,12 @@ def test_mistakes_in_the_table_are_told(home, content, settings, message):
         ("galaxies.csv", "pictures", "no images"),
     ],
 )
-def test_missing_files_are_told(home, table, images, message):
+def test_missing_files_are_named(home, table, images, message):
     with pytest.raises(DataError, match=message):
         survey(home, table, images).open()
 
 
-def test_broken_parquet_is_told(home):
+def test_broken_parquet_is_named(home):
     (home / "broken.parquet").write_bytes(b"PAR1 nothing")
     with pytest.raises(DataError, match="unreadable table"):
         survey(home, "broken.parquet").open()

@@ -1,12 +1,15 @@
 """The layout of mwalmsley/gz_evo, as folders that the test writes."""
 
+import sys
+
 import datasets
 import numpy as np
 import pytest
 from PIL import Image
 
+from rarezoo.data.survey import open_survey
 from rarezoo.data.surveys.huggingface import HuggingFace
-from rarezoo.errors import DataError
+from rarezoo.errors import DataError, MissingDependency
 
 pytestmark = pytest.mark.unit
 
@@ -40,7 +43,29 @@ def test_both_kinds_of_folder_open(folder, kind, tmp_path, monkeypatch):
     np.testing.assert_array_equal(galaxies.images.cutout(2), folder[1][2])
 
 
-def test_wrong_column_names_are_told(folder):
+def test_columns_whose_names_are_taken_are_kept(folder, tmp_path):
+    saved = datasets.load_from_disk(str(folder[0] / "saved")).add_column("split", ["train", "test", "test"])
+    saved.save_to_disk(str(tmp_path / "split"))
+    catalogue = HuggingFace(str(tmp_path / "split")).open().catalogue
+    assert catalogue["split_given"].to_pylist() == ["train", "test", "test"]
+
+
+def test_a_folder_is_found_from_another_folder(folder, monkeypatch):
+    monkeypatch.chdir(folder[0])
+    survey = HuggingFace("saved")
+    galaxies, recorded = survey.open(), survey.settings()
+    monkeypatch.chdir("/")
+    assert open_survey(recorded).open().sha256 == galaxies.sha256
+    assert HuggingFace("owner/name").settings()["name"] == "owner/name"
+
+
+def test_without_datasets_the_message_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(MissingDependency, match=r"rarezoo\[huggingface\]"):
+        HuggingFace().open()
+
+
+def test_wrong_column_names_are_named(folder):
     with pytest.raises(DataError, match=r"no column: picture.*there are: image"):
         HuggingFace(name=str(folder[0] / "saved"), image_column="picture").open()
 

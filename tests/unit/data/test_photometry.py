@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from rarezoo.data.images import ArrayImages, ImageSource
+from rarezoo.data.images import ImageSource
 from rarezoo.data.photometry import COLUMNS, measurements, photometry
 from rarezoo.errors import DataError
 
@@ -99,9 +99,9 @@ def test_any_pixels_give_finite_numbers(pixels):
     assert found[3] >= 0
 
 
-def test_rows_are_measured_in_their_order_and_kept(tmp_path):
-    stack = np.stack([drawn(exponential(scale), side=64) for scale in (2, 4, 6)])
-    images, kept = ArrayImages(stack, np.arange(3), ["a", "b", "c"]), tmp_path / "photometry.npy"
+def test_rows_are_measured_in_their_order_and_kept(tmp_path, stack):
+    pixels = np.stack([drawn(exponential(scale), side=64) for scale in (2, 4, 6)])
+    images, kept = stack(pixels), tmp_path / "photometry.npy"
     table = photometry(images, [2, 0], cache=kept)
     assert table.shape == (2, len(COLUMNS))
     assert table.dtype == np.float32

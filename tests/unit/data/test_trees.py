@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import yaml
 
-from rarezoo.data.trees import Question, QuestionTree, named_tree, tree_names
+from rarezoo.data.trees import Question, QuestionTree, campaigns, named_tree, tree_names
 from rarezoo.errors import ConfigError
 
 pytestmark = pytest.mark.unit
@@ -85,6 +85,16 @@ def test_own_tree_comes_from_yaml_and_goes_through_json_unchanged(tmp_path):
 def test_broken_trees_are_refused(questions, message):
     with pytest.raises(ConfigError, match=message):
         QuestionTree.from_dict({"name": "broken", "questions": questions})
+
+
+def test_a_tree_that_an_older_zoobot_lacks_is_named(monkeypatch):
+    from zoobot.shared import schemas
+
+    monkeypatch.delattr(schemas, "decals_dr12_ortho_schema")
+    assert "decals_dr12" not in tree_names()
+    with pytest.raises(ConfigError, match=r"decals_dr12.*pip install -U zoobot"):
+        named_tree("decals_dr12")
+    assert "gz2" in campaigns()
 
 
 def test_unknown_name_lists_the_names_there_are():

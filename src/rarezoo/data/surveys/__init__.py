@@ -1,1 +1,1 @@
-"""One file per survey; each is a choice of ``data=``."""
+"""Kinds of survey; each module is one choice of ``data=``."""

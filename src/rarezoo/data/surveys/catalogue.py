@@ -1,7 +1,7 @@
-"""Your own galaxies: a table (CSV, Parquet, FITS, VOTable, ECSV) and images in a folder, tar shards or HDF5."""
+"""``data=catalogue``: a table (CSV, Parquet, FITS, VOTable, ECSV) and images in a folder, tar shards or HDF5."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from rarezoo import tables
 from rarezoo.data.images import (
     EXTENSIONS,
     FolderImages,
@@ -21,10 +20,10 @@ from rarezoo.data.images import (
     missing_images,
     tar_members,
 )
-from rarezoo.data.survey import Galaxies, Survey
+from rarezoo.data.survey import Galaxies, Survey, catalogue_table
 from rarezoo.data.trees import QuestionTree, named_tree
 from rarezoo.data.votes import votes_of
-from rarezoo.errors import DataError
+from rarezoo.errors import DataError, DataNotFound
 from rarezoo.settings import option, setting
 
 _ASTROPY_FORMATS = {
@@ -36,26 +35,49 @@ _ASTROPY_FORMATS = {
     ".ecsv": "ascii.ecsv",
 }
 _HDF5 = (".h5", ".hdf5")
+_DEFAULT_IMAGE_COLUMN = "image"
 
 
 @option("data", "catalogue")
 @dataclass
 class Catalogue(Survey):
-    """A user's table and images.
+    r"""Your own table and images.
 
-    Ids become strings whatever they were (123, 123.0 and b"123" are "123"; leading zeros of text are kept). Without an
+    Ids become texts whatever they were (123, 123.0 and b"123" are "123"; leading zeros of texts are kept). Without an
     image column the image of galaxy ID is ID.jpg, .png, .fits … in the folder or archive. Every column is kept.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Image.new("RGB", (8, 8)).save(f"{folder}/007.png")
+    ...     _ = Path(folder, "galaxies.csv").write_text("id_str,mag\n007,17.5\n")
+    ...     galaxies = Catalogue(f"{folder}/galaxies.csv", images=folder).open()
+    ...     galaxies.ids.tolist(), galaxies.images.cutout(0).shape
+    (['007'], (8, 8, 3))
     """
 
-    table: str = setting("???", "CSV, Parquet, FITS, VOTable or ECSV file")
-    images: str = setting("???", "folder of JPEG/PNG/FITS files, folder of .tar shards or one .tar, or an HDF5 file")
+    path_settings = ("table", "images", "votes_table")
+
+    table: str = setting(help="CSV, Parquet, FITS, VOTable or ECSV file", positional=True)
+    _: KW_ONLY
+    images: str = setting(help="folder of JPEG, PNG or FITS files, folder of .tar shards, one .tar, or an HDF5 file")
     id_column: str = setting("id_str", "column of galaxy ids")
-    image_column: str = setting("image", "column of image file names; where absent, names follow the ids")
+    image_column: str = setting(
+        _DEFAULT_IMAGE_COLUMN, "column of image file names; if there is none, names follow the ids"
+    )
     ra_column: str = setting("ra", "column of right ascension, if there is one", unit="deg")
     dec_column: str = setting("dec", "column of declination, if there is one", unit="deg")
     votes: str = setting("", "question tree of the votes: a published name or a YAML file; empty: no votes")
-    votes_table: str = setting("", "file that holds the votes, if not the table itself; matched by id")
-    votes_scale: float = setting(0.0, "volunteers that vote fractions stand for; 0: the votes are counts", unit="votes")
+    votes_table: str = setting("", "file that holds the votes, if they are not in the table itself; matched by id")
+    votes_scale: float = setting(
+        0.0, "number of volunteers that vote fractions stand for; 0: the votes are counts", unit="votes", ge=0
+    )
+
+    def _absolute_paths(self) -> dict[str, str]:
+        own_tree = {"votes": str(Path(self.votes).resolve())} if Path(self.votes).is_file() else {}
+        return {**super()._absolute_paths(), **own_tree}
 
     def _read(self) -> Galaxies:
         table = read_any_table(Path(self.table))
@@ -63,91 +85,88 @@ class Catalogue(Survey):
         if not ids:
             raise DataError("the catalogue is empty", value=self.table, fix="Give it at least one row.")
         _refuse_doubled(ids, source=self.table)
-        names = self._image_names(table)
-        images, names = self._image_source(ids, names)
+        images, names = self._images(ids, self._image_names(table))
         tree = named_tree(self.votes) if self.votes else None
-        self.table, self.images = str(Path(self.table).resolve()), str(Path(self.images).resolve())
+        used = {self.id_column, self.image_column, self.ra_column, self.dec_column}
         return Galaxies(
-            catalogue=self._catalogue(table, ids, names),
+            catalogue=catalogue_table(
+                ids,
+                names,
+                survey=Path(self.table).stem,
+                source=self.table,
+                ra=_degrees(table, self.ra_column),
+                dec=_degrees(table, self.dec_column),
+                columns=table.drop_columns([name for name in table.column_names if name in used]),
+            ),
             images=images,
             tree=tree,
-            votes=None if tree is None else self._votes(table, ids, tree),
+            votes=None if tree is None else self._read_votes(table, ids, tree),
         )
 
-    def _votes(self, table: pa.Table, ids: list[str], tree: QuestionTree) -> np.ndarray:
-        source = self.votes_table or self.table
-        return votes_of(self._vote_table(table, ids), tree, source=source, scale=self.votes_scale)
+    def _read_votes(self, table: pa.Table, ids: list[str], tree: QuestionTree) -> np.ndarray:
+        """Return (galaxies, answers) votes, from the table itself or from the table of votes."""
+        if not self.votes_table:
+            return votes_of(table, tree, source=self.table, scale=self.votes_scale)
+        votes = read_any_table(Path(self.votes_table))
+        voted = ids_of(votes, self.id_column, source=self.votes_table)
+        _refuse_doubled(voted, source=self.votes_table)
+        row_of = {galaxy: row for row, galaxy in enumerate(voted)}
+        if not row_of.keys() & set(ids):
+            raise DataError(
+                f"no id of {self.votes_table} is in {self.table}", value=f"{voted[:2]} and {ids[:2]}",
+                fix="Check data.id_column in both tables.",
+            )  # fmt: skip
+        # A galaxy without votes gets a row of nulls.
+        matched = votes.take(pa.array([row_of.get(galaxy) for galaxy in ids], pa.int64()))
+        return votes_of(matched, tree, source=self.votes_table, scale=self.votes_scale)
 
     def _image_names(self, table: pa.Table) -> list[str] | None:
         if self.image_column in table.column_names:
-            return [str(one) for one in table[self.image_column].to_pylist()]
-        if self.image_column != type(self).image_column:
+            return [str(name) for name in table[self.image_column].to_pylist()]
+        if self.image_column != _DEFAULT_IMAGE_COLUMN:
             raise _no_column(table, self.image_column, source=self.table, setting_name="data.image_column")
         return None
 
-    def _image_source(self, ids: list[str], names: list[str] | None) -> tuple[ImageSource, list[str]]:
+    def _images(self, ids: list[str], names: list[str] | None) -> tuple[ImageSource, list[str]]:
+        """Return the source of the images and the name of each galaxy's image in it."""
         place = Path(self.images)
         if not place.exists():
-            raise DataError("no images", value=place, fix="Say where they are: data.images=FOLDER_OR_FILE.")
+            raise DataNotFound("no images", value=place, fix="Say where they are: data.images=FOLDER_OR_FILE.")
         if place.suffix.lower() in _HDF5:
             return Hdf5Images(place, ids), [place.name] * len(ids)
         shards = [place] if place.suffix.lower() == ".tar" else sorted(place.glob("*.tar"))
         if shards:
-            found = self._names_among(list(tar_members(shards)), ids, names, place)
-            return TarImages(shards, found, ids), found
-        listed = [str(path.relative_to(place)) for path in place.rglob("*") if path.is_file()]
-        found = self._names_among(listed, ids, names, place)
-        return FolderImages(place, found, ids), found
-
-    def _names_among(self, listed: Sequence[str], ids: list[str], names: list[str] | None, place: Path) -> list[str]:
-        """Each galaxy's file among those there are; what is missing is refused now, or met (and skipped) later."""
-        found = _named(set(listed), names, place) if names else _named_after_ids(listed, ids)
-        missing = [one for one, name in zip(ids, found, strict=True) if name is None]
+            listed = list(tar_members(shards))
+        else:
+            listed = [str(path.relative_to(place)) for path in place.rglob("*") if path.is_file()]
+        files = _files_by_name(listed, names) if names else _files_by_id(listed, ids)
+        missing = [galaxy for galaxy, file in zip(ids, files, strict=True) if file is None]
         if missing and (self.on_bad_image != "skip" or len(missing) == len(ids)):
             raise missing_images(missing, where=str(place))
-        return [name or f"{one} (missing)" for one, name in zip(ids, found, strict=True)]
-
-    def _vote_table(self, table: pa.Table, ids: list[str]) -> pa.Table:
-        if not self.votes_table:
-            return table
-        votes = read_any_table(Path(self.votes_table))
-        theirs = ids_of(votes, self.id_column, source=self.votes_table)
-        _refuse_doubled(theirs, source=self.votes_table)
-        place = {one: row for row, one in enumerate(theirs)}
-        if not place.keys() & set(ids):
-            raise DataError(
-                f"no id of {self.votes_table} is in {self.table}", value=f"{theirs[:2]} against {ids[:2]}",
-                fix="Check data.id_column in both tables.",
-            )  # fmt: skip
-        return votes.take(pa.array([place.get(one) for one in ids], pa.int64()))
-
-    def _catalogue(self, table: pa.Table, ids: list[str], names: list[str]) -> pa.Table:
-        ours = {
-            tables.ID: pa.array(ids, pa.string()),
-            tables.RA: _degrees(table, self.ra_column),
-            tables.DEC: _degrees(table, self.dec_column),
-            tables.IMAGE: pa.array(names, pa.string()),
-            tables.SURVEY: pa.array([Path(self.table).stem] * len(ids)),
-            tables.SPLIT: pa.nulls(len(ids), pa.string()),
-        }
-        mapped = {self.id_column, self.image_column, self.ra_column, self.dec_column}
-        theirs = {
-            f"{name}_given" if name in ours else name: table[name] for name in table.column_names if name not in mapped
-        }
-        return tables.check(pa.table({**ours, **theirs}), tables.CATALOGUE, source=self.table)
+        # With data.on_bad_image=skip a missing image is reported when it is read.
+        found = [file or f"{galaxy} (missing)" for galaxy, file in zip(ids, files, strict=True)]
+        return (TarImages(shards, found, ids) if shards else FolderImages(place, found, ids)), found
 
 
 def read_any_table(path: Path) -> pa.Table:
-    """A table by its file's extension.
+    """Read a table; the extension of the file says what it is.
 
-    Raises:
-        DataError: no such file, an unknown extension, or contents that do not fit it.
+    Raises
+    ------
+    DataNotFound
+        There is no such file.
+    DataError
+        The extension is unknown, or the content does not fit it.
     """
     if not path.is_file():
-        raise DataError("no such table", value=path, fix="Give the path of a CSV, Parquet, FITS, VOTable or ECSV file.")
+        raise DataNotFound(
+            "no such table", value=path, fix="Give the path of a CSV, Parquet, FITS, VOTable or ECSV file."
+        )
     suffix = path.with_suffix("").suffix.lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
     try:
         table = _read_by_suffix(path, suffix)
+    except DataError:
+        raise
     except (OSError, ValueError, pa.ArrowInvalid, TypeError) as problem:
         raise DataError(f"unreadable table ({problem})", value=path, fix="Check that it opens elsewhere.") from problem
     return table.drop_columns([name for name in table.column_names if name.startswith("__index_level_")])
@@ -157,7 +176,11 @@ def _read_by_suffix(path: Path, suffix: str) -> pa.Table:
     if suffix in (".parquet", ".pq"):
         return pq.read_table(path)
     if suffix in (".csv", ".tsv", ".txt"):
-        return _read_csv(path, "\t" if suffix == ".tsv" else ",")
+        if not path.stat().st_size:
+            raise DataError("the catalogue is empty", value=path, fix="Give it a header and at least one row.")
+        delimiter = "\t" if suffix == ".tsv" else ","
+        frame = pd.read_csv(path, sep=delimiter, dtype=str, keep_default_na=True, na_values=[""])
+        return pa.Table.from_pandas(frame.apply(_typed), preserve_index=False)
     if suffix in _ASTROPY_FORMATS:
         from astropy.table import Table
 
@@ -166,15 +189,8 @@ def _read_by_suffix(path: Path, suffix: str) -> pa.Table:
     raise DataError("unknown kind of table", value=path, fix="Give CSV, Parquet, FITS, VOTable or ECSV.")
 
 
-def _read_csv(path: Path, delimiter: str) -> pa.Table:
-    """A CSV file; a column with leading zeros stays text, so that no id loses its own."""
-    if not path.stat().st_size:
-        raise DataError("the catalogue is empty", value=path, fix="Give it a header and at least one row.")
-    frame = pd.read_csv(path, sep=delimiter, dtype=str, keep_default_na=True, na_values=[""])
-    return pa.Table.from_pandas(frame.apply(_typed), preserve_index=False)
-
-
 def _typed(column: Any) -> Any:
+    """Return a column of texts as numbers if it is one; texts with leading zeros, such as ids, stay texts."""
     text = column.dropna().astype(str)
     if len(text) and text.str.match(r"^[+-]?0\d").any():
         return column
@@ -189,10 +205,17 @@ def _as_text(value: Any) -> Any:
 
 
 def ids_of(table: pa.Table, column: str, *, source: str) -> list[str]:
-    """Ids as strings.
+    """Return the ids of a table as texts.
 
-    Raises:
-        DataError: no such column, or rows without an id.
+    Raises
+    ------
+    DataError
+        There is no such column, or a row has no id.
+
+    Examples
+    --------
+    >>> ids_of(pa.table({"id_str": [1.0, 2.0]}), "id_str", source="mine.csv")
+    ['1', '2']
     """
     if column not in table.column_names:
         raise _no_column(table, column, source=source, setting_name="data.id_column")
@@ -218,23 +241,26 @@ def _degrees(table: pa.Table, column: str) -> pa.Array:
     return pa.array(values, pa.float64(), from_pandas=True)
 
 
-def _named(listed: set[str], names: list[str], place: Path) -> list[str | None]:
-    by_base = {Path(name).name: name for name in listed}
-    resolved = [name if name in listed else by_base.get(Path(name).name) for name in names]
+def _files_by_name(listed: Iterable[str], names: Sequence[str]) -> list[str | None]:
+    """Return the file of each named image: at its path, anywhere under its base name, or at an absolute path."""
+    files = set(listed)
+    by_base = {Path(file).name: file for file in files}
+    inside = [name if name in files else by_base.get(Path(name).name) for name in names]
     return [
-        found or (given if Path(given).is_absolute() and Path(given).is_file() else None)
-        for found, given in zip(resolved, names, strict=True)
+        file or (name if Path(name).is_absolute() and Path(name).is_file() else None)
+        for file, name in zip(inside, names, strict=True)
     ]
 
 
-def _named_after_ids(listed: Sequence[str], ids: list[str]) -> list[str | None]:
-    by_stem = {_stem(name): name for name in sorted(listed, reverse=True) if name.lower().endswith(EXTENSIONS)}
-    return [by_stem.get(one) for one in ids]
+def _files_by_id(listed: Iterable[str], ids: Sequence[str]) -> list[str | None]:
+    """Return the file of each galaxy that is named after its id, with any extension of an image."""
+    by_stem = {_stem(file): file for file in sorted(listed, reverse=True) if file.lower().endswith(EXTENSIONS)}
+    return [by_stem.get(galaxy) for galaxy in ids]
 
 
 def _stem(name: str) -> str:
     base = Path(name).name
-    suffix = next((one for one in EXTENSIONS[::-1] if base.lower().endswith(one)), "")
+    suffix = next((known for known in EXTENSIONS[::-1] if base.lower().endswith(known)), "")
     return base[: len(base) - len(suffix)]
 
 
@@ -246,8 +272,8 @@ def _no_column(table: pa.Table, column: str, *, source: str, setting_name: str) 
 
 
 def _refuse_doubled(ids: list[str], *, source: str) -> None:
-    seen: set[str] = set()
-    doubled = sorted({one for one in ids if one in seen or seen.add(one)})  # type: ignore[func-returns-value]
+    galaxies, counts = np.unique(np.array(ids, dtype=object).astype(str), return_counts=True)
+    doubled = galaxies[counts > 1].tolist()
     if doubled:
         raise DataError(
             f"{source}: ids occur more than once", value=len(doubled), fix="Keep one row per galaxy.", ids=doubled

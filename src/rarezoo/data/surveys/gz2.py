@@ -1,7 +1,7 @@
-"""Galaxy Zoo 2: SDSS gri cutouts with volunteers' vote fractions (Willett et al. 2013, MNRAS 435, 2835)."""
+"""``data=gz2``: Galaxy Zoo 2, SDSS gri cutouts with vote fractions (Willett et al. 2013, MNRAS 435, 2835)."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +11,16 @@ import pyarrow.csv
 
 from rarezoo import tables
 from rarezoo.data.images import TarImages
-from rarezoo.data.survey import Galaxies, Survey
+from rarezoo.data.survey import Galaxies, Survey, catalogue_table
 from rarezoo.data.trees import Question, QuestionTree, named_tree
-from rarezoo.errors import DataError
+from rarezoo.errors import DataError, DataNotFound
 from rarezoo.settings import option, setting
 
 FOLDER_VARIABLE = "RAREZOO_GZ2"
 CLASS5 = "class5"
 ODD_FEATURE = "odd-feature-gz2"
 
-# The 2013-14 challenge's column of each answer, in the order of its own description (Willett et al. 2013, table 2).
+# Column of each answer in the challenge of 2013-14, in the order of its own description (Willett et al. 2013, table 2).
 _COLUMNS = {
     "smooth-or-featured-gz2": {"smooth": "Class1.1", "featured-or-disk": "Class1.2", "artifact": "Class1.3"},
     "disk-edge-on-gz2": {"yes": "Class2.1", "no": "Class2.2"},
@@ -52,61 +52,70 @@ _CLASS5_ANSWERS = {
 @option("data", "gz2")
 @dataclass
 class Gz2(Survey):
-    """The sample as a folder: catalogue.csv beside images-*.tar, named by ``folder`` or the variable RAREZOO_GZ2.
+    """The Galaxy Zoo 2 sample as a folder: catalogue.csv beside images-*.tar.
 
-    Fractions become counts: the table's fractions are multiplied down the tree, so fraction × volunteers is the number
-    of volunteers who gave that answer; it is rounded. How many volunteers saw a galaxy is not given; a typical Galaxy
-    Zoo 2 galaxy has 40-45. ``class5``, where given, is a question of its own with one vote. Galaxies without votes are
-    kept, all their questions masked. What is in ``leave_out`` is not in the tree; its fractions stay in the catalogue,
-    so that classes can be asked whether they are rich in answers the network was never told.
+    Fractions become counts: the fractions in the table are multiplied down the tree, so fraction × volunteers is the
+    number of volunteers who gave that answer; it is rounded. The table does not say how many volunteers saw a galaxy;
+    a typical Galaxy Zoo 2 galaxy has 40-45. ``class5``, where given, is a question of its own with one vote. Galaxies
+    without votes are kept, all their questions masked. Questions in ``leave_out`` are not in the tree; their fractions
+    stay in the catalogue, so that a class can be checked for answers that the network never saw.
     """
 
-    folder: str = setting("", f"folder of catalogue.csv and images-*.tar; empty: the environment's {FOLDER_VARIABLE}")
-    volunteers: int = setting(42, "volunteers that a fraction of 1 stands for", unit="votes")
+    path_settings = ("folder",)
+
+    folder: str = setting(
+        "", f"folder of catalogue.csv and images-*.tar; empty: the environment variable {FOLDER_VARIABLE}",
+        positional=True,
+    )  # fmt: skip
+    _: KW_ONLY
+    volunteers: int = setting(42, "number of volunteers that a fraction of 1 stands for", unit="votes", ge=1)
     leave_out: list[str] = setting(
-        ["something-odd-gz2", ODD_FEATURE], "questions kept from the network: the honest test of what it finds"
+        ["something-odd-gz2", ODD_FEATURE],
+        "questions that the network is not trained on, so that finding such galaxies is a fair test",
     )
 
+    def _absolute_paths(self) -> dict[str, str]:
+        folder = self.folder or os.environ.get(FOLDER_VARIABLE, "")
+        return {"folder": str(Path(folder).resolve())} if folder else {}
+
     def _read(self) -> Galaxies:
-        folder = self._existing_folder()
+        folder = Path(self._absolute_paths().get("folder", ""))
+        if folder == Path() or not (folder / "catalogue.csv").is_file():
+            raise DataNotFound(
+                "no Galaxy Zoo 2 sample", value=self.folder or "(no folder given)",
+                fix=f"Say where catalogue.csv and images-*.tar are: data.folder=DIR or {FOLDER_VARIABLE}=DIR.",
+            )  # fmt: skip
         table = _read_catalogue(folder / "catalogue.csv")
         ids = table[tables.ID].to_pylist()
         tree = gz2_tree().without(self.leave_out)
-        names = [f"{one}.jpg" for one in ids]
-        votes = np.stack([self._answer_counts(table, answer) for answer in tree.answers], axis=1)
+        names = [f"{galaxy}.jpg" for galaxy in ids]
         return Galaxies(
-            catalogue=_catalogue(table, names),
+            # The sample gives no positions.
+            catalogue=catalogue_table(
+                ids, names, survey="gz2", source="catalogue.csv", columns=table.drop_columns([tables.ID])
+            ),
             images=TarImages(sorted(folder.glob("images-*.tar")), names, ids),
             tree=tree,
-            votes=votes,
+            votes=np.stack([self._answer_counts(table, answer) for answer in tree.answers], axis=1),
         )
 
-    def _existing_folder(self) -> Path:
-        named = self.folder or os.environ.get(FOLDER_VARIABLE, "")
-        if not named or not (Path(named) / "catalogue.csv").is_file():
-            raise DataError(
-                "no Galaxy Zoo 2 sample", value=named or "(no folder given)",
-                fix=f"Say where catalogue.csv and images-*.tar are: data.folder=DIR or {FOLDER_VARIABLE}=DIR.",
-            )  # fmt: skip
-        # Absolute, so that a store remembers it wherever the next command runs.
-        self.folder = str(Path(named).resolve())
-        return Path(self.folder)
-
     def _answer_counts(self, table: pa.Table, answer: str) -> np.ndarray:
-        question, short = answer.rsplit("_", 1)
+        question, label = answer.rsplit("_", 1)
         if question == CLASS5:
-            spelled = next(given for given, ours in _CLASS5_ANSWERS.items() if ours == short)
-            named = pc.fill_null(pc.equal(table[CLASS5], spelled), False)
-            return np.asarray(named.to_numpy(), dtype=np.float32)
-        fraction = table[_COLUMNS[question][short]].to_numpy()
+            spelled = next(text for text, short in _CLASS5_ANSWERS.items() if short == label)
+            matches = pc.fill_null(pc.equal(table[CLASS5], spelled), False)
+            return np.asarray(matches.to_numpy(), dtype=np.float32)
+        fraction = table[_COLUMNS[question][label]].to_numpy()
         return np.asarray(np.rint(np.nan_to_num(fraction) * self.volunteers), dtype=np.float32)
 
 
 def gz2_tree() -> QuestionTree:
-    """zoobot's Galaxy Zoo 2 tree, with the odd feature (Class8) and class5 that it lacks."""
+    """Return zoobot's Galaxy Zoo 2 tree with two questions that it lacks: the odd feature (Class8) and class5."""
     published = named_tree("gz2")
-    odd = Question(ODD_FEATURE, tuple(f"{ODD_FEATURE}_{one}" for one in _COLUMNS[ODD_FEATURE]), "something-odd-gz2_yes")
-    coarse = Question(CLASS5, tuple(f"{CLASS5}_{one}" for one in _CLASS5_ANSWERS.values()))
+    odd = Question(
+        ODD_FEATURE, tuple(f"{ODD_FEATURE}_{label}" for label in _COLUMNS[ODD_FEATURE]), "something-odd-gz2_yes"
+    )
+    coarse = Question(CLASS5, tuple(f"{CLASS5}_{label}" for label in _CLASS5_ANSWERS.values()))
     return QuestionTree("gz2_sample", (*published.questions, odd, coarse))
 
 
@@ -117,20 +126,7 @@ def _read_catalogue(path: Path) -> pa.Table:
     table = pa.csv.read_csv(path, convert_options=options)
     absent = sorted(set(types) - set(table.column_names))
     if absent:
-        raise DataError(f"{path} lacks columns", value=", ".join(absent[:5]), fix="Get the sample's own catalogue.")
+        raise DataError(
+            f"{path} lacks columns", value=", ".join(absent[:5]), fix="Use the catalogue that came with the sample."
+        )
     return table
-
-
-def _catalogue(table: pa.Table, names: list[str]) -> pa.Table:
-    """The sample's table with our columns; it gives no positions."""
-    unknown = pa.nulls(table.num_rows, pa.float64())
-    ours = {
-        tables.ID: table[tables.ID],
-        tables.RA: unknown,
-        tables.DEC: unknown,
-        tables.IMAGE: pa.array(names, pa.string()),
-        tables.SURVEY: pa.array(["gz2"] * table.num_rows),
-        tables.SPLIT: pa.nulls(table.num_rows, pa.string()),
-    }
-    kept = {name: table[name] for name in table.column_names if name not in ours}
-    return tables.check(pa.table({**ours, **kept}), tables.CATALOGUE, source="catalogue.csv")

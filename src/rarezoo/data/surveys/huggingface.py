@@ -1,34 +1,39 @@
-"""Galaxy data sets in the layout of mwalmsley/gz_evo and gz_desi: image, id_str, dataset_name, ra, dec, votes."""
+"""``data=huggingface``: data sets like mwalmsley/gz_evo and gz_desi (image, id_str, dataset_name, ra, dec, votes)."""
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from jaxtyping import UInt8
 
-from rarezoo import tables
-from rarezoo.data.images import WAY_OUT, ImageSource, decoded
-from rarezoo.data.survey import Galaxies, Survey
+from rarezoo.data.images import ImageSource, decoded, unreadable_image
+from rarezoo.data.survey import Galaxies, Survey, catalogue_table
 from rarezoo.data.surveys.catalogue import ids_of
 from rarezoo.data.trees import named_tree
 from rarezoo.data.votes import votes_of
-from rarezoo.errors import DataError
+from rarezoo.errors import DataError, MissingDependency
 from rarezoo.settings import option, setting
 
 
 @option("data", "huggingface")
 @dataclass
 class HuggingFace(Survey):
-    """A Hugging Face data set of galaxies, by its hub name or as a folder (saved to disk, or of Parquet files)."""
+    """A Hugging Face data set of galaxies, by its name on the hub or as a folder.
 
-    name: str = setting("mwalmsley/gz_evo", "hub name, or a folder on disk")
+    A folder was saved with ``save_to_disk`` or holds Parquet files. Needs ``pip install "rarezoo[huggingface]"``.
+    """
+
+    name: str = setting("mwalmsley/gz_evo", "name on the hub, or a folder on disk", positional=True)
+    _: KW_ONLY
     config: str = setting("", "configuration of the data set, if it has several")
-    part: str = setting("train", "which part of the data set")
+    part: str = setting("train", "part of the data set")
     votes: str = setting("desi", "question tree of the vote columns; empty: no votes")
     id_column: str = setting("id_str", "column of galaxy ids")
     image_column: str = setting("image", "column of images")
+
+    def _absolute_paths(self) -> dict[str, str]:
+        return {"name": str(Path(self.name).resolve())} if Path(self.name).is_dir() else {}
 
     def _read(self) -> Galaxies:
         data_set = self._data_set()
@@ -41,21 +46,32 @@ class HuggingFace(Survey):
         table = data_set.remove_columns([self.image_column]).with_format("arrow")[:]
         ids = ids_of(table, self.id_column, source=self.name)
         tree = named_tree(self.votes) if self.votes else None
+        ra, dec, survey = (
+            table[column] if column in table.column_names else None for column in ("ra", "dec", "dataset_name")
+        )
+        used = {self.id_column, "ra", "dec", "dataset_name"}
         return Galaxies(
-            catalogue=self._catalogue(table, ids),
+            catalogue=catalogue_table(
+                ids,
+                [f"{self.part}[{row}]" for row in range(len(ids))],
+                survey=self.name if survey is None else survey,
+                source=self.name,
+                ra=ra,
+                dec=dec,
+                columns=table.drop_columns([name for name in table.column_names if name in used]),
+            ),
             images=HuggingFaceImages(data_set.select_columns([self.image_column]), self.image_column, ids),
             tree=tree,
             votes=None if tree is None else votes_of(table, tree, source=self.name),
         )
 
     def _data_set(self) -> Any:
-        import datasets
-
+        datasets = _datasets()
         folder = Path(self.name)
         try:
             if (folder / "dataset_info.json").is_file() or (folder / "dataset_dict.json").is_file():
-                found = datasets.load_from_disk(str(folder))
-                return found[self.part] if isinstance(found, datasets.DatasetDict) else found
+                saved = datasets.load_from_disk(str(folder))
+                return saved[self.part] if isinstance(saved, datasets.DatasetDict) else saved
             if folder.is_dir():
                 files = [str(path) for path in sorted(folder.rglob("*.parquet"))]
                 return datasets.load_dataset("parquet", data_files={self.part: files}, split=self.part)
@@ -67,47 +83,37 @@ class HuggingFace(Survey):
                 f"{self.name}` and give the folder: data.name=DIR. With one, check data.name, data.config, data.part.",
             ) from problem  # fmt: skip
 
-    def _catalogue(self, table: pa.Table, ids: list[str]) -> pa.Table:
-        size = len(ids)
-        ours = {
-            tables.ID: pa.array(ids, pa.string()),
-            tables.RA: _float_column(table, "ra"),
-            tables.DEC: _float_column(table, "dec"),
-            tables.IMAGE: pa.array([f"{self.part}[{row}]" for row in range(size)]),
-            tables.SURVEY: _survey_names(table, self.name),
-            tables.SPLIT: pa.nulls(size, pa.string()),
-        }  # fmt: skip
-        skipped = {*ours, self.id_column, "dataset_name"}
-        kept = {name: table[name] for name in table.column_names if name not in skipped}
-        return tables.check(pa.table({**ours, **kept}), tables.CATALOGUE, source=self.name)
-
 
 class HuggingFaceImages(ImageSource):
-    """Images of a data set, decoded by our one rule rather than the data set's."""
+    """Images of a data set, decoded by the rules of :mod:`rarezoo.data.images` and not by those of the data set.
+
+    Parameters
+    ----------
+    data_set
+        Data set with a column of images.
+    column
+        Its name.
+    ids
+        Ids of the galaxies, for messages.
+    """
 
     def __init__(self, data_set: Any, column: str, ids: list[str]) -> None:
-        import datasets
-
-        self.data_set, self.column = data_set.cast_column(column, datasets.Image(decode=False)), column
+        self.data_set, self.column = data_set.cast_column(column, _datasets().Image(decode=False)), column
         self.ids = np.array(ids, dtype=np.str_)
 
     def cutout(self, row: int) -> UInt8[np.ndarray, "height width 3"]:
-        """One galaxy's pixels."""
-        found = self.data_set[int(row)][self.column] or {}
+        """Return the pixels of one galaxy; see :meth:`ImageSource.cutout`."""
+        image = self.data_set[int(row)][self.column] or {}
         try:
-            content = found.get("bytes") or Path(found.get("path") or "").read_bytes()
-            return decoded(content, name=str(found.get("path") or ""))
+            content = image.get("bytes") or Path(image.get("path") or "").read_bytes()
+            return decoded(content, name=str(image.get("path") or ""))
         except (OSError, ValueError, SyntaxError) as problem:
-            raise DataError(
-                f"unreadable image ({problem})", value=f"row {row}", fix=WAY_OUT, ids=[str(self.ids[row])]
-            ) from problem
+            raise unreadable_image(str(self.ids[row]), f"row {row}", problem) from problem
 
 
-def _survey_names(table: pa.Table, name: str) -> Any:
-    return table["dataset_name"] if "dataset_name" in table.column_names else pa.array([name] * table.num_rows)
-
-
-def _float_column(table: pa.Table, name: str) -> Any:
-    if name not in table.column_names:
-        return pa.nulls(table.num_rows, pa.float64())
-    return table[name].cast(pa.float64())
+def _datasets() -> Any:
+    try:
+        import datasets
+    except ModuleNotFoundError as problem:
+        raise MissingDependency("datasets", extra="huggingface", purpose="A Hugging Face survey") from problem
+    return datasets

@@ -1,104 +1,167 @@
-"""``data=mock``: a survey whose truth is known, drawn when it is first asked for."""
+"""``data=mock``: a survey whose truth is known, drawn when it is opened for the first time."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
-import pyarrow as pa
+import numpy as np
+from jaxtyping import UInt8
 
+from mocksky.blocks import CacheError, DamagedBlockError
 from mocksky.populations import BLENDS, PLANTED
-from mocksky.records import Drawn, Records
-from mocksky.rendering import MockCutouts, Rendering
+from mocksky.records import DrawnRecords, SkyRecords, mock_id
 from rarezoo import tables
-from rarezoo.data.survey import Galaxies, Survey
+from rarezoo.data.images import ImageSource
+from rarezoo.data.survey import Galaxies, Survey, catalogue_table
 from rarezoo.data.trees import named_tree
-from rarezoo.errors import ConfigError, OutputError
+from rarezoo.errors import ConfigError, DataError, MissingDependency, OutputError
 from rarezoo.settings import option, setting
 
+if TYPE_CHECKING:
+    from mocksky.cutouts import SkyCutouts
+
+T = TypeVar("T")
+
 _NAME = "mock"
-# The questions of GZ DECaLS DR5 under labels without a campaign's suffix, as DESI's published predictions have them.
+# The questions of GZ DECaLS DR5 under labels without the suffix of a campaign, as in DESI's published predictions.
 _TREE = "desi"
-# Below this a galaxy is a dot; above, the cutout is larger than any survey's.
-_SMALLEST, _LARGEST = 16, 1024
+_DELETE = "Delete it; the next run draws it again."
 
 
 @option("data", _NAME)
-@dataclass
+@dataclass(kw_only=True)
 class Mock(Survey):
     """Galaxies with known truth, DECaLS votes, and rare populations that the votes cannot name.
 
-    Galaxy number i depends on the seed and i alone: neither on ``n`` nor on ``workers``.
+    Galaxy number i depends on the seed and i alone: neither on ``n`` nor on ``workers``. The pictures need GalSim:
+    ``pip install "rarezoo[mock]"``.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     galaxies = Mock(n=2, side=16, cache=folder, workers=1).open()
+    ...     galaxies, galaxies.images.cutout(0).shape
+    (Galaxies(2 galaxies, votes of tree desi, truth), (16, 16, 3))
     """
 
-    n: int = setting(6000, "size of the survey", unit="galaxies")
-    side: int = setting(96, "side of a cutout", unit="px")
-    seed: int = setting(0, "which sky")
-    volunteers: int = setting(40, "volunteers who look at a galaxy, on average")
+    path_settings = ("cache",)
+
+    n: int = setting(6000, "size of the survey", unit="galaxies", ge=1)
+    # Smaller galaxies would be dots; larger cutouts than 1024 pixels exist in no survey.
+    side: int = setting(96, "side of a cutout", unit="px", ge=16, le=1024)
+    seed: int = setting(0, "seed of the sky", ge=0)
+    volunteers: int = setting(40, "number of volunteers who look at a galaxy, on average", ge=1)
     rates: dict[str, float] = setting(
-        dict.fromkeys(PLANTED, 0.016), "share of galaxies in each planted population (or blend of two); 0 = none"
+        dict.fromkeys(PLANTED, 0.016), "share of galaxies in each planted population or blend of two; 0 = none"
     )
     cache: str = setting("runs/cache", "folder that keeps what was drawn for the next time")
-    workers: int = setting(0, "processes that render; 0 = one per core")
+    workers: int = setting(0, "number of processes that draw; 0 = one per core", ge=0)
 
-    def render(self) -> None:
-        """Draw what is not there yet, as opening the survey does; what was killed goes on.
-
-        Raises:
-            ConfigError: settings that make no survey.
-            OutputError: the cache cannot be written.
-        """
-        self._refuse_nonsense()
-        self._drawn(self.n)
-
-    def _read(self) -> Galaxies:
-        self._refuse_nonsense()
-        images, known = self._drawn(min(self.n, self.limit) if self.limit else self.n)
-        return Galaxies(
-            catalogue=_catalogue(self, known.table),
-            images=images,
-            tree=named_tree(_TREE),
-            votes=known.votes,
-            truth=known.truth,
-        )
-
-    def _drawn(self, count: int) -> tuple[MockCutouts, Drawn]:
-        cache, seed, rates = Path(self.cache).absolute(), self.seed, self.rates
-        rendering = Rendering.under(cache, galaxies=count, side=self.side, seed=seed, rates=rates)
-        records = Records.under(
-            cache, galaxies=count, seed=seed, rates=rates, volunteers=self.volunteers, tree=named_tree(_TREE)
-        )
-        try:
-            return rendering.complete(workers=self.workers), records.complete(workers=self.workers)
-        except OutputError as problem:
-            fix = "Choose another data.cache=DIR or make room there."
-            raise OutputError(problem.what, value=problem.value, fix=fix) from problem
-
-    def _refuse_nonsense(self) -> None:
+    def check(self) -> None:
+        """Raise ConfigError for rates that make no sky."""
+        super().check()
         unknown = sorted({*self.rates} - {*PLANTED, *BLENDS})
         if unknown:
             fix = f"Choose among {', '.join(PLANTED)}, or the blends {', '.join(BLENDS)}."
-            raise ConfigError("unknown planted population", value=unknown, fix=fix)
+            raise ConfigError("unknown planted population in data.rates", value=unknown, fix=fix)
         if any(rate < 0 for rate in self.rates.values()) or sum(self.rates.values()) > 1:
-            raise ConfigError("data.rates must be shares that add up to 1 at most", value=self.rates, fix="Lower them.")
-        if self.n < 1 or self.volunteers < 1 or self.workers < 0 or self.seed < 0:
             raise ConfigError(
-                "data.n and data.volunteers must be 1 or more, data.workers and data.seed not negative",
-                value=f"n={self.n} volunteers={self.volunteers} workers={self.workers} seed={self.seed}",
-                fix="Give whole numbers in that range.",
+                "data.rates must be shares that add up to 1 at most", value=self.rates, fix="Choose smaller shares."
             )
-        if not _SMALLEST <= self.side <= _LARGEST:
-            raise ConfigError("data.side is out of range", value=self.side, fix=f"{_SMALLEST}–{_LARGEST} pixels.")
+
+    def render(self) -> None:
+        """Draw what is missing in the cache, as opening the survey does; a killed drawing continues.
+
+        Raises
+        ------
+        OutputError
+            The cache cannot be written.
+        """
+        self._draw(self.n)
+
+    def _read(self) -> Galaxies:
+        cutouts, records = self._draw(min(self.n, self.limit) if self.limit else self.n)
+        ids = records.table.column("id_str").to_pylist()
+        return Galaxies(
+            catalogue=catalogue_table(
+                ids,
+                # The name of an image contains the seed: surveys of two seeds hold different galaxies of the same id.
+                [f"{self.seed}/{self.side}/{name}" for name in ids],
+                survey=_NAME, source="mock sky", ra=records.table.column("ra"), dec=records.table.column("dec"),
+            ),
+            images=MockImages(cutouts),
+            tree=named_tree(_TREE),
+            votes=records.votes,
+            truth=tables.check(records.truth, tables.TRUTH, source="truth of the mock sky"),
+        )  # fmt: skip
+
+    def _draw(self, galaxies: int) -> tuple["SkyCutouts", DrawnRecords]:
+        folder, tree = Path(self.cache).absolute(), named_tree(_TREE)
+
+        def draw() -> tuple["SkyCutouts", DrawnRecords]:
+            from mocksky.cutouts import SkyCutouts
+
+            cutouts = SkyCutouts(folder, galaxies=galaxies, side=self.side, seed=self.seed, rates=self.rates)
+            records = SkyRecords(
+                folder, galaxies=galaxies, seed=self.seed, rates=self.rates, volunteers=self.volunteers, tree=tree
+            )
+            return cutouts.complete(workers=self.workers), records.complete(workers=self.workers)
+
+        return _translated(draw, fix="Choose another data.cache=DIR or make room there.")
 
 
-def _catalogue(survey: Mock, known: pa.Table) -> pa.Table:
-    ids, count = known.column(tables.ID), known.num_rows
-    return pa.table(
-        {
-            tables.ID: ids,
-            tables.RA: known.column(tables.RA),
-            tables.DEC: known.column(tables.DEC),
-            # The image's name says which sky: surveys of two seeds hold different galaxies under the same ids.
-            tables.IMAGE: [f"{survey.seed}/{survey.side}/{one}" for one in ids.to_pylist()],
-            tables.SURVEY: pa.array([_NAME] * count),
-            tables.SPLIT: pa.nulls(count, pa.string()),
-        }
-    )
+def write_mock_sheet(path: Path | str, *, seed: int = 0) -> Path:
+    """Write a contact sheet of the mock sky as WebP, a row per population; return its path.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be written.
+    MissingDependency
+        GalSim is not installed.
+    """
+
+    def write() -> Path:
+        from mocksky.sheet import write_contact_sheet
+
+        return write_contact_sheet(path, seed=seed)
+
+    return _translated(write, fix="Choose another folder or make room there.")
+
+
+def _translated(draw: Callable[[], T], *, fix: str) -> T:
+    """Return what ``draw`` returns; errors of the mock sky become errors of rarezoo."""
+    try:
+        return draw()
+    except CacheError as problem:
+        raise OutputError(f"cannot write ({problem.strerror})", value=problem.filename, fix=fix) from problem
+    except DamagedBlockError as problem:
+        raise DataError("unreadable records of the mock sky", value=problem.path, fix=_DELETE) from problem
+    except ModuleNotFoundError as problem:
+        if (problem.name or "").split(".")[0] != "galsim":
+            raise
+        raise MissingDependency("galsim", extra="mock", purpose="The mock sky") from problem
+
+
+class MockImages(ImageSource):
+    """Cutouts of a mock survey, read from its cache when they are needed."""
+
+    def __init__(self, cutouts: "SkyCutouts") -> None:
+        self.cutouts = cutouts
+
+    def cutout(self, row: int) -> UInt8[np.ndarray, "height width 3"]:
+        """Return the pixels of one galaxy.
+
+        Raises
+        ------
+        DataError
+            Its block has been deleted or damaged since it was drawn.
+        """
+        try:
+            return self.cutouts.cutout(row)
+        except DamagedBlockError as problem:
+            raise DataError(
+                "unreadable block of mock cutouts", value=problem.path, fix=_DELETE, ids=[mock_id(row)]
+            ) from problem
