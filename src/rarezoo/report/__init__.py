@@ -1,1 +1,1 @@
-"""Classes shown to people: pages on disk, and the same mirrored to W&B."""
+"""Results for people and other tools: pages on disk, pictures in a notebook, exports, and records for a log."""

@@ -193,7 +193,7 @@ def write_csv(path: Path, members: pa.Table, about: Mapping[str, str] | None = N
 def write_fits(path: Path, members: pa.Table, about: Mapping[str, str] | None = None) -> Path:
     """Write members as a FITS table with units, which TOPCAT reads.
 
-    FITS knows ASCII only: other characters of an id are written as Python escapes them, é as \\xe9.
+    FITS knows ASCII only: other characters of an id are written as Python's escapes.
     """
     table = _astropy_table(members)
     table[tables.ID] = _ascii_bytes(members.column(tables.ID).to_pylist())
@@ -411,7 +411,7 @@ def _astropy_table(members: pa.Table) -> Any:
 
 
 def _ascii_bytes(texts: Sequence[object]) -> np.ndarray:
-    """Return texts as a bytes array, as FITS can hold them: é becomes \\xe9."""
+    """Return texts as a bytes array, as FITS can hold them: other characters become Python's escapes."""
     return np.array([str(text).encode("ascii", "backslashreplace") for text in texts], dtype="S")
 
 

@@ -1,24 +1,27 @@
-"""The classes of two searches drawn side by side, and the galaxies that flow between them (a Sankey diagram)."""
+"""The classes of two searches side by side, with the galaxies that they share as ribbons (a Sankey diagram).
 
-from collections.abc import Mapping, Sequence
+The layout is our own, because it is computed once when the page is written: the page then needs no drawing library, and
+its tests compare numbers instead of pictures.
+"""
+
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from rarezoo.searches.matching import ClassOverlap
 
-# Units of the drawing, px: its width, a class's bar, the room for names, and between two bars.
+# Width of the drawing, of the bar of a class, of the room for names, and gap between two bars, px.
 WIDTH, BAR, NAMES, GAP = 900, 14, 90, 7
-# Height that the galaxies of the side with more of them take, per class of the side with more classes.
+# Height of the side with more galaxies: per class of the side with more classes, and the smallest, px.
 _PER_CLASS, _LEAST = 20, 320
-# Flows that are smaller shares of both their classes are left out: a drawing of all of them shows none.
+# Ribbons with smaller shares of both their classes are left out, because a drawing of all of them cannot be read.
 FAINT = 0.05
 
 
 @dataclass(frozen=True)
-class Bar:
-    """A class: its id, and where its bar begins and how high it is, px."""
+class FlowBar:
+    """The bar of a class: its id, and the top and height of the bar, px."""
 
     id: int
     top: float
@@ -26,12 +29,12 @@ class Bar:
 
     @property
     def middle(self) -> float:
-        """Where its name stands."""
+        """Height at which the name of the class is written, px."""
         return self.top + self.height / 2
 
 
 @dataclass(frozen=True)
-class Flow:
+class Ribbon:
     """Galaxies of class ``old`` that are in class ``new``, and their ribbon as an SVG path."""
 
     old: int
@@ -42,104 +45,97 @@ class Flow:
 
 @dataclass(frozen=True)
 class Flows:
-    """The whole drawing; classes that nothing flows to stand last.
+    """The whole drawing. Classes without ribbons come last.
 
-    Attributes:
-        old, new: bars from the top down.
-        flows: the largest first.
-        height: px.
-        faint: flows left out.
+    Attributes
+    ----------
+    old, new
+        Bars of the two searches, from the top down.
+    flows
+        Ribbons, the largest first.
+    height
+        Height of the drawing, px.
+    faint
+        Number of ribbons that are left out.
     """
 
-    old: tuple[Bar, ...]
-    new: tuple[Bar, ...]
-    flows: tuple[Flow, ...]
+    old: tuple[FlowBar, ...]
+    new: tuple[FlowBar, ...]
+    flows: tuple[Ribbon, ...]
     height: float
     faint: int
 
 
-def flows(comparison: ClassOverlap) -> Flows:
-    """Lay out two searches: bars as high as their galaxies, in an order in which few ribbons cross."""
-    rows, columns = orders(comparison)
-    unit, height = _scale(comparison)
-    old = _bars(comparison.old, comparison.old_sizes, rows, unit)
-    new = _bars(comparison.new, comparison.new_sizes, columns, unit)
-    shown = _worth_showing(comparison)
-    ribbons = _ribbons(comparison, shown, rows, columns, {"old": old, "new": new}, unit)
+def flows(overlap: ClassOverlap) -> Flows:
+    """Lay out two searches: bars as high as their galaxies, in an order in which few ribbons cross.
+
+    Examples
+    --------
+    >>> drawing = flows(ClassOverlap.of_labels(np.array([0, 0, 1, -1]), np.array([5, 5, -1, 6])))
+    >>> [(ribbon.old, ribbon.new, ribbon.galaxies) for ribbon in drawing.flows]
+    [(0, 5, 2)]
+    """
+    rows, columns = orders(overlap)
+    classes = max(len(overlap.old), len(overlap.new), 1)
+    bars = max(_LEAST, _PER_CLASS * classes) - GAP * classes
+    px_per_galaxy = float(bars / max(overlap.old_sizes.sum(), overlap.new_sizes.sum(), 1))
+    old = _bars(overlap.old, overlap.old_sizes, rows, px_per_galaxy)
+    new = _bars(overlap.new, overlap.new_sizes, columns, px_per_galaxy)
+    shown = _worth_showing(overlap)
+    # Ribbons are stacked on each bar in the order in which they reach the other side.
+    left, right = {bar.id: bar.top for bar in old}, {bar.id: bar.top for bar in new}
+    ribbons = []
+    for i in rows.tolist():
+        for j in columns[shown[i, columns]].tolist():
+            class_id, other, galaxies = int(overlap.old[i]), int(overlap.new[j]), int(overlap.counts[i, j])
+            thick = galaxies * px_per_galaxy
+            ribbons.append(Ribbon(class_id, other, galaxies, _ribbon_path(left[class_id], right[other], thick)))
+            left[class_id] += thick
+            right[other] += thick
     return Flows(
-        tuple(old[one] for one in comparison.old[rows].tolist()),
-        tuple(new[one] for one in comparison.new[columns].tolist()),
-        tuple(sorted(ribbons, key=lambda flow: -flow.galaxies)),
-        max([height, *(bar.top + bar.height + GAP for bar in (*old.values(), *new.values()))]),
-        int(((comparison.counts > 0) & ~shown).sum()),
-    )
+        old, new, tuple(sorted(ribbons, key=lambda ribbon: -ribbon.galaxies)),
+        max([bars + GAP * (classes + 1), *(bar.top + bar.height + GAP for bar in (*old, *new))]),
+        int(((overlap.counts > 0) & ~shown).sum()),
+    )  # fmt: skip
 
 
-def orders(comparison: ClassOverlap) -> tuple[Int64[np.ndarray, " a"], Int64[np.ndarray, " b"]]:
-    """Rows and columns of the counts so that what belongs together lies near the diagonal: old classes by size, the new
-    ones by the mean place of those that flow into them; what shares nothing comes last."""
-    counts = np.where(_worth_showing(comparison), comparison.counts, 0)
-    rows = np.lexsort([comparison.old, -comparison.old_sizes, counts.sum(axis=1) == 0])
-    columns = np.lexsort([comparison.new, -comparison.new_sizes, _mean_places(counts[rows].T)])
+def orders(overlap: ClassOverlap) -> tuple[Int64[np.ndarray, " a"], Int64[np.ndarray, " b"]]:
+    """Order rows and columns of the counts so that large counts are near the diagonal.
+
+    Classes of the old search are sorted by size, those of the new one by the mean place of the classes that share
+    galaxies with them. Classes that share nothing come last.
+    """
+    counts = np.where(_worth_showing(overlap), overlap.counts, 0)
+    rows = np.lexsort([overlap.old, -overlap.old_sizes, counts.sum(axis=1) == 0])
+    columns = np.lexsort([overlap.new, -overlap.new_sizes, _mean_places(counts[rows].T)])
     rows = rows[np.lexsort([np.arange(len(rows)), _mean_places(counts[np.ix_(rows, columns)])])]
     return rows, columns
 
 
 def _mean_places(counts: np.ndarray) -> Float64[np.ndarray, " classes"]:
-    """Mean column of each row's counts; beyond the last for a row of none."""
+    """Return the mean column of the counts in each row; infinity for a row without counts."""
     totals = counts.sum(axis=1)
     places = counts @ np.arange(counts.shape[1], dtype=np.float64) / np.maximum(totals, 1)
     return np.where(totals > 0, places, np.inf)
 
 
-def _worth_showing(comparison: ClassOverlap) -> np.ndarray:
-    counts = comparison.counts
-    of_old = counts >= FAINT * np.maximum(comparison.old_sizes, 1)[:, None]
-    of_new = counts >= FAINT * np.maximum(comparison.new_sizes, 1)[None, :]
-    return (counts > 0) & (of_old | of_new)
+def _worth_showing(overlap: ClassOverlap) -> Bool[np.ndarray, "a b"]:
+    of_old = overlap.counts >= FAINT * np.maximum(overlap.old_sizes, 1)[:, None]
+    of_new = overlap.counts >= FAINT * np.maximum(overlap.new_sizes, 1)[None, :]
+    return (overlap.counts > 0) & (of_old | of_new)
 
 
-def _scale(comparison: ClassOverlap) -> tuple[float, float]:
-    """Px per galaxy, and the height of the higher side."""
-    classes = max(len(comparison.old), len(comparison.new), 1)
-    bars = max(_LEAST, _PER_CLASS * classes) - GAP * classes
-    galaxies = max(comparison.old_sizes.sum(), comparison.new_sizes.sum(), 1)
-    return bars / galaxies, bars + GAP * (classes + 1)
-
-
-def _bars(ids: np.ndarray, sizes: np.ndarray, order: np.ndarray, unit: float) -> dict[int, Bar]:
-    bars, top = dict[int, Bar](), float(GAP)
+def _bars(ids: np.ndarray, sizes: np.ndarray, order: np.ndarray, px_per_galaxy: float) -> tuple[FlowBar, ...]:
+    bars, top = [], float(GAP)
     for place in order.tolist():
-        height = max(float(sizes[place]) * unit, 1.0)
-        bars[int(ids[place])] = Bar(int(ids[place]), round(top, 2), round(height, 2))
+        height = max(float(sizes[place]) * px_per_galaxy, 1.0)
+        bars.append(FlowBar(int(ids[place]), round(top, 2), round(height, 2)))
         # Small classes need room for their names.
         top += max(height, 6.0) + GAP
-    return bars
+    return tuple(bars)
 
 
-def _ribbons(
-    comparison: ClassOverlap,
-    shown: np.ndarray,
-    rows: Sequence[int] | np.ndarray,
-    columns: Sequence[int] | np.ndarray,
-    bars: Mapping[str, Mapping[int, Bar]],
-    unit: float,
-) -> list[Flow]:
-    """Ribbons, stacked on each bar in the order in which they reach the other side."""
-    left = {one: bar.top for one, bar in bars["old"].items()}
-    right = {one: bar.top for one, bar in bars["new"].items()}
-    ribbons = []
-    for i in map(int, rows):
-        for j in (int(one) for one in columns if shown[i, int(one)]):
-            old, new, galaxies = int(comparison.old[i]), int(comparison.new[j]), int(comparison.counts[i, j])
-            thick = galaxies * unit
-            ribbons.append(Flow(old, new, galaxies, _ribbon(left[old], right[new], thick)))
-            left[old] += thick
-            right[new] += thick
-    return ribbons
-
-
-def _ribbon(left: float, right: float, thick: float) -> str:
+def _ribbon_path(left: float, right: float, thick: float) -> str:
     start, end, middle = NAMES + BAR, WIDTH - NAMES - BAR, WIDTH / 2
     thick = max(thick, 0.7)
     there = f"M{start} {left:.1f}C{middle:g} {left:.1f} {middle:g} {right:.1f} {end} {right:.1f}"

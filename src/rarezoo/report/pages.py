@@ -288,7 +288,7 @@ class _Report:
             ),
             (
                 "random", "Random draw",
-                _draw_text(row[tables.SIZE], of="members") + " It shows how diverse the class is.",
+                _draw_text(row[tables.SIZE], of="members") + " They show how diverse the class is.",
                 sample.drawn(class_id, most=most, seed=self.seed),
             ),
             (

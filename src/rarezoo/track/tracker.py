@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rarezoo import tables
 from rarezoo.errors import ConfigError
 from rarezoo.runs import SETTINGS_FILE
-from rarezoo.settings import setting
+from rarezoo.settings import Settings, setting
 from rarezoo.track.records import SearchRecord
 from rarezoo.track.writers import CsvWriter, LogWriter, TensorBoardWriter, WandbWriter, check_room
 
@@ -26,7 +26,7 @@ _NAMES = {OFFLINE: "W&B", WANDB: "W&B", CSV: "CSV", TENSORBOARD: "TensorBoard"}
 
 
 @dataclass
-class Tracker:
+class Tracker(Settings):
     """Where a training or a search is logged, besides the files that it always writes.
 
     Attributes
@@ -48,21 +48,19 @@ class Tracker:
     True
     """
 
-    mode: str = setting(
-        "offline",
-        "offline (W&B files below out=), wandb (sent at once), csv, tensorboard (files below out=), or none",
-    )
+    prefix: ClassVar[str] = "logger"
+
+    mode: str = setting(OFFLINE, "where: W&B files below out=, W&B at once, other files below out=", choices=_MODES)
     project: str = setting("rarezoo", "W&B project")
     entity: str | None = setting(None, "W&B user or team; none: your default")
     group: str | None = setting(None, "W&B group, which keeps the runs of a sweep together")
     checkpoint: str | None = setting(
         None, "checkpoint folder whose training is part of a search's log; none: the folder in checkpoints/"
     )
-    timeout: int = setting(60, "longest wait for the W&B servers; the rest stays on disk for wandb sync", unit="s")
+    timeout: int = setting(60, "longest wait for the W&B servers; the rest stays on disk", unit="s", ge=1)
 
-    def __post_init__(self) -> None:
-        if self.mode not in _MODES:
-            raise ConfigError("unknown logger.mode", value=self.mode, fix=f"Choose one of {', '.join(_MODES)}.")
+    def check(self) -> None:
+        """Raise ConfigError if TensorBoard is chosen and not installed."""
         if self.mode == TENSORBOARD and find_spec("tensorboard") is None:
             raise ConfigError(
                 "TensorBoard is not installed", value="logger=tensorboard",
