@@ -41,6 +41,7 @@ from rarezoo.commands import (
     split_flags,
 )
 from rarezoo.errors import ConfigError, RarezooError
+from rarezoo.settings import conf_dir
 from rarezoo.tables import unwritable
 
 _PIPELINE, _SEARCHES, _ZOO = "From votes to classes", "What was found", "Checkpoints"
@@ -88,6 +89,10 @@ JOBS: dict[str, Job] = {
         "rarezoo.embeddings.judge:JudgeRun", "how good an embedding is: rank, and ranking of rare kinds", _MEASURING,
         groups=("data",),
     ),
+    "benchmark": Job(
+        "rarezoo.benchmark.run:BenchmarkRun", "compare methods that search an embedding, where answers are known",
+        _MEASURING,
+    ),
 }  # fmt: skip
 
 # Former names of commands.
@@ -120,7 +125,6 @@ _LEGACY = {
     "assign": "rarezoo.searches.assign:add_assign_verb",
     "demo": "rarezoo.demo:add_demo_verbs",
     "mock-sheet": "rarezoo.demo:add_demo_verbs",
-    "benchmark": "rarezoo.cli:_add_benchmarks",
     "leaderboard": "rarezoo.studies.leaderboard:add_leaderboard_verb",
     "study": "rarezoo.studies.bottleneck:add_study_verb",
     "sensitivity": "rarezoo.studies.sweeps:add_sensitivity_verb",
@@ -416,12 +420,6 @@ OmegaConf.register_new_resolver("file_name", _file_name, replace=True)
 # ── configuration ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def conf_dir() -> Path:
-    """Return the folder of YAML presets: inside the installed package, or beside ``src/`` in a checkout."""
-    installed = Path(__file__).parent / "conf"
-    return installed if installed.is_dir() else Path(__file__).parents[2] / "conf"
-
-
 def register(*commands: str) -> None:
     """Give Hydra the schemas and the choices of these commands; of all commands if none is named."""
     store = ConfigStore.instance()
@@ -548,11 +546,3 @@ def _legacy(words: Sequence[str]) -> None:
     resolve_name(_LEGACY[words[0]])(verbs)
     options = parser.parse_args(words)
     options.run(options)
-
-
-def _add_benchmarks(verbs: Any) -> None:
-    from rarezoo.benchmark.board import add_classes_benchmark
-
-    group = verbs.add_parser("benchmark", help="compare methods that search an embedding")
-    kinds = group.add_subparsers(dest="benchmark", required=True, metavar="WHAT")
-    add_classes_benchmark(kinds, conf=conf_dir())

@@ -18,6 +18,7 @@ import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, asdict, field, fields, is_dataclass
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from rarezoo.errors import ConfigError
@@ -169,6 +170,12 @@ def _prefix_of(kind: type) -> str:
         (group for group, known in _OPTIONS.items() if kind in known.values()), ""
     )
     return f"{prefix}." if prefix else ""
+
+
+def conf_dir() -> Path:
+    """Return the folder of YAML presets: inside the installed package, or beside ``src/`` in a checkout."""
+    installed = Path(__file__).parent / "conf"
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "conf"
 
 
 def option(group: str, name: str) -> Callable[[type[T]], type[T]]:

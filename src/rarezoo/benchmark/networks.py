@@ -1,4 +1,4 @@
-"""What a checkpoint's network sees before its bottleneck, and what it saw before it was trained.
+"""Features of the trunk of a checkpoint, before its bottleneck, and features of the network before it was trained.
 
 Shape letters: n galaxies, b in the batch, s input side in px, D features.
 """
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor, nn
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from rarezoo.data.loaders import CutoutLoader
 from rarezoo.data.survey import Galaxies
@@ -22,20 +22,20 @@ _BATCH = 256
 
 
 class _Trunk(nn.Module):
-    """A network whose embedding is its trunk's, of the trunk's own width."""
+    """A network whose embedding is the output of its trunk, in the width of the trunk."""
 
     def __init__(self, network: BottleneckNetwork) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, images: Tensor) -> Prediction:
-        """As the network does, but for the embedding."""
+        """Return the features of the trunk as the embedding, and the concentrations of the whole network."""
         features = self.network.trunk(images.float().div_(255))
         return Prediction(features, self.network.concentrations(self.network.bottleneck(features)))
 
 
 def trunk_features(galaxies: Galaxies, rows: Int64[np.ndarray, " n"], *, checkpoint: str) -> Float32[np.ndarray, "n D"]:
-    """Features of the trained trunk, before the bottleneck."""
+    """Return the features of the trained trunk, before the bottleneck."""
     opened = Checkpoint.open(checkpoint)
     return _features(galaxies, rows, opened, network=_Trunk(opened.network))
 
@@ -43,7 +43,7 @@ def trunk_features(galaxies: Galaxies, rows: Int64[np.ndarray, " n"], *, checkpo
 def untrained_features(
     galaxies: Galaxies, rows: Int64[np.ndarray, " n"], *, checkpoint: str
 ) -> Float32[np.ndarray, "n D"]:
-    """Embeddings by the checkpoint's architecture with random weights, of one draw."""
+    """Return embeddings by the architecture of the checkpoint with random weights."""
     opened = Checkpoint.open(checkpoint)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -54,4 +54,6 @@ def untrained_features(
 def _features(galaxies: Galaxies, rows: np.ndarray, checkpoint: Checkpoint, *, network: Any) -> np.ndarray:
     loader = CutoutLoader(galaxies, rows, view=checkpoint.view, batch_size=_BATCH, workers=0)
     batches = embedded(loader, replace(checkpoint, network=network), precision="float32")
-    return np.concatenate([one.embeddings for one in tqdm(batches, desc="looking", total=-(-len(rows) // _BATCH))])
+    return np.concatenate(
+        [batch.embeddings for batch in tqdm(batches, desc="computing features", total=-(-len(rows) // _BATCH))]
+    )

@@ -1,4 +1,4 @@
-"""Embeddings with planted groups: what a search should find, and how much there is that it should not.
+"""Embeddings with planted groups, which a search should find, in a bulk in which it should find nothing.
 
 The bulk is smooth and redundant, as the embeddings of vote-trained networks are: 8 latent directions, normally
 distributed, bent into 128. Groups are normal clouds in the same latent space, so that they lie on the bulk's manifold,
@@ -16,7 +16,7 @@ from jaxtyping import Float32, Float64, Int64
 
 from rarezoo.errors import ConfigError, OutputError
 
-# Must grow when anything about the skies changes: results on older ones are not taken for today's.
+# Must grow when anything about the skies changes, so that older results are not used for new skies.
 GENERATION = 2
 WIDTH, LATENT = 128, 8
 PLACES = ("inside", "edge", "off")
@@ -37,14 +37,20 @@ _SMALLEST, _LARGEST = 20, 2000
 
 @dataclass(frozen=True)
 class Planted:
-    """Embeddings and the truth about them.
+    """Embeddings with their planted groups.
 
-    Attributes:
-        embeddings: (n, D).
-        groups: (n,) of each galaxy, from 0; −1 for the bulk.
-        sizes: (g,) galaxies in each group.
-        contrasts: (g,) its density at a typical member over the bulk's there.
-        places: (g,) one of :data:`PLACES`.
+    Attributes
+    ----------
+    embeddings
+        (n, D) embeddings.
+    groups
+        (n,) group of each galaxy, from 0; −1 for the bulk.
+    sizes
+        (g,) number of galaxies in each group.
+    contrasts
+        (g,) density of the group at a typical member divided by the density of the bulk there.
+    places
+        (g,) where each group lies, one of :data:`PLACES`.
     """
 
     embeddings: Float32[np.ndarray, "n D"]
@@ -57,19 +63,30 @@ class Planted:
 def planted_vectors(
     seed: int, *, galaxies: int = 30_000, groups: int = 30, smallest: int = _SMALLEST, largest: int = _LARGEST
 ) -> Planted:
-    """A bulk with groups in, beside and off it; with ``groups=0`` nothing is there to be found.
+    """Draw a bulk with groups inside it, at its edge, and off it; with ``groups=0`` there is only the bulk.
 
-    Takes at most about 20 n × D bytes while it draws.
+    It takes at most about 20 n × D bytes of memory while it draws.
 
-    Args:
-        seed: of everything, of the bulk's shape too.
-        galaxies: n, groups included.
-        groups: g; their sizes are spaced evenly in the logarithm.
-        smallest: galaxies in the smallest group.
-        largest: in the largest.
+    Parameters
+    ----------
+    seed
+        Seed of everything, the shape of the bulk included.
+    galaxies
+        Number of galaxies n, groups included.
+    groups
+        Number of groups g; their sizes are evenly spaced in the logarithm.
+    smallest, largest
+        Number of galaxies in the smallest and the largest group.
 
-    Raises:
-        ConfigError: the groups leave no bulk of half the galaxies.
+    Raises
+    ------
+    ConfigError
+        The groups leave a bulk of less than half of the galaxies.
+
+    Examples
+    --------
+    >>> planted_vectors(0, galaxies=500, groups=2, smallest=20, largest=50).embeddings.shape
+    (500, 128)
     """
     possible = 1 <= smallest <= largest and groups >= 0
     sizes = np.round(np.geomspace(smallest, largest, groups)).astype(np.int64) if possible else np.empty(0, np.int64)
@@ -85,7 +102,7 @@ def planted_vectors(
     embeddings = [bent(random.normal(size=(bulk, LATENT)))]
     faintest, strongest = np.log(_CONTRASTS)
     contrasts = np.exp(random.uniform(faintest, strongest, size=groups))
-    places = tuple(PLACES[one] for one in random.integers(0, len(PLACES), groups))
+    places = tuple(PLACES[number] for number in random.integers(0, len(PLACES), groups))
     for size, contrast, place in zip(sizes, contrasts, places, strict=True):
         embeddings.append(_group(bent, random, size=int(size), contrast=contrast, place=place, bulk=bulk))
     values = _scattered(embeddings, random)
@@ -95,17 +112,17 @@ def planted_vectors(
 
 
 def refuse_other_skies(found: int | str | None, *, now: int | str, where: Path) -> None:
-    """Raise OutputError if results belong to skies of another generation than those that are drawn now."""
+    """Raise OutputError if results belong to skies of another generation than the present one."""
     if found != now:
         raise OutputError(
             "results on skies that another generator drew",
             value=f"{where} (generation {found or 'unknown'}, now {now})",
-            fix="Choose another --out, or delete that folder if you no longer need it.",
+            fix="Choose another out=DIR, or delete that folder if you no longer need it.",
         )
 
 
 def _bend(random: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
-    """A smooth map of latent positions (m, 8) into embeddings (m, D)."""
+    """Return a smooth map of latent positions (m, 8) into embeddings (m, D)."""
     linear = random.normal(size=(LATENT, WIDTH)) / np.sqrt(LATENT)
     waves, phases = random.normal(size=(LATENT, _WAVES)) / np.sqrt(LATENT), random.uniform(-np.pi, np.pi, _WAVES)
     mixed = random.normal(size=(_WAVES, WIDTH)) / np.sqrt(_WAVES)
@@ -132,7 +149,7 @@ def _group(
 
 
 def _scattered(parts: Sequence[Float64[np.ndarray, "m D"]], random: np.random.Generator) -> Float32[np.ndarray, "n D"]:
-    """One below the other, with noise."""
+    """Return the parts in one array, with noise."""
     blocks = (block for part in parts for block in np.array_split(part, len(part) // _AT_ONCE + 1))
     return np.concatenate([(block + _NOISE * random.normal(size=block.shape)).astype(np.float32) for block in blocks])
 

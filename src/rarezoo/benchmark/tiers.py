@@ -1,4 +1,4 @@
-"""What contestants are tried on: planted vectors, mock galaxies, and real galaxies with answers held out.
+"""The data that methods are tried on: planted vectors, mock galaxies, and real galaxies with held-out answers.
 
 Shape letters: n galaxies, D features, p populations.
 """
@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float32
 from mocksky.edition import picture_edition
 from mocksky.populations import BLENDS, PLANTED
 from rarezoo import tables
-from rarezoo.benchmark.contestants import FEATURES
+from rarezoo.benchmark.methods import FEATURES
 from rarezoo.benchmark.planted import GENERATION, planted_vectors
 from rarezoo.benchmark.scores import Truth
 from rarezoo.data.survey import Galaxies
@@ -30,7 +30,7 @@ from rarezoo.searches.recovery import ORDINARY
 from rarezoo.searches.result import galaxies_of
 
 _EMBEDDING, _NATIVE, _UNTRAINED, _SHUFFLED, _PHOTOMETRY = FEATURES
-# Left out of a tier's settings where they are not used, so that results of before they came go on.
+# Left out of the settings of a tier where they are not used, so that older results stay valid.
 _LATER = ("blends", "shuffled", "generation")
 _EDITION_SHOWN = 12
 # Beside the four that `rarezoo judge` asks for, the other rare features of Galaxy Zoo 2's Class8.
@@ -41,13 +41,18 @@ _SHUFFLED_STORE = "embeddings_shuffled"
 
 @dataclass(frozen=True)
 class Sky:
-    """Galaxies of one seed: what is known of them, and what contestants may work on.
+    """The galaxies of one seed: their known populations, and the features that methods may work on.
 
-    Attributes:
-        truth: see :class:`rarezoo.benchmark.scores.Truth`.
-        embeddings: (n, D).
-        measured: where other features are kept or made; None: there are no others.
-        shuffled: those by a network with shuffled votes; None: there are none.
+    Attributes
+    ----------
+    truth
+        See :class:`rarezoo.benchmark.scores.Truth`.
+    embeddings
+        (n, D) embeddings.
+    measured
+        Other features, measured when they are needed; None if there are no others.
+    shuffled
+        Features of a network that was trained on shuffled votes; None if there are none.
     """
 
     truth: Truth
@@ -56,34 +61,39 @@ class Sky:
     shuffled: "Shuffled | None" = None
 
     def features(self, kind: str) -> Float32[np.ndarray, "n D"]:
-        """Features by kind, one of :data:`FEATURES`.
+        """Return the features of one kind of :data:`FEATURES`.
 
-        Raises:
-            ConfigError: there are none of that kind here.
+        Raises
+        ------
+        ConfigError
+            There are no features of this kind here.
         """
         if kind == _EMBEDDING:
             return self.embeddings
         if kind == _SHUFFLED:
             if self.shuffled is None:
-                fix = "Give --shuffled FOLDER with answers, or try this contestant on galaxies."
+                fix = "Give shuffled=FOLDER with answers, or use this method on the tier galaxies."
                 raise ConfigError("no network with shuffled votes here", value=kind, fix=fix)
             return self.shuffled.embeddings()
         if self.measured is None:
-            raise ConfigError("no such features here", value=kind, fix="Try this contestant on galaxies.")
+            raise ConfigError("no such features here", value=kind, fix="Use this method on the tier galaxies.")
         return self.measured.features(kind)
 
-    def at_hand(self, kind: str) -> bool:
-        """Whether features can be had without training a network for them."""
+    def is_available(self, kind: str) -> bool:
+        """Return whether features exist, or can be made without training a network."""
         return kind != _SHUFFLED or (self.shuffled is not None and self.shuffled.made)
 
 
 @dataclass(frozen=True)
 class Shuffled:
-    """Embeddings by a network that learnt the galaxies' votes dealt out blindly.
+    """Embeddings by a network that was trained on the votes of the galaxies in random order.
 
-    Attributes:
-        folder: of their store.
-        learnt: trains that network and embeds, where the store is not there yet.
+    Attributes
+    ----------
+    folder
+        Folder of their store.
+    learnt
+        Function that trains the network and embeds, called if the store does not exist.
     """
 
     folder: Path
@@ -91,7 +101,7 @@ class Shuffled:
 
     @property
     def made(self) -> bool:
-        """Whether the store is there and whole."""
+        """Return whether the store exists and is complete."""
         try:
             EmbeddingStore.open(self.folder)
         except StoreError:
@@ -99,20 +109,25 @@ class Shuffled:
         return True
 
     def embeddings(self) -> Float32[np.ndarray, "n D"]:
-        """From the store, which is made if it is not there."""
+        """Return the embeddings of the store, which is made if it does not exist."""
         store = EmbeddingStore.open(self.folder) if self.made else self.learnt()
         return store.embeddings().astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Features of galaxies beside their embedding, each measured once.
+    """Features of galaxies other than their embedding; each is measured once.
 
-    Attributes:
-        galaxies: with images.
-        ids: (n,) of the galaxies that have an embedding.
-        checkpoint: folder of the checkpoint whose trunk is used; empty: only photometry is to be had.
-        folder: where the features are kept.
+    Attributes
+    ----------
+    galaxies
+        Survey with images.
+    ids
+        (n,) ids of the galaxies that have an embedding.
+    checkpoint
+        Folder of the checkpoint whose trunk is used; empty: only photometry is available.
+    folder
+        Folder in which the features are kept.
     """
 
     galaxies: Galaxies
@@ -121,7 +136,7 @@ class Measured:
     folder: Path
 
     def features(self, kind: str) -> Float32[np.ndarray, "n D"]:
-        """By kind."""
+        """Return the features of one kind."""
         path = self.folder / f"{kind}.npy"
         if not path.exists():
             values = self._photometry() if kind == _PHOTOMETRY else self._seen(untrained=kind == _UNTRAINED)
@@ -131,11 +146,10 @@ class Measured:
 
     @cached_property
     def _rows(self) -> np.ndarray:
-        place = {one: row for row, one in enumerate(self.galaxies.ids)}
-        return np.array([place[one] for one in self.ids])
+        return tables.rows_of(self.ids, self.galaxies.catalogue, source="the survey")
 
     def _photometry(self) -> Float32[np.ndarray, "n 4"]:
-        """Two colours, size and concentration, each of unit variance."""
+        """Return two colours, size and concentration, each scaled to unit variance."""
         from rarezoo.data.photometry import photometry
         from rarezoo.embeddings.judge import BASELINE
 
@@ -145,7 +159,7 @@ class Measured:
 
     def _seen(self, *, untrained: bool) -> Float32[np.ndarray, "n D"]:
         if not self.checkpoint:
-            raise ConfigError("no network to look with", value="", fix="Give --checkpoint FOLDER.")
+            raise ConfigError("no network for these features", value="checkpoint=", fix="Give checkpoint=FOLDER.")
         from rarezoo.benchmark.networks import trunk_features, untrained_features
 
         measure = untrained_features if untrained else trunk_features
@@ -154,35 +168,35 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class Tier(ABC):
-    """A kind of sky."""
+    """A kind of data with known answers."""
 
     @abstractmethod
     def sky(self, seed: int, folder: Path) -> Sky:
-        """The sky of one seed, made or read again from what is kept in a folder."""
+        """Return the sky of one seed; it is made, or read from the folder in which it was kept."""
 
     def prepare(self, seed: int, folder: Path) -> None:  # noqa: B027 (most skies need nothing)
-        """Make what several processes make sooner than the one that a sky is tried in, which may start no others."""
+        """Make the parts of a sky that need several processes; the process of a trial may not start others."""
 
     @property
     @abstractmethod
     def features(self) -> Sequence[str]:
-        """Kinds of features that contestants may work on."""
+        """Return the kinds of features that methods may work on."""
 
     @property
     @abstractmethod
     def generation(self) -> int | str:
-        """Of what draws its skies: results on skies of another are not taken for its own. Empty: nothing is drawn."""
+        """Return the generation of the code that draws the skies; results of another generation are not used."""
 
     def settings(self) -> dict[str, Any]:
-        """What makes it this tier."""
-        given = {**asdict(self), "generation": self.generation}
-        used = {name: value for name, value in given.items() if value or name not in _LATER}
+        """Return the settings that define the tier."""
+        values = {**asdict(self), "generation": self.generation}
+        used = {name: value for name, value in values.items() if value or name not in _LATER}
         return {"tier": TIERS_BY_KIND[type(self)], **used}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Vectors(Tier):
-    """Planted vectors: see :mod:`rarezoo.benchmark.planted`."""
+    """Planted vectors; see :mod:`rarezoo.benchmark.planted`."""
 
     galaxies: int = 30_000
     groups: int = 30
@@ -190,22 +204,22 @@ class Vectors(Tier):
     largest: int = 2000
 
     def sky(self, seed: int, folder: Path) -> Sky:
-        """Drawn anew, in less than a second."""
+        """Draw the vectors, which takes less than a second."""
         planted = planted_vectors(
             seed, galaxies=self.galaxies, groups=self.groups, smallest=self.smallest, largest=self.largest
         )
-        names = [f"group {one}" for one in range(self.groups)]
+        names = [f"group {number}" for number in range(self.groups)]
         about = {"contrast": planted.contrasts.tolist(), "place": planted.places}
         return Sky(Truth.of_groups(planted.groups, names=names, **about), planted.embeddings)
 
     @property
     def features(self) -> Sequence[str]:
-        """The embedding alone."""
+        """Return the embedding alone."""
         return (_EMBEDDING,)
 
     @property
     def generation(self) -> int:
-        """Of planted vectors."""
+        """Return the generation of the planted vectors."""
         return GENERATION
 
 
@@ -213,12 +227,18 @@ class Vectors(Tier):
 class MockGalaxies(Tier):
     """A mock survey with planted populations that the votes do not name, seen by a network trained on the votes.
 
-    Attributes:
-        galaxies: n.
-        rarest: galaxies expected of the rarest population; the commonest is 1 in 20.
-        checkpoint: of a network that was trained already; empty: one is trained on each sky.
-        epochs: of that training, and of one on shuffled votes, where a contestant asks for it.
-        blends: plant blends of two features, too.
+    Attributes
+    ----------
+    galaxies
+        Size of the survey, n.
+    rarest
+        Expected size of the rarest population; the most common one is 1 in 20.
+    checkpoint
+        Checkpoint of a trained network; empty: a network is trained on each sky.
+    epochs
+        Number of epochs of that training, and of the training on shuffled votes if a method needs it.
+    blends
+        Also plant blends of two features.
     """
 
     galaxies: int = 5000
@@ -228,7 +248,7 @@ class MockGalaxies(Tier):
     blends: bool = False
 
     def sky(self, seed: int, folder: Path) -> Sky:
-        """Rendered, trained on, embedded; what is done is kept."""
+        """Render the sky, train on it and embed it; every finished part is kept."""
         from rarezoo.demo import demo_training
         from rarezoo.embeddings.embed import EmbedRun
 
@@ -247,7 +267,7 @@ class MockGalaxies(Tier):
         )
 
     def prepare(self, seed: int, folder: Path) -> None:
-        """Rendered on every core, if it is not embedded yet."""
+        """Render the sky on every core, if it is not embedded yet."""
         if not (folder / "embeddings").exists():
             self._survey(seed, folder).render()
 
@@ -255,7 +275,7 @@ class MockGalaxies(Tier):
         return Mock(n=self.galaxies, seed=seed, rates=self.rates(), cache=str(folder / "survey"))
 
     def _shuffled(self, survey: Mock, folder: Path, *, seed: int) -> EmbeddingStore:
-        """The sky as a network sees it that was trained on its votes dealt out blindly."""
+        """Embed the sky with a network that was trained on its votes in random order."""
         from rarezoo.demo import demo_training
         from rarezoo.embeddings.embed import EmbedRun
 
@@ -264,31 +284,36 @@ class MockGalaxies(Tier):
         return EmbedRun(data=survey, checkpoint=str(training.run().folder), out=str(folder / _SHUFFLED_STORE)).run()
 
     def rates(self) -> dict[str, float]:
-        """Share of galaxies in each population, spaced evenly in the logarithm."""
+        """Return the share of galaxies in each population, evenly spaced in the logarithm."""
         planted = [*PLANTED, *(BLENDS if self.blends else ())]
         return dict(zip(planted, np.geomspace(_MOST_COMMON, self.rarest / self.galaxies, len(planted)), strict=True))
 
     @property
     def features(self) -> Sequence[str]:
-        """All."""
+        """Return all kinds."""
         return FEATURES
 
     @property
     def generation(self) -> str:
-        """Of the code that draws cutouts."""
+        """Return the edition of the code that draws cutouts."""
         return picture_edition()[:_EDITION_SHOWN]
 
 
 @dataclass(frozen=True, kw_only=True)
 class KnownAnswers(Tier):
-    """A store of real galaxies, and answers of which its network was not told. Seeds are the search's.
+    """A store of real galaxies, and answers that its network was not trained on. Seeds are those of the search.
 
-    Attributes:
-        store: folder.
-        answers: a CSV file with the columns id_str and label, a row per known galaxy and label; all other galaxies of
-            the store are taken not to have it. Empty: the rare answers of Galaxy Zoo 2, known of some galaxies only.
-        checkpoint: folder of the store's checkpoint, for contestants that look with its trunk.
-        shuffled: folder of a store of the same galaxies by a network with shuffled votes (train.shuffle_votes=true).
+    Attributes
+    ----------
+    store
+        Folder of the store.
+    answers
+        A CSV file with the columns id_str and label, one row per known galaxy and label; all other galaxies of the
+        store are taken not to have the label. Empty: the rare answers of Galaxy Zoo 2, which some galaxies have.
+    checkpoint
+        Folder of the checkpoint of the store, for methods that use its trunk.
+    shuffled
+        Folder of a store of the same galaxies by a network with shuffled votes (train.shuffle_votes=true).
     """
 
     store: str
@@ -297,52 +322,54 @@ class KnownAnswers(Tier):
     shuffled: str = ""
 
     def sky(self, seed: int, folder: Path) -> Sky:
-        """The same galaxies whatever the seed."""
+        """Return the same galaxies for every seed."""
         store = EmbeddingStore.open(self.store)
         ids = store.ids
-        truth = labelled(Path(self.answers), ids) if self.answers else self._asked(store, ids)
+        truth = labelled(Path(self.answers), ids) if self.answers else self._rare_answers(store, ids)
         shared = folder.parent / "features"
         images = None if self.answers and not self.checkpoint else self._galaxies(store)
         measured = None if images is None else Measured(images, ids, self.checkpoint, shared)
-        return Sky(truth, store.embeddings().astype(np.float32), measured, self._blind(ids))
+        return Sky(truth, store.embeddings().astype(np.float32), measured, self._shuffled(ids))
 
-    def _blind(self, ids: np.ndarray) -> Shuffled | None:
+    def _shuffled(self, ids: np.ndarray) -> Shuffled | None:
         if not self.shuffled:
             return None
         store = EmbeddingStore.open(self.shuffled)
-        found = store.ids
-        if not np.array_equal(found, ids):
+        ids_there = store.ids
+        if not np.array_equal(ids_there, ids):
+            shared = len(np.intersect1d(ids_there, ids))
             raise StoreError(
-                "the store by a network with shuffled votes does not hold the galaxies of --store",
-                value=f"{self.shuffled}: {len(found)} galaxies, {len(np.intersect1d(found, ids))} of {len(ids)} there",
-                fix="Embed the survey of --store with that network.",
+                "the store by a network with shuffled votes does not hold the galaxies of store= in the same order",
+                value=f"{self.shuffled}: {len(ids_there)} galaxies, {shared} of {len(ids)} shared",
+                fix="Embed the survey of store= with that network.",
             )  # fmt: skip
         return Shuffled(store.folder, lambda: store)
 
     def _galaxies(self, store: EmbeddingStore) -> Galaxies:
         return galaxies_of(store, way_out="Bring the survey back to where it was when it was embedded.")
 
-    def _asked(self, store: EmbeddingStore, ids: np.ndarray) -> Truth:
+    def _rare_answers(self, store: EmbeddingStore, ids: np.ndarray) -> Truth:
         survey = store.manifest.survey
         if survey not in DEFAULT_CRITERIA:
-            raise ConfigError("no answers of this survey are known", value=survey, fix="Give --answers FILE.csv.")
+            raise ConfigError("no answers of this survey are known", value=survey, fix="Give answers=FILE.csv.")
         asked = (*DEFAULT_CRITERIA[survey], *_ALSO)
         galaxies = self._galaxies(store)
-        place = {one: row for row, one in enumerate(galaxies.ids)}
-        rows = np.array([place[one] for one in ids])
-        values = np.stack([galaxies.catalogue[one.column].to_numpy()[rows] for one in asked], axis=1).astype(float)
+        rows = tables.rows_of(ids, galaxies.catalogue, source="the survey")
+        values = np.stack([galaxies.catalogue[answer.column].to_numpy()[rows] for answer in asked], axis=1).astype(
+            float
+        )
         known = np.isfinite(values)
-        members = known & (np.nan_to_num(values) > np.array([one.above for one in asked]))
-        return Truth(tuple(one.name for one in asked), members, known, {})
+        members = known & (np.nan_to_num(values) > np.array([answer.above for answer in asked]))
+        return Truth(tuple(answer.name for answer in asked), members, known, {})
 
     @property
     def features(self) -> Sequence[str]:
-        """All but those by a network with shuffled votes, unless a store of them is given."""
+        """Return all kinds; those by a network with shuffled votes only if a store of them is given."""
         return [kind for kind in FEATURES if self.shuffled or kind != _SHUFFLED]
 
     @property
     def generation(self) -> str:
-        """None: real galaxies."""
+        """Return nothing: real galaxies are not drawn."""
         return ""
 
 
@@ -351,16 +378,18 @@ TIERS_BY_KIND = {kind: name for name, kind in TIERS.items()}
 
 
 def tier_from(settings: Mapping[str, Any]) -> Tier:
-    """The tier from :meth:`Tier.settings`."""
-    given = {name: value for name, value in settings.items() if name != "generation"}
-    return TIERS[given.pop("tier")](**given)
+    """Make the tier from the dictionary that :meth:`Tier.settings` returns."""
+    values = {name: value for name, value in settings.items() if name != "generation"}
+    return TIERS[values.pop("tier")](**values)
 
 
 def labelled(path: Path, ids: np.ndarray) -> Truth:
-    """Truth from a table of known rare objects: who is not in it has no label.
+    """Read a table of known rare objects; galaxies that are not in it have no label.
 
-    Raises:
-        DataError: no such table, without the columns id_str and label, or without a galaxy of the store.
+    Raises
+    ------
+    DataError
+        There is no such table, it lacks the columns id_str and label, or it has no galaxy of the store.
     """
     try:
         strings = {name: pa.string() for name in (tables.ID, "label")}
@@ -370,10 +399,14 @@ def labelled(path: Path, ids: np.ndarray) -> Truth:
         raise DataError(
             "no table of known objects", value=path, fix=f"Give a CSV file with columns {tables.ID} and label."
         ) from problem
-    place = {one: row for row, one in enumerate(ids)}
-    here = [(place[one], label) for one, label in pairs if one in place]
+    row_of = {id_str: row for row, id_str in enumerate(ids)}
+    here = [(row_of[id_str], label) for id_str, label in pairs if id_str in row_of]
     if not here:
-        raise DataError("no galaxy of the store is in the table", value=path, fix=f"Its {tables.ID} must be theirs.")
+        raise DataError(
+            "no galaxy of the store is in the table",
+            value=path,
+            fix=f"Its column {tables.ID} must hold the ids of the store.",
+        )
     labels = sorted({label for _, label in here})
     members: Bool[np.ndarray, "n p"] = np.zeros((len(ids), len(labels)), dtype=bool)
     for row, label in here:
@@ -382,8 +415,7 @@ def labelled(path: Path, ids: np.ndarray) -> Truth:
 
 
 def _planted_populations(truth: pa.Table, ids: np.ndarray) -> Truth:
-    population_of = dict(zip(truth[tables.ID].to_pylist(), truth[tables.POPULATION].to_pylist(), strict=True))
-    populations = np.array([population_of[one] for one in ids], dtype=object)
+    populations = tables.strings(tables.aligned(truth, ids, source="the truth of the mock survey"), tables.POPULATION)
     names = sorted(set(populations) - {ORDINARY})
     members = populations[:, None] == np.array(names, dtype=object)[None, :]
     return Truth(tuple(names), members, np.ones_like(members), {})

@@ -93,7 +93,7 @@ def test_findings_pair_the_maps_of_one_sky():
 
 @pytest.mark.parametrize(
     ("checkpoint", "generation"),
-    [("", "benchmarks.paper.GENERATION"), ("net", "rarezoo.benchmark.tiers.edition")],
+    [("", "benchmarks.paper.GENERATION"), ("net", "rarezoo.benchmark.tiers.picture_edition")],
 )
 def test_what_was_measured_on_older_skies_is_measured_again(tmp_path, monkeypatch, checkpoint, generation):
     measured = []

@@ -91,7 +91,7 @@ def test_a_search_measured_on_older_skies_is_refused(tmp_path, generation, told)
     job = search.Job(way="ours", galaxies=2000, sky=0, seed=0, threads=1, min_samples=10)
     path = tmp_path / f"{job.name}.json"
     path.write_text(json.dumps({"search s": 1.0, **generation}))
-    message = rf"another generator drew: .*\(generation {told}, now {GENERATION}\)[.] Choose another --out"
+    message = rf"another generator drew: .*\(generation {told}, now {GENERATION}\)[.] Choose another out="
     with pytest.raises(OutputError, match=message):
         search.measured(job, tmp_path)
     path.write_text(json.dumps({"search s": 1.0, "generation": GENERATION}))

@@ -1,4 +1,4 @@
-"""The board: tables and figures from what contestants handed in. Nothing is searched here.
+"""Tables and figures from the submissions of the methods. Nothing is searched here.
 
 Shape letters: s seeds, p populations, c classes.
 """
@@ -16,9 +16,9 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from rarezoo import __version__, tables
-from rarezoo.benchmark.contestants import Outliers
+from rarezoo.benchmark.harness import DONE, PART, RESEEDED, Trial, TrialFolder
+from rarezoo.benchmark.methods import OutlierRanking
 from rarezoo.benchmark.planted import PLACES
-from rarezoo.benchmark.runs import DONE, PART, RESEEDED, Board, Job
 from rarezoo.benchmark.scores import (
     ROW_WIDTH,
     ROWS,
@@ -50,20 +50,32 @@ _DECIMALS = {"purity": ".2f", "discovery": ".2f", "glimpse": ".2f", "precision":
 
 @dataclass(frozen=True)
 class Scored:
-    """A contestant on the skies where it came to an end.
+    """The scores of a method on the skies that it finished.
 
-    Attributes:
-        name: of the contestant.
-        about: what it is, in a line.
-        ranks: it hands in a ranking, no classes.
-        troubles: what was said where it did not come to an end.
-        seconds: of each sky.
-        tallies: by seed.
-        curves: discovery curves by seed, populations recognised in a row.
-        glimpses: likewise, one galaxy of each being enough.
-        stabilities: mean best Jaccard by variant, a value per refitted sky.
-        enrichments: by seed.
-        precisions: of "most like this class" by seed, where populations are known of some galaxies only.
+    Attributes
+    ----------
+    name
+        Name of the method.
+    about
+        Its description, one line.
+    ranks
+        Whether it ranks galaxies instead of finding classes.
+    troubles
+        For each sky that it did not finish, the reason.
+    seconds
+        Seconds that it took on each sky.
+    tallies
+        Counts of populations in classes, by seed.
+    curves
+        Discovery curves by seed: a population is recognised in a row half of which it makes up.
+    glimpses
+        Discovery curves by seed for which one galaxy of a population is enough.
+    stabilities
+        Mean best Jaccard index by variant, one value per sky that was searched again.
+    enrichments
+        Enrichment of classes in populations, by seed.
+    precisions
+        Average precision of "most like this class" by seed, where populations are known of some galaxies only.
     """
 
     name: str
@@ -80,7 +92,7 @@ class Scored:
 
     @cached_property
     def measures(self) -> dict[int, dict[str, float]]:
-        """By seed, then by name."""
+        """The measures, by seed and then by name."""
         return {
             seed: {
                 **tally.measures(),
@@ -93,21 +105,21 @@ class Scored:
         }
 
     def values(self, name: str) -> list[float]:
-        """One measure over the seeds."""
-        return [one[name] for one in self.measures.values()]
+        """Return one measure over the seeds."""
+        return [measures[name] for measures in self.measures.values()]
 
 
-def scored(board: Board, name: str, seeds: Sequence[int], *, refits: int) -> Scored:
-    """What one contestant reached, from its files."""
-    contestant = board.contestants[name]
-    result = Scored(name, contestant.about or name, isinstance(contestant, Outliers))
+def scored(trials: TrialFolder, name: str, seeds: Sequence[int], *, refits: int) -> Scored:
+    """Score one method from its files."""
+    method = trials.methods[name]
+    result = Scored(name, method.about or name, isinstance(method, OutlierRanking))
     for seed in seeds:
-        outcome = board.outcome(Job(name, seed))
+        outcome = trials.outcome(Trial(name, seed))
         if outcome is None or outcome["status"] != DONE:
-            told = f"{outcome['status']}: {outcome['message']}" if outcome else "not run"
-            result.troubles.append(f"sky {seed} {told}")
+            reason = f"{outcome['status']}: {outcome['message']}" if outcome else "not run"
+            result.troubles.append(f"sky {seed} {reason}")
             continue
-        truth, entry = board.truth(seed), board.handed_in(Job(name, seed))
+        truth, entry = trials.truth(seed), trials.submission(Trial(name, seed))
         result.seconds.append(outcome["seconds"])
         result.tallies[seed] = Tally.of(entry["labels"], truth)
         result.curves[seed] = discovery(entry["rows"], truth.members)
@@ -116,90 +128,92 @@ def scored(board: Board, name: str, seeds: Sequence[int], *, refits: int) -> Sco
         if "precisions" in entry:
             result.precisions[seed] = best_precisions(entry["precisions"], truth)
         if seed in list(seeds)[:refits]:
-            _add_stabilities(result, board, seed, entry["labels"])
+            _add_stabilities(result, trials, seed, entry["labels"])
     return result
 
 
-def _add_stabilities(result: Scored, board: Board, seed: int, labels: np.ndarray) -> None:
+def _add_stabilities(result: Scored, trials: TrialFolder, seed: int, labels: np.ndarray) -> None:
     for variant, values in result.stabilities.items():
-        job = Job(result.name, seed, variant)
-        outcome = board.outcome(job)
+        trial = Trial(result.name, seed, variant)
+        outcome = trials.outcome(trial)
         if outcome and outcome["status"] == DONE:
-            again = board.handed_in(job)
+            again = trials.submission(trial)
             values.append(stability(labels[again["members"]], again["labels"][again["members"]]))
 
 
-def write_standings(board: Board, seeds: Sequence[int], *, refits: int) -> str:
-    """Write tables and figures into the board's folder; what is printed."""
-    truths = {seed: board.truth(seed) for seed in seeds}
-    results = [scored(board, name, seeds, refits=refits) for name in board.contestants]
+def write_results(trials: TrialFolder, seeds: Sequence[int], *, refits: int) -> str:
+    """Write tables and figures into the folder of the trials, and return the tables as text."""
+    truths = {seed: trials.truth(seed) for seed in seeds}
+    results = [scored(trials, name, seeds, refits=refits) for name in trials.methods]
     first = next(iter(truths.values()))
     columns = _MAIN if first.known.all() else _PARTLY
-    parts = [_heading(board, seeds, truths), _main_table(results, columns=columns, populations=len(first.names))]
-    parts += [_against_ours(results, columns=columns)] if any(one.name == OURS for one in results) else []
+    parts = [_heading(trials, seeds, truths), _main_table(results, columns=columns, populations=len(first.names))]
+    parts += [_against_ours(results, columns=columns)] if any(score.name == OURS for score in results) else []
     parts += [_shares_table(results, truths)] if "contrast" in first.about else [_population_table(results, truths)]
-    parts += [_precision_table(results, first.names)] if any(one.precisions for one in results) else []
-    ranked = {seed: board.ranked(seed) for seed in seeds}
+    parts += [_precision_table(results, first.names)] if any(score.precisions for score in results) else []
+    ranked = {seed: trials.ranked(seed) for seed in seeds}
     parts += [_ranking_table(ranked, first.names)] if any(ranked.values()) else []
     text = "\n\n".join(parts)
-    _write(board.folder / "standings.md", text + "\n")
-    _write(board.folder / "standings.csv", _csv(_rows_of(results)))
-    _write(board.folder / "groups.csv", _csv(_group_rows(results, truths)))
-    _write(board.folder / "false.csv", _csv(_false_rows(results, truths)))
-    _draw(results, truths, board.folder)
+    _write(trials.folder / "results.md", text + "\n")
+    _write(trials.folder / "results.csv", _csv(_rows_of(results)))
+    _write(trials.folder / "groups.csv", _csv(_group_rows(results, truths)))
+    _write(trials.folder / "false.csv", _csv(_false_rows(results, truths)))
+    _draw(results, truths, trials.folder)
     return text
 
 
-def write_structureless(board: Board, seeds: Sequence[int], *, refits: int) -> str:
-    """The table of skies in which nothing is to be found; what is printed."""
+def write_null_results(trials: TrialFolder, seeds: Sequence[int], *, refits: int) -> str:
+    """Write the table for skies without any group, and return it as text."""
     from scipy.stats import binomtest
 
     rows = []
-    for name, contestant in board.contestants.items():
-        result = scored(board, name, seeds, refits=refits)
-        counts = [len(one.classes) for one in result.tallies.values()]
+    for name, method in trials.methods.items():
+        result = scored(trials, name, seeds, refits=refits)
+        counts = [len(score.classes) for score in result.tallies.values()]
         if not counts:
-            rows.append([contestant.about, "0", "–", "–", "; ".join(result.troubles[:1])])
+            rows.append([method.about, "0", "–", "–", "; ".join(result.troubles[:1])])
             continue
         any_class = sum(count > 0 for count in counts)
         ends = binomtest(any_class, len(counts)).proportion_ci()
         share = f"{any_class / len(counts):.3f} ({ends.low:.3f}–{ends.high:.3f})"
         seconds = f"{np.median(result.seconds):.1f}"
-        rows.append([contestant.about, str(len(counts)), share, f"{np.mean(counts):.2f}", seconds])
-    head = ["contestant", "skies", "share with any class (95 %)", "classes per sky", "seconds"]
-    text = f"{_heading(board, seeds, {})}\n\n{markdown(head, rows)}"
-    _write(board.folder / "standings.md", text + "\n")
+        rows.append([method.about, str(len(counts)), share, f"{np.mean(counts):.2f}", seconds])
+    head = ["method", "skies", "share with any class (95 %)", "classes per sky", "seconds"]
+    text = f"{_heading(trials, seeds, {})}\n\n{markdown(head, rows)}"
+    _write(trials.folder / "results.md", text + "\n")
     return text
 
 
-def _heading(board: Board, seeds: Sequence[int], truths: dict[int, Truth]) -> str:
-    told = ", ".join(f"{name} {value}" for name, value in board.tier.settings().items() if value not in ("", None))
+def _heading(trials: TrialFolder, seeds: Sequence[int], truths: dict[int, Truth]) -> str:
+    settings = ", ".join(f"{name} {value}" for name, value in trials.tier.settings().items() if value not in ("", None))
     populations = f"; {len(next(iter(truths.values())).names)} populations" if truths else ""
     span = f"{seeds[0]}–{seeds[-1]}" if len(seeds) > 2 else ", ".join(map(str, seeds))
-    return f"rarezoo {__version__}; {told}; {len(seeds)} seeds ({span}){populations}; mean (95 % interval over seeds)"
+    return (
+        f"rarezoo {__version__}; {settings}; {len(seeds)} seeds ({span}){populations}; mean (95 % interval over seeds)"
+    )
 
 
 def _main_table(results: Sequence[Scored], *, columns: Sequence[str], populations: int) -> str:
-    head = ["contestant", *columns, "other seed", "80 %", "seconds"]
-    rows = [_main_row(one, columns) for one in sorted(results, key=lambda one: _place(one, columns[0]))]
-    notes = [f"{one.about}: {'; '.join(one.troubles)}" for one in results if one.troubles]
+    head = ["method", *columns, "other seed", "80 %", "seconds"]
+    rows = [_main_row(score, columns) for score in sorted(results, key=lambda score: _place(score, columns[0]))]
+    notes = [f"{score.about}: {'; '.join(score.troubles)}" for score in results if score.troubles]
     ideal = [f"discovery of an ideal order: {ideal_order(populations).mean():.2f}"] if columns == _MAIN else []
     return "\n".join([markdown(head, rows), "", *ideal, *notes]).strip()
 
 
-def _place(one: Scored, measure: str) -> tuple[bool, float, float]:
-    """The best first; those that did not come to an end last."""
-    if not one.tallies:
+def _place(score: Scored, measure: str) -> tuple[bool, float, float]:
+    """Return the sort key of a method: the best comes first, methods that did not finish come last."""
+    if not score.tallies:
         return True, 0.0, 0.0
-    return False, -float(np.mean(one.values(measure))), -float(np.mean(one.values("discovery")))
+    return False, -float(np.mean(score.values(measure))), -float(np.mean(score.values("discovery")))
 
 
-def _main_row(one: Scored, columns: Sequence[str]) -> list[str]:
-    if not one.tallies:
-        return [one.about, *["–"] * (len(columns) + 2), one.troubles[0].split(" ", 2)[2][:60]]
-    cells = ["–" if one.ranks and name not in _RANKED else _shown(one.values(name), name) for name in columns]
-    stable = [_shown(values, "purity") if values else "–" for values in one.stabilities.values()]
-    return [one.about, *cells, *(["–", "–"] if one.ranks else stable), f"{np.median(one.seconds):.0f}"]
+def _main_row(score: Scored, columns: Sequence[str]) -> list[str]:
+    if not score.tallies:
+        return [score.about, *["–"] * (len(columns) + 2), score.troubles[0].split(" ", 2)[2][:60]]
+    cells = ["–" if score.ranks and name not in _RANKED else _shown(score.values(name), name) for name in columns]
+    stable = [_shown(values, "purity") if values else "–" for values in score.stabilities.values()]
+    return [score.about, *cells, *(["–", "–"] if score.ranks else stable), f"{np.median(score.seconds):.0f}"]
 
 
 def _shown(values: Sequence[float], name: str) -> str:
@@ -207,8 +221,8 @@ def _shown(values: Sequence[float], name: str) -> str:
 
 
 def _against_ours(results: Sequence[Scored], *, columns: Sequence[str]) -> str:
-    """Differences on the same skies, and how much of what another finds ours finds too."""
-    ours = next(one for one in results if one.name == OURS)
+    """Return the table of differences on the same skies, and the share of what another method finds that ours finds."""
+    ours = next(score for score in results if score.name == OURS)
     compared = [name for name in columns if name not in _UNCOMPARED]
     rows = []
     for other in results:
@@ -216,12 +230,12 @@ def _against_ours(results: Sequence[Scored], *, columns: Sequence[str]) -> str:
         if other is not ours and both:
             kept = [_kept(ours, other, both)] if columns == _MAIN else []
             rows.append([other.about, *(_difference(ours, other, name, both) for name in compared), *kept])
-    head = ["ours less …", *compared, *(["of what it finds, ours finds"] if columns == _MAIN else [])]
+    head = ["ours minus …", *compared, *(["share of its finds that ours finds"] if columns == _MAIN else [])]
     return markdown(head, rows)
 
 
 def _kept(ours: Scored, other: Scored, seeds: Sequence[int]) -> str:
-    """Share of the populations that another finds which ours finds too."""
+    """Return the share of the populations found by another method that ours finds too."""
     pairs = [(ours.tallies[seed].found, other.tallies[seed].found) for seed in seeds]
     return interval([float(mine[theirs].mean()) for mine, theirs in pairs if theirs.any()]).text(".2f")
 
@@ -234,19 +248,19 @@ def _difference(ours: Scored, other: Scored, name: str, seeds: Sequence[int]) ->
 
 
 def _shares_table(results: Sequence[Scored], truths: dict[int, Truth]) -> str:
-    """Share of the groups found by size, contrast and place."""
+    """Return the table of the share of groups that are found, by size, contrast and place."""
     cuts = {seed: _cuts(truth) for seed, truth in truths.items()}
     names = list(next(iter(cuts.values())))
     rows = []
-    for one in results:
-        if one.tallies and not one.ranks:
-            shares = [[_share(tally.found, cuts[s][name]) for s, tally in one.tallies.items()] for name in names]
-            rows.append([one.about, *(interval(values).text(".2f") for values in shares)])
+    for score in results:
+        if score.tallies and not score.ranks:
+            shares = [[_share(tally.found, cuts[s][name]) for s, tally in score.tallies.items()] for name in names]
+            rows.append([score.about, *(interval(values).text(".2f") for values in shares)])
     return markdown(["share found", *names], rows)
 
 
 def _cuts(truth: Truth) -> dict[str, Bool[np.ndarray, " p"]]:
-    """Groups of each kind: by size, by contrast, by place."""
+    """Return which groups are of each kind: by size, by contrast, by place."""
     cuts = {}
     for name, edges in (("size", _SIZES), ("contrast", _CONTRASTS)):
         for low, high in pairwise(edges):
@@ -265,20 +279,20 @@ def _share(found: np.ndarray, counted: np.ndarray) -> float:
 
 
 def _population_table(results: Sequence[Scored], truths: dict[int, Truth]) -> str:
-    """Of each population: in how many classes it is rich, and the best class's share of it against its share of all."""
+    """Return the table of enrichment: in how many classes a population is enriched, and the lift of the best class."""
     names = list(dict.fromkeys(name for truth in truths.values() for name in truth.names))
     rows = []
-    for one in results:
-        if one.tallies and not one.ranks:
-            rows.append([one.about, *(_rich(one, truths, name) for name in names)])
+    for score in results:
+        if score.tallies and not score.ranks:
+            rows.append([score.about, *(_rich(score, truths, name) for name in names)])
     sizes = [int(np.mean([t.sizes[t.names.index(n)] for t in truths.values() if n in t.names])) for n in names]
     head = [f"{name} ({size})" for name, size in zip(names, sizes, strict=True)]
-    return markdown(["classes rich in it, best lift", *head], rows)
+    return markdown(["enriched classes, best lift", *head], rows)
 
 
-def _rich(one: Scored, truths: dict[int, Truth], name: str) -> str:
+def _rich(score: Scored, truths: dict[int, Truth], name: str) -> str:
     counts, lifts = [], []
-    for seed, enrichment in one.enrichments.items():
+    for seed, enrichment in score.enrichments.items():
         if name in truths[seed].names:
             at = truths[seed].names.index(name)
             counts.append(float(enrichment.rich[at].sum()))
@@ -287,69 +301,74 @@ def _rich(one: Scored, truths: dict[int, Truth], name: str) -> str:
 
 
 def _precision_table(results: Sequence[Scored], names: Sequence[str]) -> str:
-    """Average precision of "most like this class", of the class that ranks each population best."""
+    """Return the average precision of "most like this class" of the class that ranks each population best."""
     rows = []
-    for one in results:
-        if one.precisions:
-            values = np.stack(list(one.precisions.values()))
-            rows.append([one.about, *(interval(column).text(".3f") for column in values.T)])
+    for score in results:
+        if score.precisions:
+            values = np.stack(list(score.precisions.values()))
+            rows.append([score.about, *(interval(column).text(".3f") for column in values.T)])
     return markdown(["average precision of “most like this class”", *names], rows)
 
 
 def _mean(values: Float64[np.ndarray, " p"]) -> float:
-    told = values[np.isfinite(values)]
-    return float(told.mean()) if len(told) else float("nan")
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else float("nan")
 
 
 def _ranking_table(ranked: dict[int, dict[str, Any]], names: Sequence[str]) -> str:
-    """Average precision of "most like this one", whatever the contestant."""
-    kinds = list(dict.fromkeys(kind for one in ranked.values() for kind in one))
+    """Return the average precision of "most like this galaxy", which does not depend on the method."""
+    kinds = list(dict.fromkeys(kind for measured in ranked.values() for kind in measured))
     rows = []
     for kind in kinds:
         cells = []
         for name in names:
-            values = [one[kind][name]["precision"] for one in ranked.values() if name in one.get(kind, {})]
+            values = [
+                measured[kind][name]["precision"] for measured in ranked.values() if name in measured.get(kind, {})
+            ]
             cells.append(interval(values).text(".3f"))
         rows.append([kind, *cells])
     chances = [
-        interval([one[kinds[0]][n]["chance"] for one in ranked.values() if n in one.get(kinds[0], {})]) for n in names
+        interval([measured[kinds[0]][n]["chance"] for measured in ranked.values() if n in measured.get(kinds[0], {})])
+        for n in names
     ]
-    rows.append(["chance", *(one._replace(low=np.nan).text(".3f") for one in chances)])
-    return markdown(["average precision of “most like this one”", *names], rows)
+    rows.append(["chance", *(measured._replace(low=np.nan).text(".3f") for measured in chances)])
+    return markdown(["average precision of “most like this galaxy”", *names], rows)
 
 
 def _rows_of(results: Sequence[Scored]) -> list[dict[str, Any]]:
     return [
-        {"contestant": one.name, "seed": seed, "seconds": seconds, **measures}
-        for one in results
-        for (seed, measures), seconds in zip(one.measures.items(), one.seconds, strict=True)
+        {"method": score.name, "seed": seed, "seconds": seconds, **measures}
+        for score in results
+        for (seed, measures), seconds in zip(score.measures.items(), score.seconds, strict=True)
     ]
 
 
 def _group_rows(results: Sequence[Scored], truths: dict[int, Truth]) -> list[dict[str, Any]]:
-    """A row per planted population and sky: who found it."""
+    """Return a row per planted population and sky: which methods found it."""
     rows = []
     for seed, truth in truths.items():
         for at, name in enumerate(truth.names):
             about = {key: values[at] for key, values in truth.about.items()}
             found = {
-                one.name: int(one.tallies[seed].found[at]) for one in results if seed in one.tallies and not one.ranks
+                score.name: int(score.tallies[seed].found[at])
+                for score in results
+                if seed in score.tallies and not score.ranks
             }
             rows.append({"seed": seed, "population": name, "size": int(truth.sizes[at]), **about, **found})
     return rows
 
 
 def _false_rows(results: Sequence[Scored], truths: dict[int, Truth]) -> list[dict[str, Any]]:
-    """A row per class: its size, the population that makes up most of it (empty: none does), and how much of it."""
+    """Return a row per class: its size, the population that makes up most of it, and how much of it."""
     rows = []
-    for one in results:
-        for seed, tally in one.tallies.items():
+    for score in results:
+        for seed, tally in score.tallies.items():
             for at in range(len(tally.classes)):
                 most = int(tally.counts[:, at].argmax())
                 shared, size = int(tally.counts[most, at]), int(tally.classes[at])
                 completeness = shared / max(int(tally.populations[most]), 1)
                 rows.append({
-                    "contestant": one.name, "seed": seed, "class": at, "size": size,
+                    "method": score.name, "seed": seed, "class": at, "size": size,
                     "population": truths[seed].names[most] if shared else "", "purity": round(shared / size, 3),
                     "completeness": round(completeness, 3),
                 })  # fmt: skip
@@ -370,7 +389,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _draw(results: Sequence[Scored], truths: dict[int, Truth], folder: Path) -> None:
-    """Discovery curves; where groups have contrasts, also the share found by size and by contrast."""
+    """Draw discovery curves; where groups have contrasts, also the share found by size and by contrast."""
     from matplotlib.figure import Figure
 
     curves = "contrast" in next(iter(truths.values())).about
@@ -382,7 +401,7 @@ def _draw(results: Sequence[Scored], truths: dict[int, Truth], folder: Path) -> 
             _draw_shares(panel, results, truths, name)
     figure.legend(frameon=False, fontsize=8, loc="outside right upper")
     for kind in ("png", "webp"):
-        with tables.atomic(folder / f"standings.{kind}") as temporary:
+        with tables.atomic(folder / f"results.{kind}") as temporary:
             figure.savefig(temporary, format=kind, dpi=130)
 
 
@@ -390,26 +409,26 @@ def _draw_discovery(axes: Any, results: Sequence[Scored], truths: dict[int, Trut
     rows = np.arange(1, ROWS + 1)
     populations = int(np.mean([len(truth.names) for truth in truths.values()]))
     axes.plot(rows, ideal_order(populations), color="black", linestyle=":", label="ideal order")
-    for number, one in enumerate(results):
-        if one.curves:
-            axes.plot(rows, np.mean(list(one.curves.values()), axis=0), label=one.about, **_style(one, number))
+    for number, score in enumerate(results):
+        if score.curves:
+            axes.plot(rows, np.mean(list(score.curves.values()), axis=0), label=score.about, **_style(score, number))
     axes.set(xlabel=f"rows of {ROW_WIDTH} galaxies looked at", ylabel="share of populations recognised", ylim=(0, 1.02))
 
 
 def _draw_shares(axes: Any, results: Sequence[Scored], truths: dict[int, Truth], name: str) -> None:
     everywhere = np.concatenate([_about(truth, name) for truth in truths.values()])
     edges = np.geomspace(everywhere.min(), everywhere.max(), _CELLS + 1)
-    for number, one in enumerate(results):
-        if one.tallies and not one.ranks:
-            found = np.concatenate([tally.found for tally in one.tallies.values()])
-            at = np.digitize(np.concatenate([_about(truths[seed], name) for seed in one.tallies]), edges[1:-1])
+    for number, score in enumerate(results):
+        if score.tallies and not score.ranks:
+            found = np.concatenate([tally.found for tally in score.tallies.values()])
+            at = np.digitize(np.concatenate([_about(truths[seed], name) for seed in score.tallies]), edges[1:-1])
             shares = [_share(found, at == cell) for cell in range(_CELLS)]
-            axes.plot(np.sqrt(edges[:-1] * edges[1:]), shares, **_style(one, number))
+            axes.plot(np.sqrt(edges[:-1] * edges[1:]), shares, **_style(score, number))
     axes.set(xscale="log", xlabel=f"{name} of the planted group", ylabel="share found", ylim=(-0.02, 1.02))
     axes.set_xticks(edges, [f"{edge:,.0f}" if edge >= 100 else f"{edge:.3g}" for edge in edges], minor=False)
     axes.minorticks_off()
 
 
-def _style(one: Scored, number: int) -> dict[str, Any]:
+def _style(score: Scored, number: int) -> dict[str, Any]:
     style = {"color": f"C{number % 10}", "linestyle": ("-", "--")[number // 10 % 2], "linewidth": 1.3}
-    return style | ({"color": "black", "linewidth": 2.6} if one.name == OURS else {})
+    return style | ({"color": "black", "linewidth": 2.6} if score.name == OURS else {})

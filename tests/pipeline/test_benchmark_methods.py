@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rarezoo.benchmark.contestants import read_contestants
+from rarezoo.benchmark.methods import read_methods
 from rarezoo.benchmark.planted import planted_vectors
 from rarezoo.benchmark.scores import Tally, Truth
 from rarezoo.benchmark.tiers import MockGalaxies
@@ -21,19 +21,19 @@ from rarezoo.embeddings.store import EmbeddingStore
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 
 CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "efficientnet_b0.mock"
-CONF = Path(__file__).parents[2] / "conf" / "contestant"
-COMMAND = [sys.executable, "-c", "from rarezoo.cli import main; main()", "benchmark", "classes"]
-TINY = ("vectors", "--galaxies", "1500", "--groups", "4", "--largest", "120", "--seeds", "1,2")
-CHEAP = ("--contestants", "leaf_10,kmeans_100,random")
+CONF = Path(__file__).parents[2] / "conf" / "method"
+COMMAND = [sys.executable, "-c", "from rarezoo.cli import main; main()", "benchmark"]
+TINY = ("vectors", "galaxies=1500", "groups=4", "largest=120", "seeds=1,2")
+CHEAP = "methods=[leaf_10,kmeans_100,random]"
 
 
 def benchmark(folder, *options):
-    return subprocess.run([*COMMAND, *options, "--out", str(folder)], capture_output=True, text=True)
+    return subprocess.run([*COMMAND, *options, f"out={folder}"], capture_output=True, text=True)
 
 
 def test_a_killed_run_goes_on_and_is_scored_again_from_its_files(tmp_path):
     killed = subprocess.Popen(
-        [*COMMAND, *TINY, *CHEAP, "--out", str(tmp_path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [*COMMAND, *TINY, *CHEAP, f"out={tmp_path}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     results = tmp_path / "vectors"
     while not list(results.glob("sky1/*.json")):
@@ -45,17 +45,17 @@ def test_a_killed_run_goes_on_and_is_scored_again_from_its_files(tmp_path):
     whole = benchmark(tmp_path, *TINY, *CHEAP)
     assert whole.returncode == 0, whole.stderr
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    # Three contestants on two skies, and twice again on the first.
+    # Three methods on two skies, and twice again on the first.
     assert len(list(results.glob("sky*/*.json"))) == 12
     assert {"k-means, k = 100", "random order"} <= {line.split("|")[1].strip() for line in table(whole.stdout)}
-    shelved = list(results.glob("shelf/*/map.npz"))
+    shelved = list(results.glob("cache/*/map.npz"))
     assert shelved
     for path in shelved:
         path.unlink()
-    again = benchmark(tmp_path, *TINY, *CHEAP, "--rescore")
+    again = benchmark(tmp_path, *TINY, *CHEAP, "rescore=true")
     assert again.stdout == whole.stdout
-    assert (results / "standings.md").read_text() == whole.stdout
-    assert Image.open(results / "standings.webp").width > 1000
+    assert (results / "results.md").read_text() == whole.stdout
+    assert Image.open(results / "results.webp").width > 1000
 
 
 def table(text):
@@ -63,16 +63,16 @@ def table(text):
 
 
 def test_skies_without_groups_are_counted(tmp_path):
-    told = benchmark(tmp_path, "vectors", "--structureless", "2", "--galaxies", "800", "--contestants", "leaf_10")
+    told = benchmark(tmp_path, "vectors", "null_skies=2", "galaxies=800", "methods=[leaf_10]")
     assert told.returncode == 0, told.stderr
     # Noise has leaves, too: that is why they must be held against it.
     assert "| 2     | 1.000" in told.stdout
 
 
 def test_galaxies_are_planted_and_a_table_of_known_ones_is_scored_alike(tmp_path):
-    seen = ("--checkpoint", str(CHECKPOINT), "--contestants", "kmeans_100,random", "--seeds", "3", "--refits", "0")
+    seen = (f"checkpoint={CHECKPOINT}", "methods=[kmeans_100,random]", "seeds=3", "refits=0")
     # Both start on the same sky, which is rendered and embedded once.
-    first = benchmark(tmp_path, "galaxies", "--galaxies", "240", "--rarest", "6", "--workers", "2", *seen)
+    first = benchmark(tmp_path, "galaxies", "galaxies=240", "rarest=6", "workers=2", *seen)
     assert first.returncode == 0, first.stderr
     outcomes = [json.loads(path.read_text()) for path in (tmp_path / "galaxies" / "sky3").glob("*.whole.json")]
     assert [one["status"] for one in outcomes] == ["done"] * 2
@@ -81,7 +81,7 @@ def test_galaxies_are_planted_and_a_table_of_known_ones_is_scored_alike(tmp_path
     known = truth.to_pandas().query("population in ('one_armed', 'off_centre_ring')")
     known = known.rename(columns={"population": "label"})[["id_str", "label"]]
     known.to_csv(tmp_path / "known.csv", index=False)
-    told = benchmark(tmp_path, "answers", "--store", str(store), "--answers", str(tmp_path / "known.csv"), *seen)
+    told = benchmark(tmp_path, "answers", f"store={store}", f"answers={tmp_path / 'known.csv'}", *seen)
     assert told.returncode == 0, told.stderr
     assert "2 populations" in told.stdout
     # Both tiers rank the same galaxies by the same embeddings.
@@ -90,13 +90,13 @@ def test_galaxies_are_planted_and_a_table_of_known_ones_is_scored_alike(tmp_path
 
 
 def test_votes_are_shuffled_for_a_contestant_that_asks_for_it_and_once(tmp_path):
-    seen = ("--galaxies", "240", "--rarest", "6", "--checkpoint", str(CHECKPOINT), "--epochs", "1")
-    seen = ("galaxies", *seen, "--seeds", "3", "--refits", "0", "--contestants")
+    seen = ("galaxies=240", "rarest=6", f"checkpoint={CHECKPOINT}", "epochs=1")
+    seen = ("galaxies", *seen, "seeds=3", "refits=0")
     sky = tmp_path / "galaxies" / "sky3"
-    without = benchmark(tmp_path, *seen, "kmeans_100")
+    without = benchmark(tmp_path, *seen, "methods=[kmeans_100]")
     assert without.returncode == 0, without.stderr
     assert not list(sky.glob("*shuffled*"))
-    told = benchmark(tmp_path, *seen, "kmeans_100,ours_shuffled")
+    told = benchmark(tmp_path, *seen, "methods=[kmeans_100,ours_shuffled]")
     assert told.returncode == 0, told.stderr
     row = next(line for line in table(told.stdout) if "ours on a network with shuffled votes" in line)
     assert "failed" not in row
@@ -110,7 +110,7 @@ def test_votes_are_shuffled_for_a_contestant_that_asks_for_it_and_once(tmp_path)
     written = {path: path.stat().st_mtime_ns for path in sky.glob("*shuffled/*") if path.is_file()}
     assert written
     (sky / "ours_shuffled.whole.json").unlink()
-    again = benchmark(tmp_path, *seen, "kmeans_100,ours_shuffled")
+    again = benchmark(tmp_path, *seen, "methods=[kmeans_100,ours_shuffled]")
     assert again.returncode == 0, again.stderr
     assert {path: path.stat().st_mtime_ns for path in written} == written
 
@@ -124,23 +124,23 @@ def precisions(text, features="embedding"):
 
 
 def test_a_wrong_name_is_told_before_anything_runs(tmp_path):
-    ended = benchmark(tmp_path, "vectors", "--contestants", "our")
+    ended = benchmark(tmp_path, "vectors", "methods=[our]")
     assert ended.returncode == 2
-    assert "unknown contestant: our. Did you mean ours? There are: evoc" in ended.stderr
+    assert "unknown method: our. Did you mean ours? There are: evoc" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert not list(tmp_path.iterdir())
 
 
 def test_the_default_finds_more_than_raw_leaves_and_hardly_any_noise(tmp_path):
-    """Counts over three skies that were never tuned on; five structureless surveys instead of twenty, for time."""
-    contestants = read_contestants(CONF, ["ours", "leaf_10"])
-    contestants["ours"] = replace(contestants["ours"], surveys=5)
-    found, false, noise = (dict.fromkeys(contestants, 0) for _ in range(3))
+    """Counts over three skies that were never tuned on; five null surveys instead of twenty, for time."""
+    methods = read_methods(CONF, ["ours", "leaf_10"])
+    methods["ours"] = replace(methods["ours"], surveys=5)
+    found, false, noise = (dict.fromkeys(methods, 0) for _ in range(3))
     for seed in (200, 201, 202):
         planted = planted_vectors(seed, galaxies=1500, groups=8, largest=150)
         truth = Truth.of_groups(planted.groups, names=[str(group) for group in range(8)])
-        for name, contestant in contestants.items():
-            tally = Tally.of(contestant.entry(planted.embeddings, seed=seed, shelf=tmp_path).labels, truth)
+        for name, method in methods.items():
+            tally = Tally.of(method.run(planted.embeddings, seed=seed, cache=tmp_path).labels, truth)
             found[name] += int(tally.found.sum())
             false[name] += tally.impure + tally.pieces
             # Noise: no group makes up more than half of it, and of none does it hold more than half.

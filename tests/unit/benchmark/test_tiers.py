@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from mocksky.populations import BLENDS, PLANTED
-from rarezoo.benchmark.contestants import FEATURES
-from rarezoo.benchmark.runs import Board, rank_features
+from rarezoo.benchmark.harness import TrialFolder, rank_features
+from rarezoo.benchmark.methods import FEATURES
 from rarezoo.benchmark.scores import Truth
 from rarezoo.benchmark.tiers import KnownAnswers, MockGalaxies, Shuffled, Sky, Tier, Vectors, tier_from
 from rarezoo.data.surveys.mock import Mock
@@ -47,30 +47,30 @@ def test_a_store_by_shuffled_votes_gives_its_features(tmp_path, known):
     tier = replace(known, shuffled=str(tmp_path / "blind"))
     sky = tier.sky(1, tmp_path / "sky1")
     assert np.array_equal(sky.features("shuffled"), 1 - VECTORS)
-    assert sky.at_hand("shuffled")
+    assert sky.is_available("shuffled")
     assert "shuffled" in tier.features
 
 
 def test_without_such_a_store_there_are_no_such_features(tmp_path, known):
     assert "shuffled" not in known.features
     sky = known.sky(1, tmp_path / "sky1")
-    assert not sky.at_hand("shuffled")
-    with pytest.raises(ConfigError, match=r"no network with shuffled votes here: shuffled[.] Give --shuffled FOLDER"):
+    assert not sky.is_available("shuffled")
+    with pytest.raises(ConfigError, match=r"shuffled.*shuffled=FOLDER"):
         sky.features("shuffled")
 
 
 @pytest.mark.parametrize(
-    ("ids", "told"), [(IDS[:30], "30 galaxies, 30 of 40 there"), (IDS[::-1], "40 galaxies, 40 of 40 there")]
+    ("ids", "part"), [(IDS[:30], "30 galaxies, 30 of 40 shared"), (IDS[::-1], "40 galaxies, 40 of 40 shared")]
 )
-def test_a_store_of_other_galaxies_or_in_another_order_is_refused(tmp_path, known, ids, told):
+def test_a_store_of_other_galaxies_or_in_another_order_is_refused(tmp_path, known, ids, part):
     written(tmp_path / "blind", VECTORS[: len(ids)], ids)
-    with pytest.raises(StoreError, match=rf"does not hold the galaxies of --store: .*{told}.*Embed the survey"):
+    with pytest.raises(StoreError, match=rf"store=.*{part}.*Embed the survey"):
         replace(known, shuffled=str(tmp_path / "blind")).sky(1, tmp_path / "sky1")
 
 
 def test_planted_vectors_have_none(tmp_path):
     sky = Vectors(galaxies=300, groups=2, largest=60).sky(0, tmp_path)
-    with pytest.raises(ConfigError, match=r"no network with shuffled votes here.*try this contestant on galaxies"):
+    with pytest.raises(ConfigError, match=r"shuffled.*tier galaxies"):
         sky.features("shuffled")
 
 
@@ -119,15 +119,15 @@ class Alike(Tier):
 
 def test_no_network_is_trained_for_a_ranking_and_what_it_made_is_ranked(tmp_path):
     tier = Alike(store=tmp_path / "blind")
-    board = Board(tmp_path / "board", tier, {}, limit=1)
-    rank_features(board, 0)
-    assert list(board.ranked(0)) == ["embedding"]
+    trials = TrialFolder(tmp_path / "trials", tier, {}, limit=1)
+    rank_features(trials, 0)
+    assert list(trials.ranked(0)) == ["embedding"]
     assert not tier.learnt
-    before = board.ranked(0)
+    before = trials.ranked(0)
     written(tmp_path / "blind", 1 - VECTORS)
-    rank_features(board, 0)
-    assert board.ranked(0)["embedding"] == before["embedding"]
-    assert board.ranked(0)["shuffled"]["group 0"]["chance"] == before["embedding"]["group 0"]["chance"]
+    rank_features(trials, 0)
+    assert trials.ranked(0)["embedding"] == before["embedding"]
+    assert trials.ranked(0)["shuffled"]["group 0"]["chance"] == before["embedding"]["group 0"]["chance"]
 
 
 def test_all_features_can_be_tried_on_mock_galaxies():

@@ -1,0 +1,347 @@
+"""The methods that take part in ``rarezoo benchmark``; each is one file, ``conf/method/NAME.yaml``.
+
+``kind`` in the file names one of :data:`KINDS`. The other keys are the settings of the method; ``compress`` and
+``clusterer`` name their ``option``. Methods that need the same map of the same galaxies share it.
+
+Shape letters: n galaxies, D features, k dimensions of a map, c classes, w galaxies in a gallery row.
+"""
+
+import difflib
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any, ClassVar
+
+import numpy as np
+import yaml
+from jaxtyping import Float32, Float64, Int32, Int64
+
+from rarezoo import tables
+from rarezoo.benchmark.scores import EMPTY_PLACE, ROW_WIDTH
+from rarezoo.cache import Cache
+from rarezoo.embeddings.neighbours import NeighbourIndex, unit_vectors
+from rarezoo.errors import ConfigError, MissingDependency
+from rarezoo.runs import digest, fingerprint
+from rarezoo.searches.classes import nearest_to_medoid
+from rarezoo.searches.cluster import ISOLATED, Clusterer
+from rarezoo.searches.compress import Compressor
+from rarezoo.searches.condensed import condensed
+from rarezoo.searches.isolation import MOST_NEIGHBOURS
+from rarezoo.searches.significance import Evidence, Significance, noise_of
+from rarezoo.settings import Settings, choice, described, setting
+
+FEATURES = ("embedding", "native", "untrained", "shuffled", "photometry")
+_MAP = "map.npz"
+Features = Float32[np.ndarray, "n D"]
+
+
+@dataclass(frozen=True)
+class Submission:
+    """The result of a method.
+
+    Attributes
+    ----------
+    labels
+        (n,) class of each galaxy from 0, −1 for none; all −1 for a ranking.
+    rows
+        (r, w) its gallery from the top: galaxies of one class in each row, or the next galaxies of a ranking; −1 marks
+        an empty place.
+    seconds_saved
+        Seconds of work that were saved because another method had already made the same map.
+    """
+
+    labels: Int32[np.ndarray, " n"]
+    rows: Int32[np.ndarray, "r w"]
+    seconds_saved: float = 0.0
+
+
+@dataclass(kw_only=True)
+class Method(Settings, ABC):
+    """A way from features to classes, or to a ranking of galaxies."""
+
+    prefix: ClassVar[str] = "method"
+
+    about: str = setting("", "description of the method for the table, one line")
+    features: str = setting(FEATURES[0], "features that the method works on", choices=FEATURES)
+
+    @abstractmethod
+    def run(self, features: Features, *, seed: int, cache: Path) -> Submission:
+        """Find classes, or rank galaxies.
+
+        Parameters
+        ----------
+        features
+            (n, D) features.
+        seed
+            Seed of every random draw.
+        cache
+            Folder of maps that methods share.
+        """
+
+    def settings(self) -> dict[str, Any]:
+        """Return what :func:`method_from` needs to make the same method again."""
+        values = {known.name: getattr(self, known.name) for known in fields(self)}
+        kind = next(name for name, known in KINDS.items() if known is type(self))
+        return {"kind": kind} | {
+            name: described(value) if isinstance(value, (Compressor, Clusterer)) else value
+            for name, value in values.items()
+        }
+
+
+@dataclass(kw_only=True)
+class SearchMethod(Method):
+    """A search of rarezoo: a map, its tree, and classes from the tree."""
+
+    compress: Compressor
+    clusterer: Clusterer
+    surveys: int = setting(20, "number of null surveys, for selection=isolated", unit="surveys", ge=0)
+    noise: str = setting("gaussian", "kind of null surveys: significance.kind")
+    galaxies: int = setting(4000, "largest size of a null survey", unit="galaxies", ge=1)
+
+    def run(self, features: Features, *, seed: int, cache: Path) -> Submission:
+        """Find classes; the strongest come first, by significance where there is one, otherwise by persistence."""
+        positions, seconds_saved = shared_map(self.compress, features, seed=seed, cache=cache)
+        linkage, ids = self.clusterer.linkage(positions), row_names(len(features))
+        if self.clusterer.selection != ISOLATED:
+            clustering = self.clusterer.classes(linkage, ids=ids)
+            return Submission(
+                clustering.labels, gallery(clustering.labels, features, clustering.persistences), seconds_saved
+            )
+        seen = whitened_by(self.compress, features)
+        folder = cache / f"noise-{digest(self._noise_key(seen, seed))[:16]}"
+        held_against = Significance(surveys=self.surveys, galaxies=self.galaxies, kind=self.noise)
+        held_against.refuse()
+        noise = noise_of(seen, self.compress, settings=held_against, folder=folder, seed=seed)
+        evidence = Evidence(NeighbourIndex(seen, seed=seed).graph(MOST_NEIGHBOURS), noise)
+        clustering = self.clusterer.classes(linkage, ids=ids, choice=evidence.nodes)
+        tree = condensed(linkage, min_cluster_size=self.clusterer.min_cluster_size)
+        scores = evidence.measures(tree, clustering.nodes)[tables.SIGNIFICANCE]
+        return Submission(clustering.labels, gallery(clustering.labels, features, scores), seconds_saved)
+
+    def _noise_key(self, features: np.ndarray, seed: int) -> dict[str, Any]:
+        galaxies = fingerprint(features, ids=row_names(len(features)))
+        return {"compress": asdict(self.compress), "surveys": self.surveys, "seed": seed, "galaxies": galaxies}
+
+
+@dataclass(kw_only=True)
+class PlscanMethod(Method):
+    """PLSCAN (Bot et al. 2025) on a map: the leaves of the tree at the most persistent smallest size."""
+
+    compress: Compressor
+    min_samples: int = setting(10, "neighbours that define a density", unit="galaxies", ge=1)
+
+    def run(self, features: Features, *, seed: int, cache: Path) -> Submission:
+        """Find classes. PLSCAN gives them no order, so the smallest class comes first."""
+        plscan = _optional_package("fast_plscan")
+        positions, seconds_saved = shared_map(self.compress, features, seed=seed, cache=cache)
+        labels = plscan.PLSCAN(min_samples=self.min_samples).fit(positions).labels_
+        return _smallest_first(labels, features, seconds_saved)
+
+
+@dataclass(kw_only=True)
+class EvocMethod(Method):
+    """EVoC: its own graph of angles, its own embedding of the graph, and its most persistent layer."""
+
+    n_neighbors: int = setting(15, "neighbours in the graph", unit="galaxies", ge=1)
+    smallest: int = setting(10, "EVoC's base_min_cluster_size", unit="galaxies", ge=2)
+
+    def run(self, features: Features, *, seed: int, cache: Path) -> Submission:
+        """Find classes; the smallest comes first. The mean is subtracted, because EVoC sees angles only."""
+        settings = {"n_neighbors": self.n_neighbors, "base_min_cluster_size": self.smallest}
+        estimator = _optional_package("evoc").EVoC(**settings, random_state=seed)
+        return _smallest_first(estimator.fit_predict(features - features.mean(axis=0)), features)
+
+
+@dataclass(kw_only=True)
+class KMeansMethod(Method):
+    """k-means: a fixed number of clusters that contain all galaxies."""
+
+    clusters: int = setting(300, "number of clusters", ge=1)
+
+    def run(self, features: Features, *, seed: int, cache: Path) -> Submission:
+        """Find classes; the smallest comes first."""
+        from sklearn.cluster import KMeans
+
+        clusters = min(self.clusters, len(features) // 2)
+        return _smallest_first(KMeans(clusters, n_init=1, random_state=seed).fit_predict(features), features)
+
+
+@dataclass(kw_only=True)
+class MixtureMethod(Method):
+    """A Gaussian mixture in principal components, with diagonal covariances."""
+
+    components: int = setting(100, "number of normal distributions", ge=1)
+    dimensions: int = setting(30, "number of principal components", ge=1)
+
+    def run(self, features: Features, *, seed: int, cache: Path) -> Submission:
+        """Find classes; the smallest comes first."""
+        from sklearn.decomposition import PCA
+        from sklearn.mixture import GaussianMixture
+
+        scores = PCA(min(self.dimensions, *features.shape), random_state=seed).fit_transform(features)
+        mixture = GaussianMixture(self.components, covariance_type="diag", random_state=seed, max_iter=50)
+        return _smallest_first(mixture.fit_predict(scores), features)
+
+
+@dataclass(kw_only=True)
+class OutlierRanking(Method):
+    """A ranking of galaxies, the most unusual first. It has no classes."""
+
+    detector: str = setting(
+        "isolation_forest",
+        "outlier detector; lof is the local outlier factor",
+        choices=("isolation_forest", "lof", "random"),
+    )
+
+    def run(self, features: Features, *, seed: int, cache: Path) -> Submission:
+        """Rank the galaxies; each row of the gallery shows the next ten."""
+        from sklearn.ensemble import IsolationForest
+        from sklearn.neighbors import LocalOutlierFactor
+
+        if self.detector == "random":
+            normality = np.random.default_rng(seed).uniform(size=len(features))
+        elif self.detector == "lof":
+            normality = LocalOutlierFactor(n_neighbors=20).fit(features).negative_outlier_factor_
+        else:
+            normality = IsolationForest(n_estimators=200, random_state=seed).fit(features).score_samples(features)
+        order = np.argsort(normality, kind="stable").astype(np.int32)
+        shown = len(order) // ROW_WIDTH * ROW_WIDTH
+        return Submission(np.full(len(order), tables.NO_CLASS, np.int32), order[:shown].reshape(-1, ROW_WIDTH))
+
+
+KINDS: dict[str, type[Method]] = {
+    "search": SearchMethod,
+    "plscan": PlscanMethod,
+    "evoc": EvocMethod,
+    "kmeans": KMeansMethod,
+    "mixture": MixtureMethod,
+    "outliers": OutlierRanking,
+}
+
+
+def read_methods(folder: Path, wanted: Sequence[str] = ()) -> dict[str, Method]:
+    """Read the methods that are wanted, or all methods of a folder, by name.
+
+    Raises
+    ------
+    ConfigError
+        There is no such method, or a file does not describe one.
+    """
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    for name in wanted:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"Did you mean {near[0]}? " if near else ""
+            raise ConfigError("unknown method", value=name, fix=f"{hint}There are: {', '.join(known)}.")
+    return {name: method_from(yaml.safe_load((folder / f"{name}.yaml").read_text())) for name in wanted or known}
+
+
+def method_from(settings: Mapping[str, Any]) -> Method:
+    """Make a method from the dictionary that :meth:`Method.settings` returns, or that a file contains.
+
+    Raises
+    ------
+    ConfigError
+        The dictionary does not describe a method.
+    """
+    values = dict(settings)
+    kind = values.pop("kind", "")
+    if kind not in KINDS:
+        raise ConfigError("unknown kind of method", value=kind, fix=f"Choose one of: {', '.join(KINDS)}.")
+    for group in ("compress", "clusterer"):
+        if group in values:
+            part = dict(values[group])
+            values[group] = _made(choice(group, part.pop("option", "")), part)
+    method: Method = _made(KINDS[kind], values)
+    return method
+
+
+def _made(kind: type[Any], settings: Mapping[str, Any]) -> Any:
+    try:
+        return kind(**settings)
+    except TypeError as problem:
+        known = ", ".join(field.name for field in fields(kind))
+        raise ConfigError(f"the settings of a method do not fit ({problem})", fix=f"There are: {known}.") from problem
+
+
+def shared_map(
+    compress: Compressor, features: Features, *, seed: int, cache: Path
+) -> tuple[Float32[np.ndarray, "n k"], float]:
+    """Return a map of the galaxies, and the seconds that were saved because it existed already."""
+    ids = row_names(len(features))
+    seconds: list[float] = []
+
+    def make(place: Path) -> None:
+        started = perf_counter()
+        positions = compress.fit(features, ids=ids, seed=seed).positions
+        seconds.append(perf_counter() - started)
+        with tables.atomic(place / _MAP) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, positions=positions, seconds=seconds[0])
+
+    key = {"map": described(compress), "seed": seed, "galaxies": fingerprint(features, ids=ids)}
+    with TemporaryDirectory(dir=cache) as target:
+        Cache(cache).fetch(key, Path(target), last=_MAP, make=make, code=[compress])
+        with np.load(Path(target) / _MAP) as stored:
+            return stored["positions"], 0.0 if seconds else float(stored["seconds"])
+
+
+def whitened_by(compress: Compressor, features: Features) -> Features:
+    """Return the features as a compressor uses them: whitened, if it whitens."""
+    if not compress.whiten:
+        return features
+    return choice("compress", "none")(whiten=compress.whiten).fit(features, ids=row_names(len(features))).positions
+
+
+def gallery(
+    labels: Int32[np.ndarray, " n"], features: Features, strengths: Sequence[float] | Float64[np.ndarray, " c"]
+) -> Int32[np.ndarray, "c w"]:
+    """Return one row per class, the strongest first: the galaxies of the class that are nearest to its medoid."""
+    rows = np.full((len(strengths), ROW_WIDTH), EMPTY_PLACE, dtype=np.int32)
+    for row, class_id in enumerate(np.argsort(-np.asarray(strengths, dtype=np.float64), kind="stable")):
+        nearest = nearest_to_medoid(features, np.flatnonzero(labels == class_id), most=ROW_WIDTH)
+        rows[row, : len(nearest)] = nearest
+    return rows
+
+
+def class_similarities(submission: Submission, features: Features) -> Float32[np.ndarray, "c n"]:
+    """Return how similar every galaxy is to each class: the mean cosine to its members, about the mean galaxy.
+
+    A ranking has one row: the earlier a galaxy comes in it, the more similar it is.
+    """
+    classes = int(submission.labels.max(initial=tables.NO_CLASS)) + 1
+    if not classes and len(submission.rows):
+        order = submission.rows.ravel()
+        ranks = np.full(len(features), -len(features), dtype=np.float32)
+        ranks[order] = -np.arange(len(order), dtype=np.float32)
+        return ranks[None, :]
+    directions = unit_vectors(features)
+    sums = np.zeros((classes, features.shape[1]), dtype=np.float32)
+    inside = submission.labels != tables.NO_CLASS
+    np.add.at(sums, submission.labels[inside], directions[inside])
+    counts = np.bincount(submission.labels[inside], minlength=classes)[:, None]
+    return (sums / np.maximum(counts, 1) @ directions.T).astype(np.float32)
+
+
+def row_names(galaxies: int) -> np.ndarray:
+    """Return ids for galaxies that have none, in their order."""
+    return np.char.zfill(np.arange(galaxies).astype(str), 9)
+
+
+def _smallest_first(labels: Int64[np.ndarray, " n"], features: Features, seconds_saved: float = 0.0) -> Submission:
+    """Return a submission whose classes are numbered from 0; labels below 0 mean no class."""
+    _, numbered = np.unique(labels[labels >= 0], return_inverse=True)
+    complete = np.full(len(labels), tables.NO_CLASS, dtype=np.int32)
+    complete[labels >= 0] = numbered
+    rows = gallery(complete, features, -np.bincount(numbered).astype(np.float64))
+    return Submission(complete, rows, seconds_saved)
+
+
+def _optional_package(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as problem:
+        raise MissingDependency(name, extra="benchmark", purpose="This method of the benchmark") from problem

@@ -1,0 +1,375 @@
+"""Methods from their files, and runs that go on where they stopped."""
+
+import csv
+import json
+import re
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from rarezoo.benchmark import harness, results
+from rarezoo.benchmark.harness import DONE, FAILED, PART, RESEEDED, TOO_LONG, Trial, TrialFolder, trials_of
+from rarezoo.benchmark.methods import Method, Submission, class_similarities, gallery, method_from, read_methods
+from rarezoo.benchmark.planted import GENERATION
+from rarezoo.benchmark.results import write_null_results, write_results
+from rarezoo.benchmark.run import BenchmarkRun
+from rarezoo.benchmark.scores import ROW_WIDTH
+from rarezoo.benchmark.tiers import Vectors, labelled, tier_from
+from rarezoo.errors import ConfigError, DataError, OutputError, StoreError
+
+pytestmark = pytest.mark.unit
+
+CONF = Path(__file__).parents[3] / "conf"
+TIER = Vectors(galaxies=600, groups=3, smallest=20, largest=100)
+
+
+@pytest.mark.parametrize(("method", "preset"), [("ours", "multiscale"), ("paper", "paper")])
+def test_a_method_named_after_a_preset_has_its_settings(method, preset):
+    ours = yaml.safe_load((CONF / "method" / f"{method}.yaml").read_text())
+    theirs = yaml.safe_load((CONF / "preset" / f"{preset}.yaml").read_text())
+    chosen = {key.removeprefix("override /"): name for one in theirs["defaults"] for key, name in one.items()}
+    for group in ("compress", "clusterer"):
+        assert ours[group] == {"option": chosen[group], **theirs[group]}
+
+
+def test_every_method_can_be_read_and_written_down():
+    for method in read_methods(CONF / "method").values():
+        assert method_from(json.loads(json.dumps(method.settings()))) == method
+        assert method.about
+
+
+def test_a_wrong_name_is_told_with_the_nearest():
+    with pytest.raises(ConfigError, match=r"unknown method: our[.] Did you mean ours"):
+        read_methods(CONF / "method", ["our"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"kind": "kmean"}, "unknown kind of method: kmean"),
+        ({"kind": "kmeans", "k": 3}, "do not fit"),
+        ({"kind": "kmeans", "features": "pixels"}, "features.*pixels"),
+        ({"kind": "search", "compress": {"option": "tsne"}}, "unknown compress: tsne"),
+    ],
+)
+def test_a_file_that_describes_no_method_is_refused(settings, told):
+    with pytest.raises(ConfigError, match=told):
+        method_from(settings)
+
+
+def test_a_gallery_shows_the_strongest_class_first_and_its_typical_galaxies():
+    labels = np.repeat([0, 1, -1], [15, 4, 1]).astype(np.int32)
+    features = np.arange(20, dtype=np.float32)[:, None]
+    rows = gallery(labels, features, [1.0, 2.0])
+    assert rows.shape == (2, ROW_WIDTH)
+    assert set(rows[0]) == {15, 16, 17, 18, -1}
+    assert rows[1, 0] == 7
+
+
+def test_galaxies_are_like_a_class_by_their_angle_to_its_members_and_a_ranking_is_taken_as_it_is():
+    labels = np.repeat([0, 1, -1], [2, 2, 1]).astype(np.int32)
+    features = np.array([[1, 0], [3, 0], [-1, 0.5], [-1, -0.5], [-2, 0]], np.float32)
+    alike = class_similarities(Submission(labels, gallery(labels, features, [2.0, 1.0])), features)
+    assert alike.shape == (2, 5)
+    assert alike[0, :2] == pytest.approx([1, 1])
+    assert (alike[1, 2:] > 0.7).all()
+    assert (alike[0, 2:] < -0.7).all()
+    nothing = np.full(5, -1, np.int32)
+    ranked = class_similarities(Submission(nothing, np.array([[3, 1], [0, 2]], np.int32)), features)
+    assert np.argsort(-ranked[0]).tolist() == [3, 1, 0, 2, 4]
+    assert class_similarities(Submission(nothing, np.empty((0, ROW_WIDTH), np.int32)), features).shape == (0, 5)
+
+
+def test_a_library_that_is_not_there_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "evoc", None)
+    method = read_methods(CONF / "method", ["evoc"])["evoc"]
+    with pytest.raises(ImportError, match=r"evoc.*rarezoo\[benchmark\]"):
+        method.run(np.zeros((5, 2), np.float32), seed=0, cache=tmp_path)
+
+
+class Thirds(Method):
+    """Hands in three classes, in the order of the first feature."""
+
+    seen: tuple = ()
+
+    def run(self, features, *, seed, cache):
+        Thirds.seen += (len(features),)
+        labels = np.argsort(np.argsort(features[:, 0])).astype(np.int32) * 3 // len(features)
+        return Submission(labels, gallery(labels, features, [3.0, 2.0, 1.0]))
+
+    def settings(self):
+        return {"kind": "thirds", "about": self.about}
+
+
+class Failing(Thirds):
+    """Does not come to an end."""
+
+    def run(self, features, *, seed, cache):
+        raise ConfigError("no classes", value=7, fix="Give up.")
+
+    def settings(self):
+        return {"kind": "failing", "about": self.about}
+
+
+class Here:
+    """A worker that does its orders in this process."""
+
+    def run(self, order, *, limit):
+        try:
+            return {"status": DONE, "seconds": harness.carry_out(order), "message": ""}
+        except ConfigError as problem:
+            return {"status": FAILED, "seconds": 0.0, "message": str(problem)}
+
+
+@pytest.fixture
+def trials(tmp_path, monkeypatch):
+    methods = {"thirds": Thirds(about="in thirds"), "failing": Failing(about="fails")}
+    monkeypatch.setattr(harness, "Worker", Here)
+    monkeypatch.setattr(harness, "method_from", lambda settings: methods[settings["kind"]])
+    monkeypatch.setattr(Thirds, "seen", ())
+    return TrialFolder(tmp_path / "vectors", TIER, methods, limit=10)
+
+
+def test_what_is_done_is_not_done_again_and_what_failed_is(trials):
+    wanted = list(trials_of(["thirds", "failing"], [1, 2], refits=1))
+    trials.run(wanted)
+    assert Thirds.seen == (600, 600, 600, 480)
+    assert trials.outcome(Trial("failing", 1))["message"] == "no classes: 7. Give up."
+    trials.run(wanted)
+    assert len(Thirds.seen) == 4
+    (trials.folder / "sky2" / "thirds.whole.json").unlink()
+    trials.run(wanted)
+    assert len(Thirds.seen) == 5
+
+
+def test_other_settings_make_another_result(trials):
+    trials.run([Trial("thirds", 1)])
+    path = trials.folder / "sky1" / "thirds.whole.json"
+    content = json.loads(path.read_text())
+    content["made_with"]["version"] = "0.0.0"
+    path.write_text(json.dumps(content))
+    assert trials.outcome(Trial("thirds", 1)) is None
+
+
+def test_a_folder_holds_skies_of_one_kind(trials, tmp_path):
+    trials.run([Trial("thirds", 1)])
+    other = TrialFolder(trials.folder, Vectors(galaxies=700, groups=3, largest=100), trials.methods, limit=10)
+    with pytest.raises(OutputError, match=r"galaxies 600 → 700"):
+        other.run([Trial("thirds", 1)])
+
+
+@pytest.mark.parametrize(("generation", "told"), [(None, "unknown"), (1, "1")])
+def test_results_on_older_skies_are_refused(trials, generation, told):
+    trials.run([Trial("thirds", 1)])
+    path = trials.folder / "settings.json"
+    content = json.loads(path.read_text())
+    assert content["settings"].pop("generation") == GENERATION
+    path.write_text(json.dumps({**content, "settings": {**content["settings"], "generation": generation}}))
+    message = rf"another generator drew: .*vectors \(generation {told}, now {GENERATION}\)[.] Choose another out="
+    with pytest.raises(OutputError, match=message):
+        trials.run([Trial("thirds", 1)])
+
+
+def test_results_on_older_skies_are_not_scored_again_as_if_on_todays(tmp_path):
+    (tmp_path / "vectors").mkdir()
+    (tmp_path / "vectors" / "settings.json").write_text(json.dumps({"settings": {"tier": "vectors"}}))
+    with pytest.raises(OutputError, match="another generator"):
+        BenchmarkRun(tier="vectors", rescore=True, out=str(tmp_path)).run()
+
+
+@pytest.fixture
+def holding(monkeypatch):
+    places = []
+
+    @contextmanager
+    def held(place):
+        places.append(place)
+        yield
+        places.remove(place)
+
+    monkeypatch.setattr(harness, "locked", held)
+    return places
+
+
+def test_a_sky_is_made_while_its_place_is_held(tmp_path, monkeypatch, holding):
+    made = []
+
+    class Watched(Vectors):
+        def sky(self, seed, folder):
+            made.append(holding == [folder])
+            return super().sky(seed, folder)
+
+    monkeypatch.setattr(harness, "tier_from", lambda settings: Watched(galaxies=500, groups=2, largest=50))
+    method = read_methods(CONF / "method", ["random"])["random"].settings()
+    order = {
+        "folder": tmp_path,
+        "tier": {},
+        "seed": 1,
+        "variant": "whole",
+        "stem": "sky1/one",
+        "method": method,
+    }
+    harness.carry_out(order)
+    assert made == [True]
+    assert not holding
+
+
+def test_a_sky_is_prepared_once_by_the_process_that_may_start_others_and_while_its_place_is_held(
+    trials, monkeypatch, holding
+):
+    prepared = []
+
+    @dataclass(frozen=True, kw_only=True)
+    class Prepared(Vectors):
+        def prepare(self, seed, folder):
+            prepared.append((seed, holding == [folder], len(Thirds.seen)))
+            raise DataError("cannot be drawn", value=seed, fix="Give up.")
+
+    tier = Prepared(galaxies=600, groups=3, smallest=20, largest=100)
+    monkeypatch.setattr(Prepared, "settings", lambda _: TIER.settings())
+    several = TrialFolder(trials.folder, tier, trials.methods, limit=10)
+    trials = list(trials_of(["thirds"], [1, 2], refits=1))
+    several.run(trials)
+    # Before any search; and that it could not is no end of it.
+    assert prepared == [(1, True, 0), (2, True, 0)]
+    assert len(Thirds.seen) == 4
+    several.run(trials)
+    assert len(prepared) == 2
+
+
+def test_what_took_too_long_is_tried_again_only_if_it_may_take_longer(trials):
+    trials.run([Trial("thirds", 1)])
+    path = trials.folder / "sky1" / "thirds.whole.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "status": TOO_LONG}))
+    trials.run([Trial("thirds", 1)])
+    assert len(Thirds.seen) == 1
+    TrialFolder(trials.folder, TIER, trials.methods, limit=20).run([Trial("thirds", 1)])
+    assert len(Thirds.seen) == 2
+
+
+def test_scores_are_read_from_what_is_saved(trials, monkeypatch):
+    # Drawing takes a second; the pipeline's test looks at the figure.
+    monkeypatch.setattr(results, "_draw", lambda *_: None)
+    wanted = list(trials_of(list(trials.methods), [1, 2], refits=1))
+    trials.run(wanted)
+    table = write_results(trials, [1, 2], refits=1)
+    assert "in thirds" in table
+    # A method that failed has its row and its reason.
+    assert "sky 1 failed: no classes: 7. Give up." in table
+    # Labels that are the truth find everything, and no class is false.
+    for seed in (1, 2):
+        place = trials.folder / f"sky{seed}" / "thirds.whole.npz"
+        truth = trials.truth(seed).members
+        labels = np.where(truth.any(axis=1), truth.argmax(axis=1), -1)
+        np.savez(place, **{**trials.submission(Trial("thirds", seed)), "labels": labels})
+    seen = len(Thirds.seen)
+    row = next(line for line in write_results(trials, [1, 2], refits=1).splitlines() if "in thirds" in line)
+    cells = [one.strip() for one in row.split("|")[2:7]]
+    assert cells == ["3.0 (3.0–3.0)", "0.0 (0.0–0.0)", "0.0 (0.0–0.0)", "3.0 (3.0–3.0)", "1.00 (1.00–1.00)"]
+    assert len(Thirds.seen) == seen
+    assert {"results.md", "results.csv", "groups.csv", "false.csv"} <= {path.name for path in trials.folder.iterdir()}
+
+
+def test_a_class_without_a_planted_galaxy_is_of_no_population(trials, monkeypatch):
+    monkeypatch.setattr(results, "_draw", lambda *_: None)
+    trials.run([Trial("thirds", 1)])
+    truth = trials.truth(1).members
+    labels = np.where(truth[:, 1], 0, np.where(truth.any(axis=1), -1, 1))
+    np.savez(trials.folder / "sky1" / "thirds.whole.npz", **{**trials.submission(Trial("thirds", 1)), "labels": labels})
+    write_results(trials, [1], refits=0)
+    rows = list(csv.DictReader((trials.folder / "false.csv").open()))
+    assert [(row["population"], float(row["purity"])) for row in rows] == [("group 1", 1.0), ("", 0.0)]
+
+
+def test_where_populations_are_known_of_some_galaxies_classes_are_scored_by_what_is_like_them(trials, monkeypatch):
+    monkeypatch.setattr(results, "_draw", lambda *_: None)
+    monkeypatch.setattr(harness, "tier_from", lambda _: PartlyKnown(galaxies=600, groups=3, smallest=40, largest=60))
+    trials.run(list(trials_of(["thirds"], [1, 2], refits=1)))
+    assert trials.submission(Trial("thirds", 1))["precisions"].shape == (2, 3, 3)
+    assert "precisions" not in trials.submission(Trial("thirds", 1, "part"))
+    table = write_results(trials, [1, 2], refits=0)
+    assert re.search(r"\| method +\| rich", table)
+    assert "average precision of “most like this class” | group 0" in table
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartlyKnown(Vectors):
+    """Half of the galaxies were never asked about."""
+
+    def sky(self, seed, folder):
+        sky = super().sky(seed, folder)
+        known = sky.truth.known.copy()
+        known[::2] = False
+        return replace(sky, truth=replace(sky.truth, known=known))
+
+
+def test_structureless_skies_count_those_with_any_class(trials):
+    empty = TrialFolder(trials.folder, Vectors(galaxies=200, groups=0), trials.methods, limit=10)
+    empty.run(list(trials_of(["thirds"], [1, 2, 3], refits=0)))
+    assert "1.000 (0.292–1.000)" in write_null_results(empty, [1, 2, 3], refits=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "parts"),
+    [
+        ({"tier": "vectors", "seeds": "a-b"}, ["a-b", "range"]),
+        ({"tier": "vectors", "seeds": "7-3"}, ["no seed", "7-3"]),
+        ({"tier": "vectors", "seeds": "3", "workers": 0}, ["workers", "at least 1"]),
+        ({"tier": "stars"}, ["tier", "stars", "vectors"]),
+        ({"tier": "galaxies", "null_skies": 3}, ["null_skies", "vectors"]),
+        ({"tier": "galaxies", "galaxies": 1}, ["do not fit", "1 galaxies", "galaxies="]),
+        ({"tier": "galaxies", "rarest": 0}, ["rarest", "at least 1"]),
+        ({"tier": "answers"}, ["store="]),
+    ],
+)
+def test_wrong_settings_are_refused_before_anything_is_written(tmp_path, settings, parts):
+    with pytest.raises(ConfigError) as problem:
+        BenchmarkRun(**settings, out=str(tmp_path)).run()
+    assert all(part in str(problem.value) for part in parts)
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_results_there_is_nothing_to_score(trials):
+    with pytest.raises(StoreError, match="no results of this sky: seed 1"):
+        write_results(trials, [1], refits=0)
+
+
+def test_a_sky_that_cannot_be_made_says_why(trials):
+    impossible = TrialFolder(trials.folder, Vectors(galaxies=100, groups=3, largest=100), trials.methods, limit=10)
+    impossible.run([Trial("thirds", 1)])
+    with pytest.raises(StoreError, match=r"seed 1[.] planted groups must leave a bulk of half the galaxies"):
+        write_results(impossible, [1], refits=0)
+
+
+def test_refits_are_of_the_first_skies():
+    variants = [one.variant for one in trials_of(["a"], [5, 6], refits=1)]
+    assert variants == ["whole", "whole", RESEEDED, PART]
+
+
+def test_a_tier_is_made_again_from_its_settings():
+    assert tier_from(json.loads(json.dumps(TIER.settings()))) == TIER
+
+
+def test_a_table_of_known_objects_says_who_has_which_label(tmp_path):
+    path = tmp_path / "known.csv"
+    path.write_text("id_str,label\n007,ring\n008,merger\n007,merger\nelsewhere,ring\n")
+    truth = labelled(path, np.array(["006", "007", "008"], dtype=object))
+    assert truth.names == ("merger", "ring")
+    assert truth.members.tolist() == [[False, False], [True, True], [True, False]]
+    assert truth.known.all()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [("id,label\n1,ring\n", "no table of known objects"), ("id_str,label\n9,ring\n", "no galaxy of")],
+)
+def test_a_table_without_known_objects_is_refused(tmp_path, content, told):
+    path = tmp_path / "known.csv"
+    path.write_text(content)
+    with pytest.raises(DataError, match=told):
+        labelled(path, np.array(["1"], dtype=object))
