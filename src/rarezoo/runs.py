@@ -15,12 +15,12 @@ SETTINGS_FILE = "settings.json"
 
 
 def digest(content: Mapping[str, Any]) -> str:
-    """sha256 (hex) of a mapping, the same whatever the order of its keys."""
+    """Return the sha256 (hex) of a mapping; the order of its keys does not matter."""
     return hashlib.sha256(json.dumps(tables.plain(content), sort_keys=True).encode()).hexdigest()
 
 
 def file_sha256(path: Path | str) -> str:
-    """sha256 (hex) of a file's bytes."""
+    """Return the sha256 (hex) of the bytes of a file."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -33,16 +33,39 @@ def fingerprint(values: np.ndarray, *, ids: Sequence[str] | np.ndarray) -> str:
 
 
 def refuse_seed(seed: int) -> None:
-    """Raise ConfigError for a seed that no generator takes."""
+    """Raise ConfigError for a negative seed, which no random generator accepts."""
     if seed < 0:
         raise ConfigError("a seed must not be negative", value=seed, fix="Choose 0 or more.")
 
 
 def claim(out: Path | str, *, verb: str, settings: Mapping[str, Any]) -> Path:
-    """The output folder, claimed for one command with one set of settings, so that the same command can resume in it.
+    """Claim an output folder for one command with one set of settings, so that the same command can continue in it.
 
-    Raises:
-        OutputError: the folder cannot be written, or holds a run with other settings (the message names them).
+    Parameters
+    ----------
+    out : Path or str
+        The folder; it is created if it does not exist.
+    verb : str
+        Name of the command.
+    settings : mapping
+        Settings that affect the result. They are kept in ``settings.json``.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be written, or holds a run with other settings (the message names them).
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> folder = claim(mkdtemp(), verb="train", settings={"seed": 1})
+    >>> claim(folder, verb="train", settings={"seed": 1}) == folder
+    True
     """
     if not str(out):
         raise OutputError("no output folder", value="out=", fix="Name one: out=DIR.")
@@ -50,7 +73,14 @@ def claim(out: Path | str, *, verb: str, settings: Mapping[str, Any]) -> Path:
     wanted = {"verb": verb, "settings": tables.plain(settings)}
     record = out / SETTINGS_FILE
     if record.exists():
-        _refuse_other_run(json.loads(record.read_text()), wanted, out=out)
+        before, now = _flat(json.loads(record.read_text())), _flat(wanted)
+        keys = sorted({*before, *now})
+        changed = [f"{key} {before.get(key)} → {now.get(key)}" for key in keys if before.get(key) != now.get(key)]
+        if changed:
+            raise OutputError(
+                f"{out} holds a run with other settings", value="; ".join(changed[:6]),
+                fix="Choose another out=DIR, or delete that folder if you no longer need it.",
+            )  # fmt: skip
         return out
     if out.exists() and not out.is_dir():
         raise OutputError("the output path is a file", value=out, fix="Choose a folder: out=DIR.")
@@ -58,21 +88,8 @@ def claim(out: Path | str, *, verb: str, settings: Mapping[str, Any]) -> Path:
     return out
 
 
-def _refuse_other_run(found: Mapping[str, Any], wanted: Mapping[str, Any], *, out: Path) -> None:
-    before, now = _flat(found), _flat(wanted)
-    changed = [
-        f"{key} {before.get(key)} → {now.get(key)}"
-        for key in sorted({*before, *now})
-        if before.get(key) != now.get(key)
-    ]
-    if changed:
-        raise OutputError(
-            f"{out} holds a run with other settings", value="; ".join(changed[:6]),
-            fix="Choose another out=DIR, or delete that folder if you no longer need it.",
-        )  # fmt: skip
-
-
 def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
+    """Return a nested mapping as one level of dotted keys."""
     if not isinstance(content, Mapping):
         return {prefix: content}
     parts = [_flat(inner, f"{prefix}.{key}" if prefix else str(key)) for key, inner in content.items()]

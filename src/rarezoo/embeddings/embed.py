@@ -1,95 +1,109 @@
-"""Survey × checkpoint → EmbeddingStore.
+"""Embed a survey with a checkpoint: the only module of this package that needs torch.
 
 Shape letters: b galaxies in the batch, s input side in px, d width of the embedding, a answers of the tree.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import difflib
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from rarezoo.data.loaders import CutoutLoader
 from rarezoo.data.survey import Galaxies, Survey
 from rarezoo.data.trees import QuestionTree
-from rarezoo.embeddings.store import EmbeddingStore, Manifest
+from rarezoo.embeddings.store import DTYPES, SHARD_ROWS, EmbeddingStore, Manifest
 from rarezoo.errors import ConfigError
-from rarezoo.settings import setting
+from rarezoo.settings import Settings, setting
 from rarezoo.zoo.checkpoint import Checkpoint
 
-DTYPES = ("float32", "float16")
 TURNS = (1, 2, 4, 8)
 _QUARTERS = 4
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 class Embedded(NamedTuple):
-    """What the network says of some rows of the survey."""
+    """Outputs of the network for some rows of the survey.
+
+    Attributes
+    ----------
+    rows : (b,) int64
+    embeddings : (b, d) float32
+    fractions : (b, a) float32
+        Predicted vote fractions.
+    """
 
     rows: Int64[np.ndarray, " b"]
     embeddings: Float32[np.ndarray, "b d"]
     fractions: Float32[np.ndarray, "b a"]
 
 
-_NOTHING = Embedded(np.empty(0, np.int64), np.empty((0, 0), np.float32), np.empty((0, 0), np.float32))
-
-
 @dataclass(kw_only=True)
-class EmbedRun:
-    """Embed one survey under one checkpoint.
+class EmbedRun(Settings):
+    """Embed one survey with one checkpoint.
 
-    ``EmbedRun(data=Mock(), checkpoint="efficientnet_b0.v1", out="runs/embed").run()``; a killed run goes on, shard by
-    shard, when the same command is given again.
+    A killed run continues, shard by shard, when it is run again with the same settings.
+
+    Examples
+    --------
+    >>> from rarezoo.data.surveys.mock import Mock
+    >>> job = EmbedRun(data=Mock(n=200), checkpoint="efficientnet_b0.mock", out="runs/embed")
+    >>> store = job.run()  # doctest: +SKIP
     """
 
     data: Survey
-    checkpoint: str = setting("???", "checkpoint folder, or its name below checkpoints/")
+    checkpoint: str = setting(help="checkpoint folder, or its name below checkpoints/")
     out: str = setting("runs/embed", "output folder")
-    batch_size: int = setting(256, "galaxies that the network sees at once", unit="galaxies")
+    batch_size: int = setting(256, "galaxies that the network sees at once", unit="galaxies", ge=1)
     workers: int | None = setting(
-        None, "processes that decode images; 0 = a thread of this one; null = by the machine", unit="processes"
+        None, "processes that decode images; 0 = a thread of this process; null = depends on the machine",
+        unit="processes", ge=0,
+    )  # fmt: skip
+    dtype: str = setting("float32", "type in which embeddings are stored; float16 takes half the space", choices=DTYPES)
+    shard_rows: int = setting(
+        SHARD_ROWS, "galaxies per file; a killed run loses at most the work of one file", unit="galaxies", ge=1
     )
-    dtype: str = setting("float32", "how embeddings are stored: float32, or float16 in half the space")
-    shard_rows: int = setting(10_000, "galaxies per file; a killed run loses at most one file's work", unit="galaxies")
     turns: int = setting(1, "views averaged: 1; 2 or 4 quarter turns; 8 = these and their mirror images", unit="views")
-    precision: str = setting("auto", "arithmetic: float32, bfloat16, or auto = bfloat16 on a GPU, else float32")
+    precision: str = setting(
+        "auto", "arithmetic of the network; auto = bfloat16 on a GPU, else float32", choices=PRECISIONS
+    )
 
-    def run(self) -> EmbeddingStore:
-        """Embed what is not yet embedded; the whole store.
-
-        Raises:
-            ConfigError, DataError, CheckpointError, StoreError, OutputError: see the message.
-        """
-        self._refuse()
-        checkpoint, galaxies = Checkpoint.open(self.checkpoint), self.data.open()
-        store = EmbeddingStore.create(self.out, self._manifest(galaxies, checkpoint))
-        self._write_shards(store, galaxies, checkpoint)
-        return store.finish()
-
-    def _refuse(self) -> None:
-        if self.dtype not in DTYPES:
-            raise ConfigError("unknown dtype", value=self.dtype, fix=f"Choose {' or '.join(DTYPES)}.")
-        if self.precision not in PRECISIONS:
-            raise ConfigError("unknown precision", value=self.precision, fix=f"Choose one of: {', '.join(PRECISIONS)}.")
+    def check(self) -> None:
+        """Raise ConfigError for a number of turns that is not possible."""
         if self.turns not in TURNS:
             raise ConfigError("turns", value=self.turns, fix=f"Choose one of: {', '.join(map(str, TURNS))}.")
-        for name, least in (("batch_size", 1), ("shard_rows", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(name, value=getattr(self, name), fix=f"Choose {least} or more.")
 
-    def _manifest(self, galaxies: Galaxies, checkpoint: Checkpoint) -> Manifest:
+    def run(self) -> EmbeddingStore:
+        """Embed all galaxies that are not yet embedded, and return the complete store.
+
+        Raises
+        ------
+        ConfigError
+            A setting does not fit, or a batch does not fit in the memory of the GPU.
+        DataError, CheckpointError
+            The survey, an image or the checkpoint cannot be used.
+        StoreError, OutputError
+            The folder holds another store, or cannot be written.
+        """
+        checkpoint, galaxies = Checkpoint.open(self.checkpoint), self.data.open()
         settings = self.data.settings()
-        return Manifest(
+        precision = self.precision
+        if precision == "auto":
+            precision = "bfloat16" if torch.cuda.is_available() else "float32"
+        manifest = Manifest(
             survey=settings["option"],
             survey_sha256=galaxies.sha256,
             survey_settings=settings,
             checkpoint=checkpoint.name,
             checkpoint_sha256=checkpoint.sha256,
-            precision=_precision(self.precision),
+            precision=precision,
             turns=self.turns,
             width=checkpoint.width,
             dtype=self.dtype,
@@ -97,13 +111,17 @@ class EmbedRun:
             shard_rows=self.shard_rows,
             answers=tuple(checkpoint.tree.answers),
         )
+        store = EmbeddingStore.create(self.out, manifest)
+        missing = store.missing()
+        if missing:
+            self._write_shards(store, missing, galaxies, checkpoint)
+        return store.finish()
 
-    def _write_shards(self, store: EmbeddingStore, galaxies: Galaxies, checkpoint: Checkpoint) -> None:
-        manifest, missing = store.manifest, store.missing()
-        if not missing:
-            return
-        covered = [np.arange(manifest.rows)[manifest.rows_of(shard)] for shard in missing]
-        rows = np.concatenate(covered)
+    def _write_shards(
+        self, store: EmbeddingStore, missing: Sequence[int], galaxies: Galaxies, checkpoint: Checkpoint
+    ) -> None:
+        manifest = store.manifest
+        rows = np.concatenate([np.arange(manifest.rows)[manifest.rows_of(shard)] for shard in missing])
         loader = CutoutLoader(
             galaxies,
             rows,
@@ -112,42 +130,79 @@ class EmbedRun:
             workers=self.workers,
             on_bad_image=self.data.on_bad_image,
         )
-        said = embedded(loader, checkpoint, precision=manifest.precision, turns=manifest.turns)
+        batches = embedded(loader, checkpoint, precision=manifest.precision, turns=manifest.turns)
         with tqdm(total=manifest.rows, initial=manifest.rows - len(rows), unit=" images", desc="embed") as progress:
-            for shard, wanted, found in zip(missing, covered, _regrouped(said, covered, progress), strict=True):
-                absent = np.setdiff1d(wanted, found.rows, assume_unique=True)
+            for shard, part in _by_shard(batches, missing, manifest, progress):
+                covered = np.arange(manifest.rows)[manifest.rows_of(shard)]
+                absent = np.setdiff1d(covered, part.rows, assume_unique=True)
                 store.write_shard(
                     shard,
-                    ids=list(galaxies.ids[found.rows]),
-                    embeddings=found.embeddings.reshape(-1, manifest.width),
-                    fractions=found.fractions.reshape(-1, len(manifest.answers)),
+                    ids=list(galaxies.ids[part.rows]),
+                    embeddings=part.embeddings,
+                    fractions=part.fractions,
                     skipped=list(galaxies.ids[absent]),
                 )
 
 
-def embedded(loader: CutoutLoader, checkpoint: Checkpoint, *, precision: str, turns: int = 1) -> Iterator[Embedded]:
-    """What the checkpoint's network says of each batch, on the GPU if there is one: the mean over a galaxy's turns.
+def embed(survey: Survey, checkpoint: str | Path | Checkpoint, *, out: str | Path, **settings: Any) -> EmbeddingStore:
+    """Embed a survey with a checkpoint and return the store.
 
-    Raises:
-        ConfigError: a batch does not fit in the GPU's memory.
+    Parameters
+    ----------
+    survey : Survey
+        Galaxies with images.
+    checkpoint : str, Path or Checkpoint
+        Name of a checkpoint below ``checkpoints/``, its folder, or the opened checkpoint.
+    out : str or Path
+        Folder of the store. If it holds the same store, that is continued or returned.
+    **settings
+        Further settings of :class:`EmbedRun`, such as ``batch_size`` and ``dtype``.
+
+    Raises
+    ------
+    ConfigError
+        There is no such setting, or a value is not allowed.
+
+    Examples
+    --------
+    >>> import rarezoo as rz
+    >>> store = rz.embed(rz.Mock(n=200), "efficientnet_b0.mock", out="runs/embed")  # doctest: +SKIP
+    """
+    known = [field.name for field in fields(EmbedRun) if field.name not in ("data", "checkpoint", "out")]
+    for name in settings:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3)
+            fix = f"Did you mean {' or '.join(near)}?" if near else f"Choose from: {', '.join(known)}."
+            raise ConfigError("there is no such setting of an embedding", value=name, fix=fix)
+    folder = checkpoint.folder if isinstance(checkpoint, Checkpoint) else checkpoint
+    return EmbedRun(data=survey, checkpoint=str(folder), out=str(out), **settings).run()
+
+
+def embedded(loader: CutoutLoader, checkpoint: Checkpoint, *, precision: str, turns: int = 1) -> Iterator[Embedded]:
+    """Yield the network's outputs for each batch, as the mean over a galaxy's turns; on the GPU if there is one.
+
+    Raises
+    ------
+    ConfigError
+        A batch does not fit in the memory of the GPU.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    # Channels last is quicker on processors and GPUs alike, and says the same up to rounding.
+    # Channels last is faster on processors and GPUs alike, and gives the same outputs up to rounding.
     network = checkpoint.network.to(device).to(memory_format=torch.channels_last).eval()
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
     for batch in loader:
         try:
             with torch.inference_mode(), autocast:
                 images = batch.images.to(device, non_blocking=True, memory_format=torch.channels_last)
-                said = [network(one) for one in turned(images, turns=turns)]
+                outputs = [network(view) for view in turned(images, turns=turns)]
         except torch.OutOfMemoryError as problem:
             raise ConfigError("out of GPU memory with batch_size", value=len(batch.rows), fix="Halve it.") from problem
-        fractions = _mean([expected_fractions(one.concentrations.float(), checkpoint.tree) for one in said])
-        yield Embedded(batch.rows.numpy(), _mean([one.embedding.float() for one in said]), fractions)
+        fractions = _mean([expected_fractions(output.concentrations.float(), checkpoint.tree) for output in outputs])
+        yield Embedded(batch.rows.numpy(), _mean([output.embedding.float() for output in outputs]), fractions)
 
 
 def turned(images: UInt8[Tensor, "b 3 s s"], *, turns: int) -> Iterator[UInt8[Tensor, "b 3 s s"]]:
-    """The images in one of :data:`TURNS` orientations, the first as they are."""
+    """Yield the images in each of 1, 2, 4 or 8 orientations, the first as they are."""
     for turn in range(turns):
         mirrored = images.flip(3) if turn >= _QUARTERS else images
         yield torch.rot90(mirrored, turn * (_QUARTERS // min(turns, _QUARTERS)), (2, 3)) if turn else images
@@ -158,36 +213,35 @@ def _mean(values: list[Tensor]) -> Float32[np.ndarray, "b k"]:
 
 
 def expected_fractions(concentrations: Float32[Tensor, "b a"], tree: QuestionTree) -> Float32[Tensor, "b a"]:
-    """The vote fraction expected of each answer among those asked its question: α / Σα over the question's answers."""
+    """Return the expected vote fraction of each answer among those asked its question: α / Σα over its answers."""
     questions = [concentrations[:, answers] for answers in tree.slices]
     return torch.cat([alphas / alphas.sum(dim=1, keepdim=True) for alphas in questions], dim=1)
 
 
-def _regrouped(batches: Iterator[Embedded], groups: list[np.ndarray], progress: "tqdm[Any]") -> Iterator[Embedded]:
-    """Batches, whose rows come in the order of the groups, as one piece per group; skipped rows are absent."""
-    held = _NOTHING
-    for group in groups:
-        while not len(held.rows) or held.rows[-1] < group[-1]:
-            batch = next(batches, None)
-            if batch is None:
-                break
-            progress.update(len(batch.rows))
-            held = _joined(held, batch) if len(held.rows) else batch
-        piece, held = _split(held, at=group[-1])
-        yield piece
+def _by_shard(
+    batches: Iterator[Embedded], missing: Sequence[int], manifest: Manifest, progress: "tqdm[Any]"
+) -> Iterator[tuple[int, Embedded]]:
+    """Yield the outputs of each missing shard, from batches in the order of the survey; skipped rows are absent.
+
+    Batches do not end where a shard does, because the last bits of an embedding depend on the size of its batch.
+    """
+    waiting, parts = deque(missing), [_none_of(manifest)]
+    for batch in batches:
+        progress.update(len(batch.rows))
+        while len(batch.rows):
+            last = manifest.rows_of(waiting[0]).stop - 1
+            cut = int(np.searchsorted(batch.rows, last, side="right"))
+            parts.append(Embedded(*(column[:cut] for column in batch)))
+            batch = Embedded(*(column[cut:] for column in batch))
+            if len(batch.rows) or parts[-1].rows[-1] == last:
+                yield waiting.popleft(), Embedded(*map(np.concatenate, zip(*parts, strict=True)))
+                parts = [_none_of(manifest)]
+    for shard in waiting:
+        yield shard, Embedded(*map(np.concatenate, zip(*parts, strict=True)))
+        parts = [_none_of(manifest)]
 
 
-def _joined(first: Embedded, second: Embedded) -> Embedded:
-    return Embedded(*(np.concatenate(columns) for columns in zip(first, second, strict=True)))
-
-
-def _split(piece: Embedded, *, at: int) -> tuple[Embedded, Embedded]:
-    """Rows up to and including one, and the rows after it."""
-    cut = int(np.searchsorted(piece.rows, at, side="right"))
-    return Embedded(*(column[:cut] for column in piece)), Embedded(*(column[cut:] for column in piece))
-
-
-def _precision(asked: str) -> str:
-    if asked != "auto":
-        return asked
-    return "bfloat16" if torch.cuda.is_available() else "float32"
+def _none_of(manifest: Manifest) -> Embedded:
+    """Return the outputs for no galaxy."""
+    shapes = ((0, manifest.width), (0, len(manifest.answers)))
+    return Embedded(np.empty(0, np.int64), *(np.empty(shape, np.float32) for shape in shapes))

@@ -151,7 +151,7 @@ class EmbeddingStore:
     def from_array(
         cls,
         ids: Sequence[object] | np.ndarray,
-        X: np.ndarray,
+        X: np.ndarray,  # noqa: N803
         *,
         out: Path | str,
         name: str = "",
@@ -454,7 +454,7 @@ class EmbeddingStore:
         )
         if not same:
             raise StoreError(
-                f"the survey has changed since it was embedded, or {self.folder} was made from another",
+                f"the survey has changed since it was embedded, or {self.folder} was made from another survey",
                 value=name_of(type(survey)), fix=way_out,
             )  # fmt: skip
         return galaxies

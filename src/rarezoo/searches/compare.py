@@ -216,7 +216,7 @@ class CompareRun:
             raise OutputError("the output path is a file", value=self.out, fix="Choose a folder: --out DIR.")
 
     def _cutouts(self, search: Finished) -> Cutouts | None:
-        if not self.images:
+        if not self.images or not search.store.has_survey:
             return None
         way_out = "Leave images out: --no-images; or bring the survey back to where it was."
         return cutouts_of(galaxies_of(search.store, way_out=way_out))

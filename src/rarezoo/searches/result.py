@@ -17,14 +17,13 @@ import pandas as pd
 import pyarrow as pa
 
 from rarezoo import tables
-from rarezoo.data.survey import Galaxies, Survey, open_survey
+from rarezoo.data.survey import Galaxies, Survey
 from rarezoo.embeddings.store import EmbeddingStore
-from rarezoo.errors import ConfigError, DataError, RarezooError, StoreError, StoreNotFound
+from rarezoo.errors import ConfigError, RarezooError, StoreError, StoreNotFound
 from rarezoo.searches.compress import FittedMap
 from rarezoo.searches.select import Select
 from rarezoo.searches.surroundings import Surroundings
 from rarezoo.searches.systematics import ColumnTest, Systematics
-from rarezoo.settings import name_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -518,18 +517,7 @@ def galaxies_of(store: EmbeddingStore, *, survey: Survey | None = None, way_out:
     StoreError
         It is not the one that the store was made from.
     """
-    survey = survey or open_survey(store.manifest.survey_settings)
-    try:
-        galaxies = survey.open()
-    except DataError as problem:
-        raise DataError(
-            f"the store's survey cannot be opened ({problem.what})", value=problem.value, fix=way_out
-        ) from problem
-    if galaxies.sha256 != store.manifest.survey_sha256:
-        raise StoreError(
-            f"{store.folder} was made from another survey than this one", value=name_of(type(survey)), fix=way_out
-        )
-    return galaxies
+    return store.galaxies(survey, way_out=way_out)
 
 
 def cutouts_of(galaxies: Galaxies) -> Callable[[Sequence[str]], list[np.ndarray]]:

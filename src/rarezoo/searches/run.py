@@ -114,10 +114,10 @@ class SearchRun:
             tests=found.tests, predictions=sample.drop_columns([tables.EMBEDDING]),
         )  # fmt: skip
         with clock.stage("report"):
-            search.report(images=self.images, thumbnails=self.thumbnails)
+            search.report(images=galaxies is not None, thumbnails=self.thumbnails)
         search.finish({**about, "seconds": clock.seconds})
         self.logger.log_search(
-            self.out, lambda: search_record(search, images=self.images, checkpoint=self.logger.checkpoint)
+            self.out, lambda: search_record(search, images=galaxies is not None, checkpoint=self.logger.checkpoint)
         )
         log.info("%s", search.summary())
         return search
@@ -135,7 +135,7 @@ class SearchRun:
 
     def _galaxies(self, store: EmbeddingStore) -> Galaxies | None:
         """The survey that the store was made from, opened before the long work begins; None without images."""
-        if not self.images:
+        if not self.images or (self.data is None and not store.has_survey):
             return None
         return galaxies_of(
             store, survey=self.data,

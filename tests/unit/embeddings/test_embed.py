@@ -171,10 +171,10 @@ def test_what_is_not_finite_is_refused_with_the_ids(grey_survey, network, tmp_pa
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"dtype": "int8"}, "unknown dtype: int8"),
-        ({"precision": "fp8"}, "unknown precision: fp8"),
-        ({"batch_size": 0}, "batch_size: 0"),
-        ({"shard_rows": 0}, "shard_rows: 0"),
+        ({"dtype": "int8"}, "dtype.*int8"),
+        ({"precision": "fp8"}, "precision.*fp8"),
+        ({"batch_size": 0}, "batch_size.*0"),
+        ({"shard_rows": 0}, "shard_rows.*0"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(grey_survey, network, tmp_path, settings, told):
