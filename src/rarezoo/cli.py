@@ -66,6 +66,20 @@ JOBS: dict[str, Job] = {
         groups=("data", "select", "compress", "compress@drawing", "clusterer", "logger", "preset", "experiment"),
         folder=True,
     ),
+    "classes list": Job("rarezoo.searches.listing:ListRun", "list the classes of a search", _SEARCHES),
+    "classes diff": Job(
+        "rarezoo.searches.compare:DiffRun", "match the classes of two searches: kept, split, merged, lost", _SEARCHES
+    ),
+    "classes apply": Job(
+        "rarezoo.searches.decisions:ApplyRun", "drop, merge and name classes as decided in the atlas", _SEARCHES
+    ),
+    "compare": Job(
+        "rarezoo.searches.compare:CompareRun", "compare searches of the same galaxies, as pages and tables", _SEARCHES
+    ),
+    "assign": Job(
+        "rarezoo.searches.assign:AssignRun", "assign the galaxies of another store to the classes of a search",
+        _SEARCHES,
+    ),
     "report": Job("rarezoo.report.pages:ReportRun", "write the report of a finished search again", _SEARCHES),
     "export": Job(
         "rarezoo.report.exports:ExportRun", "write members of classes as FITS, VOTable, DS9 …, or send them to TOPCAT",
@@ -120,9 +134,6 @@ STUDIES = {
 
 # Commands that are still made with argparse.
 _LEGACY = {
-    "classes": "rarezoo.searches.compare:add_classes_verb",
-    "compare": "rarezoo.searches.compare:add_compare_verb",
-    "assign": "rarezoo.searches.assign:add_assign_verb",
     "demo": "rarezoo.demo:add_demo_verbs",
     "mock-sheet": "rarezoo.demo:add_demo_verbs",
     "leaderboard": "rarezoo.studies.leaderboard:add_leaderboard_verb",

@@ -48,7 +48,7 @@ def test_a_class_is_walked_to_by_keyboard_judged_and_saved(tab, report, tmp_path
     with page.expect_download() as waiting:
         page.keyboard.press("s")
     waiting.value.save_as(tmp_path / "decisions.json")
-    (kept,) = Decisions.read(tmp_path / "decisions.json").made
+    (kept,) = Decisions.read(tmp_path / "decisions.json").items
     assert (f"Class {kept.class_id}", kept.decision) == (shown, "keep")
 
 

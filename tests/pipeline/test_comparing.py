@@ -123,7 +123,7 @@ def test_a_report_is_written_again_from_a_finished_search(home):
 
 
 def test_two_networks_are_compared_with_their_galaxies(home):
-    out = told(home, "compare", "a-search", "b-search", "a-search", "--out", "out/compared", "--asked", "0")
+    out = told(home, "compare", "a-search", "b-search", "a-search", "out=out/compared", "asked=0")
     about = json.loads((home / "out" / "compared" / "compare.json").read_text())
     other, same, _ = (pair["embeddings"] for pair in about["pairs"])
     assert (other["galaxies"], other["asked"], [one["k"] for one in other["overlaps"]]) == (
@@ -139,5 +139,5 @@ def test_two_networks_are_compared_with_their_galaxies(home):
     pictures = set(re.findall(r"images/[^)]+\.jpg", page))
     assert pictures
     assert all((home / "out" / "compared" / one).is_file() for one in pictures)
-    assert "only in one: A: " in out
+    assert "in one search only: A: " in out
     assert out.splitlines()[-1] == "out/compared/index.html"

@@ -73,19 +73,19 @@ def check(home, folder):
     assert rows[0]["name"] == "arcs"
     assert rows[0][tables.SIZE] == int(np.isin(before, (0, 2)).sum())
     assert rows[0][tables.PERSISTENCE] is None
-    assert rows[0][tables.TOP_ANSWERS], "counted anew from the store"
+    assert rows[0][tables.TOP_ANSWERS], "computed again from the store"
     assert rows[3][tables.PERSISTENCE] is not None
     assert "Class 0: arcs" in (folder / "report" / "index.html").read_text()
     assert json.loads((folder / "run.json").read_text())["classes"] == 2
 
 
-def test_classes_apply_makes_a_search_that_other_verbs_take(home):
+def test_classes_apply_makes_a_search_that_other_commands_take(home):
     assert len(set(labels(home / "search")[1]) - {-1}) == 4
-    told = rarezoo("classes", "apply", "search", "decisions.json", "--out", "decided", cwd=home)
+    told = rarezoo("classes", "apply", "search", "decisions.json", "out=decided", cwd=home)
     assert "4 classes" in told
     assert "2 dropped or merged, 1 named" in told
     check(home, home / "decided")
-    assert "| 0 " in rarezoo("classes", "decided", cwd=home)
+    assert "| 0 " in rarezoo("classes", "list", "decided", cwd=home)
     assert "1 died" in rarezoo("classes", "diff", "search", "decided", cwd=home)
 
 
@@ -103,7 +103,7 @@ def test_cluster_takes_decisions_of_the_previous_search(home):
 def test_decisions_of_another_search_are_refused_in_one_message(home):
     other = [word.replace("size=20", "size=70") for word in SEARCH]
     told = run(ROOT / "cluster.py", "store=store", "out=other", "decisions=decisions.json", *other, cwd=home, expect=2)
-    assert "the decisions are of another search, whose classes are others" in told
+    assert "these decisions are about another search" in told
     assert "Traceback" not in told
     told = rarezoo("classes", "apply", "search", cwd=home, expect=2)
-    assert "Say: rarezoo classes apply SEARCH FILE." in told
+    assert "rarezoo classes apply SEARCH FILE" in told

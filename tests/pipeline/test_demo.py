@@ -46,7 +46,7 @@ def test_classes_and_cards_are_told_in_the_terminal(demo):
     shown = rarezoo("zoo", "show", "runs/demo/efficientnet_b0.demo", cwd=home)
     assert shown.returncode == 0
     assert "| smooth-or-featured " in shown.stdout
-    classes = rarezoo("classes", "runs/demo", cwd=home)
+    classes = rarezoo("classes", "list", "runs/demo", cwd=home)
     expected = pq.read_table(home / "runs" / "demo" / "classes.parquet").num_rows
     assert len(classes.stdout.splitlines()) == expected + 2
 
@@ -55,7 +55,7 @@ def test_classes_and_cards_are_told_in_the_terminal(demo):
     ("words", "message"),
     [
         (("zoo", "show", "nowhere"), "no checkpoint: nowhere"),
-        (("classes", "nowhere"), "no classes table"),
+        (("classes", "list", "nowhere"), "no finished search: nowhere"),
         (("duplicates", "--folder", "nowhere"), "no Galaxy Zoo 2 sample: nowhere"),
     ],
 )

@@ -16,12 +16,13 @@ from rarezoo.data.trees import named_tree
 from rarezoo.embeddings.embed import EmbedRun
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, OutputError, StoreError
-from rarezoo.searches.assign import AssignRun
+from rarezoo.searches.assign import AssignRun, ReferenceSet
 from rarezoo.searches.assigner import Assigner
 from rarezoo.searches.clusterers.hdbscan import Hdbscan
-from rarezoo.searches.compare import class_matches
+from rarezoo.searches.compare import DiffRun
 from rarezoo.searches.compressors.pca import Pca
 from rarezoo.searches.compressors.umap import Umap
+from rarezoo.searches.result import Search
 from rarezoo.searches.run import SearchRun
 from rarezoo.searches.stability import Stability
 from rarezoo.track import Tracker
@@ -85,7 +86,7 @@ def classes_of(home, out):
 
 
 def test_two_searches_are_compared_in_the_terminal_and_in_a_table(home):
-    done = rarezoo("classes", "diff", "old", "new", "--out", "compared", cwd=home)
+    done = rarezoo("classes", "diff", "old", "new", "out=compared", cwd=home)
     assert done.returncode == 0, done.stderr
     about, head, _, *rows = done.stdout.splitlines()
     old, new = (len(classes_of(home, name)) for name in ("old", "new"))
@@ -103,19 +104,19 @@ def test_two_searches_are_compared_in_the_terminal_and_in_a_table(home):
 
 
 def test_a_search_is_the_same_as_itself(home):
-    about = class_matches(home / "old", home / "old").splitlines()[0]
+    about = DiffRun(old=str(home / "old"), new=str(home / "old")).run().summary().splitlines()[0]
     assert about.endswith(f": {len(classes_of(home, 'old'))} kept")
 
 
-def test_the_verb_still_lists_the_classes_of_one_search(home):
-    plain, measured = (rarezoo("classes", name, cwd=home) for name in ("old", "new"))
+def test_the_classes_of_one_search_are_listed(home):
+    plain, measured = (rarezoo("classes", "list", name, cwd=home) for name in ("old", "new"))
     assert plain.returncode == measured.returncode == 0
     assert plain.stdout.count("not measured") == len(classes_of(home, "old"))
     assert "not measured" not in measured.stdout
     assert ", kept in " in measured.stdout
     refused = rarezoo("classes", "diff", "old", cwd=home)
     assert refused.returncode == 2
-    assert "diff OLD NEW" in refused.stderr
+    assert "rarezoo classes diff OLD NEW" in refused.stderr
     nowhere = rarezoo("classes", "diff", "old", "nowhere", cwd=home)
     assert "no finished search: nowhere" in nowhere.stderr
 
@@ -188,7 +189,7 @@ def test_an_id_is_never_given_twice(home):
 
 
 def test_new_galaxies_are_placed(home):
-    done = rarezoo("assign", "old", "elsewhere", "--out", "placed", "--rows", "50", cwd=home)
+    done = rarezoo("assign", "old", "elsewhere", "out=placed", "rows=50", cwd=home)
     assert done.returncode == 0, done.stderr
     assigned = tables.read(home / "placed" / "assigned.parquet", tables.ASSIGNED)
     assert assigned["id_str"].to_pylist() == [f"mock-{row:07d}" for row in range(GALAXIES)]
@@ -196,25 +197,27 @@ def test_new_galaxies_are_placed(home):
     assert f"{GALAXIES} galaxies of elsewhere" in done.stdout
     assert "population" in done.stdout.splitlines()[-1]
     assert json.loads((home / "placed" / "assign.json").read_text())["text"] == done.stdout.strip()
-    again = rarezoo("assign", "old", "elsewhere", "--out", "placed", cwd=home)
+    again = rarezoo("assign", "old", "elsewhere", "out=placed", cwd=home)
     assert again.stdout == done.stdout
 
 
-def test_a_killed_placing_goes_on_to_the_same_table(home, monkeypatch):
-    def placing(out):
-        return AssignRun(home / "old", home / "elsewhere", out=str(home / out))
+def test_a_killed_assignment_continues_to_the_same_table(home, monkeypatch):
+    def assignment(out):
+        return AssignRun(search=str(home / "old"), store=str(home / "elsewhere"), out=str(home / out))
 
-    whole = placing("straight").run()
+    whole = assignment("straight").run()
     shard = EmbeddingStore.shard
     monkeypatch.setattr(EmbeddingStore, "shard", killed(shard, at="elsewhere", index=2))
     with pytest.raises(KeyboardInterrupt):
-        placing("killed").run()
+        assignment("killed").run()
     assert len(list((home / "killed").glob("part-*.parquet"))) == 2
     monkeypatch.setattr(EmbeddingStore, "shard", shard)
     looked = []
     assigned = Assigner.assign
     monkeypatch.setattr(Assigner, "assign", lambda *one, **other: looked.append(1) or assigned(*one, **other))
-    assert placing("killed").run() == whole
+    result = assignment("killed").run()
+    assert result.about == whole.about
+    assert result.table.equals(whole.table)
     assert len(looked) == 1, "only the shard that was missing"
     first, second = (tables.read(home / name / "assigned.parquet", tables.ASSIGNED) for name in ("straight", "killed"))
     assert first.equals(second)
@@ -232,24 +235,38 @@ def killed(shard, *, at, index):
 
 
 def test_galaxies_that_were_searched_are_not_their_own_neighbours(home):
-    placing = AssignRun(home / "old", home / "more")
-    rows = np.concatenate([rows for index in range(3) for _, _, rows in placing._chunks(_open(home, "more"), index)])
-    np.testing.assert_array_equal(rows, np.append(np.arange(GALAXIES), np.full(MORE - GALAXIES, -1)))
-    others = [rows for _, _, rows in AssignRun(home / "old", home / "elsewhere")._chunks(_open(home, "elsewhere"), 0)]
-    assert (np.concatenate(others) == -1).mean() > 0.9, "the same ids, other galaxies"
+    reference = ReferenceSet.read(Search.open(home / "old"))
+
+    def rows(name):
+        store = _open(home, name)
+        batches = [reference.batches(store, index, size=50) for index in range(store.manifest.shards)]
+        return np.concatenate([rows for shard in batches for _, _, rows in shard])
+
+    np.testing.assert_array_equal(rows("more"), np.append(np.arange(GALAXIES), np.full(MORE - GALAXIES, -1)))
+    assert (rows("elsewhere") == -1).mean() > 0.9, "the same ids, other galaxies"
+
+
+def test_a_search_assigns_the_galaxies_of_a_store(home):
+    frame = Search.open(home / "old").assign(_open(home, "elsewhere"))
+    assert list(frame.columns) == list(tables.ASSIGNED.columns)
+    assert len(frame) == GALAXIES
+    assert frame["probability"].between(0, 1).all()
 
 
 def _open(home, name):
     return EmbeddingStore.open(home / name)
 
 
-def test_what_cannot_be_placed_is_refused(home):
-    with pytest.raises(StoreError, match=r"another checkpoint.*other-net.*not net"):
-        AssignRun(home / "old", home / "other-store").run()
-    with pytest.raises(StoreError, match="no finished search"):
-        AssignRun(home / "store", home / "elsewhere").run()
-    with pytest.raises(ConfigError, match="too few to promise"):
-        AssignRun(home / "old", home / "elsewhere", level=1e-6).run()
-    AssignRun(home / "old", home / "elsewhere", out=str(home / "taken")).run()
+def test_galaxies_that_cannot_be_assigned_are_refused(home):
+    def assignment(search, store, **settings):
+        return AssignRun(search=str(home / search), store=str(home / store), **settings)
+
+    with pytest.raises(StoreError, match=r"another checkpoint.*other-net.* net "):
+        assignment("old", "other-store").run()
+    with pytest.raises(FileNotFoundError, match="no finished search"):
+        assignment("store", "elsewhere").run()
+    with pytest.raises(ConfigError, match=r"too few to guarantee level: 1e-06"):
+        assignment("old", "elsewhere", level=1e-6).run()
+    assignment("old", "elsewhere", out=str(home / "taken")).run()
     with pytest.raises(OutputError, match=r"level 0.05 → 0.2"):
-        AssignRun(home / "old", home / "elsewhere", level=0.2, out=str(home / "taken")).run()
+        assignment("old", "elsewhere", level=0.2, out=str(home / "taken")).run()

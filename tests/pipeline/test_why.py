@@ -127,7 +127,7 @@ def test_every_planted_class_is_told_for_what_it_is(home):
 
 
 def test_the_terminal_tells_it_too(home):
-    command = [sys.executable, "-c", "from rarezoo.cli import main; main()", "classes", str(home / "found")]
+    command = [sys.executable, "-c", "from rarezoo.cli import main; main()", "classes", "list", str(home / "found")]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "systematics (psf: median 1.5" in out
     assert "| beyond |" in out

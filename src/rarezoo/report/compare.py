@@ -147,7 +147,7 @@ class ComparisonPages:
         self._write_points()
         shared: dict[str, Any] = {
             "about": {"version": __version__}, "palette": palette, "runs": self.searches, "pairs": self.pairs,
-            "galaxies": len(self.ids), "images": self.cutouts is not None,
+            "galaxies": len(self.ids), "images": self.cutouts is not None, "folder": self.folder,
             "style": "\n".join(asset(name) for name in ("style.css", "compare.css")),
         }  # fmt: skip
         pages = environment()

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL import Image
 
+    from rarezoo.searches.compare import Comparison
+
 log = logging.getLogger(__name__)
 
 RUN_FILE, PAGE, FITTED = "run.json", Path("report") / "index.html", "fitted_map"
@@ -363,6 +365,53 @@ class Search:
         from rarezoo.report.pages import write_report
 
         return write_report(self, images=images, **settings)
+
+    def assign(self, store: EmbeddingStore | Path | str, *, level: float = 0.05, out: Path | str = "") -> pd.DataFrame:
+        """Assign the galaxies of another embedding store to the classes of this search, or to none of them.
+
+        Parameters
+        ----------
+        store
+            Embedding store that was made with the same checkpoint, or its folder.
+        level
+            Expected share of galaxies of no class that are wrongly assigned to a class, 0–1.
+        out
+            Folder in which the result is kept and an interrupted run is continued; empty keeps nothing.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per galaxy: id, class (−1 for none), probability, nearest class and p-values; see
+            :class:`rarezoo.searches.assigner.Assignment`.
+
+        Raises
+        ------
+        ConfigError, StoreError, OutputError
+            See :meth:`rarezoo.searches.assign.AssignRun.run`.
+        """
+        from rarezoo.searches.assign import AssignRun
+
+        folder = store.folder if isinstance(store, EmbeddingStore) else store
+        return AssignRun(search=str(self.folder), store=str(folder), level=level, out=str(out)).run().to_pandas()
+
+    def compare(self, *others: "Search", **settings: Any) -> "Comparison":
+        """Compare this search with others over the galaxies that all of them have.
+
+        Parameters
+        ----------
+        others
+            One to 25 other searches.
+        settings
+            See :func:`rarezoo.searches.compare.compare`.
+
+        Returns
+        -------
+        Comparison
+            A table in a notebook; its method ``report`` writes pages.
+        """
+        from rarezoo.searches.compare import compare
+
+        return compare(self, *others, **settings)
 
     def plot_map(self, colour: str | None = "class") -> "Figure":
         """Draw the two-dimensional map.

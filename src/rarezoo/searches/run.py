@@ -25,7 +25,7 @@ from rarezoo.searches.classes import class_table, member_table, with_columns
 from rarezoo.searches.cluster import ISOLATED, Clusterer, Clustering, without_noise
 from rarezoo.searches.compress import Compressor, FittedMap
 from rarezoo.searches.condensed import condensed
-from rarezoo.searches.decisions import Decisions, decided, search_key
+from rarezoo.searches.decisions import Decisions, apply_decisions, search_key
 from rarezoo.searches.isolation import MOST_NEIGHBOURS
 from rarezoo.searches.previous import Lineage, PreviousSearch
 from rarezoo.searches.result import FITTED, RUN_FILE, TABLES, Search, galaxies_of
@@ -334,8 +334,8 @@ class Found:
         if earlier is not None:
             before = earlier.members
             keys.append(search_key(before.column(tables.ID).to_pylist(), before.column(tables.CLASS_ID).to_numpy()))
-        decisions.refuse_other_search(*keys)
-        after = decided(
+        decisions.require_search(*keys)
+        after = apply_decisions(
             decisions, members=self.members, classes=self.classes, positions=self.fitted.positions, predictions=sample
         )
         return replace(self, members=after.members, classes=after.classes)

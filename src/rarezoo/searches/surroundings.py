@@ -14,7 +14,7 @@ from jaxtyping import Float64, Int32
 from rarezoo import tables
 from rarezoo.data.survey import Galaxies
 from rarezoo.data.trees import QuestionTree, named_tree, tree_names
-from rarezoo.searches.beyond import VOLUNTEERS, beyond_columns, remainders
+from rarezoo.searches.beyond import VOLUNTEERS, beyond_columns, beyond_labels
 from rarezoo.searches.systematics import Cause, Systematics
 
 
@@ -75,7 +75,7 @@ class Surroundings:
         fractions = np.column_stack(values) if names else np.empty((sample.num_rows, 0))
         volunteers = self._volunteers([str(tables.answer_of(name)) for name in names], fractions)
         embeddings = tables.matrix(sample, tables.EMBEDDING)
-        found = remainders(
+        found = beyond_labels(
             embeddings, labels=labels, classes=classes, fractions=fractions, volunteers=volunteers, seed=seed
         )
         return beyond_columns(found)

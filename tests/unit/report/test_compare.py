@@ -65,7 +65,7 @@ def home(tmp_path_factory):
 
 
 def compare(home, *names, out, **settings):
-    searches = tuple(str(home / one) for one in names)
+    searches = [str(home / name) for name in names]
     return CompareRun(searches=searches, out=str(home / out), embeddings=False, images=False, **settings).run()
 
 
@@ -111,7 +111,7 @@ def test_a_class_that_only_one_search_can_see_is_reported_as_its_own(home):
     assert "25 galaxies; in B: no class 25" in Page(page).text
 
 
-def test_what_is_alone_among_three_is_so_against_both(home):
+def test_a_class_of_one_search_among_three_is_in_neither_of_the_others(home):
     about = json.loads((home / "three" / "compare.json").read_text())
     assert [(one["first"], one["second"]) for one in about["pairs"]] == [("A", "B"), ("A", "C"), ("B", "C")]
     assert about["alone"] == {"A": [3], "B": [], "C": []}
@@ -207,15 +207,23 @@ def test_galaxies_that_one_search_lacks_are_left_out(home):
     first = planted()[0]
     ids = np.array([*EVIL, *(f"g{row:04d}" for row in range(len(EVIL), N))], dtype=object)
     search(home / "few", first[:150], ids=ids[:150])
-    about = json.loads(compare(home, "a", "few", out="fewer").with_name("compare.json").read_text())
+    about = json.loads(compare(home, "a", "few", out="fewer").page.with_name("compare.json").read_text())
     assert about["galaxies"] == 150
     assert about["pairs"][0]["relations"]["A"] == {"0": "both", "1": "both", "2": "both", "3": "unseen"}
 
 
-def test_mistakes_are_told(home):
-    with pytest.raises(ConfigError, match="two searches are compared, or more: 1"):
+def test_a_comparison_is_a_table(home):
+    frame = compare(home, "a", "b", "c", out="table").to_pandas()
+    assert frame["pair"].tolist() == ["A B", "A C", "B C"]
+    assert frame.loc[1, ["both", "related", "only_first", "only_second"]].tolist() == [3, 0, 1, 0]
+    assert frame.loc[1, "ari"] == 1
+    assert frame["cka"].isna().all(), "the embeddings were not compared"
+
+
+def test_mistakes_are_refused(home):
+    with pytest.raises(ConfigError, match="2 to 26 searches: 1"):
         compare(home, "a", out="x")
-    with pytest.raises(ConfigError, match="a level is between 0 and 1"):
+    with pytest.raises(ConfigError, match=r"level.*1\.0"):
         compare(home, "a", "b", out="x", level=1.0)
     with pytest.raises(StoreError, match="no finished search"):
         compare(home, "a", "nowhere", out="x")
@@ -226,5 +234,5 @@ def test_mistakes_are_told(home):
     with pytest.raises(StoreError, match="only a map of two dimensions"):
         compare(home, "a", "deep", out="x")
     (home / "file").write_text("")
-    with pytest.raises(OutputError, match="--out DIR"):
+    with pytest.raises(OutputError, match=r"out=DIR"):
         compare(home, "a", "b", out="file")

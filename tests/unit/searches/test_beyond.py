@@ -1,4 +1,4 @@
-"""What is left of a class once the answers are taken out: nothing where they made it, all where they did not."""
+"""The share of a class beyond the answers is 0 if the answers make the class, and 1 if they do not."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from scipy.special import logit, softmax
 
 from rarezoo import tables
 from rarezoo.errors import StoreError
-from rarezoo.searches.beyond import BEYOND, NAMED, UNCLEAR, beyond_columns, remainders
+from rarezoo.searches.beyond import BEYOND, NAMED, UNCLEAR, beyond_columns, beyond_labels
 
 pytestmark = pytest.mark.unit
 
@@ -32,18 +32,18 @@ def sky(*, hidden, seed=0, galaxies=700, width=16, curved=True):
 
 
 def measured(embeddings, fractions, labels, **settings):
-    return remainders(embeddings, labels=labels, classes=CLASSES, fractions=fractions, **settings)
+    return beyond_labels(embeddings, labels=labels, classes=CLASSES, fractions=fractions, **settings)
 
 
 @pytest.mark.parametrize("curved", [False, True])
-def test_what_the_answers_make_is_named_by_the_votes(curved):
+def test_a_class_that_the_answers_make_is_named_by_the_votes(curved):
     for one in measured(*sky(hidden=False, curved=curved)):
         assert one.verdict == NAMED, one.reason
         assert one.low <= one.share <= one.high < 0.3
 
 
 @pytest.mark.parametrize("curved", [False, True])
-def test_what_a_hidden_factor_makes_is_beyond(curved):
+def test_a_class_that_a_hidden_factor_makes_is_beyond(curved):
     for one in measured(*sky(hidden=True, curved=curved)):
         assert one.verdict == BEYOND, one.reason
         assert one.share > 0.6
@@ -54,21 +54,21 @@ def test_concentrations_are_regressed_out_too():
     embeddings, fractions, labels = sky(hidden=True)
     alphas = 1 + 99 * fractions
     assert {one.verdict for one in measured(embeddings, fractions, labels, concentrations=alphas)} == {BEYOND}
-    told = np.where(labels[:, None] == 0, 8.0, 1.0) * np.ones_like(fractions)
-    first, second = measured(embeddings, fractions, labels, concentrations=told * alphas)
+    scale = np.where(labels[:, None] == 0, 8.0, 1.0) * np.ones_like(fractions)
+    first, second = measured(embeddings, fractions, labels, concentrations=scale * alphas)
     assert first.verdict != BEYOND
     assert second.verdict == BEYOND
 
 
-def test_a_group_drawn_blindly_has_no_separation_to_share_out():
+def test_a_random_group_has_no_separation_to_share_out():
     embeddings, fractions, labels = sky(hidden=False)
     blind = np.random.default_rng(1).permutation(labels)
     for one in measured(embeddings, fractions, blind):
         assert (one.share, one.verdict) == (None, UNCLEAR)
-        assert "nothing tells it from the rest" in one.reason
+        assert "no linear separation" in one.reason
 
 
-def test_the_same_seed_gives_the_same_and_unknown_fractions_are_borne():
+def test_the_same_seed_gives_the_same_result_with_unknown_fractions_too():
     embeddings, fractions, labels = sky(hidden=True)
     fractions[::7] = np.nan
     first, second = (measured(embeddings.astype(np.float16), fractions, labels, seed=3) for _ in range(2))
@@ -79,12 +79,12 @@ def test_the_same_seed_gives_the_same_and_unknown_fractions_are_borne():
 def test_without_answers_or_members_nothing_is_measured():
     embeddings, fractions, labels = sky(hidden=True)
     for empty in (np.empty((len(labels), 0)), np.full_like(fractions, 0.5), np.full_like(fractions, np.nan)):
-        assert [one.reason for one in measured(embeddings, empty, labels)] == ["no predicted answers at hand"] * 2
+        assert [one.reason for one in measured(embeddings, empty, labels)] == ["there are no predicted answers"] * 2
     labels[labels == 1] = -1
     labels[:5] = 1
     few = measured(embeddings, fractions, labels)[1]
     assert (few.share, few.verdict, few.reason) == (None, None, "5 members are too few")
-    assert remainders(embeddings, labels=labels, classes=0, fractions=fractions) == []
+    assert beyond_labels(embeddings, labels=labels, classes=0, fractions=fractions) == []
 
 
 def test_embeddings_that_are_not_finite_are_refused():

@@ -1,4 +1,4 @@
-"""A reader's decisions: read from JSON and CSV, refused where they fit nothing, applied to a search's tables."""
+"""Decisions about classes: read from JSON and CSV, refused if they are not valid, applied to the tables of a search."""
 
 import json
 
@@ -8,8 +8,8 @@ import pytest
 
 from rarezoo import tables
 from rarezoo.errors import ConfigError, StoreError
-from rarezoo.searches.decisions import Decisions, apply_decisions, decided, search_key
-from rarezoo.searches.previous import FREE
+from rarezoo.searches.decisions import ApplyRun, Decisions, apply_decisions, search_key
+from rarezoo.searches.result import FREE
 
 pytestmark = pytest.mark.unit
 
@@ -50,10 +50,11 @@ def merge(one, into):
 
 
 def applied(folder, *made):
-    return decided(Decisions.read(saved(folder, *made)), members=members(), classes=classes(), positions=positions())
+    decisions = Decisions.read(saved(folder, *made))
+    return apply_decisions(decisions, members=members(), classes=classes(), positions=positions())
 
 
-def test_dropped_classes_are_in_no_class_and_others_stay(tmp_path):
+def test_members_of_dropped_classes_are_in_no_class_and_others_stay(tmp_path):
     after = applied(tmp_path, {"class_id": 1, "decision": "drop"}, {"class_id": 2, "decision": "keep", "name": "rings"})
     labels = after.members[tables.CLASS_ID].to_numpy()
     np.testing.assert_array_equal(labels, np.where(LABELS == 1, -1, LABELS))
@@ -63,7 +64,7 @@ def test_dropped_classes_are_in_no_class_and_others_stay(tmp_path):
     assert rows[0][tables.PERSISTENCE] == 0.7
 
 
-def test_merged_classes_are_counted_anew(tmp_path):
+def test_merged_classes_are_measured_again(tmp_path):
     after = applied(
         tmp_path,
         merge(0, 1),
@@ -80,12 +81,12 @@ def test_merged_classes_are_counted_anew(tmp_path):
     assert set(after.members[tables.CLASS_ID].to_pylist()) == {-1, 2}
 
 
-def test_what_is_merged_into_a_dropped_class_is_dropped(tmp_path):
+def test_a_class_merged_into_a_dropped_class_is_dropped(tmp_path):
     after = applied(tmp_path, merge(0, 1), {"class_id": 1, "decision": "drop"})
     assert after.classes[tables.CLASS_ID].to_pylist() == [2]
 
 
-def test_csv_says_the_same_as_json(tmp_path):
+def test_csv_and_json_hold_the_same_decisions(tmp_path):
     path = tmp_path / "decisions.csv"
     path.write_text(HEAD + f'{KEY},0,5,merge,"arcs, ""thin""",2\n{KEY},1,5,drop,,\n', encoding="utf-8")
     made = (
@@ -96,21 +97,21 @@ def test_csv_says_the_same_as_json(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("made", "told"),
+    ("made", "message"),
     [
         ([{"class_id": 9, "decision": "drop"}], r"does not have: \[9\].*0, 1, 2"),
         ([merge(0, 7)], r"does not have: \[7\]"),
         ([merge(0, 1), merge(1, 0)], "circle"),
-        ([{"class_id": 0, "decision": "burn"}], r"class 0: burn. Write keep, drop, or merge"),
-        ([{"class_id": 0, "decision": "merge"}], "class 0: merge"),
-        ([{"class_id": 0, "decision": "keep", "merge_into": 1}], "class 0: keep"),
-        ([{"class_id": 0}, {"class_id": 0}], r"two decisions of a class: \[0\]"),
+        ([{"class_id": 0, "decision": "burn"}], r"class 0.*: burn\. Write keep, drop, or merge"),
+        ([{"class_id": 0, "decision": "merge"}], r"class 0.*: merge\."),
+        ([{"class_id": 0, "decision": "keep", "merge_into": 1}], r"class 0.*: keep\."),
+        ([{"class_id": 0}, {"class_id": 0}], r"more than one decision.*: \[0\]"),
         ([{"decision": "keep"}], "not a decision"),
         (["keep"], "not a decision: keep"),
     ],
 )  # fmt: skip
-def test_decisions_that_fit_nothing_are_refused(tmp_path, made, told):
-    with pytest.raises(ConfigError, match=told):
+def test_decisions_that_are_not_valid_are_refused(tmp_path, made, message):
+    with pytest.raises(ConfigError, match=message):
         applied(tmp_path, *made)
 
 
@@ -130,8 +131,11 @@ def test_key_depends_on_the_classes_and_not_on_the_order(tmp_path):
 
 
 def finished(folder):
-    """A search's folder, as cluster.py leaves it, its store gone."""
-    kept = {"settings": {"store": str(folder / "gone"), "seed": 0}}
+    """Write the folder of a search whose embedding store does not exist any more."""
+    kept = {
+        "settings": {"store": str(folder / "gone"), "seed": 0}, "survey": "mock", "survey_sha256": "s",
+        "checkpoint": "net", "checkpoint_sha256": "c",
+    }  # fmt: skip
     tables.write(members(), folder / "members.parquet", tables.MEMBERS, **kept)
     tables.write(classes(), folder / "classes.parquet", tables.CLASSES, **{FREE: 3}, **kept)
     drawn = pa.table({tables.ID: IDS, tables.POSITION: tables.vectors(positions())})
@@ -143,27 +147,33 @@ def finished(folder):
     return folder
 
 
+def apply(search, file, out=""):
+    return ApplyRun(search=str(search), file=str(file), out=str(out)).run()
+
+
 def test_applied_decisions_make_a_search(tmp_path, caplog):
     source = finished(tmp_path / "search")
     made = ({"class_id": 0, "decision": "drop"}, {"class_id": 1, "decision": "merge", "merge_into": 2, "name": ""})
-    told = apply_decisions(source, saved(tmp_path, *made, {"class_id": 2, "name": "rings"}))
-    assert told.splitlines()[0] == "3 classes of 15 galaxies before, 1 of 10 now; 2 dropped or merged, 1 named"
-    assert "no answers are counted" in caplog.text
+    applied = apply(source, saved(tmp_path, *made, {"class_id": 2, "name": "rings"}))
+    first, page = applied.summary().splitlines()
+    assert first == "3 classes of 15 galaxies before, 1 of 10 now; 2 dropped or merged, 1 named"
+    assert "answers of merged classes are left empty" in caplog.text
     folder = source / "decided"
+    assert page == str(folder / "report" / "index.html")
     after = tables.read(folder / "classes.parquet", tables.CLASSES)
     assert after["name"].to_pylist() == ["rings"]
-    assert tables.provenance(after)[FREE] == 3, "no id is given twice"
+    assert tables.provenance(after)[FREE] == 3, "no id is used twice"
     assert "Class 2: rings" in (folder / "report" / "index.html").read_text()
     assert json.loads((folder / "run.json").read_text())["classes"] == 1
-    again = apply_decisions(folder, saved(tmp_path, search=""))
-    assert again.startswith("1 classes of 10 galaxies before, 1 of 10 now")
+    again = apply(folder, saved(tmp_path, search=""))
+    assert again.summary().startswith("1 classes of 10 galaxies before, 1 of 10 now")
 
 
-def test_decisions_of_another_search_are_refused(tmp_path):
+def test_decisions_about_another_search_are_refused(tmp_path):
     source = finished(tmp_path / "search")
-    with pytest.raises(ConfigError, match=r"of another search.*0123456789abcdef"):
-        apply_decisions(source, saved(tmp_path, search="0123456789abcdef"))
-    with pytest.raises(ConfigError, match="itself would be overwritten"):
-        apply_decisions(source, saved(tmp_path), out=str(source))
+    with pytest.raises(ConfigError, match=r"about another search.*0123456789abcdef"):
+        apply(source, saved(tmp_path, search="0123456789abcdef"))
+    with pytest.raises(ConfigError, match=r"overwrite the search itself.*out=DIR"):
+        apply(source, saved(tmp_path), out=source)
     with pytest.raises(StoreError, match="no finished search"):
-        apply_decisions(tmp_path, saved(tmp_path))
+        apply(tmp_path, saved(tmp_path))
