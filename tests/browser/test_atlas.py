@@ -208,7 +208,7 @@ def test_decisions_by_keyboard_are_saved_kept_and_read_back(visit, tmp_path):
     assert found == Decisions(search_key(IDS, LABELS), expected) == Decisions.read(tmp_path / "decisions.csv")
     page.reload()
     page.click("#tab-decisions")
-    assert page.inner_text("#tally") == "3 of 4 classes decided: 1 keep, 1 drop, 1 merge."
+    assert page.inner_text("#tally") == "3 of 4 classes have a decision: 1 keep, 1 drop, 1 merge."
     page.keyboard.press("u")
     changed = {
         **json.loads((tmp_path / "decisions.json").read_text()),
@@ -219,7 +219,7 @@ def test_decisions_by_keyboard_are_saved_kept_and_read_back(visit, tmp_path):
     page.wait_for_function("document.getElementById('tally').textContent.startsWith('1 of 4')")
     (tmp_path / "changed.json").write_text(json.dumps({**changed, "search": "another"}))
     page.set_input_files("#load", tmp_path / "changed.json")
-    page.wait_for_function("document.getElementById('said').textContent.includes('another search')")
+    page.wait_for_function("document.getElementById('message').textContent.includes('another search')")
     assert page.inner_text("#tally").startswith("1 of 4")
 
 
@@ -251,8 +251,8 @@ def sexagesimal(degrees):
         (f"{RA[321]:.5f} {DEC[321]:+.5f}", IDS[321]),
         (f"{RA[30]:.5f}, {DEC[30]:.5f}", IDS[30]),
         (f"{sexagesimal(RA[30] / 15)} -{sexagesimal(-DEC[30])}", IDS[30]),
-        ("12h00m00s +89d00m00s", "No galaxy of this search lies within one arcminute."),
-        ("nobody", "No such id, coordinate or class."),
+        ("12h00m00s +89d00m00s", "No galaxy of this search is within one arcminute."),
+        ("nobody", "There is no such id, coordinate or class."),
         ("class 3", "Class 3"),
     ],
 )
@@ -261,7 +261,7 @@ def test_search_finds_galaxies_and_classes(visit, wanted, told):
     page.fill("#wanted", wanted)
     page.keyboard.press("Enter")
     page.wait_for_function(
-        """told => ['galaxy', 'said', 'class-title'].map((one) => document.getElementById(one).textContent)
+        """told => ['galaxy', 'message', 'class-title'].map((one) => document.getElementById(one).textContent)
         .some((text) => text.includes(told))""",
         arg=told,
     )
