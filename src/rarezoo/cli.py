@@ -85,6 +85,8 @@ JOBS: dict[str, Job] = {
         "rarezoo.report.exports:ExportRun", "write members of classes as FITS, VOTable, DS9 …, or send them to TOPCAT",
         _SEARCHES,
     ),
+    "demo": Job("rarezoo.demo:DemoRun", "take a mock survey the whole way, in minutes", _PIPELINE, folder=True),
+    "mock sheet": Job("rarezoo.demo:MockSheet", "draw a picture of the mock sky, a row per population", _PIPELINE),
     "zoo list": Job("rarezoo.zoo.commands:ListCheckpoints", "list all checkpoints", _ZOO),
     "zoo show": Job("rarezoo.zoo.commands:ShowCheckpoints", "show a card, or several checkpoints side by side", _ZOO),
     "zoo check": Job("rarezoo.zoo.commands:CheckCheckpoints", "check the files and outputs of checkpoints", _ZOO),
@@ -110,7 +112,7 @@ JOBS: dict[str, Job] = {
 }  # fmt: skip
 
 # Former names of commands.
-_RENAMED = {"cards": "zoo show", "worst": "zoo worst", "zoo verify": "zoo check"}
+_RENAMED = {"mock-sheet": "mock sheet", "cards": "zoo show", "worst": "zoo worst", "zoo verify": "zoo check"}
 
 
 class Study(NamedTuple):
@@ -134,8 +136,6 @@ STUDIES = {
 
 # Commands that are still made with argparse.
 _LEGACY = {
-    "demo": "rarezoo.demo:add_demo_verbs",
-    "mock-sheet": "rarezoo.demo:add_demo_verbs",
     "leaderboard": "rarezoo.studies.leaderboard:add_leaderboard_verb",
     "study": "rarezoo.studies.bottleneck:add_study_verb",
     "sensitivity": "rarezoo.studies.sweeps:add_sensitivity_verb",

@@ -1,25 +1,31 @@
-"""``rarezoo demo``: the whole way once on a mock survey, and how much of what was planted came back."""
+"""``rarezoo demo``: a mock survey from votes to a page of classes, and which planted populations were found."""
 
-import argparse
-import json
 import logging
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pyarrow as pa
+
 from rarezoo import tables
 from rarezoo.data.surveys.mock import Mock, write_mock_sheet
 from rarezoo.embeddings.embed import EmbedRun
+from rarezoo.errors import ConfigError
 from rarezoo.searches import recovery
 from rarezoo.searches.cluster import ISOLATED
 from rarezoo.searches.clusterers.fast_hdbscan import FastHdbscan
 from rarezoo.searches.compressors.fast_umap import FastUmap
 from rarezoo.searches.run import SearchRun
-from rarezoo.settings import setting
+from rarezoo.searches.significance import Significance
+from rarezoo.searches.stability import Stability
+from rarezoo.settings import Settings, setting
 from rarezoo.track import Tracker
 from rarezoo.training.fit import TrainRun, TrainSettings
+from rarezoo.training.objective import Objective
 from rarezoo.training.objectives.hybrid import Hybrid
 from rarezoo.training.objectives.votes import Votes
 from rarezoo.zoo.cards import is_checkpoint
@@ -28,71 +34,234 @@ from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-# What two cores can do in minutes: small cutouts seen by the network, few epochs.
-_GALAXIES = 6000
+_GALAXIES = 4000
+_EPOCHS = 1
+_SURVEYS, _REFITS = 10, 2
+# The checkpoint was trained on votes and views of another mock sky (seed 1, 8,000 galaxies, 8 epochs), from the weights
+# of efficientnet_b0.gz2.
+_START = "efficientnet_b0.mock"
+# Training that two cores can do in minutes: the network sees small cutouts.
 _INPUT_SIZE = 64
-_EPOCHS = 2
 _BATCH = 128
 _LEARNING_RATE = 7e-4
 _WARMUP, _DROP_PATH = 0.3, 0.05
 _CLIP = 5.0
-# Two epochs on the votes leave most variance in the few directions of the questions.
+# Most variance of the embeddings lies in the few directions of the questions: the others are given weight.
 _WHITEN = 32
-# Little, because colour tells classes apart.
+# Little, because colour distinguishes classes.
 _JITTER = 0.1
-# Trained on votes and views of another mock sky (seed 1, 8,000 galaxies, 8 epochs), from efficientnet_b0.gz2's weights.
-_START = Path(__file__).parents[2] / "checkpoints" / "efficientnet_b0.mock"
+# Seconds per 1,000 galaxies on two processor cores, without anything else running: measured once, for the estimate.
+_SECONDS = {"survey": 14.0, "train": 18.0, "embed": 5.0, "search": 30.0}
+_STAGES = {
+    "survey": "draw {galaxies:,} mock galaxies, some of them of rare populations",
+    "train": "train a network on the volunteers' votes",
+    "embed": "embed every galaxy",
+    "search": "search the embeddings for rare classes, with null surveys and a report",
+}
+_RECORD = "demo.json"
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What a demo found.
+
+    Attributes
+    ----------
+    populations
+        One row per planted population, see :func:`rarezoo.searches.recovery.recovery`.
+    seconds
+        Wall time per stage, s.
+    page
+        The report's first page.
+    """
+
+    populations: pa.Table
+    seconds: Mapping[str, float]
+    page: Path
+
+    def record(self) -> dict[str, Any]:
+        """Return the result as plain data; ``demo.json`` holds it."""
+        found = self.populations[recovery.FOUND].to_pylist()
+        return {
+            "seconds": {stage: round(spent, 1) for stage, spent in self.seconds.items()},
+            "planted": len(found),
+            "planted_found": sum(found),
+            "populations": self.populations.to_pylist(),
+            "page": str(self.page),
+        }
+
+    def summary(self) -> str:
+        """Return the planted populations as a table, and where the report is."""
+        rows = self.populations.sort_by([(recovery.FOUND, "descending"), (recovery.COMPLETENESS, "descending")])
+        head = ["planted population", "galaxies", "best class", "purity", "completeness", "found"]
+        cells = [
+            [
+                row[tables.POPULATION], str(row[tables.SIZE]),
+                "–" if row[recovery.BEST_CLASS] == tables.NO_CLASS else str(row[recovery.BEST_CLASS]),
+                f"{row[recovery.PURITY]:.2f}", f"{row[recovery.COMPLETENESS]:.2f}",
+                "yes" if row[recovery.FOUND] else "no",
+            ]
+            for row in rows.to_pylist()
+        ]  # fmt: skip
+        found, planted = sum(self.populations[recovery.FOUND].to_pylist()), self.populations.num_rows
+        sentence = (
+            f"{found} of {planted} planted populations were found: more than half of a class belongs to the "
+            "population, and more than half of the population to the class."
+        )
+        return "\n".join([tables.markdown(head, cells), "", sentence, f"Report: {self.page}"])
 
 
 @dataclass(kw_only=True)
-class DemoRun:
-    """Mock survey → checkpoint → embedding store → classes, all under one folder; resumable."""
+class DemoRun(Settings):
+    """Take a mock survey the whole way: survey, checkpoint, embedding store, classes and report, in one folder.
+
+    Killed or run again, the same command goes on where it was.
+    """
 
     out: str = setting("runs/demo", "output folder")
-    galaxies: int = setting(_GALAXIES, "size of the mock survey", unit="galaxies")
-    epochs: int = setting(_EPOCHS, "passes over the training split")
-    seed: int = setting(0, "seed of the mock sky, the training and the search")
+    galaxies: int = setting(_GALAXIES, "size of the mock survey", unit="galaxies", ge=100)
+    epochs: int = setting(_EPOCHS, "passes over the training split", ge=1)
+    surveys: int = setting(_SURVEYS, "null surveys that the classes are compared with", unit="surveys", ge=1)
+    refits: int = setting(_REFITS, "repetitions of the search, which measure the stability of classes", ge=0)
+    start: str = setting(_START, "checkpoint whose weights the training starts from; none = random weights")
+    seed: int = setting(0, "seed of the mock sky, the training and the search", ge=0)
 
-    def run(self) -> dict[str, Any]:
-        """Run every stage and say what came of it: seconds per stage, planted populations found, the page."""
+    def run(self) -> DemoResult:
+        """Run every stage, with one line for each, and return what was found.
+
+        Raises
+        ------
+        ConfigError, OutputError
+            The checkpoint to start from does not exist, or the folder cannot be written.
+        """
         folder, seconds = Path(self.out), dict[str, float]()
-        survey = Mock(n=self.galaxies, seed=self.seed, cache=str(folder / "survey"))
-        sky = _timed("survey", seconds, survey.open)
-        training = demo_training(survey, folder / "efficientnet_b0.demo", epochs=self.epochs, seed=self.seed)
-        checkpoint = _timed("train", seconds, training.run)
-        embedding = EmbedRun(data=survey, checkpoint=str(checkpoint.folder), out=str(folder / "embeddings"))
-        store = _timed("embed", seconds, embedding.run)
-        tables.write(sky.truth, folder / "truth.parquet", tables.TRUTH)
-        search = _timed("cluster", seconds, self._search(store.folder, folder).run)
-        found = recovery.recovery(search.table("members"), sky.truth)
-        return {
-            "seconds": {stage: round(spent, 1) for stage, spent in seconds.items()},
-            "planted_found": sum(found[recovery.FOUND].to_pylist()),
-            "planted": found.num_rows,
-            "populations": found.to_pylist(),
-            "page": str(search.page),
-        }
+        start = start_folder(self.start)
+        stage = self._announced(seconds)
+        with _only_stages_on_the_console():
+            self._estimate(start)
+            survey = Mock(n=self.galaxies, seed=self.seed, cache=str(folder / "survey"))
+            galaxies = stage("survey", survey.open)
+            training = demo_training(
+                survey,
+                folder / "efficientnet_b0.demo",
+                epochs=self.epochs,
+                seed=self.seed,
+                start=start,
+                objective=Votes(),
+            )
+            checkpoint = stage("train", training.run)
+            embedding = EmbedRun(data=survey, checkpoint=str(checkpoint.folder), out=str(folder / "embeddings"))
+            store = stage("embed", embedding.run)
+            tables.write(galaxies.truth, folder / "truth.parquet", tables.TRUTH)
+            search = stage("search", self._search(store.folder).run)
+        populations = recovery.recovery(search.table("members"), galaxies.truth)
+        result = DemoResult(populations, seconds, Path(search.page))
+        tables.write_json(result.record(), folder / _RECORD)
+        return result
 
-    def _search(self, store: Path, folder: Path) -> SearchRun:
+    def _search(self, store: Path) -> SearchRun:
+        """Return the default search, with fewer null surveys and refits, and with whitening."""
         return SearchRun(
             store=str(store),
             compress=FastUmap(n_neighbors=15, n_components=5, min_dist=0.0, whiten=_WHITEN),
             drawing=FastUmap(n_neighbors=15, n_components=2),
             clusterer=FastHdbscan(min_samples=15, min_cluster_size=10, selection=ISOLATED),
-            out=str(folder),
+            significance=Significance(surveys=self.surveys),
+            stability=Stability(refits=self.refits),
+            out=self.out,
             seed=self.seed,
         )
 
+    def _estimate(self, start: str) -> None:
+        """Say how long the demo will take, and what the training starts from."""
+        scale = {"train": self.epochs, "search": (self.surveys + self.refits + 4) / (_SURVEYS + _REFITS + 4)}
+        seconds = sum(spent * scale.get(stage, 1) for stage, spent in _SECONDS.items()) * self.galaxies / 1000
+        log.info(
+            "The demo takes about %.0f minutes on two processor cores (this machine has %d). Everything lies in %s.",
+            max(seconds / 60, 1), os.cpu_count() or 1, self.out,
+        )  # fmt: skip
+        if start == "none":
+            log.warning(
+                "The training starts from random weights, and one pass is too little for them: few populations will "
+                "be found. Give epochs=10, or start= a checkpoint."
+            )
+        else:
+            log.info("The training starts from %s.", start)
 
-def demo_training(survey: Mock, folder: Path, *, epochs: int, seed: int, shuffle_votes: bool = False) -> TrainRun:
-    """The training that two cores can do in minutes, from the mock checkpoint's weights if they are at hand.
+    def _announced(self, seconds: dict[str, float]) -> Callable[[str, Callable[[], Any]], Any]:
+        """Return a function that runs a stage with a line before it, and notes its wall time."""
 
-    With ``shuffle_votes`` every galaxy gets another's votes, so that there is nothing to learn. Such a network starts
-    from random weights and is shown the votes alone: the mock checkpoint has learnt real votes, and likeness of two
-    views is learnt from the images; either would make it no null.
+        def stage(name: str, run: Callable[[], T]) -> T:
+            number = list(_STAGES).index(name) + 1
+            log.info("[%d/%d] %s …", number, len(_STAGES), _STAGES[name].format(galaxies=self.galaxies))
+            started = time.perf_counter()
+            result = run()
+            seconds[name] = time.perf_counter() - started
+            log.info("[%d/%d] %s: %.0f s", number, len(_STAGES), name, seconds[name])
+            return result
+
+        return stage
+
+
+def start_folder(name: str) -> str:
+    """Return the folder of the checkpoint that the demo starts from, or ``none``.
+
+    It is looked for as a folder, below ``checkpoints/``, inside the installed package and in the checkout.
+
+    Raises
+    ------
+    ConfigError
+        A checkpoint was named that cannot be found. If the default one cannot be found, a warning says so.
     """
-    start = str(_START) if is_checkpoint(_START) and not shuffle_votes else "none"
-    log.info("training starts from %s", "random weights" if start == "none" else start)
+    if name == "none":
+        return name
+    roots = (
+        Path(),
+        Path("checkpoints"),
+        Path(__file__).parent / "checkpoints",
+        Path(__file__).parents[2] / "checkpoints",
+    )
+    for root in roots:
+        if is_checkpoint(root / name):
+            return str((root / name).resolve())
+    if name != _START:
+        raise ConfigError("no checkpoint to start from", value=name, fix="Name a checkpoint folder, or start=none.")
+    log.warning("The checkpoint %s, which knows mock galaxies, cannot be found.", name)
+    return "none"
+
+
+def demo_training(
+    survey: Mock,
+    folder: Path,
+    *,
+    epochs: int,
+    seed: int,
+    shuffle_votes: bool = False,
+    start: str = "",
+    objective: Objective | None = None,
+) -> TrainRun:
+    """Return a training that two cores can do in minutes.
+
+    Parameters
+    ----------
+    survey
+        What it is trained on.
+    folder
+        Checkpoint folder to write.
+    epochs
+        Passes over the training split.
+    seed
+        Seed of order, views and first weights.
+    shuffle_votes
+        Give every galaxy another galaxy's votes, so that there is nothing to learn. Such a network starts from random
+        weights and learns from the votes alone: the mock checkpoint has learnt real votes, and the likeness of two
+        views is learnt from the images. With either, it would not be a null network.
+    start
+        Checkpoint to start from, or ``none``. Empty: the checkpoint that knows mock galaxies.
+    objective
+        What is learnt. None: the votes, and that two views of a galaxy are alike.
+    """
+    start = "none" if shuffle_votes else start or start_folder(_START)
     train = TrainSettings(
         epochs=epochs,
         batch_size=_BATCH,
@@ -103,36 +272,47 @@ def demo_training(survey: Mock, folder: Path, *, epochs: int, seed: int, shuffle
     )
     model = EfficientNetB0(input_size=_INPUT_SIZE, start=start, drop_path=_DROP_PATH)
     tag = "shuffled" if shuffle_votes else "demo"
+    learnt = Votes() if shuffle_votes else objective or Hybrid(jitter=_JITTER)
     return TrainRun(
-        data=survey, model=model, objective=Votes() if shuffle_votes else Hybrid(jitter=_JITTER), train=train,
-        logger=Tracker(mode="none"), out=str(folder), tag=tag, seed=seed,
+        data=survey, model=model, objective=learnt, train=train, logger=Tracker(mode="none"), out=str(folder), tag=tag,
+        seed=seed,
     )  # fmt: skip
 
 
-def _timed(stage: str, seconds: dict[str, float], run: Callable[[], T]) -> T:
-    log.info("── %s", stage)
-    started = time.perf_counter()
-    result = run()
-    seconds[stage] = time.perf_counter() - started
-    return result
+@contextmanager
+def _only_stages_on_the_console() -> Iterator[None]:
+    """Show only this module's messages and warnings on the console; the log file gets everything."""
+
+    def wanted(record: logging.LogRecord) -> bool:
+        return record.name == __name__ or record.levelno >= logging.WARNING
+
+    consoles = [
+        handler
+        for handler in logging.getLogger().handlers
+        if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler)
+    ]
+    for handler in consoles:
+        handler.addFilter(wanted)
+    try:
+        yield
+    finally:
+        for handler in consoles:
+            handler.removeFilter(wanted)
 
 
-def add_demo_verbs(verbs: Any) -> None:
-    """``rarezoo demo`` for the command line."""
-    parser = verbs.add_parser("demo", help="a mock survey, from votes to a page of classes")
-    parser.add_argument("--out", default="runs/demo", help="output folder")
-    parser.add_argument("--galaxies", type=int, default=_GALAXIES, help="size of the mock survey")
-    parser.add_argument("--epochs", type=int, default=_EPOCHS, help="passes over the training split")
-    parser.add_argument("--seed", type=int, default=0, help="seed of everything")
-    parser.set_defaults(run=_demo)
-    parser = verbs.add_parser("mock-sheet", help="a picture of the mock sky, a row per population")
-    parser.add_argument("file", help="image to write, e.g. sheet.webp")
-    parser.add_argument("--seed", type=int, default=0, help="which sky")
-    parser.set_defaults(run=lambda options: print(write_mock_sheet(options.file, seed=options.seed)))
+@dataclass(kw_only=True)
+class MockSheet(Settings):
+    """Draw a picture of the mock sky with one row per population."""
 
+    file: str = setting(help="picture to write, such as sheet.webp", positional=True)
+    seed: int = setting(0, "seed of the sky", ge=0)
 
-def _demo(options: argparse.Namespace) -> None:
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("rarezoo").setLevel(logging.INFO)
-    run = DemoRun(out=options.out, galaxies=options.galaxies, epochs=options.epochs, seed=options.seed)
-    print(json.dumps(run.run()))
+    def run(self) -> Path:
+        """Return the picture's path.
+
+        Raises
+        ------
+        OutputError
+            The picture cannot be written.
+        """
+        return Path(write_mock_sheet(self.file, seed=self.seed))

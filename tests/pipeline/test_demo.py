@@ -1,4 +1,4 @@
-"""``rarezoo demo``, small: every stage, the truth beside the members, and one line of JSON at the end."""
+"""``rarezoo demo``, small: every stage, the truth beside the members, and what was found."""
 
 import json
 import os
@@ -7,6 +7,8 @@ import sys
 
 import pyarrow.parquet as pq
 import pytest
+
+from rarezoo.errors import ConfigError
 
 pytestmark = pytest.mark.pipeline
 
@@ -20,29 +22,47 @@ def rarezoo(*words, cwd):
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     home = tmp_path_factory.mktemp("demo")
-    done = rarezoo("demo", "--galaxies", "300", "--epochs", "1", cwd=home)
+    done = rarezoo("demo", "galaxies=300", "surveys=3", "refits=0", cwd=home)
     assert done.returncode == 0, done.stderr
-    return home, json.loads(done.stdout.splitlines()[-1])
+    return home, done, json.loads((home / "runs" / "demo" / "demo.json").read_text())
 
 
-def test_the_last_line_tells_seconds_recovery_and_page(demo):
-    home, told = demo
-    assert set(told["seconds"]) == {"survey", "train", "embed", "cluster"}
-    assert told["planted"] == len(told["populations"]) == 11
-    assert 0 <= told["planted_found"] <= 11
-    assert told["planted_found"] == sum(one["found"] for one in told["populations"])
-    assert (home / told["page"]).is_file()
+def test_it_says_how_long_it_takes_then_a_line_per_stage_and_what_was_found(demo):
+    home, done, record = demo
+    stages = ["survey", "train", "embed", "search"]
+    assert list(record["seconds"]) == stages
+    lines = [line for line in done.stderr.splitlines() if line.startswith(("The ", "["))]
+    assert "minutes" in lines[0]
+    assert "efficientnet_b0.mock" in lines[1]
+    assert [line for line in lines if line.endswith(" s")] == lines[3::2]
+    assert record["planted"] == len(record["populations"]) == 11
+    assert record["planted_found"] == sum(row["found"] for row in record["populations"])
+    assert all(row["population"] in done.stdout for row in record["populations"])
+    assert f"{record['planted_found']} of 11 planted populations were found" in done.stdout
+    assert (home / record["page"]).is_file()
+
+
+def test_without_its_checkpoint_it_says_that_it_starts_from_random_weights(monkeypatch, caplog, tmp_path):
+    from rarezoo import demo
+
+    monkeypatch.setattr(demo, "__file__", str(tmp_path / "site-packages" / "rarezoo" / "demo.py"))
+    monkeypatch.chdir(tmp_path)
+    assert demo.start_folder("efficientnet_b0.mock") == "none"
+    assert "cannot be found" in caplog.text
+    with pytest.raises(ConfigError, match="mine"):
+        demo.start_folder("mine")
+    monkeypatch.undo()
 
 
 def test_truth_lies_beside_the_members(demo):
-    home, _ = demo
+    home, *_ = demo
     members, truth = (pq.read_table(home / "runs" / "demo" / f"{name}.parquet") for name in ("members", "truth"))
     assert set(members["id_str"].to_pylist()) == set(truth["id_str"].to_pylist())
     assert "ordinary" in truth["population"].to_pylist()
 
 
 def test_classes_and_cards_are_told_in_the_terminal(demo):
-    home, _ = demo
+    home, *_ = demo
     shown = rarezoo("zoo", "show", "runs/demo/efficientnet_b0.demo", cwd=home)
     assert shown.returncode == 0
     assert "| smooth-or-featured " in shown.stdout
