@@ -121,7 +121,7 @@ class DemoRun(Settings):
     out: str = setting("runs/demo", "output folder")
     galaxies: int = setting(_GALAXIES, "size of the mock survey", unit="galaxies", ge=100)
     epochs: int = setting(_EPOCHS, "passes over the training split", ge=1)
-    surveys: int = setting(_SURVEYS, "null surveys that the classes are compared with", unit="surveys", ge=1)
+    surveys: int = setting(_SURVEYS, "null surveys that the classes are compared with", unit="surveys", ge=5)
     refits: int = setting(_REFITS, "repetitions of the search, which measure the stability of classes", ge=0)
     start: str = setting(_START, "checkpoint whose weights the training starts from; none = random weights")
     seed: int = setting(0, "seed of the mock sky, the training and the search", ge=0)

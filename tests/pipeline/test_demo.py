@@ -22,7 +22,7 @@ def rarezoo(*words, cwd):
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     home = tmp_path_factory.mktemp("demo")
-    done = rarezoo("demo", "galaxies=300", "surveys=3", "refits=0", cwd=home)
+    done = rarezoo("demo", "galaxies=300", "surveys=5", "refits=0", cwd=home)
     assert done.returncode == 0, done.stderr
     return home, done, json.loads((home / "runs" / "demo" / "demo.json").read_text())
 
