@@ -3,31 +3,33 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float
 from scipy.special import expit
 
-Map = Float32[np.ndarray, "grid grid"]
+Map = Float[np.ndarray, "grid grid"]
 # A disk has thickness: below this cosine of its inclination, deprojecting would magnify noise.
 THINNEST = 0.17
 
 
 @dataclass(frozen=True)
 class Plane:
-    """Polar coordinates of each pixel in the plane of a disk.
+    """Polar coordinates of points, usually pixels, in the plane of a disk.
 
     Attributes
     ----------
     radius
-        (grid, grid) distance from the centre in arcsec.
+        Distance of each point from the centre in arcsec, float32 of any shape.
     azimuth
-        (grid, grid) angle from the major axis in radians.
+        Its angle from the major axis in radians, of the same shape.
     """
 
-    radius: Map
-    azimuth: Map
+    radius: Float[np.ndarray, "*shape"]
+    azimuth: Float[np.ndarray, "*shape"]
 
 
-def plane_of(x: Map, y: Map, *, inclination: float, position_angle: float) -> Plane:
+def plane_of(
+    x: Float[np.ndarray, "*shape"], y: Float[np.ndarray, "*shape"], *, inclination: float, position_angle: float
+) -> Plane:
     """Return the plane of a disk seen at an inclination (degrees), its major axis at an angle (degrees from +x)."""
     angle = np.radians(position_angle)
     along = x * np.cos(angle) + y * np.sin(angle)
@@ -44,7 +46,8 @@ def on_sky(x: np.ndarray, y: np.ndarray, *, inclination: float, position_angle: 
     """
     angle = np.radians(position_angle)
     across = y * max(np.cos(np.radians(inclination)), THINNEST)
-    return x * np.cos(angle) - across * np.sin(angle), x * np.sin(angle) + across * np.cos(angle)
+    shown_x, shown_y = x * np.cos(angle) - across * np.sin(angle), x * np.sin(angle) + across * np.cos(angle)
+    return np.asarray(shown_x), np.asarray(shown_y)
 
 
 def texture(rng: np.random.Generator, side: int, *, smoothness: float) -> Map:

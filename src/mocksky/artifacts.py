@@ -3,12 +3,12 @@
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float
 from scipy.special import expit
 
 from mocksky.populations import GalaxyModel
 
-Bands = Float32[np.ndarray, "bands side side"]
+Bands = Float[np.ndarray, "bands side side"]
 # Surface brightness (nanomaggies / arcsec²) at which the camera's wells are full, as the pictures show it.
 _FULL = 60.0
 # g, r, i of light that the pictures show as white.
@@ -32,8 +32,8 @@ def spoiled(light: Bands, galaxy: GalaxyModel, rng: np.random.Generator, *, scal
     Returns
     -------
     numpy.ndarray
-        The light itself where there is no artifact, otherwise a new array of the same shape, NaN where nothing was
-        observed.
+        The light itself if there is no artifact, otherwise a new float32 array of the same shape, NaN where nothing
+        was observed.
     """
     spoil = _ARTIFACTS.get(galaxy.population)
     return light if spoil is None else spoil(light, rng, galaxy.severity, galaxy.seeing / scale).astype(np.float32)

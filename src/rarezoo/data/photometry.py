@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64, UInt8
+from jaxtyping import Float, Float32, Float64, Int64, UInt8
 from scipy.sparse import csr_array
 from tqdm import tqdm
 
@@ -120,7 +120,7 @@ def _rings(height: int, width: int) -> _Rings:
     return _Rings(means, np.pi * (2 * np.arange(count) + 1), border)
 
 
-def _extent(light: Float64[np.ndarray, " rings"], areas: Float64[np.ndarray, " rings"]) -> int:
+def _extent(light: Float[np.ndarray, " rings"], areas: Float64[np.ndarray, " rings"]) -> int:
     """Return the number of rings that the galaxy fills."""
     within = np.cumsum(light * areas) / np.cumsum(areas)
     faint = np.flatnonzero(light < _PETROSIAN * within)

@@ -94,8 +94,8 @@ def catalogue_table(
     *,
     survey: str | pa.ChunkedArray,
     source: str,
-    ra: Sequence[float] | pa.ChunkedArray | None = None,
-    dec: Sequence[float] | pa.ChunkedArray | None = None,
+    ra: Sequence[float] | pa.Array | pa.ChunkedArray | None = None,
+    dec: Sequence[float] | pa.Array | pa.ChunkedArray | None = None,
     columns: pa.Table | None = None,
 ) -> pa.Table:
     """Build the CATALOGUE table of a survey, its ``split`` column still empty.
