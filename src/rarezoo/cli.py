@@ -101,6 +101,15 @@ JOBS: dict[str, Job] = {
         "rarezoo.embeddings.store:ImportStore", "make an embedding store of a table of embeddings", _PIPELINE,
         groups=("data",),
     ),
+    "leaderboard": Job("rarezoo.studies.leaderboard:LeaderboardRun", "rank the jobs of a multirun on a page", _SWEEPS),
+    "study": Job(
+        "rarezoo.studies.bottleneck:StudyRun", "measure the cost of a narrower embedding (experiment=bottleneck)",
+        _SWEEPS,
+    ),
+    "sensitivity": Job(
+        "rarezoo.studies.sensitivity:SensitivityRun",
+        "compare searches under different settings (experiment=sensitivity)", _SWEEPS,
+    ),
     "judge": Job(
         "rarezoo.embeddings.judge:JudgeRun", "how good an embedding is: rank, and ranking of rare kinds", _MEASURING,
         groups=("data",),
@@ -135,11 +144,7 @@ STUDIES = {
 }
 
 # Commands that are still made with argparse.
-_LEGACY = {
-    "leaderboard": "rarezoo.studies.leaderboard:add_leaderboard_verb",
-    "study": "rarezoo.studies.bottleneck:add_study_verb",
-    "sensitivity": "rarezoo.studies.sweeps:add_sensitivity_verb",
-}
+_LEGACY: dict[str, str] = {}
 # Longest name of a file in bytes, with some room: file systems take 255.
 _LONGEST_NAME = 250
 
@@ -317,7 +322,7 @@ def result_text(result: object) -> str:
 
 def _run_noted(command: str, config: DictConfig) -> None:
     """Run a job of a multirun; if it fails, its folder says why."""
-    from rarezoo.studies.leaderboard import note_failure
+    from rarezoo.studies.failures import note_failure
 
     folder = HydraConfig.get().runtime.output_dir
     try:
@@ -387,7 +392,7 @@ class Sweeps(Callback):
         if self.study:
             self.studies.append((resolve_name(STUDIES[self.study].summarise), folder))
         if config.get("sensitivity"):
-            from rarezoo.studies.sweeps import write_sensitivity
+            from rarezoo.studies.sensitivity import write_sensitivity
 
             self.studies.append((write_sensitivity, folder))
 

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from rarezoo import tables
-from rarezoo.studies.leaderboard import note_failure, write_leaderboard
+from rarezoo.studies.failures import note_failure
+from rarezoo.studies.leaderboard import write_leaderboard
 
 pytestmark = pytest.mark.browser
 

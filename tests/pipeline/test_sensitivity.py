@@ -103,8 +103,8 @@ def test_the_page_is_written_anew_from_files_alone(home, swept):
     verb = ["-c", "from rarezoo.cli import main; main()", "sensitivity", "sweep"]
     assert run(*verb, cwd=home)[0] == swept[0]
     assert page.read_text() == before
-    _, err = run(*verb, "--centre", "nowhere", cwd=home, expect=2)
-    assert "no such finished search: nowhere" in err
+    _, err = run(*verb, "centre=nowhere", cwd=home, expect=2)
+    assert "no finished search has this name: nowhere" in err
 
 
 def test_a_setting_that_does_not_exist_is_told(home):

@@ -281,7 +281,7 @@ class Comparison:
 
         out = _folder(out)
         cutouts = None
-        if self.images:
+        if self.images and self.sources[0].store.has_survey:
             self.sources[0].survey(way_out="Set images=false, or bring the survey back to where it was.")
             cutouts = self.sources[0].cutouts
         for pair in self.pairs:

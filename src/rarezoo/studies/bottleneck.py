@@ -6,7 +6,6 @@ on the same galaxies. A job that failed is listed as missing and does not stop i
 Shape letters: n galaxies judged, t of them of the test split, d width of the embedding, q questions, w bootstrap draws.
 """
 
-import argparse
 import json
 import logging
 import zipfile
@@ -33,6 +32,7 @@ from rarezoo.embeddings.judge import DEFAULT_CRITERIA
 from rarezoo.embeddings.quality import Interval, Ranking, Spectrum, average_precisions, spectrum
 from rarezoo.errors import DataError, RarezooError, StoreError
 from rarezoo.runs import SETTINGS_FILE
+from rarezoo.settings import Settings, setting
 from rarezoo.tables import markdown
 from rarezoo.training.fit import TrainRun
 from rarezoo.training.loss import question_losses
@@ -622,13 +622,21 @@ def _short(name: str) -> str:
     return name.removeprefix(_PRECISION)
 
 
-def add_study_verb(verbs: Any) -> None:
-    """``rarezoo study`` for the command line."""
-    parser = verbs.add_parser("study", help="what a narrower embedding costs: the jobs of experiment=bottleneck")
-    parser.add_argument("folder", help="out= of the sweep")
-    parser.add_argument("--workers", type=int, default=2, help="processes that read images of jobs not yet measured")
-    parser.set_defaults(run=_study)
+@dataclass(kw_only=True)
+class StudyRun(Settings):
+    """Summarise the trainings of a bottleneck study: study.json, study.png and study.webp in their folder."""
 
+    folder: str = setting(help="out= of the multirun, python train.py experiment=bottleneck", positional=True)
+    workers: int = setting(2, "processes that read the images of jobs that are not measured yet", ge=0)
 
-def _study(options: argparse.Namespace) -> None:
-    print(write_study(options.folder, workers=options.workers))
+    def run(self) -> str:
+        """Write the summary, and return the text for a terminal.
+
+        Raises
+        ------
+        StoreError
+            There is no finished job, or the jobs were trained on other data or in another way.
+        OutputError
+            The folder cannot be written.
+        """
+        return write_study(self.folder, workers=self.workers)

@@ -26,11 +26,12 @@ from rarezoo.runs import SETTINGS_FILE
 from rarezoo.searches.matching import SAME
 from rarezoo.searches.result import read_run
 from rarezoo.searches.systematics import CLEAN
+from rarezoo.settings import Settings, setting
+from rarezoo.studies.failures import failure_of
 from rarezoo.track import epoch_metrics
 from rarezoo.zoo.cards import is_checkpoint, read_card
 
 PAGE, TABLE = "leaderboard.html", "leaderboard.csv"
-FAILED_FILE = "failed.json"
 FINISHED, FAILED, UNFINISHED, UNREADABLE = "finished", "failed", "not finished", "unreadable"
 # Classes in a search's row, thumbnails of each, and the size of a learning curve, px.
 _CLASSES, _THUMBNAILS = 3, 4
@@ -145,6 +146,25 @@ class Board:
         return cls(verb, tuple(ranked), _varying(jobs), known)
 
 
+@dataclass(kw_only=True)
+class LeaderboardRun(Settings):
+    """Rank the jobs of a multirun on one page: leaderboard.html and leaderboard.csv in its folder."""
+
+    folder: str = setting(help="out= of the multirun", positional=True)
+
+    def run(self) -> Path:
+        """Write the page and the table, and return the path of the page.
+
+        Raises
+        ------
+        StoreError
+            The folder holds no job.
+        OutputError
+            The folder cannot be written.
+        """
+        return write_leaderboard(self.folder)
+
+
 def write_leaderboard(folder: Path | str) -> Path:
     """Write leaderboard.html and leaderboard.csv into a multirun's folder; the path of the page.
 
@@ -224,7 +244,7 @@ def _varying(jobs: Sequence[Job]) -> tuple[str, ...]:
 
 def _unfinished(job: Job, place: Path) -> Job:
     """A job without a result: failed, if it left word."""
-    reason = str(_json(place / FAILED_FILE).get("what", ""))
+    reason = failure_of(place)
     return replace(job, state=FAILED if reason else UNFINISHED, reason=reason)
 
 
@@ -324,19 +344,3 @@ def _yaml(path: Path) -> Any:
         return yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError):
         return None
-
-
-def note_failure(folder: Path | str, problem: BaseException | None) -> None:
-    """Leave word in a job's folder of what stopped it; None takes an earlier word back."""
-    path = Path(folder) / FAILED_FILE
-    if problem is None:
-        path.unlink(missing_ok=True)
-    else:
-        tables.write_json({"what": str(problem) or type(problem).__name__}, path)
-
-
-def add_leaderboard_verb(verbs: Any) -> None:
-    """``rarezoo leaderboard`` for the command line."""
-    parser = verbs.add_parser("leaderboard", help="the jobs of a multirun on one page")
-    parser.add_argument("folder", help="out= of the multirun")
-    parser.set_defaults(run=lambda options: print(write_leaderboard(options.folder)))

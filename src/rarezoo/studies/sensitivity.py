@@ -1,37 +1,56 @@
-"""What of a search's result hangs on its settings: searches of the same galaxies, compared.
+"""Compare searches of the same galaxies under different settings: ``rarezoo sensitivity``.
 
-Shape letters: n galaxies, j searches, s settings, c classes of the centre.
+The result tells which classes depend on a setting of the search, and which come back under all of them. It is made from
+the folders that the jobs of a multirun leave behind; a job that failed is listed as missing.
+
+Shape letters: n galaxies, s settings, c classes of the centre.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
+import pyarrow.csv
 from jaxtyping import Float64, Int, Int64
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from rarezoo import tables
-from rarezoo.errors import StoreError
+from rarezoo.errors import StoreError, StoreNotFound
+from rarezoo.runs import SETTINGS_FILE
 from rarezoo.searches.matching import SAME, ClassOverlap, agreement
+from rarezoo.searches.result import RUN_FILE, Search
+from rarezoo.settings import Settings, setting
+from rarezoo.studies.failures import FAILED_FILE, failure_of
 
 CENTRE = "centre"
-# Where a setting's name is clear without the part of the search that it belongs to.
-_SILENT = ("compress.", "clusterer.")
+# Parts of the search whose name is left out, because the name of the setting is clear without it.
+_LEFT_OUT = ("compress.", "clusterer.")
+# Hydra's record of a job, which exists before the job begins.
+_BEGUN = ".hydra"
+# What all searches of a study must have in common.
+_COMMON = ("store", "survey_sha256", "checkpoint_sha256")
 
 
 @dataclass(frozen=True, eq=False)
-class Search:
-    """One finished search.
+class SweptSearch:
+    """One finished search of a multirun.
 
-    Attributes:
-        name: of its folder.
-        settings: dotted name → value, without the seed.
-        seed: of the search.
-        labels: (n,) class of each galaxy, −1 for none.
+    Attributes
+    ----------
+    name
+        Name of its folder.
+    settings
+        Values by dotted name, without the seed.
+    seed
+        Seed of the search.
+    labels
+        (n,) class of each galaxy, −1 for none.
     """
 
     name: str
@@ -41,7 +60,7 @@ class Search:
 
     @cached_property
     def sizes(self) -> Int64[np.ndarray, " classes"]:
-        """Galaxies in each class, the most first."""
+        """Number of galaxies in each class, the largest class first."""
         inside = self.labels[self.labels != tables.NO_CLASS]
         return np.sort(np.unique(inside, return_counts=True)[1])[::-1]
 
@@ -52,72 +71,123 @@ class Search:
 
 
 @dataclass(frozen=True, eq=False)
-class Setting:
-    """Searches that differ in their seed alone.
+class SweptSetting:
+    """Searches that differ only in their seed.
 
-    Attributes:
-        name: how it differs from the centre.
-        values: of the settings that are varied.
-        searches: by seed.
+    Attributes
+    ----------
+    name
+        Difference from the centre.
+    values
+        Values of the settings that are varied.
+    searches
+        The searches, by seed.
     """
 
     name: str
     values: tuple[str, ...]
-    searches: tuple[Search, ...]
+    searches: tuple[SweptSearch, ...]
+
+
+@dataclass(frozen=True)
+class SettingSummary:
+    """Classes that a setting finds, as means over its seeds.
+
+    Attributes
+    ----------
+    name
+        Difference from the centre.
+    seeds
+        Seeds of the finished searches, and the folder of each.
+    classes
+        Mean number of classes, and the smallest and the largest over the seeds.
+    size
+        Median size of all classes, and the smallest and the largest; None without a class.
+    unassigned
+        Share of the galaxies in no class, 0–1.
+    co_assignment, ari_both, ami_both, assigned, matched
+        Agreement with the centre at the same seed; for the centre, between its seeds. None without such a pair.
+    """
+
+    name: str
+    seeds: tuple[tuple[int, str], ...]
+    classes: tuple[float, int, int]
+    size: tuple[float, int, int] | None
+    unassigned: float
+    co_assignment: float | None
+    ari_both: float | None
+    ami_both: float | None
+    assigned: float | None
+    matched: float | None
 
 
 @dataclass(frozen=True)
 class Sensitivity:
     """Searches of the same galaxies under different settings.
 
-    Attributes:
-        searches: one at least; of two with the same settings and seed the first counts.
-        missing: name → reason, of those that were not finished.
-        named: the search whose setting is the centre; empty: the setting nearest to all others, which is the one in the
-            middle where one setting is varied at a time.
+    Attributes
+    ----------
+    searches
+        At least one search; of two with the same settings and seed the first is used.
+    missing
+        Reason why a search is missing, by its name.
+    named
+        Name of the search whose setting is the centre. Empty: the setting that differs least from all others, which is
+        the one in the middle if one setting is varied at a time.
+
+    Examples
+    --------
+    >>> labels = np.array([0, 0, 0, -1])
+    >>> searches = [SweptSearch(f"min_samples={n}", {"clusterer.min_samples": n}, 0, labels) for n in (5, 10, 20)]
+    >>> [setting.name for setting in Sensitivity(searches, {}).settings]
+    ['centre', 'min_samples 5', 'min_samples 20']
     """
 
-    searches: Sequence[Search]
+    searches: Sequence[SweptSearch]
     missing: Mapping[str, str]
     named: str = ""
 
     @cached_property
     def varied(self) -> tuple[str, ...]:
         """Settings in which the searches differ."""
-        names = sorted({name for one in self.searches for name in one.settings})
-        return tuple(name for name in names if len({str(one.settings.get(name)) for one in self.searches}) > 1)
+        names = sorted({name for search in self.searches for name in search.settings})
+        return tuple(name for name in names if len({str(search.settings.get(name)) for search in self.searches}) > 1)
 
     @cached_property
-    def settings(self) -> tuple[Setting, ...]:
-        """The centre, then those that differ from it in fewest settings.
+    def settings(self) -> tuple[SweptSetting, ...]:
+        """The centre, then the other settings, those that differ from it in fewest values first.
 
-        Raises:
-            StoreError: no search has the name that the centre was given.
+        Raises
+        ------
+        StoreError
+            No search has the name of the centre.
         """
-        found: dict[tuple[str, ...], dict[int, Search]] = {}
-        for one in self.searches:
-            found.setdefault(self._values(one), {}).setdefault(one.seed, one)
-        centre = self._centre(list(found))
-        order = sorted(found, key=lambda values: (_differences(values, centre), [*map(_rank, values)]))
+        by_values: dict[tuple[str, ...], dict[int, SweptSearch]] = {}
+        for search in self.searches:
+            by_values.setdefault(self._values(search), {}).setdefault(search.seed, search)
+        centre = self._centre(list(by_values))
+        order = sorted(by_values, key=lambda values: (_differences(values, centre), [*map(_rank, values)]))
         return tuple(
-            Setting(self._name(values, centre), values, tuple(one for _, one in sorted(found[values].items())))
+            SweptSetting(
+                self._name(values, centre), values, tuple(search for _, search in sorted(by_values[values].items()))
+            )
             for values in order
         )
 
-    def _values(self, search: Search) -> tuple[str, ...]:
+    def _values(self, search: SweptSearch) -> tuple[str, ...]:
         return tuple(str(search.settings.get(name, "–")) for name in self.varied)
 
     def _centre(self, known: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
         if self.named:
-            chosen = [one for one in self.searches if one.name == self.named]
+            chosen = [search for search in self.searches if search.name == self.named]
             if not chosen:
-                names = ", ".join(sorted(one.name for one in self.searches)[:5])
-                raise StoreError("no such finished search", value=self.named, fix=f"Name one of: {names} …")
+                names = ", ".join(sorted(search.name for search in self.searches)[:5])
+                raise StoreError("no finished search has this name", value=self.named, fix=f"Name one of: {names} …")
             return self._values(chosen[0])
         grid = [sorted({values[place] for values in known}, key=_rank) for place in range(len(self.varied))]
 
         def remoteness(values: tuple[str, ...]) -> tuple[int, float]:
-            """Settings in which the others differ from it; in a full grid, where these are equal, from the middle."""
+            """Return the differences from all others; in a full grid, where these are equal, the way to the middle."""
             off = [abs(axis.index(value) - (len(axis) - 1) / 2) for axis, value in zip(grid, values, strict=True)]
             return sum(_differences(values, other) for other in known), sum(off)
 
@@ -132,8 +202,8 @@ class Sensitivity:
         return ", ".join(changed) or CENTRE
 
     @property
-    def centre(self) -> Search:
-        """The search whose classes are followed: the centre's first seed."""
+    def centre(self) -> SweptSearch:
+        """The search whose classes are followed: the first seed of the centre."""
         return self.settings[0].searches[0]
 
     @property
@@ -143,74 +213,88 @@ class Sensitivity:
 
     @cached_property
     def table(self) -> pa.Table:
-        """SEARCHES: one row per search, with the value of every varied setting; then those that are missing."""
+        """SEARCHES table: one row per search, with the value of every varied setting, then the missing searches."""
         schema = pa.schema([*tables.SEARCHES.columns.items(), *((name, pa.string()) for name in self.varied)])
-        found = [self._row(setting, one) for setting in self.settings for one in setting.searches]
-        lost = [{tables.SEARCH: name, tables.MISSING: reason} for name, reason in sorted(self.missing.items())]
-        return pa.Table.from_pylist([*found, *lost], schema)
-
-    def _row(self, setting: Setting, search: Search) -> dict[str, Any]:
-        return {
-            tables.SEARCH: search.name, tables.SETTING: setting.name, tables.SEED: search.seed,
-            tables.CLASS_COUNT: len(search.sizes), tables.SIZES: search.sizes.tolist(),
-            tables.UNASSIGNED: search.unassigned, **dict(zip(self.varied, setting.values, strict=True)),
-        }  # fmt: skip
+        finished = [
+            {
+                tables.SEARCH: search.name,
+                tables.SETTING: swept.name,
+                tables.SEED: search.seed,
+                tables.CLASS_COUNT: len(search.sizes),
+                tables.SIZES: search.sizes.tolist(),
+                tables.UNASSIGNED: search.unassigned,
+                **dict(zip(self.varied, swept.values, strict=True)),
+            }
+            for swept in self.settings
+            for search in swept.searches
+        ]
+        missing = [{tables.SEARCH: name, tables.MISSING: reason} for name, reason in sorted(self.missing.items())]
+        return pa.Table.from_pylist([*finished, *missing], schema)
 
     @cached_property
     def agreements(self) -> pa.Table:
-        """AGREEMENTS: of searches with one seed under every two settings, and with every two seeds under one."""
-        pairs = list(self._pairs())
+        """AGREEMENTS table: every two settings at the same seed, and every two seeds of the same setting."""
         rows = []
-        for (setting, one), (another, other) in tqdm(pairs, desc="comparing", unit="pair", mininterval=1.0):
+        for (first_setting, first), (second_setting, second) in tqdm(
+            list(self._pairs()), desc="comparing", unit="pair", mininterval=1.0
+        ):
             names = {
-                tables.SEARCH_A: one.name, tables.SEARCH_B: other.name, tables.SETTING_A: setting.name,
-                tables.SETTING_B: another.name, tables.SEED_A: one.seed, tables.SEED_B: other.seed,
-            }  # fmt: skip
-            rows.append({**names, **asdict(agreement(one.labels, other.labels))})
+                tables.SEARCH_A: first.name,
+                tables.SEARCH_B: second.name,
+                tables.SETTING_A: first_setting.name,
+                tables.SETTING_B: second_setting.name,
+                tables.SEED_A: first.seed,
+                tables.SEED_B: second.seed,
+            }
+            rows.append({**names, **asdict(agreement(first.labels, second.labels))})
         return pa.Table.from_pylist(rows, pa.schema(list(tables.AGREEMENTS.columns.items())))
 
-    def _pairs(self) -> Iterator[tuple[tuple[Setting, Search], tuple[Setting, Search]]]:
-        every = [(setting, one) for setting in self.settings for one in setting.searches]
-        for one, other in combinations(every, 2):
-            if one[0] is other[0] or one[1].seed == other[1].seed:
-                yield one, other
+    def _pairs(self) -> Iterator[tuple[tuple[SweptSetting, SweptSearch], tuple[SweptSetting, SweptSearch]]]:
+        every = [(swept, search) for swept in self.settings for search in swept.searches]
+        for first, second in combinations(every, 2):
+            if first[0] is second[0] or first[1].seed == second[1].seed:
+                yield first, second
 
     @cached_property
     def lives(self) -> pa.Table:
-        """LIVES: the best Jaccard of every class of the centre's first seed in every other search."""
-        rows = [
-            {
-                tables.CLASS_ID: int(class_id), tables.SEARCH: one.name, tables.SETTING: setting.name,
-                tables.SEED: one.seed, tables.JACCARD: float(best),
-            }
-            for setting in self.settings
-            for one in setting.searches
-            if one is not self.centre
-            for class_id, best in zip(
-                self.classes, ClassOverlap.of_labels(self.centre.labels, one.labels).best, strict=True
-            )
-        ]  # fmt: skip
+        """LIVES table: best Jaccard index of every class of :attr:`centre` in every other search."""
+        rows = []
+        for swept in self.settings:
+            for search in swept.searches:
+                if search is self.centre:
+                    continue
+                best = ClassOverlap.of_labels(self.centre.labels, search.labels).best
+                rows += [
+                    {
+                        tables.CLASS_ID: int(class_id),
+                        tables.SEARCH: search.name,
+                        tables.SETTING: swept.name,
+                        tables.SEED: search.seed,
+                        tables.JACCARD: float(jaccard),
+                    }
+                    for class_id, jaccard in zip(self.classes, best, strict=True)
+                ]
         return pa.Table.from_pylist(rows, pa.schema(list(tables.LIVES.columns.items())))
 
     @cached_property
     def co_assignment(self) -> Float64[np.ndarray, "s s"]:
-        """Mean co-assignment of every two settings over their common seeds, and on the diagonal between the seeds."""
-        place = {setting.name: at for at, setting in enumerate(self.settings)}
+        """Mean co-assignment of every two settings over their common seeds; on the diagonal, between the seeds."""
+        place = {swept.name: at for at, swept in enumerate(self.settings)}
         sums, counts = np.zeros((2, len(place), len(place)))
         for row in self.agreements.to_pylist():
             if not np.isnan(row[tables.CO_ASSIGNMENT]):
                 at = place[row[tables.SETTING_A]], place[row[tables.SETTING_B]]
                 sums[at] += row[tables.CO_ASSIGNMENT]
                 counts[at] += 1
-        # A pair was met in one order only.
-        sums, counts = (np.where(np.eye(len(place)) == 1, one, one + one.T) for one in (sums, counts))
+        # Every pair is in the table in one order only.
+        sums, counts = (np.where(np.eye(len(place)) == 1, part, part + part.T) for part in (sums, counts))
         return _divided(sums, counts)
 
     @cached_property
     def living(self) -> Float64[np.ndarray, "c s"]:
-        """Mean best Jaccard of every class of the centre in the searches of every setting."""
-        place = {setting.name: at for at, setting in enumerate(self.settings)}
-        line = {int(one): at for at, one in enumerate(self.classes)}
+        """Mean best Jaccard index of every class of the centre in the searches of every setting."""
+        place = {swept.name: at for at, swept in enumerate(self.settings)}
+        line = {int(class_id): at for at, class_id in enumerate(self.classes)}
         sums, counts = np.zeros((2, len(line), len(place)))
         for row in self.lives.to_pylist():
             at = line[row[tables.CLASS_ID]], place[row[tables.SETTING]]
@@ -220,8 +304,169 @@ class Sensitivity:
 
     @property
     def lived_through(self) -> Int64[np.ndarray, " c"]:
-        """In how many of the other settings a class of the centre is kept: mean best Jaccard ≥ ½."""
+        """Number of other settings in which each class of the centre is kept: mean best Jaccard index at least ½."""
         return np.sum(np.nan_to_num(self.living[:, 1:]) >= SAME, axis=1)
+
+    @cached_property
+    def summaries(self) -> tuple[SettingSummary, ...]:
+        """One summary per setting, the centre first."""
+        return tuple(self._summary(swept) for swept in self.settings)
+
+    def _summary(self, swept: SweptSetting) -> SettingSummary:
+        counts = [len(search.sizes) for search in swept.searches]
+        sizes = np.concatenate([search.sizes for search in swept.searches])
+        pair = {self.settings[0].name, swept.name}
+        rows = [row for row in self.agreements.to_pylist() if {row[tables.SETTING_A], row[tables.SETTING_B]} == pair]
+        indices = (tables.CO_ASSIGNMENT, tables.ARI_BOTH, tables.AMI_BOTH, tables.ASSIGNED_BOTH, tables.MATCHED)
+        return SettingSummary(
+            swept.name,
+            tuple((search.seed, search.name) for search in swept.searches),
+            (float(np.mean(counts)), min(counts), max(counts)),
+            (float(np.median(sizes)), int(sizes.min()), int(sizes.max())) if len(sizes) else None,
+            float(np.mean([search.unassigned for search in swept.searches])),
+            *(_mean([row[name] for row in rows]) for name in indices),
+        )
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return one row per setting, the centre first: numbers of classes and agreement with the centre.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns setting, seeds, classes (mean over the seeds), unassigned, and the indices of agreement with the
+            centre; for the centre, between its seeds.
+        """
+        indices = ("co_assignment", "ari_both", "ami_both", "assigned", "matched")
+        return pd.DataFrame(
+            [
+                {
+                    "setting": summary.name,
+                    "seeds": len(summary.seeds),
+                    "classes": summary.classes[0],
+                    "unassigned": summary.unassigned,
+                    **{name: getattr(summary, name) for name in indices},
+                }
+                for summary in self.summaries
+            ]
+        ).astype(dict.fromkeys(indices, float))
+
+    def summary(self) -> str:
+        """Return the text for a terminal."""
+        head = ["setting", "seeds", "classes", "unassigned", "co-assignment with the centre", "classes matched"]
+        rows = [
+            [
+                str(row.setting),
+                str(row.seeds),
+                f"{row.classes:.3g}",
+                f"{row.unassigned:.1%}",
+                *("–" if np.isnan(value) else f"{value:.2f}" for value in (row.co_assignment, row.matched)),
+            ]
+            for row in self.to_pandas().itertuples()
+        ]
+        missing = [f"missing: {name} ({reason})" for name, reason in self.missing.items()]
+        others = len(self.settings) - 1
+        kept = int(np.sum(self.lived_through == others))
+        last = f"{kept} of the {len(self.classes)} classes of the centre are kept in every other setting ({others})"
+        return "\n".join([tables.markdown(head, rows), *missing, last])
+
+
+@dataclass(kw_only=True)
+class SensitivityRun(Settings):
+    """Compare the searches of a multirun under different settings, as a page (index.html) and tables."""
+
+    folder: str = setting(help="out= of the multirun, python cluster.py experiment=sensitivity", positional=True)
+    centre: str = setting("", "folder name of the search to compare the others with; empty: the one in the middle")
+
+    def run(self) -> str:
+        """Write the page and the tables, and return the text for a terminal.
+
+        Raises
+        ------
+        StoreError
+            There is no finished search, or the searches are of different stores or galaxies.
+        OutputError
+            The folder cannot be written.
+        """
+        return write_sensitivity(self.folder, centre=self.centre)
+
+
+def write_sensitivity(folder: Path | str, *, centre: str = "") -> str:
+    """Write the page and the tables of a multirun's folder, and return the text; see :class:`SensitivityRun`."""
+    from rarezoo.studies.sensitivity_page import write_sensitivity_page
+
+    folder = Path(folder)
+    result = read_sensitivity(folder, centre=centre)
+    about = {"centre": result.centre.name, "varied": list(result.varied)}
+    for name, kind, table in (
+        ("searches", tables.SEARCHES, result.table),
+        ("agreements", tables.AGREEMENTS, result.agreements),
+        ("lives", tables.LIVES, result.lives),
+    ):
+        tables.write(table, folder / f"{name}.parquet", kind, **about)
+        if tables.SIZES in table.column_names:
+            texts = [" ".join(map(str, sizes or ())) for sizes in table[tables.SIZES].to_pylist()]
+            table = table.set_column(table.column_names.index(tables.SIZES), tables.SIZES, pa.array(texts))
+        with tables.atomic(folder / f"{name}.csv") as temporary:
+            pyarrow.csv.write_csv(table, temporary)
+    page = write_sensitivity_page(folder, result)
+    return f"{result.summary()}\n{page}"
+
+
+def read_sensitivity(folder: Path | str, *, centre: str = "") -> Sensitivity:
+    """Read the searches in the folder of a multirun.
+
+    Parameters
+    ----------
+    folder
+        ``out=`` of the multirun.
+    centre
+        Folder name of the search whose setting is the centre; empty: the setting that differs least from all others.
+
+    Raises
+    ------
+    StoreNotFound
+        There is no finished search.
+    StoreError
+        The searches are of different stores or galaxies.
+    """
+    marks = (SETTINGS_FILE, FAILED_FILE, _BEGUN)
+    places = sorted({path.parent for mark in marks for path in Path(folder).glob(f"*/{mark}")})
+    searches = {place: Search.open(place) for place in places if (place / RUN_FILE).exists()}
+    if not searches:
+        raise StoreNotFound(
+            "no finished search in the folder", value=folder, fix="Run python cluster.py experiment=sensitivity."
+        )
+    first = next(iter(searches))
+    swept = []
+    for place, search in tqdm(searches.items(), desc="reading", unit="search", mininterval=1.0):
+        _require_same_galaxies(searches[first], search)
+        flat = pd.json_normalize(dict(search.settings), sep=".").to_dict("records")[0]
+        seed = int(flat.pop("seed"))
+        swept.append(SweptSearch(place.name, {str(name): value for name, value in flat.items()}, seed, search.labels))
+    missing = {place.name: failure_of(place) or "not finished" for place in places if place not in searches}
+    return Sensitivity(swept, missing, named=centre)
+
+
+def _require_same_galaxies(first: Search, search: Search) -> None:
+    """Raise StoreError unless two searches are of the same store and of the same galaxies in the same order."""
+    both = f"{first.folder} and {search.folder}"
+    wanted, present = ({**one.about, "store": one.settings["store"]} for one in (first, search))
+    changed = [name for name in _COMMON if present[name] != wanted[name]]
+    if changed:
+        raise StoreError(
+            f"searches of different stores cannot be compared; these differ in {', '.join(changed)}",
+            value=both,
+            fix="Move one of them out of the folder.",
+        )
+    if not np.array_equal(first.ids, search.ids):
+        raise StoreError(
+            "searches of different galaxies cannot be compared", value=both, fix="Search all with the same select=."
+        )
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else None
 
 
 def _divided(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -229,11 +474,11 @@ def _divided(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def _differences(values: Sequence[str], other: Sequence[str]) -> int:
-    return sum(one != two for one, two in zip(values, other, strict=True))
+    return sum(value != another for value, another in zip(values, other, strict=True))
 
 
 def _rank(value: str) -> tuple[bool, float, str]:
-    """Numbers by size, before words."""
+    """Return a key that sorts numbers by size, before words."""
     try:
         return False, float(value), value
     except ValueError:
@@ -241,6 +486,6 @@ def _rank(value: str) -> tuple[bool, float, str]:
 
 
 def _short(name: str) -> str:
-    for part in _SILENT:
+    for part in _LEFT_OUT:
         name = name.removeprefix(part)
     return name

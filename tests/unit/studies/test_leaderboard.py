@@ -12,7 +12,8 @@ from PIL import Image
 
 from rarezoo import tables
 from rarezoo.errors import StoreError
-from rarezoo.studies.leaderboard import jobs_of, note_failure, write_leaderboard
+from rarezoo.studies.failures import note_failure
+from rarezoo.studies.leaderboard import jobs_of, write_leaderboard
 
 pytestmark = pytest.mark.unit
 

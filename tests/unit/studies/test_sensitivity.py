@@ -1,4 +1,4 @@
-"""What a result's dependence on settings is made of: the centre, the pairs compared, the classes followed."""
+"""How classes depend on settings: the centre, the pairs that are compared, the classes that are followed."""
 
 import json
 
@@ -9,9 +9,9 @@ import pytest
 
 from rarezoo import tables
 from rarezoo.errors import StoreError
-from rarezoo.report.sensitivity import shown_settings, write_sensitivity_page
-from rarezoo.studies import sweeps as sweeping
-from rarezoo.studies.sensitivity import Search, Sensitivity
+from rarezoo.studies.failures import note_failure
+from rarezoo.studies.sensitivity import Sensitivity, SweptSearch, read_sensitivity, write_sensitivity
+from rarezoo.studies.sensitivity_page import write_sensitivity_page
 
 pytestmark = pytest.mark.unit
 
@@ -24,7 +24,7 @@ SPLIT = np.where(BOTH == 0, np.arange(GALAXIES) % 2 + 1, np.where(BOTH == 1, 0, 
 
 def search(labels, *, seed=0, name="", **changed):
     settings = {**CENTRE, **{key.replace("__", "."): value for key, value in changed.items()}}
-    return Search(name or f"{changed}{seed}", settings, seed, labels)
+    return SweptSearch(name or f"{changed}{seed}", settings, seed, labels)
 
 
 def swept():
@@ -40,7 +40,7 @@ def swept():
     ]
 
 
-def test_the_centre_is_the_setting_that_least_is_changed_from():
+def test_the_centre_differs_least_from_all_settings():
     found = Sensitivity(swept(), {})
     assert found.varied == ("clusterer.min_samples", "compress.n_neighbors")
     assert [one.name for one in found.settings] == ["centre", "min_samples 5", "n_neighbors 100"]
@@ -60,7 +60,7 @@ def test_the_centre_may_be_named():
     given = swept()
     found = Sensitivity(given, {}, named=given[2].name)
     assert [one.name for one in found.settings] == ["centre", "n_neighbors 15", "min_samples 5, n_neighbors 15"]
-    with pytest.raises(StoreError, match="no such finished search: nowhere"):
+    with pytest.raises(StoreError, match="no finished search has this name: nowhere"):
         _ = Sensitivity(given, {}, named="nowhere").settings
 
 
@@ -91,18 +91,18 @@ def test_seeds_are_compared_within_a_setting_and_settings_within_a_seed():
     assert 0 < matrix[0, 2] < 1
 
 
-def test_one_seed_says_nothing_of_seeds():
+def test_one_seed_gives_no_agreement_between_seeds():
     found = Sensitivity([one for one in swept() if one.seed == 0], {})
     assert np.isnan(np.diag(found.co_assignment)).all()
     assert np.isnan(found.living[:, 0]).all()
-    assert shown_settings(found)[0].co_assignment is None
+    assert found.summaries[0].co_assignment is None
 
 
 def test_numbers_and_sizes_of_classes_are_those_of_the_searches():
     row = Sensitivity(swept(), {}).table.to_pylist()[0]
     assert (row["classes"], row["sizes"], row["unassigned"]) == (2, [60, 40], 0.5)
     assert (row["setting"], row["seed"], row["clusterer.min_samples"]) == ("centre", 0, "20")
-    shown = shown_settings(Sensitivity(swept(), {}))[1]
+    shown = Sensitivity(swept(), {}).summaries[1]
     assert (shown.classes, shown.size, shown.unassigned) == ((3, 3, 3), (30, 30, 40), 0.5)
 
 
@@ -114,7 +114,7 @@ def test_settings_without_any_class_are_shown_as_such(tmp_path):
     assert "100 %" in page
 
 
-def test_the_page_tells_what_is_missing_and_needs_no_network(tmp_path):
+def test_the_page_lists_missing_searches_and_needs_no_network(tmp_path):
     found = Sensitivity(swept(), {"min_samples=<b>": "too few & far"})
     page = write_sensitivity_page(tmp_path, found).read_text()
     assert "1 search was not finished" in page
@@ -145,16 +145,16 @@ def sweep(tmp_path):
     finished(tmp_path, "centre", BOTH)
     finished(tmp_path, "min_samples=5", SPLIT, min_samples=5)
     (tmp_path / "min_samples=999" / ".hydra").mkdir(parents=True)
-    (tmp_path / "min_samples=999" / "failed.txt").write_text("200 galaxies are too few\n")
+    note_failure(tmp_path / "min_samples=999", ValueError("200 galaxies are too few"))
     (tmp_path / "killed").mkdir()
     (tmp_path / "killed" / "settings.json").write_text("{}")
     return tmp_path
 
 
 def test_a_sweep_becomes_a_page_tables_and_a_text(sweep):
-    told = sweeping.write_sensitivity(sweep, centre="centre")
+    told = write_sensitivity(sweep, centre="centre")
     assert "missing: killed (not finished)\nmissing: min_samples=999 (200 galaxies are too few)" in told
-    assert "2 of the centre's 2 classes live through every other setting (1)" in told
+    assert "2 of the 2 classes of the centre are kept in every other setting (1)" in told
     assert "200 galaxies are too few" in (sweep / "index.html").read_text()
     rows = pq.read_table(sweep / "searches.parquet").to_pylist()
     assert [row["search"] for row in rows] == ["centre", "min_samples=5", "killed", "min_samples=999"]
@@ -163,18 +163,26 @@ def test_a_sweep_becomes_a_page_tables_and_a_text(sweep):
     for name in ("agreements", "lives"):
         rows = pq.read_table(sweep / f"{name}.parquet").num_rows
         assert len((sweep / f"{name}.csv").read_text().splitlines()) == rows + 1
-    assert sweeping.write_sensitivity(sweep, centre="centre") == told, "from its own results, the same again"
+    assert write_sensitivity(sweep, centre="centre") == told, "the same result from the same files"
 
 
 def test_searches_of_other_stores_or_galaxies_are_not_mixed(sweep):
     finished(sweep, "stranger", BOTH, ids=[f"x{row}" for row in range(GALAXIES)])
     with pytest.raises(StoreError, match="different galaxies cannot be compared"):
-        sweeping.sensitivity_of(sweep)
+        read_sensitivity(sweep)
     finished(sweep, "other", BOTH, store="elsewhere")
     with pytest.raises(StoreError, match="these differ in store"):
-        sweeping.sensitivity_of(sweep)
+        read_sensitivity(sweep)
 
 
 def test_a_folder_without_searches_is_refused(tmp_path):
     with pytest.raises(StoreError, match="no finished search in the folder"):
-        sweeping.sensitivity_of(tmp_path)
+        read_sensitivity(tmp_path)
+
+
+def test_the_result_is_a_table(sweep):
+    frame = read_sensitivity(sweep, centre="centre").to_pandas()
+    assert frame["setting"].tolist() == ["centre", "min_samples 5"]
+    assert frame["classes"].tolist() == [2, 3]
+    assert np.isnan(frame.loc[0, "co_assignment"]), "one seed"
+    assert 0 < frame.loc[1, "co_assignment"] < 1
