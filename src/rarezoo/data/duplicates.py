@@ -19,9 +19,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
 
+from rarezoo.cache import kept_array
 from rarezoo.data.images import ImageSource
 from rarezoo.errors import DataError
-from rarezoo.tables import atomic
 
 _SIDE = 24
 _CORRELATION = 0.9965
@@ -47,19 +47,17 @@ def fingerprints(
     numpy.ndarray
         (galaxies, 576) float32; a row is zero if its image is unreadable.
     """
-    if cache is not None and cache.exists():
-        return np.asarray(np.load(cache))
-    rows = tqdm(range(galaxies), desc="looking for near-identical images", unit="galaxy", leave=False)
-    prints = np.zeros((galaxies, _SIDE * _SIDE), dtype=np.float32)
-    for row in rows:
-        try:
-            prints[row] = _fingerprint(images.cutout(row))
-        except DataError:
-            continue
-    if cache is not None:
-        with atomic(cache) as temporary, temporary.open("wb") as stream:
-            np.save(stream, prints)
-    return prints
+
+    def measure() -> Float32[np.ndarray, "galaxies pixels"]:
+        prints = np.zeros((galaxies, _SIDE * _SIDE), dtype=np.float32)
+        for row in tqdm(range(galaxies), desc="looking for near-identical images", unit="galaxy", leave=False):
+            try:
+                prints[row] = _fingerprint(images.cutout(row))
+            except DataError:
+                continue
+        return prints
+
+    return kept_array(cache, measure)
 
 
 def _fingerprint(pixels: np.ndarray) -> Float32[np.ndarray, " pixels"]:

@@ -20,8 +20,8 @@ from jaxtyping import Float, Float32, Float64, Int64, UInt8
 from scipy.sparse import csr_array
 from tqdm import tqdm
 
+from rarezoo.cache import kept_array
 from rarezoo.data.images import ImageSource
-from rarezoo.tables import atomic
 
 # In the order of the columns of the table.
 COLUMNS = ("colour_red_green", "colour_green_blue", "half_light_radius", "concentration", "brightness")
@@ -76,15 +76,13 @@ def photometry(
     DataError
         An image is unreadable.
     """
-    if cache is not None and cache.exists():
-        return np.asarray(np.load(cache))
-    progress = tqdm(rows, desc="measuring colour and size", unit="galaxy", leave=False)
-    measured = np.array([measurements(images.cutout(int(row))) for row in progress], dtype=np.float32)
-    measured = measured.reshape(-1, len(COLUMNS))
-    if cache is not None:
-        with atomic(cache) as temporary, temporary.open("wb") as stream:
-            np.save(stream, measured)
-    return measured
+
+    def measure() -> Float32[np.ndarray, "galaxies 5"]:
+        progress = tqdm(rows, desc="measuring colour and size", unit="galaxy", leave=False)
+        numbers = [measurements(images.cutout(int(row))) for row in progress]
+        return np.array(numbers, dtype=np.float32).reshape(-1, len(COLUMNS))
+
+    return kept_array(cache, measure)
 
 
 def measurements(pixels: UInt8[np.ndarray, "height width 3"]) -> Float64[np.ndarray, " 5"]:

@@ -1,6 +1,5 @@
 """Train one network: a survey and its votes in, a checkpoint out. The same run resumes where it was stopped."""
 
-import copy
 import difflib
 import logging
 import shutil
@@ -141,8 +140,7 @@ class TrainRun(Settings):
             log.info("already trained: %s", folder)
             return Checkpoint.open(folder)
         started, scratch = time.perf_counter(), folder / _SCRATCH
-        # A copy, because opening some surveys changes their settings.
-        galaxies = self.objective.prepare(copy.copy(self.data).training_galaxies(cache=scratch))
+        galaxies = self.objective.prepare(self.data.training_galaxies(cache=scratch))
         tree = galaxies.tree
         if tree is None:
             raise TypeError(f"{type(self.objective).__name__}.prepare returned galaxies without a question tree")

@@ -3,7 +3,9 @@
 import shutil
 import sys
 import tarfile
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -13,11 +15,13 @@ import yaml
 from astropy.table import Table
 from PIL import Image
 
-from rarezoo.data.survey import open_survey
+from rarezoo.data.images import FolderImages
+from rarezoo.data.survey import Galaxies, Survey, catalogue_table, open_survey
 from rarezoo.data.surveys.catalogue import Catalogue
 from rarezoo.data.trees import named_tree
 from rarezoo.errors import ConfigError, DataError, MissingDependency
 from rarezoo.runs import claim
+from rarezoo.settings import _OPTIONS, setting
 
 pytestmark = pytest.mark.unit
 ROWS = {"id_str": ["001", "002", "003"], "ra": [10.0, 20.0, 30.0], "dec": [-1.0, 0.0, 1.0], "mag": [17.5, 18.0, np.nan]}
@@ -214,3 +218,27 @@ def test_broken_parquet_is_named(home):
     (home / "broken.parquet").write_bytes(b"PAR1 nothing")
     with pytest.raises(DataError, match="unreadable table"):
         survey(home, "broken.parquet").open()
+
+
+def test_another_package_adds_a_survey_by_an_entry_point(home, monkeypatch):
+    @dataclass(kw_only=True)
+    class Pairs(Survey):
+        """Every galaxy of a folder twice."""
+
+        folder: str = setting(help="folder of images")
+        path_settings = ("folder",)
+
+        def _read(self):
+            names = sorted(path.name for path in Path(self.folder).iterdir()) * 2
+            ids = [f"{row}" for row in range(len(names))]
+            return Galaxies(
+                catalogue=catalogue_table(ids, names, survey="pairs", source=self.folder),
+                images=FolderImages(Path(self.folder), names, ids),
+            )
+
+    plugin = SimpleNamespace(name="pairs", value="theirs:Pairs", load=lambda: Pairs)
+    monkeypatch.setattr("rarezoo.settings.entry_points", lambda group: [plugin] if group == "rarezoo.surveys" else [])
+    monkeypatch.setitem(_OPTIONS, "data", dict(_OPTIONS["data"]))
+    survey = open_survey({"option": "pairs", "folder": str(home / "images")})
+    assert len(survey.open()) == 6
+    assert open_survey(survey.settings()) == survey
