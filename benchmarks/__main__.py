@@ -1,24 +1,37 @@
-"""Run a measurement: ``python -m benchmarks NAME``."""
+"""Run a measurement: ``python -m benchmarks NAME KEY=VALUE …``."""
 
-import argparse
 import sys
 
-from benchmarks.atlas import add_atlas_benchmark
-from benchmarks.paper import add_paper_benchmark
-from benchmarks.search import add_search_benchmark
-from benchmarks.throughput import add_bench_verb
-from rarezoo.cli import exit_status
+from rarezoo import __version__
+from rarezoo.cli import JOBS, exit_status, run_command
+from rarezoo.commands import Job, overview
+
+_HEADING = "Measurements for developers"
+MEASUREMENTS = {
+    "throughput": Job(
+        "benchmarks.throughput:Throughput", "images per second of training and embedding, as ratios", _HEADING
+    ),
+    "search": Job("benchmarks.search:SearchSpeed", "our seeded search against umap-learn and hdbscan", _HEADING),
+    "paper": Job("benchmarks.paper:PaperClaims", "the claims of the paper about its own search", _HEADING),
+    "atlas": Job("benchmarks.atlas:AtlasSpeed", "load time and frames per second of the atlas in a browser", _HEADING),
+    "duplicates": Job("benchmarks.throughput:Duplicates", "how well near-identical images are recognised", _HEADING),
+}
 
 
-def run(arguments: list[str]) -> None:
-    """Parse the words of the command line and run the measurement that they name."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    kinds = parser.add_subparsers(dest="benchmark", required=True, metavar="NAME")
-    for add in (add_search_benchmark, add_paper_benchmark, add_atlas_benchmark, add_bench_verb):
-        add(kinds)
-    options = parser.parse_args(arguments)
-    options.run(options)
+def main(words: list[str]) -> int:
+    """Run the measurement that the words of the command line name, and return the exit status."""
+    if not words or words[0] in ("--help", "-h"):
+        print(overview(MEASUREMENTS, version=__version__).replace("rarezoo COMMAND", "python -m benchmarks NAME"))
+        return 0
+    name = words[0]
+    if name not in MEASUREMENTS:
+        print(f"rarezoo: no such measurement: {name}. Choose one of: {', '.join(MEASUREMENTS)}.", file=sys.stderr)
+        return 2
+    command = f"benchmarks {name}"
+    JOBS[command] = MEASUREMENTS[name]
+    run = lambda: run_command(command, words[1:], usage=f"python -m benchmarks {name}")  # noqa: E731
+    return exit_status(run, command=command)
 
 
 if __name__ == "__main__":
-    sys.exit(exit_status(lambda: run(sys.argv[1:])))
+    sys.exit(main(sys.argv[1:]))

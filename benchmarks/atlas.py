@@ -4,9 +4,9 @@ The galaxies are synthetic; what is measured is the page. Frames are counted whi
 frame that the browser asks for, so that 60/s is the most there can be.
 """
 
-import argparse
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +18,7 @@ from rarezoo import tables
 from rarezoo.errors import ConfigError
 from rarezoo.report.pages import write_report
 from rarezoo.searches.result import Search
+from rarezoo.settings import Settings, setting
 
 PAINTERS = ("pixels", "library")
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -64,11 +65,11 @@ def synthetic(folder: Path, galaxies: int, *, seed: int = 0) -> Search:
     positions = np.where(labels[:, None] >= 0, centres[labels], 0) + random.normal(size=(galaxies, 2)) * spread
     ids = [f"J{row:09d}" for row in range(galaxies)]
     sizes = np.bincount(labels[labels >= 0], minlength=_CLASSES)
-    first = [str(ids[int(np.flatnonzero(labels == one)[0])]) for one in range(_CLASSES)]
+    first = [str(ids[int(np.flatnonzero(labels == class_id)[0])]) for class_id in range(_CLASSES)]
     classes = {
         tables.CLASS_ID: np.arange(_CLASSES), tables.NODE: galaxies + 1 + np.arange(_CLASSES), tables.SIZE: sizes,
         tables.FRACTION: sizes / galaxies, tables.BIRTH: np.ones(_CLASSES), tables.DEATH: np.full(_CLASSES, 2.0),
-        tables.PERSISTENCE: np.linspace(1, 2, _CLASSES), tables.EXEMPLARS: [[one] for one in first],
+        tables.PERSISTENCE: np.linspace(1, 2, _CLASSES), tables.EXEMPLARS: [[id_str] for id_str in first],
         tables.TOP_ANSWERS: [[]] * _CLASSES, tables.FLAGS: [[]] * _CLASSES,
     }  # fmt: skip
     tree = {
@@ -82,7 +83,7 @@ def synthetic(folder: Path, galaxies: int, *, seed: int = 0) -> Search:
         tables.PROBABILITY: strengths[0],
         tables.OUTLIER_SCORE: strengths[1],
     }
-    fractions = {tables.fraction_column(one): random.random(galaxies).astype(np.float32) for one in _ANSWERS}
+    fractions = {tables.fraction_column(answer): random.random(galaxies).astype(np.float32) for answer in _ANSWERS}
     declinations = np.degrees(np.arcsin(random.uniform(-1, 1, galaxies)))
     map_2d = pa.table({tables.ID: ids, tables.POSITION: tables.vectors(positions.astype(np.float32))})
     whole = {
@@ -111,7 +112,7 @@ def browser_path(given: str = "") -> str:
     found = shutil.which(given) if given else next(filter(None, map(shutil.which, _BROWSERS)), None)
     if not found:
         raise ConfigError(
-            "no browser", value=given or ", ".join(_BROWSERS), fix="Install Chromium, or say --browser PATH."
+            "no browser", value=given or ", ".join(_BROWSERS), fix="Install Chromium, or give browser=PATH."
         )
     return found
 
@@ -146,38 +147,29 @@ def measured(page: Path, *, browser: str, painter: str) -> dict[str, Any]:
     return found
 
 
-def add_atlas_benchmark(kinds: Any) -> None:
-    """``python -m benchmarks atlas`` for the command line."""
-    parser = kinds.add_parser("atlas", help="frames per second and load time of the atlas in a headless browser")
-    parser.add_argument("--galaxies", type=int, default=1_000_000)
-    parser.add_argument("--painter", default="pixels,library", help="pixels (no graphics card), library (WebGL)")
-    parser.add_argument("--browser", default="", help="Chromium; empty: the first one installed")
-    parser.add_argument("--out", default="runs/benchmark_atlas", help="folder of the atlas and the results")
-    parser.set_defaults(run=_benchmark_atlas)
+@dataclass(kw_only=True)
+class AtlasSpeed(Settings):
+    """Load time and frames per second of the atlas in a headless browser."""
 
+    galaxies: int = setting(1_000_000, "number of galaxies on the map", unit="galaxies", ge=10 * _CLASSES)
+    painters: list[str] = setting(
+        list(PAINTERS), "how the map is painted: pixels needs no graphics card, library uses WebGL", choices=PAINTERS
+    )
+    browser: str = setting("", "path of Chromium; empty: the first one that is installed")
+    out: str = setting("runs/benchmark_atlas", "folder of the atlas and of the results")
 
-def _benchmark_atlas(options: argparse.Namespace) -> None:
-    painters = options.painter.split(",")
-    if options.galaxies < 10 * _CLASSES or not set(painters) <= set(PAINTERS):
-        raise ConfigError(
-            "numbers that make no benchmark", value=f"{options.galaxies} galaxies, {options.painter}",
-            fix=f"Give at least {10 * _CLASSES} galaxies, and painters among {', '.join(PAINTERS)}.",
-        )  # fmt: skip
-    browser = browser_path(options.browser)
-    folder = Path(options.out) / f"atlas-{options.galaxies}"
-    write_report(synthetic(folder / "search", options.galaxies), folder, images=False, survey=True)
-    weight = sum(one.stat().st_size for one in folder.rglob("*") if one.is_file()) / 1e6
-    results = []
-    for painter in painters:
-        results.append(
-            {
-                "galaxies": options.galaxies,
-                "folder MB": weight,
-                **measured(folder / "atlas.html", browser=browser, painter=painter),
+    def run(self) -> None:
+        """Measure, print one line of JSON per painter, and write them into ``out``."""
+        browser = browser_path(self.browser)
+        folder = Path(self.out) / f"atlas-{self.galaxies}"
+        write_report(synthetic(folder / "search", self.galaxies), folder, images=False, survey=True)
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+        results = []
+        for painter in self.painters:
+            timings = measured(folder / "atlas.html", browser=browser, painter=painter)
+            results.append({"galaxies": self.galaxies, "folder MB": size, **timings})
+            rounded = {
+                key: round(value, 2) if isinstance(value, float) else value for key, value in results[-1].items()
             }
-        )
-        print(
-            json.dumps({key: round(one, 2) if isinstance(one, float) else one for key, one in results[-1].items()}),
-            flush=True,
-        )
-    tables.write_json({"results": results}, Path(options.out) / f"atlas-{options.galaxies}.json")
+            print(json.dumps(rounded), flush=True)
+        tables.write_json({"results": results}, Path(self.out) / f"atlas-{self.galaxies}.json")

@@ -24,30 +24,29 @@ All searches are umap-learn's and hdbscan's, 50 neighbours, leaf selection, smal
 ``min_samples`` is scaled to the size of the skies. n: galaxies. p: planted classes. b: classes found.
 """
 
-import argparse
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float32, Int, Int64
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from rarezoo import __version__, tables
 from rarezoo.benchmark.planted import GENERATION, planted_vectors
 from rarezoo.benchmark.scores import students_interval
 from rarezoo.benchmark.tiers import MockGalaxies
 from rarezoo.embeddings.quality import Interval
-from rarezoo.errors import ConfigError
 from rarezoo.searches.cluster import LAMBDA, Clusterer
 from rarezoo.searches.clusterers.hdbscan import Hdbscan
 from rarezoo.searches.compressors.umap import Umap
 from rarezoo.searches.matching import ClassOverlap
 from rarezoo.searches.recovery import COMPLETE, PURE
+from rarezoo.settings import Settings, setting
 
 # The paper's (Walmsley & Scaife 2023).
 _NEIGHBORS, _MIN_CLASS = 50, 10
@@ -63,7 +62,7 @@ _HALF = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class SkySettings:
     """Of the benchmark.
 
     Attributes
@@ -134,7 +133,7 @@ class Single(NamedTuple):
 
 def single_threshold(results: Sequence[Found], *, small: Bool[np.ndarray, " p"]) -> Single:
     """From what each threshold finds, and which planted classes are small."""
-    whole = np.array([one.whole for one in results])
+    whole = np.array([labelling.whole for labelling in results])
     reachable = whole.any(axis=0)
     lost = reachable & ~small & ~whole
     best = min(range(len(results)), key=lambda at: (-int(whole[at, small].sum()), int(lost[at].sum())))
@@ -163,7 +162,7 @@ class Sky(NamedTuple):
     groups: Int64[np.ndarray, " n"]
 
 
-def sky_of(settings: Settings, *, seed: int, folder: Path) -> Sky:
+def sky_of(settings: SkySettings, *, seed: int, folder: Path) -> Sky:
     """Planted vectors, or mock galaxies as a network sees them, which are kept in the folder."""
     if not settings.checkpoint:
         largest = min(_LARGEST, settings.galaxies // _ONE_IN)
@@ -176,7 +175,7 @@ def sky_of(settings: Settings, *, seed: int, folder: Path) -> Sky:
     return Sky(seen.embeddings, np.where(members.any(axis=1), members.argmax(axis=1), -1))
 
 
-def measured_sky(sky: Sky, settings: Settings, *, seed: int) -> dict[str, float]:
+def measured_sky(sky: Sky, settings: SkySettings, *, seed: int) -> dict[str, float]:
     """Every measure of one sky."""
     ids = np.array([f"{row:06d}" for row in range(len(sky.embeddings))])
     clusterer = Hdbscan(min_samples=settings.min_samples, min_cluster_size=_MIN_CLASS)
@@ -199,10 +198,12 @@ def measured_sky(sky: Sky, settings: Settings, *, seed: int) -> dict[str, float]
 def _map_measures(results: Mapping[str, Found]) -> dict[str, float]:
     return {
         f"{name} {measure}": value
-        for name, one in results.items()
+        for name, labelling in results.items()
         for measure, value in (
-            ("recovery", one.recovery), ("found", float(one.whole.sum())), ("false", float(one.false)),
-            ("classes", float(len(one.sizes))), ("size", float(np.median(one.sizes)) if len(one.sizes) else np.nan),
+            ("recovery", labelling.recovery), ("found", float(labelling.whole.sum())),
+            ("false", float(labelling.false)),
+            ("classes", float(len(labelling.sizes))),
+            ("size", float(np.median(labelling.sizes)) if len(labelling.sizes) else np.nan),
         )
     }  # fmt: skip
 
@@ -210,10 +211,10 @@ def _map_measures(results: Mapping[str, Found]) -> dict[str, float]:
 def _threshold_measures(singles: Mapping[str, Single]) -> dict[str, float]:
     return {
         f"{kind} {measure}": float(value)
-        for kind, one in singles.items()
+        for kind, single in singles.items()
         for measure, value in (
-            ("small", one.small), ("lost", one.lost.total()), ("shortfall", one.shortfall),
-            ("reachable", one.reachable), *((fate, one.lost[fate]) for fate in (SPLIT, SWALLOWED, DISSOLVED)),
+            ("small", single.small), ("lost", single.lost.total()), ("shortfall", single.shortfall),
+            ("reachable", single.reachable), *((fate, single.lost[fate]) for fate in (SPLIT, SWALLOWED, DISSOLVED)),
         )
     }  # fmt: skip
 
@@ -265,8 +266,8 @@ def findings(skies: Sequence[Mapping[str, float]]) -> list[Finding]:
 
 
 def _both(of: Mapping[str, np.ndarray], name: str, other: str) -> str:
-    five, one = (students_interval(of[f"{kind} {name}"]).text(".4g") for kind in ("5-D", other))
-    return f"5-D UMAP {five}; {other} {one}"
+    five, second = (students_interval(of[f"{kind} {name}"]).text(".4g") for kind in ("5-D", other))
+    return f"5-D UMAP {five}; {other} {second}"
 
 
 def _threshold_findings(of: Mapping[str, np.ndarray]) -> Iterator[Finding]:
@@ -282,43 +283,36 @@ def _threshold_findings(of: Mapping[str, np.ndarray]) -> Iterator[Finding]:
         yield Finding(claim, "shortfall", shortfall, verdict(shortfall, above=_HALF), beside)
 
 
-def add_paper_benchmark(kinds: Any) -> None:
-    """``python -m benchmarks paper`` for the command line."""
-    parser = kinds.add_parser(
-        "paper", help="what the paper says of its own search, on planted embeddings or mock galaxies"
+@dataclass(kw_only=True)
+class PaperClaims(Settings):
+    """The claims of Walmsley & Scaife (2023) about their own search, on data whose answers are known."""
+
+    galaxies: int = setting(6000, "number of galaxies in each sky", unit="galaxies", ge=_FEWEST)
+    skies: int = setting(5, "number of independent skies", ge=3)
+    planted: int = setting(12, "number of planted classes in each sky", ge=2)
+    min_samples: int = setting(
+        20, "min_samples of HDBSCAN; the paper uses 300 for 632,000", unit="galaxies", ge=1, lt=_FEWEST
     )
-    parser.add_argument("--galaxies", type=int, default=6000, help="in each sky")
-    parser.add_argument("--skies", type=int, default=5, help="independent skies, three at least")
-    parser.add_argument("--planted", type=int, default=12, help="classes in each sky")
-    parser.add_argument("--min-samples", type=int, default=20, help="of HDBSCAN; the paper's is 300 for 632,000")
-    parser.add_argument(
-        "--checkpoint", default="", help="mock galaxies with planted populations, seen by this network, instead"
+    checkpoint: str = setting(
+        "", "checkpoint that embeds mock galaxies with planted populations; empty: planted vectors are used"
     )
-    parser.add_argument("--out", default="runs/benchmark_paper", help="folder of the results")
-    parser.set_defaults(run=_benchmark_paper)
+    out: str = setting("runs/benchmark_paper", "folder of the results")
+
+    def run(self) -> str:
+        """Measure the skies that have not been measured, write the results, and return one line per claim."""
+        settings = SkySettings(
+            galaxies=self.galaxies, planted=self.planted, min_samples=self.min_samples, checkpoint=self.checkpoint
+        )
+        folder = Path(self.out)
+        skies = [_measured(settings, seed=seed, folder=folder) for seed in tqdm(range(self.skies), unit="sky")]
+        results = findings(skies)
+        rows = [{**finding._asdict(), "value": finding.value._asdict()} for finding in results]
+        tables.write_json({"settings": vars(settings), "skies": skies, "findings": rows}, folder / "paper.json")
+        return "\n".join(map(str, results))
 
 
-def _benchmark_paper(options: argparse.Namespace) -> None:
-    settings = Settings(
-        galaxies=options.galaxies, planted=options.planted, min_samples=options.min_samples,
-        checkpoint=options.checkpoint,
-    )  # fmt: skip
-    fits = 0 < settings.min_samples < _FEWEST <= settings.galaxies and settings.planted >= 2
-    if not fits or options.skies < 3:
-        raise ConfigError(
-            "numbers that make no benchmark", value=f"{settings}, {options.skies} skies",
-            fix=f"Give at least {_FEWEST} galaxies, 3 skies, 2 planted and 1 to {_FEWEST - 1} min-samples.",
-        )  # fmt: skip
-    folder = Path(options.out)
-    skies = [_measured(settings, seed=seed, folder=folder) for seed in tqdm(range(options.skies), unit="sky")]
-    told = findings(skies)
-    rows = [{**one._asdict(), "value": one.value._asdict()} for one in told]
-    tables.write_json({"settings": vars(settings), "skies": skies, "findings": rows}, folder / "paper.json")
-    print("\n".join(map(str, told)))
-
-
-def _measured(settings: Settings, *, seed: int, folder: Path) -> dict[str, float]:
-    """Of one sky, now or on an earlier call."""
+def _measured(settings: SkySettings, *, seed: int, folder: Path) -> dict[str, float]:
+    """Return the measures of one sky, from a file if an earlier call measured it."""
     generation = MockGalaxies().generation if settings.checkpoint else GENERATION
     made_with = {**vars(settings), "version": __version__, "generation": generation}
     planted = f"mock.{Path(settings.checkpoint).name}" if settings.checkpoint else f"planted{settings.planted}"

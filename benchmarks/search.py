@@ -4,7 +4,6 @@ Each measurement is a process of its own, so that its memory is its own and its 
 file behind: the same command goes on where it stopped. n: galaxies. D: embedding width. q: galaxies asked.
 """
 
-import argparse
 import hashlib
 import json
 import os
@@ -26,6 +25,7 @@ from rarezoo.embeddings.quality import Interval
 from rarezoo.errors import ConfigError
 from rarezoo.searches.clusterers.fast_hdbscan import FastHdbscan
 from rarezoo.searches.compressors.fast_umap import FastUmap
+from rarezoo.settings import Settings, setting
 
 OURS, PLAIN = "ours", "plain"
 # Planted in each sky; the largest has at most so many galaxies, or 1 in so many of all.
@@ -42,7 +42,7 @@ _MEASURES = ("found", "classes", "trustworthiness", "preservation", "agreement",
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class SearchJob:
     """One search of one sky.
 
     Attributes
@@ -74,7 +74,7 @@ class Job:
         return f"{searched}.seed{self.seed}.t{self.threads}{again}"
 
 
-def measure(job: Job, folder: Path) -> None:
+def measure(job: SearchJob, folder: Path) -> None:
     """Search, and write what was found and measured."""
     search = _our_search if job.way == OURS else _plain_search
     search(_sky(99, galaxies=min(_WARMING, job.galaxies)).embeddings, job, folder)
@@ -101,7 +101,7 @@ def _peak_memory() -> float:
     return float(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e9
 
 
-def _our_search(embeddings: np.ndarray, job: Job, folder: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+def _our_search(embeddings: np.ndarray, job: SearchJob, folder: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     ids = np.array([f"{row:09d}" for row in range(len(embeddings))])
     clusterer = FastHdbscan(min_samples=job.min_samples, min_cluster_size=_MIN_CLASS)
     started = time.perf_counter()
@@ -121,7 +121,9 @@ def _our_search(embeddings: np.ndarray, job: Job, folder: Path) -> tuple[np.ndar
     return fitted.positions, labels, {**times, "another selection s": relabelled, "sha256": digest}
 
 
-def _plain_search(embeddings: np.ndarray, job: Job, folder: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+def _plain_search(
+    embeddings: np.ndarray, job: SearchJob, folder: Path
+) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     import warnings
 
     from hdbscan import HDBSCAN
@@ -173,19 +175,19 @@ def _squares(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return squares
 
 
-def jobs(*, galaxies: int, skies: int, seeds: int, threads: Sequence[int], min_samples: int) -> Iterator[Job]:
+def jobs(*, galaxies: int, skies: int, seeds: int, threads: Sequence[int], min_samples: int) -> Iterator[SearchJob]:
     """Both ways in turn on each sky with each seed, on all threads; then ours again, and on fewer threads."""
     common = {"galaxies": galaxies, "min_samples": min_samples}
     for sky in range(skies):
         for seed in range(seeds * sky, seeds * sky + seeds):
             for way in (OURS, PLAIN):
-                yield Job(way=way, sky=sky, seed=seed, threads=max(threads), **common)
-    yield Job(way=OURS, sky=0, seed=0, threads=max(threads), run=1, **common)
+                yield SearchJob(way=way, sky=sky, seed=seed, threads=max(threads), **common)
+    yield SearchJob(way=OURS, sky=0, seed=0, threads=max(threads), run=1, **common)
     for count in sorted(set(threads) - {max(threads)}):
-        yield Job(way=OURS, sky=0, seed=0, threads=count, **common)
+        yield SearchJob(way=OURS, sky=0, seed=0, threads=count, **common)
 
 
-def measured(job: Job, folder: Path) -> dict[str, Any]:
+def measured(job: SearchJob, folder: Path) -> dict[str, Any]:
     """What a process of its own measured, now or on an earlier call.
 
     Raises
@@ -229,62 +231,59 @@ def _by_sky(results: Sequence[dict[str, Any]], way: str, folder: Path) -> list[d
     """Each sky's means over its seeds, and how far the first two agree (adjusted Rand index of the labels, or NaN)."""
     from sklearn.metrics import adjusted_rand_score
 
-    most = max(one["threads"] for one in results)
-    whole = [one for one in results if one["way"] == way and one["threads"] == most and not one["run"]]
+    most = max(result["threads"] for result in results)
+    whole = [result for result in results if result["way"] == way and result["threads"] == most and not result["run"]]
     skies = []
-    for sky in sorted({one["sky"] for one in whole}):
-        seeds = [one for one in whole if one["sky"] == sky]
-        labels = [np.load(folder / f"{_job(one).name}.npy") for one in seeds[:2]]
-        means = {name: float(np.mean([one[name] for one in seeds])) for name in _MEASURES if name in seeds[0]}
+    for sky in sorted({result["sky"] for result in whole}):
+        seeds = [result for result in whole if result["sky"] == sky]
+        labels = [np.load(folder / f"{_job(result).name}.npy") for result in seeds[:2]]
+        means = {name: float(np.mean([result[name] for result in seeds])) for name in _MEASURES if name in seeds[0]}
         skies.append({**means, "agreement": float(adjusted_rand_score(*labels)) if len(labels) > 1 else np.nan})
     return skies
 
 
-def _job(result: dict[str, Any]) -> Job:
-    return Job(**{name: result[name] for name in Job.__dataclass_fields__})
+def _job(result: dict[str, Any]) -> SearchJob:
+    return SearchJob(**{name: result[name] for name in SearchJob.__dataclass_fields__})
 
 
 def _summary(results: Sequence[dict[str, Any]], folder: Path) -> Iterator[str]:
     """What is printed."""
-    first = [one for one in results if one["way"] == OURS and one["sky"] == 0 and one["seed"] == 0]
-    same = "the same bits" if len({one["sha256"] for one in first}) == 1 else "DIFFERENT BITS"
-    ways = ", ".join(f"{one['threads']} threads{' again' if one['run'] else ''}" for one in first)
+    first = [result for result in results if result["way"] == OURS and result["sky"] == 0 and result["seed"] == 0]
+    same = "the same bits" if len({result["sha256"] for result in first}) == 1 else "DIFFERENT BITS"
+    ways = ", ".join(f"{result['threads']} threads{' again' if result['run'] else ''}" for result in first)
     yield f"map and linkage: {same} ({ways})"
-    yield f"another selection from a saved linkage: {max(one['another selection s'] for one in first):.2f} s"
+    yield f"another selection from a saved linkage: {max(result['another selection s'] for result in first):.2f} s"
     for name, row in compared(results, folder).items():
         yield f"{name}: " + "; ".join(f"{label} {interval.text('.4g')}" for label, interval in row.items())
 
 
-def add_search_benchmark(kinds: Any) -> None:
-    """``python -m benchmarks search`` for the command line."""
-    parser = kinds.add_parser("search", help="our seeded search against plain umap-learn and hdbscan")
-    parser.add_argument("--galaxies", type=int, default=20_000, help="in each sky")
-    parser.add_argument("--skies", type=int, default=3, help="skies")
-    parser.add_argument("--seeds", type=int, default=2, help="that each is searched with; one tells no agreement")
-    parser.add_argument("--threads", default=f"1,2,{os.cpu_count()}", help="thread counts; the timings use the most")
-    parser.add_argument("--min-samples", type=int, default=50, help="of HDBSCAN; the paper's is 300")
-    parser.add_argument("--out", default="runs/benchmark_search", help="folder of the results")
-    parser.set_defaults(run=_benchmark_search)
+@dataclass(kw_only=True)
+class SearchSpeed(Settings):
+    """Speed, memory and quality of our seeded search against umap-learn and hdbscan, on planted embeddings."""
 
+    galaxies: int = setting(20_000, "number of galaxies in each sky", unit="galaxies", ge=_FEWEST)
+    skies: int = setting(3, "number of skies", ge=1)
+    seeds: int = setting(2, "random seeds per sky; with one seed, agreement between seeds is not reported", ge=1)
+    threads: list[int] = setting(
+        sorted({1, 2, os.cpu_count() or 1}), "thread counts that give the same bits; timings use the largest", ge=1
+    )
+    min_samples: int = setting(50, "min_samples of HDBSCAN; the paper uses 300", unit="galaxies", ge=1, lt=_FEWEST)
+    out: str = setting("runs/benchmark_search", "folder of the results")
 
-def _benchmark_search(options: argparse.Namespace) -> None:
-    try:
-        threads = [int(count) for count in options.threads.split(",")]
-    except ValueError as problem:
-        raise ConfigError("--threads", value=options.threads, fix="Give counts, e.g. 1,2,4.") from problem
-    least = min(options.skies, options.seeds, *threads)
-    if options.galaxies < _FEWEST or least < 1 or not 0 < options.min_samples < _FEWEST:
-        raise ConfigError(
-            "numbers that make no benchmark", value=vars(options) | {"run": "search"},
-            fix=f"Give at least {_FEWEST} galaxies, one sky, seed and thread, and 1 to {_FEWEST - 1} min-samples.",
-        )  # fmt: skip
-    folder, results = Path(options.out), []
-    given = {name: getattr(options, name) for name in ("galaxies", "skies", "seeds", "min_samples")}
-    for job in jobs(threads=threads, **given):
-        results.append(measured(job, folder))
-        print(f"{job.name}: {results[-1]['search s']:.1f} s, {results[-1]['memory GB']:.1f} GB", flush=True)
-    print("\n".join(_summary(results, folder)))
+    def run(self) -> str:
+        """Measure what has not been measured, print a line for each search, and return the summary."""
+        folder, results = Path(self.out), []
+        settings = {
+            "galaxies": self.galaxies,
+            "skies": self.skies,
+            "seeds": self.seeds,
+            "min_samples": self.min_samples,
+        }
+        for job in jobs(threads=self.threads, **settings):
+            results.append(measured(job, folder))
+            print(f"{job.name}: {results[-1]['search s']:.1f} s, {results[-1]['memory GB']:.1f} GB", flush=True)
+        return "\n".join(_summary(results, folder))
 
 
 if __name__ == "__main__":
-    measure(Job(**json.loads(sys.argv[2])), Path(sys.argv[1]))
+    measure(SearchJob(**json.loads(sys.argv[2])), Path(sys.argv[1]))

@@ -1,9 +1,8 @@
-"""``python -m benchmarks throughput``: throughput, always as a ratio against the plain way in the same run."""
+"""``python -m benchmarks throughput``: images per second, always as a ratio against the plain way in the same run."""
 
-import argparse
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pandas as pd
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from mocksky.sheet import mock_throughput
 from rarezoo.data import duplicates
@@ -25,7 +25,7 @@ from rarezoo.data.trees import QuestionTree
 from rarezoo.embeddings.embed import embedded
 from rarezoo.errors import DataError
 from rarezoo.searches.clusterers.hdbscan import Hdbscan
-from rarezoo.settings import choice
+from rarezoo.settings import Settings, choice, setting
 from rarezoo.training.loss import vote_loss
 from rarezoo.zoo.checkpoint import Checkpoint
 from rarezoo.zoo.encoder import Encoder
@@ -33,16 +33,15 @@ from rarezoo.zoo.network import BottleneckNetwork, build_network
 from rarezoo.zoo.views import TrainingView, inference_view, training_cutout
 
 _BATCH = 32
-_STEPS = 12
-_ROUNDS = 5
+# Embedding is quick: the galaxies are read several times, so that the start of the processes does not decide.
 _REPEATS = 4
 # The mock sky's cutouts are as wide as the real sample's.
 _SIDE = 160
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """One measurement: our rate, the plain way's, and their ratio, medians of interleaved rounds."""
+class SpeedComparison:
+    """One measurement: our rate, the rate of the plain way, and their ratio, each a median of interleaved rounds."""
 
     name: str
     unit: str
@@ -51,20 +50,49 @@ class Comparison:
     plain_name: str
     ratio: float
 
+    def __str__(self) -> str:
+        return f"{self.name}: {self.ours:.3g} {self.unit}, {self.ratio:.2f} × {self.plain_name} ({self.plain:.3g})"
 
-def compared(
-    name: str, ours: Callable[[], float], plain: dict[str, Callable[[], float]], *, unit: str
-) -> list[Comparison]:
-    """Rates of our way and of plain ones by name, measured in turn, each ratio within its round.
 
-    A machine whose speed drifts then drifts for all of them.
+class Stopwatch:
+    """Measure ways in turn, with a progress bar over all measurements of the run.
+
+    Parameters
+    ----------
+    rounds
+        Number of rounds. Each way is measured once per round, after one measurement that warms it up.
+    comparisons
+        Number of measurements of a round in the whole run, for the estimate of the remaining time.
     """
-    rounds = np.array([[ours(), *(one() for one in plain.values())] for _ in range(_ROUNDS)])
-    rates, ratios = np.median(rounds, axis=0), np.median(rounds[:, :1] / rounds, axis=0)
-    return [
-        Comparison(name, unit, float(rates[0]), float(rates[number]), plain_name, float(ratios[number]))
-        for number, plain_name in enumerate(plain, start=1)
-    ]
+
+    def __init__(self, rounds: int, *, comparisons: int) -> None:
+        self.rounds = rounds
+        self._progress = tqdm(total=comparisons * (rounds + 1), unit="measurement")
+
+    def compare(
+        self, name: str, ours: Callable[[], float], plain: dict[str, Callable[[], float]], *, unit: str
+    ) -> list[SpeedComparison]:
+        """Measure our way and the plain ways; each ratio is taken within its round.
+
+        If the speed of the machine drifts, it then drifts for all of them.
+        """
+        self._progress.set_description(name)
+        rates = [[self._measured(way) for way in (ours, *plain.values())] for _ in range(self.rounds + 1)]
+        rounds = np.array(rates[1:])
+        medians, ratios = np.median(rounds, axis=0), np.median(rounds[:, :1] / rounds, axis=0)
+        return [
+            SpeedComparison(name, unit, float(medians[0]), float(medians[at]), plain_name, float(ratios[at]))
+            for at, plain_name in enumerate(plain, start=1)
+        ]
+
+    def close(self) -> None:
+        """End the progress bar."""
+        self._progress.close()
+
+    def _measured(self, way: Callable[[], float]) -> float:
+        rate = way()
+        self._progress.update()
+        return rate
 
 
 @dataclass(frozen=True)
@@ -87,58 +115,54 @@ class Workload:
     device: torch.device
 
     @property
+    def steps(self) -> int:
+        """Return the number of batches in one pass over the galaxies."""
+        return len(self.galaxies) // _BATCH
+
+    @property
     def tree(self) -> QuestionTree:
-        """The votes' question tree."""
+        """Return the question tree of the votes."""
         if self.galaxies.tree is None:
             raise DataError("the mock survey has no votes", value="tree", fix="Report this.")
         return self.galaxies.tree
 
     @property
     def autocast(self) -> torch.autocast:
-        """bfloat16 on a GPU, float32 on a processor, for ours and the plain way alike."""
+        """Return the precision context: bfloat16 on a GPU, float32 on a processor, for all ways."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda")
 
     def network(self) -> BottleneckNetwork:
-        """A network with random weights, its memory laid out channels last."""
+        """Return a network with random weights in channels-last memory format."""
         torch.manual_seed(0)
         return build_network(self.encoder, self.tree).to(self.device).to(memory_format=torch.channels_last)
 
     def images(self, side: int) -> Tensor:
-        """One batch in memory: galaxies, since noise may cost more or less than they do."""
+        """Return one batch of galaxies in memory; noise could cost more or less time than galaxies."""
         view = inference_view(side)
         cutouts = [torch.from_numpy(np.array(self.galaxies.images.cutout(row))) for row in range(_BATCH)]
-        seen = torch.stack([view(one.permute(2, 0, 1)) for one in cutouts]).to(self.device)
+        seen = torch.stack([view(cutout.permute(2, 0, 1)) for cutout in cutouts]).to(self.device)
         return (seen.float() / 255).contiguous(memory_format=torch.channels_last)
 
     def settle(self) -> None:
-        """Wait until the device has done what it was told."""
+        """Wait until the device has finished its work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
 
 
-def comparisons(*, model: str, input_size: int, workers: int) -> Iterator[Comparison]:
-    """Every comparison, one after the other."""
-    with tempfile.TemporaryDirectory() as folder:
-        work = _workload(Path(folder), model=model, input_size=input_size, workers=workers)
-        yield from _training(work)
-        yield from _embedding(work, Path(folder))
-    yield from _relabelling()
-
-
-def _workload(folder: Path, *, model: str, input_size: int, workers: int) -> Workload:
-    sky = Mock(n=_BATCH * _STEPS, side=_SIDE, cache=str(folder / "sky")).open()
+def _workload(folder: Path, *, model: str, input_size: int, workers: int, steps: int) -> Workload:
+    sky = Mock(n=_BATCH * steps, side=_SIDE, cache=str(folder / "sky")).open()
     names = [str(folder / f"{row}.jpg") for row in range(len(sky))]
     for row, name in enumerate(names):
         Image.fromarray(sky.images.cutout(row)).save(name, quality=85)
     galaxies = replace(sky, images=FolderImages(folder, names, list(map(str, sky.ids))))
     votes = pd.DataFrame(galaxies.votes, columns=list(galaxies.tree.answers))  # type: ignore[union-attr]
-    table = votes.assign(file_loc=names, id_str=[str(one) for one in sky.ids])
+    table = votes.assign(file_loc=names, id_str=[str(id_str) for id_str in sky.ids])
     encoder = choice("model", model)(input_size=input_size)
     return Workload(galaxies, table, encoder, workers, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
-def _training(work: Workload) -> list[Comparison]:
-    """Training against the bare steps, and against zoobot where its own training can be imported."""
+def _training(work: Workload, stopwatch: Stopwatch) -> list[SpeedComparison]:
+    """Compare training with the bare steps, and with zoobot where its training can be imported."""
     network = work.network().train()
     optimiser = torch.optim.AdamW(network.parameters())
     rows, size = np.arange(len(work.galaxies)), work.encoder.input_size
@@ -147,8 +171,8 @@ def _training(work: Workload) -> list[Comparison]:
     def step(images: Tensor, votes: Tensor) -> None:
         optimiser.zero_grad()
         with work.autocast:
-            said = network(images.contiguous(memory_format=torch.channels_last))
-        vote_loss(said.concentrations, votes.to(work.device), work.tree).backward()
+            prediction = network(images.contiguous(memory_format=torch.channels_last))
+        vote_loss(prediction.concentrations, votes.to(work.device), work.tree).backward()
         optimiser.step()
 
     def epoch(batches: Iterable[tuple[Tensor, Tensor]]) -> None:
@@ -159,23 +183,23 @@ def _training(work: Workload) -> list[Comparison]:
         loader = CutoutLoader(
             work.galaxies, rows, view=training_cutout(size), batch_size=_BATCH, workers=work.workers, order=order
         )
-        return _rate(lambda: epoch((seen(one.images.to(work.device)), one.votes) for one in loader), work, len(rows))
+        return _rate(
+            lambda: epoch((seen(batch.images.to(work.device)), batch.votes) for batch in loader), work, len(rows)
+        )
 
     def plain() -> float:
         images, votes = work.images(size), torch.from_numpy(work.galaxies.votes[:_BATCH])  # type: ignore[index]
-        return _rate(lambda: epoch([(images, votes)] * _STEPS), work, _BATCH * _STEPS)
+        return _rate(lambda: epoch([(images, votes)] * work.steps), work, _BATCH * work.steps)
 
     ways = {"the same steps on one batch in memory": plain}
     theirs = _zoobot_training(work)
     if theirs is not None:
         ways["zoobot's data module and training step"] = theirs
-    for warmed in (plain, ours):
-        warmed()
-    return compared("training", ours, ways, unit="images/s")
+    return stopwatch.compare("training", ours, ways, unit="images/s")
 
 
 def _zoobot_training(work: Workload) -> Callable[[], float] | None:
-    """Images/s of zoobot's FinetuneableZoobotTree on its own data module; None where ``lightning`` is not installed."""
+    """Return a function for the images/s of zoobot's training; None if lightning is not installed."""
     try:
         from galaxy_datasets.pytorch.galaxy_datamodule import CatalogDataModule
         from galaxy_datasets.transforms import default_view_config, get_galaxy_transform
@@ -199,7 +223,7 @@ def _zoobot_training(work: Workload) -> Callable[[], float] | None:
     optimiser = learner.configure_optimizers()
 
     def step(batch: Any) -> None:
-        batch = {key: one.to(work.device) if isinstance(one, Tensor) else one for key, one in batch.items()}
+        batch = {key: value.to(work.device) if isinstance(value, Tensor) else value for key, value in batch.items()}
         optimiser.zero_grad()
         with work.autocast:
             loss = learner.training_step(batch, 0)["loss"]
@@ -214,18 +238,20 @@ def _zoobot_training(work: Workload) -> Callable[[], float] | None:
 
 
 def _zoobot_schema(tree: QuestionTree) -> Any:
-    """The tree as zoobot has it."""
+    """Return the question tree as a schema of zoobot."""
     from zoobot.shared.schemas import Schema
 
-    pairs = {one.name: [answer.removeprefix(one.name) for answer in one.answers] for one in tree.questions}
-    return Schema(pairs, {one.name: one.asked_after for one in tree.questions})
+    pairs = {
+        question.name: [answer.removeprefix(question.name) for answer in question.answers]
+        for question in tree.questions
+    }
+    return Schema(pairs, {question.name: question.asked_after for question in tree.questions})
 
 
-def _embedding(work: Workload, folder: Path) -> list[Comparison]:
+def _embedding(work: Workload, stopwatch: Stopwatch, folder: Path) -> list[SpeedComparison]:
     network = _normalised(work.network(), work.images(work.encoder.input_size))
     Checkpoint.save(folder / "net", network=network, encoder=work.encoder, tree=work.tree, card={})
     checkpoint = Checkpoint.open(folder / "net")
-    # Embedding is quick: the galaxies are read several times over, so that start-up does not decide.
     rows = np.tile(np.arange(len(work.galaxies)), _REPEATS)
     precision = "bfloat16" if work.device.type == "cuda" else "float32"
 
@@ -236,27 +262,25 @@ def _embedding(work: Workload, folder: Path) -> list[Comparison]:
     def plain() -> float:
         images = work.images(work.encoder.input_size)
         with torch.inference_mode(), work.autocast:
-            return _rate(lambda: [network(images) for _ in range(_STEPS * _REPEATS)], work, len(rows))
+            return _rate(lambda: [network(images) for _ in range(work.steps * _REPEATS)], work, len(rows))
 
-    for warmed in (plain, ours):
-        warmed()
-    return compared("embedding", ours, {"bare forward on one batch in memory": plain}, unit="images/s")
+    return stopwatch.compare("embedding", ours, {"bare forward on one batch in memory": plain}, unit="images/s")
 
 
 def _normalised(network: BottleneckNetwork, images: Tensor) -> BottleneckNetwork:
-    """The network with its norms' statistics taken from a batch, as training would have left them.
+    """Return the network with batch statistics taken from a batch, as training would have left them.
 
     Random weights without them let dark images fade to denormal numbers, which a processor adds several times slower.
     """
-    for one in network.modules():
-        if isinstance(one, nn.BatchNorm2d):
-            one.momentum = 1.0
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
     with torch.no_grad():
         network.train()(images)
     return network.eval()
 
 
-def _relabelling() -> list[Comparison]:
+def _relabelling(stopwatch: Stopwatch) -> list[SpeedComparison]:
     import hdbscan
 
     positions = np.random.default_rng(0).normal(size=(20_000, 5)).astype(np.float32)
@@ -270,11 +294,13 @@ def _relabelling() -> list[Comparison]:
         fresh = hdbscan.HDBSCAN(min_samples=50, min_cluster_size=20, cluster_selection_method="leaf")
         return _rate(lambda: fresh.fit(positions), None, 1)
 
-    return compared("another selection, 20,000 galaxies", ours, {"hdbscan.HDBSCAN fitted afresh": plain}, unit="per s")
+    return stopwatch.compare(
+        "another selection, 20,000 galaxies", ours, {"hdbscan.HDBSCAN fitted afresh": plain}, unit="per s"
+    )
 
 
 def _rate(run: Callable[[], Any], work: Workload | None, count: int) -> float:
-    """Images (or runs) per second, start-up of what decodes included."""
+    """Return images (or runs) per second; starting the decoding processes is included."""
     started = time.perf_counter()
     run()
     if work is not None:
@@ -282,35 +308,57 @@ def _rate(run: Callable[[], Any], work: Workload | None, count: int) -> float:
     return count / (time.perf_counter() - started)
 
 
-def add_bench_verb(verbs: Any) -> None:
-    """``python -m benchmarks throughput`` for the command line."""
-    parser = verbs.add_parser("throughput", help="throughput, as ratios against the plain way")
-    parser.add_argument("--workers", type=int, help="processes that decode images; left out: by the machine")
-    parser.add_argument("--model", default="efficientnet_b0", help="architecture")
-    parser.add_argument("--input-size", type=int, default=224, help="side of what the network sees, px")
-    parser.set_defaults(run=_bench)
-    parser = verbs.add_parser("duplicates", help="how well near-identical images are told apart, on a GZ2 sample")
-    parser.add_argument("--folder", default="", help=f"folder of the sample; empty: the variable {FOLDER_VARIABLE}")
-    parser.set_defaults(run=_duplicates)
+@dataclass(kw_only=True)
+class Throughput(Settings):
+    """Images per second of training and embedding, as ratios against the plain way in the same run.
+
+    The default takes a few minutes on two cores. ``long=true`` measures at 224 px with more steps and rounds.
+    """
+
+    model: str = setting("efficientnet_b0", "architecture")
+    input_size: int = setting(
+        0, "side of the image that the network sees; 0: 96, or 224 with long=true", unit="px", ge=0
+    )
+    workers: int | None = setting(None, "number of processes that decode images; null: chosen for the machine")
+    long: bool = setting(False, "measure with more steps and rounds")
+
+    def run(self) -> None:
+        """Measure, and print one line per comparison."""
+        size, steps, rounds = (self.input_size or 224, 12, 5) if self.long else (self.input_size or 96, 4, 3)
+        workers = decoding_processes(self.workers)
+        print(f"{torch.get_num_threads()} threads; medians of {rounds} interleaved rounds", flush=True)
+        print(f"mock sky at 96 px: {mock_throughput():.0f} galaxies/s on one core", flush=True)
+        decoding = f"{workers or 'no'} processes that decode"
+        print(f"{self.model} at {size} px from {_SIDE} px JPEG, {decoding}", flush=True)
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            work = _workload(folder, model=self.model, input_size=size, workers=workers, steps=steps)
+            # Ours and the plain steps, perhaps zoobot's; ours and the bare forward pass; ours and hdbscan.
+            stopwatch = Stopwatch(rounds, comparisons=(3 if _zoobot_training(work) else 2) + 2 + 2)
+            for measure in (
+                lambda: _training(work, stopwatch),
+                lambda: _embedding(work, stopwatch, folder),
+                lambda: _relabelling(stopwatch),
+            ):
+                for comparison in measure():
+                    tqdm.write(str(comparison))
+            stopwatch.close()
 
 
-def _bench(options: argparse.Namespace) -> None:
-    print(f"{torch.get_num_threads()} threads; medians of {_ROUNDS} interleaved rounds")
-    print(f"mock sky at 96 px: {mock_throughput():.0f} galaxies/s on one core")
-    workers = decoding_processes(options.workers)
-    print(f"{options.model} at {options.input_size} px from {_SIDE} px JPEG, {workers or 'no'} processes that decode")
-    for one in comparisons(model=options.model, input_size=options.input_size, workers=workers):
-        print(
-            f"{one.name}: {one.ours:.3g} {one.unit}, {one.ratio:.2f} × {one.plain_name} ({one.plain:.3g})", flush=True
-        )
+@dataclass(kw_only=True)
+class Duplicates(Settings):
+    """How well near-identical images are recognised, on the Galaxy Zoo 2 sample."""
 
+    folder: str = setting("", f"folder of the sample; empty: the environment variable {FOLDER_VARIABLE}")
 
-def _duplicates(options: argparse.Namespace) -> None:
-    galaxies = Gz2(folder=options.folder).open()
-    prints = duplicates.fingerprints(galaxies.images, len(galaxies))
-    groups = duplicates.near_identical(prints)
-    print(f"different galaxies, {len(galaxies)} of them: highest correlation {duplicates.highest_between(prints):.4f}")
-    for quality in (80, 50):
-        lowest = duplicates.lowest_after_saving_again(galaxies.images, 500, quality=quality)
-        print(f"500 pictures saved again at JPEG quality {quality}: lowest correlation {lowest:.4f}")
-    print(f"galaxies that share a split with a near-identical one: {len(galaxies) - len(np.unique(groups))}")
+    def run(self) -> None:
+        """Measure, and print the correlations of different galaxies and of images that were saved again."""
+        galaxies = Gz2(folder=self.folder).open()
+        prints = duplicates.fingerprints(galaxies.images, len(galaxies))
+        groups = duplicates.near_identical(prints)
+        highest = duplicates.highest_between(prints)
+        print(f"highest correlation of two different galaxies among {len(galaxies)}: {highest:.4f}")
+        for quality in (80, 50):
+            lowest = duplicates.lowest_after_saving_again(galaxies.images, 500, quality=quality)
+            print(f"lowest correlation of 500 pictures saved again at JPEG quality {quality}: {lowest:.4f}")
+        print(f"galaxies that share a split with a near-identical one: {len(galaxies) - len(np.unique(groups))}")

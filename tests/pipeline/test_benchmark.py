@@ -10,11 +10,12 @@ import pytest
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 
 CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "efficientnet_b0.mock"
-COMMAND = [sys.executable, "-c", "from rarezoo.cli import main; main()", "benchmark"]
+COMMAND = [sys.executable, "-m", "benchmarks"]
+ROOT = Path(__file__).parents[2]
 
 
 def benchmark(what, folder, *options):
-    return subprocess.run([*COMMAND, what, "--out", str(folder), *options], capture_output=True, text=True)
+    return subprocess.run([*COMMAND, what, f"out={folder}", *options], cwd=ROOT, capture_output=True, text=True)
 
 
 def times(folder, pattern):
@@ -23,7 +24,7 @@ def times(folder, pattern):
 
 
 def test_a_small_search_benchmark_prints_every_number_and_measures_nothing_twice(tmp_path):
-    options = ("--galaxies", "2000", "--skies", "1", "--threads", "1,2", "--min-samples", "10")
+    options = ("galaxies=2000", "skies=1", "threads=1,2", "min_samples=10")
     first = benchmark("search", tmp_path, *options)
     assert first.returncode == 0, first.stderr
     assert "map and linkage: the same bits (2 threads, 2 threads again, 1 threads)" in first.stdout
@@ -43,9 +44,9 @@ def test_a_small_search_benchmark_prints_every_number_and_measures_nothing_twice
     assert times(tmp_path, "*.json") == written
 
 
-@pytest.mark.parametrize("sky", [("--planted", "5"), ("--checkpoint", str(CHECKPOINT))], ids=["vectors", "galaxies"])
+@pytest.mark.parametrize("sky", [("planted=5",), (f"checkpoint={CHECKPOINT}",)], ids=["vectors", "galaxies"])
 def test_every_claim_of_the_paper_has_a_verdict_and_nothing_is_measured_twice(tmp_path, sky):
-    options = ("--galaxies", "1000", "--skies", "3", "--min-samples", "10", *sky)
+    options = ("galaxies=1000", "skies=3", "min_samples=10", *sky)
     first = benchmark("paper", tmp_path, *options)
     assert first.returncode == 0, first.stderr
     told = first.stdout.splitlines()
@@ -67,12 +68,12 @@ def test_every_claim_of_the_paper_has_a_verdict_and_nothing_is_measured_twice(tm
 @pytest.mark.parametrize(
     ("what", "options", "told"),
     [
-        ("search", ("--threads", "two"), "--threads: two. Give counts"),
-        ("search", ("--galaxies", "100"), "Give at least 2000 galaxies"),
-        ("paper", ("--skies", "2"), "Give at least 1000 galaxies, 3 skies"),
-        ("paper", ("--galaxies", "100"), "Give at least 1000 galaxies, 3 skies"),
-        ("paper", ("--min-samples", "0"), "Give at least 1000 galaxies, 3 skies"),
-        ("paper", ("--planted", "500"), "planted groups must leave a bulk"),
+        ("search", ("threads=two",), "threads"),
+        ("search", ("galaxies=100",), "at least 2000"),
+        ("paper", ("skies=2",), "at least 3"),
+        ("paper", ("galaxies=100",), "at least 1000"),
+        ("paper", ("min_samples=0",), "at least 1"),
+        ("paper", ("planted=500",), "planted groups must leave a bulk"),
     ],
 )
 def test_numbers_that_make_no_benchmark_are_refused(tmp_path, what, options, told):
