@@ -62,7 +62,7 @@ JOBS: dict[str, Job] = {
         groups=("data",), folder=True,
     ),
     "cluster": Job(
-        "rarezoo.searches.job:ClusterJob", "search an embedding store for rare classes, with a report", _PIPELINE,
+        "rarezoo.searches.run:SearchRun", "search an embedding store for rare classes, with a report", _PIPELINE,
         groups=("data", "select", "compress", "compress@drawing", "clusterer", "logger", "preset", "experiment"),
         folder=True,
     ),
@@ -441,7 +441,7 @@ def register(*commands: str) -> None:
     store = ConfigStore.instance()
     for command in commands or JOBS:
         job, name = JOBS[command], _config_name(JOBS[command])
-        store.store(name=f"{name}_schema", node=job.kind)
+        store.store(name=f"{name}_schema", node=_schema(job))
         for path, group in group_paths(job).items():
             known = settings.options(group)
             for choice, kind in known.items():
@@ -453,6 +453,15 @@ def register(*commands: str) -> None:
         if not (conf_dir() / f"{name}.yaml").exists():
             defaults: list[Any] = [f"{name}_schema", "hydra_defaults", *({group: None} for group in job.groups)]
             store.store(name=name, node={"defaults": [*defaults, "_self_"]})
+
+
+def _schema(job: Job) -> Any:
+    """Return the typed schema of a job; what a group chooses comes from the group, not from a default in Python."""
+    schema = OmegaConf.structured(job.kind)
+    for path, group in group_paths(job).items():
+        if settings.options(group) and schema.get(path) is not None:
+            schema[path] = "???"
+    return schema
 
 
 def _composed(command: str, overrides: Sequence[str]) -> Any:

@@ -16,9 +16,7 @@ from rarezoo.data.surveys.mock import Mock, write_mock_sheet
 from rarezoo.embeddings.embed import EmbedRun
 from rarezoo.errors import ConfigError
 from rarezoo.searches import recovery
-from rarezoo.searches.cluster import ISOLATED
-from rarezoo.searches.clusterers.fast_hdbscan import FastHdbscan
-from rarezoo.searches.compressors.fast_umap import FastUmap
+from rarezoo.searches.presets import preset
 from rarezoo.searches.run import SearchRun
 from rarezoo.searches.significance import Significance
 from rarezoo.searches.stability import Stability
@@ -161,15 +159,15 @@ class DemoRun(Settings):
 
     def _search(self, store: Path) -> SearchRun:
         """Return the default search, with fewer null surveys and refits, and with whitening."""
+        settings = preset()
+        settings["compress"].whiten = _WHITEN
         return SearchRun(
             store=str(store),
-            compress=FastUmap(n_neighbors=15, n_components=5, min_dist=0.0, whiten=_WHITEN),
-            drawing=FastUmap(n_neighbors=15, n_components=2),
-            clusterer=FastHdbscan(min_samples=15, min_cluster_size=10, selection=ISOLATED),
             significance=Significance(surveys=self.surveys),
             stability=Stability(refits=self.refits),
             out=self.out,
             seed=self.seed,
+            **settings,
         )
 
     def _estimate(self, start: str) -> None:

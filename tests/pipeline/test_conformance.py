@@ -62,14 +62,14 @@ class TestCompressor:
     def test_groups_stay_together_and_new_galaxies_are_placed_among_their_like(self, name, tmp_path):
         old, new = slice(0, 240), slice(240, None)
         fitted = registry.choice("compress", name)().fit(EMBEDDINGS[old], ids=IDS[old], seed=1)
-        placed = fitted.place(EMBEDDINGS[new])
+        placed = fitted.transform(EMBEDDINGS[new])
         centres = np.array([fitted.positions[GROUP[old] == group].mean(axis=0) for group in range(3)])
         distances = np.linalg.norm(placed[:, None] - centres, axis=2)
         assert placed.shape == (60, fitted.positions.shape[1])
         assert (distances.argmin(axis=1) == GROUP[new]).all()
         opened = FittedMap.open(fitted.save(tmp_path))
         np.testing.assert_array_equal(opened.positions, fitted.positions)
-        np.testing.assert_array_equal(opened.place(EMBEDDINGS[new]), placed)
+        np.testing.assert_array_equal(opened.transform(EMBEDDINGS[new]), placed)
 
     @pytest.mark.parametrize("kind", HARD)
     def test_hard_input_is_mapped_with_its_groups_apart(self, name, kind):

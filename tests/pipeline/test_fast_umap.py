@@ -53,7 +53,7 @@ values = np.random.default_rng(0).normal(size=(2500, 20)).astype(np.float32)
 values[:400] = values[0]
 fitted = FastUmap(whiten=8, n_neighbors=15, n_epochs=40).fit(values[:2400], ids=list(map(str, range(2400))), seed=4)
 linkage = FastHdbscan(min_samples=20).linkage(fitted.positions)
-parts = [fitted.positions, fitted.place(values[2300:]), *(column.to_numpy() for column in linkage.columns)]
+parts = [fitted.positions, fitted.transform(values[2300:]), *(column.to_numpy() for column in linkage.columns)]
 print(hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest())
 """
 
@@ -238,16 +238,16 @@ def test_the_seed_decides():
 def test_a_galaxy_lands_at_the_same_place_whatever_galaxies_are_placed_with_it(cells_at_once, whiten):
     sky = curved_sky(2100)
     fitted = FastUmap(**QUICK, whiten=whiten).fit(sky[:2000], ids=ids(2000))
-    together = fitted.place(sky[2000:])
-    alone = np.concatenate([fitted.place(sky[row : row + 1]) for row in range(2000, 2020)])
+    together = fitted.transform(sky[2000:])
+    alone = np.concatenate([fitted.transform(sky[row : row + 1]) for row in range(2000, 2020)])
     np.testing.assert_array_equal(together[:20], alone)
-    np.testing.assert_array_equal(fitted.place(sky[2000:][::-1])[::-1], together)
+    np.testing.assert_array_equal(fitted.transform(sky[2000:][::-1])[::-1], together)
 
 
 def test_a_galaxy_that_was_fitted_is_placed_where_its_neighbours_are():
     sky = curved_sky(800)
     fitted = FastUmap(**QUICK).fit(sky, ids=ids(800))
-    away = np.linalg.norm(fitted.place(sky) - fitted.positions, axis=1)
+    away = np.linalg.norm(fitted.transform(sky) - fitted.positions, axis=1)
     across = np.linalg.norm(np.ptp(fitted.positions, axis=0))
     assert np.median(away) < 0.05 * across
 
@@ -266,4 +266,4 @@ def test_embeddings_beyond_single_precision_are_refused():
     with pytest.raises(StoreError, match=r"too large for single precision: 1e\+19. .*scale all embeddings down"):
         FastUmap(**QUICK).fit(sky, ids=ids(100))
     with pytest.raises(StoreError, match="too large"):
-        FastUmap(**QUICK).fit(curved_sky(100), ids=ids(100)).place(sky)
+        FastUmap(**QUICK).fit(curved_sky(100), ids=ids(100)).transform(sky)

@@ -112,7 +112,7 @@ def test_without_structureless_surveys_it_is_one_message(home):
     assert "Traceback" not in err
     messages = [line for line in err.splitlines() if line.startswith("rarezoo: ")]
     assert len(messages) == 1, err
-    assert "clusterer.selection=isolated needs structureless surveys: significance.surveys=0. Give" in messages[0]
+    assert "clusterer.selection=isolated needs null surveys: significance.surveys=0. Give" in messages[0]
     assert not (home / "none" / "fitted_map").exists()
 
 

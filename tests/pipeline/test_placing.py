@@ -141,7 +141,7 @@ def refitted_anew(*arguments, **settings):
 
 def test_a_killed_search_does_not_refit_anew(home, monkeypatch):
     (home / "new" / "run.json").rename(home / "run.json")
-    monkeypatch.setattr(SearchRun, "_labels", refitted_anew)
+    monkeypatch.setattr(SearchRun, "labels", refitted_anew)
     try:
         search(home, "new", seed=1, stability=Stability(refits=3))
     finally:

@@ -27,7 +27,7 @@ def test_a_densmap_can_be_fitted_but_not_placed_on():
     fitted = Umap(**QUICK, densmap=True).fit(EMBEDDINGS, ids=IDS)
     assert fitted.positions.shape == (200, 2)
     with pytest.raises(ConfigError, match=r"densMAP map cannot place.*densmap=false"):
-        fitted.place(EMBEDDINGS[:3])
+        fitted.transform(EMBEDDINGS[:3])
 
 
 def test_many_identical_galaxies_do_not_break_the_map():

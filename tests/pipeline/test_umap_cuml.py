@@ -61,7 +61,7 @@ def test_settings_and_seed_reach_cuml_and_arrays_come_back(cuml):
 def test_an_opened_map_places_by_its_own_positions(cuml, tmp_path):
     fitted = UmapCuml(n_neighbors=9).fit(EMBEDDINGS, ids=IDS)
     opened = FittedMap.open(fitted.save(tmp_path))
-    np.testing.assert_array_equal(opened.place(EMBEDDINGS[:9]), fitted.positions[:9])
+    np.testing.assert_array_equal(opened.transform(EMBEDDINGS[:9]), fitted.positions[:9])
 
 
 def test_without_cuml_the_user_is_told_what_to_do(monkeypatch):

@@ -23,15 +23,14 @@ from jaxtyping import Float32, Float64, Int32, Int64
 from rarezoo import tables
 from rarezoo.benchmark.scores import EMPTY_PLACE, ROW_WIDTH
 from rarezoo.cache import Cache
-from rarezoo.embeddings.neighbours import NeighbourIndex, unit_vectors
+from rarezoo.embeddings.neighbours import unit_vectors
 from rarezoo.errors import ConfigError, MissingDependency
 from rarezoo.runs import digest, fingerprint
 from rarezoo.searches.classes import nearest_to_medoid
 from rarezoo.searches.cluster import ISOLATED, Clusterer
+from rarezoo.searches.clusterers import fine_tree
 from rarezoo.searches.compress import Compressor
-from rarezoo.searches.condensed import condensed
-from rarezoo.searches.isolation import MOST_NEIGHBOURS
-from rarezoo.searches.significance import Evidence, Significance, noise_of
+from rarezoo.searches.significance import Significance, TreeScores, null_model
 from rarezoo.settings import Settings, choice, described, setting
 
 FEATURES = ("embedding", "native", "untrained", "shuffled", "photometry")
@@ -113,13 +112,12 @@ class SearchMethod(Method):
             )
         seen = whitened_by(self.compress, features)
         folder = cache / f"noise-{digest(self._noise_key(seen, seed))[:16]}"
-        held_against = Significance(surveys=self.surveys, galaxies=self.galaxies, kind=self.noise)
-        held_against.refuse()
-        noise = noise_of(seen, self.compress, settings=held_against, folder=folder, seed=seed)
-        evidence = Evidence(NeighbourIndex(seen, seed=seed).graph(MOST_NEIGHBOURS), noise)
-        clustering = self.clusterer.classes(linkage, ids=ids, choice=evidence.nodes)
-        tree = condensed(linkage, min_cluster_size=self.clusterer.min_cluster_size)
-        scores = evidence.measures(tree, clustering.nodes)[tables.SIGNIFICANCE]
+        settings = Significance(surveys=self.surveys, galaxies=self.galaxies, kind=self.noise)
+        null = null_model(seen, self.compress, settings=settings, tree_of=fine_tree, folder=folder, seed=seed)
+        tree = self.clusterer.tree(linkage)
+        tree_scores = TreeScores.of(tree, seen, null, seed=seed)
+        clustering = self.clusterer.select(tree, tree_scores, ids=ids)
+        scores = tree_scores.columns(clustering.nodes)[tables.SIGNIFICANCE]
         return Submission(clustering.labels, gallery(clustering.labels, features, scores), seconds_saved)
 
     def _noise_key(self, features: np.ndarray, seed: int) -> dict[str, Any]:

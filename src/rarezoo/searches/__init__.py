@@ -8,7 +8,7 @@ Every step takes and gives plain arrays or tables; row i means the same galaxy i
     ids = tables.strings(sample, tables.ID)
     fitted = Umap(n_neighbors=30).fit(tables.matrix(sample, tables.EMBEDDING), ids=ids, seed=0)
     fitted.save("runs/cluster/fitted_map")                                 # FittedMap.open(folder) reads it again
-    new_positions = fitted.place(new_embeddings)                           # (m, k), without moving the others
+    new_positions = fitted.transform(new_embeddings)                           # (m, k), without moving the others
     clusterer = Hdbscan(min_samples=30, min_cluster_size=20, selection="leaf")
     linkage = clusterer.linkage(fitted.positions)                          # LINKAGE table, slow, once
     clustering = clusterer.classes(linkage, ids=ids)                       # cheap: again for every other setting

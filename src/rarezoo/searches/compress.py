@@ -1,23 +1,26 @@
-"""Embeddings to a map of few dimensions, on which new galaxies can be placed later.
+"""From embeddings to a map of few dimensions, on which new galaxies can be placed later.
 
-D: embedding width. k: dimensions of the map.
+A :class:`Compressor` holds settings. Its ``fit`` returns a :class:`FittedMap`, whose ``transform`` places further
+galaxies.
+
+Shape letters: n galaxies that were fitted, m further ones, D width of the embeddings, k dimensions of the map.
 """
 
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 
 from rarezoo import tables
 from rarezoo.embeddings.whitening import principal_axes, projected
 from rarezoo.errors import ConfigError, StoreError
-from rarezoo.settings import choice, name_of, setting
+from rarezoo.settings import Settings, choice, described, setting
 
 _MEAN, _AXES = "whitening_mean", "whitening_axes"
 MAP_FILE, STATE_FILE, SETTINGS_FILE = "map.parquet", "state.npz", "map.json"
@@ -26,34 +29,34 @@ Embeddings = Float32[np.ndarray, "galaxies D"]
 Positions = Float32[np.ndarray, "galaxies k"]
 
 
-class Placer(ABC):
-    """What a compressor learnt: puts embeddings on the map."""
+class Transform(ABC):
+    """What a compressor learnt: it places embeddings on the map, as a fitted estimator of scikit-learn does."""
 
     @abstractmethod
-    def positions_of(self, embeddings: Embeddings) -> Positions:
-        """Positions of galaxies on the map, which stays as it is."""
+    def transform(self, embeddings: Embeddings) -> Positions:
+        """Return the positions of galaxies on the map, which does not change."""
 
-    def features_of(self, embeddings: Embeddings) -> Float32[np.ndarray, "galaxies d"]:
-        """What the compressor sees of embeddings."""
+    def features(self, embeddings: Embeddings) -> Float32[np.ndarray, "galaxies d"]:
+        """Return what the compressor works on: by default the embeddings themselves."""
         return embeddings
 
     @abstractmethod
     def state(self) -> dict[str, np.ndarray]:
-        """The arrays from which the compressor makes the same placer again."""
+        """Return the arrays from which :meth:`Compressor.restored` makes the same transform again."""
 
 
 @dataclass(frozen=True)
-class _Whitened(Placer):
-    """Another placer behind a projection on principal components of unit variance."""
+class _Whitened(Transform):
+    """Another transform after a projection on principal components of unit variance."""
 
-    inner: Placer
+    inner: Transform
     mean: Float32[np.ndarray, " D"]
     axes: Float32[np.ndarray, "D components"]
 
-    def positions_of(self, embeddings: Embeddings) -> Positions:
-        return self.inner.positions_of(self.features_of(embeddings))
+    def transform(self, embeddings: Embeddings) -> Positions:
+        return self.inner.transform(self.features(embeddings))
 
-    def features_of(self, embeddings: Embeddings) -> Float32[np.ndarray, "galaxies components"]:
+    def features(self, embeddings: Embeddings) -> Float32[np.ndarray, "galaxies components"]:
         return projected(embeddings, self.mean, self.axes)
 
     def state(self) -> dict[str, np.ndarray]:
@@ -61,110 +64,166 @@ class _Whitened(Placer):
 
 
 @dataclass
-class Compressor(ABC):
+class Compressor(Settings, ABC):
     """A way from embeddings to positions; each subclass is one choice of ``compress=``.
 
-    A network trained on few questions puts nearly all variance of its embedding into one or two directions, those of
-    the questions; what it noticed besides lies in the others. ``whiten`` gives the first so many principal components
-    (or as many as the embeddings vary in) equal weight before anything is compressed.
+    A network that was trained on few questions puts nearly all variance of its embedding into one or two directions,
+    those of the questions. What it noticed besides lies in the others. ``whiten`` gives the first principal components
+    equal weight before anything is compressed.
+
+    A new compressor implements :meth:`_fit`, :meth:`_check_shape` and :meth:`restored`.
+
+    Examples
+    --------
+    >>> from rarezoo.searches.compressors.pca import Pca
+    >>> embeddings = np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32)
+    >>> fitted = Pca(n_components=2).fit(embeddings, ids=[f"g{row:02d}" for row in range(50)])
+    >>> fitted.positions.shape, fitted.transform(embeddings[:3]).shape
+    ((50, 2), (3, 2))
     """
 
-    whiten: int = setting(0, "at most so many principal components brought to unit variance first; 0 = none")
+    prefix: ClassVar[str] = "compress"
 
-    def fit(self, embeddings: np.ndarray, *, ids: Sequence[str] | np.ndarray, seed: int = 0) -> "FittedMap":
-        """Learn a map from galaxies.
+    whiten: int = setting(
+        0, "principal components brought to unit variance first, or as many as vary if that is fewer; 0 = none", ge=0
+    )
+
+    def fit(
+        self, embeddings: Float[np.ndarray, "galaxies D"], *, ids: Sequence[str] | np.ndarray, seed: int = 0
+    ) -> "FittedMap":
+        """Learn a map from n galaxies.
 
         The galaxies are taken in the order of their ids, so that the same galaxies in another order give the same map.
 
-        Args:
-            embeddings: (n, D) of any float type; float16 is lifted to float32.
-            ids: (n,) id strings.
-            seed: of every random draw.
+        Parameters
+        ----------
+        embeddings : (n, D) array of floats
+            float16 is converted to float32.
+        ids : (n,) sequence of str
+            Ids of the galaxies.
+        seed : int
+            Seed of every random draw.
 
-        Raises:
-            StoreError: embeddings that are not finite (``select.not_finite=drop`` leaves such galaxies out), or all
-                equal.
-            ConfigError: settings that do not fit the number of galaxies or the width.
+        Raises
+        ------
+        StoreError
+            Embeddings are not finite (``select.not_finite=drop`` leaves such galaxies out), or all equal.
+        ConfigError
+            Settings do not fit the number of galaxies or the width.
         """
         names = np.asarray(ids, dtype=object).astype(str)
-        values = _usable(embeddings, ids=names)
-        self._refuse(galaxies=values.shape[0], width=values.shape[1])
+        values = _finite(embeddings, ids=names)
+        if len(names) != len(values):
+            raise StoreError(
+                "ids and embeddings differ in number", value=(len(names), len(values)), fix="Align them by id."
+            )
+        if len(values) < 2:
+            fix = "Give more; see select.drop and limit."
+            raise ConfigError("too few galaxies for a map", value=len(values), fix=fix)
+        if (values == values[0]).all():
+            raise StoreError(
+                f"all {len(values)} embeddings are equal", value=np.array2string(values[0, :3], separator=", "),
+                fix="Check the images and the checkpoint: it sees no difference between them.",
+            )  # fmt: skip
+        self._check_shape(galaxies=values.shape[0], width=values.shape[1])
         order = np.argsort(names, kind="stable")
-        in_order, placer = self._fitted_whitened(values[order], seed=seed)
+        # Galaxies that are in the order of their ids already are not copied.
+        sorted_values = values if (order[:-1] < order[1:]).all() else values[order]
+        if self.whiten:
+            mean, axes = principal_axes(sorted_values, components=self.whiten)
+            in_order, inner = self._fit(projected(sorted_values, mean, axes), seed=seed)
+            transform: Transform = _Whitened(inner, mean, axes)
+        else:
+            in_order, transform = self._fit(sorted_values, seed=seed)
         positions = np.empty_like(in_order, dtype=np.float32)
         positions[order] = in_order
-        return FittedMap(self, placer, names, positions, values.shape[1], seed)
+        return FittedMap(self, transform, names, positions, values.shape[1], seed)
 
-    def _fitted_whitened(self, embeddings: Embeddings, *, seed: int) -> tuple[Positions, Placer]:
-        if self.whiten < 0:
-            raise ConfigError("compress.whiten", value=self.whiten, fix="Choose 0 or more.")
-        if not self.whiten:
-            return self._fitted(embeddings, seed=seed)
-        mean, axes = principal_axes(embeddings, components=self.whiten)
-        positions, placer = self._fitted(projected(embeddings, mean, axes), seed=seed)
-        return positions, _Whitened(placer, mean, axes)
-
-    def placer_from(self, state: Mapping[str, np.ndarray], *, seed: int) -> Placer:
-        """The placer that gave this state, behind its projection if it had one."""
-        inner = self.reopened(state, seed=seed)
+    def transform_from(self, state: Mapping[str, np.ndarray], *, seed: int) -> Transform:
+        """Return the transform that gave this state, after its projection if it had one."""
+        inner = self.restored(state, seed=seed)
         return _Whitened(inner, state[_MEAN], state[_AXES]) if self.whiten else inner
 
     @abstractmethod
-    def _refuse(self, *, galaxies: int, width: int) -> None:
-        """Raise ConfigError for settings that fit neither the galaxies nor the width."""
+    def _check_shape(self, *, galaxies: int, width: int) -> None:
+        """Raise ConfigError if the settings do not fit the number of galaxies or the width of the embeddings."""
 
     @abstractmethod
-    def _fitted(self, embeddings: Embeddings, *, seed: int) -> tuple[Positions, Placer]:
-        """Positions of finite, unequal embeddings, and what was learnt."""
+    def _fit(self, embeddings: Embeddings, *, seed: int) -> tuple[Positions, Transform]:
+        """Return positions of finite, unequal embeddings, and what was learnt."""
 
     @abstractmethod
-    def reopened(self, state: Mapping[str, np.ndarray], *, seed: int) -> Placer:
-        """The placer that gave this state."""
+    def restored(self, state: Mapping[str, np.ndarray], *, seed: int) -> Transform:
+        """Return the transform that gave this state, without whitening."""
 
 
 @dataclass(frozen=True)
 class FittedMap:
-    """A map of n galaxies and the means to place others on it.
+    """A map of n galaxies, on which further galaxies can be placed.
 
-    Attributes:
-        compressor: settings that made it.
-        placer: what was learnt.
-        ids: (n,) id strings, in the order that :meth:`Compressor.fit` was given.
-        positions: (n, k) in map units, which have no physical meaning.
-        width: D of the embeddings.
-        seed: of the fit.
+    Attributes
+    ----------
+    compressor : Compressor
+        Settings that made it.
+    learnt : Transform
+        What was learnt.
+    ids : (n,) array of str
+        Ids of the galaxies, in the order in which :meth:`Compressor.fit` got them.
+    positions : (n, k) array of float32
+        Positions in map units, which have no physical meaning.
+    width : int
+        Width of the embeddings, D.
+    seed : int
+        Seed of the fit.
     """
 
     compressor: Compressor
-    placer: Placer
+    learnt: Transform
     ids: np.ndarray
     positions: Positions
     width: int
     seed: int
 
-    def place(self, embeddings: np.ndarray, *, ids: Sequence[str] | np.ndarray = ()) -> Positions:
-        """Positions (m, k) of further galaxies, embedded by the same checkpoint; nothing on the map moves.
+    def transform(
+        self, embeddings: Float[np.ndarray, "galaxies D"], *, ids: Sequence[str] | np.ndarray = ()
+    ) -> Positions:
+        """Place m further galaxies, embedded by the same checkpoint; nothing on the map moves.
 
-        Args:
-            embeddings: (m, D).
-            ids: (m,) names for error messages.
+        Parameters
+        ----------
+        embeddings : (m, D) array of floats
+            Their embeddings.
+        ids : (m,) sequence of str, optional
+            Their ids, for error messages.
 
-        Raises:
-            StoreError: embeddings of another width, or not finite.
-            ConfigError: a map that cannot place galaxies (densMAP).
+        Returns
+        -------
+        (m, k) array of float32
+            Their positions.
+
+        Raises
+        ------
+        StoreError
+            Embeddings have another width or are not finite.
+        ConfigError
+            The map cannot place galaxies (densMAP).
         """
-        values = self._fitting(embeddings, ids=ids)
-        return self.placer.positions_of(values) if len(values) else self.positions[:0]
+        values = self._checked(embeddings, ids=ids)
+        return self.learnt.transform(values) if len(values) else self.positions[:0]
 
-    def features(self, embeddings: np.ndarray, *, ids: Sequence[str] | np.ndarray = ()) -> Embeddings:
-        """What was compressed (m, d): the embeddings (m, D) themselves or, if it whitens, their whitened components.
+    def features(
+        self, embeddings: Float[np.ndarray, "galaxies D"], *, ids: Sequence[str] | np.ndarray = ()
+    ) -> Float32[np.ndarray, "galaxies d"]:
+        """Return what was compressed: the embeddings themselves or, if the map whitens, their whitened components.
 
-        Raises:
-            StoreError: embeddings of another width, or not finite.
+        Raises
+        ------
+        StoreError
+            Embeddings have another width or are not finite.
         """
-        return self.placer.features_of(self._fitting(embeddings, ids=ids))
+        return self.learnt.features(self._checked(embeddings, ids=ids))
 
-    def _fitting(self, embeddings: np.ndarray, *, ids: Sequence[str] | np.ndarray) -> Embeddings:
+    def _checked(self, embeddings: np.ndarray, *, ids: Sequence[str] | np.ndarray) -> Embeddings:
         """Float32 embeddings of the map's width."""
         values = _finite(embeddings, ids=np.asarray(ids, dtype=object).astype(str))
         if values.shape[1] != self.width:
@@ -177,25 +236,29 @@ class FittedMap:
     def save(self, folder: Path | str) -> Path:
         """Write the map into a folder: positions as a MAP table, what was learnt as plain arrays (no pickle).
 
-        Raises:
-            OutputError: the folder cannot be written.
+        Raises
+        ------
+        OutputError
+            The folder cannot be written.
         """
         folder = Path(folder)
         positions = pa.table({tables.ID: pa.array(self.ids), tables.POSITION: tables.vectors(self.positions)})
         tables.write(positions, folder / MAP_FILE, tables.MAP)
         with tables.atomic(folder / STATE_FILE) as temporary, temporary.open("wb") as stream:
-            np.savez(stream, **self.placer.state())  # type: ignore[arg-type]
-        settings = {"option": name_of(type(self.compressor)), **asdict(self.compressor)}
-        # Last: a folder with this file is whole.
-        tables.write_json({"settings": settings, "width": self.width, "seed": self.seed}, folder / SETTINGS_FILE)
+            np.savez(stream, **self.learnt.state())  # type: ignore[arg-type]
+        # Last: a folder with this file is complete.
+        about = {"settings": described(self.compressor), "width": self.width, "seed": self.seed}
+        tables.write_json(about, folder / SETTINGS_FILE)
         return folder
 
     @classmethod
     def open(cls, folder: Path | str) -> "FittedMap":
         """Read a map that :meth:`save` wrote.
 
-        Raises:
-            StoreError: no map there, or it is not whole.
+        Raises
+        ------
+        StoreError
+            There is no map, or it is not complete.
         """
         folder = Path(folder)
         try:
@@ -204,32 +267,18 @@ class FittedMap:
                 state = dict(stored)
         except (OSError, ValueError) as problem:
             raise StoreError(
-                "no fitted map, or not a whole one", value=folder, fix="Fit and save it anew."
+                "no fitted map, or an incomplete one", value=folder, fix="Fit it and save it again."
             ) from problem
         option = about["settings"].pop("option")
         compressor: Compressor = choice("compress", option)(**about["settings"])
         table = tables.read(folder / MAP_FILE, tables.MAP)
-        placer = compressor.placer_from(state, seed=about["seed"])
+        learnt = compressor.transform_from(state, seed=about["seed"])
         ids, positions = tables.strings(table, tables.ID).astype(str), tables.matrix(table, tables.POSITION)
-        return cls(compressor, placer, ids, positions, about["width"], about["seed"])
-
-
-def _usable(embeddings: np.ndarray, *, ids: np.ndarray) -> Embeddings:
-    """Float32 embeddings from which a map can be learnt."""
-    values = _finite(embeddings, ids=ids)
-    if len(ids) != len(values):
-        raise StoreError("ids and embeddings differ in number", value=(len(ids), len(values)), fix="Align them by id.")
-    if len(values) < 2:
-        raise ConfigError("too few galaxies for a map", value=len(values), fix="Give more; see select.drop and limit.")
-    if np.array_equal(values, np.broadcast_to(values[0], values.shape)):
-        raise StoreError(
-            f"all {len(values)} embeddings are equal", value=np.array2string(values[0, :3], separator=", "),
-            fix="Check the images and the checkpoint: it sees no difference between them.",
-        )  # fmt: skip
-    return values
+        return cls(compressor, learnt, ids, positions, about["width"], about["seed"])
 
 
 def _finite(embeddings: np.ndarray, *, ids: np.ndarray) -> Embeddings:
+    """Embeddings as a float32 matrix."""
     values = np.ascontiguousarray(embeddings, dtype=np.float32)
     if values.ndim != 2:
         raise StoreError("embeddings must be a matrix", value=values.shape, fix="Give one row per galaxy.")

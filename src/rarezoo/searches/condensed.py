@@ -1,9 +1,12 @@
-"""HDBSCAN's condensed tree, read from a linkage. The only file that touches the hdbscan library's internals.
+"""HDBSCAN's condensed tree, read from a linkage. The only file that uses internals of the hdbscan library.
 
-They are used because the public estimator computes the linkage anew for every setting (minutes for a big survey),
+They are used because the public estimator computes the linkage again for every setting (minutes for a large survey),
 while condensing and labelling take a second. What the library does galaxy by galaxy in Python is compiled or done on
-whole arrays here, to the same rows and numbers; which nodes are classes the library says. Held to the library's
-functions and to its public estimator by parity tests.
+whole arrays here, with the same rows and numbers; the library decides which nodes are leaves or have most excess of
+mass. Parity tests compare every number with the library's functions and with its public estimator.
+
+The functions of fast_hdbscan.cluster_trees are not used: they hold densities in single precision, compiled with
+fastmath, so that their trees and scores are not the library's to the bit.
 """
 
 from collections.abc import Sequence
@@ -19,25 +22,38 @@ from rarezoo import tables
 
 @dataclass(frozen=True)
 class CondensedTree:
-    """The tree without the splits that shed fewer than ``min_cluster_size`` galaxies.
+    """The tree of a map without the splits in which fewer than ``min_cluster_size`` galaxies leave.
 
-    Attributes:
-        rows: structured array with parent, child, lambda_val (1 / map distance), child_size. Children below
-            ``galaxies`` are galaxies by row; the rest are nodes. Node ``galaxies`` is the root.
-        galaxies: n.
+    Attributes
+    ----------
+    rows : structured array
+        Columns parent, child, lambda_val (density, 1 / map distance) and child_size. Children below ``galaxies`` are
+        galaxies by row; the others are nodes. Node ``galaxies`` is the root.
+    galaxies : int
+        Number of galaxies, n.
+
+    Examples
+    --------
+    >>> linkage = pa.table({"left": [0, 2, 4], "right": [1, 3, 5], "distance": [1.0, 1.0, 4.0], "size": [2, 2, 4]})
+    >>> tree = condensed(linkage, min_cluster_size=2)
+    >>> tree.rows["parent"].tolist(), tree.rows["child"].tolist()
+    ([4, 4, 5, 5, 6, 6], [5, 6, 0, 1, 2, 3])
+    >>> labels, strengths, nodes = tree.selected("leaf")
+    >>> labels.tolist(), nodes.tolist()
+    ([0, 0, 1, 1], [5, 6])
     """
 
     rows: np.ndarray
     galaxies: int
 
     def table(self) -> pa.Table:
-        """As a TREE table."""
+        """Return it as a TREE table."""
         names = {"parent": tables.PARENT, "child": tables.CHILD, "lambda_val": tables.LAMBDA}
         names["child_size"] = tables.CHILD_SIZE
         return tables.check(pa.table({column: self.rows[name] for name, column in names.items()}), tables.TREE)
 
     def outlier_scores(self) -> Float64[np.ndarray, " galaxies"]:
-        """GLOSH: 0 in the densest part of a galaxy's own branch, towards 1 far from it."""
+        """Return GLOSH scores (n,): 0 in the densest part of a galaxy's own branch, towards 1 far from it."""
         inside = self.rows[self.rows["child"] < self.galaxies]
         left, densest = inside["lambda_val"], self._densest()[inside["parent"]]
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -48,7 +64,7 @@ class CondensedTree:
         return scores
 
     def _densest(self) -> Float64[np.ndarray, " all"]:
-        """The λ at which the last galaxy leaves each node or one below it."""
+        """λ at which the last galaxy leaves each node or a node below it."""
         densest = self._lifetimes()[1]
         # A node's number is above its parent's.
         for row in self.rows[self.rows["child"] >= self.galaxies][::-1]:
@@ -58,11 +74,23 @@ class CondensedTree:
     def selected(
         self, selection: str, *, epsilon: float = 0.0
     ) -> tuple[np.ndarray, np.ndarray, Int64[np.ndarray, " classes"]]:
-        """Labels (n,) from 0 with −1 for none, membership strengths (n,), and each label's node of the tree.
+        """Return the classes that HDBSCAN chooses.
 
-        Args:
-            selection: ``leaf`` or ``eom`` (excess of mass).
-            epsilon: map distance below which classes are not split (Malzer & Baum 2020).
+        Parameters
+        ----------
+        selection : {"leaf", "eom"}
+            The leaves of the tree, or its nodes of most excess of mass.
+        epsilon : float
+            Map distance below which classes are not split (Malzer & Baum 2020).
+
+        Returns
+        -------
+        labels : (n,) array of integers
+            Class of each galaxy from 0, −1 for none.
+        strengths : (n,) array of floats
+            Strength of membership, 0 to 1.
+        nodes : (classes,) array of integers
+            Node of each class.
         """
         from hdbscan._hdbscan_tree import get_clusters
 
@@ -70,15 +98,15 @@ class CondensedTree:
         rows, first = self.rows, self.galaxies
         galaxies = np.flatnonzero(rows["child"] < first)
         homes = rows["parent"][galaxies] - first
-        # The library labels galaxies one by one: it is asked for one of each node, and for the last: it counts by that.
-        asked = np.full(int(rows["parent"].max()) - first + 1, -1)
-        asked[homes[::-1]] = galaxies[::-1]
+        # The library labels galaxies one by one, so it gets one galaxy of each node, and the last, by which it counts.
+        example = np.full(int(rows["parent"].max()) - first + 1, -1)
+        example[homes[::-1]] = galaxies[::-1]
         last = galaxies[np.argmax(rows["child"][galaxies])]
-        some = np.unique(np.concatenate([np.flatnonzero(rows["child"] >= first), asked[asked >= 0], [last]]))
+        examples = np.unique(np.concatenate([np.flatnonzero(rows["child"] >= first), example[example >= 0], [last]]))
         with np.errstate(invalid="ignore"):
-            told = get_clusters(rows[some], self._stability(), **settings)[0]
-        label_of = np.full(len(asked), tables.NO_CLASS)
-        label_of[asked >= 0] = told[rows["child"][asked[asked >= 0]]]
+            chosen = get_clusters(rows[examples], self._stability(), **settings)[0]
+        label_of = np.full(len(example), tables.NO_CLASS)
+        label_of[example >= 0] = chosen[rows["child"][example[example >= 0]]]
         labels = np.full(first, tables.NO_CLASS)
         labels[rows["child"][galaxies]] = label_of[homes]
         nodes = self._nodes(labels)
@@ -106,12 +134,14 @@ class CondensedTree:
         return strengths
 
     def cut(self, density: float) -> tuple[np.ndarray, np.ndarray, Int64[np.ndarray, " classes"]]:
-        """What hangs together at one density everywhere, as DBSCAN* has it; returns what :meth:`selected` does.
+        """Return what hangs together at one density everywhere, as DBSCAN* does; see :meth:`selected`.
 
-        A class is what its node still holds at that density, and no more; all may be one class, the root.
+        A class is what its node still holds at that density, and no more. All galaxies may be one class, the root.
 
-        Args:
-            density: λ, 1 / map distance.
+        Parameters
+        ----------
+        density : float
+            λ, 1 / map distance.
         """
         rows = self.rows
         births, deaths = self._lifetimes()
@@ -129,8 +159,8 @@ class CondensedTree:
         strengths[dense["child"]] = np.nan_to_num(share, nan=1.0)
         return labels, strengths, nodes
 
-    def held(self, nodes: Sequence[int]) -> tuple[np.ndarray, np.ndarray, Int64[np.ndarray, " classes"]]:
-        """Labels, strengths and nodes as :meth:`selected` gives them, of nodes none of which holds another."""
+    def labelled(self, nodes: Sequence[int]) -> tuple[np.ndarray, np.ndarray, Int64[np.ndarray, " classes"]]:
+        """Return the classes that are some given nodes, none of which holds another; see :meth:`selected`."""
         first = self.galaxies
         rows = self.rows[self.rows["child"] < first]
         class_of = np.full(int(max(self.rows["child"].max(), self.rows["parent"].max())) - first + 1, tables.NO_CLASS)
@@ -148,24 +178,24 @@ class CondensedTree:
         return labels, np.where(labels == tables.NO_CLASS, 0.0, strengths), np.asarray(nodes, dtype=np.int64)
 
     def _nodes(self, labels: np.ndarray) -> Int64[np.ndarray, " classes"]:
-        """For each label the highest node that holds exactly its galaxies."""
+        """Highest node that holds exactly the galaxies of each label."""
         rows, first = self.rows, self.galaxies
         above = np.zeros(int(max(rows["child"].max(), rows["parent"].max())) + 1, dtype=np.int64)
         sizes = np.full(len(above), first, dtype=np.int64)
         above[rows["child"]], sizes[rows["child"]] = rows["parent"], rows["child_size"]
-        members, member, counts = np.unique(labels, return_index=True, return_counts=True)
-        found = []
-        for row, size in zip(member[members >= 0], counts[members >= 0], strict=True):
+        values, member, counts = np.unique(labels, return_index=True, return_counts=True)
+        nodes = []
+        for row, size in zip(member[values >= 0], counts[values >= 0], strict=True):
             node = above[row]
             while sizes[node] < size:
                 node = above[node]
-            found.append(node)
-        return np.array(found, dtype=np.int64)
+            nodes.append(node)
+        return np.array(nodes, dtype=np.int64)
 
     def lifetimes(self, nodes: Int64[np.ndarray, " classes"]) -> tuple[np.ndarray, np.ndarray]:
-        """λ at which each node splits off its parent, and λ at which its last galaxy leaves it or it splits.
+        """Return λ at which each node splits off its parent, and λ at which its last galaxy leaves it or it splits.
 
-        The root is born where the last galaxy joins it.
+        The root begins where the last galaxy joins it.
         """
         births, deaths = self._lifetimes()
         return births[nodes], deaths[nodes]
@@ -181,7 +211,7 @@ class CondensedTree:
 
 
 def condensed(linkage: pa.Table, *, min_cluster_size: int) -> CondensedTree:
-    """The condensed tree of a LINKAGE table."""
+    """Return the condensed tree of a LINKAGE table; splits below ``min_cluster_size`` galaxies are left out."""
     sides, distances, sizes = (
         np.column_stack([linkage.column(name).to_numpy() for name in (tables.LEFT, tables.RIGHT)]),
         linkage.column(tables.DISTANCE).to_numpy(),
@@ -197,7 +227,7 @@ def condensed(linkage: pa.Table, *, min_cluster_size: int) -> CondensedTree:
 
 @numba.njit(cache=True)
 def _below(sides: np.ndarray, root: int, queue: np.ndarray) -> int:
-    """How many nodes the tree has from a node down; they stand in the queue, level by level."""
+    """Number of nodes of the tree from a node down; the queue holds them level by level."""
     galaxies, count, queue[0] = len(sides) + 1, 1, root
     at = 0
     while at < count:
@@ -213,7 +243,7 @@ def _below(sides: np.ndarray, root: int, queue: np.ndarray) -> int:
 def _condensed(
     sides: np.ndarray, distances: np.ndarray, sizes: np.ndarray, smallest: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Parent, child, λ and child's size of every row, in the order of hdbscan's condense_tree."""
+    """Parent, child, λ and size of the child of every row, in the order of hdbscan's condense_tree."""
     galaxies, root = len(sides) + 1, 2 * len(sides)
     order, part = np.empty(root + 1, np.int64), np.empty(root + 1, np.int64)
     _below(sides, root, order)

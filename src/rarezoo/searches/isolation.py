@@ -1,9 +1,11 @@
-"""How far each node of a condensed tree stands apart from the rest, measured where the map was made from.
+"""How far each node of a condensed tree stands apart from the other galaxies, in the space that was compressed.
 
-The isolation of a set of galaxies is the share of its members' nearest neighbours, in the space that was compressed,
-that are members too. A map of noise has clumps as well, but the neighbours of their members lie in the next clump.
-A large set is asked for more neighbours than a small one: nearly all of the nearest few of a thousand galaxies lie
-inside wherever one cuts, while the nearest hundred reach beyond a cut through a crowd, and not beyond a gap.
+The isolation of a set of galaxies is the share of its members' nearest neighbours that are members too. The neighbours
+are those in the space that was compressed, not on the map: a map of noise has groups as well, but there the neighbours
+of their members lie in other groups.
+
+A large set is compared over more neighbours than a small one. Nearly all of the nearest 15 neighbours of a thousand
+galaxies lie inside, wherever one cuts. The nearest 100 reach beyond a cut through a dense region, and not beyond a gap.
 
 Shape letters: n galaxies, k neighbours of each, m nodes of the tree (the root first; a child after its parent), q sets.
 """
@@ -18,108 +20,132 @@ from jaxtyping import Float64, Int32, Int64
 
 from rarezoo.searches.condensed import CondensedTree
 
-# Neighbours that are asked of each galaxy: one for so many members of its set. Fewer than the fewest are noisy, more do
-# not fit into the smallest classes; more than the most need memory.
-FEWEST_NEIGHBOURS, MOST_NEIGHBOURS, MEMBERS_EACH = 15, 100, 8
+# Neighbours of each galaxy that are compared: one per 8 members of its set, but at least 15, because fewer are noisy,
+# and at most 100, because more need too much memory.
+FEWEST_NEIGHBOURS, MOST_NEIGHBOURS, MEMBERS_PER_NEIGHBOUR = 15, 100, 8
 
 
-def neighbours_asked(sizes: Int64[np.ndarray, " q"]) -> Int64[np.ndarray, " q"]:
-    """How many neighbours of each galaxy are asked about, in sets of so many galaxies."""
-    return np.clip(sizes // MEMBERS_EACH, FEWEST_NEIGHBOURS, MOST_NEIGHBOURS)
+def neighbours_compared(sizes: Int64[np.ndarray, " q"]) -> Int64[np.ndarray, " q"]:
+    """Return how many neighbours of each galaxy are compared, for sets of the given sizes.
+
+    >>> neighbours_compared(np.array([10, 400, 5000]))
+    array([ 15,  50, 100])
+    """
+    return np.clip(sizes // MEMBERS_PER_NEIGHBOUR, FEWEST_NEIGHBOURS, MOST_NEIGHBOURS)
 
 
 @dataclass(frozen=True)
-class Nest:
-    """A condensed tree as arrays; its nodes ``galaxies``, ``galaxies`` + 1, … become 0, 1, …
+class NodeTree:
+    """The nodes of a condensed tree as arrays. Nodes n, n + 1, … of the condensed tree are nodes 0, 1, … here.
 
-    Attributes:
-        above: (m,) the node above each node, −1 for the root.
-        home: (n,) the smallest node that each galaxy is in.
+    Attributes
+    ----------
+    parents : (m,) array of integers
+        The node above each node, −1 for the root.
+    homes : (n,) array of integers
+        The smallest node that each galaxy is in.
+
+    Examples
+    --------
+    A root with two nodes of two galaxies each:
+
+    >>> tree = NodeTree(parents=np.array([-1, 0, 0]), homes=np.array([1, 1, 2, 2]))
+    >>> tree.sizes
+    array([4, 2, 2])
+    >>> nearest = np.array([[1], [0], [3], [0]], dtype=np.int32)
+    >>> tree.isolations(nearest)
+    array([1. , 1. , 0.5])
     """
 
-    above: Int64[np.ndarray, " m"]
-    home: Int64[np.ndarray, " n"]
+    parents: Int64[np.ndarray, " m"]
+    homes: Int64[np.ndarray, " n"]
 
     @classmethod
-    def of(cls, tree: CondensedTree) -> "Nest":
-        """From a condensed tree."""
+    def of(cls, tree: CondensedTree) -> "NodeTree":
+        """Read the nodes of a condensed tree."""
         rows, first = tree.rows, tree.galaxies
-        split = rows["child"] >= first
-        above = np.full(int(max(rows["parent"].max(), rows["child"].max())) - first + 1, -1, dtype=np.int64)
-        above[rows["child"][split] - first] = rows["parent"][split] - first
-        home = np.zeros(first, dtype=np.int64)
-        home[rows["child"][~split]] = rows["parent"][~split] - first
-        return cls(above, home)
+        is_node = rows["child"] >= first
+        parents = np.full(int(max(rows["parent"].max(), rows["child"].max())) - first + 1, -1, dtype=np.int64)
+        parents[rows["child"][is_node] - first] = rows["parent"][is_node] - first
+        homes = np.zeros(first, dtype=np.int64)
+        homes[rows["child"][~is_node]] = rows["parent"][~is_node] - first
+        return cls(parents, homes)
 
     @cached_property
     def sizes(self) -> Int64[np.ndarray, " m"]:
-        """Galaxies in each node and below."""
-        return _summed_up(self.above, np.bincount(self.home, minlength=len(self.above)))
+        """Number of galaxies in each node and in the nodes below it."""
+        return _summed_up(self.parents, np.bincount(self.homes, minlength=len(self.parents)))
 
     @cached_property
-    def below(self) -> list[list[int]]:
-        """The nodes right below each node."""
-        below: list[list[int]] = [[] for _ in self.above]
-        for node, parent in enumerate(self.above[1:], start=1):
-            below[parent].append(node)
-        return below
+    def children(self) -> list[list[int]]:
+        """The nodes directly below each node."""
+        children: list[list[int]] = [[] for _ in self.parents]
+        for node, parent in enumerate(self.parents[1:], start=1):
+            children[parent].append(node)
+        return children
 
-    def within(self, node: int) -> list[int]:
-        """A node and all below it."""
-        found = [node]
-        for one in found:
-            found += self.below[one]
-        return found
+    def subtree(self, node: int) -> list[int]:
+        """Return a node and all nodes below it."""
+        nodes = [node]
+        for inner in nodes:
+            nodes += self.children[inner]
+        return nodes
 
     def members(self, node: int) -> Int64[np.ndarray, " members"]:
-        """Rows of the galaxies in a node and below."""
-        inside = np.zeros(len(self.above), dtype=bool)
-        inside[self.within(node)] = True
-        return np.flatnonzero(inside[self.home])
+        """Return the rows of the galaxies in a node and in the nodes below it."""
+        inside = np.zeros(len(self.parents), dtype=bool)
+        inside[self.subtree(node)] = True
+        return np.flatnonzero(inside[self.homes])
 
     def isolations(self, graph: Int32[np.ndarray, "n k"]) -> Float64[np.ndarray, " m"]:
-        """Of each node, 0 to 1."""
-        met = _summed_up(self.above, _meetings(self.above, self.home, graph))
-        asked = np.minimum(neighbours_asked(self.sizes), graph.shape[1])
-        inside = np.cumsum(met, axis=1)[np.arange(len(met)), asked - 1]
-        return inside / (self.sizes * asked)
+        """Return the isolation of each node, 0 to 1.
+
+        Parameters
+        ----------
+        graph : (n, k) array of integers
+            Rows of each galaxy's nearest neighbours, the nearest first.
+        """
+        inside_by_place = _summed_up(self.parents, _shared_nodes(self.parents, self.homes, graph))
+        compared = np.minimum(neighbours_compared(self.sizes), graph.shape[1])
+        inside = np.cumsum(inside_by_place, axis=1)[np.arange(len(inside_by_place)), compared - 1]
+        return inside / (self.sizes * compared)
 
     def isolations_within(
         self, node: int, graph: Int32[np.ndarray, "n k"], *, of: Sequence[int]
     ) -> Float64[np.ndarray, " of"]:
-        """Of smaller nodes, with nothing but the members of ``node`` around them."""
-        around = np.zeros(len(self.home), dtype=bool)
+        """Return the isolation of smaller nodes if only the members of ``node`` are counted as neighbours."""
+        around = np.zeros(len(self.homes), dtype=bool)
         around[self.members(node)] = True
         shares = []
-        for one, asked in zip(of, neighbours_asked(self.sizes[list(of)]), strict=True):
-            rows, inside = self.members(one), np.zeros(len(self.home), dtype=bool)
+        for part, compared in zip(of, neighbours_compared(self.sizes[list(of)]), strict=True):
+            rows, inside = self.members(part), np.zeros(len(self.homes), dtype=bool)
             inside[rows] = True
-            near = graph[rows, :asked]
+            near = graph[rows, :compared]
             shares.append(inside[near].sum() / max(around[near].sum(), 1))
         return np.array(shares)
 
 
 @numba.njit(cache=True)
-def _summed_up(above: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """Each node's own counts and those of all below it."""
+def _summed_up(parents: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """Sum of each node's own counts and those of all nodes below it."""
     total = own.copy()
-    for node in range(len(above) - 1, 0, -1):
-        total[above[node]] += total[node]
+    for node in range(len(parents) - 1, 0, -1):
+        total[parents[node]] += total[node]
     return total
 
 
 @numba.njit(cache=True)
-def _meetings(above: np.ndarray, home: np.ndarray, graph: np.ndarray) -> np.ndarray:
-    """For each node and place among the neighbours, the pairs (galaxy, neighbour) that it is the smallest to hold."""
-    met = np.zeros((len(above), graph.shape[1]), dtype=np.int64)
+def _shared_nodes(parents: np.ndarray, homes: np.ndarray, graph: np.ndarray) -> np.ndarray:
+    """Count pairs (galaxy, neighbour) by the smallest node that holds both and by the neighbour's place."""
+    counts = np.zeros((len(parents), graph.shape[1]), dtype=np.int64)
     for row in range(graph.shape[0]):
         for place in range(graph.shape[1]):
-            one, other = home[row], home[graph[row, place]]
-            while one != other:
+            node, other = homes[row], homes[graph[row, place]]
+            while node != other:
                 # A child's number is larger than its parent's.
-                if one > other:
-                    one = above[one]
+                if node > other:
+                    node = parents[node]
                 else:
-                    other = above[other]
-            met[one, place] += 1
-    return met
+                    other = parents[other]
+            counts[node, place] += 1
+    return counts

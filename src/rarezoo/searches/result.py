@@ -21,9 +21,10 @@ from rarezoo.data.survey import Galaxies, Survey
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, RarezooError, StoreError, StoreNotFound
 from rarezoo.searches.compress import FittedMap
+from rarezoo.searches.metadata import Metadata
 from rarezoo.searches.select import Select
-from rarezoo.searches.surroundings import Surroundings
 from rarezoo.searches.systematics import ColumnTest, Systematics
+from rarezoo.track import Tracker
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -307,11 +308,11 @@ class Search:
             except RarezooError as problem:
                 log.warning("classes are not tested against the catalogue: %s", problem)
             systematics = Systematics(**self.settings.get("systematics", {}))
-            around = Surroundings.of(galaxies, systematics=systematics)
+            metadata = Metadata.of(galaxies, systematics=systematics)
             known = self.table("classes").column(tables.CLASS_ID).to_pylist()
             numbers = np.searchsorted(np.sort(known), self.labels) if known else self.labels
             labels = np.where(self.labels == tables.NO_CLASS, tables.NO_CLASS, numbers).astype(np.int32)
-            causes = around.causes(self.predictions, labels=labels, classes=len(known))
+            causes = metadata.causes(self.predictions, labels=labels, classes=len(known))
             self._tests = {class_id: cause.tests for class_id, cause in zip(sorted(known), causes, strict=True)}
         return self._tests
 
@@ -412,6 +413,20 @@ class Search:
         from rarezoo.searches.compare import compare
 
         return compare(self, *others, **settings)
+
+    def log(self, logger: Tracker, *, images: bool = True) -> None:
+        """Log it: numbers, the classes table, the map, pictures of each class, and the training of its network.
+
+        Parameters
+        ----------
+        logger
+            Where to.
+        images
+            Log pictures of galaxies; False if the survey cannot be opened.
+        """
+        from rarezoo.report.record import search_record
+
+        logger.log_search(str(self.folder), lambda: search_record(self, images=images, checkpoint=logger.checkpoint))
 
     def plot_map(self, colour: str | None = "class") -> "Figure":
         """Draw the two-dimensional map.

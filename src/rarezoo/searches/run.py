@@ -1,365 +1,385 @@
-"""One search, whole: select → compress → cluster → describe → report → track."""
+"""A search from an embedding store to classes and their report, step by step."""
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from jaxtyping import Float, Int32
 
 from rarezoo import __version__, tables
 from rarezoo.cache import Cache
 from rarezoo.data.survey import Galaxies, Survey
-from rarezoo.embeddings.neighbours import NeighbourIndex
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError
-from rarezoo.report.pages import THUMBNAILS
-from rarezoo.report.record import search_record
-from rarezoo.runs import claim, digest, fingerprint, refuse_seed
+from rarezoo.runs import claim, fingerprint
 from rarezoo.searches.classes import class_table, member_table, with_columns
-from rarezoo.searches.cluster import ISOLATED, Clusterer, Clustering, without_noise
-from rarezoo.searches.compress import Compressor, FittedMap
-from rarezoo.searches.condensed import condensed
-from rarezoo.searches.decisions import Decisions, apply_decisions, search_key
-from rarezoo.searches.isolation import MOST_NEIGHBOURS
-from rarezoo.searches.previous import Lineage, PreviousSearch
+from rarezoo.searches.cluster import ISOLATED, Clusterer, Clustering, needs_null_surveys
+from rarezoo.searches.clusterers import fine_tree
+from rarezoo.searches.compress import SETTINGS_FILE, Compressor, FittedMap
+from rarezoo.searches.decisions import DecidedTables, Decisions, apply_decisions, search_key
+from rarezoo.searches.metadata import Metadata
+from rarezoo.searches.presets import DEFAULT
+from rarezoo.searches.presets import preset as preset_settings
+from rarezoo.searches.previous import PreviousSearch
 from rarezoo.searches.result import FITTED, RUN_FILE, TABLES, Search, galaxies_of
 from rarezoo.searches.select import Select, Selection
-from rarezoo.searches.significance import Evidence, Noise, Significance, noise_of
+from rarezoo.searches.significance import NullModel, Significance, TreeScores, null_model
 from rarezoo.searches.stability import Stabilities, Stability, stabilities
-from rarezoo.searches.surroundings import Surroundings
 from rarezoo.searches.systematics import ColumnTest, Systematics, cause_columns
-from rarezoo.settings import name_of, setting
+from rarezoo.settings import Settings, described, name_of, setting
 from rarezoo.track import Tracker
 
 log = logging.getLogger(__name__)
 LINKAGE_FILE = TABLES["linkage"][0]
-_DRAWN = "drawn_map"
-_NAMED_BY = 16
+_DRAWN, _NULL = "drawn_map", "structureless"
+# Code that the nodes of null surveys depend on, besides that of the compressor.
+_NULL_CODE = tuple(f"rarezoo.searches.{name}" for name in ("significance", "isolation", "condensed", "clusterers"))
+_DEFAULTS = preset_settings(DEFAULT)
 
 
 @dataclass(kw_only=True)
-class SearchRun:
+class SearchRun(Settings):
     """Search one embedding store for rare classes.
 
-    ``SearchRun(store="runs/embed", compress=Umap(), clusterer=Hdbscan(min_samples=30), out="runs/cluster").run()``
-    leaves in ``out``: classes, members, tree, linkage, map and map_2d (Parquet, see tables.py), the fitted map,
-    run.json and report/index.html. A killed run goes on where it stopped when the same command is given again.
+    The defaults are the default search, ``preset("multiscale")``. A run writes into ``out`` the tables classes,
+    members, tree, linkage, map and map_2d (Parquet, see :mod:`rarezoo.tables`), the fitted map, ``run.json`` and
+    ``report/index.html``. A killed run continues where it stopped when the same search is run again.
+
+    Examples
+    --------
+    >>> run = SearchRun(store="runs/embed", out="runs/search", seed=1)
+    >>> run.clusterer.selection
+    'isolated'
+    >>> run.run()  # doctest: +SKIP
+    Search('runs/search': 12 classes among 50,000 galaxies)
     """
 
-    store: str
-    select: Select = setting(Select(), "which galaxies are searched")
-    compress: Compressor
-    drawing: Compressor
-    clusterer: Clusterer
-    logger: Tracker = setting(Tracker(), "where the result is logged")
+    store: Any = setting(help="folder of the embedding store that is searched (in Python also the store itself)")
+    select: Select = setting(Select, "which galaxies are searched")
+    compress: Compressor = setting(_DEFAULTS["compress"], "map that is clustered")
+    drawing: Compressor = setting(_DEFAULTS["drawing"], "map that is drawn, of two dimensions")
+    clusterer: Clusterer = setting(_DEFAULTS["clusterer"], "how classes are read from the map")
+    logger: Tracker = setting(Tracker, "where the result is logged")
     data: Survey | None = setting(None, "the survey, if its images are no longer where the store remembers them")
-    images: bool = setting(True, "show galaxies in the report; false if the images are not at hand")
-    reuse: str | None = setting(None, "an earlier run's folder: take its map and linkage, made with the same settings")
+    images: bool = setting(True, "show galaxies in the report; false if their images cannot be read")
+    reuse: str | None = setting(None, "folder of an earlier run: take its map and linkage, made with the same settings")
     cache: str | None = setting(None, "folder of maps and linkages that searches share, each made once")
-    previous: str | None = setting(None, "an earlier search's folder: a class that is the same keeps its id")
-    significance: Significance = setting(Significance(), "how classes are held against noise")
-    stability: Stability = setting(Stability(), "whether classes come back")
-    beyond: bool = setting(True, "measure what of each class is left once the predicted answers are regressed out")
-    systematics: Systematics = setting(Systematics(), "what besides galaxies may make a class")
+    previous: str | None = setting(None, "folder of an earlier search: a class that is the same keeps its id")
+    significance: Significance = setting(Significance, "how classes are compared with null surveys")
+    stability: Stability = setting(Stability, "whether classes come back in other searches")
+    beyond: bool = setting(True, "measure what is left of each class once the predicted answers are regressed out")
+    systematics: Systematics = setting(Systematics, "what other than the galaxies may make a class")
     decisions: str | None = setting(
-        None, "a file of decisions from the atlas, of this search made before, or of the one that previous= names"
+        None, "file of decisions from the atlas about this search as it was before, or about the search previous="
     )
-    thumbnails: int = setting(THUMBNAILS, "most galaxies that the atlas shows as images on its map", unit="galaxies")
+    thumbnails: int = setting(20_000, "most galaxies that the atlas shows as images", unit="galaxies", ge=0)
     out: str = setting("runs/cluster", "output folder")
-    seed: int = setting(0, "seed of every random draw")
+    seed: int = setting(0, "seed of every random draw", ge=0)
+    vary: list[str] = setting([], "SETTING:VALUE …, changes of one job of a sweep; on the command line only")
+    sensitivity: bool = setting(False, "a multirun ends with the page of `rarezoo sensitivity`")
+
+    def check(self) -> None:
+        """Raise ConfigError if classes are to be compared with null surveys and there are none."""
+        if self.clusterer.selection == ISOLATED and not self.significance.surveys:
+            raise needs_null_surveys()
 
     def run(self) -> Search:
-        """Search; the finished search.
+        """Search, or return the search if it is finished already.
 
-        Raises:
-            StoreError, ConfigError, DataError, OutputError: see the message.
+        Raises
+        ------
+        StoreError, ConfigError, DataError, OutputError
+            See the message.
         """
-        refuse_seed(self.seed)
-        self.significance.refuse()
-        self.stability.refuse()
-        earlier = PreviousSearch.read(self.previous) if self.previous else None
+        self.stability.check_stores()
+        previous = PreviousSearch.read(self.previous) if self.previous else None
         decisions = Decisions.read(self.decisions) if self.decisions else None
-        if self.thumbnails < 0:
-            raise ConfigError("thumbnails", value=self.thumbnails, fix="Choose 0 for none, or more.")
-        self.clusterer.refuse_settings()
-        if self.clusterer.selection == ISOLATED and not self.significance.surveys:
-            raise without_noise()
-        folder = claim(self.out, verb="cluster", settings=self._settings())
+        folder = claim(self.out, verb="cluster", settings=self.settings())
         if (folder / RUN_FILE).exists():
             search = Search.open(folder, survey=self.data)
             log.info("already searched: %s", search.page)
             return search
         clock = Clock()
-        store = EmbeddingStore.open(self.store)
-        galaxies = self._galaxies(store)
-        around = Surroundings.of(galaxies, systematics=self.systematics)
-        whole = self.select.judged(store.read(), store=store)
-        selection = self.select.kept(whole, seed=self.seed)
-        sample = whole.filter(pa.array(selection.mask))
-        if earlier:
-            earlier.require_common_galaxies(tables.strings(sample, tables.ID))
-        found = self._found(sample, folder, clock)
-        found = found.continuing(earlier) if earlier else found
-        found = self._explained(found, sample, around, clock)
-        found = found.decided(decisions, earlier, sample) if decisions else found
-        about = self._about(store, whole, selection, found)
+        store = self.store if isinstance(self.store, EmbeddingStore) else EmbeddingStore.open(self.store)
+        galaxies = self._survey(store)
+        metadata = Metadata.of(galaxies, systematics=self.systematics)
+
+        # Select, compress, build the tree.
+        sample, embeddings, selection = self._selected(store)
+        ids = tables.strings(sample, tables.ID)
+        if previous:
+            previous.require_common_galaxies(ids)
+        fitted = self._map(self.compress, embeddings, ids, folder / FITTED, clock, "compress")
+        with clock.stage("linkage"):
+            tree = self.clusterer.tree(self._linkage(fitted, folder))
+
+        # Compare its nodes with null surveys, choose the classes.
+        scores, null = None, None
+        with clock.stage("significance"):
+            if self.significance.surveys:
+                features = fitted.features(embeddings)
+                null = self._null_model(features, ids, folder)
+                scores = TreeScores.of(tree, features, null, seed=self.seed)
+        with clock.stage("classes"):
+            clustering = self.clusterer.select(tree, scores, ids=ids)
+            classes = class_table(clustering, ids=ids, positions=fitted.positions, predictions=sample)
+            if scores:
+                classes = with_columns(classes, scores.columns(clustering.nodes))
+            members = member_table(clustering, ids=ids)
+
+        # Refit, draw, continue an earlier search, explain, decide.
+        with clock.stage("stability"):
+            stability = self._stability(embeddings, ids, clustering, null, folder / "refits")
+        drawn = self._map(self.drawing, embeddings, ids, folder / _DRAWN, clock, "draw")
+        found = {"tree": clustering.tree, "map": _map_table(fitted), "map_2d": _map_table(drawn)}
+        free_class_id = len(clustering)
+        if stability:
+            classes, found["stability"] = stability.added_to(classes), stability.table()
+        if previous:
+            lineage = previous.lineage(members)
+            classes, members, free_class_id = lineage.renamed(classes), lineage.renamed(members), lineage.free
+            found["evolution"] = lineage.evolution
+            if stability:
+                found["stability"] = lineage.renamed(found["stability"])
+        classes, tests = self._explained(classes, clustering, sample, embeddings, metadata, clock)
+        if decisions:
+            after = self._decided(decisions, previous, members, classes, fitted, sample)
+            classes, members = after.classes, after.members
+
+        # Write, report, log.
+        about = self._about(store, selection, classes, members)
         search = Search.write(
-            folder, about, found.tables(), free_class_id=found.free_class_id, store=store, galaxies=galaxies,
-            tests=found.tests, predictions=sample.drop_columns([tables.EMBEDDING]),
+            folder, about, {**found, "members": members, "classes": classes}, free_class_id=free_class_id,
+            store=store, galaxies=galaxies, tests=tests, predictions=sample,
         )  # fmt: skip
         with clock.stage("report"):
             search.report(images=galaxies is not None, thumbnails=self.thumbnails)
         search.finish({**about, "seconds": clock.seconds})
-        self.logger.log_search(
-            self.out, lambda: search_record(search, images=galaxies is not None, checkpoint=self.logger.checkpoint)
-        )
+        search.log(self.logger, images=galaxies is not None)
         log.info("%s", search.summary())
         return search
 
-    def _settings(self) -> dict[str, Any]:
-        """What makes this search this search; where it is logged and whether it is illustrated do not."""
+    def settings(self) -> dict[str, Any]:
+        """Return what identifies this search. Where it is logged and whether it shows images does not."""
+        folder = self.store.folder if isinstance(self.store, EmbeddingStore) else self.store
         return {
-            "store": str(Path(self.store).resolve()), "select": asdict(self.select),
-            "compress": _named(self.compress), "drawing": _named(self.drawing), "clusterer": _named(self.clusterer),
-            "previous": self.previous and str(Path(self.previous).resolve()), "stability": asdict(self.stability),
-            "significance": asdict(self.significance),
+            "store": _absolute(folder),
+            "select": {**asdict(self.select), "fractions_from": _absolute(self.select.fractions_from)},
+            "compress": described(self.compress), "drawing": described(self.drawing),
+            "clusterer": described(self.clusterer), "previous": _absolute(self.previous),
+            "stability": {**asdict(self.stability), "stores": [_absolute(store) for store in self.stability.stores]},
+            "significance": {**asdict(self.significance), "store": _absolute(self.significance.store)},
             "beyond": self.beyond, "systematics": asdict(self.systematics), "seed": self.seed,
-            "decisions": self.decisions and str(Path(self.decisions).resolve()),
+            "decisions": _absolute(self.decisions),
         }  # fmt: skip
 
-    def _galaxies(self, store: EmbeddingStore) -> Galaxies | None:
-        """The survey that the store was made from, opened before the long work begins; None without images."""
+    def labels(
+        self, embeddings: Float[np.ndarray, "galaxies D"], *, ids: np.ndarray, seed: int, null: NullModel | None
+    ) -> Int32[np.ndarray, " galaxies"]:
+        """Search other embeddings, or some of the galaxies, with the same settings and the same null model.
+
+        Parameters
+        ----------
+        embeddings : (n, D) array of floats
+            Their embeddings.
+        ids : (n,) array of str
+            Their ids.
+        seed : int
+            Seed of every random draw.
+        null : NullModel or None
+            What null surveys show; None if significance is not measured.
+
+        Returns
+        -------
+        (n,) array of integers
+            Class of each galaxy, −1 for none.
+        """
+        fitted = self.compress.fit(embeddings, ids=ids, seed=seed)
+        tree = self.clusterer.tree(self.clusterer.linkage(fitted.positions))
+        scores = TreeScores.of(tree, fitted.features(embeddings), null, seed=seed) if null else None
+        return self.clusterer.select(tree, scores, ids=ids).labels
+
+    def _survey(self, store: EmbeddingStore) -> Galaxies | None:
+        """Open the survey before the long work begins; None without images."""
         if not self.images or (self.data is None and not store.has_survey):
             return None
-        return galaxies_of(
-            store, survey=self.data,
-            way_out="Say where its images are now (data=…), or make a report without them: images=false.",
-        )  # fmt: skip
+        way_out = "Say where its images are now (data=…), or make a report without them: images=false."
+        return galaxies_of(store, survey=self.data, way_out=way_out)
 
-    def _explained(self, found: "Found", sample: pa.Table, around: Surroundings, clock: "Clock") -> "Found":
-        """The same classes, with what of them the predicted answers and the telescope explain."""
-        labels, classes = found.clustering.labels, found.classes
-        if self.beyond:
-            with clock.stage("beyond"):
-                told = around.beyond(sample, labels=labels, classes=classes.num_rows, seed=self.seed)
-            classes = with_columns(classes, told)
-        with clock.stage("systematics"):
-            causes = around.causes(sample, labels=labels, classes=classes.num_rows)
-        ids = classes.column(tables.CLASS_ID).to_pylist()
-        tests = {one: cause.tests for one, cause in zip(ids, causes, strict=True)}
-        return replace(found, classes=with_columns(classes, cause_columns(causes)), tests=tests)
+    def _selected(self, store: EmbeddingStore) -> tuple[pa.Table, np.ndarray, Selection]:
+        """Ids and predicted fractions of the galaxies that are searched, their embeddings (n, D), and the cuts."""
+        galaxies = self.select.judged(store.read(_columns_without_embedding(store)), store=store)
+        embeddings = store.embeddings()
+        selection = self.select.kept(galaxies, embeddings=embeddings, seed=self.seed)
+        if selection.mask.all():
+            return galaxies, embeddings, selection
+        return galaxies.filter(pa.array(selection.mask)), embeddings[selection.mask], selection
 
-    def _found(self, sample: pa.Table, folder: Path, clock: "Clock") -> "Found":
-        ids = tables.strings(sample, tables.ID)
-        fitted = self._fitted(sample, ids, self.compress, folder / FITTED, clock.stage("compress"))
-        with clock.stage("linkage"):
-            linkage = self._linkage(fitted, folder)
-        with clock.stage("significance"):
-            evidence = self._evidence(sample, fitted, folder / "structureless")
-        with clock.stage("classes"):
-            clustering = self.clusterer.classes(linkage, ids=ids, choice=evidence.nodes if evidence else None)
-            classes = class_table(clustering, ids=ids, positions=fitted.positions, predictions=sample)
-            if evidence:
-                tree = condensed(linkage, min_cluster_size=self.clusterer.min_cluster_size)
-                classes = with_columns(classes, evidence.measures(tree, clustering.nodes))
-        with clock.stage("stability"):
-            stable = self._stability(
-                sample, ids, clustering, folder / "refits", noise=evidence.noise if evidence else None
-            )
-        drawn = self._fitted(sample, ids, self.drawing, folder / _DRAWN, clock.stage("draw"))
-        found = Found(ids, fitted, drawn, linkage, clustering, classes, member_table(clustering, ids=ids))
-        return found.measured(stable) if stable else found
+    def _map(
+        self, compressor: Compressor, embeddings: np.ndarray, ids: np.ndarray, folder: Path, clock: "Clock", stage: str
+    ) -> FittedMap:
+        """A map of the galaxies: that of this run before it was killed, or of an earlier run, or a new one."""
+        for place in (folder, *([Path(self.reuse) / folder.name] if self.reuse else [])):
+            if not (place / SETTINGS_FILE).exists():
+                continue
+            known = FittedMap.open(place)
+            if (known.compressor, known.seed, list(known.ids)) == (compressor, self.seed, list(map(str, ids))):
+                return known
+            raise ConfigError(
+                "the map there was made with other settings, another seed or other galaxies", value=place,
+                fix="Give the same select=, compress= and seed=, or leave out reuse=.",
+            )  # fmt: skip
 
-    def _evidence(self, sample: pa.Table, fitted: FittedMap, folder: Path) -> Evidence | None:
-        """What tells classes from noise; None if that is not wanted."""
-        if not self.significance.surveys:
-            return None
-        features = fitted.features(tables.matrix(sample, tables.EMBEDDING))
-        if self.cache:
-            galaxies = fingerprint(features, ids=fitted.ids)
-            made_with = {
-                "noise": _named(self.compress), "store": self.significance.store, "seed": self.seed,
-                "galaxies": galaxies, "version": __version__,
-            }  # fmt: skip
-            folder = Path(self.cache) / digest(made_with)[:_NAMED_BY]
-        likes = EmbeddingStore.open(self.significance.store).embeddings() if self.significance.store else None
-        # The map there was made with the same settings, of the same galaxies: so were its structureless surveys, unless
-        # they are another store's.
-        earlier = Path(self.reuse) / folder.name if self.reuse and likes is None else None
-        noise = noise_of(
-            features, self.compress, settings=self.significance, folder=folder, earlier=earlier, likes=likes,
-            seed=self.seed,
-        )  # fmt: skip
-        return Evidence(NeighbourIndex(features, seed=self.seed).graph(MOST_NEIGHBOURS), noise)
-
-    def _stability(
-        self, sample: pa.Table, ids: np.ndarray, clustering: Clustering, folder: Path, *, noise: Noise | None
-    ) -> Stabilities | None:
-        if not self.stability.wanted or not len(clustering):
-            return None
-        refits = self.stability.refits_of(
-            tables.matrix(sample, tables.EMBEDDING), partial(self._labels, noise=noise), ids=ids, seed=self.seed,
-            folder=folder,
-            made_with={
-                "compress": _named(self.compress), "clusterer": _named(self.clusterer),
-                "significance": asdict(self.significance),
-            },
-        )  # fmt: skip
-        return stabilities(clustering.labels, refits) if refits else None
-
-    def _labels(self, embeddings: np.ndarray, *, ids: np.ndarray, seed: int, noise: Noise | None) -> np.ndarray:
-        """The search's pipeline: embeddings of some galaxies to their labels, held against the same noise."""
-        fitted = self.compress.fit(embeddings, ids=ids, seed=seed)
-        linkage = self.clusterer.linkage(fitted.positions)
-        evidence = None
-        if noise:
-            index = NeighbourIndex(fitted.features(embeddings), seed=seed)
-            evidence = Evidence(index.graph(MOST_NEIGHBOURS), noise)
-        return self.clusterer.classes(linkage, ids=ids, choice=evidence.nodes if evidence else None).labels
-
-    def _fitted(self, sample: pa.Table, ids: np.ndarray, compressor: Compressor, folder: Path, stage: Any) -> FittedMap:
-        """A map of the sample: this run's own from before it was killed, an earlier run's, or a new one."""
-        for place in (folder, Path(self.reuse) / folder.name if self.reuse else folder):
-            if (place / "map.json").exists():
-                return self._same_map(FittedMap.open(place), compressor, ids, place)
-        embeddings = tables.matrix(sample, tables.EMBEDDING)
-
-        def save(place: Path) -> FittedMap:
-            with stage:
+        def fit(place: Path) -> FittedMap:
+            with clock.stage(stage):
                 fitted = compressor.fit(embeddings, ids=ids, seed=self.seed)
             fitted.save(place)
             return fitted
 
         if not self.cache:
-            return save(folder)
-        made_with = {"map": _named(compressor), "seed": self.seed, "galaxies": fingerprint(embeddings, ids=ids)}
-        Cache(Path(self.cache)).fetch(made_with, folder, last="map.json", make=save, code=[compressor])
+            return fit(folder)
+        key = {"map": described(compressor), "seed": self.seed, "galaxies": fingerprint(embeddings, ids=ids)}
+        Cache(Path(self.cache)).fetch(key, folder, last=SETTINGS_FILE, make=fit, code=[compressor])
         return FittedMap.open(folder)
 
-    def _same_map(self, fitted: FittedMap, compressor: Compressor, ids: np.ndarray, place: Path) -> FittedMap:
-        same = fitted.compressor == compressor and fitted.seed == self.seed and list(fitted.ids) == list(map(str, ids))
-        if not same:
-            raise ConfigError(
-                "the map there was made with other settings, seed or galaxies", value=place,
-                fix="Give the same select=, compress= and seed=, or leave out reuse=.",
-            )  # fmt: skip
-        return fitted
-
     def _linkage(self, fitted: FittedMap, folder: Path) -> pa.Table:
-        """The linkage: saved already, or computed and saved at once. It depends on the map and min_samples only."""
+        """The linkage: saved already, or computed and saved. It depends on the map and min_samples only."""
         made_with = {"clusterer": name_of(type(self.clusterer)), "min_samples": self.clusterer.min_samples}
         for place in (folder, *([Path(self.reuse)] if self.reuse else [])):
-            path = place / LINKAGE_FILE
-            if path.exists():
-                linkage = tables.read(path, tables.LINKAGE)
+            if (place / LINKAGE_FILE).exists():
+                linkage = tables.read(place / LINKAGE_FILE, tables.LINKAGE)
                 if tables.provenance(linkage).get("made_with") == made_with:
                     return linkage
 
-        def save(place: Path) -> None:
+        def compute(place: Path) -> None:
             linkage = self.clusterer.linkage(fitted.positions)
             tables.write(linkage, place / LINKAGE_FILE, tables.LINKAGE, made_with=made_with)
 
         if self.cache:
-            galaxies = fingerprint(fitted.positions, ids=fitted.ids)
-            key = {**made_with, "positions": galaxies}
-            Cache(Path(self.cache)).fetch(key, folder, last=LINKAGE_FILE, make=save, code=[self.clusterer])
+            key = {**made_with, "positions": fingerprint(fitted.positions, ids=fitted.ids)}
+            Cache(Path(self.cache)).fetch(key, folder, last=LINKAGE_FILE, make=compute, code=[self.clusterer])
         else:
-            save(folder)
+            compute(folder)
         return tables.read(folder / LINKAGE_FILE, tables.LINKAGE)
 
-    def _about(self, store: EmbeddingStore, whole: pa.Table, selection: Selection, found: "Found") -> dict[str, Any]:
+    def _null_model(self, features: np.ndarray, ids: np.ndarray, folder: Path) -> NullModel:
+        """What null surveys show; their nodes are kept in the run's folder, or in the cache if there is one."""
+        place, store = folder / _NULL, self.significance.store
+        if self.cache:
+            galaxies = fingerprint(features, ids=ids)
+            key = {"null": described(self.compress), "store": store, "seed": self.seed, "galaxies": galaxies}
+            code = [self.compress, *_NULL_CODE]
+            place = Cache(Path(self.cache)).place(key, code=code)
+        # The map there was made with the same settings, from the same galaxies: so were its null surveys, unless they
+        # are those of another store.
+        earlier = Path(self.reuse) / _NULL if self.reuse and not store else None
+        return null_model(
+            features, self.compress, settings=self.significance, tree_of=fine_tree, folder=place, earlier=earlier,
+            untrained=EmbeddingStore.open(store).embeddings() if store else None, seed=self.seed,
+        )  # fmt: skip
+
+    def _stability(
+        self, embeddings: np.ndarray, ids: np.ndarray, clustering: Clustering, null: NullModel | None, folder: Path
+    ) -> Stabilities | None:
+        if not self.stability.wanted or not len(clustering):
+            return None
+        refits = self.stability.refits_of(
+            embeddings, partial(self.labels, null=null), ids=ids, seed=self.seed, folder=folder,
+            made_with={
+                "compress": described(self.compress), "clusterer": described(self.clusterer),
+                "significance": asdict(self.significance),
+            },
+        )  # fmt: skip
+        return stabilities(clustering.labels, refits) if refits else None
+
+    def _explained(
+        self, classes: pa.Table, clustering: Clustering, sample: pa.Table, embeddings: np.ndarray, metadata: Metadata,
+        clock: "Clock",
+    ) -> tuple[pa.Table, Mapping[int, tuple[ColumnTest, ...]]]:  # fmt: skip
+        """Classes with what the predicted answers and the telescope explain of them, and their tests by class id."""
+        labels, count = clustering.labels, classes.num_rows
+        if self.beyond:
+            with clock.stage("beyond"):
+                left = metadata.beyond(sample, embeddings, labels=labels, classes=count, seed=self.seed)
+            classes = with_columns(classes, left)
+        with clock.stage("systematics"):
+            causes = metadata.causes(sample, labels=labels, classes=count)
+        ids = classes.column(tables.CLASS_ID).to_pylist()
+        tests = {class_id: cause.tests for class_id, cause in zip(ids, causes, strict=True)}
+        return with_columns(classes, cause_columns(causes)), tests
+
+    def _decided(
+        self, decisions: Decisions, previous: PreviousSearch | None, members: pa.Table, classes: pa.Table,
+        fitted: FittedMap, sample: pa.Table,
+    ) -> DecidedTables:  # fmt: skip
+        """Classes dropped, merged and named as a reader decided; ConfigError for decisions about another search."""
+        searches = [members] if previous is None else [members, previous.members]
+        decisions.require_search(
+            *(
+                search_key(known.column(tables.ID).to_pylist(), known.column(tables.CLASS_ID).to_numpy())
+                for known in searches
+            )
+        )
+        return apply_decisions(
+            decisions, members=members, classes=classes, positions=fitted.positions, predictions=sample
+        )
+
+    def _about(
+        self, store: EmbeddingStore, selection: Selection, classes: pa.Table, members: pa.Table
+    ) -> dict[str, Any]:
+        """Content of run.json."""
         return {
             "title": f"{store.manifest.survey} seen by {store.manifest.checkpoint}",
             "survey": store.manifest.survey,
             "survey_sha256": store.manifest.survey_sha256,
             "checkpoint": store.manifest.checkpoint,
             "checkpoint_sha256": store.manifest.checkpoint_sha256,
-            "settings": self._settings(),
+            "settings": self.settings(),
             "version": __version__,
-            "galaxies": whole.num_rows,
-            "searched": len(found.ids),
-            "cuts": [asdict(toll) for toll in selection.tolls],
-            "classes": found.classes.num_rows,
-            "unassigned": float(np.mean(found.members.column(tables.CLASS_ID).to_numpy() == tables.NO_CLASS)),
+            "galaxies": len(selection.mask),
+            "searched": members.num_rows,
+            "cuts": [asdict(cut) for cut in selection.cuts],
+            "classes": classes.num_rows,
+            "unassigned": float(np.mean(members.column(tables.CLASS_ID).to_numpy() == tables.NO_CLASS)),
         }
 
 
-@dataclass(frozen=True)
-class Found:
-    """What a search found, all of it in the order of ``ids``.
+def search(
+    store: EmbeddingStore | Path | str, *, out: Path | str = "runs/cluster", preset: str = DEFAULT, **settings: Any
+) -> Search:
+    """Search an embedding store for rare classes.
 
-    Attributes:
-        stabilities: STABILITIES table, if there were refits.
-        lineage: what its classes have to do with those of an earlier search, if there was one.
-        tests: of its classes against the catalogue, by class id.
+    Parameters
+    ----------
+    store : EmbeddingStore, Path or str
+        The store, or its folder.
+    out : Path or str
+        Output folder. A finished search with the same settings in it is returned at once.
+    preset : str
+        ``multiscale`` (classes of every size), ``small``, ``medium``, ``paper``, …: see
+        :data:`rarezoo.searches.presets.PRESETS`.
+    **settings
+        Fields of :class:`SearchRun`, which replace those of the preset: ``seed=1``, ``images=False``,
+        ``significance=Significance(surveys=50)``.
+
+    Raises
+    ------
+    StoreError, ConfigError, DataError, OutputError
+        See the message.
+
+    Examples
+    --------
+    >>> search("runs/embed", out="runs/search", preset="small")  # doctest: +SKIP
+    Search('runs/search': 4 classes among 6,000 galaxies)
     """
-
-    ids: np.ndarray
-    fitted: FittedMap
-    drawn: FittedMap
-    linkage: pa.Table
-    clustering: Clustering
-    classes: pa.Table
-    members: pa.Table
-    stabilities: pa.Table | None = None
-    lineage: Lineage | None = None
-    tests: Mapping[int, Sequence[ColumnTest]] = field(default_factory=dict)
-
-    def measured(self, stability: Stabilities) -> "Found":
-        """With the stability of its classes."""
-        return replace(self, classes=stability.added_to(self.classes), stabilities=stability.table())
-
-    def continuing(self, earlier: PreviousSearch) -> "Found":
-        """Its classes under the ids that they had in an earlier search, or under ids never given before."""
-        lineage = earlier.lineage(self.members)
-        stabilities = None if self.stabilities is None else lineage.renamed(self.stabilities)
-        return replace(
-            self, members=lineage.renamed(self.members), classes=lineage.renamed(self.classes),
-            stabilities=stabilities, lineage=lineage,
-        )  # fmt: skip
-
-    def decided(self, decisions: Decisions, earlier: PreviousSearch | None, sample: pa.Table) -> "Found":
-        """With classes dropped, merged and named as a reader decided.
-
-        Raises:
-            ConfigError: the decisions are of another search.
-        """
-        keys = [search_key(self.ids, self.members.column(tables.CLASS_ID).to_numpy())]
-        if earlier is not None:
-            before = earlier.members
-            keys.append(search_key(before.column(tables.ID).to_pylist(), before.column(tables.CLASS_ID).to_numpy()))
-        decisions.require_search(*keys)
-        after = apply_decisions(
-            decisions, members=self.members, classes=self.classes, positions=self.fitted.positions, predictions=sample
-        )
-        return replace(self, members=after.members, classes=after.classes)
-
-    def map_table(self, fitted: FittedMap) -> pa.Table:
-        """A fitted map's positions as a MAP table."""
-        return pa.table({tables.ID: pa.array(self.ids, pa.string()), tables.POSITION: tables.vectors(fitted.positions)})
-
-    @property
-    def free_class_id(self) -> int:
-        """Smallest class id that neither this search nor those before it have given."""
-        return len(self.clustering) if self.lineage is None else self.lineage.free
-
-    def tables(self) -> dict[str, pa.Table]:
-        """Every table but the linkage, which was written when it was made."""
-        found = {
-            "map": self.map_table(self.fitted), "map_2d": self.map_table(self.drawn), "tree": self.clustering.tree,
-            "members": self.members, "classes": self.classes,
-        }  # fmt: skip
-        if self.stabilities is not None:
-            found["stability"] = self.stabilities
-        if self.lineage is not None:
-            found["evolution"] = self.lineage.evolution
-        return found
+    return SearchRun(store=store, out=str(out), **{**preset_settings(preset), **settings}).run()
 
 
 class Clock:
@@ -370,12 +390,23 @@ class Clock:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time what happens inside."""
+        """Time a ``with`` block."""
         log.info("%s …", name)
         started = time.perf_counter()
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
 
-def _named(component: Any) -> dict[str, Any]:
-    return {"option": name_of(type(component)), **asdict(component)}
+def _absolute(path: Any) -> Any:
+    """A path that does not depend on the working directory; empty and None stay."""
+    return str(Path(path).resolve()) if path else path
+
+
+def _map_table(fitted: FittedMap) -> pa.Table:
+    """A fitted map's positions as a MAP table."""
+    ids = pa.array(fitted.ids, pa.string())
+    return pa.table({tables.ID: ids, tables.POSITION: tables.vectors(fitted.positions)})
+
+
+def _columns_without_embedding(store: EmbeddingStore) -> list[str]:
+    return [name for name in store.shard(0).column_names if name != tables.EMBEDDING]

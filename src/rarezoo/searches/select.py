@@ -1,4 +1,8 @@
-"""Which galaxies are searched: cuts on predicted fractions and on anything else that the table says of a galaxy."""
+"""Which galaxies are searched: cuts on predicted fractions and on any other column of the store.
+
+Cuts have a small expression language of their own. ``pandas.DataFrame.query`` would not do: there a comparison with NaN
+is false and its negation true, and its documentation warns of code injection.
+"""
 
 import ast
 import difflib
@@ -7,18 +11,18 @@ import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from rarezoo import tables
 from rarezoo.data.trees import campaigns
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, StoreError
-from rarezoo.settings import setting
+from rarezoo.settings import Settings, setting
 
 log = logging.getLogger(__name__)
 
@@ -44,13 +48,17 @@ _SIGNS: dict[type[ast.unaryop], Callable[..., Any]] = {ast.USub: pc.negate, ast.
 
 
 @dataclass(frozen=True)
-class Toll:
-    """What one cut took, whatever the others took.
+class CutResult:
+    """What one cut dropped, whatever the other cuts dropped.
 
-    Attributes:
-        cut: the expression.
-        dropped: galaxies that it drops, those undecided included if ``nan=drop``.
-        undecided: galaxies for which a NaN leaves the expression neither true nor false.
+    Attributes
+    ----------
+    cut : str
+        The expression.
+    dropped : int
+        Galaxies that it drops, including those undecided if ``nan=drop``.
+    undecided : int
+        Galaxies for which a NaN leaves the expression neither true nor false.
     """
 
     cut: str
@@ -62,123 +70,141 @@ class Toll:
 
 
 class Selection(NamedTuple):
-    """Which galaxies are kept (n,), and what each cut took."""
+    """Which of n galaxies are kept, and what each cut dropped.
+
+    Attributes
+    ----------
+    mask : (n,) array of bool
+        True for galaxies that are kept.
+    cuts : tuple of CutResult
+        One per cut.
+    """
 
     mask: Bool[np.ndarray, " galaxies"]
-    tolls: tuple[Toll, ...]
+    cuts: tuple[CutResult, ...]
 
 
 @dataclass
-class Select:
-    """Cuts, then a random subset of what is left.
+class Select(Settings):
+    """Which galaxies are searched: cuts, then a random subset of what is left.
 
     A comparison with NaN is neither true nor false, and stays so under ``and``, ``or`` and ``not`` as long as the other
-    side leaves it open: ``x >= 0.3`` and ``not (x < 0.3)`` drop the same galaxies. What stays open, ``nan`` decides.
+    side does not decide: ``x >= 0.3`` and ``not (x < 0.3)`` drop the same galaxies. ``nan`` decides what stays open.
 
-    A cut may name an answer without its campaign: where there is no column ``disk-edge-on_yes_fraction``, the same
-    words stand for ``disk-edge-on-gz2_yes_fraction``, so that one cut serves surveys of any campaign.
+    A cut may name an answer without its campaign: where there is no column ``disk-edge-on_yes_fraction``, these words
+    stand for ``disk-edge-on-gz2_yes_fraction``, so that one cut serves surveys of any campaign.
+
+    Examples
+    --------
+    >>> galaxies = pa.table({"id_str": ["a", "b", "c"], "bar_no_fraction": [0.9, 0.2, float("nan")]})
+    >>> kept = Select(drop=["bar_no_fraction >= 0.5"]).kept(galaxies)
+    >>> kept.mask.tolist()
+    [False, True, True]
+    >>> print(kept.cuts[0])
+    bar_no_fraction >= 0.5 drops 1 (1 undecided by NaN)
     """
 
-    drop: list[str] = setting([], "each drops the galaxies for which it is true, e.g. '`bar_no_fraction` >= 0.5'")
-    nan: str = setting("keep", "galaxies for which NaN leaves a cut undecided: keep or drop")
+    prefix: ClassVar[str] = "select"
+
+    drop: list[str] = setting([], "cuts: each drops the galaxies for which it is true, e.g. '`bar_no_fraction` >= 0.5'")
+    nan: str = setting("keep", "galaxies for which NaN leaves a cut undecided", choices=("keep", "drop"))
     fractions_from: str = setting("", "store of the same galaxies whose predicted fractions are used; empty: its own")
     fractions_by: str = setting("", "architecture that must have predicted those fractions; empty: any")
-    not_finite: str = setting("refuse", "galaxies whose embedding is not finite: refuse (to search) or drop")
-    sample: int = setting(0, "search a random subset of at most this many; 0 = all", unit="galaxies")
+    not_finite: str = setting("refuse", "galaxies whose embedding is not finite", choices=("refuse", "drop"))
+    sample: int = setting(0, "largest random subset that is searched; 0 = all", unit="galaxies", ge=0)
 
     def judged(self, galaxies: pa.Table, *, store: EmbeddingStore) -> pa.Table:
-        """The store's galaxies with the fractions that ``fractions_from`` predicts for them, joined by id.
+        """Replace the predicted fractions of galaxies by those that ``fractions_from`` predicts, joined by id.
 
-        Cuts go by these, and so does what is said of the classes' answers.
+        Cuts use these, and so do the answers that describe classes.
 
-        Args:
-            galaxies: EMBEDDINGS table read from ``store``.
-            store: that is searched.
+        Parameters
+        ----------
+        galaxies : pyarrow.Table
+            Rows read from ``store``.
+        store : EmbeddingStore
+            The store that is searched.
 
-        Raises:
-            StoreError: no whole store there, one of another survey, or one that lacks some of the galaxies.
-            ConfigError: the fractions would be those of another architecture than ``fractions_by``.
+        Raises
+        ------
+        StoreError
+            ``fractions_from`` is not a complete store, or one of another survey, or it lacks some of the galaxies.
+        ConfigError
+            The fractions would be those of another architecture than ``fractions_by``.
         """
         other = EmbeddingStore.open(self.fractions_from) if self.fractions_from else store
-        self._refuse_other_architecture(other.manifest.checkpoint)
+        # Checkpoints are named architecture.tag; one that is not may be of any architecture.
+        architecture, dot, _ = other.manifest.checkpoint.partition(".")
+        if self.fractions_by and architecture != self.fractions_by:
+            if dot:
+                raise ConfigError(
+                    f"cuts need fractions that {self.fractions_by} predicts, and these are predicted by",
+                    value=other.manifest.checkpoint,
+                    fix=f"Give select.fractions_from=STORE made with {self.fractions_by}, or select.fractions_by= for "
+                    "any.",
+                )
+            log.warning(
+                "cuts use the fractions of checkpoint %s, which is taken to be a %s", other.manifest.checkpoint,
+                self.fractions_by,
+            )  # fmt: skip
         if other.folder.resolve() == store.folder.resolve():
             return galaxies
-        _refuse_other_survey(other, store)
+        # Equal ids mean equal galaxies only within one survey, of which a store may hold the first galaxies.
+        surveys = [{**one.manifest.survey_settings, "limit": 0} for one in (other, store)]
+        if other.manifest.survey_sha256 != store.manifest.survey_sha256 and surveys[0] != surveys[1]:
+            raise StoreError(
+                "select.fractions_from is a store of another survey", value=other.folder,
+                fix=f"Embed the survey of {store.folder} with that checkpoint too.",
+            )  # fmt: skip
         fractions = other.read([tables.ID, *map(tables.fraction_column, other.manifest.answers)])
-        rows = pc.index_in(galaxies[tables.ID], value_set=fractions[tables.ID].combine_chunks())
-        _refuse_missing(galaxies.filter(pc.is_null(rows)), galaxies, other)
+        fractions = tables.aligned(
+            fractions, galaxies.column(tables.ID), source=f"{other.folder} (select.fractions_from)"
+        )
         judged = galaxies.drop_columns([name for name in galaxies.column_names if tables.is_fraction_column(name)])
-        for name, column in zip(fractions.column_names[1:], fractions.take(rows).columns[1:], strict=True):
-            judged = judged.append_column(name, column)
+        for name in fractions.column_names[1:]:
+            judged = judged.append_column(name, fractions.column(name))
         return judged
 
-    def _refuse_other_architecture(self, checkpoint: str) -> None:
-        """Checkpoints are named architecture.tag; one that is not may be anything."""
-        architecture, dot, _ = checkpoint.partition(".")
-        if not self.fractions_by or architecture == self.fractions_by:
-            return
-        if dot:
-            raise ConfigError(
-                f"these cuts go by fractions that {self.fractions_by} predicts, and here is", value=checkpoint,
-                fix=f"Give select.fractions_from=STORE made with {self.fractions_by}, or select.fractions_by= for any.",
-            )  # fmt: skip
-        log.warning("cuts go by the fractions of checkpoint %s, taken to be %s", checkpoint, self.fractions_by)
-
-    def kept(self, galaxies: pa.Table, *, seed: int = 0) -> Selection:
+    def kept(
+        self, galaxies: pa.Table, *, embeddings: Float[np.ndarray, "galaxies D"] | None = None, seed: int = 0
+    ) -> Selection:
         """Apply the cuts.
 
-        Args:
-            galaxies: EMBEDDINGS table of n rows, or any other with ids.
-            seed: of the random subset, which does not depend on the order of the rows.
+        Parameters
+        ----------
+        galaxies : pyarrow.Table
+            Table of n rows with ids and the columns that cuts name.
+        embeddings : (n, D) array of floats, optional
+            Their embeddings, which ``not_finite=drop`` needs; by default the table's.
+        seed : int
+            Seed of the random subset, which does not depend on the order of the rows.
 
-        Raises:
-            ConfigError: a cut cannot be read or names an unknown column; no galaxy is left.
+        Raises
+        ------
+        ConfigError
+            A cut cannot be read or names an unknown column, or no galaxy is left.
         """
-        if self.nan not in ("keep", "drop") or self.not_finite not in ("refuse", "drop") or self.sample < 0:
-            fix = "Choose nan: keep or drop, not_finite: refuse or drop, and sample: 0 or more."
-            raise ConfigError("select", value=self, fix=fix)
-        mask, tolls = np.ones(galaxies.num_rows, dtype=bool), []
+        mask, cuts = np.ones(galaxies.num_rows, dtype=bool), []
         for cut in self.drop:
             verdict = _verdict(cut, galaxies)
             dropped = pc.fill_null(verdict, self.nan == "drop").to_numpy(zero_copy_only=False)
-            tolls.append(Toll(cut, int(dropped.sum()), verdict.null_count))
+            cuts.append(CutResult(cut, int(dropped.sum()), verdict.null_count))
             mask &= ~dropped
         if self.not_finite == "drop":
-            lost = ~np.isfinite(tables.matrix(galaxies, tables.EMBEDDING)).all(axis=1)
-            tolls.append(Toll("an embedding that is not finite", int(lost.sum()), 0))
-            mask &= ~lost
-        log.info("%d of %d galaxies kept. %s", mask.sum(), len(mask), "; ".join(map(str, tolls)))
+            values = tables.matrix(galaxies, tables.EMBEDDING) if embeddings is None else embeddings
+            bad = ~np.isfinite(values).all(axis=1)
+            cuts.append(CutResult("an embedding that is not finite", int(bad.sum()), 0))
+            mask &= ~bad
+        log.info("%d of %d galaxies kept. %s", mask.sum(), len(mask), "; ".join(map(str, cuts)))
         if not mask.any():
-            told = "; ".join(map(str, tolls)) or "there are none"
-            raise ConfigError(f"none of {len(mask)} galaxies is left to search", value=told, fix="Loosen a cut.")
-        return Selection(self._subset(mask, galaxies, seed=seed), tuple(tolls))
-
-    def _subset(self, mask: np.ndarray, galaxies: pa.Table, *, seed: int) -> np.ndarray:
-        if not self.sample or self.sample >= mask.sum():
-            return mask
-        rows = np.flatnonzero(mask)
-        by_id = rows[np.argsort(tables.strings(galaxies, tables.ID)[rows].astype(str))]
-        chosen = np.zeros_like(mask)
-        chosen[np.random.default_rng(seed).choice(by_id, self.sample, replace=False)] = True
-        return chosen
-
-
-def _refuse_other_survey(other: EmbeddingStore, store: EmbeddingStore) -> None:
-    """Equal ids mean equal galaxies only within one survey, of which a store may hold the first galaxies."""
-    theirs, ours = ({**one.manifest.survey_settings, "limit": 0} for one in (other, store))
-    if other.manifest.survey_sha256 != store.manifest.survey_sha256 and theirs != ours:
-        raise StoreError(
-            "select.fractions_from is a store of another survey", value=other.folder,
-            fix=f"Embed the survey of {store.folder} with that checkpoint too.",
-        )  # fmt: skip
-
-
-def _refuse_missing(missing: pa.Table, galaxies: pa.Table, other: EmbeddingStore) -> None:
-    if missing.num_rows:
-        raise StoreError(
-            f"{other.folder} has no fractions for some of the galaxies", ids=missing[tables.ID].to_pylist(),
-            value=f"{missing.num_rows} of {galaxies.num_rows}", fix="Embed them with that checkpoint too.",
-        )  # fmt: skip
+            reason = "; ".join(map(str, cuts)) or "there are none"
+            raise ConfigError(f"none of {len(mask)} galaxies is left to search", value=reason, fix="Loosen a cut.")
+        if self.sample and self.sample < mask.sum():
+            rows = np.flatnonzero(mask)
+            by_id = rows[np.argsort(tables.strings(galaxies, tables.ID)[rows].astype(str))]
+            mask = np.zeros_like(mask)
+            mask[np.random.default_rng(seed).choice(by_id, self.sample, replace=False)] = True
+        return Selection(mask, tuple(cuts))
 
 
 def _verdict(cut: str, galaxies: pa.Table) -> pa.Array:
@@ -193,7 +219,7 @@ def _verdict(cut: str, galaxies: pa.Table) -> pa.Array:
     try:
         verdict = _value(parsed.body, galaxies, aliases, cut)
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid, TypeError) as problem:
-        raise ConfigError(f"cut {cut} mixes kinds", value=problem, fix=_GRAMMAR) from problem
+        raise ConfigError(f"cut {cut} mixes kinds of values", value=problem, fix=_GRAMMAR) from problem
     if isinstance(verdict, pa.ChunkedArray):
         verdict = verdict.combine_chunks()
     if not isinstance(verdict, pa.Array) or verdict.type != pa.bool_():
@@ -232,7 +258,7 @@ def _value(node: ast.expr, galaxies: pa.Table, aliases: Mapping[str, str], cut: 
 
 
 def _as_written(node: ast.expr, aliases: Mapping[str, str]) -> str:
-    return re.sub(rf"{_PLACEHOLDER}\d+", lambda found: f"`{aliases[found[0]]}`", ast.unparse(node))
+    return re.sub(rf"{_PLACEHOLDER}\d+", lambda match: f"`{aliases[match[0]]}`", ast.unparse(node))
 
 
 def _column(name: str, galaxies: pa.Table, cut: str) -> pa.ChunkedArray:
@@ -250,13 +276,10 @@ def _column(name: str, galaxies: pa.Table, cut: str) -> pa.ChunkedArray:
 
 
 def _with_campaign(name: str, known: Sequence[str], cut: str) -> str:
-    """The one column that the name stands for if it leaves out its campaign: smooth-or-featured-gz2_smooth_fraction.
-
-    Raises:
-        ConfigError: several campaigns have such a column.
-    """
+    """Column that a name without its campaign stands for; ConfigError if several campaigns have such a column."""
     question, _, answer = name.partition("_")
-    matching = [one for one in known if one in {f"{question}-{campaign}_{answer}" for campaign in campaigns()}]
+    spellings = {f"{question}-{campaign}_{answer}" for campaign in campaigns()}
+    matching = [column for column in known if column in spellings]
     if len(matching) > 1:
         raise ConfigError(f"cut {cut} fits several columns", value=name, fix=f"Name one: {', '.join(matching)}.")
     return matching[0] if matching else name

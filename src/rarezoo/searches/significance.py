@@ -1,420 +1,581 @@
-"""Is it a class, or what noise looks like? Structureless surveys, compressed and read as the real one is.
+"""Which groups of a tree are classes? Those that stand apart more than the groups of null surveys do.
 
-A structureless survey has no group in it. It has the real one's spread along its first principal components, and so
-many of these that its local dimension is the real one's: an embedding of galaxies is a thin sheet in many dimensions,
-and a clump of a sheet has fewer neighbours outside than one of a ball. Its map has clumps all the same; how isolated a
-clump of each size is there (see :mod:`rarezoo.searches.isolation`) is what a class must exceed. Within a class the same
-question decides whether its pieces are classes: it is a survey of its own size, and its pieces are held against the
-clumps of structureless surveys of about that size.
+A **null survey** is a survey without any group. It has the spread of the real survey along its first principal
+components, and as many of these as give it the local dimension of the real survey: an embedding of galaxies is a thin
+sheet in many dimensions, and a group in a sheet has fewer neighbours outside than a group in a ball. A map of a null
+survey has groups all the same. How isolated a group of each size is there (:mod:`rarezoo.searches.isolation`) is what
+a class must exceed.
 
-Shape letters: n galaxies, d features, s nodes of structureless surveys.
+Within a class the same question decides whether its parts are classes of their own. The class is then treated as a
+survey of its own size, and its parts are compared with the groups of null surveys of about that size.
+
+Shape letters: n galaxies, d features, m nodes of the survey's tree, s nodes of null surveys, q nodes in question.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int32, Int64
 from tqdm import tqdm
 
 from rarezoo import tables
+from rarezoo.cache import kept_array
 from rarezoo.embeddings.neighbours import NeighbourIndex
 from rarezoo.embeddings.quality import local_dimension
 from rarezoo.errors import ConfigError
-from rarezoo.searches.clusterers.fast_hdbscan import MOST_DIMENSIONS, FastHdbscan
-from rarezoo.searches.clusterers.hdbscan import Hdbscan
 from rarezoo.searches.compress import Compressor
-from rarezoo.searches.condensed import CondensedTree, condensed
-from rarezoo.searches.isolation import MOST_NEIGHBOURS, Nest, neighbours_asked
-from rarezoo.settings import setting
+from rarezoo.searches.condensed import CondensedTree
+from rarezoo.searches.isolation import MOST_NEIGHBOURS, NodeTree, neighbours_compared
+from rarezoo.settings import Settings, setting
 
-STORE = "store"
-KINDS = ("gaussian", "permuted", STORE)
-# The tree of a structureless map is read this finely whatever the search does: clumps of every size, and more of them.
-MIN_SAMPLES, MIN_CLUSTER_SIZE = 5, 10
-# Galaxies of the structureless surveys that the pieces of a class are held against.
+GAUSSIAN, PERMUTED, STORE = "gaussian", "permuted", "store"
+# Galaxies of the small null surveys, with which the parts of a class are compared.
 SMALL = 500
-# Galaxies that local dimensions are measured on, at most, and steps by which they are matched.
-_MEASURED, _HALVINGS = 2000, 9
-# Fewer galaxies than this have no clumps to speak of.
+# Fewer galaxies than this give no groups that could be compared.
 FEWEST = 100
-# Share of a survey beyond which a clump says nothing: it is most of the survey.
-_MOST = 0.9
-# Clumps near in size that tell what is usual; steps in size at which they are asked; least scatter (logit).
-_NEAR, _STEPS, _LEAST_SCATTER = 25, 48, 0.12
-# Share of the smaller of two surveys above which sizes are compared as shares of them, below as numbers.
-_BULKY = 0.1
-_MAD_TO_SIGMA = 1.4826
-# Highest nodes per structureless survey that tell how the tail falls off (a tenth of all at most), and fewest that can.
-_TAIL, _FITTED = 2, 10
-_FEWEST_SURVEYS = _FITTED // _TAIL
-# Scatters by which the only part must exceed the whole to be the class in its place: less is chance; and by which the
-# whole must exceed all parts, isolated as they are, to be one class.
-_CLEARLY, _BY_FAR = 1.5, 6.0
-# Share of a node that its parts hold if they make it up.
-_MOSTLY = 0.5
-# By how many standard deviations the lower quartile of a normal distribution lies below its middle.
-_QUARTER = 0.6745
+# Fewest null surveys that show how the tail of the scores falls off.
+FEWEST_SURVEYS = 5
+# Galaxies on which a local dimension is measured, at most, and bisections by which it is matched.
+_MEASURED, _BISECTIONS = 2000, 9
+# Standard deviations per median absolute deviation, and per distance from median to quartile, of a normal distribution.
+_MAD_TO_SIGMA, _QUARTILE = 1.4826, 0.6745
+
+# Builds the condensed tree of the map of a null survey: (galaxies, dimensions) → tree.
+TreeBuilder = Callable[[np.ndarray], CondensedTree]
 
 
 @dataclass
-class Significance:
-    """How classes are held against noise; a setting of a search."""
+class Significance(Settings):
+    """How classes are compared with null surveys: a setting of a search.
 
-    surveys: int = setting(20, "structureless surveys; 0 = significance is not measured", unit="surveys")
-    galaxies: int = setting(4000, "of each, at most; more take longer and change little", unit="galaxies")
-    kind: str = setting(
-        "gaussian", "structureless by: gaussian, permuted (principal components, each shuffled), or store"
+    Examples
+    --------
+    >>> Significance(surveys=2)
+    Traceback (most recent call last):
+    rarezoo.errors.ConfigError: significance.surveys: 2. Choose 0 (none) or at least 5.
+    """
+
+    prefix: ClassVar[str] = "significance"
+
+    surveys: int = setting(20, "null surveys; 0 = significance is not measured", unit="surveys", ge=0)
+    galaxies: int = setting(
+        4000, "size of each, at most; more take longer and change little", unit="galaxies", ge=SMALL
     )
-    store: str = setting("", "kind=store: embeddings by a network that learnt nothing (train.shuffle_votes=true)")
-    level: float = setting(0.05, "share of false classes to expect among those reported, at most")
-    largest: float = setting(0.2, "share of the galaxies above which a group is not a rare class")
+    kind: str = setting(
+        GAUSSIAN,
+        "how null surveys are made: gaussian (normal distribution), permuted (each principal component shuffled), "
+        "or store",
+        choices=(GAUSSIAN, PERMUTED, STORE),
+    )
+    store: str = setting("", "kind=store: embedding store of a network that learnt nothing (train.shuffle_votes=true)")
+    level: float = setting(0.05, "largest expected share of false classes among those that are reported", gt=0, lt=1)
+    largest: float = setting(0.2, "share of the galaxies above which a group is no rare class", gt=0, lt=1)
 
-    def refuse(self) -> None:
-        """Refuse nonsense before the long work.
-
-        Raises:
-            ConfigError: see the message.
-        """
-        if self.surveys and self.surveys < _FEWEST_SURVEYS:
+    def check(self) -> None:
+        """Raise ConfigError for too few null surveys, or a store and a kind that do not fit each other."""
+        if 0 < self.surveys < FEWEST_SURVEYS:
             raise ConfigError(
-                "significance.surveys", value=self.surveys, fix=f"Choose 0 (none) or at least {_FEWEST_SURVEYS}."
+                "significance.surveys", value=self.surveys, fix=f"Choose 0 (none) or at least {FEWEST_SURVEYS}."
             )
-        if self.galaxies < SMALL:
-            raise ConfigError("significance.galaxies", value=self.galaxies, fix=f"Choose at least {SMALL}.")
-        if self.kind not in KINDS:
-            raise ConfigError("significance.kind", value=self.kind, fix=f"Choose {' or '.join(KINDS)}.")
         if (self.kind == STORE) != bool(self.store):
             raise ConfigError(
                 f"significance.store with significance.kind={self.kind}", value=self.store or "no store",
                 fix="Give both kind=store and the folder of an embedding store, or neither.",
             )  # fmt: skip
-        for name in ("level", "largest"):
-            if not 0 < getattr(self, name) < 1:
-                raise ConfigError(f"significance.{name}", value=getattr(self, name), fix="Choose between 0 and 1.")
 
 
 @dataclass(frozen=True)
-class Clumps:
-    """Nodes of structureless surveys of one size.
+class NullFit:
+    """How the isolation of null nodes is summarised: settings of an estimate, which users need not change.
 
-    Attributes:
-        made: structureless surveys, whether they have nodes or not.
-        galaxies: in each survey.
-        surveys: (s,) which survey a node is of, from 0.
-        sizes: (s,) galaxies in each node.
-        isolations: (s,) 0 to 1.
+    Attributes
+    ----------
+    nearest, one_in
+        The distribution at one size is taken from the nodes nearest in size: this many, or one in ``one_in`` of all
+        nodes if that is more.
+    steps
+        Sizes at which the distribution is taken, evenly spaced in their logarithm; values between are interpolated.
+    least_scatter
+        Smallest scatter that is believed, in logit isolation.
+    bulky
+        Share of the smaller of two surveys above which nodes are compared by their share of the survey. Smaller nodes
+        are compared by their number of galaxies.
+    tail
+        Highest nodes per null survey from which the fall of the tail is taken, a tenth of all nodes at most.
+    fewest
+        Fewest nodes from which the fall of the tail can be taken.
     """
 
-    made: int
+    nearest: int = 25
+    one_in: int = 12
+    steps: int = 48
+    least_scatter: float = 0.12
+    bulky: float = 0.1
+    tail: int = 2
+    fewest: int = 10
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Thresholds by which nodes are chosen: see :attr:`TreeScores.choice`.
+
+    Attributes
+    ----------
+    clear_lead
+        A part is the class in place of the whole only if it leads the whole by more than this many scatters: a
+        smaller lead is chance.
+    far_lead
+        The whole is one class, though its parts are isolated in it, if it leads each of them by more than this many
+        scatters.
+    made_up
+        Parts make a node up if they hold at least this share of its galaxies.
+    most
+        A part with more than this share of a node is the node itself for every practical purpose, and says nothing
+        about its inside.
+    """
+
+    clear_lead: float = 1.5
+    far_lead: float = 6.0
+    made_up: float = 0.5
+    most: float = 0.9
+
+
+@dataclass(frozen=True)
+class NullNodes:
+    """The nodes of null surveys of one size, and what isolation is usual among them.
+
+    Attributes
+    ----------
+    count : int
+        Number of null surveys, with nodes or without.
+    galaxies : int
+        Galaxies in each.
+    surveys : (s,) array of integers
+        The survey of each node, from 0.
+    sizes : (s,) array of integers
+        Galaxies in each node.
+    isolations : (s,) array of floats
+        Isolation of each node, 0 to 1.
+    fit : NullFit
+        How they are summarised.
+    """
+
+    count: int
     galaxies: int
     surveys: Int64[np.ndarray, " s"]
     sizes: Int64[np.ndarray, " s"]
     isolations: Float64[np.ndarray, " s"]
+    fit: NullFit = NullFit()
+
+    @classmethod
+    def of(cls, galaxies: int, surveys: Sequence[Float64[np.ndarray, "2 _"]]) -> "NullNodes":
+        """Join the nodes of several null surveys, given as rows of sizes and isolations."""
+        numbers = np.repeat(np.arange(len(surveys)), [nodes.shape[1] for nodes in surveys])
+        sizes, isolations = np.concatenate(surveys, axis=1)
+        return cls(len(surveys), galaxies, numbers, sizes.astype(np.int64), isolations)
 
     @cached_property
     def _usual(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Sizes (log), and the median logit isolation and its upward scatter at each; NaN where there are no nodes."""
+        """Log sizes, and the median and upward scatter of the logit isolation at each; NaN where no node exists."""
         if not len(self.sizes):
             return np.zeros(1), np.full(1, np.nan), np.ones(1)
-        grid, windows = _windows(self.sizes, _logit(self.isolations, self.sizes))
-        middle = np.median(windows, axis=1)
-        above = [np.median(row[row >= one]) - one for row, one in zip(windows, middle, strict=True)]
-        return grid, middle, np.maximum(_MAD_TO_SIGMA * np.array(above), _LEAST_SCATTER)
+        grid, windows = _windows(self.sizes, _logit(self.isolations, self.sizes), self.fit)
+        median = np.median(windows, axis=1)
+        above = [np.median(row[row >= middle]) - middle for row, middle in zip(windows, median, strict=True)]
+        return grid, median, np.maximum(_MAD_TO_SIGMA * np.array(above), self.fit.least_scatter)
 
     def scores(
         self, isolations: Float[np.ndarray, " q"], sizes: Int64[np.ndarray, " q"], *, galaxies: int
     ) -> Float64[np.ndarray, " q"]:
-        """By how many scatters nodes of a survey of so many galaxies exceed what is usual at their size.
+        """Return by how many scatters nodes exceed the usual isolation of null nodes of their size.
 
-        NaN if the structureless surveys have no nodes to compare them with.
+        Parameters
+        ----------
+        isolations, sizes : (q,) arrays
+            Of nodes of another survey.
+        galaxies : int
+            Galaxies in that survey.
+
+        Returns
+        -------
+        (q,) array of floats
+            NaN if the null surveys have no nodes.
         """
-        grid, middle, scatter = self._usual
-        at = np.log(self._alike(sizes, galaxies=galaxies))
-        return (_logit(isolations, sizes) - np.interp(at, grid, middle)) / np.interp(at, grid, scatter)
+        grid, median, scatter = self._usual
+        few = sizes <= self.fit.bulky * min(galaxies, self.galaxies)
+        shares = np.maximum(self.fit.bulky * self.galaxies, sizes * (self.galaxies / galaxies))
+        at = np.log(np.where(few, sizes, shares).astype(np.float64))
+        return (_logit(isolations, sizes) - np.interp(at, grid, median)) / np.interp(at, grid, scatter)
 
     @cached_property
     def _own_scores(self) -> Float64[np.ndarray, " s"]:
-        """Of each node, by what is usual in the other surveys: a real survey has no part in what is usual either."""
+        """Score of each null node by what is usual in the other null surveys, as a real survey is scored."""
         scores = np.full(len(self.sizes), np.nan)
-        for survey in np.unique(self.surveys):
-            one, rest = self._only(self.surveys == survey), self._only(self.surveys != survey)
-            scores[self.surveys == survey] = rest.scores(one.isolations, one.sizes, galaxies=self.galaxies)
+        for number in np.unique(self.surveys):
+            inside = self.surveys == number
+            survey, others = self._only(inside), self._only(~inside)
+            scores[inside] = others.scores(survey.isolations, survey.sizes, galaxies=self.galaxies)
         return scores
 
-    def _only(self, those: Bool[np.ndarray, " s"]) -> "Clumps":
-        return replace(
-            self, surveys=self.surveys[those], sizes=self.sizes[those], isolations=self.isolations[those]
-        )  # fmt: skip
-
-    def _alike(self, sizes: Int64[np.ndarray, " q"], *, galaxies: int) -> Float64[np.ndarray, " q"]:
-        """Sizes here that are like those in a survey of so many galaxies: as many while few, else the same share."""
-        few = sizes <= _BULKY * min(galaxies, self.galaxies)
-        shares = sizes * (self.galaxies / galaxies)
-        return np.where(few, sizes, np.maximum(_BULKY * self.galaxies, shares)).astype(np.float64)
+    def _only(self, chosen: Bool[np.ndarray, " s"]) -> "NullNodes":
+        return replace(self, surveys=self.surveys[chosen], sizes=self.sizes[chosen], isolations=self.isolations[chosen])
 
     def expected(self, scores: Float[np.ndarray, " q"], *, galaxies: int, largest: float) -> Float64[np.ndarray, " q"]:
-        """How many nodes with such a score a structureless survey of so many galaxies shows.
+        """Return how many nodes with at least each score one null survey is expected to show.
 
-        Nodes are counted as far as there are some; beyond, the excess over a high score falls off exponentially (as the
-        tail of most distributions does) at a rate that is known as well as the highest few nodes tell it: what the next
-        survey shows then follows Lomax's law. The number grows with the galaxies as that of nodes does. Where there are
-        too few nodes to tell a rate, it is that of nodes at all, whatever the score.
+        Nodes are counted as far as there are some. Beyond, the excess over a high score falls off exponentially, as
+        the tail of most distributions does. The rate is known only as well as the highest few nodes show it; averaged
+        over that uncertainty the number follows Lomax's law. The number grows with the galaxies, as that of nodes
+        does. Where there are too few nodes to estimate a rate, it is the number of all nodes, whatever the score.
+
+        Parameters
+        ----------
+        scores : (q,) array of floats
+            Of nodes of another survey.
+        galaxies : int
+            Galaxies in that survey.
+        largest : float
+            Share of the galaxies above which null nodes do not count.
         """
         highest = np.sort(self._own_scores[self.sizes <= largest * self.galaxies])[::-1]
-        each = galaxies / self.galaxies / self.made
-        tail = min(_TAIL * self.made, max(len(highest) // 10, _FITTED), len(highest) - 1)
-        if tail < _FITTED:
-            return np.full(len(scores), (len(highest) + 1) / (self.made + 1) * galaxies / self.galaxies)
+        fit = self.fit
+        tail = min(fit.tail * self.count, max(len(highest) // 10, fit.fewest), len(highest) - 1)
+        if tail < fit.fewest:
+            return np.full(len(scores), (len(highest) + 1) / (self.count + 1) * galaxies / self.galaxies)
         high = highest[tail]
-        rate = max(float(np.mean(highest[:tail] - high)), _LEAST_SCATTER)
+        rate = max(float(np.mean(highest[:tail] - high)), fit.least_scatter)
         above = np.maximum(np.asarray(scores) - high, 0)
         beyond = tail * np.exp(-tail * np.log1p(above / (tail * rate)))
-        return np.where(scores > high, beyond, np.searchsorted(-highest, -np.asarray(scores), side="right")) * each
+        counted = np.searchsorted(-highest, -np.asarray(scores), side="right")
+        return np.where(scores > high, beyond, counted) * (galaxies / self.galaxies / self.count)
 
 
 @dataclass(frozen=True)
-class Noise:
-    """What a survey's structureless likes show, at its own size (or as large as they were made) and at a class's."""
+class NullModel:
+    """What null surveys of a survey show, at its own size (or as large as they were made) and at that of a class.
 
-    settings: Significance
-    whole: Clumps
-    small: Clumps
-
-
-@dataclass(frozen=True)
-class Standing:
-    """How the nodes of a survey's tree stand out.
-
-    A real survey without any class may still be unlike its structureless likes: of fewer dimensions, say, so that every
-    clump is more isolated. What most of its own nodes have in common is therefore no evidence: scores are counted from
-    where the lower half of its own nodes of that size lie, if that is higher (Efron 2004 calls it the empirical null).
-
-    Attributes:
-        nest: the tree, m nodes.
-        graph: (n, k) nearest neighbours in the space that was compressed.
-        noise: what the survey's structureless likes show.
+    Attributes
+    ----------
+    settings : Significance
+        How they were made, and the level at which classes are reported.
+    whole, small : NullNodes
+        Nodes of large and of small null surveys.
+    rule : Rule
+        Thresholds by which nodes are chosen.
     """
 
-    nest: Nest
+    settings: Significance
+    whole: NullNodes
+    small: NullNodes
+    rule: Rule = Rule()
+
+
+@dataclass(frozen=True)
+class TreeScores:
+    """How much each node of a survey's tree stands out from the null model, and which nodes are classes.
+
+    A real survey without any class may still differ from its null surveys: it may have fewer dimensions, for example,
+    so that every group is more isolated. What most of its own nodes have in common is therefore no evidence. Scores
+    are counted from where the lower half of its own nodes of that size lie, if that is higher (Efron 2004 calls this
+    the empirical null).
+
+    Everything is computed once, when it is first needed.
+
+    Attributes
+    ----------
+    tree : NodeTree
+        The tree, m nodes.
+    graph : (n, k) array of integers
+        Nearest neighbours in the space that was compressed.
+    null : NullModel
+        What null surveys show.
+    """
+
+    tree: NodeTree
     graph: Int32[np.ndarray, "n k"]
-    noise: Noise
+    null: NullModel
+
+    @classmethod
+    def of(
+        cls, tree: CondensedTree, features: Float32[np.ndarray, "n d"], null: NullModel, *, seed: int = 0
+    ) -> "TreeScores":
+        """Score a condensed tree of n galaxies.
+
+        Parameters
+        ----------
+        tree : CondensedTree
+            Tree of the map.
+        features : (n, d) array of floats
+            What was compressed to the map.
+        null : NullModel
+            What null surveys show.
+        seed : int
+            Seed of the nearest-neighbour index.
+        """
+        return cls(NodeTree.of(tree), NeighbourIndex(features, seed=seed).graph(MOST_NEIGHBOURS), null)
+
+    @property
+    def galaxies(self) -> int:
+        """Number of galaxies, n."""
+        return len(self.tree.homes)
 
     @cached_property
     def isolations(self) -> Float64[np.ndarray, " m"]:
-        """Of each node, 0 to 1."""
-        return self.nest.isolations(self.graph)
+        """Isolation of each node, 0 to 1."""
+        return self.tree.isolations(self.graph)
 
     @cached_property
     def scores(self) -> Float64[np.ndarray, " m"]:
-        """By how many scatters each node exceeds what is usual at its size, in noise and in the survey itself."""
-        raw = self.noise.whole.scores(self.isolations, self.nest.sizes, galaxies=len(self.nest.home))
-        return raw - self._shift(self.nest.sizes)
+        """Scatters by which each node exceeds what is usual at its size, in null surveys and in the survey itself."""
+        return self._raw_scores - self._own_excess(self.tree.sizes)
 
     @cached_property
     def expected(self) -> Float64[np.ndarray, " m"]:
-        """How many nodes that stand out as much noise shows; infinitely many for nodes too large to be rare."""
-        noise, rare = self.noise, self.nest.sizes <= self._largest
-        told = noise.whole.expected(self.scores, galaxies=len(self.nest.home), largest=noise.settings.largest)
-        return np.where(rare, told, np.inf)
+        """Nodes that stand out as much, expected in a null survey; infinity for nodes too large to be rare."""
+        largest = self.null.settings.largest
+        expected = self.null.whole.expected(self.scores, galaxies=self.galaxies, largest=largest)
+        return np.where(self.tree.sizes <= largest * self.galaxies, expected, np.inf)
 
     @cached_property
-    def chances(self) -> Float64[np.ndarray, " m"]:
-        """The chance that noise shows any node that stands out as much."""
+    def p_values(self) -> Float64[np.ndarray, " m"]:
+        """Probability that a null survey shows any node that stands out as much."""
         return -np.expm1(-self.expected)
 
     @cached_property
     def false_discoveries(self) -> Float64[np.ndarray, " m"]:
-        """Share of false ones to expect among the classes, were all nodes classes that stand out at least as much.
+        """Expected share of false classes if all nodes that stand out at least as much were classes.
 
         After Benjamini & Hochberg 1995; nodes that hold each other are counted once.
         """
         shares, order = np.empty(len(self.scores)), np.argsort(-self.scores, kind="stable")
         order = order[np.argsort(self.expected[order], kind="stable")]
-        shares[order] = np.minimum(self.expected[order] / _apart_so_far(self.nest.above, order), 1.0)
+        shares[order] = np.minimum(self.expected[order] / _innermost_so_far(self.tree.parents, order), 1.0)
         # A node that stands out more is never more doubtful than one that stands out less.
         shares[order] = np.minimum.accumulate(shares[order][::-1])[::-1]
         return shares
 
-    def classes(self) -> tuple[list[int], dict[int, int]]:
-        """The nodes that are classes, and for those that belong together the node that holds them all.
+    @cached_property
+    def choice(self) -> tuple[list[int], dict[int, int]]:
+        """The nodes that are classes, and the group of each class that belongs together with others.
 
-        From the smallest nodes up. Two or more classes that are isolated within a node and make it up are classes,
-        and it is their group, unless it stands out by far more than each of them: then they are parts of one class.
-        Otherwise a node that noise would not show replaces the classes below it, unless one of them stands out more
-        than it does (and clearly more, if they are not two or more that make it up).
+        A group is a node that holds two or more classes, which is itself more than null surveys show. Thresholds are
+        those of :class:`Rule` and the level of :class:`Significance`. In pseudo-code::
+
+            for each node, the smallest first (children before their parents):
+                below = classes found below the node so far
+                lead  = score of the node − highest score in below
+                if false_discovery(node) > level:         classes = below
+                else if below is empty:                   classes = {node}
+                else:
+                    parts = those of below that are isolated within the node alone, at the level
+                    if parts make up the node and lead <= far_lead:
+                                                          classes = parts; the node is their group
+                    else if below make up the node and lead >= 0,
+                         or below do not make it up and lead >= −clear_lead:
+                                                          classes = {node}
+                    else:                                 classes = below
+            the answer is what the root has
+
+            parts make up a node: there are two or more, and they hold at least ``made_up`` of its galaxies
+
+        Returns
+        -------
+        (list of int, dict of int to int)
+            Numbers of nodes from 0 (the root).
         """
-        counts = self.false_discoveries <= self.noise.settings.level
-        found: list[list[int]] = [[] for _ in self.nest.above]
+        significant = self.false_discoveries <= self.null.settings.level
+        rule, sizes = self.null.rule, self.tree.sizes
+        classes: list[list[int]] = [[] for _ in self.tree.parents]
         groups = []
-        for node in range(len(found) - 1, -1, -1):
-            inside = [one for child in self.nest.below[node] for one in found[child]]
-            found[node] = inside
-            if counts[node] and not inside:
-                found[node] = [node]
-            elif counts[node]:
-                apart, lead = self._apart(node, inside), self.scores[node] - self.scores[inside].max()
-                if self._make_up(node, apart) and lead <= _BY_FAR:
-                    found[node] = apart
+
+        def make_up(node: int, parts: list[int]) -> bool:
+            return len(parts) > 1 and bool(sizes[parts].sum() >= rule.made_up * sizes[node])
+
+        for node in range(len(classes) - 1, -1, -1):
+            below = [found for child in self.tree.children[node] for found in classes[child]]
+            classes[node] = below
+            if significant[node] and not below:
+                classes[node] = [node]
+            elif significant[node]:
+                parts, lead = self.isolated_parts(node, below), self.scores[node] - self.scores[below].max()
+                if make_up(node, parts) and lead <= rule.far_lead:
+                    classes[node] = parts
                     groups.append(node)
-                elif lead >= (0 if self._make_up(node, inside) else -_CLEARLY):
-                    found[node] = [node]
-        return found[0], self._group_of(found[0], groups)
+                elif lead >= (0 if make_up(node, below) else -rule.clear_lead):
+                    classes[node] = [node]
+        return classes[0], smallest_groups(self.tree, classes[0], groups)
 
-    def _group_of(self, classes: Sequence[int], groups: Sequence[int]) -> dict[int, int]:
-        """The smallest group that each class shares with another; the groups given from the smallest up."""
-        group_of: dict[int, int] = {}
-        for group in groups:
-            inside = set(self.nest.within(group)).intersection(classes)
-            if len(inside) > 1:
-                group_of.update({one: group for one in inside if one not in group_of})
-        return group_of
+    @property
+    def nodes(self) -> list[int]:
+        """The nodes that are classes, as the condensed tree numbers them; none of them holds another."""
+        return sorted(self.galaxies + node for node in self.choice[0])
 
-    def _make_up(self, node: int, parts: list[int]) -> bool:
-        """Whether two parts or more hold most of a node."""
-        return len(parts) > 1 and bool(self.nest.sizes[parts].sum() >= _MOSTLY * self.nest.sizes[node])
-
-    def _apart(self, node: int, inside: list[int]) -> list[int]:
-        """Which of the classes inside a node are isolated within it, as if it were all there is."""
-        galaxies, sizes = int(self.nest.sizes[node]), self.nest.sizes
-        candidates = [one for one in inside if sizes[one] <= _MOST * galaxies]
+    def isolated_parts(self, node: int, parts: Sequence[int]) -> list[int]:
+        """Return the parts of a node that null surveys of its size would not show, as if it were all there is."""
+        galaxies, sizes, most = int(self.tree.sizes[node]), self.tree.sizes, self.null.rule.most
+        candidates = [part for part in parts if sizes[part] <= most * galaxies]
         if len(candidates) < 2:
             return []
-        clumps = self.noise.whole if galaxies >= self.noise.whole.galaxies else self.noise.small
-        shares = self.nest.isolations_within(node, self.graph, of=candidates)
-        scores = clumps.scores(shares, sizes[candidates], galaxies=galaxies) - self._shift(sizes[candidates])
-        expected = clumps.expected(scores, galaxies=galaxies, largest=_MOST)
-        return [one for one, false in zip(candidates, expected, strict=True) if false <= self.noise.settings.level]
+        nodes = self.null.whole if galaxies >= self.null.whole.galaxies else self.null.small
+        isolations = self.tree.isolations_within(node, self.graph, of=candidates)
+        scores = nodes.scores(isolations, sizes[candidates], galaxies=galaxies) - self._own_excess(sizes[candidates])
+        expected = nodes.expected(scores, galaxies=galaxies, largest=most)
+        return [part for part, false in zip(candidates, expected, strict=True) if false <= self.null.settings.level]
+
+    def columns(self, nodes: Int64[np.ndarray, " c"]) -> dict[str, list[Any]]:
+        """Return the columns of the classes table that compare classes with null surveys.
+
+        Parameters
+        ----------
+        nodes : (c,) array of integers
+            Node of each class, as the condensed tree numbers them.
+        """
+        rows, groups = nodes - self.galaxies, self.choice[1]
+        return {
+            tables.ISOLATION: list(self.isolations[rows]),
+            tables.SIGNIFICANCE: [None if np.isnan(score) else score for score in self.scores[rows]],
+            tables.P_VALUE: list(self.p_values[rows]),
+            tables.FALSE_DISCOVERY: list(self.false_discoveries[rows]),
+            tables.GROUP: [groups[row] + self.galaxies if row in groups else None for row in rows.tolist()],
+        }
 
     @cached_property
-    def _largest(self) -> float:
-        return self.noise.settings.largest * len(self.nest.home)
+    def _raw_scores(self) -> Float64[np.ndarray, " m"]:
+        return self.null.whole.scores(self.isolations, self.tree.sizes, galaxies=self.galaxies)
 
-    def _shift(self, sizes: Int64[np.ndarray, " q"]) -> Float64[np.ndarray, " q"]:
-        grid, shift = self._own
-        return np.interp(np.log(sizes), grid, shift)
+    def _own_excess(self, sizes: Int64[np.ndarray, " q"]) -> Float64[np.ndarray, " q"]:
+        grid, excess = self._own
+        return np.interp(np.log(sizes), grid, excess)
 
     @cached_property
     def _own(self) -> tuple[np.ndarray, np.ndarray]:
-        """Sizes (log), and by how many scatters the survey's own lower half lies above that of noise."""
-        counted = np.flatnonzero(self.nest.sizes <= self._largest)
-        if len(counted) < _NEAR:
+        """Log sizes, and by how many scatters the lower half of the survey's own nodes exceeds that of null nodes."""
+        fit = self.null.whole.fit
+        rare = np.flatnonzero(self.tree.sizes <= self.null.settings.largest * self.galaxies)
+        if len(rare) < fit.nearest:
             return np.zeros(1), np.zeros(1)
-        raw = self.noise.whole.scores(self.isolations, self.nest.sizes, galaxies=len(self.nest.home))
-        grid, windows = _windows(self.nest.sizes[counted], raw[counted])
-        return grid, np.maximum(np.quantile(windows, 0.25, axis=1) + _QUARTER, 0.0)
+        grid, windows = _windows(self.tree.sizes[rare], self._raw_scores[rare], fit)
+        return grid, np.maximum(np.quantile(windows, 0.25, axis=1) + _QUARTILE, 0.0)
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """What decides whether a node of a survey's tree is a class.
+def smallest_groups(tree: NodeTree, classes: Sequence[int], groups: Sequence[int]) -> dict[int, int]:
+    """Return the smallest group that each class shares with another class.
 
-    Attributes:
-        graph: (n, k) nearest neighbours in the space that was compressed.
-        noise: what the survey's structureless likes show.
+    Parameters
+    ----------
+    tree : NodeTree
+        The tree.
+    classes : sequence of int
+        Nodes that are classes.
+    groups : sequence of int
+        Nodes that may be groups, the smallest first.
     """
-
-    graph: Int32[np.ndarray, "n k"]
-    noise: Noise
-
-    def nodes(self, tree: CondensedTree) -> list[int]:
-        """The tree's nodes that are classes, none of which holds another."""
-        return sorted(tree.galaxies + one for one in self._standing(tree).classes()[0])
-
-    def measures(self, tree: CondensedTree, nodes: Int64[np.ndarray, " c"]) -> dict[str, list[Any]]:
-        """CLASSES' columns that tell classes from noise, for the classes that are these nodes of the tree."""
-        standing, rows = self._standing(tree), nodes - tree.galaxies
-        groups = standing.classes()[1]
-        return {
-            tables.ISOLATION: list(standing.isolations[rows]),
-            tables.SIGNIFICANCE: [None if np.isnan(one) else one for one in standing.scores[rows]],
-            tables.P_VALUE: list(standing.chances[rows]),
-            tables.FALSE_DISCOVERY: list(standing.false_discoveries[rows]),
-            tables.GROUP: [groups[row] + tree.galaxies if row in groups else None for row in rows.tolist()],
-        }
-
-    def _standing(self, tree: CondensedTree) -> Standing:
-        return Standing(Nest.of(tree), self.graph, self.noise)
+    group_of: dict[int, int] = {}
+    for group in groups:
+        inside = set(tree.subtree(group)).intersection(classes)
+        if len(inside) > 1:
+            group_of.update({node: group for node in inside if node not in group_of})
+    return group_of
 
 
-def noise_of(
+def null_model(
     features: Float32[np.ndarray, "n d"],
     compressor: Compressor,
     *,
     settings: Significance,
+    tree_of: TreeBuilder,
     folder: Path | None = None,
     earlier: Path | None = None,
-    likes: Float[np.ndarray, "l D"] | None = None,
+    untrained: Float[np.ndarray, "l D"] | None = None,
     seed: int = 0,
-) -> Noise:
-    """Make the structureless likes of a survey, compress and read them.
+) -> NullModel:
+    """Make the null surveys of a survey, compress them, and read their trees.
 
-    Args:
-        features: what the compressor works on (whitened, if the search whitens).
-        compressor: of the search.
-        settings: how many, how large, which kind.
-        folder: where each is kept when it is done, so that a killed run goes on; None keeps nothing.
-        earlier: where some may lie already, made with the same features, compressor and seed.
-        likes: kind=store: embeddings of a network that learnt nothing; half of its galaxies at most make a survey.
-        seed: of every random draw.
+    Parameters
+    ----------
+    features : (n, d) array of floats
+        What the compressor works on: whitened, if the search whitens.
+    compressor : Compressor
+        Of the search.
+    settings : Significance
+        How many null surveys, of which size and kind.
+    tree_of : function
+        Builds the tree of a map. It should resolve groups of every size, whatever the search itself does.
+    folder : Path, optional
+        Where the nodes of each null survey are kept as soon as they are known, so that a killed run continues.
+    earlier : Path, optional
+        Where some may lie already, made from the same features, compressor and seed.
+    untrained : (l, D) array of floats, optional
+        ``kind=store``: embeddings of a network that learnt nothing, from which null surveys are drawn, each of at
+        most half of them.
+    seed : int
+        Seed of every random draw.
 
-    Raises:
-        ConfigError: fewer galaxies than :data:`FEWEST`.
-        OutputError: the folder cannot be written.
+    Raises
+    ------
+    ConfigError
+        There are fewer than 100 galaxies.
+    OutputError
+        The folder cannot be written.
     """
-    source, compressor = (features, replace(compressor, whiten=0)) if likes is None else (likes, compressor)
-    # Surveys of all of a store's galaxies would be one and the same survey.
-    most = len(features) if likes is None else min(len(features), len(likes) // 2)
+    source, compressor = (features, replace(compressor, whiten=0)) if untrained is None else (untrained, compressor)
+    # Null surveys of all galaxies of a store would be one and the same survey.
+    most = len(features) if untrained is None else min(len(features), len(untrained) // 2)
     if most < FEWEST:
         raise ConfigError(
-            "too few galaxies to tell a class from noise", value=most,
+            "too few galaxies for null surveys", value=most,
             fix=f"Search at least {FEWEST}, or choose significance.surveys=0 and clusterer.selection=leaf.",
         )  # fmt: skip
     whole, small = min(settings.galaxies, most), min(SMALL, most)
     sizes = tuple(dict.fromkeys((small, whole)))
-    # A store's surveys are as they are.
+    # Embeddings of an untrained network are taken as they are.
     components = (
-        {size: _components(source, size, kind=settings.kind, seed=seed) for size in sizes} if likes is None else {}
+        {size: matched_components(source, size, kind=settings.kind, seed=seed) for size in sizes}
+        if untrained is None
+        else {}
     )
-    made: dict[int, list[np.ndarray]] = {size: [] for size in sizes}
-    plan = [(size, survey) for size in sizes for survey in range(settings.surveys)]
-    for size, survey in tqdm(plan, desc="structureless surveys", unit="survey", leave=False):
-        name = f"{settings.kind}-{components.get(size, 0):.2f}-{size}-{survey:03d}.clumps.npy"
-        known = next((one / name for one in (folder, earlier) if one and (one / name).exists()), None)
-        if known is None:
-            random = np.random.default_rng([seed, size, survey])
-            noise = source[np.sort(random.choice(len(source), size, replace=False))]
-            if likes is None:
-                noise = structureless(noise, kind=settings.kind, components=components[size], random=random)
-            nodes = _nodes(noise, _fitting(compressor, size), seed=seed + survey)
-            _keep(nodes, folder and folder / name)
-        else:
-            nodes = np.load(known)
-        made[size].append(nodes)
-    return Noise(settings, _clumps(whole, made[whole]), _clumps(small, made[small]))
+    surveys: dict[int, list[np.ndarray]] = {size: [] for size in sizes}
+    plan = [(size, number) for size in sizes for number in range(settings.surveys)]
+    for size, number in tqdm(plan, desc="null surveys", unit="survey", leave=False):
+
+        def nodes(size: int = size, number: int = number) -> np.ndarray:
+            random = np.random.default_rng([seed, size, number])
+            survey = source[np.sort(random.choice(len(source), size, replace=False))]
+            if untrained is None:
+                survey = null_survey(survey, kind=settings.kind, components=components[size], random=random)
+            return _nodes(survey, compressor_for(compressor, size), tree_of, seed=seed + number)
+
+        name = f"{settings.kind}-{components.get(size, 0):.2f}-{size}-{number:03d}.clumps.npy"
+        known = earlier / name if earlier and (earlier / name).exists() else folder and folder / name
+        surveys[size].append(kept_array(known, nodes))
+    return NullModel(settings, NullNodes.of(whole, surveys[whole]), NullNodes.of(small, surveys[small]))
 
 
-def structureless(
+def null_survey(
     features: Float32[np.ndarray, "n d"], *, kind: str, random: np.random.Generator, components: float = np.inf
 ) -> Float32[np.ndarray, "n d"]:
-    """As many galaxies with the same spread along the first principal components, and nothing else of the survey.
+    """Draw as many galaxies with the same spread along the first principal components, and nothing else of the survey.
 
-    ``gaussian`` draws from a normal distribution of the same mean and covariance; ``permuted`` shuffles each
-    component's scores on its own, which keeps its distribution, outliers too.
-
-    Args:
-        features: of the survey.
-        kind: see above.
-        random: where chance comes from.
-        components: how many are kept; of 3.4 three, and the fourth at 0.4 of its spread.
+    Parameters
+    ----------
+    features : (n, d) array of floats
+        Of the survey.
+    kind : {"gaussian", "permuted"}
+        ``gaussian`` draws from a normal distribution of the same mean and covariance. ``permuted`` shuffles the
+        scores of each component on its own, which keeps their distribution, outliers too.
+    random : numpy.random.Generator
+        Source of random numbers.
+    components : float
+        Principal components that are kept; of 3.4 three, and the fourth at 0.4 of its spread.
     """
     values = features.astype(np.float64)
     mean = values.mean(axis=0)
     variances, axes = np.linalg.eigh(np.cov(values, rowvar=False).reshape(len(mean), -1))
-    if kind == "gaussian":
+    if kind == GAUSSIAN:
         scores = random.normal(size=values.shape) * np.sqrt(np.maximum(variances, 0))
     else:
         scores = random.permuted((values - mean) @ axes, axis=0)
@@ -422,78 +583,64 @@ def structureless(
     return ((scores * kept) @ axes.T + mean).astype(np.float32)
 
 
-def _components(features: Float32[np.ndarray, "n d"], galaxies: int, *, kind: str, seed: int) -> float:
-    """How many principal components a structureless survey keeps to have the real one's local dimension."""
+def matched_components(features: Float32[np.ndarray, "n d"], galaxies: int, *, kind: str, seed: int) -> float:
+    """Return how many principal components give a null survey of some galaxies the local dimension of the real one."""
     random = np.random.default_rng([seed, galaxies])
-    some = features[np.sort(random.choice(len(features), min(galaxies, _MEASURED), replace=False))]
-    sought, fewest, most = local_dimension(some), 1.0, float(features.shape[1])
-    for _ in range(_HALVINGS):
+    sample = features[np.sort(random.choice(len(features), min(galaxies, _MEASURED), replace=False))]
+    wanted, fewest, most = local_dimension(sample), 1.0, float(features.shape[1])
+    for _ in range(_BISECTIONS):
         middle = np.sqrt(fewest * most)
-        made = structureless(some, kind=kind, components=middle, random=np.random.default_rng([seed, galaxies]))
-        fewest, most = (middle, most) if local_dimension(made) < sought else (fewest, middle)
+        drawn = null_survey(sample, kind=kind, components=middle, random=np.random.default_rng([seed, galaxies]))
+        fewest, most = (middle, most) if local_dimension(drawn) < wanted else (fewest, middle)
     return float(most)
 
 
-def _fitting(compressor: Compressor, galaxies: int) -> Compressor:
-    """The compressor; its neighbours no more than a small survey has."""
+def compressor_for(compressor: Compressor, galaxies: int) -> Compressor:
+    """Return the compressor for a small survey: its neighbours are a tenth of the galaxies at most."""
     neighbours = getattr(compressor, "n_neighbors", 0)
-    fewer = {"n_neighbors": galaxies // 10} if neighbours > galaxies // 10 else {}
-    return replace(compressor, **fewer)
+    return replace(compressor, **({"n_neighbors": galaxies // 10} if neighbours > galaxies // 10 else {}))
 
 
-def _nodes(noise: Float32[np.ndarray, "n d"], compressor: Compressor, *, seed: int) -> Float64[np.ndarray, "2 s"]:
-    """Sizes and isolations of the nodes of a structureless survey's tree but its root."""
-    ids = np.char.zfill(np.arange(len(noise)).astype(str), len(str(len(noise))))
-    fitted = compressor.fit(noise, ids=ids, seed=seed)
-    clusterer = FastHdbscan if fitted.positions.shape[1] <= MOST_DIMENSIONS else Hdbscan
-    linkage = clusterer(min_samples=MIN_SAMPLES).linkage(fitted.positions)
-    nest = Nest.of(condensed(linkage, min_cluster_size=MIN_CLUSTER_SIZE))
-    graph = NeighbourIndex(fitted.features(noise), seed=seed).graph(MOST_NEIGHBOURS)
-    return np.stack([nest.sizes[1:], nest.isolations(graph)[1:]])
+def _nodes(
+    survey: Float[np.ndarray, "n d"], compressor: Compressor, tree_of: TreeBuilder, *, seed: int
+) -> Float64[np.ndarray, "2 _"]:
+    """Sizes and isolations of the nodes of a null survey's tree, without its root."""
+    ids = np.char.zfill(np.arange(len(survey)).astype(str), len(str(len(survey))))
+    fitted = compressor.fit(survey, ids=ids, seed=seed)
+    tree = NodeTree.of(tree_of(fitted.positions))
+    graph = NeighbourIndex(fitted.features(survey), seed=seed).graph(MOST_NEIGHBOURS)
+    return np.stack([tree.sizes[1:], tree.isolations(graph)[1:]])
 
 
-def _apart_so_far(above: Int64[np.ndarray, " m"], order: Int64[np.ndarray, " m"]) -> Int64[np.ndarray, " m"]:
-    """As nodes are taken in that order: how many of those taken hold no other that is."""
-    taken, holds = np.zeros(len(above), dtype=bool), np.zeros(len(above), dtype=bool)
-    count, counts = 0, np.empty(len(above), dtype=np.int64)
+def _innermost_so_far(parents: Int64[np.ndarray, " m"], order: Int64[np.ndarray, " m"]) -> Int64[np.ndarray, " m"]:
+    """Count, as nodes are taken in an order, those taken so far that hold no other node taken so far."""
+    taken, holds = np.zeros(len(parents), dtype=bool), np.zeros(len(parents), dtype=bool)
+    count, counts = 0, np.empty(len(parents), dtype=np.int64)
     for place, node in enumerate(order.tolist()):
         taken[node] = True
         count += not holds[node]
-        around = above[node]
+        around = parents[node]
         while around >= 0 and not holds[around]:
             holds[around] = True
             count -= bool(taken[around])
-            around = above[around]
+            around = parents[around]
         counts[place] = count
     return counts
 
 
-def _keep(nodes: np.ndarray, place: Path | None) -> None:
-    if place is None:
-        return
-    with tables.atomic(place) as temporary, temporary.open("wb") as stream:
-        np.save(stream, nodes)
-
-
-def _clumps(galaxies: int, surveys: list[np.ndarray]) -> Clumps:
-    numbers = np.repeat(np.arange(len(surveys)), [one.shape[1] for one in surveys])
-    sizes, isolations = np.concatenate(surveys, axis=1)
-    return Clumps(len(surveys), galaxies, numbers, sizes.astype(np.int64), isolations)
-
-
 def _logit(isolations: np.ndarray, sizes: np.ndarray) -> Float64[np.ndarray, " q"]:
-    """Of a share among so many galaxies' neighbours; finite where all or none of them are members."""
-    asked = sizes * neighbours_asked(sizes)
-    inside = isolations * asked
-    return np.asarray(np.log((inside + 1) / (asked - inside + 1)))
+    """Logit of isolations; finite where all or none of the neighbours are members."""
+    compared = sizes * neighbours_compared(sizes)
+    inside = isolations * compared
+    return np.asarray(np.log((inside + 1) / (compared - inside + 1)))
 
 
 def _windows(
-    sizes: Int64[np.ndarray, " s"], values: Float64[np.ndarray, " s"]
+    sizes: Int64[np.ndarray, " s"], values: Float64[np.ndarray, " s"], fit: NullFit
 ) -> tuple[Float64[np.ndarray, " steps"], Float64[np.ndarray, "steps near"]]:
-    """Steps in size (log), and the values of the nodes nearest in size to each."""
+    """Log sizes in even steps, and the values of the nodes nearest in size to each."""
     order = np.argsort(sizes, kind="stable")
-    logs, near = np.log(sizes[order]), min(max(_NEAR, len(sizes) // 12), len(sizes))
-    grid = np.linspace(logs[0], logs[-1], _STEPS)
+    logs, near = np.log(sizes[order]), min(max(fit.nearest, len(sizes) // fit.one_in), len(sizes))
+    grid = np.linspace(logs[0], logs[-1], fit.steps)
     starts = np.clip(np.searchsorted(logs, grid) - near // 2, 0, len(logs) - near)
     return grid, values[order][starts[:, None] + np.arange(near)]

@@ -1,6 +1,6 @@
 """Does a class come back? Refits with other seeds, with subsamples, and with the embeddings of other networks.
 
-Shape letters: n galaxies, m of them in a refit, r refits, c classes.
+Shape letters: n galaxies, m of them in a refit, r refits, c classes, D width of the embeddings.
 """
 
 import logging
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -21,13 +21,13 @@ from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, StoreError
 from rarezoo.runs import fingerprint
 from rarezoo.searches.matching import SAME, ClassOverlap
-from rarezoo.settings import setting
+from rarezoo.settings import Settings, setting
 
 log = logging.getLogger(__name__)
 
 
 class Pipeline(Protocol):
-    """Anything that gives labels (m,), −1 for none, to embeddings (m, D) of galaxies with ids (m,)."""
+    """Anything that gives a class (m,), −1 for none, to embeddings (m, D) of galaxies with ids (m,)."""
 
     def __call__(
         self, embeddings: Float[np.ndarray, "m D"], *, ids: np.ndarray, seed: int
@@ -38,10 +38,14 @@ class Pipeline(Protocol):
 class Refit:
     """Another labelling of some of the galaxies.
 
-    Attributes:
-        name: how it differs: ``other seed 1``, ``subsample 2``, or another network's store.
-        rows: (m,) of the galaxies in it.
-        labels: (m,) its own classes, −1 for none.
+    Attributes
+    ----------
+    name : str
+        How it differs: ``other seed 1``, ``subsample 2``, or the store of another network.
+    rows : (m,) array of integers
+        Rows of the galaxies in it.
+    labels : (m,) array of integers
+        Its own classes, −1 for none.
     """
 
     name: str
@@ -51,7 +55,7 @@ class Refit:
 
 @dataclass(frozen=True)
 class _Plan:
-    """A refit to be made: of which galaxies, from which embeddings (m, D), read when they are needed."""
+    """A refit to be made: of which galaxies, and from which embeddings (m, D), which are read when they are needed."""
 
     name: str
     rows: Int64[np.ndarray, " m"]
@@ -61,34 +65,43 @@ class _Plan:
 
 
 @dataclass
-class Stability:
-    """By which refits the stability of classes is measured; a setting of a search.
+class Stability(Settings):
+    """The refits by which the stability of classes is measured: a setting of a search.
 
-    The search's settings are not scaled to a subsample: a class hardly bigger than ``min_cluster_size`` may be lost to
-    that alone. Where the search draws nothing at random (PCA), other seeds change nothing and say nothing.
+    The search's settings are not scaled to a subsample: a class hardly larger than ``min_cluster_size`` may be lost to
+    that alone. Where the search draws nothing at random (PCA), other seeds change nothing and show nothing.
+
+    Examples
+    --------
+    >>> embeddings, ids = np.arange(6.0)[:, None], np.array(list("abcdef"))
+    >>> def halves(embeddings, *, ids, seed):
+    ...     return (embeddings[:, 0] > 2).astype(np.int64)
+    >>> refits = Stability(refits=2).refits_of(embeddings, halves, ids=ids)
+    >>> [refit.name for refit in refits]
+    ['other seed 1', 'subsample 2']
+    >>> stabilities(halves(embeddings, ids=ids, seed=0), refits).means
+    array([1., 1.])
     """
 
-    refits: int = setting(4, "refits, in turn with another seed and with another seed and subsample; 0 = none")
-    share: float = setting(0.8, "of the galaxies in a subsample")
-    stores: list[str] = setting([], "the survey's embedding stores under other checkpoints: a refit each")
+    prefix: ClassVar[str] = "stability"
+
+    refits: int = setting(4, "refits, in turn with another seed and with another seed and subsample; 0 = none", ge=0)
+    share: float = setting(0.8, "share of the galaxies in a subsample", gt=0, le=1)
+    stores: list[str] = setting([], "embedding stores of the same survey under other checkpoints: one refit each")
 
     @property
     def wanted(self) -> bool:
         """Whether anything is to be refitted."""
         return bool(self.refits or self.stores)
 
-    def refuse(self) -> None:
-        """Refuse before the long work begins.
+    def check_stores(self) -> None:
+        """Open every store before the long work begins.
 
-        Raises:
-            ConfigError: settings out of range.
-            StoreError: a store that is not there, or not whole.
+        Raises
+        ------
+        StoreError
+            A store does not exist or is not complete.
         """
-        if self.refits < 0 or not 0 < self.share <= 1:
-            raise ConfigError(
-                "stability.refits and stability.share", value=(self.refits, self.share),
-                fix="Choose 0 or more, and more than 0 and at most 1.",
-            )  # fmt: skip
         for folder in self.stores:
             EmbeddingStore.open(folder)
 
@@ -102,21 +115,30 @@ class Stability:
         folder: Path | None = None,
         made_with: Mapping[str, Any] | None = None,
     ) -> list[Refit]:
-        """Other labellings by the same pipeline, less those of too few galaxies for it.
+        """Label the galaxies again by the same pipeline; refits of too few galaxies for it are left out.
 
-        Args:
-            embeddings: one row per galaxy.
-            pipeline: embeddings → labels.
-            ids: (n,) id strings; the draws do not depend on the order of the rows.
-            seed: of the draws.
-            folder: where each refit's labels are kept, so that a killed run goes on; None keeps none.
-            made_with: what the pipeline is; kept labels of another, or of other embeddings, are made anew.
+        Parameters
+        ----------
+        embeddings : (n, D) array of floats
+            One row per galaxy.
+        pipeline : Pipeline
+            From embeddings to labels.
+        ids : (n,) array of str
+            Ids; the draws do not depend on the order of the rows.
+        seed : int
+            Seed of the draws.
+        folder : Path, optional
+            Where the labels of each refit are kept, so that a killed run continues.
+        made_with : mapping, optional
+            What the pipeline is. Labels of another pipeline, or of other embeddings, are computed again.
 
-        Raises:
-            StoreError: a store without any of the galaxies.
+        Raises
+        ------
+        StoreError
+            A store has none of the galaxies.
         """
         names = np.asarray(ids, dtype=object).astype(str)
-        plans = [*self._draws(embeddings, names, seed), *(_of_store(one, names, seed) for one in self.stores)]
+        plans = [*self._draws(embeddings, names, seed), *(_of_store(store, names, seed) for store in self.stores)]
         refits = []
         for index, plan in enumerate(tqdm(plans, desc="refits", unit="refit")):
             path = folder / f"refit-{index:03d}.parquet" if folder else None
@@ -124,14 +146,14 @@ class Stability:
                 "refit": plan.name, "seed": plan.seed, "share": self.share, "source": plan.source,
                 "made_with": tables.plain(made_with or {}),
             }  # fmt: skip
-            refit = (path and _kept(path, names, about)) or _made(plan, pipeline, names)
+            refit = (path and _kept(path, names, about)) or _refitted(plan, pipeline, names)
             if refit and path:
                 _keep(refit, names, path, about)
             refits += [refit] if refit else []
         return refits
 
     def _draws(self, embeddings: np.ndarray, names: np.ndarray, seed: int) -> Iterator[_Plan]:
-        """Other seeds, every second with a subsample."""
+        """Other seeds, every second one with a subsample."""
         by_id, source = np.argsort(names, kind="stable"), fingerprint(embeddings, ids=names)
         for index in range(self.refits):
             drawn = int(np.random.SeedSequence([seed, index]).generate_state(1)[0])
@@ -146,11 +168,15 @@ class Stability:
 class Stabilities:
     """How well each class comes back in each refit.
 
-    Attributes:
-        classes: (c,) class ids.
-        names: of the r refits.
-        jaccards: (r, c) the class's best Jaccard among the refit's classes, over the galaxies in the refit; NaN where
-            none of the class's galaxies is.
+    Attributes
+    ----------
+    classes : (c,) array of integers
+        Class ids.
+    names : tuple of str
+        Names of the r refits.
+    jaccards : (r, c) array of floats
+        Best Jaccard index of each class among the classes of a refit, over the galaxies in the refit; NaN where none
+        of the class's galaxies is in it.
     """
 
     classes: Int64[np.ndarray, " c"]
@@ -159,7 +185,7 @@ class Stabilities:
 
     @property
     def means(self) -> Float64[np.ndarray, " c"]:
-        """Stability of each class: its mean best Jaccard over the refits, 0–1."""
+        """Stability of each class: its mean best Jaccard index over the refits, 0 to 1."""
         return np.asarray(np.ma.masked_invalid(self.jaccards).mean(axis=0).filled(np.nan))
 
     @property
@@ -168,50 +194,55 @@ class Stabilities:
         return np.asarray((np.ma.masked_invalid(self.jaccards) >= SAME).mean(axis=0).filled(np.nan))
 
     def table(self) -> pa.Table:
-        """STABILITIES, one row per class and refit."""
-        r, c = self.jaccards.shape
+        """Return them as a STABILITIES table, one row per class and refit."""
+        refits, classes = self.jaccards.shape
         columns = {
-            tables.CLASS_ID: pa.array(np.repeat(self.classes, r), pa.int32()),
-            tables.REFIT: pa.array(list(self.names) * c, pa.string()),
+            tables.CLASS_ID: pa.array(np.repeat(self.classes, refits), pa.int32()),
+            tables.REFIT: pa.array(list(self.names) * classes, pa.string()),
             tables.JACCARD: pa.array(self.jaccards.T.ravel(), pa.float64(), from_pandas=True),
         }
         return pa.table(columns)
 
     def added_to(self, classes: pa.Table) -> pa.Table:
-        """A CLASSES table of the same classes with stability, and the share of refits each survived."""
+        """Add stability, and the share of refits that each class survived, to a CLASSES table of the same classes."""
         order = np.searchsorted(self.classes, classes.column(tables.CLASS_ID).to_numpy())
         for name, values in {tables.STABILITY: self.means, tables.SURVIVED: self.survived}.items():
-            kept = classes.drop_columns([name]) if name in classes.column_names else classes
-            classes = kept.append_column(name, pa.array(values[order], pa.float64(), from_pandas=True))
+            others = classes.drop_columns([name]) if name in classes.column_names else classes
+            classes = others.append_column(name, pa.array(values[order], pa.float64(), from_pandas=True))
         return classes
 
 
 def stabilities(labels: Int[np.ndarray, " n"], refits: Sequence[Refit]) -> Stabilities:
-    """How well the classes of some galaxies come back in other labellings of them.
+    """Measure how well classes come back in other labellings of the same galaxies.
 
-    Args:
-        labels: (n,) the classes that are judged, −1 for none.
-        refits: other labellings, one at least.
+    Parameters
+    ----------
+    labels : (n,) array of integers
+        The classes, −1 for none.
+    refits : sequence of Refit
+        Other labellings, at least one.
     """
     classes = np.unique(labels[labels != tables.NO_CLASS]).astype(np.int64)
-    best = [ClassOverlap.of_labels(labels[one.rows], one.labels, old_classes=classes).best for one in refits]
-    return Stabilities(classes, tuple(one.name for one in refits), np.array(best).reshape(len(refits), len(classes)))
+    best = [ClassOverlap.of_labels(labels[refit.rows], refit.labels, old_classes=classes).best for refit in refits]
+    jaccards = np.array(best).reshape(len(refits), len(classes))
+    return Stabilities(classes, tuple(refit.name for refit in refits), jaccards)
 
 
 def _of_store(folder: str, names: np.ndarray, seed: int) -> _Plan:
-    """A refit from another network's embeddings of the galaxies that it has seen too."""
+    """A refit from another network's embeddings of the galaxies that are in its store too."""
     store = EmbeddingStore.open(folder)
-    where = pc.index_in(pa.array(names, pa.string()), value_set=pa.array(store.ids, pa.string()))
-    rows, theirs = np.flatnonzero(where.is_valid().to_numpy(False)), where.drop_null().to_numpy()
+    where = pc.index_in(pa.array(names, pa.string()), value_set=pa.array(store.ids(), pa.string()))
+    rows, store_rows = np.flatnonzero(where.is_valid().to_numpy(False)), where.drop_null().to_numpy()
     if not len(rows):
         raise StoreError(
             "the store has no galaxy in common with this search", value=folder,
             fix="Give stability.stores= of the same survey.",
         )  # fmt: skip
-    return _Plan(f"store {folder}", rows, lambda: store.embeddings()[theirs], seed, store.manifest.checkpoint_sha256)
+    sha256 = store.manifest.checkpoint_sha256
+    return _Plan(f"store {folder}", rows, lambda: store.embeddings()[store_rows], seed, sha256)
 
 
-def _made(plan: _Plan, pipeline: Pipeline, names: np.ndarray) -> Refit | None:
+def _refitted(plan: _Plan, pipeline: Pipeline, names: np.ndarray) -> Refit | None:
     try:
         labels = pipeline(plan.embeddings(), ids=names[plan.rows], seed=plan.seed)
     except ConfigError as problem:
@@ -226,13 +257,13 @@ def _keep(refit: Refit, names: np.ndarray, path: Path, about: Mapping[str, Any])
 
 
 def _kept(path: Path, names: np.ndarray, about: Mapping[str, Any]) -> Refit | None:
-    """The refit in a file, if it is this one."""
+    """The refit in a file, if it was made with the same galaxies and settings."""
     if not path.exists():
         return None
     table = tables.read(path, tables.REFITS)
-    found = tables.provenance(table)
-    if any(found.get(key) != value for key, value in about.items()):
-        log.warning("%s was made with other galaxies or settings: made anew", path)
+    known = tables.provenance(table)
+    if any(known.get(key) != value for key, value in about.items()):
+        log.warning("%s was made with other galaxies or settings and is made again", path)
         return None
-    rows = pc.index_in(table.column(tables.ID), value_set=pa.array(names, pa.string())).to_numpy().astype(np.int64)
+    rows = tables.rows_of(table.column(tables.ID), pa.table({tables.ID: pa.array(names, pa.string())}), source="refit")
     return Refit(str(about["refit"]), rows, table.column(tables.CLASS_ID).to_numpy().astype(np.int64))

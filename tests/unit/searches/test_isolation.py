@@ -9,8 +9,8 @@ from rarezoo.searches.condensed import CondensedTree
 from rarezoo.searches.isolation import (
     FEWEST_NEIGHBOURS,
     MOST_NEIGHBOURS,
-    Nest,
-    neighbours_asked,
+    NodeTree,
+    neighbours_compared,
 )
 
 pytestmark = pytest.mark.unit
@@ -29,71 +29,71 @@ SMALL = tree(7, (7, 8, 3), (7, 9, 3), (7, 0, 1), (8, 1, 1), (8, 2, 1), (8, 3, 1)
 
 
 @st.composite
-def nests_with_graphs(draw):
+def trees_with_graphs(draw):
     """Any tree whose nodes come after their parents and are not empty, with any graph of neighbours."""
-    nodes, more, k = draw(st.integers(1, 9)), draw(st.integers(0, 12)), draw(st.integers(1, 4))
-    above = [-1, *(draw(st.integers(0, node - 1)) for node in range(1, nodes))]
-    home = [*range(nodes), *draw(st.lists(st.integers(0, nodes - 1), min_size=more, max_size=more))]
+    count, more, k = draw(st.integers(1, 9)), draw(st.integers(0, 12)), draw(st.integers(1, 4))
+    above = [-1, *(draw(st.integers(0, node - 1)) for node in range(1, count))]
+    home = [*range(count), *draw(st.lists(st.integers(0, count - 1), min_size=more, max_size=more))]
     home, galaxies = draw(st.permutations(home)), len(home)
     met = st.lists(st.integers(0, galaxies - 1), min_size=k, max_size=k)
     graph = draw(st.lists(met, min_size=galaxies, max_size=galaxies))
-    return Nest(np.array(above), np.array(home)), np.array(graph, dtype=np.int32)
+    return NodeTree(np.array(above), np.array(home)), np.array(graph, dtype=np.int32)
 
 
-def holds(nest, node, galaxy):
+def holds(nodes, node, galaxy):
     """Whether a galaxy is in a node or below: from its home upwards."""
-    one = nest.home[galaxy]
-    while one not in (node, -1):
-        one = nest.above[one]
-    return one == node
+    around = nodes.homes[galaxy]
+    while around not in (node, -1):
+        around = nodes.parents[around]
+    return around == node
 
 
-def test_nest_of_a_tree():
-    nest = Nest.of(SMALL)
-    assert nest.above.tolist() == [-1, 0, 0, 2, 2]
-    assert nest.home.tolist() == [0, 1, 1, 1, 2, 3, 4]
-    assert nest.sizes.tolist() == [7, 3, 3, 1, 1]
-    assert nest.below == [[1, 2], [], [3, 4], [], []]
-    assert nest.within(2) == [2, 3, 4]
-    assert [nest.members(node).tolist() for node in range(5)] == [list(range(7)), [1, 2, 3], [4, 5, 6], [5], [6]]
+def test_the_nodes_of_a_condensed_tree():
+    nodes = NodeTree.of(SMALL)
+    assert nodes.parents.tolist() == [-1, 0, 0, 2, 2]
+    assert nodes.homes.tolist() == [0, 1, 1, 1, 2, 3, 4]
+    assert nodes.sizes.tolist() == [7, 3, 3, 1, 1]
+    assert nodes.children == [[1, 2], [], [3, 4], [], []]
+    assert nodes.subtree(2) == [2, 3, 4]
+    assert [nodes.members(node).tolist() for node in range(5)] == [list(range(7)), [1, 2, 3], [4, 5, 6], [5], [6]]
 
 
 def test_a_tree_that_never_splits_is_one_node():
-    nest = Nest.of(tree(3, (3, 0, 1), (3, 1, 1), (3, 2, 1)))
-    assert nest.sizes.tolist() == [3]
-    assert nest.isolations(np.array([[1], [2], [0]], np.int32)).tolist() == [1.0]
+    nodes = NodeTree.of(tree(3, (3, 0, 1), (3, 1, 1), (3, 2, 1)))
+    assert nodes.sizes.tolist() == [3]
+    assert nodes.isolations(np.array([[1], [2], [0]], np.int32)).tolist() == [1.0]
 
 
-@given(nests_with_graphs())
+@given(trees_with_graphs())
 @settings(max_examples=60, deadline=None)
 def test_sizes_members_and_isolations_are_those_counted_one_by_one(drawn):
-    nest, graph = drawn
-    isolations = nest.isolations(graph)
-    for node in range(len(nest.above)):
-        members = [galaxy for galaxy in range(len(nest.home)) if holds(nest, node, galaxy)]
-        assert nest.members(node).tolist() == members
-        assert nest.sizes[node] == len(members)
+    nodes, graph = drawn
+    isolations = nodes.isolations(graph)
+    for node in range(len(nodes.parents)):
+        members = [galaxy for galaxy in range(len(nodes.homes)) if holds(nodes, node, galaxy)]
+        assert nodes.members(node).tolist() == members
+        assert nodes.sizes[node] == len(members)
         assert isolations[node] == pytest.approx(np.isin(graph[members], members).mean())
 
 
-def test_large_sets_are_asked_for_more_neighbours():
-    assert neighbours_asked(np.array([10, 120, 127, 128, 400, 5000])).tolist() == [15, 15, 15, 16, 50, 100]
+def test_more_neighbours_are_compared_in_large_sets():
+    assert neighbours_compared(np.array([10, 120, 127, 128, 400, 5000])).tolist() == [15, 15, 15, 16, 50, 100]
     # Two halves of 200, the nearest 20 neighbours of each galaxy in its own half, all others in the other.
-    nest = Nest(np.array([-1, 0, 0]), np.repeat([1, 2], 200))
+    nodes = NodeTree(np.array([-1, 0, 0]), np.repeat([1, 2], 200))
     other = np.roll(np.arange(400), 200)
     graph = np.repeat(other[:, None], MOST_NEIGHBOURS, axis=1).astype(np.int32)
     graph[:, :20] = np.arange(400)[:, None]
-    assert nest.isolations(graph).tolist() == [1, 20 / 25, 20 / 25]
-    assert nest.isolations_within(0, graph, of=[1]).tolist() == [20 / 25]
-    assert nest.isolations(graph[:, :FEWEST_NEIGHBOURS]).tolist() == [1, 1, 1]
+    assert nodes.isolations(graph).tolist() == [1, 20 / 25, 20 / 25]
+    assert nodes.isolations_within(0, graph, of=[1]).tolist() == [20 / 25]
+    assert nodes.isolations(graph[:, :FEWEST_NEIGHBOURS]).tolist() == [1, 1, 1]
 
 
-@given(nests_with_graphs())
+@given(trees_with_graphs())
 @settings(max_examples=60, deadline=None)
 def test_within_a_node_only_its_own_neighbours_count(drawn):
-    nest, graph = drawn
-    around = len(nest.above) // 2
-    below, outer = nest.within(around), nest.members(around)
-    for node, share in zip(below, nest.isolations_within(around, graph, of=below), strict=True):
-        met = graph[nest.members(node)]
-        assert share == pytest.approx(np.isin(met, nest.members(node)).sum() / max(np.isin(met, outer).sum(), 1))
+    nodes, graph = drawn
+    around = len(nodes.parents) // 2
+    below, outer = nodes.subtree(around), nodes.members(around)
+    for node, share in zip(below, nodes.isolations_within(around, graph, of=below), strict=True):
+        met = graph[nodes.members(node)]
+        assert share == pytest.approx(np.isin(met, nodes.members(node)).sum() / max(np.isin(met, outer).sum(), 1))

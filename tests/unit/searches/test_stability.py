@@ -86,7 +86,7 @@ def test_refits_of_another_pipeline_are_made_anew(tmp_path, caplog):
         Stability(refits=1), lambda values, **_: np.full(len(values), -1), folder=tmp_path, made_with={"n_neighbors": 9}
     )
     assert (found[0].labels == -1).all()
-    assert "made anew" in caplog.text
+    assert "is made again" in caplog.text
 
 
 def test_a_refit_of_too_few_galaxies_is_left_out_and_said(caplog):
@@ -120,12 +120,12 @@ def test_another_network_is_aligned_by_id(tmp_path):
 
 
 def test_what_cannot_be_refitted_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"stability.refits and stability.share.*-1"):
-        Stability(refits=-1).refuse()
-    with pytest.raises(ConfigError, match="more than 0 and at most 1"):
-        Stability(share=0).refuse()
+    with pytest.raises(ConfigError, match=r"stability\.refits must be at least 0: -1"):
+        Stability(refits=-1)
+    with pytest.raises(ConfigError, match=r"stability\.share must be more than 0: 0"):
+        Stability(share=0)
     with pytest.raises(StoreError, match="no embedding store"):
-        Stability(stores=[str(tmp_path)]).refuse()
+        Stability(stores=[str(tmp_path)]).check_stores()
     folder = store(tmp_path / "store", ["x", "y"], EMBEDDINGS[:2])
     with pytest.raises(StoreError, match="no galaxy in common with this search"):
         refits(Stability(refits=0, stores=[folder]))

@@ -9,17 +9,18 @@ from rarezoo.errors import ConfigError
 from rarezoo.searches.cluster import Clusterer
 from rarezoo.settings import option
 
-# Above this fast_hdbscan turns to approximate neighbours without saying so (compute_minimum_spanning_tree).
+# Above this number fast_hdbscan uses approximate neighbours without a warning (compute_minimum_spanning_tree).
 MOST_DIMENSIONS = 30
 
 
 @option("clusterer", "fast_hdbscan")
 @dataclass
 class FastHdbscan(Clusterer):
-    """Every core, distances in single precision: the same classes as ``hdbscan`` up to ties.
+    """HDBSCAN on every core, with distances in single precision: the same classes as ``hdbscan`` except for ties.
 
-    Which of equally long edges the library takes depends on the timing of its threads (``reproducible=True`` included:
-    they share their bounds). What holds together at each distance does not, and the linkage is read from that.
+    Which of two equally long edges the library takes depends on the timing of its threads, also with
+    ``reproducible=True``, because they share their bounds. What holds together at each distance does not depend on it,
+    and the linkage is read from that.
     """
 
     def _merges(self, positions: Float64[np.ndarray, "galaxies k"]) -> Float64[np.ndarray, "merges 4"]:

@@ -12,11 +12,11 @@ from rarezoo.settings import option
 @option("clusterer", "hdbscan")
 @dataclass
 class Hdbscan(Clusterer):
-    """Exact in any number of dimensions; one thread."""
+    """HDBSCAN by the reference implementation: exact in any number of dimensions, on one thread."""
 
     def _merges(self, positions: Float64[np.ndarray, "galaxies k"]) -> Float64[np.ndarray, "merges 4"]:
         from hdbscan import HDBSCAN
 
-        # The library's labels are thrown away: min_cluster_size does not touch the linkage.
+        # The library's labels are not used, and min_cluster_size does not change the linkage.
         estimator = HDBSCAN(min_samples=self.min_samples, min_cluster_size=2, approx_min_span_tree=False)
         return np.asarray(estimator.fit(positions).single_linkage_tree_.to_numpy(), dtype=np.float64)

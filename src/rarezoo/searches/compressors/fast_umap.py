@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rarezoo.errors import StoreError
-from rarezoo.searches.compress import Embeddings, Placer, Positions
+from rarezoo.searches.compress import Embeddings, Positions, Transform
 from rarezoo.searches.compressors.umap import UmapLike
 from rarezoo.settings import option
 
 if TYPE_CHECKING:
     from seeded_umap.neighbours import Cells
 
-# umap-learn's epochs, of a fit and of placing: many for so many galaxies at most.
+# Epochs of umap-learn, of a fit and of a transform: the first number up to this many galaxies, the second above.
 _FEW = 10_000
 _EPOCHS, _PLACING = (500, 200), (100, 30)
 # Squares of differences, added over the axes, must stay finite in single precision.
@@ -30,7 +30,7 @@ class FastUmap(UmapLike):
     A galaxy placed on a finished map lands at the same place whatever galaxies are placed with it.
     """
 
-    def _fitted(self, embeddings: Embeddings, *, seed: int) -> tuple[Positions, Placer]:
+    def _fit(self, embeddings: Embeddings, *, seed: int) -> tuple[Positions, Transform]:
         from seeded_umap.graph import mutual
         from seeded_umap.layout import Edges, Forces, settled
         from seeded_umap.neighbours import cut
@@ -45,24 +45,24 @@ class FastUmap(UmapLike):
         del graph
         positions = np.empty_like(first)
         positions[order] = settled(first, edges, forces, epochs=epochs, seed=seed, tell=True)
-        return positions, _FastPlacer(self, seed, embeddings, positions)
+        return positions, _FastTransform(self, seed, embeddings, positions)
 
-    def reopened(self, state: Mapping[str, np.ndarray], *, seed: int) -> Placer:
-        """The same placer from its two arrays."""
-        return _FastPlacer(self, seed, state["embeddings"], state["positions"])
+    def restored(self, state: Mapping[str, np.ndarray], *, seed: int) -> Transform:
+        """Return the same transform from its two arrays."""
+        return _FastTransform(self, seed, state["embeddings"], state["positions"])
 
     def epochs(self, galaxies: int) -> int:
-        """Of a fit."""
+        """Return the number of epochs of a fit."""
         return self.n_epochs or _EPOCHS[galaxies > _FEW]
 
     def placing_epochs(self, galaxies: int) -> int:
-        """Of placing others among so many."""
+        """Return the number of epochs in which others are placed among a number of galaxies."""
         return max(1, self.n_epochs // 3) if self.n_epochs else _PLACING[galaxies > _FEW]
 
 
 @dataclass(frozen=True)
-class _FastPlacer(Placer):
-    """The galaxies that were fitted: embeddings (n, D) and positions (n, k)."""
+class _FastTransform(Transform):
+    """Embeddings (n, D) and positions (n, k) of the galaxies that were fitted."""
 
     settings: FastUmap
     seed: int
@@ -77,7 +77,7 @@ class _FastPlacer(Placer):
         cells, order = cut(self.embeddings, k=self.settings.n_neighbors, seed=self.seed)
         return cells, self.positions[order]
 
-    def positions_of(self, embeddings: Embeddings) -> Positions:
+    def transform(self, embeddings: Embeddings) -> Positions:
         from seeded_umap.graph import strengths, to_others
         from seeded_umap.layout import Edges, Forces, names_of, placed
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rarezoo.searches.compress import Compressor, Embeddings, Placer, Positions
+from rarezoo.searches.compress import Compressor, Embeddings, Positions, Transform
 from rarezoo.settings import option
 
 
-class _AsItIs(Placer):
-    def positions_of(self, embeddings: Embeddings) -> Positions:
+class _Identity(Transform):
+    def transform(self, embeddings: Embeddings) -> Positions:
         return embeddings
 
     def state(self) -> dict[str, np.ndarray]:
@@ -20,13 +20,14 @@ class _AsItIs(Placer):
 @option("compress", "none")
 @dataclass
 class NoCompression(Compressor):
-    """Positions are the embeddings themselves, k = D. For maps that something else has compressed."""
+    """No compression: positions are the embeddings themselves, k = D. For embeddings that are a map already."""
 
-    def _refuse(self, *, galaxies: int, width: int) -> None:
+    def _check_shape(self, *, galaxies: int, width: int) -> None:
         pass
 
-    def _fitted(self, embeddings: Embeddings, *, seed: int) -> tuple[Positions, Placer]:
-        return embeddings, _AsItIs()
+    def _fit(self, embeddings: Embeddings, *, seed: int) -> tuple[Positions, Transform]:
+        return embeddings, _Identity()
 
-    def reopened(self, state: Mapping[str, np.ndarray], *, seed: int) -> Placer:
-        return _AsItIs()
+    def restored(self, state: Mapping[str, np.ndarray], *, seed: int) -> Transform:
+        """Return the identity."""
+        return _Identity()

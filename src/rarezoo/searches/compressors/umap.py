@@ -10,17 +10,19 @@ from typing import Any
 import numpy as np
 
 from rarezoo.errors import ConfigError
-from rarezoo.searches.compress import Compressor, Embeddings, Placer, Positions
+from rarezoo.searches.compress import Compressor, Embeddings, Positions, Transform
 from rarezoo.settings import option, setting
 
-# umap-learn's spread, which min_dist may not exceed.
+# Spread of umap-learn, which min_dist may not exceed.
 _SPREAD = 1.0
 
 
 @dataclass(frozen=True)
-class _UmapPlacer(Placer):
-    """The galaxies that were fitted: embeddings (n, D) and positions (n, k). umap-learn's own state is made from them
-    when first needed, so that a saved map needs no pickle and places galaxies as the fresh one does.
+class _UmapTransform(Transform):
+    """Embeddings (n, D) and positions (n, k) of the galaxies that were fitted.
+
+    The state of umap-learn is made from them when it is first needed, so that a saved map needs no pickle and places
+    galaxies as a new one does.
     """
 
     settings: "Umap"
@@ -36,7 +38,7 @@ class _UmapPlacer(Placer):
         reducer.embedding_, reducer.n_epochs = self.positions, self.settings.n_epochs
         return reducer
 
-    def positions_of(self, embeddings: Embeddings) -> Positions:
+    def transform(self, embeddings: Embeddings) -> Positions:
         if self.settings.densmap:
             raise ConfigError("a densMAP map cannot place galaxies", value=True, fix="Fit with compress.densmap=false.")
         return np.asarray(self.reducer.transform(embeddings), dtype=np.float32)
@@ -47,48 +49,43 @@ class _UmapPlacer(Placer):
 
 @dataclass
 class UmapLike(Compressor):
-    """Keeps neighbours together; distances between far groups mean little.
+    """UMAP keeps neighbours together; distances between groups that are far apart mean little.
 
-    Defaults are those of Walmsley & Scaife 2023 where they state them, umap-learn's otherwise.
+    Defaults are those of Walmsley & Scaife 2023 where they state them, and those of umap-learn otherwise.
     """
 
-    n_neighbors: int = setting(50, "neighbours that define locality", unit="galaxies")
-    n_components: int = setting(5, "dimensions of the map; 2 only to draw", unit="dimensions")
-    min_dist: float = setting(0.1, "closest that galaxies may lie, 0 to 1", unit="map units")
-    n_epochs: int | None = setting(None, "optimisation epochs; null = umap-learn's, 500 or 200 by size")
+    n_neighbors: int = setting(50, "neighbours that define locality", unit="galaxies", ge=2)
+    n_components: int = setting(5, "dimensions of the map; 2 only to draw", unit="dimensions", ge=1)
+    min_dist: float = setting(0.1, "smallest distance of two galaxies", unit="map units", ge=0, le=_SPREAD)
+    n_epochs: int | None = setting(None, "optimisation epochs; null = umap-learn's, 500 or 200 by size", ge=1)
 
-    def _refuse(self, *, galaxies: int, width: int) -> None:
-        if not 2 <= self.n_neighbors < galaxies:
+    def _check_shape(self, *, galaxies: int, width: int) -> None:
+        if self.n_neighbors >= galaxies:
             raise ConfigError(
                 f"{galaxies} galaxies cannot have compress.n_neighbors", value=self.n_neighbors,
                 fix=f"Choose 2 to {galaxies - 1}, or search more galaxies.",
             )  # fmt: skip
         # The spectral start needs two more eigenvectors than the map has dimensions.
-        if not 1 <= self.n_components < galaxies - 1:
+        if self.n_components >= galaxies - 1:
             raise ConfigError(
                 f"{galaxies} galaxies cannot have compress.n_components", value=self.n_components,
                 fix=f"Choose 1 to {galaxies - 2}.",
             )  # fmt: skip
-        if not 0 <= self.min_dist <= _SPREAD:
-            raise ConfigError("compress.min_dist", value=self.min_dist, fix=f"Choose 0 to {_SPREAD}.")
-        if self.n_epochs is not None and self.n_epochs < 1:
-            raise ConfigError("compress.n_epochs", value=self.n_epochs, fix="Choose 1 or more, or null.")
-        self._refuse_own()
-
-    def _refuse_own(self) -> None:
-        """Raise ConfigError for what only one implementation can be told."""
 
 
 @option("compress", "umap")
 @dataclass
 class Umap(UmapLike):
-    """The reference: umap-learn."""
+    """UMAP by the reference implementation, umap-learn."""
 
     metric: str = setting("euclidean", "distance between embeddings, any that umap-learn names")
     densmap: bool = setting(False, "densMAP: keep local densities; such a map cannot place new galaxies")
-    seeded: bool = setting(True, "one thread, the same map twice; false uses every core and differs from run to run")
+    seeded: bool = setting(
+        True, "one thread and the same map in every run; false uses every core, and the map differs from run to run"
+    )
 
-    def _refuse_own(self) -> None:
+    def _check_shape(self, *, galaxies: int, width: int) -> None:
+        super()._check_shape(galaxies=galaxies, width=width)
         from umap.distances import named_distances
 
         if self.metric not in named_distances:
@@ -96,17 +93,17 @@ class Umap(UmapLike):
                 "unknown compress.metric", value=self.metric, fix=f"Choose: {', '.join(named_distances)}."
             )
 
-    def _fitted(self, embeddings: Embeddings, *, seed: int) -> tuple[Positions, Placer]:
+    def _fit(self, embeddings: Embeddings, *, seed: int) -> tuple[Positions, Transform]:
         reducer = self.reducer(seed=seed, n_epochs=self.n_epochs)
         positions = np.asarray(_quietly_fitted(reducer, embeddings).embedding_, dtype=np.float32)
-        return positions, _UmapPlacer(self, seed, embeddings, positions)
+        return positions, _UmapTransform(self, seed, embeddings, positions)
 
-    def reopened(self, state: Mapping[str, np.ndarray], *, seed: int) -> Placer:
-        """The same placer from its two arrays."""
-        return _UmapPlacer(self, seed, state["embeddings"], state["positions"])
+    def restored(self, state: Mapping[str, np.ndarray], *, seed: int) -> Transform:
+        """Return the same transform from its two arrays."""
+        return _UmapTransform(self, seed, state["embeddings"], state["positions"])
 
     def reducer(self, *, seed: int, **others: Any) -> Any:
-        """An unfitted ``umap.UMAP`` with these settings."""
+        """Return a ``umap.UMAP`` with these settings, not fitted yet."""
         from umap import UMAP
 
         return UMAP(
@@ -123,7 +120,7 @@ class Umap(UmapLike):
 
 
 def _quietly_fitted(reducer: Any, embeddings: Embeddings) -> Any:
-    """The reducer, fitted without the library's remarks on threads and on graphs that fall apart."""
+    """Fit the reducer without the library's warnings about threads and about graphs in several parts."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=UserWarning, module="umap|sklearn")
         return reducer.fit(embeddings)

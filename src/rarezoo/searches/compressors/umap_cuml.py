@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rarezoo.errors import ConfigError
-from rarezoo.searches.compress import Embeddings, Placer, Positions
+from rarezoo.searches.compress import Embeddings, Positions, Transform
 from rarezoo.searches.compressors.umap import UmapLike
 from rarezoo.settings import option, setting
 
@@ -20,20 +20,22 @@ class UmapCuml(UmapLike):
 
     metric: str = setting("euclidean", "distance between embeddings, any that cuML names")
 
-    def _fitted(self, embeddings: Embeddings, *, seed: int) -> tuple[Positions, Placer]:
+    def _fit(self, embeddings: Embeddings, *, seed: int) -> tuple[Positions, Transform]:
         positions = self.reducer(seed=seed).fit_transform(embeddings)
         positions = np.ascontiguousarray(positions, dtype=np.float32)
-        return positions, _CumlPlacer(self, seed, embeddings, positions)
+        return positions, _CumlTransform(self, seed, embeddings, positions)
 
-    def reopened(self, state: Mapping[str, np.ndarray], *, seed: int) -> Placer:
-        """The same placer from its two arrays."""
-        return _CumlPlacer(self, seed, state["embeddings"], state["positions"])
+    def restored(self, state: Mapping[str, np.ndarray], *, seed: int) -> Transform:
+        """Return the same transform from its two arrays."""
+        return _CumlTransform(self, seed, state["embeddings"], state["positions"])
 
     def reducer(self, *, seed: int) -> Any:
-        """An unfitted ``cuml.manifold.UMAP`` that takes and gives NumPy arrays.
+        """Return a ``cuml.manifold.UMAP`` that takes and gives NumPy arrays, not fitted yet.
 
-        Raises:
-            ConfigError: cuML is not installed.
+        Raises
+        ------
+        ConfigError
+            cuML is not installed.
         """
         try:
             from cuml.manifold import UMAP
@@ -49,8 +51,8 @@ class UmapCuml(UmapLike):
 
 
 @dataclass(frozen=True)
-class _CumlPlacer(Placer):
-    """The galaxies that were fitted: embeddings (n, D) and positions (n, k)."""
+class _CumlTransform(Transform):
+    """Embeddings (n, D) and positions (n, k) of the galaxies that were fitted."""
 
     settings: UmapCuml
     seed: int
@@ -59,12 +61,12 @@ class _CumlPlacer(Placer):
 
     @cached_property
     def _reducer(self) -> Any:
-        """cuML's, fitted anew, with our positions: a map that was opened brings no GPU's state."""
+        """The reducer of cuML, fitted again, with our positions: a saved map holds no state of a GPU."""
         reducer = self.settings.reducer(seed=self.seed).fit(self.embeddings)
         reducer.embedding_ = self.positions
         return reducer
 
-    def positions_of(self, embeddings: Embeddings) -> Positions:
+    def transform(self, embeddings: Embeddings) -> Positions:
         return np.ascontiguousarray(self._reducer.transform(embeddings), dtype=np.float32)
 
     def state(self) -> dict[str, np.ndarray]:
