@@ -1,15 +1,24 @@
 """Finished searches that tests make up from tables, without an embedding store or a survey on disk."""
 
-from types import SimpleNamespace
-
-import numpy as np
 import pyarrow as pa
 
 from rarezoo import tables
+from rarezoo.data.images import ImageSource
+from rarezoo.data.survey import Galaxies
 from rarezoo.report import pages
 from rarezoo.searches.result import Search
 
 _ABOUT = ("survey", "survey_sha256", "checkpoint", "checkpoint_sha256", "settings")
+
+
+class MadeUpImages(ImageSource):
+    """The images that a function of ids returns."""
+
+    def __init__(self, ids, cutouts):
+        self.ids, self.cutouts = ids, cutouts
+
+    def cutout(self, row):
+        return self.cutouts([self.ids[row]])[0]
 
 
 def made_up_search(
@@ -20,15 +29,15 @@ def made_up_search(
     if catalogue is None and (truth is not None or cutouts is not None):
         unknown = pa.nulls(len(ids), pa.float64())
         catalogue = pa.table({tables.ID: ids, tables.RA: unknown, tables.DEC: unknown})
-    galaxies = None if catalogue is None else SimpleNamespace(catalogue=catalogue, truth=truth, ids=np.asarray(ids))
-    search = Search.write(
+    galaxies = None
+    if catalogue is not None:
+        images = MadeUpImages(catalogue[tables.ID].to_pylist(), cutouts)
+        galaxies = Galaxies(catalogue=catalogue, images=images, truth=truth)
+    return Search.write(
         folder, {**dict.fromkeys(_ABOUT), **about},
         {"members": members, "classes": classes, "tree": tree, "map": map_2d, "map_2d": map_2d},
         free_class_id=classes.num_rows, galaxies=galaxies, tests=tests or {}, predictions=predictions,
     )  # fmt: skip
-    if cutouts is not None:
-        search.cutouts = cutouts
-    return search
 
 
 def write_report(folder, *, thumbnails=pages.THUMBNAILS, seed=0, **found):

@@ -94,7 +94,7 @@ def flows(overlap: ClassOverlap) -> Flows:
             right[other] += thick
     return Flows(
         old, new, tuple(sorted(ribbons, key=lambda ribbon: -ribbon.galaxies)),
-        max([bars + GAP * (classes + 1), *(bar.top + bar.height + GAP for bar in (*old, *new))]),
+        max([float(bars + GAP * (classes + 1)), *(bar.top + bar.height + GAP for bar in (*old, *new))]),
         int(((overlap.counts > 0) & ~shown).sum()),
     )  # fmt: skip
 

@@ -17,7 +17,7 @@ _INTERVALS = (50, 90)
 _METRICS_FILE = "metrics.csv"
 
 
-def epoch_metrics(folder: Path) -> list[dict[str, float]]:
+def epoch_metrics(folder: Path) -> list[dict[str, int | float]]:
     """Read the metrics that a training measured after each epoch.
 
     Parameters
@@ -68,12 +68,12 @@ class TrainingRecord:
         return str(self.card.get("name", self.folder.name))
 
     @cached_property
-    def epochs(self) -> list[dict[str, float]]:
+    def epochs(self) -> list[dict[str, int | float]]:
         """Metrics by name, one dictionary per epoch."""
         return epoch_metrics(self.folder)
 
     @property
-    def scores(self) -> dict[str, float]:
+    def scores(self) -> dict[str, int | float]:
         """Loss (nats per galaxy asked) and RMSE (of the vote fraction) of each question on the test split."""
         return {
             f"{score}/{row['question']}": row[score]
@@ -100,7 +100,7 @@ class TrainingRecord:
         return rows
 
     @property
-    def coverages(self) -> dict[str, float]:
+    def coverages(self) -> dict[str, int | float]:
         """The calibration as one number per question and interval, by name."""
         return {f"calibration/{row['question']}/{row['expected']:.0%}": row["found"] for row in self.calibration}
 
@@ -171,7 +171,7 @@ class SearchRecord:
         return Path(folder) if folder and Path(folder).is_dir() else None
 
     @property
-    def numbers(self) -> dict[str, float]:
+    def numbers(self) -> dict[str, int | float]:
         """Numbers of the search by name: galaxies, classes, seconds per stage, the largest persistence."""
         counts = {name: self.about[name] for name in ("galaxies", "searched", "classes", "unassigned")
                   if name in self.about}  # fmt: skip

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,7 @@ _ROOM = 1 << 16
 _STAGING = "WANDB_DATA_DIR"
 
 
+@runtime_checkable
 class LogWriter(Protocol):
     """An open log of one training or one search."""
 
@@ -223,5 +224,5 @@ def check_room(folder: Path) -> None:
         probe.unlink(missing_ok=True)
 
 
-def _named_values(values: Mapping[str, float]) -> pd.DataFrame:
+def _named_values(values: Mapping[str, int | float]) -> pd.DataFrame:
     return pd.DataFrame({"name": list(values), "value": list(values.values())})
