@@ -38,15 +38,13 @@ from tqdm.auto import tqdm
 
 from rarezoo import __version__, tables
 from rarezoo.benchmark.planted import GENERATION, planted_vectors
-from rarezoo.benchmark.scores import students_interval
 from rarezoo.benchmark.tiers import MockGalaxies
-from rarezoo.embeddings.quality import Interval
 from rarezoo.searches.cluster import LAMBDA, Clusterer
 from rarezoo.searches.clusterers.hdbscan import Hdbscan
 from rarezoo.searches.compressors.umap import Umap
 from rarezoo.searches.matching import ClassOverlap
-from rarezoo.searches.recovery import COMPLETE, PURE
 from rarezoo.settings import Settings, setting
+from rarezoo.statistics import Interval, Recovery, students_interval
 
 # The paper's (Walmsley & Scaife 2023).
 _NEIGHBORS, _MIN_CLASS = 50, 10
@@ -101,15 +99,13 @@ class Found(NamedTuple):
 def found(populations: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"]) -> Found:
     """What a labelling (n,), −1 for none, finds of the planted classes (n,), −1 for the bulk."""
     comparison = ClassOverlap.of_labels(populations, labels)
-    purity = comparison.counts / np.maximum(comparison.new_sizes[None, :], 1)
-    completeness = comparison.counts / np.maximum(comparison.old_sizes[:, None], 1)
-    whole = ((purity > PURE) & (completeness > COMPLETE)).any(axis=1)
-    pieces, swallowed = (purity > PURE).sum(axis=1), (completeness > COMPLETE).any(axis=1)
+    recovery = Recovery.of(comparison.counts, populations=comparison.old_sizes, classes=comparison.new_sizes)
+    whole, pieces, swallowed = recovery.found, recovery.pure.sum(axis=1), recovery.complete.any(axis=1)
     fates = tuple(
         "found" if ok else SPLIT if parts > 1 else SWALLOWED if inside else DISSOLVED
         for ok, parts, inside in zip(whole, pieces, swallowed, strict=True)
     )
-    false = int((~(purity > PURE).any(axis=0)).sum())
+    false = int((~recovery.pure.any(axis=0)).sum())
     inside = labels[labels != tables.NO_CLASS]
     return Found(whole, fates, float(comparison.best.mean()), false, np.unique(inside, return_counts=True)[1])
 

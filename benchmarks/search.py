@@ -20,12 +20,12 @@ import numpy as np
 
 from rarezoo import tables
 from rarezoo.benchmark.planted import GENERATION, Planted, planted_vectors, refuse_other_skies
-from rarezoo.benchmark.scores import Tally, Truth, students_interval
-from rarezoo.embeddings.quality import Interval
+from rarezoo.benchmark.scores import Tally, Truth
 from rarezoo.errors import ConfigError
 from rarezoo.searches.clusterers.fast_hdbscan import FastHdbscan
 from rarezoo.searches.compressors.fast_umap import FastUmap
 from rarezoo.settings import Settings, setting
+from rarezoo.statistics import Interval, students_interval
 
 OURS, PLAIN = "ours", "plain"
 # Planted in each sky; the largest has at most so many galaxies, or 1 in so many of all.

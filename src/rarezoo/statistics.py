@@ -16,16 +16,34 @@ PURITY, COMPLETENESS = 0.5, 0.5
 
 
 class Interval(NamedTuple):
-    """A value with the ends of its 95 % interval; the ends are NaN where there is no interval."""
+    """A value with the ends of its 95 % interval; the ends are NaN where there is no interval.
+
+    Examples
+    --------
+    >>> Interval(0.25, 0.2, 0.31).text(".2f")
+    '0.25 (0.20–0.31)'
+    """
 
     value: float
     low: float
     high: float
 
+    def text(self, digits: str) -> str:
+        """Return ``value (low–high)``; the value alone if it has no interval; a dash if there is no value."""
+        if not np.isfinite(self.value):
+            return "–"
+        value, low, high = (format(number, digits) for number in self)
+        return f"{value} ({low}–{high})" if np.isfinite(self.low) else value
+
 
 def mean(sample: Float[np.ndarray, "r n"]) -> Float[np.ndarray, " r"]:
     """Return the mean of each resample."""
     return np.asarray(sample.mean(axis=-1))
+
+
+def ratio_of_means(first: Float[np.ndarray, "r n"], second: Float[np.ndarray, "r n"]) -> Float[np.ndarray, " r"]:
+    """Return the ratio of the means of each pair of resamples."""
+    return mean(first) / mean(second)
 
 
 def bootstrap_draws(

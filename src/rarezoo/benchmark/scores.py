@@ -15,14 +15,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Int, Int64
 
 from rarezoo import tables
-from rarezoo.embeddings.quality import Interval
 from rarezoo.searches.matching import ClassOverlap
-from rarezoo.searches.recovery import COMPLETE, PURE
+from rarezoo.statistics import Interval, Recovery, bootstrap_interval
 
 # Number of gallery rows that a reader looks at, and number of galaxies in a row.
 ROWS, ROW_WIDTH = 100, 10
 EMPTY_PLACE = -1
-_LEVEL, _DRAWS = 0.95, 2000
 # A class is enriched in a population: largest corrected p-value, smallest lift, fewest galaxies of it.
 _SIGNIFICANT, _RICH, _FEWEST = 0.05, 2.0, 3
 # Fewest galaxies of a population for which an average precision is computed.
@@ -98,27 +96,24 @@ class Tally:
         return cls(counts, truth.sizes, sizes)
 
     @cached_property
-    def _pure(self) -> Bool[np.ndarray, "p c"]:
-        return np.asarray(self.counts > PURE * self.classes)
-
-    @cached_property
-    def _hits(self) -> Bool[np.ndarray, "p c"]:
-        return np.asarray(self._pure & np.asarray(self.counts > COMPLETE * self.populations[:, None]))
+    def recovery(self) -> Recovery:
+        """Return which classes find which populations."""
+        return Recovery.of(self.counts, populations=self.populations, classes=self.classes)
 
     @property
     def found(self) -> Bool[np.ndarray, " p"]:
         """Return which populations are found."""
-        return np.asarray(self._hits.any(axis=1))
+        return self.recovery.found
 
     @property
     def pieces(self) -> int:
         """Return the number of pieces: more than half is one population, of which the class holds at most half."""
-        return int((self._pure.any(axis=0) & ~self._hits.any(axis=0)).sum())
+        return int((self.recovery.pure.any(axis=0) & ~self.recovery.hits.any(axis=0)).sum())
 
     @property
     def impure(self) -> int:
         """Return the number of classes of which no population makes up more than half."""
-        return int((~self._pure.any(axis=0)).sum())
+        return int((~self.recovery.pure.any(axis=0)).sum())
 
     @property
     def purity(self) -> float:
@@ -254,28 +249,6 @@ def best_precisions(precisions: Float[np.ndarray, "2 c p"], truth: Truth) -> Flo
 
 
 def interval(values: Sequence[float] | Float[np.ndarray, " s"]) -> Interval:
-    """Return the mean over seeds with a 95 % percentile bootstrap interval; NaN is left out, one seed has no width."""
-    finite = np.asarray(values, dtype=np.float64)
-    finite = finite[np.isfinite(finite)]
-    if not len(finite):
-        return Interval(np.nan, np.nan, np.nan)
-    if len(finite) == 1:
-        return Interval(float(finite[0]), np.nan, np.nan)
-    drawn = np.random.default_rng(0).choice(finite, size=(_DRAWS, len(finite))).mean(axis=1)
-    low, high = np.quantile(drawn, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
-    return Interval(float(finite.mean()), float(low), float(high))
-
-
-def students_interval(values: Sequence[float] | Float[np.ndarray, " s"]) -> Interval:
-    """Return the mean over seeds with Student's 95 % interval, which is wider than the bootstrap's where seeds are few.
-
-    One seed has no width (NaN); with a NaN among the values there is no mean.
-    """
-    from scipy.stats import t
-
-    samples = np.asarray(values, dtype=np.float64)
-    mean = float(samples.mean())
-    if len(samples) < 2:
-        return Interval(mean, np.nan, np.nan)
-    half = float(t.ppf((1 + _LEVEL) / 2, len(samples) - 1) * samples.std(ddof=1) / np.sqrt(len(samples)))
-    return Interval(mean, mean - half, mean + half)
+    """Return the mean over seeds with its bootstrap interval; seeds with NaN are left out."""
+    known = np.asarray(values, dtype=np.float64)
+    return bootstrap_interval(known[np.isfinite(known)])

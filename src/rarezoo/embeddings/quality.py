@@ -17,68 +17,13 @@ from jaxtyping import Bool, Float, Float32, Float64, Int, Int64
 from rarezoo.embeddings.neighbours import NeighbourIndex
 from rarezoo.embeddings.whitening import principal_axes, projected
 from rarezoo.errors import ConfigError, DataError, StoreError
+from rarezoo.statistics import Interval, bootstrap_interval, ratio_of_means
 
 METRICS = ("cosine", "euclidean")
 # Similarities that are in memory at once, as a block of queries × all galaxies: 64 MB as float32.
 SIMILARITIES = 2**24
 # Neighbours over which the growth of distances is measured for a local dimension.
 _GROWTH = 15
-
-
-# --- intervals
-
-
-class Interval(NamedTuple):
-    """A value and the ends of its interval, which are NaN if it has none.
-
-    Examples
-    --------
-    >>> Interval(0.25, 0.2, 0.31).text(".2f")
-    '0.25 (0.20–0.31)'
-    """
-
-    value: float
-    low: float
-    high: float
-
-    def text(self, digits: str) -> str:
-        """Return ``value (low–high)``; the value alone if it has no interval; a dash if there is no value."""
-        if not np.isfinite(self.value):
-            return "–"
-        value, low, high = (format(number, digits) for number in self)
-        return f"{value} ({low}–{high})" if np.isfinite(self.low) else value
-
-
-def bootstrap_interval(
-    *samples: Float64[np.ndarray, " q"], level: float = 0.95, draws: int = 2000, seed: int = 0
-) -> Interval:
-    """Return the mean of one sample, or the ratio of the means of two paired samples, with its bootstrap interval.
-
-    Parameters
-    ----------
-    *samples : one or two arrays (q,)
-        Two samples are drawn in pairs.
-    level : float
-        Share of the bootstrap distribution between the ends (percentiles).
-    draws : int
-        Number of bootstrap samples.
-    seed : int
-        Seed of the draws.
-    """
-    from scipy.stats import bootstrap
-
-    def statistic(*drawn: np.ndarray, axis: int) -> np.ndarray:
-        means = [sample.mean(axis=axis) for sample in drawn]
-        return np.asarray(means[0] / means[1] if len(means) > 1 else means[0])
-
-    value = float(statistic(*samples, axis=-1))
-    if len(samples[0]) < 2:
-        return Interval(value, float("nan"), float("nan"))
-    drawn = bootstrap(
-        samples, statistic, paired=True, vectorized=True, n_resamples=draws, confidence_level=level,
-        method="percentile", batch=max(1, SIMILARITIES // len(samples[0])), rng=np.random.default_rng(seed),
-    )  # fmt: skip
-    return Interval(value, float(drawn.confidence_interval.low), float(drawn.confidence_interval.high))
 
 
 # --- directions
@@ -236,7 +181,7 @@ class Ranking:
                 "rankings of different queries", value=(len(self.queries), len(baseline.queries)),
                 fix="Use the same queries for both.",
             )  # fmt: skip
-        return bootstrap_interval(self.precisions, baseline.precisions)
+        return bootstrap_interval(self.precisions, baseline.precisions, statistic=ratio_of_means)
 
 
 def average_precisions(

@@ -4,11 +4,9 @@ import numpy as np
 import pyarrow as pa
 
 from rarezoo import tables
+from rarezoo.statistics import Recovery
 
 ORDINARY = "ordinary"
-# A population is found if one class consists mostly of it and contains most of it.
-PURE, COMPLETE = 0.5, 0.5
-
 BEST_CLASS, PURITY, COMPLETENESS, FOUND = "best_class", "purity", "completeness", "found"
 _SCHEMA = pa.schema(
     {
@@ -20,15 +18,6 @@ _SCHEMA = pa.schema(
         FOUND: pa.bool_(),
     }
 )
-
-
-def is_found(purity: float, completeness: float) -> bool:
-    """Return whether a population is found by a class with this purity and completeness: both above one half.
-
-    >>> is_found(0.8, 0.6), is_found(0.5, 0.9)
-    (True, False)
-    """
-    return bool(purity > PURE and completeness > COMPLETE)
 
 
 def recovery(members: pa.Table, truth: pa.Table) -> pa.Table:
@@ -45,7 +34,8 @@ def recovery(members: pa.Table, truth: pa.Table) -> pa.Table:
     -------
     pyarrow.Table
         One row per planted population: ``population``, ``size`` among the galaxies searched, ``best_class`` (−1 for
-        none), its ``purity`` and ``completeness`` (0–1), and ``found``, see :func:`is_found`.
+        none), its ``purity`` and ``completeness`` (0–1), and ``found``, see
+        :class:`rarezoo.statistics.Recovery`.
 
     Raises
     ------
@@ -63,22 +53,25 @@ def recovery(members: pa.Table, truth: pa.Table) -> pa.Table:
     populations = tables.strings(tables.aligned(truth, members[tables.ID], source="the truth"), tables.POPULATION)
     labels = members[tables.CLASS_ID].to_numpy()
     planted = sorted(set(truth[tables.POPULATION].to_pylist()) - {ORDINARY})
-    return pa.Table.from_pylist([_best_class(name, populations == name, labels) for name in planted], _SCHEMA)
-
-
-def _best_class(name: str, planted: np.ndarray, labels: np.ndarray) -> dict[str, object]:
-    inside = labels[planted & (labels != tables.NO_CLASS)]
-    size = int(planted.sum())
-    best, purity, completeness = tables.NO_CLASS, 0.0, 0.0
-    if len(inside):
-        classes, shared = np.unique(inside, return_counts=True)
-        best = int(classes[np.argmax(shared)])
-        purity, completeness = float(shared.max() / np.sum(labels == best)), float(shared.max() / size)
-    return {
-        tables.POPULATION: name,
-        tables.SIZE: size,
-        BEST_CLASS: best,
-        PURITY: purity,
-        COMPLETENESS: completeness,
-        FOUND: is_found(purity, completeness),
-    }
+    classes, members_of = np.unique(labels[labels != tables.NO_CLASS], return_counts=True)
+    sizes = np.array([np.sum(populations == name) for name in planted], dtype=np.int64)
+    inside = [labels[(populations == name) & (labels != tables.NO_CLASS)] for name in planted]
+    counts = np.zeros((len(planted), len(classes)), dtype=np.int64)
+    for place, of_population in enumerate(inside):
+        counts[place] = np.bincount(np.searchsorted(classes, of_population), minlength=len(classes))
+    found = Recovery.of(counts, populations=sizes, classes=members_of).found
+    rows = []
+    for place, name in enumerate(planted):
+        row = {tables.POPULATION: name, tables.SIZE: int(sizes[place]), FOUND: bool(found[place])}
+        if counts[place].any():
+            best = int(counts[place].argmax())
+            shared = counts[place, best]
+            row |= {
+                BEST_CLASS: int(classes[best]),
+                PURITY: float(shared / members_of[best]),
+                COMPLETENESS: float(shared / sizes[place]),
+            }
+        else:
+            row |= {BEST_CLASS: tables.NO_CLASS, PURITY: 0.0, COMPLETENESS: 0.0}
+        rows.append(row)
+    return pa.Table.from_pylist(rows, _SCHEMA)

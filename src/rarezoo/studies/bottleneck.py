@@ -29,10 +29,11 @@ from rarezoo.data.loaders import CutoutLoader
 from rarezoo.data.splits import TEST
 from rarezoo.data.survey import Galaxies, Survey, open_survey
 from rarezoo.embeddings.judge import DEFAULT_CRITERIA
-from rarezoo.embeddings.quality import Interval, Ranking, Spectrum, average_precisions, spectrum
+from rarezoo.embeddings.quality import Ranking, Spectrum, average_precisions, spectrum
 from rarezoo.errors import DataError, RarezooError, StoreError
 from rarezoo.runs import SETTINGS_FILE
 from rarezoo.settings import Settings, setting
+from rarezoo.statistics import Interval
 from rarezoo.tables import markdown
 from rarezoo.training.fit import TrainRun
 from rarezoo.training.loss import question_losses

@@ -14,8 +14,8 @@ from rarezoo.benchmark.scores import (
     ideal_order,
     interval,
     stability,
-    students_interval,
 )
+from rarezoo.statistics import students_interval
 
 pytestmark = pytest.mark.unit
 
@@ -121,11 +121,11 @@ def test_intervals_are_over_seeds():
 
 
 def test_students_interval_is_from_the_table():
-    value, low, high = students_interval([1.0, 2.0, 3.0])
+    value, low, high = students_interval(np.array([1.0, 2.0, 3.0]))
     assert (value, value - low, high - value) == pytest.approx((2.0, 4.303 / np.sqrt(3), 4.303 / np.sqrt(3)), rel=1e-3)
-    assert students_interval([2.0, 2.0]) == (2.0, 2.0, 2.0)
-    assert np.isnan(students_interval([5.0]).low)
-    assert np.isnan(students_interval([1.0, np.nan]).value)
+    assert students_interval(np.array([2.0, 2.0])) == (2.0, 2.0, 2.0)
+    assert np.isnan(students_interval(np.array([5.0])).low)
+    assert np.isnan(students_interval(np.array([1.0, np.nan])).value)
 
 
 def test_an_interval_is_told_with_as_much_as_is_known():

@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks import paper
 from benchmarks.paper import Found, findings, found, single_threshold, verdict
-from rarezoo.embeddings.quality import Interval
+from rarezoo.statistics import Interval
 
 pytestmark = pytest.mark.unit
 

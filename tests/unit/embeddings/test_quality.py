@@ -13,13 +13,13 @@ from rarezoo.embeddings.quality import (
     Ranking,
     Spectrum,
     average_precisions,
-    bootstrap_interval,
     embedding_similarity,
     linear_cka,
     spectrum,
     whitened,
 )
 from rarezoo.errors import ConfigError, DataError, StoreError
+from rarezoo.statistics import bootstrap_interval
 
 pytestmark = pytest.mark.unit
 
