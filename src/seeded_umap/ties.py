@@ -1,4 +1,4 @@
-"""One spanning tree out of all that are equally short."""
+"""A spanning tree that is the same whichever of equally long edges was found first."""
 
 import numba
 import numpy as np
@@ -6,35 +6,37 @@ from jaxtyping import Float64
 
 
 @numba.njit(cache=True)
-def definite(edges: Float64[np.ndarray, "merges 3"]) -> Float64[np.ndarray, "merges 3"]:
-    """The spanning tree that depends on what holds together at each length, and not on which edges hold it.
+def canonical_tree(edges: Float64[np.ndarray, "merges 3"]) -> Float64[np.ndarray, "merges 3"]:
+    """Return the minimum spanning tree that depends only on which points are connected at each length.
 
-    What edges of one length join into a group is the same in every shortest tree. Each part of the group is joined by
-    its own first galaxy to the first galaxy of all, in their order.
+    The edges of one length join the same points into a group in every minimum spanning tree. Here, the first point of
+    each part of a group is joined to the first point of the whole group, in the order of the points.
 
-    Args:
-        edges: two galaxies and a length; the shortest first.
+    Parameters
+    ----------
+    edges : (merges, 3) float64
+        Edges of any minimum spanning tree: two points and a length, the shortest first.
     """
-    above, found = np.arange(len(edges) + 1), np.empty_like(edges)
+    above, tree = np.arange(len(edges) + 1), np.empty_like(edges)
     start = 0
     while start < len(edges):
         end = start
         while end < len(edges) and edges[end, 2] == edges[start, 2]:
-            one, other = _first(above, int(edges[end, 0])), _first(above, int(edges[end, 1]))
-            above[max(one, other)] = min(one, other)
-            found[end, 1] = max(one, other)
+            left, right = _first_of_group(above, int(edges[end, 0])), _first_of_group(above, int(edges[end, 1]))
+            above[max(left, right)] = min(left, right)
+            tree[end, 1] = max(left, right)
             end += 1
-        found[start:end, 1] = np.sort(found[start:end, 1])
+        tree[start:end, 1] = np.sort(tree[start:end, 1])
         for edge in range(start, end):
-            found[edge, 0], found[edge, 2] = _first(above, int(found[edge, 1])), edges[edge, 2]
+            tree[edge, 0], tree[edge, 2] = _first_of_group(above, int(tree[edge, 1])), edges[edge, 2]
         start = end
-    return found
+    return tree
 
 
 @numba.njit(cache=True)
-def _first(above: np.ndarray, galaxy: int) -> int:
-    """The first galaxy of those that it is joined to; the way there is shortened for the next time."""
-    while above[galaxy] != galaxy:
-        above[galaxy] = above[above[galaxy]]
-        galaxy = above[galaxy]
-    return galaxy
+def _first_of_group(above: np.ndarray, point: int) -> int:
+    """Return the first of the points that a point is joined to; paths are shortened on the way."""
+    while above[point] != point:
+        above[point] = above[above[point]]
+        point = above[point]
+    return point

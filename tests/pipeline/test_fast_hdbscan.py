@@ -9,7 +9,7 @@ from scipy.sparse.csgraph import minimum_spanning_tree
 
 from rarezoo import tables
 from rarezoo.searches.clusterers.fast_hdbscan import FastHdbscan
-from seeded_umap.ties import definite
+from seeded_umap.ties import canonical_tree
 
 pytestmark = pytest.mark.pipeline
 
@@ -29,7 +29,7 @@ def test_linkage_is_that_of_hdbscans_spanning_tree_once_ties_are_broken_alike(mi
     sky = lattice_sky()
     theirs = HDBSCAN(min_samples=min_samples, approx_min_span_tree=False, gen_min_span_tree=True).fit(sky)
     edges = theirs.minimum_spanning_tree_.to_numpy()
-    expected = mst_to_linkage_tree(definite(edges[np.argsort(edges[:, 2], kind="stable")]))
+    expected = mst_to_linkage_tree(canonical_tree(edges[np.argsort(edges[:, 2], kind="stable")]))
     ours = FastHdbscan(min_samples=min_samples).linkage(sky)
     np.testing.assert_allclose(ours[tables.DISTANCE], expected[:, 2], rtol=1e-12)
     np.testing.assert_array_equal(ours[tables.SIZE], expected[:, 3])
@@ -48,7 +48,7 @@ def test_the_tree_does_not_depend_on_which_of_equally_long_edges_are_given():
         order = random.permutation(60)
         found = minimum_spanning_tree(csr_array(distances[np.ix_(order, order)])).tocoo()
         edges = np.column_stack([order[found.row], order[found.col], found.data]).astype(float)
-        trees.append(definite(edges[np.argsort(edges[:, 2], kind="stable")]))
+        trees.append(canonical_tree(edges[np.argsort(edges[:, 2], kind="stable")]))
     assert len(np.unique(trees[0][:, 2])) < 6
     for tree in trees[1:]:
         np.testing.assert_array_equal(tree, trees[0])

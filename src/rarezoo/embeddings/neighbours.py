@@ -120,10 +120,10 @@ class NeighbourIndex:
 
     def _cut(self, k: int) -> Any:
         """Cells in which k neighbours can be found, and the row of each vector in them; of the last k alone."""
-        from seeded_umap.neighbours import cut
+        from seeded_umap.neighbours import build_cells
 
         if k not in self._cells:
-            self._cells = {k: cut(self.vectors, k=k, seed=self.seed)}
+            self._cells = {k: build_cells(self.vectors, k=k, seed=self.seed)}
         return self._cells[k]
 
     def _exact(self, vectors: np.ndarray, k: int, itself: np.ndarray | None) -> Neighbours:

@@ -32,8 +32,8 @@ class FastHdbscan(Clusterer):
         from fast_hdbscan.cluster_trees import mst_to_linkage_tree
         from fast_hdbscan.hdbscan import compute_minimum_spanning_tree
 
-        from seeded_umap.ties import definite
+        from seeded_umap.ties import canonical_tree
 
         edges, _, _ = compute_minimum_spanning_tree(positions, min_samples=self.min_samples, reproducible=True)
         shortest_first = edges[np.argsort(edges[:, 2], kind="stable")]
-        return np.asarray(mst_to_linkage_tree(definite(shortest_first)), dtype=np.float64)
+        return np.asarray(mst_to_linkage_tree(canonical_tree(shortest_first)), dtype=np.float64)
