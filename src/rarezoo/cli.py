@@ -74,11 +74,12 @@ JOBS: dict[str, Job] = {
         "rarezoo.searches.decisions:ApplyRun", "drop, merge and name classes as decided in the atlas", _SEARCHES
     ),
     "compare": Job(
-        "rarezoo.searches.compare:CompareRun", "compare searches of the same galaxies, as pages and tables", _SEARCHES
+        "rarezoo.searches.compare:CompareRun", "compare searches of the same galaxies, as pages and tables", _SEARCHES,
+        folder=True,
     ),
     "assign": Job(
         "rarezoo.searches.assign:AssignRun", "assign the galaxies of another store to the classes of a search",
-        _SEARCHES,
+        _SEARCHES, folder=True,
     ),
     "report": Job("rarezoo.report.pages:ReportRun", "write the report of a finished search again", _SEARCHES),
     "export": Job(
@@ -111,17 +112,20 @@ JOBS: dict[str, Job] = {
         "compare searches under different settings (experiment=sensitivity)", _SWEEPS,
     ),
     "judge": Job(
-        "rarezoo.embeddings.judge:JudgeRun", "how good an embedding is: rank, and ranking of rare kinds", _MEASURING,
-        groups=("data",),
+        "rarezoo.embeddings.judge:JudgeRun", "measure an embedding: rank, and ranking of rare kinds", _MEASURING,
+        groups=("data",), folder=True,
     ),
     "benchmark": Job(
         "rarezoo.benchmark.run:BenchmarkRun", "compare methods that search an embedding, where answers are known",
-        _MEASURING,
+        _MEASURING, folder=True,
     ),
 }  # fmt: skip
 
 # Former names of commands.
-_RENAMED = {"mock-sheet": "mock sheet", "cards": "zoo show", "worst": "zoo worst", "zoo verify": "zoo check"}
+_RENAMED = {
+    "mock-sheet": "mock sheet", "cards": "zoo show", "worst": "zoo worst", "zoo verify": "zoo check",
+    "classes": "classes list",
+}  # fmt: skip
 
 
 class Study(NamedTuple):
@@ -141,10 +145,9 @@ class Study(NamedTuple):
 
 STUDIES = {
     "bottleneck": Study("rarezoo.studies.bottleneck:write_study", "rarezoo.studies.bottleneck:measure_job"),
+    "sensitivity": Study("rarezoo.studies.sensitivity:write_sensitivity"),
 }
 
-# Commands that are still made with argparse.
-_LEGACY: dict[str, str] = {}
 # Longest name of a file in bytes, with some room: file systems take 255.
 _LONGEST_NAME = 250
 
@@ -181,19 +184,17 @@ def _other(words: Sequence[str]) -> None:
     """Show the commands of a noun, such as ``zoo``, or refuse a command that does not exist."""
     import difflib
 
-    if words[0] in _LEGACY:
-        _legacy(words)
-        return
     below = {name: job for name, job in JOBS.items() if name.split()[0] == words[0]}
     if below and (len(words) == 1 or words[1] in ("--help", "-h")):
         print(overview(below, version=__version__))
         return
     asked = " ".join(words[:2] if below else words[:1])
+    asked = asked if asked in _RENAMED or words[0] not in _RENAMED else words[0]
     if asked in _RENAMED:
         now = shlex.join([*_RENAMED[asked].split(), *words[asked.count(" ") + 1 :]])
         raise ConfigError("this command has a new name", value=f"rarezoo {asked}", fix=f"Run: rarezoo {now}")
-    near = difflib.get_close_matches(asked, [*JOBS, *_LEGACY], n=3)
-    hint = f"Did you mean {' or '.join(near)}?" if near else "rarezoo --help lists all commands."
+    near = difflib.get_close_matches(asked, list(JOBS), n=3)
+    hint = f"Did you mean {' or '.join(near)}?" if near else f"rarezoo {words[0] if below else ''} --help lists them."
     raise ConfigError("no such command", value=f"rarezoo {asked}", fix=hint)
 
 
@@ -225,7 +226,10 @@ def run_command(command: str, words: Sequence[str], *, usage: str) -> None:
             fix="Leave out -m and run it once for each.",
         )
     flags, overrides = read_words(usage, job, words, multirun=multirun)
-    if not multirun and not _writes_folder(job, overrides):
+    folder = _writes_folder(job, overrides)
+    if multirun and not folder:
+        raise ConfigError("a multirun needs a folder", value=usage, fix="Name one: out=DIR.")
+    if not folder:
         overrides += ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=console"]
     _run_hydra(command, [*flags, *overrides])
 
@@ -298,7 +302,7 @@ def _run_hydra(command: str, words: Sequence[str]) -> None:
 def _run(command: str, config: DictConfig) -> None:
     """Run the job that a composed configuration describes, and print what it returns."""
     job = _job(command, config)
-    result = getattr(job, "launch", job.run)()
+    result = job.run()
     study = STUDIES.get(OmegaConf.select(HydraConfig.get(), "callbacks.sweeps.study") or "")
     if study is not None and study.after_job:
         resolve_name(study.after_job)(job)
@@ -391,10 +395,6 @@ class Sweeps(Callback):
         self.folders.append(folder)
         if self.study:
             self.studies.append((resolve_name(STUDIES[self.study].summarise), folder))
-        if config.get("sensitivity"):
-            from rarezoo.studies.sensitivity import write_sensitivity
-
-            self.studies.append((write_sensitivity, folder))
 
 
 def _summarise_sweeps(*, complete: bool) -> None:
@@ -452,7 +452,10 @@ def register(*commands: str) -> None:
                 store.store(group=group, name=SCHEMA, node=job.kind.__dataclass_fields__[path].type)
         if not (conf_dir() / f"{name}.yaml").exists():
             defaults: list[Any] = [f"{name}_schema", "hydra_defaults", *({group: None} for group in job.groups)]
-            store.store(name=name, node={"defaults": [*defaults, "_self_"]})
+            # A folder of a multirun is named after what varies.
+            names = ["out", *(known.name for known, _ in positional_words(job))]
+            hydra_part = {"job": {"config": {"override_dirname": {"exclude_keys": names}}}}
+            store.store(name=name, node={"defaults": [*defaults, "_self_"], "hydra": hydra_part})
 
 
 def _schema(job: Job) -> Any:
@@ -558,16 +561,3 @@ def _refuse_missing_slurm(problem: Exception) -> None:
         raise ConfigError(
             "no SLURM here", value="srun", fix="Start it on the cluster, or leave machine= out."
         ) from problem
-
-
-# ── commands that are still made with argparse ──────────────────────────────────────────────────────────────────────
-
-
-def _legacy(words: Sequence[str]) -> None:
-    import argparse
-
-    parser = argparse.ArgumentParser(prog="rarezoo")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="COMMAND")
-    resolve_name(_LEGACY[words[0]])(verbs)
-    options = parser.parse_args(words)
-    options.run(options)

@@ -123,4 +123,4 @@ def test_the_preset_changes_the_settings_of_the_issue_around_any_centre():
                  "clusterer.min_samples", "clusterer.min_cluster_size", "clusterer.selection"):  # fmt: skip
         assert f"[{name}:" in config.hydra.sweeper.params.vary
     assert config.hydra.sweeper.params.seed == "0,1,2"
-    assert (config.sensitivity, config.stability.refits) == (True, 0)
+    assert (config.hydra.callbacks.sweeps.study, config.stability.refits) == ("sensitivity", 0)

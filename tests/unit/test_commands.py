@@ -123,6 +123,15 @@ def test_a_multirun_needs_a_folder_for_each_job(weigh):
     assert "-m" in err
 
 
+def test_a_multirun_gives_every_job_a_folder_that_is_named_after_what_varies(weigh, monkeypatch, tmp_path):
+    monkeypatch.setitem(cli.JOBS, "weigh", Job(JOB.target, JOB.help, folder=True))
+    assert "out=" in weigh("-m", "a", "min_samples=1,2")[2]
+    status, _, err = weigh("-m", "a", "min_samples=1,2", "part.table=x/y", "out=sweep")
+    assert status == 0, err
+    folders = sorted(path.name for path in (tmp_path / "sweep").iterdir() if path.is_dir())
+    assert folders == ["min_samples=1,part.table=x_y", "min_samples=2,part.table=x_y"]
+
+
 def test_help_says_type_default_unit_constraint_and_meaning(weigh):
     _, out, _ = weigh("--help")
     assert out.startswith("rarezoo weigh SCALE… KEY=VALUE…   weigh something")
