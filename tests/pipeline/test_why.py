@@ -152,9 +152,9 @@ def test_the_papers_cuts_go_by_the_other_network(home):
 
 def test_mistakes_are_told_before_the_search_begins(home):
     err = run("store=store", *SEARCH, "systematics.columns=[seeing]", "out=x1", cwd=home, expect=2)
-    assert "no column for systematics: seeing. Choose among psf" in err
+    assert "no such column: seeing. Choose among psf" in err
     err = run("store=store", *SEARCH, "images=false", "systematics.columns=[psf]", "out=x2", cwd=home, expect=2)
-    assert "no catalogue to test" in err
+    assert "need a catalogue" in err
     err = run("store=store", *SEARCH, "clusterer.selection=lambda", "out=x3", cwd=home, expect=2)
     assert "clusterer.threshold" in err
 

@@ -1,68 +1,83 @@
-"""Is a class made by the sky, or by the telescope, the detector or the source finder?
+"""Test whether a class is caused by the sky, the telescope, the detector or the source finder instead of by galaxies.
 
-Every class is tested against every catalogue column at hand, for more than its share of predicted artifacts, and for
-members with other catalogue entries so close by that they may be pieces of one galaxy. The p-values of all classes and
-tests are corrected together (Benjamini & Hochberg 1995). In a large sample anything is significant, so a class is
-flagged only if the effect is large besides.
+Every class is tested against every column of the catalogue, for an excess of predicted artifacts, and for other
+catalogue entries so close to its members that they may be pieces of one galaxy. The p-values of all classes and tests
+are corrected together (Benjamini & Hochberg 1995). In a large sample every difference is significant, so a class is
+flagged only if the effect is large too::
 
-Shape letters: n galaxies, m members.
+    flagged = q < 0.05 and effect is large, where large is
+        numbers         rank-biserial correlation at least 0.42
+        categories      at least 0.31 of the members would have to change category, beyond chance
+        artifacts       mean predicted fraction at least 0.30, or a large shift with a mean 0.10 above the sample's
+        neighbours      share of members with a close neighbour at least 0.20 above that of the other galaxies
+
+Shape letters: n galaxies, a answers, k categories.
 """
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Bool, Float32, Float64, Int32, Int64
+from jaxtyping import Bool, Float, Float64, Int, Int64
 
 from rarezoo import tables
 from rarezoo.errors import ConfigError
-from rarezoo.settings import setting
+from rarezoo.settings import Settings, setting
 
 SYSTEMATICS, ARTIFACT, SHREDDED, CLEAN = "systematics", "artifact", "shredded", "clean"
 SIGNIFICANT = 0.05
 # Rank-biserial correlation from which an effect counts as large: A = 0.71 (Vargha & Delaney 2000), Cohen's d = 0.8.
 LARGE_SHIFT = 0.42
-# Two normal distributions that d = 0.8 sets apart share all but so much of their area.
+# Two normal distributions with d = 0.8 share all but this part of their area.
 LARGE_EXCESS = 0.31
-# Walmsley & Scaife 2023 drop galaxies with a predicted artifact fraction of 0.30 or more.
+# Walmsley & Scaife (2023) drop galaxies with a predicted artifact fraction of 0.30 or more.
 ARTIFACT_FRACTION = 0.30
-# A class can be rich in artifacts though volunteers rarely say so: then the mean must also exceed the sample's by this.
+# A class can contain many artifacts although volunteers rarely say so. Its mean must then exceed the sample's by this.
 _ARTIFACT_EXCESS = 0.10
-# So many more of the members than of the sample must have another entry nearby for a class to count as pieces.
+# Difference in the share of galaxies with another entry nearby from which a class counts as pieces of galaxies.
 LARGE_SHARE = 0.2
 _SMALLEST_SHOWN = 1e-20
 _DECLINATION, _STRIPS = "declination", 20
 _NEIGHBOURS = "neighbours"
-_ARCSEC = np.pi / 180 / 3600
-# A column with fewer galaxies per value than this is an id, not a category; a rarer category is counted with others.
+# A column with fewer galaxies per value is an id and no category; rarer categories are counted as one.
 _FEWEST_PER_CATEGORY = 5
 _FEWEST_KNOWN = 0.5
 _NEVER = frozenset({tables.ID, tables.IMAGE, tables.SPLIT, tables.RA, tables.DEC})
 # The challenge's columns of Galaxy Zoo 2 votes: Class1.1 … Class11.6, and the coarse class.
 _VOTE = re.compile(r"class\d+(\.\d+)?$", re.IGNORECASE)
 _ARTIFACT_COLUMN = re.compile(r"arti?e?fact", re.IGNORECASE)
-# Volunteers are asked for artifacts first of all; answers below that are shares among artifacts.
+# The first question asks for artifacts; the answers of later questions about them are shares among artifacts.
 _ARTIFACT_ANSWER = re.compile(r"smooth-or-featured.*_.*(artifact|problem)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class ColumnTest:
-    """One class against one column.
+    """Test of one class against one column.
 
-    Attributes:
-        class_id: of the class.
-        column: tested.
-        kind: of flag that it can raise.
-        effect: −1 to 1: rank-biserial correlation; or 0–1: share of members that would have to change category to be
-            like the sample, beyond what chance asks for; or by how much a share of members exceeds the others'.
-        large: whether the effect counts.
-        p: of the class being a random draw from the sample.
-        q: p, corrected for all tests of all classes.
-        words: what is different.
+    Attributes
+    ----------
+    class_id
+        Id of the class.
+    column
+        Name of the column.
+    kind
+        Flag that the test can raise.
+    effect
+        Size of the effect. For numbers the rank-biserial correlation, −1 to 1; for categories the share of members that
+        would have to change category to be like the sample, beyond chance; for a share of members, its excess.
+    large
+        Whether the effect counts as large.
+    p
+        p-value of the class being a random draw from the sample.
+    words
+        The difference in words and numbers.
+    q
+        p, corrected for all tests of all classes.
     """
 
     class_id: int
@@ -76,7 +91,7 @@ class ColumnTest:
 
     @property
     def raised(self) -> bool:
-        """Whether it flags its class."""
+        """Whether the test flags the class."""
         return self.large and self.q < SIGNIFICANT
 
     def __str__(self) -> str:
@@ -86,7 +101,17 @@ class ColumnTest:
 
 @dataclass(frozen=True)
 class Cause:
-    """Flag of a class, what decided it, and every test of it; flag and reason are None if nothing could be tested."""
+    """Flag of a class and the tests behind it.
+
+    Attributes
+    ----------
+    flag
+        shredded, artifact, systematics or clean; None if nothing could be tested.
+    reason
+        The tests that raised the flag, in words; None if nothing could be tested.
+    tests
+        Every test of the class.
+    """
 
     flag: str | None
     reason: str | None
@@ -94,38 +119,69 @@ class Cause:
 
 
 @dataclass
-class Systematics:
-    """What besides galaxies may make a class, and is looked for."""
+class Systematics(Settings):
+    """Causes other than galaxies that classes are tested for.
+
+    Examples
+    --------
+    >>> catalogue = pa.table({"psf": [1.1, 1.3, 0.9, 1.2], "name": ["a", "b", "c", "d"]})
+    >>> Systematics().tested(catalogue)
+    ['psf']
+    """
+
+    prefix: ClassVar[str] = "systematics"
 
     columns: list[str] = setting(
-        [], "catalogue columns that may explain a class; empty = all but ids, places and votes"
+        [], "catalogue columns that may explain a class; empty: all but ids, positions and votes"
     )
-    radius: float = setting(20.0, "catalogue entries this close may be pieces of one galaxy", unit="arcsec")
+    radius: float = setting(
+        20.0, "distance up to which catalogue entries may be pieces of one galaxy", unit="arcsec", gt=0
+    )
 
     def tested(self, catalogue: pa.Table | None, *, votes: Sequence[str] = ()) -> list[str]:
-        """Columns that are tested: those named, or all that vary and are no ids, images, places or votes.
+        """Return the columns to test: the named ones, or all that vary except ids, images, positions and votes.
 
-        Args:
-            catalogue: CATALOGUE table; None if no survey is at hand.
-            votes: what the names of columns with votes begin with.
+        Parameters
+        ----------
+        catalogue
+            CATALOGUE table; None without a survey.
+        votes
+            Beginnings of the names of columns that hold votes.
 
-        Raises:
-            ConfigError: a column is named that is not there or cannot be tested, or the radius is not above 0.
+        Raises
+        ------
+        ConfigError
+            A named column does not exist or cannot be tested.
         """
-        if self.radius <= 0:
-            raise ConfigError("systematics.radius", value=self.radius, fix="Choose more than 0 arcsec.")
         if catalogue is None:
             if self.columns:
-                raise ConfigError("no catalogue to test", value=self.columns, fix="Leave out images=false.")
+                raise ConfigError(
+                    "systematics.columns need a catalogue", value=self.columns, fix="Leave out images=false."
+                )
             return []
-        found = _testable(catalogue, tuple(votes))
+
+        def is_free(name: str) -> bool:
+            voted = tables.is_fraction_column(name) or bool(_VOTE.match(name)) or name.startswith(tuple(votes))
+            return name not in _NEVER and not voted
+
+        testable = [
+            name for name in catalogue.column_names if is_free(name) and column_kind(catalogue.column(name)) is not None
+        ]
         for name in self.columns:
-            _refuse(name, catalogue, found)
-        return list(self.columns) or found
+            if name not in catalogue.column_names:
+                fix = f"Choose among {', '.join(testable)}." if testable else "No column of it can be tested."
+                raise ConfigError("systematics.columns: the catalogue has no such column", value=name, fix=fix)
+            if column_kind(catalogue.column(name)) is None:
+                raise ConfigError(
+                    "systematics.columns: this column cannot be tested",
+                    value=name,
+                    fix="Name numbers or repeated categories that vary and are known for half of the galaxies.",
+                )
+        return list(self.columns) or testable
 
     def causes(
         self,
-        labels: Int32[np.ndarray, " n"],
+        labels: Int[np.ndarray, " n"],
         *,
         classes: int,
         catalogue: pa.Table | None = None,
@@ -133,47 +189,58 @@ class Systematics:
         columns: Sequence[str] = (),
         predictions: pa.Table | None = None,
     ) -> list[Cause]:
-        """Why each class may not be one of galaxies.
+        """Test every class.
 
-        Args:
-            labels: class of each galaxy, −1 for none.
-            classes: how many there are.
-            catalogue: CATALOGUE table of the whole survey; None if none is at hand.
-            rows: of the galaxies in it; None if they are all of it, in its order.
-            columns: to test, as :meth:`tested` gives them.
-            predictions: table of the galaxies with the predicted fraction columns.
+        Parameters
+        ----------
+        labels
+            (n,) class of each galaxy, −1 for none.
+        classes
+            Number of classes.
+        catalogue
+            CATALOGUE table of the whole survey; None without one.
+        rows
+            (n,) rows of the galaxies in the catalogue; None if they are all of it, in its order.
+        columns
+            Columns to test, see :meth:`tested`.
+        predictions
+            Table of the galaxies with the predicted fraction columns.
+
+        Returns
+        -------
+        list of Cause
+            One per class. Its flag is the most specific one that any of its tests raises.
         """
+        from scipy.stats import false_discovery_control
+
         tests = list(_predicted_artifacts(labels, classes, predictions))
         if catalogue is not None:
             rows = np.arange(len(labels)) if rows is None else rows
-            theirs = catalogue.take(pa.array(rows))
+            own = catalogue.take(pa.array(rows))
             for name in columns:
-                tests += _column_tests(labels, classes, name, theirs.column(name))
+                tests += _column_tests(labels, classes, name, own.column(name))
             tests += _position_tests(labels, classes, catalogue, rows, self.radius)
-        return _judged(tests, classes)
+        if not tests:
+            return [Cause(None, None)] * classes
+        qs = false_discovery_control(np.clip([test.p for test in tests], 0, 1))
+        corrected = [replace(test, q=float(q)) for test, q in zip(tests, qs, strict=True)]
+        return [_cause([test for test in corrected if test.class_id == class_id]) for class_id in range(classes)]
 
 
-def _testable(catalogue: pa.Table, votes: tuple[str, ...]) -> list[str]:
-    def voted(name: str) -> bool:
-        return tables.is_fraction_column(name) or bool(_VOTE.match(name)) or name.startswith(votes)
-
-    free = [name for name in catalogue.column_names if name not in _NEVER and not voted(name)]
-    return [name for name in free if column_kind(catalogue.column(name)) is not None]
-
-
-def _refuse(name: str, catalogue: pa.Table, found: Sequence[str]) -> None:
-    if name not in catalogue.column_names:
-        fix = f"Choose among {', '.join(found)}." if found else "It has none that can be tested."
-        raise ConfigError("the survey's catalogue has no column for systematics", value=name, fix=fix)
-    if column_kind(catalogue.column(name)) is None:
-        raise ConfigError(
-            "systematics cannot test column", value=name,
-            fix="Name numbers or repeated categories that vary and are known for half of the galaxies.",
-        )  # fmt: skip
+def _cause(tests: Sequence[ColumnTest]) -> Cause:
+    if not tests:
+        return Cause(None, None)
+    order = (SHREDDED, ARTIFACT, SYSTEMATICS)
+    raised = sorted(
+        (test for test in tests if test.raised), key=lambda test: (order.index(test.kind), -abs(test.effect))
+    )
+    if raised:
+        return Cause(raised[0].kind, "; ".join(map(str, raised)), tuple(tests))
+    return Cause(CLEAN, f"no large effect in {', '.join(test.column for test in tests)}", tuple(tests))
 
 
 def column_kind(column: pa.ChunkedArray) -> str | None:
-    """``number``, ``category``, or None for a column that cannot be tested."""
+    """Return ``number``, ``category``, or None for a column that cannot be tested."""
     if pa.types.is_nested(column.type) or pa.types.is_null(column.type):
         return None
     if pa.types.is_dictionary(column.type):
@@ -185,7 +252,7 @@ def column_kind(column: pa.ChunkedArray) -> str | None:
         return "number" if np.isfinite(_numbers(column)).mean() >= _FEWEST_KNOWN else None
     repeated = known >= _FEWEST_PER_CATEGORY * distinct
     if pa.types.is_integer(column.type):
-        # Whole numbers without any repetition are ids.
+        # Whole numbers of which none is repeated are ids.
         return "category" if repeated else "number" if distinct < known else None
     texts = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
     named = texts or pa.types.is_boolean(column.type)
@@ -203,12 +270,16 @@ def _column_tests(labels: np.ndarray, classes: int, name: str, column: pa.Chunke
         texts = pc.fill_null(column.cast(pa.string()), "unknown")
         tests = list(_excesses(labels, classes, name, *_categories(texts)))
     if _ARTIFACT_COLUMN.search(name):
-        return [replace(one, kind=ARTIFACT) for one in tests]
+        return [replace(test, kind=ARTIFACT) for test in tests]
     return tests
 
 
 def _shifts(labels: np.ndarray, classes: int, name: str, values: Float64[np.ndarray, " n"]) -> Iterator[ColumnTest]:
-    """Mann-Whitney's test of each class's known values against all others', with its correction for ties."""
+    """Compare the known values of each class with all others by the Mann-Whitney test, corrected for ties.
+
+    ``scipy.stats.mannwhitneyu`` gives the same numbers (asymptotic, without continuity correction), but would rank all
+    galaxies again for every class.
+    """
     from scipy.stats import norm, rankdata
 
     known = np.isfinite(values)
@@ -231,36 +302,48 @@ def _shifts(labels: np.ndarray, classes: int, name: str, values: Float64[np.ndar
 
 
 def answer_tests(
-    fractions: Float32[np.ndarray, "n a"],
+    fractions: Float[np.ndarray, "n a"],
     *,
-    labels: Int32[np.ndarray, " n"],
+    labels: Int[np.ndarray, " n"],
     ids: Sequence[int],
     answers: Sequence[str],
 ) -> dict[int, list[ColumnTest]]:
-    """Each class's predicted answers against those of all other galaxies, corrected for all answers of all classes.
+    """Compare the predicted answers of each class with those of all other galaxies.
 
-    Args:
-        fractions: predicted vote fractions, NaN where unknown.
-        labels: class of each galaxy, −1 for none.
-        ids: of the classes.
-        answers: labels of the columns.
+    Parameters
+    ----------
+    fractions
+        (n, a) predicted vote fractions, NaN where unknown.
+    labels
+        (n,) class of each galaxy, −1 for none.
+    ids
+        Ids of the classes.
+    answers
+        Labels of the columns.
+
+    Returns
+    -------
+    dict
+        Tests by class id; their q is corrected for all answers of all classes.
     """
     from scipy.stats import false_discovery_control
 
-    places = {one: place for place, one in enumerate(ids)}
-    numbers = np.array([places.get(int(one), -1) for one in labels])
+    places = {class_id: place for place, class_id in enumerate(ids)}
+    numbers = np.array([places.get(int(label), -1) for label in labels])
     tests = [
-        one for k, name in enumerate(answers) for one in _shifts(numbers, len(ids), name, fractions[:, k].astype(float))
+        test
+        for k, name in enumerate(answers)
+        for test in _shifts(numbers, len(ids), name, fractions[:, k].astype(float))
     ]
-    qs = false_discovery_control(np.clip([one.p for one in tests], 0, 1)) if tests else np.empty(0)
-    found: dict[int, list[ColumnTest]] = {one: [] for one in ids}
+    qs = false_discovery_control(np.clip([test.p for test in tests], 0, 1)) if tests else np.empty(0)
+    by_class: dict[int, list[ColumnTest]] = {class_id: [] for class_id in ids}
     for test, q in zip(tests, qs, strict=True):
-        found[ids[test.class_id]].append(replace(test, class_id=ids[test.class_id], q=float(q)))
-    return found
+        by_class[ids[test.class_id]].append(replace(test, class_id=ids[test.class_id], q=float(q)))
+    return by_class
 
 
 def _categories(texts: pa.ChunkedArray) -> tuple[Int64[np.ndarray, " n"], np.ndarray]:
-    """Code of each galaxy's category and the categories' names; what is rare is one category."""
+    """Return the code of each galaxy's category and the names of the categories; rare ones are one category."""
     names, codes, counts = np.unique(
         np.asarray(texts.to_pylist(), dtype=object).astype(str), return_inverse=True, return_counts=True
     )
@@ -272,7 +355,7 @@ def _categories(texts: pa.ChunkedArray) -> tuple[Int64[np.ndarray, " n"], np.nda
 def _excesses(
     labels: np.ndarray, classes: int, name: str, codes: Int64[np.ndarray, " n"], names: np.ndarray
 ) -> Iterator[ColumnTest]:
-    """Pearson's test of each class's categories against the sample's."""
+    """Compare the categories of each class with those of the sample by Pearson's test."""
     shares = np.bincount(codes, minlength=len(names)) / len(codes)
     present = shares > 0
     for class_id in range(classes):
@@ -287,9 +370,10 @@ def _excesses(
 
 
 def _pearson(counts: Int64[np.ndarray, " k"], shares: Float64[np.ndarray, " k"]) -> float:
-    """p of Pearson's X², its distribution a gamma with the exact mean and variance of multinomial draws.
+    """Return the p-value of Pearson's X² by a gamma distribution with the exact mean and variance of multinomial draws.
 
-    Many categories with less than one member expected are thereby allowed (Haldane 1937, Biometrika 29, 133).
+    Many categories with fewer than one expected member are therefore allowed (Haldane 1937, Biometrika 29, 133), for
+    which the χ² distribution of ``scipy.stats.chisquare`` does not hold.
     """
     from scipy.stats import gamma
 
@@ -303,7 +387,7 @@ def _pearson(counts: Int64[np.ndarray, " k"], shares: Float64[np.ndarray, " k"])
 
 
 def _excess(counts: Int64[np.ndarray, " k"], shares: Float64[np.ndarray, " k"]) -> float:
-    """Total variation distance between class and sample, beyond that of as many galaxies drawn blindly, 0–1."""
+    """Return the total variation distance of a class from the sample beyond that of a random draw, 0–1."""
     from scipy.stats import poisson
 
     members = counts.sum()
@@ -315,7 +399,7 @@ def _excess(counts: Int64[np.ndarray, " k"], shares: Float64[np.ndarray, " k"]) 
 
 
 def _predicted_artifacts(labels: np.ndarray, classes: int, predictions: pa.Table | None) -> Iterator[ColumnTest]:
-    """Classes of galaxies that the network takes for artifacts, or for artifacts more than other galaxies."""
+    """Test for classes with a high predicted artifact fraction, or a higher one than other galaxies."""
     for name in predictions.column_names if predictions is not None else ():
         answer = tables.answer_of(name)
         if predictions is None or not answer or not _ARTIFACT_ANSWER.match(answer):
@@ -332,7 +416,7 @@ def _predicted_artifacts(labels: np.ndarray, classes: int, predictions: pa.Table
 def _position_tests(
     labels: np.ndarray, classes: int, catalogue: pa.Table, rows: np.ndarray, radius: float
 ) -> list[ColumnTest]:
-    """Strips of declination, and other catalogue entries nearby."""
+    """Test for concentration in strips of declination, and for other catalogue entries nearby."""
     ra, dec = _numbers(catalogue.column(tables.RA)), _numbers(catalogue.column(tables.DEC))
     placed = np.isfinite(ra) & np.isfinite(dec)
     known = placed[rows]
@@ -346,7 +430,7 @@ def _position_tests(
 
 
 def _strips(labels: np.ndarray, classes: int, dec: Float64[np.ndarray, " n"]) -> Iterator[ColumnTest]:
-    """Concentration in declination, of whatever shape, over strips with equally many galaxies."""
+    """Test for concentration in declination, of any shape, with strips of equally many galaxies as categories."""
     most = min(_STRIPS, len(dec) // _FEWEST_PER_CATEGORY)
     edges = np.unique(np.quantile(dec, np.linspace(0, 1, max(most, 1) + 1)))
     codes = np.clip(np.searchsorted(edges, dec, side="right") - 1, 0, len(edges) - 2)
@@ -355,53 +439,34 @@ def _strips(labels: np.ndarray, classes: int, dec: Float64[np.ndarray, " n"]) ->
 
 
 def _crowded(ra: Float64[np.ndarray, " n"], dec: Float64[np.ndarray, " n"], radius: float) -> Bool[np.ndarray, " n"]:
-    """Whether another entry lies within the radius."""
-    from scipy.spatial import KDTree
+    """Return whether another catalogue entry lies within the radius (arcsec) of each entry."""
+    from astropy import units
+    from astropy.coordinates import SkyCoord, match_coordinates_sky
 
-    across, up = np.radians(ra), np.radians(dec)
-    places = np.column_stack([np.cos(up) * np.cos(across), np.cos(up) * np.sin(across), np.sin(up)])
-    # Chord of the angle on the unit sphere.
-    reach = 2 * np.sin(radius * _ARCSEC / 2)
-    return np.asarray(KDTree(places).query(places, k=2)[0])[:, 1] <= reach
+    places = SkyCoord(ra, dec, unit="deg")
+    _, distances, _ = match_coordinates_sky(places, places, nthneighbor=2)
+    return np.asarray(distances <= radius * units.arcsec)
 
 
 def _neighbours(labels: np.ndarray, classes: int, crowded: np.ndarray, radius: float) -> Iterator[ColumnTest]:
-    """Members with another entry nearby, against a blind draw from the sample (hypergeometric, exact)."""
+    """Compare the members with another entry nearby with a random draw from the sample (hypergeometric, exact)."""
     from scipy.stats import hypergeom
 
     total, all_crowded = len(labels), int(crowded.sum())
     for class_id in range(classes):
         inside = labels == class_id
-        members, found = int(inside.sum()), int(crowded[inside].sum())
+        members, close = int(inside.sum()), int(crowded[inside].sum())
         if not members or members == total:
             continue
-        share, others = found / members, (all_crowded - found) / (total - members)
-        p = float(hypergeom.sf(found - 1, total, all_crowded, members))
+        share, others = close / members, (all_crowded - close) / (total - members)
+        p = float(hypergeom.sf(close - 1, total, all_crowded, members))
         words = f"{share:.0%} have another catalogue entry within {radius:g} arcsec against {others:.0%}"
         yield ColumnTest(class_id, _NEIGHBOURS, SHREDDED, share - others, share - others >= LARGE_SHARE, p, words)
 
 
-def _judged(tests: Sequence[ColumnTest], classes: int) -> list[Cause]:
-    """Tests corrected together; the flag of each class is the most particular that any of its tests raises."""
-    from scipy.stats import false_discovery_control
-
-    if not tests:
-        return [Cause(None, None)] * classes
-    qs = false_discovery_control(np.clip([one.p for one in tests], 0, 1))
-    corrected = [replace(one, q=float(q)) for one, q in zip(tests, qs, strict=True)]
-    return [_cause([one for one in corrected if one.class_id == class_id]) for class_id in range(classes)]
-
-
-def _cause(tests: Sequence[ColumnTest]) -> Cause:
-    if not tests:
-        return Cause(None, None)
-    order = (SHREDDED, ARTIFACT, SYSTEMATICS)
-    raised = sorted((one for one in tests if one.raised), key=lambda one: (order.index(one.kind), -abs(one.effect)))
-    if raised:
-        return Cause(raised[0].kind, "; ".join(map(str, raised)), tuple(tests))
-    return Cause(CLEAN, f"nothing large in {', '.join(one.column for one in tests)}", tuple(tests))
-
-
-def cause_columns(found: Sequence[Cause]) -> Mapping[str, list[str | None]]:
-    """Columns of CLASSES."""
-    return {tables.CAUSE: [one.flag for one in found], tables.CAUSE_REASON: [one.reason for one in found]}
+def cause_columns(causes: Sequence[Cause]) -> Mapping[str, list[str | None]]:
+    """Return the columns of CLASSES that hold the causes."""
+    return {
+        tables.CAUSE: [cause.flag for cause in causes],
+        tables.CAUSE_REASON: [cause.reason for cause in causes],
+    }
