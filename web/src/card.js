@@ -16,7 +16,7 @@ function facts(one) {
   return el("dl", { class: "facts" }, rows.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
 }
 
-// Galaxies as buttons: with an image each, or their ids.
+// Galaxies as buttons, each with its image or, without images, its id.
 export function sheet(galaxies, choose, image = null) {
   return el("ul", { class: "sheet", style: image ? { backgroundImage: `url(${image.path})` } : {} }, galaxies.map((one) => el("li", {},
     el("button", {
@@ -70,7 +70,7 @@ function skyOf(one) {
 
 const block = (title, open, ...inner) => el("details", { class: "block", open }, el("summary", {}, title), ...inner);
 
-// The card's element; choose(row) is called with a galaxy.
+// Returns the element of the card; a click on a galaxy calls choose(row).
 export async function card(id, choose, branch) {
   const one = await data(`card-${String(id).padStart(3, "0")}`);
   const warned = [...one.warnings.map(words), ...(one.cause && one.cause !== "clean" ? [`${one.cause}: ${one.cause_reason}`] : [])];

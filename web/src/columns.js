@@ -1,4 +1,4 @@
-// Data from disk: a page from file:// may not fetch, so every file is a script that leaves base64 or a list behind.
+// Data from disk. A page from file:// may not fetch, so every data file is a script that stores base64 text or a list.
 const loaded = new Map();
 window.rarezooData = window.rarezooData || {};
 
@@ -9,7 +9,7 @@ export function bytes(text) {
   return out.buffer;
 }
 
-// What assets/NAME.js leaves, read once, unpacked; a promise.
+// Returns a promise of the data of assets/NAME.js, which is loaded and unpacked once.
 export function data(name, unpack = (found) => found) {
   if (!loaded.has(name)) {
     loaded.set(name, new Promise((resolve, reject) => {
@@ -31,7 +31,7 @@ export function data(name, unpack = (found) => found) {
 export const float64 = (text) => new Float64Array(bytes(text));
 export const int32 = (text) => new Int32Array(bytes(text));
 
-// A column's values, NaN where unknown; a category's are places in its names.
+// Returns the values of a column, NaN where unknown. The values of a category are indices into its names.
 export const values = (column) => data(column.file, (text) => {
   if (column.kind === "category") return Float32Array.from(new Uint8Array(bytes(text)), (code) => (code === 255 ? NaN : code));
   return new Float32Array(bytes(text));

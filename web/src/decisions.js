@@ -1,4 +1,4 @@
-// What a reader decides of each class, kept by the browser and saved to a file that `rarezoo classes apply` reads.
+// The decisions of a reader about each class. The browser stores them, and they can be saved to a file for `rarezoo classes apply`.
 import { csv, download } from "./dom.js";
 
 const HEAD = ["search", "class_id", "size", "decision", "name", "merge_into"];
@@ -14,7 +14,7 @@ export class Decisions {
 
   name(id) { return this.of(id).name || String(id); }
 
-  // What a class becomes part of, followed to its end.
+  // The class that a class is finally merged into.
   end(id) { const { decision, merge_into: next } = this.of(id); return decision === "merge" ? this.end(next) : id; }
 
   decide(id, change) {

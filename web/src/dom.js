@@ -1,4 +1,4 @@
-// Elements made without HTML, so that ids and names may hold anything.
+// Makes elements without HTML text, so that ids and names may contain any character.
 export function el(tag, attributes = {}, ...children) {
   const made = tag === "svg" || tag === "g" || tag === "rect" || tag === "path" || tag === "text" || tag === "title"
     ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);

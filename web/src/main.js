@@ -1,4 +1,4 @@
-// Every page's map; on atlas.html the whole atlas.
+// Starts the map of every page, and the atlas on atlas.html.
 import { atlasPage } from "./atlas.js";
 import { mapIn } from "./map.js";
 

@@ -1,4 +1,4 @@
-// A map in a box of the page: points, what lies over them, gestures, colours.
+// A map in a box of the page: points, labels over them, gestures, colours.
 import { values } from "./columns.js";
 import { emulated, library, MISSING, pixels } from "./painters.js";
 import { inside, members, nearest, NONE, points, within } from "./points.js";
@@ -21,7 +21,7 @@ function between(stops, t) {
   return stops[i].map((one, c) => one + (stops[i + 1][c] - one) * (at - i));
 }
 
-// act: chosen(row or −1, class id or −1), line(rows), name(id), moved(). fixed: a class that is marked for good, or −1.
+// act: chosen(row or −1, class id or −1), line(rows), name(id), moved(). fixed: a class that is always marked, or −1.
 export function mapIn(box, map, act, fixed = -1) {
   const canvas = box.querySelector(".points"), over = box.querySelector(".labels"), tip = box.querySelector(".tip");
   const p = points(map), view = new View(p), paint = painter(canvas, p), of = new Map(map.classes.map((one) => [one.id, one]));
@@ -56,7 +56,7 @@ export function mapIn(box, map, act, fixed = -1) {
     }
     return out;
   }
-  // Without the end of the scale that the page's own colour would swallow.
+  // Leaves out the end of the scale that has nearly the colour of the page.
   const scale = (t) => between(map.ramp.map(rgb), (dark.matches ? 0.12 : 0) + 0.88 * Math.min(t, 1));
   function table() {
     const grey = rgb(view.point), last = view.colours.map(rgb);
@@ -120,7 +120,7 @@ export function mapIn(box, map, act, fixed = -1) {
 
   return {
     p, view, images, redraw, frame, painter: paint.name, drawn: paint.drawn, worded,
-    // Classes that stand out, or null for all alike; rows that do instead of classes.
+    // Marked classes, or null for none; or marked rows instead of classes.
     only: (ids) => { state.only = ids && ids.length ? new Set(ids) : fixed < 0 ? null : new Set([fixed]); picked = null; mark(); },
     pick: (rows) => { picked = rows && rows.length ? rows : null; state.only = null; mark(); },
     ring: (row) => { state.ringed = row; redraw(); },

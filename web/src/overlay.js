@@ -1,4 +1,4 @@
-// What lies over the points: thumbnails, the shapes of classes once there is room, class numbers, a ring, the lasso.
+// The layer over the points: thumbnails, shapes of classes if there is room, class numbers, a ring, the lasso.
 import { NONE, within } from "./points.js";
 
 // Largest numbers of class shapes and of thumbnails, the side of a thumbnail on the screen (px), and the zoom at which thumbnails begin.
@@ -17,7 +17,7 @@ export function overlay(canvas, p, map, thumbnails) {
     pen.strokeStyle = view.page; pen.lineWidth = 4; pen.strokeText(words, x, y);
     pen.fillStyle = view.ink; pen.fillText(words, x, y);
   }
-  // Galaxies that are seen, if they are few.
+  // The visible galaxies, if there are few.
   function seen(view) {
     const key = [view.x, view.y, view.k, view.w, view.h].join();
     if (looked.key !== key) looked = { key, rows: view.k < ZOOMED * view.fitted && p.n > MOST_SHAPES ? null : within(p, ...view.seen(), MOST_SHAPES) };
@@ -36,7 +36,7 @@ export function overlay(canvas, p, map, thumbnails) {
     }
     pen.setTransform(view.dpr, 0, 0, view.dpr, 0, 0);
   }
-  // The galaxies nearest to the middle of the view keep their places; one that would cover them is left a dot.
+  // Thumbnails of the galaxies closest to the middle of the view come first. A galaxy whose thumbnail would cover another stays a dot.
   function images(rows, view, state) {
     const taken = [], middle = view.place(view.w / 2, view.h / 2);
     const far = (i) => (p.xy[2 * i] - middle[0]) ** 2 + (p.xy[2 * i + 1] - middle[1]) ** 2;
@@ -54,7 +54,7 @@ export function overlay(canvas, p, map, thumbnails) {
       pen.globalAlpha = 1;
     }
   }
-  // Numbers above the classes' medians, those of the first classes first; one that would cover another is left out.
+  // Numbers above the medians of the classes, in the order of the classes. A number that would cover another is left out.
   function numbers(view, state) {
     pen.font = "600 13px system-ui, sans-serif"; pen.textAlign = "center"; pen.textBaseline = "middle"; pen.lineJoin = "round";
     const taken = [];

@@ -1,11 +1,11 @@
-// Two ways to paint the points, with one face: paint(view), recolour(codes, colours), active(drawn | null).
+// Two ways to paint the points, with the same interface: paint(view), recolour(codes, colours), active(drawn | null).
 // codes: one of 256 colours for each point in drawing order. colours: [[r, g, b], …], 0 to 1.
 import createScatterplot from "regl-scatterplot";
 
 export const MISSING = 255;
 const FADED = 0.2;
 
-// Whether WebGL would run on the processor (no graphics card, a remote desktop): many times slower than pixels().
+// Whether WebGL would run on the processor (no graphics card, a remote desktop), many times slower than pixels().
 export function emulated() {
   const gl = document.createElement("canvas").getContext("webgl"), about = gl && gl.getExtension("WEBGL_debug_renderer_info");
   return !gl || !!about && /swiftshader|llvmpipe|softpipe|software|basic render/i.test(gl.getParameter(about.UNMASKED_RENDERER_WEBGL));
@@ -13,8 +13,8 @@ export function emulated() {
 
 const hex = (rgb) => "#" + rgb.map((one) => Math.round(255 * one).toString(16).padStart(2, "0")).join("");
 
-// With a graphics card. The library draws; where to look, and what is pointed at, is this page's own business (view.js),
-// so that both painters are handled alike.
+// With a graphics card. The library only draws; this page itself handles the view and the pointer (view.js),
+// so that both painters behave in the same way.
 export function library(canvas, p) {
   const plot = createScatterplot({
     canvas, width: 300, height: 150, aspectRatio: 1, cameraIsFixed: true, showReticle: false, deselectOnDblClick: false,
@@ -38,7 +38,7 @@ export function library(canvas, p) {
     });
   }
   function active(drawn) {
-    // It takes an array, not a typed one.
+    // The library needs a plain array, not a typed one.
     chosen = drawn && Array.from(drawn);
     ready = ready.then(() => (chosen ? plot.select(chosen, { preventEvent: true }) : plot.deselect({ preventEvent: true })));
   }
@@ -61,7 +61,7 @@ const DISCS = Array.from({ length: 32 }, (_, side) => Int32Array.from({ length: 
   return Math.round(side / 2 - half) + (i % 2 ? Math.round(2 * half) : 0);
 }));
 
-// Without one: squares and discs straight into the pixels of a 2-D canvas.
+// Without a graphics card: draws squares and discs directly into the pixels of a 2-D canvas.
 export function pixels(canvas, p) {
   const pen = canvas.getContext("2d", { willReadFrequently: true });
   let codes = new Uint8Array(p.n), colours = [[0.5, 0.5, 0.5]], chosen = null, picture = null, ink = null;
@@ -78,7 +78,7 @@ export function pixels(canvas, p) {
   function dot(target, wide, at, side, colour) {
     for (let row = 0; row < side; row++) {
       const from = at + row * wide + DISCS[side][2 * row], to = at + row * wide + DISCS[side][2 * row + 1];
-      // fill() costs more than so few pixels do.
+      // fill() is slower than a loop over these few pixels.
       for (let i = from; i < to; i++) target[i] = colour;
     }
   }

@@ -1,5 +1,5 @@
-// The galaxies of a map: places, classes, and a grid for asking which are near. Rows are the table's; "places" run from
-// 0 to 1 over the longer side. What is drawn is in drawing order: galaxies in no class first, so that classes lie on top.
+// The galaxies of a map: places, classes, and a grid to find neighbours. Rows are those of the table; "places" run from
+// 0 to 1 over the longer side. The drawing order begins with galaxies in no class, so that classes are on top.
 import { bytes } from "./columns.js";
 
 export const NONE = 65535;
@@ -36,7 +36,7 @@ function grid(p) {
   return { side, start, rows };
 }
 
-// Rows in a rectangle of places; gives up, with null, when there are more than `most`.
+// Rows in a rectangle of places, or null if there are more than `most`.
 export function within(p, x0, y0, x1, y1, most = Infinity) {
   p.grid = p.grid || grid(p);
   const { side, start, rows } = p.grid, found = [];
@@ -56,7 +56,7 @@ export function nearest(p, x, y, reach) {
   let best = -1, closest = reach * reach;
   for (const i of within(p, x - reach, y - reach, x + reach, y + reach)) {
     const dx = p.xy[2 * i] - x, dy = p.xy[2 * i + 1] - y, d = dx * dx + dy * dy;
-    // Of two as near, the one that is in a class: it lies on top.
+    // If two galaxies are equally near, take the one in a class, because it is on top.
     if (d < closest || (d === closest && p.label[i] !== NONE)) { closest = d; best = i; }
   }
   return best;

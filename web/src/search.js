@@ -1,7 +1,7 @@
-// A galaxy by its id or a coordinate; a class by its number or name.
+// Finds a galaxy by its id or a coordinate, and a class by its number or name.
 import { ids, sky } from "./galaxy.js";
 
-// Farther than this from every galaxy, a coordinate is none of theirs, deg.
+// Largest distance between a coordinate and the galaxy that it finds, degrees.
 const REACH = 1 / 60;
 
 // Degrees, or hours and degrees with minutes and seconds: "185.7 15.8", "12h22m54.9s +15d49m20s", "12:22:54.9 +15:49:20".
@@ -24,7 +24,7 @@ export function separation(ra, dec, ra0, dec0) {
   return 2 * Math.asin(Math.sqrt(x * x + Math.cos(dec * d) * Math.cos(dec0 * d) * y * y)) / d;
 }
 
-// { row }, { id } of a class, or { problem }.
+// Returns { row } of a galaxy, { id } of a class, or { problem }.
 export async function search(text, map, decisions) {
   const wanted = text.trim(), named = map.classes.find((one) => `class ${one.id}` === wanted.toLowerCase() || (decisions.of(one.id).name && decisions.of(one.id).name.toLowerCase() === wanted.toLowerCase()));
   if (!wanted) return { problem: "Type an id, a coordinate, or “class 3”." };

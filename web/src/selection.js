@@ -17,7 +17,7 @@ export async function selection(box, rows, { map, atlas, choose, open, name }) {
   const names = await ids(), { p, images } = atlas, tally = new Map();
   for (const i of rows) tally.set(p.label[i], (tally.get(p.label[i]) || 0) + 1);
   const classes = [...tally].filter(([id]) => id !== NONE).sort((a, b) => b[1] - a[1]);
-  // Spread over the selection, those with an image first.
+  // Galaxies spread over the selection, those with an image first.
   const order = [...rows.filter((i) => images.has(i)), ...rows.filter((i) => !images.has(i))], pool = images.has(order[0]) ? rows.filter((i) => images.has(i)) : order;
   const step = Math.max(1, pool.length / SHOWN), shown = Array.from({ length: Math.min(SHOWN, pool.length) }, (_, k) => pool[Math.floor(k * step)]);
   const galaxies = shown.map((row) => ({ row, id: names[row], membership: p.label[row] === NONE ? "in no class" : `class ${name(p.label[row])}`, style: images.has(row) ? images.style(row) : null }));

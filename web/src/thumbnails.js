@@ -1,4 +1,4 @@
-// Images of single galaxies, cut from sheets of many; a sheet is loaded when one of its galaxies is first wanted.
+// Images of single galaxies, cut from sheets. A sheet is loaded when one of its galaxies is needed for the first time.
 import { data, int32 } from "./columns.js";
 
 export function thumbnails(map, changed) {
@@ -21,14 +21,14 @@ export function thumbnails(map, changed) {
   return {
     ready: () => !about || slots !== null,
     has: (row) => slots !== null && slots[row] >= 0,
-    // Onto a canvas; false while its sheet is on its way.
+    // Draws onto a canvas; returns false while the sheet is loading.
     draw(pen, row, x, y, size) {
       const at = place(row), image = sheet(at.number);
       if (!image.complete || !image.naturalWidth) return false;
       pen.drawImage(image, at.x * about.pixels, at.y * about.pixels, about.pixels, about.pixels, x, y, size, size);
       return true;
     },
-    // As an element's background.
+    // Returns the style of an element that has the image as its background.
     style(row) {
       const at = place(row), last = about.side - 1;
       return {

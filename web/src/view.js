@@ -1,4 +1,4 @@
-// Where the map is looked at, and the gestures that change it: drag, scroll, pinch, keys; Shift-drag or the lasso tool
+// The view of the map and the gestures that change it: drag, scroll, pinch, keys. Shift-drag or the lasso tool
 // draws a line. A place (0 to 1) lies on the screen at x = place · k + view.x, counted from the lower left in CSS px.
 const MAX_ZOOM = 20000, STEP = 60, CLICK = 5;
 
@@ -9,7 +9,7 @@ export class View {
 
   place(sx, sy) { return [(sx - this.x) / this.k, (this.h - sy - this.y) / this.k]; }
 
-  // Corners of what is seen, as places: x0, y0, x1, y1.
+  // Corners of the visible part, as places: x0, y0, x1, y1.
   seen() { return [...this.place(0, this.h), ...this.place(this.w, 0)]; }
 
   resize(w, h) {

@@ -10,9 +10,10 @@ import pytest
 from astropy.io.votable import parse_single_table, validate
 from astropy.io.votable.ucd import parse_ucd
 from astropy.table import Table
+from made_up import made_up_search
 
 from rarezoo import tables
-from rarezoo.errors import DataError, OutputError
+from rarezoo.errors import ConfigError, DataError, OutputError
 from rarezoo.report import exports
 
 pytestmark = pytest.mark.unit
@@ -165,3 +166,48 @@ def test_samp_without_a_hub_says_what_to_start(tmp_path, monkeypatch):
     with pytest.raises(OutputError, match="Start TOPCAT or Aladin first"):
         exports.send_votable(tmp_path / "m.vot", name="x")
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("settings", [{}, {"out": "x", "format": "xlsx"}, {"out": "x", "format": "ds9", "radius": 0}])
+def test_settings_that_cannot_be_exported_are_refused_at_once(settings):
+    with pytest.raises(ConfigError):
+        exports.ExportRun(search="found", **settings)
+
+
+@pytest.fixture
+def search(tmp_path, members):
+    """A finished search of the four galaxies, with their positions in its catalogue."""
+    rows = [{tables.CLASS_ID: class_id, tables.SIZE: size} for class_id, size in ((0, 2), (1, 1))]
+    return made_up_search(
+        tmp_path / "found",
+        members=members.select([tables.ID, tables.CLASS_ID, tables.PROBABILITY, tables.OUTLIER_SCORE]),
+        classes=pa.Table.from_pylist(rows, pa.schema(list(tables.CLASSES.columns.items()))),
+        tree=pa.Table.from_pylist([], pa.schema(list(tables.TREE.columns.items()))),
+        map_2d=pa.table({tables.ID: IDS, tables.POSITION: tables.vectors(np.eye(4, 2, dtype="f4"))}),
+        predictions=members.select([tables.ID]),
+        catalogue=members.select([tables.ID, tables.RA, tables.DEC]).take([3, 2, 1, 0]),
+        about={"survey": "mock", "checkpoint": "b0", "checkpoint_sha256": "abc"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "ids"),
+    [({}, IDS[:3]), ({"classes": [1]}, ["J3"]), ({"unassigned": True}, ["J4", *IDS[:3]])],
+)
+def test_members_of_the_chosen_classes_leave_with_their_positions(search, tmp_path, settings, ids):
+    path = search.export(tmp_path / "m.vot", format="votable", **settings)
+    found = parse_single_table(path).to_table()
+    assert found[tables.ID].tolist() == ids
+    assert dict(zip(found[tables.ID], found[tables.RA], strict=True)).get("J1", 150.25) == 150.25
+
+
+def test_a_class_that_does_not_exist_is_refused_with_those_that_do(search, tmp_path):
+    with pytest.raises(ConfigError, match=r"99.*0, 1"):
+        search.export(tmp_path / "m.csv", classes=[99])
+    assert not (tmp_path / "m.csv").exists()
+
+
+def test_a_table_of_positions_may_replace_the_catalogue(search, tmp_path):
+    (tmp_path / "p.csv").write_text("id_str,ra,dec\nJ1,1,2\n" + '"é<&""{x}",3,4\n')
+    search.export(tmp_path / "m.csv", classes=[0], positions=str(tmp_path / "p.csv"))
+    assert Table.read(tmp_path / "m.csv")[tables.RA].tolist() == [1, 3]
