@@ -128,7 +128,7 @@ def catalogue_table(
     ['id_str', 'ra', 'dec', 'image', 'survey', 'split', 'mag']
     """
     unknown, count = pa.nulls(len(ids), pa.float64()), len(ids)
-    ours = {
+    required = {
         tables.ID: pa.array(ids, pa.string()),
         tables.RA: unknown if ra is None else ra,
         tables.DEC: unknown if dec is None else dec,
@@ -137,8 +137,8 @@ def catalogue_table(
         tables.SPLIT: pa.nulls(count, pa.string()),
     }
     other = {} if columns is None else {name: columns[name] for name in columns.column_names}
-    kept = {f"{name}_given" if name in ours else name: column for name, column in other.items()}
-    return tables.check(pa.table({**ours, **kept}), tables.CATALOGUE, source=source)
+    kept = {f"{name}_given" if name in required else name: column for name, column in other.items()}
+    return tables.check(pa.table({**required, **kept}), tables.CATALOGUE, source=source)
 
 
 @dataclass(kw_only=True)

@@ -65,7 +65,7 @@ def test_fits_with_nan_is_black_there(shape):
     assert pixels[4, 4].max() <= pixels[8, 8].min()
 
 
-def test_fits_of_nothing_but_nan_is_refused():
+def test_a_fits_file_of_nan_alone_is_an_error():
     with pytest.raises(ValueError, match="no finite value"):
         decoded(fits_bytes(np.full((8, 8), np.nan)), name="a.fits")
 

@@ -24,7 +24,7 @@ def pixels(galaxies):
     return np.stack([galaxies.images.cutout(row) for row in range(len(galaxies))])
 
 
-def test_a_survey_is_whole(tmp_path):
+def test_a_survey_has_images_votes_truth_and_splits(tmp_path):
     galaxies = mock(tmp_path).open()
     assert len(galaxies) == 7
     assert pixels(galaxies).shape == (7, 16, 16, 3)

@@ -111,7 +111,7 @@ def test_rows_are_measured_in_their_order_and_kept(tmp_path, stack):
     assert photometry(images, []).shape == (0, len(COLUMNS))
 
 
-def test_an_unreadable_image_is_told():
+def test_an_unreadable_image_is_an_error():
     class Broken(ImageSource):
         def cutout(self, row):
             raise DataError("truncated image", value="g1.jpg", fix="Get it again.", ids=["g1"])

@@ -14,7 +14,7 @@ from rarezoo.errors import ConfigError
 pytestmark = pytest.mark.unit
 
 
-def test_shares_come_out_and_new_rows_move_nobody():
+def test_splits_have_their_shares_and_new_rows_move_no_galaxy():
     ids = [f"galaxy-{i}" for i in range(4000)]
     splits = split_of(ids, validation_share=0.2, test_share=0.1)
     shares = [np.mean(splits == name) for name in ("train", "validation", "test")]

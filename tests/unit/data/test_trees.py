@@ -36,7 +36,7 @@ def test_the_tree_of_decals_dr5_has_10_questions_and_34_answers():
     assert tree.questions[2].asked_after == "disk-edge-on-dr5_no"
 
 
-def test_fractions_are_conditional_and_nan_where_nobody_was_asked():
+def test_fractions_are_conditional_and_nan_where_no_volunteer_was_asked():
     votes = np.array([[2, 8, 2, 6, 3, 3, 0], [10, 0, 0, 0, 0, 0, 0]], dtype=np.float32)
     fractions = SMALL.fractions(votes)
     np.testing.assert_allclose(fractions[0], [0.2, 0.8, 0.25, 0.75, 0.5, 0.5, 0], atol=1e-6)

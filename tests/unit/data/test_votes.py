@@ -20,7 +20,7 @@ def votes(scale=0.0, **columns):
     return votes_of(table, TREE, source="votes.csv", scale=scale)
 
 
-def test_missing_null_nan_and_zero_mean_nobody():
+def test_missing_null_nan_and_zero_mean_no_volunteer():
     found = votes(shape_smooth=[3, None, 0], shape_disk=[float("nan"), 2.0, 0.0])
     np.testing.assert_array_equal(found, [[3, 0, 0, 0], [0, 2, 0, 0], [0, 0, 0, 0]])
 
@@ -53,7 +53,7 @@ def test_single_whole_votes_are_not_mistaken_for_fractions():
         ({"colour_red": [1]}, "no column of tree small"),
     ],
 )
-def test_what_has_no_meaning_is_refused(columns, message):
+def test_values_that_are_not_votes_are_an_error(columns, message):
     with pytest.raises(DataError, match=message):
         votes(**columns)
 

@@ -78,8 +78,8 @@ def test_volunteers_vote_on_an_ordinary_host(population):
         assert host.arms != 1
 
 
-def test_a_sky_without_blends_is_the_one_of_before_there_were_any():
-    """Written when blends came: what every seed showed until then."""
+def test_blends_changed_no_sky_that_has_none():
+    """The numbers were written down before blends were added."""
     shown = [galaxy_at(index, seed=3, rates=RATES).shown for index in range(40)]
     planted = {index: one.population for index, one in enumerate(shown) if one.population != ORDINARY}
     assert planted == PLANTED_THEN
@@ -89,7 +89,7 @@ def test_a_sky_without_blends_is_the_one_of_before_there_were_any():
     assert [round(getattr(trailed.shown, name), 4) for name in ("spoiled", "severity")] == TRAILED_THEN
 
 
-def test_blends_are_planted_where_they_are_asked_for():
+def test_blends_are_planted_if_the_rates_name_them():
     rates = {"one_armed": 0.2, **dict.fromkeys(BLENDS, 0.1)}
     found = [galaxy_at(index, seed=0, rates=rates).shown.population for index in range(200)]
     assert {*found} == {ORDINARY, *rates}
@@ -117,7 +117,7 @@ PARTS = {
 }
 
 
-def test_every_blend_is_known_here():
+def test_this_file_describes_every_blend():
     assert PARTS.keys() == BLENDS.keys()
 
 
@@ -131,7 +131,7 @@ def test_a_blend_has_both_features(blend):
 
 @pytest.mark.parametrize("blend", BLENDS)
 @pytest.mark.parametrize("taken", [1, 2], ids=["without the second", "without the first"])
-def test_both_features_of_a_blend_show(blend, taken):
+def test_both_features_of_a_blend_are_visible(blend, taken):
     changed = []
     for number in range(4):
         shown = planted_galaxy(stream(8, number, "truth"), blend).shown
@@ -163,7 +163,7 @@ def test_the_local_sample_is_believable():
 # --- light
 
 
-def test_fluxes_come_out_as_they_went_in():
+def test_the_total_flux_is_kept():
     import galsim
 
     grey = np.ones(3, dtype=np.float32)
@@ -189,7 +189,7 @@ def test_a_star_is_as_wide_as_the_seeing(seeing):
 
 
 @pytest.mark.parametrize(("x", "y"), [(0.0, 0.0), (3.1, -4.3), (-7.0, 2.0)])
-def test_drawn_by_galsim_and_by_ourselves_lie_at_the_same_place(x, y):
+def test_galsim_and_our_own_code_draw_at_the_same_place(x, y):
     import galsim
 
     places = []
@@ -258,7 +258,7 @@ def test_a_cutout_is_the_same_twice(population):
 
 
 @pytest.mark.parametrize("population", [*PLANTED, *BLENDS])
-def test_what_is_planted_shows(population):
+def test_a_planted_feature_is_visible(population):
     """The picture differs from its host's in many places."""
     changed = []
     for number in range(4):
@@ -268,7 +268,7 @@ def test_what_is_planted_shows(population):
     assert np.median(changed) > 0.06
 
 
-def test_noise_alone_does_not_show():
+def test_noise_alone_is_not_visible():
     galaxy = planted_galaxy(stream(8, 1, "truth"), "shells").host
     host, again = (coarse_picture(galaxy, stream(8, number, "pixels")) for number in (1, 2))
     assert (np.abs(again - host).max(axis=2) > 12).mean() < 0.02
@@ -296,11 +296,11 @@ def test_other_populations_have_no_artifact():
     assert artifacts.spoiled(clean, galaxy, stream(3, 0, "pixels"), scale=0.3) is clean
 
 
-# --- arms and their like
+# --- arms, rings, bars, shells
 
 
 @pytest.mark.parametrize("inclination", [0.0, 35.0, 70.0])
-def test_the_sky_and_the_disk_agree(inclination):
+def test_projecting_a_disk_and_back_changes_nothing(inclination):
     x, y = np.array([1.0, -2.0, 0.5]), np.array([0.3, 4.0, -1.0])
     seen_x, seen_y = arms.on_sky(x, y, inclination=inclination, position_angle=33.0)
     plane = arms.plane_of(seen_x, seen_y, inclination=inclination, position_angle=33.0)
@@ -309,7 +309,7 @@ def test_the_sky_and_the_disk_agree(inclination):
 
 
 @pytest.mark.parametrize("count", [2, 3, 4])
-def test_as_many_arms_as_asked_for(count):
+def test_the_number_of_arms_is_the_one_that_was_set(count):
     scene = empty_scene(side=96, field=20.0)
     plane = arms.plane_of(scene.x, scene.y, inclination=0.0, position_angle=0.0)
     light = arms.spiral_arms(
@@ -361,7 +361,7 @@ def test_shells_end_sharply_and_fade_inwards():
 
 
 @pytest.mark.parametrize("volunteers", [1, 5, 40])
-def test_as_many_answer_as_were_asked(volunteers):
+def test_every_volunteer_who_reaches_a_question_answers_it(volunteers):
     tree = named_tree("desi")
     for number in range(40):
         galaxy = ordinary_galaxy(stream(4, number, "truth"))
@@ -414,7 +414,7 @@ FACE_ON = {
         ("smooth-or-featured", 2, {"spoiled": 0.8}),
     ],
 )
-def test_what_shows_clearly_is_what_most_say(question, answer, changes):
+def test_a_clear_feature_gets_most_votes(question, answer, changes):
     galaxy = galaxy_of_kind(SPIRAL, **{**FACE_ON, **changes})
     assert int(np.argmax(votes.expected_fractions(galaxy)[question])) == answer
 
@@ -433,7 +433,7 @@ def test_ellipticals_are_smooth():
     assert int(np.argmax(expected["how-rounded"])) == 0
 
 
-def test_kinds_of_artifact_cannot_be_told_by_their_votes():
+def test_votes_do_not_separate_the_kinds_of_artifact():
     shares = {
         population: np.mean([
             planted_galaxy(stream(0, number, "truth"), population).host.spoiled for number in range(60)

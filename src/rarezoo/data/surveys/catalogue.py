@@ -144,8 +144,9 @@ class Catalogue(Survey):
         if missing and (self.on_bad_image != "skip" or len(missing) == len(ids)):
             raise missing_images(missing, where=str(place))
         # With data.on_bad_image=skip a missing image is reported when it is read.
-        found = [file or f"{galaxy} (missing)" for galaxy, file in zip(ids, files, strict=True)]
-        return (TarImages(shards, found, ids) if shards else FolderImages(place, found, ids)), found
+        image_names = [file or f"{galaxy} (missing)" for galaxy, file in zip(ids, files, strict=True)]
+        images = TarImages(shards, image_names, ids) if shards else FolderImages(place, image_names, ids)
+        return images, image_names
 
 
 def read_any_table(path: Path) -> pa.Table:
