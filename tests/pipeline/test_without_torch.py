@@ -3,7 +3,11 @@
 import subprocess
 import sys
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+
+from rarezoo.embeddings.store import EmbeddingStore
 
 pytestmark = pytest.mark.pipeline
 
@@ -63,3 +67,16 @@ def test_searches_of_imported_stores_are_compared(home):
 
     CompareRun(searches=[str(home / "search_one"), str(home / "search_two")], out=str(home / "both")).run()
     assert list((home / "both").rglob("*.html"))
+
+
+def test_the_command_imports_a_table(tmp_path):
+    vectors = {f"feat_pca_{axis}": [float(axis), 0.5, 2.0] for axis in range(11)}
+    pq.write_table(pa.table({"iauname": ["a", "b", "c"], **vectors}), tmp_path / "zoobot.parquet")
+    words = ["store", "import", "zoobot.parquet", "out=mine", "id_column=iauname", "columns=feat_*"]
+    done = subprocess.run(
+        [sys.executable, "-c", "from rarezoo.cli import main; main()", *words],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "3 embeddings of width 11" in done.stdout
+    assert EmbeddingStore.open(tmp_path / "mine").embeddings()[0].tolist() == list(map(float, range(11)))

@@ -23,6 +23,8 @@ class FastHdbscan(Clusterer):
     and the linkage is read from that.
     """
 
+    computed_by = ("fast_hdbscan", "seeded_umap.ties")
+
     def _merges(self, positions: Float64[np.ndarray, "galaxies k"]) -> Float64[np.ndarray, "merges 4"]:
         if positions.shape[1] > MOST_DIMENSIONS:
             raise ConfigError(

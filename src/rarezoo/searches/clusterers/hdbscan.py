@@ -14,6 +14,8 @@ from rarezoo.settings import option
 class Hdbscan(Clusterer):
     """HDBSCAN by the reference implementation: exact in any number of dimensions, on one thread."""
 
+    computed_by = ("hdbscan",)
+
     def _merges(self, positions: Float64[np.ndarray, "galaxies k"]) -> Float64[np.ndarray, "merges 4"]:
         from hdbscan import HDBSCAN
 

@@ -78,6 +78,8 @@ class UmapLike(Compressor):
 class Umap(UmapLike):
     """UMAP by the reference implementation, umap-learn."""
 
+    computed_by = ("umap",)
+
     metric: str = setting("euclidean", "distance between embeddings, any that umap-learn names")
     densmap: bool = setting(False, "densMAP: keep local densities; such a map cannot place new galaxies")
     seeded: bool = setting(
