@@ -1,18 +1,23 @@
-"""From embeddings to classes: select, compress, cluster, describe. No torch, no wandb.
+"""From embeddings to classes: select, compress, build the tree, choose classes, measure. No torch, no wandb.
 
-Every step takes and gives plain arrays or tables; row i means the same galaxy in all of them:
+A whole search is one call::
 
-    store = EmbeddingStore.open("runs/embed").read()                       # EMBEDDINGS table
-    mask, tolls = Select(drop=["`smooth-or-featured_smooth_fraction` >= 0.5"]).kept(store, seed=0)
-    sample = store.filter(pa.array(mask))
-    ids = tables.strings(sample, tables.ID)
-    fitted = Umap(n_neighbors=30).fit(tables.matrix(sample, tables.EMBEDDING), ids=ids, seed=0)
-    fitted.save("runs/cluster/fitted_map")                                 # FittedMap.open(folder) reads it again
-    new_positions = fitted.transform(new_embeddings)                           # (m, k), without moving the others
-    clusterer = Hdbscan(min_samples=30, min_cluster_size=20, selection="leaf")
-    linkage = clusterer.linkage(fitted.positions)                          # LINKAGE table, slow, once
-    clustering = clusterer.classes(linkage, ids=ids)                       # cheap: again for every other setting
-    clustering.labels, clustering.probabilities, clustering.tree           # (n,), (n,), TREE table
-    classes = class_table(clustering, ids=ids, positions=fitted.positions, predictions=sample)   # CLASSES
-    members = member_table(clustering, ids=ids)                            # MEMBERS
+    search = rarezoo.search("runs/embed", out="runs/search")               # -> Search
+    search = rarezoo.Search.open("runs/search")                            # later
+
+Every step is also a function of plain arrays and tables. Row i is the same galaxy in all of them::
+
+    store = EmbeddingStore.open("runs/embed")
+    ids, embeddings = store.ids, store.embeddings()
+    fitted = FastUmap(n_neighbors=15).fit(embeddings, ids=ids, seed=0)     # FittedMap
+    fitted.transform(new_embeddings)                                       # (m, k); nothing on the map moves
+    clusterer = FastHdbscan(min_samples=15, selection="isolated")
+    linkage = clusterer.linkage(fitted.positions)                          # LINKAGE table; slow, once
+    tree = clusterer.tree(linkage)                                         # CondensedTree; fast
+    features = fitted.features(embeddings)
+    null = null_model(features, fitted.compressor, settings=Significance(), tree_of=fine_tree)
+    scores = TreeScores.of(tree, features, null)
+    clustering = clusterer.select(tree, scores, ids=ids)                   # labels, probabilities, nodes
+    classes = class_table(clustering, ids=ids, positions=fitted.positions)  # CLASSES table
+    members = member_table(clustering, ids=ids)                            # MEMBERS table
 """

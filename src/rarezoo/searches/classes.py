@@ -1,10 +1,13 @@
-"""What the classes are made of: the CLASSES and MEMBERS tables."""
+"""The classes and members tables: what the classes are made of.
+
+Shape letters: n galaxies, k dimensions of the map.
+"""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Float, Float64, Int64
 from scipy.spatial.distance import cdist
 
 from rarezoo import tables
@@ -12,9 +15,11 @@ from rarezoo.searches.cluster import Clustering
 
 MOST_EXEMPLARS = 24
 MOST_ANSWERS = 6
-# Above this the medoid is taken to be the galaxy nearest to the mean: all pairs would need gigabytes.
+# Largest class whose medoid is found by all pairs. In a larger one it is the galaxy nearest to the mean, because all
+# pairs would need gigabytes.
 _EXACT_MEDOID = 2000
-_OUTSIDE_ASKED = 20_000
+# Galaxies outside a class, nearest to its mean, among which those nearest to a member are sought.
+_OUTSIDE_COMPARED = 20_000
 COINCIDENT = "coincident"
 
 
@@ -22,23 +27,31 @@ def class_table(
     clustering: Clustering,
     *,
     ids: Sequence[str] | np.ndarray,
-    positions: Float32[np.ndarray, "galaxies k"],
+    positions: Float[np.ndarray, "galaxies k"],
     predictions: pa.Table | None = None,
 ) -> pa.Table:
-    """CLASSES, one row per class; none is a legitimate result.
+    """Return the CLASSES table, one row per class. No class is a legitimate result.
 
-    What takes more than the clustering to know (significance, stability, what is beyond the labels, its cause) is
-    null: not measured yet. ``coincident`` in ``flags`` marks a class around galaxies at one and the same position, as
-    identical images give.
+    What needs more than the clustering (significance, stability, what is beyond the labels, the cause) is null: not
+    measured yet. ``coincident`` in ``flags`` marks a class around galaxies at one and the same position, which
+    identical images have.
 
-    Args:
-        clustering: n galaxies in classes.
-        ids: (n,) id strings.
-        positions: (n, k) on the map that was clustered.
-        predictions: table of n rows with the predicted fraction columns; None leaves ``top_answers`` empty.
+    Parameters
+    ----------
+    clustering : Clustering
+        n galaxies in classes.
+    ids : (n,) sequence of str
+        Ids.
+    positions : (n, k) array of floats
+        Positions on the map that was clustered.
+    predictions : pyarrow.Table, optional
+        Table of n rows with the predicted fraction columns; without it ``top_answers`` is empty.
     """
     names = np.asarray(ids, dtype=object).astype(str)
-    members = [_members(clustering, one, names) for one in range(len(clustering))]
+    members = []
+    for class_id in range(len(clustering)):
+        rows = np.flatnonzero(clustering.labels == class_id)
+        members.append(rows[np.argsort(names[rows], kind="stable")])
     columns = {
         tables.CLASS_ID: range(len(clustering)),
         tables.NODE: clustering.nodes,
@@ -58,7 +71,7 @@ def class_table(
 
 
 def with_columns(classes: pa.Table, columns: Mapping[str, Sequence[object]]) -> pa.Table:
-    """CLASSES with some of its columns measured."""
+    """Return a CLASSES table in which some columns are replaced by measured values."""
     for name, values in columns.items():
         index = classes.column_names.index(name)
         classes = classes.set_column(index, name, pa.array(values, tables.CLASSES.columns[name]))
@@ -66,7 +79,7 @@ def with_columns(classes: pa.Table, columns: Mapping[str, Sequence[object]]) -> 
 
 
 def member_table(clustering: Clustering, *, ids: Sequence[str] | np.ndarray) -> pa.Table:
-    """MEMBERS, one row per galaxy searched, whether in a class or not."""
+    """Return the MEMBERS table, one row per galaxy searched, whether in a class or not."""
     columns = {
         tables.ID: np.asarray(ids, dtype=object),
         tables.CLASS_ID: clustering.labels,
@@ -77,9 +90,24 @@ def member_table(clustering: Clustering, *, ids: Sequence[str] | np.ndarray) -> 
 
 
 def nearest_to_medoid(
-    positions: Float32[np.ndarray, "galaxies k"], rows: Int64[np.ndarray, " members"], *, most: int = MOST_EXEMPLARS
+    positions: Float[np.ndarray, "galaxies k"], rows: Int64[np.ndarray, " members"], *, most: int = MOST_EXEMPLARS
 ) -> Int64[np.ndarray, " nearest"]:
-    """Rows of the class's members nearest to its medoid, the medoid first; equal distances in the order of ``rows``."""
+    """Return the members of a class that are nearest to its medoid, the medoid first.
+
+    Parameters
+    ----------
+    positions : (n, k) array of floats
+        Positions of all galaxies.
+    rows : array of integers
+        Rows of the members; equal distances stay in this order.
+    most : int
+        Largest number of rows that is returned.
+
+    Examples
+    --------
+    >>> nearest_to_medoid(np.array([[0.0], [1.0], [5.0], [9.0]]), np.array([0, 1, 2]), most=2)
+    array([1, 0])
+    """
     places = np.asarray(positions[rows], dtype=np.float64)
     if len(rows) <= _EXACT_MEDOID:
         medoid = places[np.argmin(cdist(places, places).sum(axis=1))]
@@ -90,52 +118,55 @@ def nearest_to_medoid(
 
 
 def nearest_outside(
-    positions: Float32[np.ndarray, "galaxies k"], rows: Int64[np.ndarray, " members"], *, most: int = MOST_EXEMPLARS
+    positions: Float[np.ndarray, "galaxies k"], rows: Int64[np.ndarray, " members"], *, most: int = MOST_EXEMPLARS
 ) -> Int64[np.ndarray, " nearest"]:
-    """Rows of the galaxies outside a class that lie nearest to any of its members, the nearest first.
+    """Return the galaxies outside a class that are nearest to any of its members, the nearest first.
 
-    Of a large sample those nearest to the class's mean are asked only, so that a far arm of it may be missed.
+    In a large sample only the galaxies nearest to the mean of the class are compared, so that those near a distant arm
+    of the class may be missed.
+
+    Parameters
+    ----------
+    positions, rows, most
+        See :func:`nearest_to_medoid`.
     """
     from scipy.spatial import KDTree
 
     places = np.asarray(positions, dtype=np.float64)
     outside = np.setdiff1d(np.arange(len(places)), rows)
     squares = np.square(places[outside] - places[rows].mean(axis=0)).sum(axis=1)
-    asked = outside[np.argsort(squares, kind="stable")[: max(_OUTSIDE_ASKED, 2 * len(rows))]]
-    distances = KDTree(places[rows]).query(places[asked])[0]
-    return asked[np.argsort(distances, kind="stable")[:most]]
+    compared = outside[np.argsort(squares, kind="stable")[: max(_OUTSIDE_COMPARED, 2 * len(rows))]]
+    distances = KDTree(places[rows]).query(places[compared])[0]
+    return compared[np.argsort(distances, kind="stable")[:most]]
 
 
-def top_answers(predictions: pa.Table, members: Sequence[Int64[np.ndarray, " members"]]) -> list[list[str]]:
-    """For each class the predicted answers whose mean fraction differs most from the whole sample's.
+def top_answers(predictions: pa.Table, members: Sequence[Int64[np.ndarray, " _"]]) -> list[list[str]]:
+    """Return the predicted answers of each class whose mean fraction differs most from that of the whole sample.
 
-    Each reads like ``bar_strong 0.61 (sample 0.12)``; NaN fractions are left out of the means.
+    Each reads like ``bar_strong 0.61 (sample 0.12)``. NaN fractions are left out of the means.
+
+    Parameters
+    ----------
+    predictions : pyarrow.Table
+        Predicted fractions of the whole sample.
+    members : sequence of arrays of integers
+        Rows of the members of each class.
     """
     columns = [name for name in predictions.column_names if tables.is_fraction_column(name)]
     answers = [str(tables.answer_of(name)) for name in columns]
-    fractions = np.column_stack([_numbers(predictions, name) for name in columns] or [np.empty((len(predictions), 0))])
-    sample = _means(fractions)
-    return [_most_different(answers, _means(fractions[rows]), sample) for rows in members]
-
-
-def _most_different(answers: Sequence[str], inside: np.ndarray, sample: np.ndarray) -> list[str]:
-    differences = np.nan_to_num(np.abs(inside - sample), nan=0.0)
-    best = np.argsort(-differences, kind="stable")[:MOST_ANSWERS]
-    return [f"{answers[i]} {inside[i]:.2f} (sample {sample[i]:.2f})" for i in best if differences[i] > 0]
+    values = [predictions.column(name).cast(pa.float64()).to_numpy() for name in columns]
+    fractions = np.column_stack(values or [np.empty((len(predictions), 0))])
+    sample, texts = _means(fractions), []
+    for rows in members:
+        inside = _means(fractions[rows])
+        differences = np.nan_to_num(np.abs(inside - sample), nan=0.0)
+        largest = np.argsort(-differences, kind="stable")[:MOST_ANSWERS]
+        texts.append([f"{answers[i]} {inside[i]:.2f} (sample {sample[i]:.2f})" for i in largest if differences[i] > 0])
+    return texts
 
 
 def _means(fractions: Float64[np.ndarray, "galaxies answers"]) -> Float64[np.ndarray, " answers"]:
-    """Mean of each column without its NaN; NaN where there is nothing else."""
+    """Return the mean of each column without its NaN; NaN where a column has nothing else."""
     known = np.isfinite(fractions)
     counts = known.sum(axis=0)
     return np.where(counts > 0, np.where(known, fractions, 0).sum(axis=0) / np.maximum(counts, 1), np.nan)
-
-
-def _numbers(table: pa.Table, column: str) -> Float64[np.ndarray, " galaxies"]:
-    return table.column(column).cast(pa.float64()).to_numpy()
-
-
-def _members(clustering: Clustering, class_id: int, names: np.ndarray) -> Int64[np.ndarray, " members"]:
-    """Rows of a class, by id."""
-    rows = np.flatnonzero(clustering.labels == class_id)
-    return rows[np.argsort(names[rows], kind="stable")]

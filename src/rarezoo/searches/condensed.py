@@ -227,7 +227,7 @@ def condensed(linkage: pa.Table, *, min_cluster_size: int) -> CondensedTree:
 
 @numba.njit(cache=True)
 def _below(sides: np.ndarray, root: int, queue: np.ndarray) -> int:
-    """Number of nodes of the tree from a node down; the queue holds them level by level."""
+    """Count the nodes of the tree from a node down; the queue holds them level by level."""
     galaxies, count, queue[0] = len(sides) + 1, 1, root
     at = 0
     while at < count:

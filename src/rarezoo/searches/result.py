@@ -192,7 +192,7 @@ class Search:
         return self._store
 
     def survey(self, *, way_out: str = "Bring the survey back to where it was.") -> Galaxies:
-        """The survey that was searched, opened again: catalogue, images, votes.
+        """Open the survey that was searched: catalogue, images, votes.
 
         Parameters
         ----------
@@ -338,7 +338,7 @@ class Search:
         return f"<p>{html.escape(repr(self))}</p>{self.classes._repr_html_()}"
 
     def summary(self) -> str:
-        """What a terminal shows when the search is done."""
+        """Return what a terminal shows when the search is done."""
         return f"{len(self)} classes; {self.page if self.page.exists() else self.folder}"
 
     # --- what can be done with it
@@ -505,7 +505,7 @@ class FoundClass:
         return inside.sort_values([tables.PROBABILITY, tables.ID], ascending=[False, True]).reset_index(drop=True)
 
     def gallery(self, most: int = 24) -> "Image.Image":
-        """A picture of the members nearest to its medoid, the medoid first.
+        """Show the members nearest to its medoid, the medoid first.
 
         Parameters
         ----------
@@ -539,7 +539,7 @@ class Classes:
     search: Search
 
     def to_pandas(self) -> pd.DataFrame:
-        """The classes table, indexed by class id."""
+        """Return the classes table, indexed by class id."""
         return self.search.table("classes").to_pandas().set_index(tables.CLASS_ID)
 
     def __len__(self) -> int:
@@ -563,7 +563,7 @@ class Classes:
 
 
 def galaxies_of(store: EmbeddingStore, *, survey: Survey | None = None, way_out: str) -> Galaxies:
-    """The survey that a store was made from, opened again and compared with the store by its hash.
+    """Open the survey that a store was made from, and compare it with the store by its hash.
 
     Parameters
     ----------
@@ -585,7 +585,7 @@ def galaxies_of(store: EmbeddingStore, *, survey: Survey | None = None, way_out:
 
 
 def cutouts_of(galaxies: Galaxies) -> Callable[[Sequence[str]], list[np.ndarray]]:
-    """A function from ids to cutouts, for galleries; only galaxies that were embedded are asked for."""
+    """Return a function from ids to cutouts, for galleries."""
     row_of = {galaxy: row for row, galaxy in enumerate(galaxies.ids)}
 
     def cutouts(ids: Sequence[str]) -> list[np.ndarray]:
@@ -606,7 +606,7 @@ def read_run(folder: Path | str) -> dict[str, Any]:
 
 
 def read_members(folder: Path | str) -> pa.Table:
-    """The members table of a finished search; new code opens a :class:`Search`.
+    """Return the members table of a finished search; new code opens a :class:`Search`.
 
     Raises
     ------

@@ -225,7 +225,7 @@ class SearchRun(Settings):
     def _map(
         self, compressor: Compressor, embeddings: np.ndarray, ids: np.ndarray, folder: Path, clock: "Clock", stage: str
     ) -> FittedMap:
-        """A map of the galaxies: that of this run before it was killed, or of an earlier run, or a new one."""
+        """Return a map: that of this run before it was killed, or of an earlier run, or a new one."""
         for place in (folder, *([Path(self.reuse) / folder.name] if self.reuse else [])):
             if not (place / SETTINGS_FILE).exists():
                 continue
@@ -250,7 +250,7 @@ class SearchRun(Settings):
         return FittedMap.open(folder)
 
     def _linkage(self, fitted: FittedMap, folder: Path) -> pa.Table:
-        """The linkage: saved already, or computed and saved. It depends on the map and min_samples only."""
+        """Return the linkage: saved already, or computed and saved. It depends on the map and min_samples only."""
         made_with = {"clusterer": name_of(type(self.clusterer)), "min_samples": self.clusterer.min_samples}
         for place in (folder, *([Path(self.reuse)] if self.reuse else [])):
             if (place / LINKAGE_FILE).exists():
@@ -270,7 +270,7 @@ class SearchRun(Settings):
         return tables.read(folder / LINKAGE_FILE, tables.LINKAGE)
 
     def _null_model(self, features: np.ndarray, ids: np.ndarray, folder: Path) -> NullModel:
-        """What null surveys show; their nodes are kept in the run's folder, or in the cache if there is one."""
+        """Return what null surveys show; their nodes are kept in the run's folder, or in the cache if there is one."""
         place, store = folder / _NULL, self.significance.store
         if self.cache:
             galaxies = fingerprint(features, ids=ids)
@@ -398,12 +398,12 @@ class Clock:
 
 
 def _absolute(path: Any) -> Any:
-    """A path that does not depend on the working directory; empty and None stay."""
+    """Return a path that does not depend on the working directory; empty and None stay."""
     return str(Path(path).resolve()) if path else path
 
 
 def _map_table(fitted: FittedMap) -> pa.Table:
-    """A fitted map's positions as a MAP table."""
+    """Return a fitted map's positions as a MAP table."""
     ids = pa.array(fitted.ids, pa.string())
     return pa.table({tables.ID: ids, tables.POSITION: tables.vectors(fitted.positions)})
 

@@ -208,7 +208,7 @@ class Select(Settings):
 
 
 def _verdict(cut: str, galaxies: pa.Table) -> pa.Array:
-    """True, false or null (undecided) for every galaxy."""
+    """Return true, false or null (undecided) for every galaxy."""
     quoted = _QUOTED.findall(cut)
     aliases = {f"{_PLACEHOLDER}{index}": name for index, name in enumerate(quoted)}
     numbers = iter(range(len(quoted)))

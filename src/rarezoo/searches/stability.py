@@ -29,9 +29,8 @@ log = logging.getLogger(__name__)
 class Pipeline(Protocol):
     """Anything that gives a class (m,), −1 for none, to embeddings (m, D) of galaxies with ids (m,)."""
 
-    def __call__(
-        self, embeddings: Float[np.ndarray, "m D"], *, ids: np.ndarray, seed: int
-    ) -> Int[np.ndarray, " m"]: ...
+    def __call__(self, embeddings: Float[np.ndarray, "m D"], *, ids: np.ndarray, seed: int) -> Int[np.ndarray, " m"]:
+        """Label the galaxies."""
 
 
 @dataclass(frozen=True)
@@ -229,9 +228,9 @@ def stabilities(labels: Int[np.ndarray, " n"], refits: Sequence[Refit]) -> Stabi
 
 
 def _of_store(folder: str, names: np.ndarray, seed: int) -> _Plan:
-    """A refit from another network's embeddings of the galaxies that are in its store too."""
+    """Plan a refit from another network's embeddings of the galaxies that are in its store too."""
     store = EmbeddingStore.open(folder)
-    where = pc.index_in(pa.array(names, pa.string()), value_set=pa.array(store.ids(), pa.string()))
+    where = pc.index_in(pa.array(names, pa.string()), value_set=pa.array(store.ids, pa.string()))
     rows, store_rows = np.flatnonzero(where.is_valid().to_numpy(False)), where.drop_null().to_numpy()
     if not len(rows):
         raise StoreError(
@@ -257,7 +256,7 @@ def _keep(refit: Refit, names: np.ndarray, path: Path, about: Mapping[str, Any])
 
 
 def _kept(path: Path, names: np.ndarray, about: Mapping[str, Any]) -> Refit | None:
-    """The refit in a file, if it was made with the same galaxies and settings."""
+    """Return the refit in a file, if it was made with the same galaxies and settings."""
     if not path.exists():
         return None
     table = tables.read(path, tables.REFITS)
