@@ -1,9 +1,10 @@
-"""``rarezoo study``: what a narrower embedding costs, from the files that each job of a sweep leaves behind.
+"""Measure the cost of a narrower embedding, from the files that the jobs of a multirun leave: ``rarezoo study``.
 
-Every job is measured once, galaxy by galaxy; the summary pairs widths that were trained from the same seed and judged
-on the same galaxies. A job that failed is listed as missing and does not stop it.
+Every job is measured once, galaxy by galaxy. The summary compares widths that were trained with the same seed, on the
+same galaxies. A job that failed is listed as missing.
 
-Shape letters: n galaxies judged, t of them of the test split, d width of the embedding, q questions, w bootstrap draws.
+Shape letters: n galaxies measured, t of them in the test split, d width of the embedding, a answers, q questions,
+w bootstrap draws.
 """
 
 import json
@@ -44,15 +45,15 @@ from rarezoo.zoo.encoder import NATIVE
 
 log = logging.getLogger(__name__)
 MEASURED = "study.npz"
-# Fingerprints of the survey's images, shared by the jobs of a sweep.
+# Folder of fingerprints of the survey's images, which the jobs of a multirun share.
 _CACHE = ".study"
-# The width whose cost the paper calls not measurable (Walmsley & Scaife 2023).
+# The width whose cost Walmsley & Scaife (2023) call not measurable.
 _PAPER = "128"
 _BATCH = 256
 _DRAWS, _AT_ONCE = 2000, 200
-# Factor in D that the measures of one width are drawn over.
+# Factor in D over which the measures of one width are spread in the figure.
 _BESIDE = 1.3
-# Drawn anew, fewer galaxies are too often the same ones.
+# Bootstrap draws of fewer galaxies are too often the same ones.
 _FEWEST = 10
 _SHARES = (0.5, 0.9, 0.95, 0.99)
 LOSS = "loss"
@@ -60,18 +61,27 @@ _RMSE, _PRECISION = "RMSE ", "average precision "
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What one job's network says, galaxy by galaxy.
+class Measurement:
+    """Output of one job's network, galaxy by galaxy.
 
-    Attributes:
-        checkpoint: sha256 of its card.
-        questions: of its tree.
-        ids: (n,) the galaxies judged, strings.
-        embeddings: (n, d).
-        test: (t,) which of them are of the test split and have votes.
-        losses: (t, q) nats; 0 where a question was not asked.
-        squared_errors: (t, q) of the vote fractions, mean over answers; NaN below MIN_VOTES votes.
-        kinds: rare kinds of galaxy: for each (n,) 1 for a member, 0 for others, NaN where nobody knows.
+    Attributes
+    ----------
+    checkpoint
+        sha256 of the checkpoint's card.
+    questions
+        Questions of its tree.
+    ids
+        (n,) ids of the galaxies.
+    embeddings
+        (n, d) embeddings.
+    test
+        (t,) rows of the galaxies that are in the test split and have votes.
+    losses
+        (t, q) loss in nats; 0 where a question was not asked.
+    squared_errors
+        (t, q) squared error of the vote fractions, mean over answers; NaN with fewer than MIN_VOTES votes.
+    kinds
+        Rare kinds of galaxies: for each (n,) 1 for a member, 0 for others, NaN where unknown.
     """
 
     checkpoint: str
@@ -85,12 +95,12 @@ class Measured:
 
     @cached_property
     def spectrum(self) -> Spectrum:
-        """How the variance of the embeddings is spread."""
+        """Distribution of the variance of the embeddings over principal components."""
         return spectrum(self.embeddings)
 
     @cached_property
     def rankings(self) -> dict[str, Ranking]:
-        """How well "most like this one" finds each kind that two galaxies at least are of."""
+        """Quality of similarity rankings for each kind that has at least two members."""
         known = {name: np.isfinite(one) for name, one in self.kinds.items()}
         return {
             name: average_precisions(self.embeddings[known[name]], one[known[name]] > 0)
@@ -99,18 +109,18 @@ class Measured:
         }
 
     @cached_property
-    def samples(self) -> dict[str, "Sample"]:
-        """All that is compared between widths, by name."""
+    def samples(self) -> dict[str, "GalaxyValues"]:
+        """Values that are compared between widths, by the name of the measure."""
         errors = {_RMSE + name: self.squared_errors[:, at] for at, name in enumerate(self.questions)}
         observed = {name: one[np.isfinite(one)] for name, one in errors.items()}
         return {
-            LOSS: Sample(self.losses.sum(axis=1)),
-            **{name: Sample(one, root=True) for name, one in observed.items() if len(one)},
-            **{_PRECISION + name: Sample(one.precisions) for name, one in self.rankings.items()},
+            LOSS: GalaxyValues(self.losses.sum(axis=1)),
+            **{name: GalaxyValues(one, root=True) for name, one in observed.items() if len(one)},
+            **{_PRECISION + name: GalaxyValues(one.precisions) for name, one in self.rankings.items()},
         }
 
     def write(self, path: Path) -> None:
-        """Keep it, whole or not at all."""
+        """Write the measurement; the file appears as a whole or not at all."""
         kinds = {f"kind {name}": one for name, one in self.kinds.items()}
         own: dict[str, Any] = kinds | {name: getattr(self, name) for name in _ARRAYS}
         with tables.atomic(path) as temporary, temporary.open("wb") as stream:
@@ -120,11 +130,13 @@ class Measured:
             )  # fmt: skip
 
     @classmethod
-    def read(cls, path: Path) -> "Measured":
-        """From :meth:`write`.
+    def read(cls, path: Path) -> "Measurement":
+        """Read a file that :meth:`write` has written.
 
-        Raises:
-            StoreError: the file is damaged.
+        Raises
+        ------
+        StoreError
+            The file is damaged.
         """
         try:
             with np.load(path, allow_pickle=False) as found:
@@ -132,32 +144,45 @@ class Measured:
                 questions, own = tuple(map(str, found["questions"])), {name: found[name] for name in _ARRAYS}
                 return cls(str(found["checkpoint"]), questions, found["ids"], kinds=kinds, **own)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as problem:
-            raise StoreError("unreadable measurement", value=path, fix="Delete it; it will be made again.") from problem
+            raise StoreError("unreadable measurement", value=path, fix="Delete it; it is then made again.") from problem
 
 
 _ARRAYS = ("embeddings", "test", "losses", "squared_errors")
 
 
-def measured(folder: Path | str, *, workers: int | None = 0) -> Measured:
-    """One job's measurement: from its file, or made (and kept) if there is none of its checkpoint.
+def measured(folder: Path | str, *, workers: int | None = 0) -> Measurement:
+    """Return the measurement of a job: from its file, or computed and written if its checkpoint has none.
 
-    Args:
-        folder: a finished job's checkpoint folder.
-        workers: processes that decode images, as CutoutLoader has it.
+    Parameters
+    ----------
+    folder
+        Checkpoint folder of a finished job.
+    workers
+        Processes that decode images, see CutoutLoader.
 
-    Raises:
-        CheckpointError, DataError, ConfigError, StoreError, OutputError: see the message.
+    Raises
+    ------
+    CheckpointError
+        The checkpoint cannot be opened.
+    DataError
+        The survey cannot be opened, has changed since the training, or has no test galaxies with votes.
+    StoreError
+        The file of the measurement is damaged.
+    OutputError
+        The folder cannot be written.
     """
     folder = Path(folder)
     kept = folder / MEASURED
-    if kept.is_file() and (found := Measured.read(kept)).checkpoint == identity(read_card(folder)):
+    if kept.is_file() and (found := Measurement.read(kept)).checkpoint == identity(read_card(folder)):
         return found
     checkpoint = Checkpoint.open(folder)
-    survey = _survey(folder)
+    survey = open_survey(json.loads((folder / SETTINGS_FILE).read_text())["settings"]["data"])
     galaxies = survey.training_galaxies(cache=folder.parent / _CACHE)
     if galaxies.sha256 != checkpoint.card.get("data", {}).get("sha256"):
         raise DataError(
-            "the survey has changed since the job was trained", value=folder, fix="Bring it back, or train anew."
+            "the survey has changed since the job was trained",
+            value=folder,
+            fix="Bring it back as it was, or train again.",
         )
     found = _measurement(checkpoint, galaxies, survey, workers=workers)
     found.write(kept)
@@ -170,26 +195,21 @@ def measure_job(job: TrainRun) -> None:
     measured(job.out, workers=job.train.workers)
 
 
-def _survey(folder: Path) -> Survey:
-    content = json.loads((folder / SETTINGS_FILE).read_text())
-    return open_survey(content["settings"]["data"])
-
-
-def _measurement(checkpoint: Checkpoint, galaxies: Galaxies, survey: Survey, *, workers: int | None) -> Measured:
+def _measurement(checkpoint: Checkpoint, galaxies: Galaxies, survey: Survey, *, workers: int | None) -> Measurement:
     voted = np.flatnonzero(galaxies.votes.sum(axis=1) > 0)  # type: ignore[union-attr]
     if not len(np.intersect1d(galaxies.rows(TEST), voted)):
-        raise DataError("no galaxy with votes to judge by", value="the test split", fix="Set data.test_share=0.15.")
+        raise DataError("no galaxy with votes", value="the test split", fix="Set data.test_share=0.15.")
     kinds = rare_kinds(galaxies, survey=survey.settings()["option"])
     known = [np.flatnonzero(np.isfinite(one)) for one in kinds.values()]
     wanted = np.unique(np.concatenate([np.intersect1d(galaxies.rows(TEST), voted), *known]))
     loader = CutoutLoader(
         galaxies, wanted, view=checkpoint.view, batch_size=_BATCH, workers=workers, on_bad_image=survey.on_bad_image
     )
-    rows, embeddings, concentrations = _said(checkpoint, loader)
+    rows, embeddings, concentrations = _outputs(checkpoint, loader)
     test = np.flatnonzero(np.isin(rows, galaxies.rows(TEST)) & np.isin(rows, voted))
     votes: np.ndarray = galaxies.votes[rows[test]]  # type: ignore[index]
     losses = question_losses(torch.from_numpy(concentrations[test]), torch.from_numpy(votes), checkpoint.tree)
-    return Measured(
+    return Measurement(
         checkpoint=checkpoint.sha256,
         questions=tuple(one.name for one in checkpoint.tree.questions),
         ids=galaxies.ids[rows],
@@ -201,10 +221,10 @@ def _measurement(checkpoint: Checkpoint, galaxies: Galaxies, survey: Survey, *, 
     )
 
 
-def _said(
+def _outputs(
     checkpoint: Checkpoint, loader: CutoutLoader
 ) -> tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, "n d"], Float32[np.ndarray, "n a"]]:
-    """Rows, embeddings and concentrations of all batches, in full precision."""
+    """Return rows, embeddings and concentrations of all galaxies, in full precision."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = checkpoint.network.to(device).eval()
     said: list[tuple[np.ndarray, ...]] = []
@@ -226,9 +246,10 @@ def _squared_errors(
 
 
 def rare_kinds(galaxies: Galaxies, *, survey: str) -> dict[str, Float32[np.ndarray, " n"]]:
-    """Kinds of galaxy that no vote in training names: 1 for members, 0 for others, NaN where nobody knows.
+    """Return rare kinds of galaxies that the training does not use: 1 for members, 0 for others, NaN where unknown.
 
-    Galaxy Zoo 2's answers that :mod:`rarezoo.embeddings.judge` asks for, and a mock sky's planted populations.
+    They are the answers of Galaxy Zoo 2 that :mod:`rarezoo.embeddings.judge` uses, and the populations that were
+    planted in a mock survey.
     """
     kinds = {}
     for answer in DEFAULT_CRITERIA.get(survey, ()):
@@ -242,34 +263,43 @@ def rare_kinds(galaxies: Galaxies, *, survey: str) -> dict[str, Float32[np.ndarr
 
 
 @dataclass(frozen=True)
-class Sample:
-    """Numbers, one per galaxy, of which the mean is compared; or the root of the mean, for squared errors."""
+class GalaxyValues:
+    """One number per galaxy, of which the mean is compared, or with ``root`` the root of the mean."""
 
     values: Float[np.ndarray, " n"]
     root: bool = False
 
     def statistic(self, weights: Float64[np.ndarray, "n w"]) -> Float64[np.ndarray, " w"]:
-        """The (root) mean under each column of weights."""
+        """Return the (root) mean for each column of weights."""
         mean = self.values.astype(np.float64) @ weights / weights.sum(axis=0)
         return np.sqrt(mean) if self.root else mean
 
     @property
     def value(self) -> float:
-        """The (root) mean."""
+        """(Root) mean."""
         return float(self.statistic(np.ones((len(self.values), 1)))[0])
 
 
-def paired_interval(narrow: Sequence[Sample], native: Sequence[Sample]) -> Interval:
-    """Mean over seeds of a difference, and its 95 % interval over galaxies and over seeds.
+def paired_interval(narrow: Sequence[GalaxyValues], native: Sequence[GalaxyValues]) -> Interval:
+    """Return the mean difference over seeds, with its 95 % interval over galaxies and seeds.
 
-    Galaxies are drawn anew, the same for all seeds, because every seed is judged on the same ones. Three seeds drawn
-    anew would make an interval much too short (they hardly ever scatter as they do in truth), so their part is
-    Student's t of their standard error. With one seed the interval is over galaxies alone; with fewer than ten galaxies
-    there is none (NaN).
+    The bootstrap draws galaxies, the same ones for all seeds, because every seed is measured on the same galaxies. A
+    bootstrap over three seeds would give a much too short interval, so the seeds contribute Student's t times their
+    standard error. With one seed the interval is over galaxies only; with fewer than ten galaxies it is NaN. This needs
+    its own draws: no library combines the two.
 
-    Args:
-        narrow: one sample per seed.
-        native: for the same seeds and the same galaxies.
+    Parameters
+    ----------
+    narrow
+        Values of the narrower width, one object per seed.
+    native
+        Values of the native width, for the same seeds and galaxies.
+
+    Examples
+    --------
+    >>> values = GalaxyValues(np.arange(20.0))
+    >>> paired_interval([values], [GalaxyValues(np.arange(20.0) - 1)]).value
+    1.0
     """
     random, galaxies, seeds = np.random.default_rng(0), len(native[0].values), len(native)
     draws = []
@@ -288,8 +318,8 @@ def paired_interval(narrow: Sequence[Sample], native: Sequence[Sample]) -> Inter
     return Interval(float(found.mean()), float(low), float(high))
 
 
-class Job(NamedTuple):
-    """A place in the sweep."""
+class StudyJob(NamedTuple):
+    """One training of the study."""
 
     architecture: str
     width: str
@@ -300,31 +330,41 @@ class Job(NamedTuple):
 
 
 class Spread(NamedTuple):
-    """Mean over seeds, and the standard deviation between them (NaN for one)."""
+    """Mean over seeds, and the standard deviation between them (NaN for one seed)."""
 
     mean: float
     deviation: float
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
-        """Of a value per seed."""
+        """Return mean and deviation of one value per seed."""
         return cls(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else float("nan"))
 
     def text(self, digits: str) -> str:
-        """``mean ± deviation``."""
+        """Return ``mean ± deviation``."""
         return f"{self.mean:{digits}}" + (f" ± {self.deviation:{digits}}" if np.isfinite(self.deviation) else "")
 
 
 @dataclass(frozen=True)
-class Width:
+class WidthResult:
     """One architecture at one width, over its seeds.
 
-    Attributes:
-        dimensions: D.
-        seeds: that are finished.
-        values: of every measure.
-        costs: difference to the native width, for the seeds that both have; empty if there are none.
-        paired: how many those are.
+    Attributes
+    ----------
+    name
+        The width as it was set: a number or ``native``.
+    dimensions
+        Width D of the embedding.
+    seeds
+        Seeds that are finished.
+    values
+        Every measure.
+    costs
+        Difference of every measure from the native width, for the seeds that both have; empty without such seeds.
+    paired
+        Number of these seeds.
+    effective_rank, participation_ratio
+        Numbers of dimensions that the variance fills.
     """
 
     name: str
@@ -337,7 +377,7 @@ class Width:
     participation_ratio: Spread
 
     def content(self) -> dict[str, Any]:
-        """For study.json."""
+        """Return the content for study.json."""
         spectrum = {one: getattr(self, one)._asdict() for one in ("effective_rank", "participation_ratio")}
         measures = {
             name: {**one._asdict(), "against_native": self.costs[name]._asdict() if name in self.costs else None}
@@ -348,24 +388,24 @@ class Width:
 
 
 @dataclass(frozen=True)
-class Study:
-    """A sweep's measurements by place, and what is missing with the reason."""
+class BottleneckStudy:
+    """Measurements of the jobs of a study, and the reason for each missing job."""
 
-    jobs: Mapping[Job, Measured]
-    missing: Mapping[Job, str]
+    jobs: Mapping[StudyJob, Measurement]
+    missing: Mapping[StudyJob, str]
 
     @property
     def architectures(self) -> list[str]:
-        """Of which there is a finished job."""
+        """Architectures with a finished job."""
         return sorted({job.architecture for job in self.jobs})
 
-    def of(self, architecture: str, width: str) -> dict[int, Measured]:
-        """Measurements by seed."""
+    def of(self, architecture: str, width: str) -> dict[int, Measurement]:
+        """Return the measurements of an architecture at one width, by seed."""
         return {job.seed: one for job, one in sorted(self.jobs.items()) if job[:2] == (architecture, width)}
 
     @cached_property
-    def widths(self) -> dict[str, list[Width]]:
-        """Every finished width of each architecture, the narrowest first, native last."""
+    def widths(self) -> dict[str, list[WidthResult]]:
+        """Finished widths of each architecture, the narrowest first and native last."""
         return {
             one: [
                 self._width(one, width)
@@ -374,11 +414,11 @@ class Study:
             for one in self.architectures
         }
 
-    def _width(self, architecture: str, width: str) -> Width:
+    def _width(self, architecture: str, width: str) -> WidthResult:
         ours, native = self.of(architecture, width), self.of(architecture, NATIVE)
         both = sorted(set(ours) & set(native)) if width != NATIVE else []
         first = next(iter(ours.values()))
-        return Width(
+        return WidthResult(
             name=width,
             dimensions=first.embeddings.shape[1],
             seeds=tuple(ours),
@@ -390,7 +430,7 @@ class Study:
         )
 
     def verdict(self, architecture: str) -> str:
-        """What 128 dimensions cost, in one sentence."""
+        """Describe the cost of 128 dimensions in one sentence."""
         widths = {one.name: one for one in self.widths[architecture]}
         if _PAPER not in widths or not widths[_PAPER].paired:
             return f"{architecture}: no verdict on {_PAPER} dimensions; it needs them and {NATIVE} from one seed."
@@ -406,7 +446,7 @@ class Study:
         )
 
     def text(self) -> str:
-        """For a terminal."""
+        """Return the text for a terminal."""
         parts = [part for one in self.architectures for part in self._architecture_text(one)]
         lost = [f"missing: {job} ({reason})" for job, reason in self.missing.items()]
         return "\n".join([*parts, *lost, *map(self.verdict, self.architectures)])
@@ -437,7 +477,7 @@ class Study:
             yield f"components that hold the variance of the native {native[0].embeddings.shape[1]}: {shares}\n"
 
     def content(self) -> dict[str, Any]:
-        """For study.json."""
+        """Return the content for study.json."""
         return {
             "architectures": {
                 one: {
@@ -453,8 +493,8 @@ class Study:
         }
 
 
-def _costs(narrow: Sequence[Measured], native: Sequence[Measured]) -> dict[str, Interval]:
-    """Difference to the native width of every measure, seed by seed; empty without seeds."""
+def _costs(narrow: Sequence[Measurement], native: Sequence[Measurement]) -> dict[str, Interval]:
+    """Return the difference of every measure from the native width, seed by seed; empty without seeds."""
     return {
         name: paired_interval([one.samples[name] for one in narrow], [one.samples[name] for one in native])
         for name in (native[0].samples if native else ())
@@ -469,7 +509,7 @@ def _signed(value: float) -> str:
     return f"{value:+.4f}".replace("-", "−")
 
 
-def _loss_cells(width: Width) -> list[str]:
+def _loss_cells(width: WidthResult) -> list[str]:
     cost = width.costs.get(LOSS)
     interval = f"{_signed(cost.value)} ({_signed(cost.low)} … {_signed(cost.high)})" if cost else "–"
     return [
@@ -482,21 +522,23 @@ def _loss_cells(width: Width) -> list[str]:
     ]
 
 
-def _cost_cell(width: Width, name: str) -> str:
+def _cost_cell(width: WidthResult, name: str) -> str:
     if cost := width.costs.get(name):
         half = (cost.high - cost.low) / 2
         return _signed(cost.value) + (f" ± {half:.4f}" if np.isfinite(half) else " (too few galaxies)")
     return width.values[name].text(".4f") if name in width.values else "–"
 
 
-def study_of(folder: Path | str, *, workers: int | None = 0) -> Study:
-    """The study of a sweep's folder.
+def study_of(folder: Path | str, *, workers: int | None = 0) -> BottleneckStudy:
+    """Read the study in the folder of a multirun.
 
-    Raises:
-        StoreError: no job there is finished, or jobs were trained on other data or in another way.
+    Raises
+    ------
+    StoreError
+        No job is finished, or jobs were trained on other data or with other settings.
     """
     places = _places(Path(folder))
-    found, missing = dict[Job, Measured](), dict[Job, str]()
+    found, missing = dict[StudyJob, Measurement](), dict[StudyJob, str]()
     for job, place in places.items():
         try:
             if place is None or not is_checkpoint(place):
@@ -509,29 +551,29 @@ def study_of(folder: Path | str, *, workers: int | None = 0) -> Study:
         raise StoreError(
             "no finished job of a bottleneck study", value=folder, fix="Run one: python train.py experiment=bottleneck."
         )
-    _refuse_other_galaxies(found)
-    return Study(found, missing)
+    _require_same_galaxies(found)
+    return BottleneckStudy(found, missing)
 
 
-def _places(folder: Path) -> dict[Job, Path | None]:
-    """Every place of the sweep and its folder: all combinations of what its jobs' settings name."""
+def _places(folder: Path) -> dict[StudyJob, Path | None]:
+    """Return all combinations of architecture, width and seed with the folder of each; None if there is none."""
     settings = {one.parent: json.loads(one.read_text()) for one in sorted(folder.glob(f"*/{SETTINGS_FILE}"))}
     jobs = {place: one["settings"] for place, one in settings.items() if one.get("verb") == "train"}
-    _refuse_mixture({place: one for place, one in jobs.items() if is_checkpoint(place)})
+    _require_same_settings({place: one for place, one in jobs.items() if is_checkpoint(place)})
     there = {
-        Job(one["model"]["architecture"], str(one["model"]["bottleneck"]), int(one["seed"])): place
+        StudyJob(one["model"]["architecture"], str(one["model"]["bottleneck"]), int(one["seed"])): place
         for place, one in jobs.items()
     }
     every = product({job.architecture for job in there}, {job.width for job in there}, {job.seed for job in there})
-    return {job: there.get(job) for job in sorted((Job(*one) for one in every), key=_order)}
+    return {job: there.get(job) for job in sorted((StudyJob(*one) for one in every), key=_order)}
 
 
-def _order(job: Job) -> tuple[str, float, int]:
+def _order(job: StudyJob) -> tuple[str, float, int]:
     return job.architecture, _rank(job.width), job.seed
 
 
-def _refuse_mixture(jobs: Mapping[Path, Mapping[str, Any]]) -> None:
-    """Raise StoreError unless an architecture's jobs differ in width and seed alone."""
+def _require_same_settings(jobs: Mapping[Path, Mapping[str, Any]]) -> None:
+    """Raise StoreError unless the jobs of an architecture differ only in width and seed."""
     first: dict[str, Path] = {}
     for place, one in jobs.items():
         other = first.setdefault(one["model"]["architecture"], place)
@@ -543,29 +585,25 @@ def _refuse_mixture(jobs: Mapping[Path, Mapping[str, Any]]) -> None:
         ]
         if changed:
             raise StoreError(
-                f"jobs of one study may differ in width and seed alone; these do in {', '.join(changed)}",
+                f"jobs of one study may differ only in width and seed; these differ in {', '.join(changed)}",
                 value=f"{other} and {place}", fix="Move one of them out of the folder.",
             )  # fmt: skip
 
 
-def _refuse_other_galaxies(found: Mapping[Job, Measured]) -> None:
-    """Raise StoreError unless an architecture's jobs were judged on the same galaxies."""
-    first: dict[str, Job] = {}
+def _require_same_galaxies(found: Mapping[StudyJob, Measurement]) -> None:
+    """Raise StoreError unless the jobs of an architecture were measured on the same galaxies."""
+    first: dict[str, StudyJob] = {}
     for job, ours in found.items():
         theirs = found[other := first.setdefault(job.architecture, job)]
         if not (np.array_equal(ours.ids, theirs.ids) and np.array_equal(ours.test, theirs.test)):
             raise StoreError(
-                "jobs were judged on different galaxies", value=f"{other} and {job}",
-                fix=f"Delete {MEASURED} in both folders and summarise again.",
+                "jobs were measured on different galaxies", value=f"{other} and {job}",
+                fix=f"Delete {MEASURED} in both folders and run rarezoo study again.",
             )  # fmt: skip
 
 
 def write_study(folder: Path | str, *, workers: int = 0) -> str:
-    """Summarise a sweep: writes study.json, study.png and study.webp to its folder; the text for a terminal.
-
-    Raises:
-        StoreError, OutputError: see the message.
-    """
+    """Write study.json, study.png and study.webp into the folder, and return the text; see :class:`StudyRun`."""
     folder = Path(folder)
     found = study_of(folder, workers=workers)
     tables.write_json(found.content(), folder / "study.json")
@@ -573,8 +611,8 @@ def write_study(folder: Path | str, *, workers: int = 0) -> str:
     return found.text()
 
 
-def _draw(study: Study, path: Path) -> None:
-    """Three panels per architecture: explained variance, the loss's cost, and how rare kinds are found."""
+def _draw(study: BottleneckStudy, path: Path) -> None:
+    """Draw per architecture the explained variance, the cost in loss, and the cost in finding rare kinds."""
     from matplotlib.figure import Figure
     from PIL import Image
 
@@ -592,7 +630,7 @@ def _draw(study: Study, path: Path) -> None:
         picture.convert("RGB").save(temporary, format="WEBP", quality=85)
 
 
-def _draw_spectrum(axes: Any, native: Sequence[Measured]) -> None:
+def _draw_spectrum(axes: Any, native: Sequence[Measurement]) -> None:
     for one in native:
         held = np.cumsum(one.spectrum.ratios)
         axes.plot(np.arange(1, len(held) + 1), held, color="C0", alpha=0.6)
@@ -600,12 +638,12 @@ def _draw_spectrum(axes: Any, native: Sequence[Measured]) -> None:
     axes.set(xscale="log", ylim=(0, 1.02), xlabel="principal components", ylabel="variance held, native, each seed")
 
 
-def _draw_costs(axes: Any, widths: Sequence[Width], names: Sequence[str], label: str) -> None:
+def _draw_costs(axes: Any, widths: Sequence[WidthResult], names: Sequence[str], label: str) -> None:
     narrow = [one for one in widths if one.costs]
     dimensions = [one.dimensions for one in narrow]
     for at, name in enumerate(names):
         costs = [one.costs[name] for one in narrow]
-        # Side by side, so that the intervals can be told apart.
+        # Side by side, so that the intervals do not overlap.
         places = np.array(dimensions) * _BESIDE ** ((at + 0.5) / len(names) - 0.5)
         ends = [[one.value - one.low for one in costs], [one.high - one.value for one in costs]]
         axes.errorbar(places, [one.value for one in costs], yerr=ends, marker=".", capsize=2, label=_short(name))

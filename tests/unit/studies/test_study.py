@@ -1,4 +1,4 @@
-"""The bottleneck study's arithmetic, on jobs whose differences are known."""
+"""The bottleneck study, on jobs whose differences are known."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 
 from rarezoo.errors import StoreError
 from rarezoo.studies import bottleneck as study
-from rarezoo.studies.bottleneck import Job, Measured, Sample, Study, paired_interval
+from rarezoo.studies.bottleneck import BottleneckStudy, GalaxyValues, Measurement, StudyJob, paired_interval
 from rarezoo.tables import plain
 
 pytestmark = pytest.mark.unit
@@ -30,7 +30,7 @@ def job(*, width=8, cost=0.0, seed=0, rings=0.0, directions=5):
     embeddings[:, directions:] *= 1e-3
     embeddings[ring, 0] += rings
     losses = hard + cost / 2 + random.normal(scale=0.05, size=hard.shape)
-    return Measured(
+    return Measurement(
         checkpoint="0", questions=QUESTIONS, ids=np.arange(GALAXIES).astype(str), embeddings=embeddings,
         test=np.arange(TEST), losses=losses.astype(np.float32),
         squared_errors=np.where(np.arange(2) == 0, 0.04 + cost / 10, np.nan) * np.ones((TEST, 2), np.float32),
@@ -42,13 +42,13 @@ def sweep(*, cost=0.0, seeds=3, rings=0.0):
     """Native and 128 dimensions, the latter worse by ``cost`` nats."""
     jobs = {}
     for seed in range(seeds):
-        jobs[Job("net", "native", seed)] = job(width=200, seed=seed, rings=rings)
-        jobs[Job("net", "128", seed)] = job(width=128, cost=cost, seed=seed)
+        jobs[StudyJob("net", "native", seed)] = job(width=200, seed=seed, rings=rings)
+        jobs[StudyJob("net", "128", seed)] = job(width=128, cost=cost, seed=seed)
     return jobs
 
 
-def test_a_known_cost_comes_out_with_an_interval_that_pairing_makes_short():
-    found = Study(sweep(cost=0.3), {})
+def test_a_known_cost_is_measured_with_a_short_paired_interval():
+    found = BottleneckStudy(sweep(cost=0.3), {})
     narrow = found.widths["net"][0]
     cost = narrow.costs["loss"]
     assert cost.low < 0.3 < cost.high
@@ -59,13 +59,13 @@ def test_a_known_cost_comes_out_with_an_interval_that_pairing_makes_short():
     assert "RMSE bar" not in narrow.costs, "a question with too few votes on every galaxy"
 
 
-def test_no_cost_is_not_made_into_one():
-    cost = Study(sweep(), {}).widths["net"][0].costs["loss"]
+def test_without_a_cost_the_interval_contains_zero():
+    cost = BottleneckStudy(sweep(), {}).widths["net"][0].costs["loss"]
     assert cost.low < 0 < cost.high
 
 
 def test_the_verdict_is_one_sentence_with_its_uncertainty():
-    found = Study(sweep(cost=0.3), {})
+    found = BottleneckStudy(sweep(cost=0.3), {})
     verdict, cost = found.verdict("net"), found.widths["net"][0].costs["loss"]
     assert verdict.startswith("net: 128 dimensions cost +0.3")
     assert f"95 % interval +{cost.low:.4f} … +{cost.high:.4f}; {TEST} test galaxies, 3 seeds" in verdict
@@ -73,8 +73,8 @@ def test_the_verdict_is_one_sentence_with_its_uncertainty():
     assert verdict.count(". ") == 0
 
 
-def test_one_seed_says_that_its_scatter_is_not_known():
-    found = Study(sweep(cost=0.3, seeds=1), {})
+def test_with_one_seed_the_verdict_says_that_its_scatter_is_unknown():
+    found = BottleneckStudy(sweep(cost=0.3, seeds=1), {})
     assert "1 seed, whose own scatter is not in it" in found.verdict("net")
     assert np.isnan(found.widths["net"][0].values["loss"].deviation)
     assert "nan" not in found.text()
@@ -82,7 +82,7 @@ def test_one_seed_says_that_its_scatter_is_not_known():
 
 def test_without_128_or_native_there_is_no_verdict():
     jobs = {place: one for place, one in sweep().items() if place.width != "native"}
-    found = Study(jobs, {})
+    found = BottleneckStudy(jobs, {})
     assert "no verdict on 128" in found.verdict("net")
     assert found.widths["net"][0].costs == {}
 
@@ -92,28 +92,28 @@ def test_intervals_hold_the_truth_as_often_as_they_say_with_three_seeds():
     for _ in range(sweeps):
         offsets, galaxies = random.normal(scale=1, size=(3, 1)), random.normal(size=30)
         differences = offsets + galaxies + random.normal(scale=0.3, size=(3, 30))
-        nothing = [Sample(np.zeros(30))] * 3
-        interval = paired_interval([Sample(one) for one in differences], nothing)
+        nothing = [GalaxyValues(np.zeros(30))] * 3
+        interval = paired_interval([GalaxyValues(one) for one in differences], nothing)
         held += interval.low < 0 < interval.high
     # 95 % of 150 is 142 ± 2.7; drawing the three seeds anew instead holds it 121 times.
     assert held >= 134
 
 
-def test_a_handful_of_galaxies_has_no_interval():
-    interval = paired_interval([Sample(np.arange(9.0))], [Sample(np.zeros(9))])
+def test_nine_galaxies_have_no_interval():
+    interval = paired_interval([GalaxyValues(np.arange(9.0))], [GalaxyValues(np.zeros(9))])
     assert interval.value == 4
     assert np.isnan([interval.low, interval.high]).all()
 
 
 def test_rank_of_the_native_representation_is_that_of_its_directions():
-    native = Study(sweep(), {}).widths["net"][-1]
+    native = BottleneckStudy(sweep(), {}).widths["net"][-1]
     assert native.dimensions == 200
     assert native.effective_rank.mean == pytest.approx(5, abs=0.3)
     assert native.participation_ratio.mean == pytest.approx(5, abs=0.4)
 
 
 def test_rare_kinds_that_only_the_native_width_sees_are_a_cost_in_precision():
-    found = Study(sweep(rings=30.0), {})
+    found = BottleneckStudy(sweep(rings=30.0), {})
     narrow, native = found.widths["net"]
     assert native.values["average precision ring"].mean > 0.9
     cost = narrow.costs["average precision ring"]
@@ -121,24 +121,24 @@ def test_rare_kinds_that_only_the_native_width_sees_are_a_cost_in_precision():
 
 
 def test_widths_are_ordered_by_their_number_and_native_comes_last():
-    jobs = {Job("net", width, 0): job(width=16) for width in ("native", "128", "8")}
-    assert [one.name for one in Study(jobs, {}).widths["net"]] == ["8", "128", "native"]
+    jobs = {StudyJob("net", width, 0): job(width=16) for width in ("native", "128", "8")}
+    assert [one.name for one in BottleneckStudy(jobs, {}).widths["net"]] == ["8", "128", "native"]
 
 
 def test_a_measurement_is_read_as_it_was_written(tmp_path):
     before = job()
     before.write(tmp_path / "study.npz")
-    after = Measured.read(tmp_path / "study.npz")
+    after = Measurement.read(tmp_path / "study.npz")
     assert after.questions == QUESTIONS
     np.testing.assert_array_equal(after.embeddings, before.embeddings)
     np.testing.assert_array_equal(after.kinds["ring"], before.kinds["ring"])
     assert list(after.ids) == list(before.ids)
 
 
-def test_a_damaged_measurement_is_told_as_such(tmp_path):
+def test_a_damaged_measurement_is_refused(tmp_path):
     (tmp_path / "study.npz").write_bytes(b"PK\x03\x04 and no more")
     with pytest.raises(StoreError, match="unreadable measurement"):
-        Measured.read(tmp_path / "study.npz")
+        Measurement.read(tmp_path / "study.npz")
 
 
 def place(folder, job, *, finished=True, **train):
@@ -159,7 +159,7 @@ def place(folder, job, *, finished=True, **train):
 def swept(tmp_path, monkeypatch):
     """A sweep on disk, one job of which has failed and one never begun."""
     jobs = sweep(cost=0.3)
-    homes = {place(tmp_path, one, finished=one != Job("net", "128", 1)): found for one, found in jobs.items()}
+    homes = {place(tmp_path, one, finished=one != StudyJob("net", "128", 1)): found for one, found in jobs.items()}
     never = tmp_path / "net.native.2"
     for file in never.iterdir():
         file.unlink()
@@ -179,12 +179,12 @@ def test_missing_jobs_are_listed_and_the_rest_is_summarised(swept):
 
 
 def test_jobs_trained_in_another_way_are_not_mixed(swept):
-    place(swept, Job("net", "16", 0), epochs=7)
-    with pytest.raises(StoreError, match=r"differ in width and seed alone; these do in train\.epochs"):
+    place(swept, StudyJob("net", "16", 0), epochs=7)
+    with pytest.raises(StoreError, match=r"differ only in width and seed; these differ in train\.epochs"):
         study.study_of(swept)
 
 
-def test_jobs_judged_on_other_galaxies_are_not_mixed(swept, monkeypatch):
+def test_jobs_measured_on_other_galaxies_are_not_mixed(swept, monkeypatch):
     other = {"net.128.2": job(width=4)}
     other["net.128.2"].ids[3] = "another"
     monkeypatch.setattr(study, "measured", lambda folder, workers: other.get(folder.name) or job(width=4))
