@@ -1,7 +1,7 @@
-"""``rarezoo leaderboard``: the jobs of a multirun on one page, from the files that each of them left behind.
+"""Rank the jobs of a multirun on one page, from the files that each of them leaves behind: ``rarezoo leaderboard``.
 
-Nothing is taken from the process that ran them: the page is the same whatever the launcher, and a job that failed, was
-killed or still runs has its row.
+Nothing is taken from the process that ran the jobs: the page is the same for every launcher, and a job that failed, was
+killed or is still running has a row.
 """
 
 import json
@@ -33,16 +33,30 @@ from rarezoo.zoo.cards import is_checkpoint, read_card
 
 PAGE, TABLE = "leaderboard.html", "leaderboard.csv"
 FINISHED, FAILED, UNFINISHED, UNREADABLE = "finished", "failed", "not finished", "unreadable"
-# Classes in a search's row, thumbnails of each, and the size of a learning curve, px.
+# Classes in the row of a search, thumbnails of each class, and the size of a learning curve, px.
 _CLASSES, _THUMBNAILS = 3, 4
 _CURVE = (160, 44)
-# What hydra leaves in a job's folder.
+# Folder with Hydra's record of a job.
 _HYDRA = ".hydra"
 
 
 @dataclass(frozen=True)
-class Measure:
-    """A column: its key and title, what it means, how it is written, and whether more is better (None: neither)."""
+class Column:
+    """A column of the table.
+
+    Attributes
+    ----------
+    key
+        Key of its values.
+    title
+        Heading.
+    about
+        Meaning of the values.
+    digits
+        Format of a value.
+    better
+        Whether more is better; None if neither is.
+    """
 
     key: str
     title: str
@@ -51,39 +65,39 @@ class Measure:
     better: bool | None = None
 
     def text(self, value: float | None) -> str:
-        """A value as the table shows it."""
+        """Return a value as the table shows it."""
         return "–" if value is None else f"{value:{self.digits}}"
 
     def rank(self, value: float | None) -> tuple[bool, float]:
-        """What sorts the best first and the unmeasured last."""
+        """Return a key that sorts the best value first and missing values last."""
         return value is None, 0.0 if value is None else -value if self.better else value
 
 
-# The first with a direction ranks the rows.
+# The first column for which more is better or worse ranks the rows.
 SEARCHED = (
-    Measure("come_back", "come back", "classes whose stability is at least one half", better=True),
-    Measure("classes", "classes", "classes found"),
-    Measure("clean", "clean", "classes that nothing in the catalogue explains"),
-    Measure("stability", "stability", "median over classes of the mean best Jaccard over refits, 0–1", ".2f", True),
-    Measure("persistence", "persistence", "of the most persistent class", ".2f"),
-    Measure("beyond", "beyond", "median over classes of what the predicted answers leave of them, 0–1", ".2f"),
-    Measure("unassigned", "in no class", "share of the galaxies searched, 0–1", ".3f"),
-    Measure("searched", "galaxies", "galaxies searched"),
+    Column("come_back", "come back", "classes whose stability is at least one half", better=True),
+    Column("classes", "classes", "classes found"),
+    Column("clean", "clean", "classes that nothing in the catalogue explains"),
+    Column("stability", "stability", "median over classes of the mean best Jaccard over refits, 0–1", ".2f", True),
+    Column("persistence", "persistence", "of the most persistent class", ".2f"),
+    Column("beyond", "beyond", "median over classes of what the predicted answers leave of them, 0–1", ".2f"),
+    Column("unassigned", "in no class", "share of the galaxies searched, 0–1", ".3f"),
+    Column("searched", "galaxies", "galaxies searched"),
 )
 TRAINED = (
-    Measure("loss", "test loss", "nats per galaxy of the test split, all questions", ".4f", False),
-    Measure("gain", "gain", "share of the loss of always answering the mean that the network saves", ".3f", True),
-    Measure("rmse", "RMSE", "of the vote fractions, mean over questions", ".4f", False),
-    Measure("width", "D", "width of the embedding"),
-    Measure("weights", "weights", "numbers in the network"),
-    Measure("epochs", "epochs", "passes over the training split"),
-    Measure("galaxies", "test galaxies", "galaxies of the test split"),
+    Column("loss", "test loss", "nats per galaxy of the test split, all questions", ".4f", False),
+    Column("gain", "gain", "share of the loss of always answering the mean that the network saves", ".3f", True),
+    Column("rmse", "RMSE", "of the vote fractions, mean over questions", ".4f", False),
+    Column("width", "D", "width of the embedding"),
+    Column("weights", "weights", "numbers in the network"),
+    Column("epochs", "epochs", "passes over the training split"),
+    Column("galaxies", "test galaxies", "galaxies of the test split"),
 )
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A class in a search's row: its id, and thumbnails of its mosaic."""
+class ClassPreview:
+    """A class in the row of a search: its id, and thumbnails of its mosaic."""
 
     id: int
     image: str
@@ -93,19 +107,29 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Job:
+class SweepJob:
     """One job of a multirun.
 
-    Attributes:
-        name: of its folder, below the multirun's.
-        verb: ``cluster`` or ``train``.
-        settings: what it was told on the command line, or all its settings if nobody noted that.
-        state: :data:`FINISHED`, :data:`FAILED`, :data:`UNFINISHED` or :data:`UNREADABLE`.
-        reason: what a failed job said, or why its files cannot be read.
-        link: its report or card, relative to the leaderboard; empty if there is none.
-        numbers: by the key of a measure; absent or None where not measured.
-        shown: the most persistent classes of a search.
-        curve: validation loss by epoch, as points of an SVG line.
+    Attributes
+    ----------
+    name
+        Path of its folder, relative to the folder of the multirun.
+    verb
+        ``cluster`` or ``train``.
+    settings
+        Overrides on the command line; all its settings if these are not known.
+    state
+        :data:`FINISHED`, :data:`FAILED`, :data:`UNFINISHED` or :data:`UNREADABLE`.
+    reason
+        Message of a job that failed, or why its files cannot be read.
+    link
+        Its report or card, relative to the leaderboard; empty if there is none.
+    numbers
+        Values by the key of a column; absent or None where not measured.
+    shown
+        Most persistent classes of a search.
+    curve
+        Validation loss by epoch, as points of an SVG line.
     """
 
     name: str
@@ -115,29 +139,34 @@ class Job:
     reason: str = ""
     link: str = ""
     numbers: Mapping[str, float | None] = field(default_factory=dict)
-    shown: tuple[Shown, ...] = ()
+    shown: tuple[ClassPreview, ...] = ()
     curve: str = ""
 
 
 @dataclass(frozen=True)
-class Board:
-    """The jobs of one verb, the best first.
+class Leaderboard:
+    """Jobs of one command, the best first.
 
-    Attributes:
-        verb: ``cluster`` or ``train``.
-        jobs: unmeasured ones last.
-        settings: keys in which the jobs differ.
-        measures: those that at least one job has.
+    Attributes
+    ----------
+    verb
+        ``cluster`` or ``train``.
+    jobs
+        The jobs; those without a result are last.
+    settings
+        Settings in which the jobs differ.
+    measures
+        Columns for which at least one job has a value.
     """
 
     verb: str
-    jobs: tuple[Job, ...]
+    jobs: tuple[SweepJob, ...]
     settings: tuple[str, ...]
-    measures: tuple[Measure, ...]
+    measures: tuple[Column, ...]
 
     @classmethod
-    def of(cls, jobs: Sequence[Job], *, verb: str, measures: Sequence[Measure]) -> "Board":
-        """Rank jobs by the first measure that has a direction and was measured."""
+    def of(cls, jobs: Sequence[SweepJob], *, verb: str, measures: Sequence[Column]) -> "Leaderboard":
+        """Rank jobs by the first column with values for which more is better or worse."""
         known = tuple(one for one in measures if any(job.numbers.get(one.key) is not None for job in jobs))
         ranking = next((one for one in known if one.better is not None), measures[0])
         ranked = sorted(
@@ -166,22 +195,25 @@ class LeaderboardRun(Settings):
 
 
 def write_leaderboard(folder: Path | str) -> Path:
-    """Write leaderboard.html and leaderboard.csv into a multirun's folder; the path of the page.
+    """Write leaderboard.html and leaderboard.csv into the folder of a multirun, and return the path of the page.
 
-    Raises:
-        StoreError: no job there.
-        OutputError: the folder cannot be written.
+    Raises
+    ------
+    StoreError
+        The folder holds no job.
+    OutputError
+        The folder cannot be written.
     """
     folder = Path(folder)
     jobs = jobs_of(folder)
     boards = [
-        Board.of(some, verb=verb, measures=measures)
+        Leaderboard.of(some, verb=verb, measures=measures)
         for verb, measures in (("cluster", SEARCHED), ("train", TRAINED))
         if (some := [job for job in jobs if job.verb == verb])
     ]
     if not boards:
         raise StoreError(
-            "no search or training there", value=folder,
+            "the folder holds no search and no training", value=folder,
             fix="Give the out= of a multirun: python cluster.py -m … out=DIR.",
         )  # fmt: skip
     page = environment().get_template("leaderboard.html.jinja").render(
@@ -197,24 +229,24 @@ def write_leaderboard(folder: Path | str) -> Path:
     return folder / PAGE
 
 
-def _row(job: Job) -> dict[str, Any]:
+def _row(job: SweepJob) -> dict[str, Any]:
     about = {"job": job.name, "verb": job.verb, "state": job.state, "reason": job.reason}
     return {**about, **job.settings, **job.numbers}
 
 
-def jobs_of(folder: Path) -> list[Job]:
-    """Every search and training below a multirun's folder, up to three folders deep, by name."""
+def jobs_of(folder: Path) -> list[SweepJob]:
+    """Return every search and training in a folder, up to three levels deep, by name."""
     marks = (f"{depth}/{mark}" for depth in ("*", "*/*", "*/*/*") for mark in (_HYDRA, SETTINGS_FILE))
     places = sorted({one.parent for mark in marks for one in folder.glob(mark)})
     return [job for place in places if (job := _job(place, folder)) is not None]
 
 
-def _job(place: Path, folder: Path) -> Job | None:
+def _job(place: Path, folder: Path) -> SweepJob | None:
     verb = _verb(place)
     read = {"cluster": _searched, "train": _trained}.get(verb)
     if read is None:
         return None
-    job = Job(place.relative_to(folder).as_posix(), verb, _settings(place))
+    job = SweepJob(place.relative_to(folder).as_posix(), verb, _settings(place))
     try:
         return read(job, place)
     except RarezooError as problem:
@@ -222,33 +254,33 @@ def _job(place: Path, folder: Path) -> Job | None:
 
 
 def _verb(place: Path) -> str:
-    """What kind of job a folder is of; empty if it is of none."""
+    """Return the command whose job a folder belongs to; empty if there is none."""
     claimed = _json(place / SETTINGS_FILE).get("verb")
     hydra = _yaml(place / _HYDRA / "hydra.yaml") or {}
     return str(claimed or hydra.get("hydra", {}).get("job", {}).get("config_name") or "")
 
 
 def _settings(place: Path) -> dict[str, str]:
-    told = _yaml(place / _HYDRA / "overrides.yaml")
-    if told is None:
+    overrides = _yaml(place / _HYDRA / "overrides.yaml")
+    if overrides is None:
         claimed = _json(place / SETTINGS_FILE).get("settings", {})
         return {str(key): str(value) for key, value in pd.json_normalize(claimed).to_dict("records")[0].items()}
-    pairs = (one.lstrip("+~").partition("=") for one in told)
+    pairs = (text.lstrip("+~").partition("=") for text in overrides)
     return {key: value for key, _, value in pairs if key != "out" and not key.startswith("hydra")}
 
 
-def _varying(jobs: Sequence[Job]) -> tuple[str, ...]:
+def _varying(jobs: Sequence[SweepJob]) -> tuple[str, ...]:
     keys = dict.fromkeys(key for job in jobs for key in job.settings)
     return tuple(key for key in keys if len({job.settings.get(key) for job in jobs}) > 1)
 
 
-def _unfinished(job: Job, place: Path) -> Job:
-    """A job without a result: failed, if it left word."""
+def _unfinished(job: SweepJob, place: Path) -> SweepJob:
+    """Return a job without a result; it failed if its folder says why."""
     reason = failure_of(place)
     return replace(job, state=FAILED if reason else UNFINISHED, reason=reason)
 
 
-def _searched(job: Job, place: Path) -> Job:
+def _searched(job: SweepJob, place: Path) -> SweepJob:
     if not (place / "run.json").exists():
         return _unfinished(job, place)
     about = read_run(place)
@@ -281,22 +313,22 @@ def _finite(numbers: Mapping[str, float | None]) -> dict[str, float | None]:
     return {key: None if value is None or not math.isfinite(value) else value for key, value in numbers.items()}
 
 
-def _shown(job: Job, classes: Sequence[Mapping[str, Any]], place: Path) -> tuple[Shown, ...]:
-    """The most persistent classes without a warning, of those whose mosaic the report holds."""
+def _shown(job: SweepJob, classes: Sequence[Mapping[str, Any]], place: Path) -> tuple[ClassPreview, ...]:
+    """Return the most persistent classes, those without a warning first, of which the report has a mosaic."""
     ranked = sorted(classes, key=lambda one: (bool(one[tables.FLAGS]), -one[tables.PERSISTENCE], one[tables.CLASS_ID]))
     pictures = [(one, f"report/images/class-{one[tables.CLASS_ID]:03d}-exemplars.jpg") for one in ranked]
     return tuple(_of_class(job, one, image) for one, image in pictures[:_CLASSES] if (place / image).is_file())
 
 
-def _of_class(job: Job, one: Mapping[str, Any], image: str) -> Shown:
+def _of_class(job: SweepJob, one: Mapping[str, Any], image: str) -> ClassPreview:
     ids = one[tables.EXEMPLARS][: gallery.SHOWN]
     thumbnails = tuple(
         Thumbnail(galaxy, index, "", *gallery.place(index, len(ids))) for index, galaxy in enumerate(ids[:_THUMBNAILS])
     )
-    return Shown(one[tables.CLASS_ID], _link(job, image), thumbnails, *gallery.shape(len(ids)))
+    return ClassPreview(one[tables.CLASS_ID], _link(job, image), thumbnails, *gallery.shape(len(ids)))
 
 
-def _trained(job: Job, place: Path) -> Job:
+def _trained(job: SweepJob, place: Path) -> SweepJob:
     curve = _curve(place)
     if not is_checkpoint(place):
         return replace(_unfinished(job, place), curve=curve)
@@ -314,7 +346,7 @@ def _trained(job: Job, place: Path) -> Job:
 
 
 def _curve(place: Path) -> str:
-    """Validation loss by epoch as points of an SVG line; empty without two epochs."""
+    """Return the validation loss by epoch as points of an SVG line; empty with fewer than two epochs."""
     losses = [epoch["validation/loss"] for epoch in epoch_metrics(place) if "validation/loss" in epoch]
     if len(losses) < 2:
         return ""
@@ -325,12 +357,12 @@ def _curve(place: Path) -> str:
     )
 
 
-def _link(job: Job, inner: str) -> str:
+def _link(job: SweepJob, inner: str) -> str:
     return quote(f"{job.name}/{inner}")
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """A JSON file's content; empty if it is missing or cut short."""
+    """Return the content of a JSON file; empty if it is missing or not complete."""
     try:
         content: dict[str, Any] = json.loads(path.read_text())
         return content
@@ -339,7 +371,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _yaml(path: Path) -> Any:
-    """A YAML file's content; None if it is missing or cut short."""
+    """Return the content of a YAML file; None if it is missing or not complete."""
     try:
         return yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError):

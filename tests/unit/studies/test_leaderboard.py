@@ -176,5 +176,5 @@ def test_jobs_may_lie_deeper(tmp_path):
 
 
 def test_a_folder_without_a_job_is_refused(tmp_path):
-    with pytest.raises(StoreError, match=r"no search or training there.*cluster.py -m"):
+    with pytest.raises(StoreError, match=r"no search and no training.*cluster.py -m"):
         write_leaderboard(tmp_path)
