@@ -30,6 +30,7 @@ from rarezoo.searches.classes import nearest_to_medoid
 from rarezoo.searches.cluster import ISOLATED, Clusterer
 from rarezoo.searches.clusterers import fine_tree
 from rarezoo.searches.compress import Compressor
+from rarezoo.searches.presets import preset
 from rarezoo.searches.significance import Significance, TreeScores, null_model
 from rarezoo.settings import Settings, choice, described, setting
 
@@ -241,6 +242,9 @@ def read_methods(folder: Path, wanted: Sequence[str] = ()) -> dict[str, Method]:
 def method_from(settings: Mapping[str, Any]) -> Method:
     """Make a method from the dictionary that :meth:`Method.settings` returns, or that a file contains.
 
+    ``preset`` names a preset of a search (:mod:`rarezoo.searches.presets`), whose map and clusterer are used; what else
+    the file says of them replaces single settings.
+
     Raises
     ------
     ConfigError
@@ -250,9 +254,10 @@ def method_from(settings: Mapping[str, Any]) -> Method:
     kind = values.pop("kind", "")
     if kind not in KINDS:
         raise ConfigError("unknown kind of method", value=kind, fix=f"Choose one of: {', '.join(KINDS)}.")
+    searched = preset(values.pop("preset")) if "preset" in values else {}
     for group in ("compress", "clusterer"):
-        if group in values:
-            part = dict(values[group])
+        if group in values or group in searched:
+            part = {**(described(searched[group]) if searched else {}), **values.get(group, {})}
             values[group] = _made(choice(group, part.pop("option", "")), part)
     method: Method = _made(KINDS[kind], values)
     return method

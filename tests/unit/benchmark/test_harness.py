@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
 from rarezoo.benchmark import harness, results
 from rarezoo.benchmark.harness import DONE, FAILED, PART, RESEEDED, TOO_LONG, Trial, TrialFolder, trials_of
@@ -21,6 +20,7 @@ from rarezoo.benchmark.run import BenchmarkRun
 from rarezoo.benchmark.scores import ROW_WIDTH
 from rarezoo.benchmark.tiers import Vectors, labelled, tier_from
 from rarezoo.errors import ConfigError, DataError, OutputError, StoreError
+from rarezoo.searches.presets import preset
 
 pytestmark = pytest.mark.unit
 
@@ -28,13 +28,17 @@ CONF = Path(__file__).parents[3] / "conf"
 TIER = Vectors(galaxies=600, groups=3, smallest=20, largest=100)
 
 
-@pytest.mark.parametrize(("method", "preset"), [("ours", "multiscale"), ("paper", "paper")])
-def test_a_method_named_after_a_preset_has_its_settings(method, preset):
-    ours = yaml.safe_load((CONF / "method" / f"{method}.yaml").read_text())
-    theirs = yaml.safe_load((CONF / "preset" / f"{preset}.yaml").read_text())
-    chosen = {key.removeprefix("override /"): name for one in theirs["defaults"] for key, name in one.items()}
-    for group in ("compress", "clusterer"):
-        assert ours[group] == {"option": chosen[group], **theirs[group]}
+@pytest.mark.parametrize(("method", "name"), [("ours", "multiscale"), ("paper", "paper")])
+def test_a_method_named_after_a_preset_has_its_settings(method, name):
+    (ours,) = read_methods(CONF / "method", [method]).values()
+    assert (ours.compress, ours.clusterer) == (preset(name)["compress"], preset(name)["clusterer"])
+
+
+def test_a_method_may_change_single_settings_of_a_preset():
+    whitened = method_from({"kind": "search", "preset": "multiscale", "compress": {"whiten": 64}})
+    assert whitened.compress == replace(preset()["compress"], whiten=64)
+    with pytest.raises(ConfigError, match="unknown preset: huge"):
+        method_from({"kind": "search", "preset": "huge"})
 
 
 def test_every_method_can_be_read_and_written_down():
