@@ -28,6 +28,7 @@ from jaxtyping import Bool, Float, Float32, Float64, Int, Int64
 
 from rarezoo import tables
 from rarezoo.errors import StoreError
+from rarezoo.statistics import bootstrap_draws
 
 BEYOND, NAMED, UNCLEAR = "beyond", "named by the votes", "unclear"
 # A share below this is never called beyond: a quarter of the separation is 6 % of the information (d′²).
@@ -263,7 +264,7 @@ def _judge(drawn: _Drawn, class_id: int, scores: Sequence[np.ndarray], random: n
     if whole < _SEPARATE:
         return BeyondLabels(None, None, None, UNCLEAR, f"{words}: no linear separation from the rest")
     level = max(_FLOOR, _share(lost, max(whole, answers)))
-    low, high = (float(end) for end in np.percentile(_bootstrapped(scores[:3], inside, rest, random), _ENDS))
+    low, high = (float(end) for end in np.percentile(_share_draws(scores[:3], inside, rest, random), _ENDS))
     verdict = BEYOND if low > level else NAMED if high < level else UNCLEAR
     share = _share(residual, max(whole, answers))
     return BeyondLabels(share, low, high, verdict, f"{words}; more than {level:.0%} is beyond")
@@ -279,23 +280,24 @@ def _separation(inside: np.ndarray, rest: np.ndarray) -> float:
     return float((inside.mean() - rest.mean()) / scatter) if scatter > 0 else 0.0
 
 
-def _bootstrapped(
+def _share_draws(
     scores: Sequence[np.ndarray], inside: np.ndarray, rest: np.ndarray, random: np.random.Generator
-) -> Float64[np.ndarray, " draws"]:
+) -> Float[np.ndarray, " draws"]:
     """Return the share over bootstrap draws of the members, which are few; the rest, which are many, are not drawn.
 
-    The three separations of a draw are of the same members. That is why this is not an interval of one statistic.
+    The three separations of a draw are of the same members.
     """
-    members = np.flatnonzero(inside)
-    picked = members[random.integers(len(members), size=(_DRAWS, len(members)))]
 
-    def separations(score: np.ndarray) -> np.ndarray:
-        chosen, others = score[picked], score[rest]
-        scatter = np.sqrt((chosen.var(axis=1) + others.var()) / 2)
-        return np.asarray((chosen.mean(axis=1) - others.mean()) / np.where(scatter > 0, scatter, np.inf))
+    def share(*drawn: np.ndarray) -> np.ndarray:
+        separations = []
+        for score, chosen in zip(scores, drawn, strict=True):
+            others = score[rest]
+            scatter = np.sqrt((chosen.var(axis=1) + others.var()) / 2)
+            separations.append((chosen.mean(axis=1) - others.mean()) / np.where(scatter > 0, scatter, np.inf))
+        whole, answers, residual = separations
+        return np.clip(residual / np.maximum(np.maximum(whole, answers), 1e-9), 0, 1)
 
-    whole, answers, residual = map(separations, scores)
-    return np.clip(residual / np.maximum(np.maximum(whole, answers), 1e-9), 0, 1)
+    return bootstrap_draws(*(score[inside] for score in scores), statistic=share, draws=_DRAWS, random=random)
 
 
 def beyond_columns(results: Sequence[BeyondLabels]) -> dict[str, list[object]]:

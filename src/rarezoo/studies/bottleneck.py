@@ -305,6 +305,7 @@ def paired_interval(narrow: Sequence[GalaxyValues], native: Sequence[GalaxyValue
     draws = []
     for start in range(0, _DRAWS, _AT_ONCE):
         size = min(_AT_ONCE, _DRAWS - start)
+        # Weights and not rows as in rarezoo.statistics, because all seeds share one draw and its matrix product.
         weights = random.multinomial(galaxies, np.full(galaxies, 1 / galaxies), size=size).T.astype(np.float64)
         differences = [
             one.statistic(weights) - other.statistic(weights) for one, other in zip(narrow, native, strict=True)

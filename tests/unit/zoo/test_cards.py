@@ -14,7 +14,7 @@ from rarezoo.zoo.network import build_network
 
 pytestmark = pytest.mark.unit
 TREE = QuestionTree("small", (Question("shape", ("shape_smooth", "shape_disk")),))
-ENCODER = EfficientNetB0(input_size=32, bottleneck=8)
+ENCODER = EfficientNetB0(input_size=32, bottleneck="8")
 
 
 @pytest.fixture(scope="module", params=["float32", "float16"])

@@ -21,7 +21,7 @@ TREE = named_tree("gz2")
 
 @pytest.mark.parametrize("name", options("model"))
 def test_every_architecture_conforms(name):
-    encoder = options("model")[name](input_size=32, bottleneck=16)
+    encoder = options("model")[name](input_size=32, bottleneck="16")
     network = build_network(encoder, TREE).eval()
     with torch.inference_mode():
         embedding, concentrations = network(torch.rand(2, 3, 32, 32))
@@ -162,11 +162,11 @@ def lite_names():
 
 def test_efficientnet_lite_starts_all_of_the_trunk_but_squeeze_and_excitation(tmp_path):
     torch.manual_seed(1)
-    published = build_network(EfficientNetB0(input_size=32, bottleneck=8), TREE).trunk.state_dict()
+    published = build_network(EfficientNetB0(input_size=32, bottleneck="8"), TREE).trunk.state_dict()
     names = lite_names()
     torch.save({theirs: published[ours] for theirs, ours in names.items()}, tmp_path / "lite0.pth")
     torch.manual_seed(2)
-    started = build_network(EfficientNetB0(input_size=32, bottleneck=8, start=str(tmp_path / "lite0.pth")), TREE)
+    started = build_network(EfficientNetB0(input_size=32, bottleneck="8", start=str(tmp_path / "lite0.pth")), TREE)
     found = started.trunk.state_dict()
     assert all(torch.equal(found[ours], published[ours]) for ours in names.values())
     others = {name for name in found if name not in names.values() and "num_batches" not in name}
@@ -190,7 +190,7 @@ def test_the_zoom_says_how_much_of_the_cutout_is_seen():
 
 
 def test_bytes_and_unit_floats_are_the_same_to_the_network():
-    network = build_network(EfficientNetB0(input_size=32, bottleneck=8), TREE).eval()
+    network = build_network(EfficientNetB0(input_size=32, bottleneck="8"), TREE).eval()
     pixels = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     with torch.inference_mode():
         for ours, theirs in zip(network(pixels), network(pixels / 255), strict=True):
