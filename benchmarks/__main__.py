@@ -14,6 +14,7 @@ MEASUREMENTS = {
     "search": Job("benchmarks.search:SearchSpeed", "our seeded search against umap-learn and hdbscan", _HEADING),
     "paper": Job("benchmarks.paper:PaperClaims", "the claims of the paper about its own search", _HEADING),
     "atlas": Job("benchmarks.atlas:AtlasSpeed", "load time and frames per second of the atlas in a browser", _HEADING),
+    "documents": Job("benchmarks.documents:Documents", "tables and figures of the documentation", _HEADING),
     "duplicates": Job("benchmarks.throughput:Duplicates", "how well near-identical images are recognised", _HEADING),
 }
 

@@ -99,7 +99,7 @@ def test_what_was_measured_on_older_skies_is_measured_again(tmp_path, monkeypatc
     measured = []
     monkeypatch.setattr(paper, "sky_of", lambda settings, *, seed, folder: seed)
     monkeypatch.setattr(paper, "measured_sky", lambda sky, settings, *, seed: measured.append(sky) or {"found": 1.0})
-    settings = paper.Settings(galaxies=1000, planted=5, min_samples=10, checkpoint=checkpoint)
+    settings = paper.SkySettings(galaxies=1000, planted=5, min_samples=10, checkpoint=checkpoint)
     for _ in range(2):
         assert paper._measured(settings, seed=0, folder=tmp_path) == {"found": 1.0}
     assert len(measured) == 1

@@ -88,7 +88,7 @@ def test_a_generation_is_a_sky():
 
 @pytest.mark.parametrize(("generation", "told"), [({}, "unknown"), ({"generation": 1}, "1")])
 def test_a_search_measured_on_older_skies_is_refused(tmp_path, generation, told):
-    job = search.Job(way="ours", galaxies=2000, sky=0, seed=0, threads=1, min_samples=10)
+    job = search.SearchJob(way="ours", galaxies=2000, sky=0, seed=0, threads=1, min_samples=10)
     path = tmp_path / f"{job.name}.json"
     path.write_text(json.dumps({"search s": 1.0, **generation}))
     message = rf"another generator drew: .*\(generation {told}, now {GENERATION}\)[.] Choose another out="

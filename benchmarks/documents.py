@@ -1,0 +1,119 @@
+"""``python -m benchmarks documents``: tables and figures of the documentation, from ``benchmarks/results``.
+
+A table in a page stands between two comments, of which the first names the file and the columns::
+
+    <!-- table: vectors_30000_scores | method | found | impure -->
+    <!-- end of table -->
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from rarezoo import tables
+from rarezoo.errors import DataError
+from rarezoo.settings import Settings, setting
+
+RESULTS = Path(__file__).with_name("results")
+DOCS = Path(__file__).parents[1] / "docs"
+_TABLE = re.compile(r"<!-- table: (.*?) -->\n.*?<!-- end of table -->", re.DOTALL)
+_CELL = re.compile(r"^([+-]?[\d.]+)(?: \(([+-]?[\d.]+)–([+-]?[\d.]+)\))?$")
+# Results of methods on data whose answers are known, each drawn as one figure.
+FIGURES = ("vectors_30000", "galaxies_5000", "galaxies_50000", "galaxies_500000")
+
+
+@dataclass(kw_only=True)
+class Documents(Settings):
+    """Write the tables and figures of the documentation from the files in ``benchmarks/results``."""
+
+    docs: str = setting(str(DOCS), "folder of the documentation")
+
+    def run(self) -> str:
+        """Write them, and return the names of the files that changed."""
+        changed = []
+        for page in sorted(Path(self.docs).rglob("*.md")):
+            text = page.read_text(encoding="utf-8")
+            filled = with_tables(text)
+            if filled != text:
+                page.write_text(filled, encoding="utf-8")
+                changed.append(str(page))
+        for name in FIGURES:
+            path = Path(self.docs) / "figures" / f"benchmark_{name}.webp"
+            draw_scores(RESULTS / f"{name}_scores.csv", path)
+            changed.append(str(path))
+        return "\n".join(changed)
+
+
+def with_tables(text: str) -> str:
+    """Return a page with the contents of its tables taken from the files of results.
+
+    Raises
+    ------
+    DataError
+        A table names a file or a column that does not exist.
+    """
+
+    def filled(match: re.Match[str]) -> str:
+        name, *columns = [part.strip() for part in match[1].split("|")]
+        path = RESULTS / f"{name}.csv"
+        if not path.exists():
+            raise DataError("no such file of results", value=path, fix="Name a file in benchmarks/results.")
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        missing = [column for column in columns if column not in table.columns]
+        if missing:
+            raise DataError(f"{path.name} has no column", value=missing[0], fix=f"It has: {', '.join(table.columns)}.")
+        rows = table[columns or list(table.columns)].to_numpy().tolist()
+        block = tables.markdown(columns or list(table.columns), rows)
+        return f"<!-- table: {match[1]} -->\n{block}\n<!-- end of table -->"
+
+    return _TABLE.sub(filled, text)
+
+
+def draw_scores(path: Path, target: Path) -> None:
+    """Draw how many populations each method finds, and how many of its classes are false.
+
+    Parameters
+    ----------
+    path
+        CSV file with the columns method, found, impure and pieces; a cell is a number, or a number with its interval.
+    target
+        Picture to write.
+    """
+    from matplotlib.figure import Figure
+
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = table[table["found"].str.match(_CELL)].iloc[::-1]
+    places = np.arange(len(table))
+    figure = Figure(figsize=(10, 0.34 * len(table) + 1.4), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    found = np.array([_numbers(cell) for cell in table["found"]])
+    false = np.array(
+        [
+            _numbers(impure)[0] + _numbers(piece)[0]
+            for impure, piece in zip(table["impure"], table["pieces"], strict=True)
+        ]
+    )
+    ours = table["method"].str.startswith("ours: ").to_numpy()
+    colours = np.where(ours, "#b3361b", "#3c5a78")
+    axes[0].hlines(places, found[:, 1], found[:, 2], color=colours, linewidth=2)
+    axes[0].scatter(found[:, 0], places, color=colours, zorder=3)
+    axes[0].set(xlabel="populations found (95 % interval over skies)", yticks=places, xlim=(0, None))
+    axes[0].set_yticklabels(table["method"])
+    axes[1].scatter(false, places, color=colours)
+    axes[1].set(xlabel="false classes per sky (impure or pieces)", xscale="symlog", xlim=(0, None))
+    for panel in axes:
+        panel.grid(axis="x", color="#dddddd")
+        panel.spines[["top", "right"]].set_visible(False)
+    with tables.atomic(target) as temporary:
+        figure.savefig(temporary, format="webp", dpi=120)
+
+
+def _numbers(cell: str) -> tuple[float, float, float]:
+    """Return value, lower and upper end of a cell such as ``3.0 (2.4–3.6)``; a number alone has no width."""
+    match = _CELL.match(cell)
+    assert match, cell
+    value = float(match[1])
+    return value, float(match[2] or value), float(match[3] or value)

@@ -1,0 +1,37 @@
+"""Tables in the documentation are those of the files of results."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from benchmarks.documents import RESULTS, draw_scores, with_tables
+from rarezoo.errors import DataError
+
+pytestmark = pytest.mark.unit
+DOCS = Path(__file__).parents[3] / "docs"
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.stem)
+def test_tables_in_the_documentation_are_current(page):
+    text = page.read_text(encoding="utf-8")
+    assert with_tables(text) == text, "run: python -m benchmarks documents"
+
+
+def test_a_table_is_filled_from_its_file():
+    page = "<!-- table: null_skies_500 | method | skies -->\nold\n<!-- end of table -->"
+    lines = with_tables(page).splitlines()
+    assert lines[0] == page.splitlines()[0]
+    assert "ours: preset=multiscale" in lines[3]
+    assert "old" not in lines
+
+
+@pytest.mark.parametrize("table", ["no_such_file", "null_skies_500 | no such column"])
+def test_a_table_that_does_not_exist_is_refused(table):
+    with pytest.raises(DataError, match="no such"):
+        with_tables(f"<!-- table: {table} -->\n<!-- end of table -->")
+
+
+def test_scores_are_drawn_with_one_row_per_method(tmp_path):
+    draw_scores(RESULTS / "galaxies_50000_scores.csv", tmp_path / "scores.webp")
+    assert Image.open(tmp_path / "scores.webp").width > 800
