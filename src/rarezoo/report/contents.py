@@ -171,14 +171,6 @@ def question_means(
     return tuple(sorted(questions, key=lambda question: -question.difference))
 
 
-def mean_fractions(fractions: Float32[np.ndarray, "galaxies answers"]) -> Float64[np.ndarray, " answers"]:
-    """Return the mean of each column without its NaN; NaN for a column of NaN only."""
-    known = np.isfinite(fractions)
-    counts = known.sum(axis=0)
-    sums = np.where(known, fractions, 0).sum(axis=0, dtype=np.float64)
-    return np.where(counts, sums / np.maximum(counts, 1), np.nan)
-
-
 @dataclass(frozen=True)
 class PopulationShare:
     """The part of a mock population that is in a class.

@@ -36,13 +36,12 @@ from rarezoo.report.contents import (
     class_groups,
     class_relatives,
     file_name,
-    mean_fractions,
     planted_populations,
     population_shares,
     question_means,
 )
 from rarezoo.report.gallery import Gallery, Thumbnail
-from rarezoo.searches.classes import nearest_outside
+from rarezoo.searches.classes import mean_fractions, nearest_outside
 from rarezoo.searches.result import Search
 from rarezoo.searches.systematics import CLEAN, ColumnTest
 from rarezoo.settings import Settings, setting

@@ -156,17 +156,22 @@ def top_answers(predictions: pa.Table, members: Sequence[Int64[np.ndarray, " _"]
     answers = [str(tables.answer_of(name)) for name in columns]
     values = [predictions.column(name).cast(pa.float64()).to_numpy() for name in columns]
     fractions = np.column_stack(values or [np.empty((len(predictions), 0))])
-    sample, texts = _means(fractions), []
+    sample, texts = mean_fractions(fractions), []
     for rows in members:
-        inside = _means(fractions[rows])
+        inside = mean_fractions(fractions[rows])
         differences = np.nan_to_num(np.abs(inside - sample), nan=0.0)
         largest = np.argsort(-differences, kind="stable")[:MOST_ANSWERS]
         texts.append([f"{answers[i]} {inside[i]:.2f} (sample {sample[i]:.2f})" for i in largest if differences[i] > 0])
     return texts
 
 
-def _means(fractions: Float64[np.ndarray, "galaxies answers"]) -> Float64[np.ndarray, " answers"]:
-    """Return the mean of each column without its NaN; NaN where a column has nothing else."""
+def mean_fractions(fractions: Float[np.ndarray, "galaxies answers"]) -> Float64[np.ndarray, " answers"]:
+    """Return the mean of each column without its NaN, added in double precision; NaN for a column of NaN only.
+
+    >>> mean_fractions(np.array([[0.25, np.nan], [0.75, np.nan]]))
+    array([0.5, nan])
+    """
     known = np.isfinite(fractions)
     counts = known.sum(axis=0)
-    return np.where(counts > 0, np.where(known, fractions, 0).sum(axis=0) / np.maximum(counts, 1), np.nan)
+    sums = np.where(known, fractions, 0).sum(axis=0, dtype=np.float64)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
