@@ -303,7 +303,8 @@ def _run(command: str, config: DictConfig) -> None:
     """Run the job that a composed configuration describes, and print what it returns."""
     job = _job(command, config)
     result = job.run()
-    study = STUDIES.get(OmegaConf.select(HydraConfig.get(), "callbacks.sweeps.study") or "")
+    callbacks: Any = HydraConfig.get().callbacks
+    study = STUDIES.get((callbacks.get("sweeps") or {}).get("study") or "")
     if study is not None and study.after_job:
         resolve_name(study.after_job)(job)
     if HydraConfig.get().mode != RunMode.MULTIRUN:

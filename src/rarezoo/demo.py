@@ -22,7 +22,8 @@ from rarezoo.searches.significance import Significance
 from rarezoo.searches.stability import Stability
 from rarezoo.settings import Settings, setting
 from rarezoo.track import Tracker
-from rarezoo.training.fit import TrainRun, TrainSettings
+from rarezoo.training.fit import TrainRun
+from rarezoo.training.module import TrainSettings
 from rarezoo.training.objective import Objective
 from rarezoo.training.objectives.hybrid import Hybrid
 from rarezoo.training.objectives.votes import Votes
@@ -48,8 +49,8 @@ _CLIP = 5.0
 _WHITEN = 32
 # Little, because colour distinguishes classes.
 _JITTER = 0.1
-# Seconds per 1,000 galaxies on two processor cores, without anything else running: measured once, for the estimate.
-_SECONDS = {"survey": 14.0, "train": 18.0, "embed": 5.0, "search": 30.0}
+# Seconds per 1,000 galaxies on two free processor cores, for the estimate; derived from measured processor time.
+_SECONDS = {"survey": 10.0, "train": 14.0, "embed": 4.0, "search": 22.0}
 _STAGES = {
     "survey": "draw {galaxies:,} mock galaxies, some of them of rare populations",
     "train": "train a network on the volunteers' votes",
