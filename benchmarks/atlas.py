@@ -9,12 +9,13 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 
 from rarezoo import tables
+from rarezoo.data.survey import Galaxies
 from rarezoo.errors import ConfigError
 from rarezoo.report.pages import write_report
 from rarezoo.searches.result import Search
@@ -25,7 +26,7 @@ _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _CLASSES, _SHARE = 40, 0.05
 _ANSWERS = ("smooth-or-featured_smooth", "bar_strong")
 _WIDE, _HIGH = 1366, 820
-# Frames are counted for so long, ms.
+# Time during which frames are counted, ms.
 _WATCHED = 4000
 _OPENED = """async () => { await rarezooAtlas.drawn(); await new Promise((done) => requestAnimationFrame(done));
   rarezooAtlas.frame(); return performance.now(); }"""
@@ -55,7 +56,7 @@ _TIMED = """async (doing) => {
 
 
 def synthetic(folder: Path, galaxies: int, *, seed: int = 0) -> Search:
-    """Write a made-up search: a round map with classes in it, without images."""
+    """Write an invented search: a round map with classes in it, without images."""
     random = np.random.default_rng(seed)
     inside = random.random(galaxies) < _SHARE
     labels = np.where(inside, random.integers(0, _CLASSES, galaxies), tables.NO_CLASS).astype(np.int32)
@@ -97,17 +98,18 @@ def synthetic(folder: Path, galaxies: int, *, seed: int = 0) -> Search:
             "members": pa.table(members), "classes": pa.table(whole), "tree": pa.table(tree), "map": map_2d,
             "map_2d": map_2d,
         },
-        free_class_id=_CLASSES, galaxies=SimpleNamespace(catalogue=catalogue, truth=None), tests={},
+        free_class_id=_CLASSES, galaxies=cast(Galaxies, SimpleNamespace(catalogue=catalogue, truth=None)), tests={},
         predictions=pa.table({tables.ID: ids, **fractions}),
     )  # fmt: skip
 
 
 def browser_path(given: str = "") -> str:
-    """An installed Chromium.
+    """Return the path of an installed Chromium.
 
     Raises
     ------
-        ConfigError: none is found.
+    ConfigError
+        There is none.
     """
     found = shutil.which(given) if given else next(filter(None, map(shutil.which, _BROWSERS)), None)
     if not found:
@@ -118,16 +120,21 @@ def browser_path(given: str = "") -> str:
 
 
 def measured(page: Path, *, browser: str, painter: str) -> dict[str, Any]:
-    """Seconds to the first drawing, frames per second while moving, and seconds that the reader's acts take.
+    """Return the seconds to the first drawing, the frames per second while moving, and the seconds of each action.
 
-    Args:
-        page: atlas.html.
-        browser: path of a Chromium.
-        painter: pixels (no graphics card) or library (WebGL).
+    Parameters
+    ----------
+    page
+        The file atlas.html.
+    browser
+        Path of Chromium.
+    painter
+        ``pixels`` needs no graphics card, ``library`` uses WebGL.
 
     Raises
     ------
-        ConfigError: playwright is not installed.
+    ConfigError
+        playwright is not installed.
     """
     try:
         from playwright.sync_api import sync_playwright

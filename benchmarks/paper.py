@@ -1,11 +1,11 @@
-"""``python -m benchmarks paper``: what Walmsley & Scaife (2023) say of their own search, where the truth is known.
+"""``python -m benchmarks paper``: claims of Walmsley & Scaife (2023) about their search, tested on known answers.
 
-That is on planted embeddings or, with ``--checkpoint``, on planted mock galaxies as a network sees them.
+The data are planted vectors or, with ``checkpoint=``, mock galaxies with planted populations, embedded by a network.
 
 They say that a map of fifteen dimensions gives worse classes than one of five, that densMAP smooths further, and that
-no single λ or ε selects small classes without splitting or swallowing large ones. None is given a number there, so each
-is made into one here; all are means over independent skies with Student's 95 % interval, and a claim agrees or
-disagrees only where the whole interval does.
+no single λ or ε selects small classes without splitting or swallowing large ones. The paper gives no numbers for these
+claims, so each is turned into a number here: a mean over independent skies with Student's 95 % interval. A claim agrees
+or disagrees only if the whole interval does.
 
 - **15-D worse**: *recovery*, the mean over planted classes of the best Jaccard with a class found, of the search in
   fifteen dimensions less that in five. Agrees below 0. Beside it *false classes*, of which no planted class makes up
@@ -55,20 +55,25 @@ SPLIT, SWALLOWED, DISSOLVED = "split", "swallowed", "dissolved"
 _FEWEST = 1000
 # The largest planted class has at most so many galaxies, or 1 in so many of all.
 _LARGEST, _ONE_IN = 2000, 15
-# Between none and one class.
+# Half a class: the middle between no class and one class.
 _HALF = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class SkySettings:
-    """Of the benchmark.
+    """Settings that define the skies and the search on them.
 
     Attributes
     ----------
-        galaxies: in each sky.
-        planted: classes in each sky, of 20 galaxies to a fifteenth of all or 2,000; half of a sky at most.
-        min_samples: HDBSCAN's.
-        checkpoint: of the network that mock galaxies with planted populations are seen by; empty: planted vectors.
+    galaxies
+        Number of galaxies in each sky.
+    planted
+        Number of classes in each sky, of 20 galaxies up to a fifteenth of all galaxies or 2,000; together at most half
+        of a sky.
+    min_samples
+        min_samples of HDBSCAN.
+    checkpoint
+        Checkpoint that embeds mock galaxies with planted populations; empty: planted vectors.
     """
 
     galaxies: int
@@ -78,15 +83,20 @@ class SkySettings:
 
 
 class Found(NamedTuple):
-    """How planted classes fare in a labelling.
+    """What became of the planted classes in a labelling.
 
     Attributes
     ----------
-        whole: (p,) found.
-        fates: (p,) of those that are not: split, swallowed or dissolved; "found" for the others.
-        recovery: mean best Jaccard, 0–1.
-        false: classes that no planted class makes up more than half of.
-        sizes: (b,) of the classes.
+    whole
+        (p,) whether a planted class is found.
+    fates
+        (p,) "found", or what became of the planted class: split, swallowed or dissolved.
+    recovery
+        Mean best Jaccard index, 0–1.
+    false
+        Number of classes of which no planted class makes up more than half.
+    sizes
+        (b,) sizes of the classes.
     """
 
     whole: Bool[np.ndarray, " p"]
@@ -97,13 +107,13 @@ class Found(NamedTuple):
 
 
 def found(populations: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"]) -> Found:
-    """What a labelling (n,), −1 for none, finds of the planted classes (n,), −1 for the bulk."""
+    """Return what a labelling (n,), −1 for none, finds of the planted classes (n,), −1 for the bulk."""
     comparison = ClassOverlap.of_labels(populations, labels)
     recovery = Recovery.of(comparison.counts, populations=comparison.old_sizes, classes=comparison.new_sizes)
     whole, pieces, swallowed = recovery.found, recovery.pure.sum(axis=1), recovery.complete.any(axis=1)
     fates = tuple(
         "found" if ok else SPLIT if parts > 1 else SWALLOWED if inside else DISSOLVED
-        for ok, parts, inside in zip(whole, pieces, swallowed, strict=True)
+        for ok, parts, inside in zip(whole.tolist(), pieces.tolist(), np.atleast_1d(swallowed).tolist(), strict=True)
     )
     false = int((~recovery.pure.any(axis=0)).sum())
     inside = labels[labels != tables.NO_CLASS]
@@ -111,14 +121,18 @@ def found(populations: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"]) -> 
 
 
 class Single(NamedTuple):
-    """What single thresholds of one kind can do for the classes of one sky.
+    """What single thresholds of one kind can find of the classes of one sky.
 
     Attributes
     ----------
-        small: planted small classes found at the threshold that finds most of them.
-        lost: reachable large classes not found there, by their fates.
-        shortfall: reachable classes less those that the best threshold finds.
-        reachable: classes found at any threshold.
+    small
+        Number of small planted classes that are found at the threshold that finds most of them.
+    lost
+        Number of reachable large classes that are not found at this threshold, by what became of them.
+    shortfall
+        Number of reachable classes minus the number that the best threshold finds.
+    reachable
+        Number of classes that are found at any threshold.
     """
 
     small: int
@@ -128,7 +142,7 @@ class Single(NamedTuple):
 
 
 def single_threshold(results: Sequence[Found], *, small: Bool[np.ndarray, " p"]) -> Single:
-    """From what each threshold finds, and which planted classes are small."""
+    """Summarise what each threshold finds, given which planted classes are small."""
     whole = np.array([labelling.whole for labelling in results])
     reachable = whole.any(axis=0)
     lost = reachable & ~small & ~whole
@@ -139,13 +153,13 @@ def single_threshold(results: Sequence[Found], *, small: Bool[np.ndarray, " p"])
 
 
 def thresholds(linkage: pa.Table) -> np.ndarray:
-    """Map distances (60,) to cut at, evenly in their logarithm between the shortest and longest merge."""
+    """Return map distances (60,) to cut at, evenly spaced in the logarithm between the shortest and longest merge."""
     distances = linkage.column(tables.DISTANCE).to_numpy()
     return np.geomspace(distances[distances > 0].min(), distances.max(), _THRESHOLDS)
 
 
 def swept(clusterer: Clusterer, linkage: pa.Table, *, kind: str) -> Iterator[np.ndarray]:
-    """Labels at every threshold: λ = 1 / distance, or ε = distance."""
+    """Return the labels at every threshold: λ = 1 / distance, or ε = distance."""
     for distance in thresholds(linkage).tolist():
         cut = {"selection": LAMBDA, "threshold": 1 / distance} if kind == LAMBDA else {"epsilon": distance}
         yield replace(clusterer, **cut).classes(linkage).labels
@@ -159,7 +173,7 @@ class Sky(NamedTuple):
 
 
 def sky_of(settings: SkySettings, *, seed: int, folder: Path) -> Sky:
-    """Planted vectors, or mock galaxies as a network sees them, which are kept in the folder."""
+    """Return planted vectors, or mock galaxies embedded by a network, which are kept in the folder."""
     if not settings.checkpoint:
         largest = min(_LARGEST, settings.galaxies // _ONE_IN)
         planted = planted_vectors(seed, galaxies=settings.galaxies, groups=settings.planted, largest=largest)
@@ -172,7 +186,7 @@ def sky_of(settings: SkySettings, *, seed: int, folder: Path) -> Sky:
 
 
 def measured_sky(sky: Sky, settings: SkySettings, *, seed: int) -> dict[str, float]:
-    """Every measure of one sky."""
+    """Return every measure of one sky."""
     ids = np.array([f"{row:06d}" for row in range(len(sky.embeddings))])
     clusterer = Hdbscan(min_samples=settings.min_samples, min_cluster_size=_MIN_CLASS)
     results, linkages = {}, {}
@@ -216,15 +230,20 @@ def _threshold_measures(singles: Mapping[str, Single]) -> dict[str, float]:
 
 
 class Finding(NamedTuple):
-    """A claim's number.
+    """The number that tests a claim.
 
     Attributes
     ----------
-        claim: in short.
-        measure: what was measured; see the module's head.
-        value: over skies.
-        verdict: agrees, disagrees or undecided.
-        beside: the numbers behind it, for reading.
+    claim
+        The claim, in short.
+    measure
+        What was measured; see the top of the module.
+    value
+        Its mean over skies with the interval.
+    verdict
+        agrees, disagrees or undecided.
+    beside
+        The numbers from which it was computed, as text.
     """
 
     claim: str
@@ -238,14 +257,14 @@ class Finding(NamedTuple):
 
 
 def verdict(value: Interval, *, above: float = -np.inf, below: float = np.inf) -> str:
-    """Whether a claim that says above (or below) a bound holds on the whole of the interval."""
+    """Return whether a claim that a value is above (or below) a bound holds on the whole interval."""
     if value.low > above and value.high < below:
         return "agrees"
     return "disagrees" if value.high < above or value.low > below else "undecided"
 
 
 def findings(skies: Sequence[Mapping[str, float]]) -> list[Finding]:
-    """Every claim, from what was measured of each sky."""
+    """Test every claim with the measures of the skies."""
     of = {name: np.array([sky[name] for sky in skies]) for name in skies[0]}
     recovery, false = (students_interval(of[f"15-D {name}"] - of[f"5-D {name}"]) for name in ("recovery", "false"))
     fewer = students_interval(of["densMAP classes"] - of["5-D classes"])

@@ -1,7 +1,7 @@
 """``python -m benchmarks search``: our seeded search against plain umap-learn and hdbscan, on planted embeddings.
 
-Each measurement is a process of its own, so that its memory is its own and its threads can be counted out, and leaves a
-file behind: the same command goes on where it stopped. n: galaxies. D: embedding width. q: galaxies asked.
+Each measurement runs in a process of its own, so that its memory and threads can be controlled, and leaves a file
+behind: the same command goes on where it stopped. Shape letters: n galaxies, D embedding width, q queried galaxies.
 """
 
 import hashlib
@@ -47,14 +47,22 @@ class SearchJob:
 
     Attributes
     ----------
-        way: ours or plain.
-        galaxies: n.
-        sky: seed of the embeddings.
-        seed: of the search.
-        threads: that it may use.
-        min_samples: HDBSCAN's.
-        run: 0, or more for the same again.
-        generation: of the skies.
+    way
+        ``ours`` or ``plain``.
+    galaxies
+        Number of galaxies n.
+    sky
+        Seed of the embeddings.
+    seed
+        Seed of the search.
+    threads
+        Number of threads that it may use.
+    min_samples
+        min_samples of HDBSCAN.
+    run
+        0, or 1 for a repetition of the same search.
+    generation
+        Generation of the code that draws the skies.
     """
 
     way: str
@@ -68,14 +76,14 @@ class SearchJob:
 
     @property
     def name(self) -> str:
-        """Of its files."""
+        """Return the name of its files."""
         again = f".again{self.run}" if self.run else ""
         searched = f"{self.way}.n{self.galaxies}.samples{self.min_samples}.sky{self.sky}"
         return f"{searched}.seed{self.seed}.t{self.threads}{again}"
 
 
 def measure(job: SearchJob, folder: Path) -> None:
-    """Search, and write what was found and measured."""
+    """Search, and write the labels and the measurements."""
     search = _our_search if job.way == OURS else _plain_search
     search(_sky(99, galaxies=min(_WARMING, job.galaxies)).embeddings, job, folder)
     sky = _sky(job.sky, galaxies=job.galaxies)
@@ -92,7 +100,7 @@ def _sky(seed: int, *, galaxies: int) -> Planted:
 
 
 def _peak_memory() -> float:
-    """Most memory that this process ever held, GB."""
+    """Return the largest memory that this process has used, GB."""
     try:
         status = Path("/proc/self/status").read_text()
     except OSError:  # not Linux; kilobytes, or bytes on macOS
@@ -146,13 +154,13 @@ def _plain_search(
 
 
 def _recovered(labels: np.ndarray, sky: Planted) -> dict[str, float]:
-    """Planted groups that are found, and how many classes there are."""
+    """Return the number of planted groups that are found, and the number of classes."""
     tally = Tally.of(labels, Truth.of_groups(sky.groups, names=[str(group) for group in range(len(sky.sizes))]))
     return {"found": float(tally.found.sum()), "classes": float(len(tally.classes))}
 
 
 def _kept(embeddings: np.ndarray, positions: np.ndarray) -> dict[str, float]:
-    """Trustworthiness (Venna & Kaski 2001), and the share of the nearest 15 that are so on the map; of 1,000."""
+    """Return trustworthiness (Venna & Kaski 2001) and the share of the 15 nearest neighbours that the map keeps."""
     asked = np.random.default_rng(0).choice(len(embeddings), min(_ASKED, len(embeddings)), replace=False)
     k, galaxies = min(_COMPARED, (len(embeddings) - 2) // 2), len(embeddings)
     too_far, shared = 0, 0
@@ -169,14 +177,14 @@ def _kept(embeddings: np.ndarray, positions: np.ndarray) -> dict[str, float]:
 
 
 def _squares(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Squared distances (q, n), less the same for each row; to itself the least of all."""
+    """Return squared distances (q, n) up to a constant in each row; the distance to itself is the smallest."""
     squares = np.square(values).sum(axis=1) - 2 * values[rows] @ values.T
     squares[np.arange(len(rows)), rows] = -np.inf
     return squares
 
 
 def jobs(*, galaxies: int, skies: int, seeds: int, threads: Sequence[int], min_samples: int) -> Iterator[SearchJob]:
-    """Both ways in turn on each sky with each seed, on all threads; then ours again, and on fewer threads."""
+    """Return both ways on each sky with each seed on all threads; then ours once more, and on fewer threads."""
     common = {"galaxies": galaxies, "min_samples": min_samples}
     for sky in range(skies):
         for seed in range(seeds * sky, seeds * sky + seeds):
@@ -188,12 +196,14 @@ def jobs(*, galaxies: int, skies: int, seeds: int, threads: Sequence[int], min_s
 
 
 def measured(job: SearchJob, folder: Path) -> dict[str, Any]:
-    """What a process of its own measured, now or on an earlier call.
+    """Measure in a process of its own, or read what an earlier call measured.
 
     Raises
     ------
-        ConfigError: the process was killed.
-        OutputError: an earlier call measured on skies that another generator drew.
+    ConfigError
+        The process was killed.
+    OutputError
+        An earlier call measured on skies that another generator drew.
     """
     path = folder / f"{job.name}.json"
     if not path.exists():
@@ -204,8 +214,8 @@ def measured(job: SearchJob, folder: Path) -> dict[str, Any]:
         )
         if ended.returncode:
             raise ConfigError(
-                "a measurement did not end well", value=f"{job.name}, status {ended.returncode}",
-                fix="A negative status means killed, as for lack of memory. The same command goes on from here.",
+                "a measurement failed", value=f"{job.name}, status {ended.returncode}",
+                fix="A negative status means that it was killed, perhaps for lack of memory. Run the command again.",
             )  # fmt: skip
     content: dict[str, Any] = json.loads(path.read_text())
     refuse_other_skies(content.get("generation"), now=job.generation, where=folder)
@@ -213,7 +223,7 @@ def measured(job: SearchJob, folder: Path) -> dict[str, Any]:
 
 
 def compared(results: Sequence[dict[str, Any]], folder: Path) -> dict[str, dict[str, Interval]]:
-    """By measure: ours, plain, and ours less plain on the same sky (times: plain over ours)."""
+    """Return, by measure: ours, plain, and ours minus plain on the same sky; for times the ratio plain over ours."""
     by_way = {way: _by_sky(results, way, folder) for way in (OURS, PLAIN)}
     rows = {}
     for measure_name in _MEASURES:
@@ -228,7 +238,7 @@ def compared(results: Sequence[dict[str, Any]], folder: Path) -> dict[str, dict[
 
 
 def _by_sky(results: Sequence[dict[str, Any]], way: str, folder: Path) -> list[dict[str, float]]:
-    """Each sky's means over its seeds, and how far the first two agree (adjusted Rand index of the labels, or NaN)."""
+    """Return the means of each sky over its seeds, and the adjusted Rand index of the labels of the first two seeds."""
     from sklearn.metrics import adjusted_rand_score
 
     most = max(result["threads"] for result in results)
@@ -247,7 +257,7 @@ def _job(result: dict[str, Any]) -> SearchJob:
 
 
 def _summary(results: Sequence[dict[str, Any]], folder: Path) -> Iterator[str]:
-    """What is printed."""
+    """Return the lines of the summary."""
     first = [result for result in results if result["way"] == OURS and result["sky"] == 0 and result["seed"] == 0]
     same = "the same bits" if len({result["sha256"] for result in first}) == 1 else "DIFFERENT BITS"
     ways = ", ".join(f"{result['threads']} threads{' again' if result['run'] else ''}" for result in first)

@@ -101,11 +101,16 @@ class Workload:
 
     Attributes
     ----------
-        galaxies: mock galaxies, as JPEG files in a folder.
-        table: their file names and votes, by column.
-        encoder: the network's settings.
-        workers: processes that decode.
-        device: where the network runs.
+    galaxies
+        Mock galaxies, as JPEG files in a folder.
+    table
+        Their file names and votes, by column.
+    encoder
+        Settings of the network.
+    workers
+        Number of processes that decode images.
+    device
+        Device on which the network runs.
     """
 
     galaxies: Galaxies

@@ -274,7 +274,7 @@ def carry_out(order: Mapping[str, Any]) -> float:
     rows = np.where(result.rows >= 0, searched[result.rows], result.rows).astype(np.int32)
     labels = np.full(len(features), tables.NO_CLASS, dtype=np.int32)
     labels[searched] = result.labels
-    submission = {"labels": labels, "rows": rows, "members": searched}
+    submission: dict[str, Any] = {"labels": labels, "rows": rows, "members": searched}
     if variant == WHOLE and not sky.truth.known.all():
         submission["precisions"] = class_precisions(class_similarities(result, features), sky.truth, seed=seed)
     _write_arrays(submission, folder / f"{order['stem']}.npz")
