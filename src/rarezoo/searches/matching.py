@@ -189,8 +189,8 @@ class ClassOverlap:
     def relations(self) -> tuple[dict[int, str], dict[int, str]]:
         """Relation of each old class to the new search and of each new class to the old one; see RELATIONS."""
         same = self.counterparts
-        old = _relations(self.old, self.old_sizes, self._linked.any(axis=1), set(same.values()))
-        return old, _relations(self.new, self.new_sizes, self._linked.any(axis=0), set(same))
+        old = _relations(self.old, self.old_sizes, np.asarray(self._linked.any(axis=1)), set(same.values()))
+        return old, _relations(self.new, self.new_sizes, np.asarray(self._linked.any(axis=0)), set(same))
 
     def matches(self) -> pa.Table:
         """Return the events of all classes as a MATCHES table with an additional column of corrected p-values.

@@ -355,13 +355,13 @@ class Sensitivity:
         head = ["setting", "seeds", "classes", "unassigned", "co-assignment with the centre", "classes matched"]
         rows = [
             [
-                str(row.setting),
-                str(row.seeds),
-                f"{row.classes:.3g}",
+                row.name,
+                str(len(row.seeds)),
+                f"{row.classes[0]:.3g}",
                 f"{row.unassigned:.1%}",
-                *("–" if np.isnan(value) else f"{value:.2f}" for value in (row.co_assignment, row.matched)),
+                *("–" if value is None else f"{value:.2f}" for value in (row.co_assignment, row.matched)),
             ]
-            for row in self.to_pandas().itertuples()
+            for row in self.summaries
         ]
         missing = [f"missing: {name} ({reason})" for name, reason in self.missing.items()]
         others = len(self.settings) - 1
