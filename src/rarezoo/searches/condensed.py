@@ -12,12 +12,12 @@ fastmath, so that their trees and scores are not the library's to the bit.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float64, Int64
 
 from rarezoo import tables
+from rarezoo.searches.compiled import condense
 
 
 @dataclass(frozen=True)
@@ -217,64 +217,9 @@ def condensed(linkage: pa.Table, *, min_cluster_size: int) -> CondensedTree:
         linkage.column(tables.DISTANCE).to_numpy(),
         linkage.column(tables.SIZE).to_numpy(),
     )
-    columns = _condensed(sides.astype(np.int64), distances.astype(np.float64), sizes.astype(np.int64), min_cluster_size)
+    columns = condense(sides.astype(np.int64), distances.astype(np.float64), sizes.astype(np.int64), min_cluster_size)
     names = [("parent", np.intp), ("child", np.intp), ("lambda_val", np.float64), ("child_size", np.intp)]
     rows = np.empty(len(columns[0]), dtype=names)
     for (name, _), column in zip(names, columns, strict=True):
         rows[name] = column
     return CondensedTree(rows, len(sides) + 1)
-
-
-@numba.njit(cache=True)
-def _below(sides: np.ndarray, root: int, queue: np.ndarray) -> int:
-    """Count the nodes of the tree from a node down; the queue holds them level by level."""
-    galaxies, count, queue[0] = len(sides) + 1, 1, root
-    at = 0
-    while at < count:
-        node = queue[at]
-        if node >= galaxies:
-            queue[count], queue[count + 1] = sides[node - galaxies]
-            count += 2
-        at += 1
-    return count
-
-
-@numba.njit(cache=True)
-def _condensed(
-    sides: np.ndarray, distances: np.ndarray, sizes: np.ndarray, smallest: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Parent, child, λ and size of the child of every row, in the order of hdbscan's condense_tree."""
-    galaxies, root = len(sides) + 1, 2 * len(sides)
-    order, part = np.empty(root + 1, np.int64), np.empty(root + 1, np.int64)
-    _below(sides, root, order)
-    name, gone = np.empty(root + 1, np.int64), np.zeros(root + 1, np.bool_)
-    parents, children = np.empty(root + 2, np.int64), np.empty(root + 2, np.int64)
-    lambdas, counts = np.empty(root + 2, np.float64), np.empty(root + 2, np.int64)
-    name[root], following, row = galaxies, galaxies + 1, 0
-    for node in order:
-        if gone[node] or node < galaxies:
-            continue
-        merge = node - galaxies
-        density = 1.0 / distances[merge] if distances[merge] > 0 else np.inf
-        large = np.empty(2, np.int64)
-        for side in range(2):
-            child = sides[merge, side]
-            large[side] = sizes[child - galaxies] if child >= galaxies else 1
-        splits = large[0] >= smallest and large[1] >= smallest
-        for side in range(2):
-            child = sides[merge, side]
-            if splits:
-                name[child] = following
-                parents[row], children[row], lambdas[row], counts[row] = name[node], following, density, large[side]
-                following += 1
-                row += 1
-            elif large[side] >= smallest:
-                name[child] = name[node]
-            else:
-                for place in range(_below(sides, child, part)):
-                    inside = part[place]
-                    gone[inside] = True
-                    if inside < galaxies:
-                        parents[row], children[row], lambdas[row], counts[row] = name[node], inside, density, 1
-                        row += 1
-    return parents[:row], children[:row], lambdas[:row], counts[:row]

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import numba
 import numpy as np
 from jaxtyping import Float64, Int32, Int64
 
+from rarezoo.searches.compiled import count_shared_nodes, summed_up
 from rarezoo.searches.condensed import CondensedTree
 
 # Neighbours of each galaxy that are compared: one per 8 members of its set, but at least 15, because fewer are noisy,
@@ -74,7 +74,7 @@ class NodeTree:
     @cached_property
     def sizes(self) -> Int64[np.ndarray, " m"]:
         """Number of galaxies in each node and in the nodes below it."""
-        return _summed_up(self.parents, np.bincount(self.homes, minlength=len(self.parents)))
+        return summed_up(self.parents, np.bincount(self.homes, minlength=len(self.parents)))
 
     @cached_property
     def children(self) -> list[list[int]]:
@@ -105,7 +105,7 @@ class NodeTree:
         graph : (n, k) array of integers
             Rows of each galaxy's nearest neighbours, the nearest first.
         """
-        inside_by_place = _summed_up(self.parents, _shared_nodes(self.parents, self.homes, graph))
+        inside_by_place = summed_up(self.parents, count_shared_nodes(self.parents, self.homes, graph))
         compared = np.minimum(neighbours_compared(self.sizes), graph.shape[1])
         inside = np.cumsum(inside_by_place, axis=1)[np.arange(len(inside_by_place)), compared - 1]
         return inside / (self.sizes * compared)
@@ -123,29 +123,3 @@ class NodeTree:
             near = graph[rows, :compared]
             shares.append(inside[near].sum() / max(around[near].sum(), 1))
         return np.array(shares)
-
-
-@numba.njit(cache=True)
-def _summed_up(parents: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """Sum of each node's own counts and those of all nodes below it."""
-    total = own.copy()
-    for node in range(len(parents) - 1, 0, -1):
-        total[parents[node]] += total[node]
-    return total
-
-
-@numba.njit(cache=True)
-def _shared_nodes(parents: np.ndarray, homes: np.ndarray, graph: np.ndarray) -> np.ndarray:
-    """Count pairs (galaxy, neighbour) by the smallest node that holds both and by the neighbour's place."""
-    counts = np.zeros((len(parents), graph.shape[1]), dtype=np.int64)
-    for row in range(graph.shape[0]):
-        for place in range(graph.shape[1]):
-            node, other = homes[row], homes[graph[row, place]]
-            while node != other:
-                # A child's number is larger than its parent's.
-                if node > other:
-                    node = parents[node]
-                else:
-                    other = parents[other]
-            counts[node, place] += 1
-    return counts

@@ -40,7 +40,9 @@ log = logging.getLogger(__name__)
 LINKAGE_FILE = TABLES["linkage"][0]
 _DRAWN, _NULL = "drawn_map", "structureless"
 # Code that the nodes of null surveys depend on, besides that of the compressor.
-_NULL_CODE = tuple(f"rarezoo.searches.{name}" for name in ("significance", "isolation", "condensed", "clusterers"))
+_NULL_CODE = tuple(
+    f"rarezoo.searches.{name}" for name in ("significance", "isolation", "condensed", "compiled", "clusterers")
+)
 _DEFAULTS = preset_settings(DEFAULT)
 
 

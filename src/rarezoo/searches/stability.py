@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +26,7 @@ from rarezoo.settings import Settings, setting
 log = logging.getLogger(__name__)
 
 
+@runtime_checkable
 class Pipeline(Protocol):
     """Anything that gives a class (m,), −1 for none, to embeddings (m, D) of galaxies with ids (m,)."""
 
