@@ -126,6 +126,8 @@ _RENAMED = {
     "mock-sheet": "mock sheet", "cards": "zoo show", "worst": "zoo worst", "zoo verify": "zoo check",
     "classes": "classes list",
 }  # fmt: skip
+# Measurements for developers, which are run in a checkout.
+_MOVED = {name: f"python -m benchmarks {now}" for name, now in (("bench", "throughput"), ("duplicates", "duplicates"))}
 
 
 class Study(NamedTuple):
@@ -190,11 +192,14 @@ def _other(words: Sequence[str]) -> None:
         return
     asked = " ".join(words[:2] if below else words[:1])
     asked = asked if asked in _RENAMED or words[0] not in _RENAMED else words[0]
+    if asked in _MOVED:
+        raise ConfigError("this measurement is not installed", value=f"rarezoo {asked}", fix=f"Run: {_MOVED[asked]}")
     if asked in _RENAMED:
         now = shlex.join([*_RENAMED[asked].split(), *words[asked.count(" ") + 1 :]])
         raise ConfigError("this command has a new name", value=f"rarezoo {asked}", fix=f"Run: rarezoo {now}")
     near = difflib.get_close_matches(asked, list(JOBS), n=3)
-    hint = f"Did you mean {' or '.join(near)}?" if near else f"rarezoo {words[0] if below else ''} --help lists them."
+    overview_of = f"rarezoo {words[0]}" if below else "rarezoo"
+    hint = f"Did you mean {' or '.join(near)}?" if near else f"{overview_of} --help lists all commands."
     raise ConfigError("no such command", value=f"rarezoo {asked}", fix=hint)
 
 

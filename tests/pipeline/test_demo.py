@@ -76,7 +76,7 @@ def test_classes_and_cards_are_told_in_the_terminal(demo):
     [
         (("zoo", "show", "nowhere"), "no checkpoint: nowhere"),
         (("classes", "list", "nowhere"), "no finished search: nowhere"),
-        (("duplicates", "--folder", "nowhere"), "no Galaxy Zoo 2 sample: nowhere"),
+        (("duplicates", "--folder", "nowhere"), "python -m benchmarks duplicates"),
     ],
 )
 def test_mistakes_end_in_one_message(tmp_path, words, message):

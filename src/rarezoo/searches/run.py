@@ -85,7 +85,6 @@ class SearchRun(Settings):
     out: str = setting("runs/cluster", "output folder")
     seed: int = setting(0, "seed of every random draw", ge=0)
     vary: list[str] = setting([], "SETTING:VALUE …, changes of one job of a sweep; on the command line only")
-    sensitivity: bool = setting(False, "a multirun ends with the page of `rarezoo sensitivity`")
 
     def check(self) -> None:
         """Raise ConfigError if classes are to be compared with null surveys and there are none."""
