@@ -3,12 +3,15 @@
 import os
 import random
 
-import numpy as np
-import pytest
-import torch
-
-# Before any library reads them; subprocesses of the pipeline tests inherit them.
+# Before any library reads them; processes that the pipeline tests start inherit them. One thread for linear algebra,
+# because results of tests and of these processes are compared bit by bit, and pytest workers share the processor.
 os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline", WANDB_SILENT="true", HF_DATASETS_OFFLINE="1")
+for _library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

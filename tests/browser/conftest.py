@@ -1,5 +1,6 @@
-"""Headless Chromium for tests; without it they are skipped, and say so."""
+"""Headless Chromium for tests. Without it they are skipped, or fail where ``RAREZOO_REQUIRE_BROWSER`` is set."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -12,11 +13,21 @@ PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "h
 VIEWS = {"light": {"color_scheme": "light"}, "dark": {"color_scheme": "dark"}, "phone": PHONE}
 
 
+def cannot_run(reason):
+    """Skip a test for a missing program, or fail it where all tests in a browser must run."""
+    if os.environ.get("RAREZOO_REQUIRE_BROWSER"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
 @pytest.fixture(scope="session")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="NO BROWSER TEST: playwright is not installed")
     if CHROMIUM is None:
-        pytest.skip("NO BROWSER TEST: no Chromium is installed")
+        cannot_run("NO BROWSER TEST: no Chromium is installed")
+    try:
+        import playwright.sync_api as playwright
+    except ImportError:
+        cannot_run("NO BROWSER TEST: playwright is not installed")
     with playwright.sync_playwright() as engine:
         opened = engine.chromium.launch(executable_path=CHROMIUM, args=["--enable-unsafe-swiftshader"])
         yield opened
@@ -59,7 +70,7 @@ def scheme(request):
 def faults():
     """Serious accessibility faults of a page."""
     if not AXE.is_file():
-        pytest.skip("NO ACCESSIBILITY TEST: axe-core is not there; make atlas installs it")
+        cannot_run("NO ACCESSIBILITY TEST: axe-core is not installed; run npm ci in web/")
 
     def found(page):
         page.add_script_tag(path=AXE)

@@ -2,10 +2,7 @@
 
 import io
 import json
-import os
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pyarrow as pa
@@ -56,15 +53,15 @@ def home(tmp_path_factory):
     return home
 
 
-def told(home, *words, expect=0):
-    """What the command says: standard output, or its one message."""
-    command = [sys.executable, "-c", "from rarezoo.cli import main; main()", *map(str, words)]
-    done = subprocess.run(
-        command, cwd=home, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
-    assert done.returncode == expect, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout if expect == 0 else done.stderr
+@pytest.fixture
+def told(cli):
+    """Give a function that types a command in a folder and returns its standard output, or its one message."""
+
+    def typed(home, *words, expect=0):
+        finished = cli("rarezoo", *words, cwd=home, expect=expect)
+        return finished.out if expect == 0 else finished.message
+
+    return typed
 
 
 def inside(home, search="a-search"):
@@ -72,7 +69,7 @@ def inside(home, search="a-search"):
     return found.filter(pa.compute.greater_equal(found[tables.CLASS_ID], 0))
 
 
-def test_members_leave_with_class_place_and_the_answers_asked_for(home):
+def test_members_leave_with_class_place_and_the_answers_asked_for(told, home):
     told(home, "export", "a-search", "out=out/m.vot", "format=votable", "answers=[bar_strong,bar_no]")
     found, members = Table.read(home / "out" / "m.vot"), inside(home)
     report = io.StringIO()
@@ -88,7 +85,7 @@ def test_members_leave_with_class_place_and_the_answers_asked_for(home):
     np.testing.assert_array_equal(found[tables.RA], [places[one] for one in found[tables.ID]])
 
 
-def test_one_class_alone_by_its_members(home):
+def test_one_class_alone_by_its_members(told, home):
     told(home, "export", "a-search", "out=out/c.csv", "classes=[1]")
     found = Table.read(home / "out" / "c.csv")
     assert set(found[tables.CLASS_ID]) == {1}
@@ -96,7 +93,7 @@ def test_one_class_alone_by_its_members(home):
     assert list(found[tables.PROBABILITY]) == sorted(found[tables.PROBABILITY], reverse=True)
 
 
-def test_a_data_set_of_members_is_a_survey_again(home):
+def test_a_data_set_of_members_is_a_survey_again(told, home):
     told(home, "export", "a-search", "out=out/set", "format=huggingface", "classes=[0]", "answers=[all]")
     again = HuggingFace(name=str(home / "out" / "set"), votes="").open()
     survey = Mock(n=GALAXIES, side=32, workers=1, cache=str(home / "cache")).open()
@@ -105,7 +102,7 @@ def test_a_data_set_of_members_is_a_survey_again(home):
     np.testing.assert_array_equal(again.images.cutout(0), survey.images.cutout(row))
 
 
-def test_mistakes_of_an_export_are_told_before_anything_is_written(home):
+def test_mistakes_of_an_export_are_told_before_anything_is_written(told, home):
     assert "has no class: 99" in told(home, "export", "a-search", "out=x.csv", "classes=[99]", expect=2)
     assert "bars" in told(home, "export", "a-search", "out=x", "answers=[bars]", expect=2)
     assert "out=FILE" in told(home, "export", "a-search", expect=2)
@@ -115,14 +112,14 @@ def test_mistakes_of_an_export_are_told_before_anything_is_written(home):
     assert not list(home.glob("x*"))
 
 
-def test_a_report_is_written_again_from_a_finished_search(home):
+def test_a_report_is_written_again_from_a_finished_search(told, home):
     told(home, "report", "a-search", "out=again", "images=false")
     index = (home / "again" / "index.html").read_text()
     assert "written without images" in index
     assert len(list((home / "again").glob("class-*.html"))) == len(Search.open(home / "a-search"))
 
 
-def test_two_networks_are_compared_with_their_galaxies(home):
+def test_two_networks_are_compared_with_their_galaxies(told, home):
     out = told(home, "compare", "a-search", "b-search", "a-search", "out=out/compared", "asked=0")
     about = json.loads((home / "out" / "compared" / "compare.json").read_text())
     other, same, _ = (pair["embeddings"] for pair in about["pairs"])

@@ -1,10 +1,6 @@
 """What a reader decides in the atlas comes back: through `rarezoo classes apply`, and through cluster.py decisions=."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,23 +11,11 @@ from rarezoo.searches.decisions import search_key
 
 pytestmark = pytest.mark.pipeline
 
-ROOT = Path(__file__).parents[2]
 GALAXIES, WIDTH = 240, 3
 # A survey that is not the store's any more, small because it is opened.
 ELSEWHERE = {"option": "mock", "n": 8, "side": 32, "workers": 1}
 SEARCH = ["compress=none", "compress@drawing=pca", "drawing.n_components=2", "~preset", "clusterer.min_samples=5",
           "clusterer.min_cluster_size=20", "images=false", "logger=none", "stability.refits=0"]  # fmt: skip
-
-
-def run(*words, cwd, expect=0):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    ran = subprocess.run([sys.executable, *map(str, words)], cwd=cwd, capture_output=True, text=True, env=environment)
-    assert ran.returncode == expect, ran.stderr
-    return ran.stdout + ran.stderr
-
-
-def rarezoo(*words, **about):
-    return run("-c", "from rarezoo.cli import main; main()", *words, **about)
 
 
 def labels(folder):
@@ -40,7 +24,7 @@ def labels(folder):
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
+def home(cli, tmp_path_factory):
     """A search of four groups, and decisions about three of them."""
     home = tmp_path_factory.mktemp("home")
     random = np.random.default_rng(0)
@@ -55,7 +39,7 @@ def home(tmp_path_factory):
     fractions = np.random.default_rng(1).random((GALAXIES, 2)).astype(np.float32)
     store.write_shard(0, ids=[f"g{row:03d}" for row in range(GALAXIES)], embeddings=embeddings, fractions=fractions)
     store.finish()
-    run(ROOT / "cluster.py", "store=store", "out=search", *SEARCH, cwd=home)
+    cli("cluster.py", "store=store", "out=search", *SEARCH, cwd=home)
     made = [
         {"class_id": 0, "decision": "keep", "name": "arcs"}, {"class_id": 1, "decision": "drop"},
         {"class_id": 2, "decision": "merge", "merge_into": 0},
@@ -79,31 +63,30 @@ def check(home, folder):
     assert json.loads((folder / "run.json").read_text())["classes"] == 2
 
 
-def test_classes_apply_makes_a_search_that_other_commands_take(home):
+def test_classes_apply_makes_a_search_that_other_commands_take(cli, home):
     assert len(set(labels(home / "search")[1]) - {-1}) == 4
-    told = rarezoo("classes", "apply", "search", "decisions.json", "out=decided", cwd=home)
-    assert "4 classes" in told
-    assert "2 dropped or merged, 1 named" in told
+    text = cli("rarezoo", "classes", "apply", "search", "decisions.json", "out=decided", cwd=home).text
+    assert "4 classes" in text
+    assert "2 dropped or merged, 1 named" in text
     check(home, home / "decided")
-    assert "| 0 " in rarezoo("classes", "list", "decided", cwd=home)
-    assert "1 died" in rarezoo("classes", "diff", "search", "decided", cwd=home)
+    assert "| 0 " in cli("rarezoo", "classes", "list", "decided", cwd=home).out
+    assert "1 died" in cli("rarezoo", "classes", "diff", "search", "decided", cwd=home).out
 
 
-def test_cluster_takes_decisions_of_the_same_search(home):
-    run(ROOT / "cluster.py", "store=store", "out=again", "reuse=search", "decisions=decisions.json", *SEARCH, cwd=home)
+def test_cluster_takes_decisions_of_the_same_search(cli, home):
+    cli("cluster.py", "store=store", "out=again", "reuse=search", "decisions=decisions.json", *SEARCH, cwd=home)
     check(home, home / "again")
 
 
-def test_cluster_takes_decisions_of_the_previous_search(home):
+def test_cluster_takes_decisions_of_the_previous_search(cli, home):
     words = ["previous=search", "decisions=decisions.json"]
-    run(ROOT / "cluster.py", "store=store", "out=later", *words, *SEARCH, cwd=home)
+    cli("cluster.py", "store=store", "out=later", *words, *SEARCH, cwd=home)
     check(home, home / "later")
 
 
-def test_decisions_of_another_search_are_refused_in_one_message(home):
+def test_decisions_of_another_search_are_refused_in_one_message(cli, home):
     other = [word.replace("size=20", "size=70") for word in SEARCH]
-    told = run(ROOT / "cluster.py", "store=store", "out=other", "decisions=decisions.json", *other, cwd=home, expect=2)
-    assert "these decisions are about another search" in told
-    assert "Traceback" not in told
-    told = rarezoo("classes", "apply", "search", cwd=home, expect=2)
-    assert "rarezoo classes apply SEARCH FILE" in told
+    words = ("store=store", "out=other", "decisions=decisions.json", *other)
+    assert "another search" in cli("cluster.py", *words, cwd=home, expect=2).message
+    refused = cli("rarezoo", "classes", "apply", "search", cwd=home, expect=2)
+    assert "rarezoo classes apply SEARCH FILE" in refused.message

@@ -1,9 +1,6 @@
 """``rarezoo demo``, small: every stage, the truth beside the members, and what was found."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pyarrow.parquet as pq
 import pytest
@@ -13,17 +10,10 @@ from rarezoo.errors import ConfigError
 pytestmark = pytest.mark.pipeline
 
 
-def rarezoo(*words, cwd):
-    command = [sys.executable, "-c", "from rarezoo.cli import main; main()", *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=400, env=environment)
-
-
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory):
+def demo(cli, tmp_path_factory):
     home = tmp_path_factory.mktemp("demo")
-    done = rarezoo("demo", "galaxies=300", "surveys=5", "refits=0", cwd=home)
-    assert done.returncode == 0, done.stderr
+    done = cli("rarezoo", "demo", "galaxies=300", "surveys=5", "refits=0", cwd=home)
     return home, done, json.loads((home / "runs" / "demo" / "demo.json").read_text())
 
 
@@ -31,14 +21,14 @@ def test_it_says_how_long_it_takes_then_a_line_per_stage_and_what_was_found(demo
     home, done, record = demo
     stages = ["survey", "train", "embed", "search"]
     assert list(record["seconds"]) == stages
-    lines = [line for line in done.stderr.splitlines() if line.startswith(("The ", "["))]
+    lines = [line for line in done.err.splitlines() if line.startswith(("The ", "["))]
     assert "minutes" in lines[0]
     assert "efficientnet_b0.mock" in lines[1]
     assert [line for line in lines if line.endswith(" s")] == lines[3::2]
     assert record["planted"] == len(record["populations"]) == 11
     assert record["planted_found"] == sum(row["found"] for row in record["populations"])
-    assert all(row["population"] in done.stdout for row in record["populations"])
-    assert f"{record['planted_found']} of 11 planted populations were found" in done.stdout
+    assert all(row["population"] in done.out for row in record["populations"])
+    assert f"{record['planted_found']} of 11 planted populations were found" in done.out
     assert (home / record["page"]).is_file()
 
 
@@ -61,14 +51,13 @@ def test_truth_lies_beside_the_members(demo):
     assert "ordinary" in truth["population"].to_pylist()
 
 
-def test_classes_and_cards_are_told_in_the_terminal(demo):
+def test_classes_and_cards_are_told_in_the_terminal(cli, demo):
     home, *_ = demo
-    shown = rarezoo("zoo", "show", "runs/demo/efficientnet_b0.demo", cwd=home)
-    assert shown.returncode == 0
-    assert "| smooth-or-featured " in shown.stdout
-    classes = rarezoo("classes", "list", "runs/demo", cwd=home)
+    shown = cli("rarezoo", "zoo", "show", "runs/demo/efficientnet_b0.demo", cwd=home)
+    assert "| smooth-or-featured " in shown.out
+    classes = cli("rarezoo", "classes", "list", "runs/demo", cwd=home)
     expected = pq.read_table(home / "runs" / "demo" / "classes.parquet").num_rows
-    assert len(classes.stdout.splitlines()) == expected + 2
+    assert len(classes.out.splitlines()) == expected + 2
 
 
 @pytest.mark.parametrize(
@@ -79,8 +68,5 @@ def test_classes_and_cards_are_told_in_the_terminal(demo):
         (("duplicates", "--folder", "nowhere"), "python -m benchmarks duplicates"),
     ],
 )
-def test_mistakes_end_in_one_message(tmp_path, words, message):
-    done = rarezoo(*words, cwd=tmp_path)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+def test_mistakes_end_in_one_message(cli, tmp_path, words, message):
+    assert message in cli("rarezoo", *words, cwd=tmp_path, expect=2).message

@@ -1,7 +1,7 @@
-"""The three doors as a user meets them: mock galaxies through train.py, embed.py and cluster.py by subprocess."""
+"""The three commands train.py, embed.py and cluster.py as a user meets them, on mock galaxies."""
 
 import json
-import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,108 +16,89 @@ import pytest
 pytestmark = pytest.mark.pipeline
 
 ROOT = Path(__file__).parents[2]
-GALAXIES = 260
-MOCK = ["data=mock", f"data.n={GALAXIES}", "data.side=48", "data.seed=3"]
-NETWORK = ["model.input_size=32", "model.bottleneck=16"]
-QUICK = ["train.epochs=2", "train.batch_size=32", "train.workers=0"]
-SEARCH = ["compress.n_neighbors=10", "clusterer.min_samples=5", "clusterer.min_cluster_size=5"]
-NOISE = "significance.surveys=5"
-
-
-def start(*words, cwd, **settings):
-    """A command, as a user would type it, from a folder of its own."""
-    script, *arguments = words
-    command = [sys.executable, str(ROOT / script), *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    return subprocess.Popen(
-        command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **settings
-    )
-
-
-def run(*words, cwd, expect=0):
-    process = start(*words, cwd=cwd)
-    out, err = process.communicate(timeout=400)
-    assert process.returncode == expect, f"{words} ended with {process.returncode}\n{out}\n{err}"
-    return out, err
-
-
-def refused(*words, cwd):
-    """Standard error of a command that must end in one message, status 2 and no traceback."""
-    _, err = run(*words, cwd=cwd, expect=2)
-    assert "Traceback" not in err, err
-    messages = [line for line in err.splitlines() if line.startswith("rarezoo: ")]
-    assert len(messages) == 1, err
-    return messages[0]
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """A folder in which one survey was trained on, embedded and searched."""
+def home(tiny_checkpoint, tiny_store, tiny_search, tmp_path_factory):
+    """A folder with links to the survey's checkpoint, store and search, in which commands write what is their own."""
     folder = tmp_path_factory.mktemp("home")
-    mock = [*MOCK, f"data.cache={folder / 'cache'}"]
-    run("train.py", *mock, *NETWORK, *QUICK, "out=net", "seed=1", cwd=folder)
-    run("embed.py", *mock, "checkpoint=net", "out=store", "shard_rows=100", "workers=0", cwd=folder)
-    run("cluster.py", "store=store", *SEARCH, NOISE, "out=found", "seed=1", cwd=folder)
+    for name, made in {"net": tiny_checkpoint, "store": tiny_store, "found": tiny_search}.items():
+        (folder / name).symlink_to(made)
     return folder
 
 
-@pytest.fixture(scope="module")
-def mock(home):
-    return [*MOCK, f"data.cache={home / 'cache'}"]
+@pytest.fixture
+def mock(tiny_survey):
+    """Words of a command line that name the survey."""
+    return tiny_survey.words
+
+
+@pytest.fixture
+def small(mock, tiny_settings):
+    """Words of a command line that name the survey and a small network."""
+    return [*mock, *tiny_settings.network]
+
+
+@pytest.fixture
+def quick(small, tiny_settings):
+    """Words of a command line that train the tiny checkpoint but for its seed and its folder."""
+    return [*small, *tiny_settings.training]
 
 
 def test_training_leaves_a_whole_checkpoint(home):
     card = json.loads((home / "net" / "card.json").read_text())
     assert card["width"] == 16
     assert {row["question"] for row in card["metrics"]} >= {"smooth-or-featured", "bar"}
-    assert (home / "net" / "README.md").read_text().startswith("# net")
+    assert (home / "net" / "README.md").read_text().startswith("# checkpoint\n")
     assert not (home / "net" / ".training").exists()
     assert len((home / "net" / "metrics.csv").read_text().splitlines()) == 3
 
 
-def test_embedding_holds_every_galaxy_once(home):
+def test_embedding_holds_every_galaxy_once(home, tiny_survey):
     table = pq.read_table(sorted((home / "store").glob("shard-*.parquet")))
-    assert table.num_rows == len(set(table["id_str"].to_pylist())) == GALAXIES
+    assert table.num_rows == len(set(table["id_str"].to_pylist())) == tiny_survey.galaxies
     sums = sum(table[f"disk-edge-on_{answer}_fraction"].to_numpy() for answer in ("yes", "no"))
     np.testing.assert_allclose(sums, 1, atol=1e-5)
 
 
-def test_search_leaves_every_table_and_the_report(home):
+def test_search_leaves_every_table_and_the_report(home, tiny_survey):
     for name in ("classes", "members", "tree", "linkage", "map", "map_2d"):
         assert pq.read_metadata(home / "found" / f"{name}.parquet").metadata[b"rarezoo"]
-    assert pq.read_table(home / "found" / "linkage.parquet").num_rows == GALAXIES - 1
+    assert pq.read_table(home / "found" / "linkage.parquet").num_rows == tiny_survey.galaxies - 1
     about = json.loads((home / "found" / "run.json").read_text())
-    assert about["searched"] == GALAXIES
+    assert about["searched"] == tiny_survey.galaxies
     assert "<html" in (home / "found" / "report" / "index.html").read_text()
     assert list((home / "found").glob("wandb/**/*.wandb")), "offline W&B run"
 
 
-def test_same_seed_gives_the_same_weights_and_the_same_classes(home, mock):
-    run("train.py", *mock, *NETWORK, *QUICK, "out=net2", "seed=1", "logger=none", cwd=home)
+def test_same_seed_gives_the_same_weights_and_the_same_classes(cli, tiny_settings, home, quick):
+    cli("train.py", *quick, "out=net2", "seed=1", "logger=none", cwd=home)
     cards = [json.loads((home / net / "card.json").read_text()) for net in ("net", "net2")]
     assert cards[0]["sha256"] == cards[1]["sha256"]
-    run("cluster.py", "store=store", *SEARCH, NOISE, "out=found2", "seed=1", "logger=none", cwd=home)
+    cli("cluster.py", "store=store", *tiny_settings.search, "out=found2", "seed=1", "logger=none", cwd=home)
     first, second = (pq.read_table(home / folder / "members.parquet") for folder in ("found", "found2"))
     assert first.equals(second)
 
 
-def test_a_command_that_is_done_returns_at_once_and_changes_nothing(home, mock):
+def test_a_command_that_is_done_returns_at_once_and_changes_nothing(cli, home, quick):
     before = (home / "net" / "weights.safetensors").stat().st_mtime_ns
-    _, err = run("train.py", *mock, *NETWORK, *QUICK, "out=net", "seed=1", cwd=home)
-    assert "already trained" in err
+    finished = cli("train.py", *quick, "out=net", "seed=1", cwd=home)
+    assert "already trained" in finished.err
     assert (home / "net" / "weights.safetensors").stat().st_mtime_ns == before
 
 
-def test_another_setting_into_the_same_folder_is_refused(home, mock):
-    assert "seed 1 → 2" in refused("train.py", *mock, *NETWORK, *QUICK, "out=net", "seed=2", cwd=home)
-    assert "other settings" in refused("cluster.py", "store=store", *SEARCH, NOISE, "out=found", "seed=2", cwd=home)
+def test_another_setting_into_the_same_folder_is_refused(cli, home, tiny_settings, quick):
+    training = ("train.py", *quick, "out=net", "seed=2")
+    assert "seed 1 → 2" in cli(*training, cwd=home, expect=2).message
+    searching = ("cluster.py", "store=store", *tiny_settings.search, "out=found", "seed=2")
+    assert "seed 1 → 2" in cli(*searching, cwd=home, expect=2).message
 
 
-def test_training_killed_in_the_middle_goes_on_to_the_same_weights(home, mock):
-    words = ("train.py", *mock, *NETWORK, "train.epochs=3", "train.batch_size=16", "train.workers=0")
+def test_training_killed_in_the_middle_goes_on_to_the_same_weights(cli, start_process, home, small):
+    words = ("train.py", *small, "train.epochs=3", "train.batch_size=16", "train.workers=0")
     words = (*words, "train.save_every=2", "logger=none", "seed=4")
-    run(*words, "out=straight", cwd=home)
-    process = start(*words, "out=killed", cwd=home)
+    cli(*words, "out=straight", cwd=home)
+    process = start_process(*words, "out=killed", cwd=home)
     state = home / "killed" / ".training" / "last.ckpt"
     while not state.exists():
         assert process.poll() is None, process.communicate()[1]
@@ -125,50 +106,43 @@ def test_training_killed_in_the_middle_goes_on_to_the_same_weights(home, mock):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (home / "killed" / "card.json").exists()
-    _, err = run(*words, "out=killed", cwd=home)
-    assert "resuming from" in err
+    assert "resuming from" in cli(*words, "out=killed", cwd=home).err
     straight, killed = (json.loads((home / name / "card.json").read_text()) for name in ("straight", "killed"))
     assert killed["sha256"] == straight["sha256"]
 
 
-# train.py, killed as soon as so many states are written.
-KILLED = """
-import os, sys
-from rarezoo.training.progress import States
-save, left = States.save, [int(sys.argv.pop(1))]
-def saved(self, trainer):
-    save(self, trainer)
-    left[0] -= 1
-    if not left[0]:
-        os._exit(137)
-States.save = saved
-from rarezoo.cli import main
-main("train")
-"""
+def test_training_killed_after_any_state_goes_on_to_the_same_weights(cli, home, small, monkeypatch):
+    """Three steps of two batches make an epoch, of which the third is followed by the validation.
 
+    What a killed training leaves is what its folder holds right after a state is written.
+    """
+    from rarezoo.training.progress import States
 
-def test_training_killed_after_any_state_goes_on_to_the_same_weights(home, mock):
-    """Three steps of two batches make an epoch, of which the third is followed by the validation."""
-    words = [*mock, *NETWORK, "train.epochs=2", "train.batch_size=32", "train.accumulate=2", "train.workers=0"]
+    words = [*small, "train.epochs=2", "train.batch_size=32", "train.accumulate=2", "train.workers=0"]
     words += ["train.save_every=1", "logger=none", "seed=4"]
-    run("train.py", *words, "out=whole", cwd=home)
-    told = [json.loads((home / "whole" / "card.json").read_text())["sha256"]]
-    (home / "killed_train.py").write_text(KILLED)
-    for states in (2, 3, 6):
-        run(home / "killed_train.py", states, *words, f"out=killed{states}", cwd=home, expect=137)
-        run("train.py", *words, f"out=killed{states}", cwd=home)
-        told.append(json.loads((home / f"killed{states}" / "card.json").read_text())["sha256"])
-        # The training loss is the mean over the batches since the last start.
-        whole, killed = (
-            pd.read_csv(home / name / "metrics.csv").drop(columns="train/loss") for name in ("whole", f"killed{states}")
-        )
-        pd.testing.assert_frame_equal(killed, whole)
-    assert all(one == told[0] for one in told)
+    save, states = States._save, []
+
+    def save_and_copy(callback, trainer):
+        save(callback, trainer)
+        states.append(home / f"killed{len(states) + 1}")
+        shutil.copytree(home / "whole", states[-1])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(States, "_save", save_and_copy)
+        cli("train.py", *words, "out=whole", cwd=home)
+    weights = json.loads((home / "whole" / "card.json").read_text())["sha256"]
+    # The training loss is the mean over the batches since the last start.
+    curves = pd.read_csv(home / "whole" / "metrics.csv").drop(columns="train/loss")
+    assert len(states) >= 6
+    for state in (states[1], states[2], states[5]):
+        assert "resuming from" in cli("train.py", *words, f"out={state.name}", cwd=home).err
+        assert json.loads((state / "card.json").read_text())["sha256"] == weights
+        pd.testing.assert_frame_equal(pd.read_csv(state / "metrics.csv").drop(columns="train/loss"), curves)
 
 
-def test_ctrl_c_says_so_and_leaves_a_state(home, mock):
-    words = ("train.py", *mock, *NETWORK, "train.epochs=50", "train.batch_size=16", "train.workers=0")
-    process = start(
+def test_ctrl_c_says_so_and_leaves_a_state(start_process, home, small):
+    words = ("train.py", *small, "train.epochs=50", "train.batch_size=16", "train.workers=0")
+    process = start_process(
         *words, "train.save_every=2", "logger=none", "out=stopped", cwd=home,
         # A shell that runs the tests in the background has its children ignore Ctrl-C.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
@@ -183,26 +157,25 @@ def test_ctrl_c_says_so_and_leaves_a_state(home, mock):
     assert "Traceback" not in err
 
 
-def test_multirun_gives_each_job_a_folder_and_a_wandb_run(home):
-    run("cluster.py", "-m", "store=store", *SEARCH[:1], NOISE, "clusterer.min_samples=5,8", "out=sweep", cwd=home)
+def test_multirun_gives_each_job_a_folder_and_a_wandb_run(cli, home, tiny_settings):
+    words = ("-m", "store=store", *tiny_settings.search, "clusterer.min_samples=5,8", "out=sweep")
+    cli("cluster.py", *words, cwd=home)
     jobs = sorted(path.parent for path in (home / "sweep").glob("*/run.json"))
     assert len(jobs) == 2
     assert all(len(list(job.glob("wandb/**/*.wandb"))) == 1 for job in jobs)
 
 
-def test_relabelling_takes_map_and_linkage_from_an_earlier_run(home):
+def test_relabelling_takes_map_and_linkage_from_an_earlier_run(cli, home, tiny_settings):
     words = (
         "cluster.py",
         "store=store",
-        SEARCH[0],
-        SEARCH[1],
-        NOISE,
+        *tiny_settings.search,
         "clusterer.min_cluster_size=12",
         "seed=1",
         "logger=none",
     )
-    run(*words, "reuse=found", "out=relabelled", cwd=home)
-    run(*words, "out=afresh", cwd=home)
+    cli(*words, "reuse=found", "out=relabelled", cwd=home)
+    cli(*words, "out=afresh", cwd=home)
     reused, afresh = (pq.read_table(home / name / "members.parquet") for name in ("relabelled", "afresh"))
     assert reused.equals(afresh)
     about = json.loads((home / "relabelled" / "run.json").read_text())
@@ -210,87 +183,65 @@ def test_relabelling_takes_map_and_linkage_from_an_earlier_run(home):
 
 
 @pytest.mark.parametrize("script", ["train.py", "embed.py", "cluster.py"])
-def test_help_lists_settings_with_types_and_units(script, tmp_path):
-    out, _ = run(script, "--help", cwd=tmp_path)
-    assert "data=" in out
-    assert "seed: int = 0" in out or script == "embed.py"
-    assert "[px]" in out or "[galaxies]" in out
+def test_help_lists_settings_with_types_and_units(cli, script, tmp_path):
+    text = cli(script, "--help", cwd=tmp_path).out
+    assert "data=" in text
+    assert "seed: int = 0" in text or script == "embed.py"
+    assert "[px]" in text or "[galaxies]" in text
 
 
-def test_user_mistakes_end_in_one_message(home, mock, tmp_path):
-    (tmp_path / "file").write_text("")
-    searching, training = ("cluster.py", "store=store", "compress.n_neighbors=10"), ("train.py", *mock)
-    mistakes = [
-        ((*training, "train.colour=red"), "colour"),
-        ((*training, "model=resnet", "out=x"), "resnet"),
-        ((*training, "train.epochs=many", "out=x"), "epochs"),
-        (("cluster.py", "out=x"), "store"),
-        (("cluster.py", "store=nowhere", "out=x1"), "no embedding store"),
-        (("embed.py", *mock, "checkpoint=nowhere", "out=x2"), "no checkpoint"),
-        ((*training, "model.input_size=300", "out=x3"), "multiple of 32"),
-        ((*searching, "clusterer.min_samples=300", "out=x4"), "too few"),
-        (("cluster.py", "store=store", "compress.n_neighbors=500", "out=x5"), "n_neighbors"),
-        ((*training, "seed=-1", "out=x7"), "seed must be at least 0"),
-        ((*training, "data.limit=-5", "out=x8"), "data.limit"),
-        ((*training, "out="), "no output folder"),
-        ((*training, f"out={tmp_path / 'file'}"), "out"),
-        ((*training, "out=/proc/rarezoo"), "cannot write"),
-    ]
-    # One process for all of them: importing torch and Lightning takes longer than any of these mistakes.
-    command = [sys.executable, "-c", IN_TURN, json.dumps([[str(ROOT / words[0]), *words[1:]] for words, _ in mistakes])]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=400, env=environment)
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr, done.stderr
-    *told, rest = done.stderr.split("ended with ")
-    ends = [int(one.split("\n", 1)[0]) for one in [*told[1:], rest]]
-    assert ends == [2] * len(mistakes)
-    for (words, message), said in zip(mistakes, told, strict=True):
-        messages = [line for line in said.splitlines() if line.startswith("rarezoo: ")]
-        assert len(messages) == 1, (words, said)
-        assert message in messages[0], words
+MISTAKES = [
+    ("train.py train.colour=red", "colour"),
+    ("train.py model=resnet out=x", "resnet"),
+    ("train.py train.epochs=many out=x", "epochs"),
+    ("cluster.py out=x", "store"),
+    ("cluster.py store=nowhere out=x1", "nowhere"),
+    ("embed.py checkpoint=nowhere out=x2", "nowhere"),
+    ("train.py model.input_size=300 out=x3", "multiple of 32"),
+    ("cluster.py store=store compress.n_neighbors=10 clusterer.min_samples=300 out=x4", "clusterer.min_samples: 300"),
+    ("cluster.py store=store compress.n_neighbors=500 out=x5", "n_neighbors"),
+    ("train.py seed=-1 out=x7", "seed"),
+    ("train.py data.limit=-5 out=x8", "limit"),
+    ("train.py out=", "out="),
+    ("train.py out=file", "out="),
+    ("train.py out=/proc/rarezoo", "/proc/rarezoo"),
+]
 
 
-# Runs commands one after the other, as if each were a process of its own.
-IN_TURN = """
-import json, runpy, sys
-for words in json.loads(sys.argv[1]):
-    sys.argv = words
-    try:
-        runpy.run_path(words[0], run_name="__main__")
-    except SystemExit as end:
-        print("ended with", end.code, file=sys.stderr, flush=True)
-"""
+@pytest.mark.parametrize(("typed", "named"), MISTAKES, ids=[typed for typed, _ in MISTAKES])
+def test_a_mistake_ends_in_one_message_that_names_it(cli, home, mock, typed, named):
+    (home / "file").write_text("")
+    script, *words = typed.split()
+    survey = [] if script == "cluster.py" else mock
+    assert named in cli(script, *survey, *words, cwd=home, expect=2).message
 
 
-def test_a_full_disk_is_told_as_such(home, mock):
+def test_a_full_disk_is_told_as_such(start_process, ended, home, mock):
     """RLIMIT_FSIZE stands for the full disk: writing past it fails as writing to a full disk does."""
     import resource
 
-    process = start(
+    process = start_process(
         "embed.py", *mock, "checkpoint=net", "out=full", "workers=0", cwd=home,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192)),
     )  # fmt: skip
-    _, err = process.communicate(timeout=100)
-    assert process.returncode == 2, err
-    assert "cannot write" in err
-    assert "Traceback" not in err
+    finished = ended(process, expect=2)
+    assert "cannot write" in finished.message
+    assert "full" in finished.message
 
 
-def test_a_corrupted_checkpoint_is_refused(home, mock):
-    import shutil
-
+def test_a_corrupted_checkpoint_is_refused(cli, home, mock):
     shutil.copytree(home / "net", home / "broken", ignore=shutil.ignore_patterns("wandb"))
     weights = home / "broken" / "weights.safetensors"
     content = bytearray(weights.read_bytes())
     content[-100] ^= 0xFF
     weights.write_bytes(content)
-    assert "corrupted" in refused("embed.py", *mock, "checkpoint=broken", "out=x6", cwd=home)
+    assert "corrupted" in cli("embed.py", *mock, "checkpoint=broken", "out=x6", cwd=home, expect=2).message
 
 
-def test_a_store_of_another_checkpoint_is_not_mixed(home, mock):
-    run("train.py", *mock, *NETWORK, *QUICK, "out=other", "seed=9", "logger=none", cwd=home)
-    assert "another run" in refused("embed.py", *mock, "checkpoint=other", "out=store", "shard_rows=100", cwd=home)
+def test_a_store_of_another_checkpoint_is_not_mixed(cli, home, mock, quick):
+    cli("train.py", *quick, "out=other", "seed=9", "logger=none", cwd=home)
+    words = (*mock, "checkpoint=other", "out=store", "shard_rows=100")
+    assert "checkpoint" in cli("embed.py", *words, cwd=home, expect=2).message
 
 
 # Runs a command and says last whether torch was imported.
@@ -304,10 +255,11 @@ finally:
 """
 
 
-@pytest.mark.parametrize("words", [["--help"], ["store=store", *SEARCH, NOISE, "out=found", "seed=1"]])
-def test_a_search_does_without_torch(home, words):
+@pytest.mark.parametrize("words", [["--help"], ["store=store", "out=found", "seed=1"]])
+def test_a_search_does_without_torch(tiny_settings, home, words):
     """Importing it takes longer than all else in the start of a command."""
-    command = [sys.executable, "-c", TORCH, str(ROOT / "cluster.py"), *words]
+    search = [] if "--help" in words else tiny_settings.search
+    command = [sys.executable, "-c", TORCH, str(ROOT / "cluster.py"), *words, *search]
     done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines()[-1] == "False"

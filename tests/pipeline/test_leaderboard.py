@@ -1,10 +1,6 @@
 """Multiruns through their doors: one page at the end, whatever the launcher and though a job fails."""
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,21 +14,11 @@ from rarezoo.zoo.network import build_network
 
 pytestmark = pytest.mark.pipeline
 
-ROOT = Path(__file__).parents[2]
 SEARCH = [
     "compress=pca", "compress@drawing=pca", "drawing.n_components=2", "stability.refits=0", "logger=none",
     "~preset", "significance.surveys=0", "clusterer.min_cluster_size=5", "store=a,b", "clusterer.min_samples=3,5000",
 ]  # fmt: skip
 LAUNCHERS = {"basic": [], "joblib": ["hydra/launcher=joblib"], "submitit": ["hydra/launcher=submitit_local"]}
-
-
-def run(*words, cwd, expect=0):
-    command = [sys.executable, *map(str, words)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=environment, timeout=500)
-    assert done.returncode == expect, f"{words} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
-    assert "Traceback" not in done.stderr
-    return done.stdout, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +37,10 @@ def home(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def told(home):
+def told(cli, home):
     """Standard error of the same sweep under every launcher, each with jobs that fail."""
     return {
-        name: run(ROOT / "cluster.py", "-m", *SEARCH, *words, f"out={name}/sweep", cwd=home, expect=2)[1]
+        name: cli("cluster.py", "-m", *SEARCH, *words, f"out={name}/sweep", cwd=home, expect=2).err
         for name, words in LAUNCHERS.items()
     }
 
@@ -77,21 +63,21 @@ def test_the_page_is_the_same_under_every_launcher(home, told):
     assert pages["submitit"] == pages["basic"]
 
 
-def test_by_verb_from_files_alone(home, told):
+def test_by_verb_from_files_alone(cli, home, told):
     page = home / "basic" / "sweep" / "leaderboard.html"
     before = page.read_bytes()
     page.unlink()
-    out, _ = run("-c", "from rarezoo.cli import main; main()", "leaderboard", "basic/sweep", cwd=home)
+    out = cli("rarezoo", "leaderboard", "basic/sweep", cwd=home).out
     assert out.strip() == "basic/sweep/leaderboard.html"
     assert page.read_bytes() == before
 
 
-def test_networks_trained_by_a_sweep_have_a_page_too(home):
+def test_networks_trained_by_a_sweep_have_a_page_too(cli, home):
     words = [
         "data=mock", "data.n=120", "data.side=32", f"data.cache={home / 'cache'}", "model.input_size=32",
         "model.bottleneck=8,16", "train.epochs=2", "train.batch_size=32", "train.workers=0", "logger=none",
     ]  # fmt: skip
-    _, err = run(ROOT / "train.py", "-m", *words, "out=networks", cwd=home)
+    err = cli("train.py", "-m", *words, "out=networks", cwd=home).err
     assert "leaderboard: networks/leaderboard.html" in err
     page = (home / "networks" / "leaderboard.html").read_text()
     assert "2 networks, 2 of them finished" in page

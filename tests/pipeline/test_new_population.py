@@ -1,9 +1,5 @@
 """Planted vectors through the real commands: a new draw of a survey brings no news, a planted group does."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -57,12 +53,6 @@ def home(tmp_path_factory):
     return home
 
 
-def assign(home, store, *words):
-    command = [sys.executable, "-c", "from rarezoo.cli import main; main()", "assign", "search", store, *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=400, env=environment)
-
-
 def test_the_planted_classes_were_found_and_come_back(home):
     classes = tables.read(home / "search" / "classes.parquet", tables.CLASSES)
     planted = [one for one in classes.to_pylist() if 60 <= one[tables.SIZE] <= 100]
@@ -70,10 +60,9 @@ def test_the_planted_classes_were_found_and_come_back(home):
     assert sum(one[tables.STABILITY] > 0.8 for one in planted) >= CLASSES
 
 
-def test_a_new_draw_brings_no_news_and_its_members_are_found(home):
-    done = assign(home, "again", "out=placed")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1].startswith("No new population")
+def test_a_new_draw_brings_no_news_and_its_members_are_found(cli, home):
+    out = cli("rarezoo", "assign", "search", "again", "out=placed", cwd=home).out
+    assert out.splitlines()[-1].startswith("No new population")
     found = tables.read(home / "placed" / "assigned.parquet", tables.ASSIGNED).column("class_id").to_numpy()
     own = []
     for planted in range(CLASSES):
@@ -84,10 +73,8 @@ def test_a_new_draw_brings_no_news_and_its_members_are_found(home):
     assert np.isin(found[:BULK], own).mean() <= 0.05, "the bulk is a class of its own, or none"
 
 
-def test_a_planted_group_is_a_new_population(home):
-    done = assign(home, "news")
-    assert done.returncode == 0, done.stderr
-    last = done.stdout.splitlines()[-1]
+def test_a_planted_group_is_a_new_population(cli, home):
+    last = cli("rarezoo", "assign", "search", "news", cwd=home).out.splitlines()[-1]
     assert last.startswith("A new population has appeared")
     galaxy = last.split("around galaxy news-")[1][:5]
     assert int(galaxy) >= BULK + CLASSES * MEMBERS

@@ -1,9 +1,6 @@
 """Searches compared, class ids that live on, stability, and new galaxies placed, on mock surveys under one network."""
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -75,20 +72,13 @@ def home(tmp_path_factory):
     return home
 
 
-def rarezoo(*words, cwd):
-    command = [sys.executable, "-c", "from rarezoo.cli import main; main()", *map(str, words)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=400, env=environment)
-
-
 def classes_of(home, out):
     return pq.read_table(home / out / "classes.parquet").to_pylist()
 
 
-def test_two_searches_are_compared_in_the_terminal_and_in_a_table(home):
-    done = rarezoo("classes", "diff", "old", "new", "out=compared", cwd=home)
-    assert done.returncode == 0, done.stderr
-    about, head, _, *rows = done.stdout.splitlines()
+def test_two_searches_are_compared_in_the_terminal_and_in_a_table(cli, home):
+    out = cli("rarezoo", "classes", "diff", "old", "new", "out=compared", cwd=home).out
+    about, head, _, *rows = out.splitlines()
     old, new = (len(classes_of(home, name)) for name in ("old", "new"))
     assert about.startswith(f"{GALAXIES} galaxies in both searches; {old} classes before, {new} now: ")
     assert head.startswith("| event ")
@@ -108,17 +98,14 @@ def test_a_search_is_the_same_as_itself(home):
     assert about.endswith(f": {len(classes_of(home, 'old'))} kept")
 
 
-def test_the_classes_of_one_search_are_listed(home):
-    plain, measured = (rarezoo("classes", "list", name, cwd=home) for name in ("old", "new"))
-    assert plain.returncode == measured.returncode == 0
-    assert plain.stdout.count("not measured") == len(classes_of(home, "old"))
-    assert "not measured" not in measured.stdout
-    assert ", kept in " in measured.stdout
-    refused = rarezoo("classes", "diff", "old", cwd=home)
-    assert refused.returncode == 2
-    assert "rarezoo classes diff OLD NEW" in refused.stderr
-    nowhere = rarezoo("classes", "diff", "old", "nowhere", cwd=home)
-    assert "no finished search: nowhere" in nowhere.stderr
+def test_the_classes_of_one_search_are_listed(cli, home):
+    plain, measured = (cli("rarezoo", "classes", "list", name, cwd=home).out for name in ("old", "new"))
+    assert plain.count("not measured") == len(classes_of(home, "old"))
+    assert "not measured" not in measured
+    assert ", kept in " in measured
+    refused = cli("rarezoo", "classes", "diff", "old", cwd=home, expect=2)
+    assert "rarezoo classes diff OLD NEW" in refused.message
+    assert "nowhere" in cli("rarezoo", "classes", "diff", "old", "nowhere", cwd=home, expect=2).message
 
 
 def test_stability_is_measured_and_shown(home):
@@ -188,17 +175,15 @@ def test_an_id_is_never_given_twice(home):
     assert not (back - between) & old
 
 
-def test_new_galaxies_are_placed(home):
-    done = rarezoo("assign", "old", "elsewhere", "out=placed", "rows=50", cwd=home)
-    assert done.returncode == 0, done.stderr
+def test_new_galaxies_are_placed(cli, home):
+    out = cli("rarezoo", "assign", "old", "elsewhere", "out=placed", "rows=50", cwd=home).out
     assigned = tables.read(home / "placed" / "assigned.parquet", tables.ASSIGNED)
     assert assigned["id_str"].to_pylist() == [f"mock-{row:07d}" for row in range(GALAXIES)]
     assert set(assigned["class_id"].to_pylist()) <= {-1, *(row["class_id"] for row in classes_of(home, "old"))}
-    assert f"{GALAXIES} galaxies of elsewhere" in done.stdout
-    assert "population" in done.stdout.splitlines()[-1]
-    assert json.loads((home / "placed" / "assign.json").read_text())["text"] == done.stdout.strip()
-    again = rarezoo("assign", "old", "elsewhere", "out=placed", cwd=home)
-    assert again.stdout == done.stdout
+    assert f"{GALAXIES} galaxies of elsewhere" in out
+    assert "population" in out.splitlines()[-1]
+    assert json.loads((home / "placed" / "assign.json").read_text())["text"] == out.strip()
+    assert cli("rarezoo", "assign", "old", "elsewhere", "out=placed", cwd=home).out == out
 
 
 def test_a_killed_assignment_continues_to_the_same_table(home, monkeypatch):

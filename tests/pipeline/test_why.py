@@ -2,11 +2,7 @@
 
 import csv
 import io
-import os
-import subprocess
-import sys
 import tarfile
-from pathlib import Path
 
 import hydra
 import numpy as np
@@ -22,7 +18,6 @@ from rarezoo.embeddings.store import EmbeddingStore, Manifest
 
 pytestmark = pytest.mark.pipeline
 
-ROOT = Path(__file__).parents[2]
 GALAXIES, MEMBERS, WIDTH = 700, 60, 12
 ANSWERS = (
     "smooth-or-featured-gz2_smooth", "smooth-or-featured-gz2_featured-or-disk", "smooth-or-featured-gz2_artifact",
@@ -34,14 +29,6 @@ PLANTED = np.repeat([VOTED, HIDDEN, BLURRED, SHREDDED, -1], [MEMBERS] * 4 + [GAL
 IDS = [f"g{row:03d}" for row in range(GALAXIES)]
 SEARCH = ["compress=none", "compress@drawing=pca", "drawing.n_components=2", "~preset", "clusterer.min_samples=15",
           "clusterer.min_cluster_size=20", "logger=none"]  # fmt: skip
-
-
-def run(*words, cwd, expect=0):
-    command = [sys.executable, str(ROOT / "cluster.py"), *map(str, words)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    process = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=environment, timeout=400)
-    assert process.returncode == expect, process.stderr
-    return process.stderr
 
 
 def sky():
@@ -90,7 +77,7 @@ def store(folder, seen, *, embeddings, fractions, checkpoint):
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
+def home(cli, tmp_path_factory):
     """Two networks' stores of one survey, the first of them searched."""
     folder = tmp_path_factory.mktemp("why")
     seen = survey(folder)
@@ -98,7 +85,7 @@ def home(tmp_path_factory):
     store(folder / "store", seen, embeddings=embeddings, fractions=fractions, checkpoint="maxvit_tiny.test")
     edge_on = np.where(PLANTED[:, None] == VOTED, [0.2, 0.7, 0.1, 0.9, 0.1], [0.2, 0.7, 0.1, 0.1, 0.9])
     store(folder / "other", seen, embeddings=embeddings, fractions=edge_on, checkpoint="efficientnet_b0.test")
-    run("store=store", *SEARCH, "out=found", cwd=folder)
+    cli("cluster.py", "store=store", *SEARCH, "out=found", cwd=folder)
     return folder
 
 
@@ -126,42 +113,46 @@ def test_every_planted_class_is_told_for_what_it_is(home):
     assert page.count("Shredded: neighbours: ") == 1
 
 
-def test_the_terminal_tells_it_too(home):
-    command = [sys.executable, "-c", "from rarezoo.cli import main; main()", "classes", "list", str(home / "found")]
-    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+def test_the_terminal_tells_it_too(cli, home):
+    out = cli("rarezoo", "classes", "list", "found", cwd=home).out
     assert "systematics (psf: median 1.5" in out
     assert "| beyond |" in out
 
 
-def test_without_images_or_answers_less_is_told(home):
-    run("store=store", *SEARCH, "images=false", "beyond=false", "out=blind", cwd=home)
+def test_without_images_or_answers_less_is_told(cli, home):
+    cli("cluster.py", "store=store", *SEARCH, "images=false", "beyond=false", "out=blind", cwd=home)
     rows = classes(home / "blind").values()
     assert {row[tables.CAUSE] for row in rows} == {"clean"}
     assert all("declination" not in row[tables.CAUSE_REASON] for row in rows)
     assert {row[tables.BEYOND] for row in rows} == {None}
 
 
-def test_the_papers_cuts_go_by_the_other_network(home):
+def test_the_papers_cuts_go_by_the_other_network(cli, home):
     paper = [*SEARCH, "select=paper_cuts"]
-    err = run("store=store", *paper, "out=own", cwd=home, expect=2)
-    assert "cuts go by fractions that efficientnet_b0 predicts, and here is: maxvit_tiny.test" in err
-    run("store=store", *paper, "select.fractions_from=other", "out=cut", cwd=home)
+    refused = cli("cluster.py", "store=store", *paper, "out=own", cwd=home, expect=2)
+    assert "efficientnet_b0" in refused.message
+    assert "maxvit_tiny.test" in refused.message
+    cli("cluster.py", "store=store", *paper, "select.fractions_from=other", "out=cut", cwd=home)
     members = pq.read_table(home / "cut" / "members.parquet")
     assert members[tables.ID].to_pylist() == IDS[MEMBERS:]
 
 
-def test_mistakes_are_told_before_the_search_begins(home):
-    err = run("store=store", *SEARCH, "systematics.columns=[seeing]", "out=x1", cwd=home, expect=2)
-    assert "no such column: seeing. Choose among psf" in err
-    err = run("store=store", *SEARCH, "images=false", "systematics.columns=[psf]", "out=x2", cwd=home, expect=2)
-    assert "need a catalogue" in err
-    err = run("store=store", *SEARCH, "clusterer.selection=lambda", "out=x3", cwd=home, expect=2)
-    assert "clusterer.threshold" in err
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["out=x1", "systematics.columns=[seeing]"], "seeing. Choose among psf"),
+        (["out=x2", "images=false", "systematics.columns=[psf]"], "catalogue"),
+        (["out=x3", "clusterer.selection=lambda"], "clusterer.threshold"),
+    ],
+    ids=["a column that does not exist", "a column without a catalogue", "a selection without its threshold"],
+)
+def test_a_mistake_is_refused_before_the_search_begins(cli, home, words, named):
+    assert named in cli("cluster.py", "store=store", *SEARCH, *words, cwd=home, expect=2).message
 
 
-def test_another_threshold_is_read_from_the_saved_linkage(home):
+def test_another_threshold_is_read_from_the_saved_linkage(cli, home):
     words = ["clusterer.selection=lambda", "clusterer.threshold=0.35", "beyond=false", "reuse=found"]
-    run("store=store", *SEARCH, *words, "out=cut-at-one-density", cwd=home)
+    cli("cluster.py", "store=store", *SEARCH, *words, "out=cut-at-one-density", cwd=home)
     assert not (home / "cut-at-one-density" / "linkage.parquet").exists()
     found = classes(home / "cut-at-one-density")
     assert {one for one, row in found.items() if row[tables.CAUSE] != "clean"} == {BLURRED, SHREDDED}

@@ -41,11 +41,15 @@ def python(*words, cwd):
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=400, env=environment)
 
 
-def zoo(*words, cwd, expect=0):
-    done = python("-c", "from rarezoo.cli import main; main()", "zoo", *words, cwd=cwd)
-    assert done.returncode == expect, f"{words} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.stdout, done.stderr
+@pytest.fixture
+def zoo(cli):
+    """Give a function that types ``rarezoo zoo`` and returns standard output and standard error."""
+
+    def typed(*words, cwd, expect=0):
+        finished = cli("rarezoo", "zoo", *words, cwd=cwd, expect=expect)
+        return finished.out, finished.err
+
+    return typed
 
 
 def saved(folder, encoder, **card):
@@ -79,7 +83,7 @@ def expected(home, images):
         return Checkpoint.open(home / "checkpoints" / "tiny").network(images)
 
 
-def test_list_has_a_row_per_checkpoint(home):
+def test_list_has_a_row_per_checkpoint(zoo, home):
     out, _ = zoo("list", cwd=home)
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in out.splitlines()]
     weights = f"{read_card(home / 'checkpoints' / 'tiny')['weights']:,}"
@@ -87,11 +91,11 @@ def test_list_has_a_row_per_checkpoint(home):
     assert rows[2:] == [["tiny", *facts], ["worn", *facts]]
 
 
-def test_show_prints_the_card(home):
+def test_show_prints_the_card(zoo, home):
     assert "| bar | 10 | 3.000 |" in zoo("show", "tiny", cwd=home)[0]
 
 
-def test_check_says_which_file_of_which_checkpoint_was_changed(home):
+def test_check_says_which_file_of_which_checkpoint_was_changed(zoo, home):
     out, err = zoo("check", "all", cwd=home, expect=2)
     sound, worn = out.splitlines()
     assert sound == "tiny: sound (sha256 of 2 files, golden outputs)"
@@ -109,7 +113,7 @@ torch.save(said, "said.pt")
 """
 
 
-def test_the_exported_program_needs_torch_alone(home, images, expected):
+def test_the_exported_program_needs_torch_alone(zoo, home, images, expected):
     out, _ = zoo("export", "tiny", "format=program", "out=program", cwd=home)
     assert "golden outputs: off by" in out
     torch.save(images, home / "images.pt")
@@ -120,7 +124,7 @@ def test_the_exported_program_needs_torch_alone(home, images, expected):
         torch.testing.assert_close(said[name].detach(), value)
 
 
-def test_onnxruntime_says_the_same_for_any_number_of_images(home, images, expected):
+def test_onnxruntime_says_the_same_for_any_number_of_images(zoo, home, images, expected):
     zoo("export", "tiny", "format=onnx", "out=onnx", cwd=home)
     session = onnxruntime.InferenceSession(str(home / "onnx" / "model.onnx"))
     for rows in (1, 3):
@@ -167,7 +171,7 @@ for kind, model in models.items():
 """
 
 
-def test_zoobot_finetunes_what_is_exported_for_timm(home):
+def test_zoobot_finetunes_what_is_exported_for_timm(zoo, home):
     zoo("export", "tiny", "format=timm", "out=timm", cwd=home)
     done = python("-c", FINETUNING, cwd=home)
     assert done.returncode == 0, done.stderr
