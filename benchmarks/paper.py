@@ -53,7 +53,7 @@ _THRESHOLDS = 60
 _LEAF, _EPSILON = "leaf", "epsilon"
 SPLIT, SWALLOWED, DISSOLVED = "split", "swallowed", "dissolved"
 _FEWEST = 1000
-# The largest planted class has at most so many galaxies, or 1 in so many of all.
+# Largest size of a planted class, and its largest share of all galaxies.
 _LARGEST, _ONE_IN = 2000, 15
 # Half a class: the middle between no class and one class.
 _HALF = 0.5

@@ -28,7 +28,7 @@ from rarezoo.settings import Settings, setting
 from rarezoo.statistics import Interval, students_interval
 
 OURS, PLAIN = "ours", "plain"
-# Planted in each sky; the largest has at most so many galaxies, or 1 in so many of all.
+# Number of planted groups in each sky; largest size of a group, and its largest share of all galaxies.
 _GROUPS, _LARGEST, _ONE_IN = 30, 2000, 50
 # The paper's UMAP (Walmsley & Scaife 2023), and its smallest class.
 _NEIGHBORS, _COMPONENTS, _MIN_CLASS = 50, 5, 10
