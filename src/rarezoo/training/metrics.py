@@ -188,7 +188,7 @@ def _inside(alpha: np.ndarray, votes: np.ndarray, totals: np.ndarray, *, share: 
 
 
 def mean_concentrations(
-    votes: Float32[np.ndarray, "galaxies answers"], tree: QuestionTree, *, galaxies: int
+    votes: Float32[np.ndarray, "training answers"], tree: QuestionTree, *, galaxies: int
 ) -> Float32[np.ndarray, "galaxies answers"]:
     """Return the predictions of a baseline that is the same for every galaxy: the best Dirichlet for each question.
 
@@ -198,7 +198,7 @@ def mean_concentrations(
     Parameters
     ----------
     votes
-        Votes to which it is fitted.
+        (training, answers) votes to which it is fitted.
     tree
         The question tree.
     galaxies

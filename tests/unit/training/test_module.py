@@ -45,15 +45,18 @@ def learner(objective=None, **settings):
     return made
 
 
-def batch(value=0.5):
-    return Batch(torch.tensor([3, 8]), torch.full((2, 3, 40, 40), 255 * value), torch.tensor([[5.0, 1.0], [0.0, 7.0]]))
+def batch():
+    images = torch.full((2, 3, 40, 40), 127, dtype=torch.uint8)
+    return Batch(torch.tensor([3, 8]), images, torch.tensor([[5.0, 1.0], [0.0, 7.0]]))
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_ids_and_the_way_out(monkeypatch):
     monkeypatch.setattr(Learner, "current_epoch", 2)
     monkeypatch.setattr(Learner, "global_step", 40)
+    broken = learner()
+    nn.init.constant_(broken.network.head.weight, float("nan"))
     with pytest.raises(DataError, match=r"epoch 2: step 40.*galaxies g3, g8.*train.learning_rate"):
-        learner().training_step(batch(float("nan")), 0)
+        broken.training_step(batch(), 0)
 
 
 def test_a_frozen_trunk_gets_no_gradient():
@@ -101,7 +104,7 @@ def test_self_supervised_training_shapes_the_trunk_without_the_votes(similarity,
     for votes in ([[5.0, 1.0], [0.0, 7.0]], [[1.0, 9.0], [3.0, 0.0]]):
         torch.manual_seed(0)
         trained.zero_grad()
-        images = torch.arange(9600.0).reshape(2, 3, 40, 40) / 48
+        images = (torch.arange(9600).reshape(2, 3, 40, 40) // 48).to(torch.uint8)
         trained.training_step(Batch(torch.tensor([3, 8]), images, torch.tensor(votes)), 0).backward()
         parts = (trained.network.trunk.dot.weight.grad, trained.network.head.weight.grad)
         gradients.append([part.clone() for part in parts])

@@ -46,7 +46,7 @@ def test_native_width_is_measured(kind, native):
         ({"input_size": 300}, "multiple of 32.*Use 288"),
         ({"input_size": 0}, r"model\.input_size.*at least 32"),
         ({"bottleneck": "wide"}, "word native"),
-        ({"bottleneck": 0}, "word native"),
+        ({"bottleneck": "0"}, "word native"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused_before_training(settings, message):
