@@ -12,10 +12,11 @@ choice of its own by an entry point in one of the groups that :data:`ENTRY_POINT
 """
 
 import copy
+import difflib
 import importlib
 import logging
 import pkgutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, Field, asdict, field, fields, is_dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -170,6 +171,26 @@ def _prefix_of(kind: type) -> str:
         (group for group, known in _OPTIONS.items() if kind in known.values()), ""
     )
     return f"{prefix}." if prefix else ""
+
+
+def refuse_unknown(names: Iterable[str], known: Iterable[str], *, of: str) -> None:
+    """Raise ConfigError for a setting that does not exist; the message names those that are spelled alike.
+
+    Parameters
+    ----------
+    names
+        Settings that a user gave.
+    known
+        Settings that exist.
+    of
+        Whose settings they are, for the message: ``a search``.
+    """
+    known = list(known)
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3)
+            fix = f"Did you mean {' or '.join(near)}?" if near else f"Choose from: {', '.join(known)}."
+            raise ConfigError(f"there is no such setting of {of}", value=name, fix=fix)
 
 
 def conf_dir() -> Path:

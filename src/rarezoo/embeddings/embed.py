@@ -3,7 +3,6 @@
 Shape letters: b galaxies in the batch, s input side in px, d width of the embedding, a answers of the tree.
 """
 
-import difflib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -21,7 +20,7 @@ from rarezoo.data.survey import Galaxies, Survey
 from rarezoo.data.trees import QuestionTree
 from rarezoo.embeddings.store import DTYPES, SHARD_ROWS, EmbeddingStore, Manifest
 from rarezoo.errors import ConfigError
-from rarezoo.settings import Settings, setting
+from rarezoo.settings import Settings, refuse_unknown, setting
 from rarezoo.zoo.checkpoint import Checkpoint
 
 TURNS = (1, 2, 4, 8)
@@ -169,11 +168,7 @@ def embed(survey: Survey, checkpoint: str | Path | Checkpoint, *, out: str | Pat
     >>> store = rz.embed(rz.Mock(n=200), "efficientnet_b0.mock", out="runs/embed")  # doctest: +SKIP
     """
     known = [field.name for field in fields(EmbedRun) if field.name not in ("data", "checkpoint", "out")]
-    for name in settings:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=3)
-            fix = f"Did you mean {' or '.join(near)}?" if near else f"Choose from: {', '.join(known)}."
-            raise ConfigError("there is no such setting of an embedding", value=name, fix=fix)
+    refuse_unknown(settings, known, of="an embedding")
     folder = checkpoint.folder if isinstance(checkpoint, Checkpoint) else checkpoint
     return EmbedRun(data=survey, checkpoint=str(folder), out=str(out), **settings).run()
 

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from rarezoo.searches.select import Select, Selection
 from rarezoo.searches.significance import NullModel, Significance, TreeScores, null_model
 from rarezoo.searches.stability import Stabilities, Stability, stabilities
 from rarezoo.searches.systematics import ColumnTest, Systematics, cause_columns
-from rarezoo.settings import Settings, described, name_of, setting
+from rarezoo.settings import Settings, described, name_of, refuse_unknown, setting
 from rarezoo.track import Tracker
 
 log = logging.getLogger(__name__)
@@ -368,7 +368,8 @@ def search(
         :data:`rarezoo.searches.presets.PRESETS`.
     **settings
         Fields of :class:`SearchRun`, which replace those of the preset: ``seed=1``, ``images=False``,
-        ``significance=Significance(surveys=50)``.
+        ``significance=Significance(surveys=50)``. A dictionary changes some settings of a field and keeps the others:
+        ``compress={"whiten": 32}`` means the same as ``compress.whiten=32`` on the command line.
 
     Raises
     ------
@@ -380,7 +381,17 @@ def search(
     >>> search("runs/embed", out="runs/search", preset="small")  # doctest: +SKIP
     Search('runs/search': 4 classes among 6,000 galaxies)
     """
-    return SearchRun(store=store, out=str(out), **{**preset_settings(preset), **settings}).run()
+    values = preset_settings(preset)
+    known = {field.name: field for field in fields(SearchRun) if field.name not in ("store", "out")}
+    refuse_unknown(settings, known, of="a search")
+    defaults = SearchRun(store=store, out=str(out), **values)
+    for name, value in settings.items():
+        values[name] = value
+        part = getattr(defaults, name)
+        if isinstance(value, Mapping) and is_dataclass(part):
+            refuse_unknown(value, [field.name for field in fields(part)], of=name)
+            values[name] = replace(part, **value)
+    return SearchRun(store=store, out=str(out), **values).run()
 
 
 class Clock:

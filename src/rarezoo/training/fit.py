@@ -1,6 +1,5 @@
 """Train one network: a survey and its votes in, a checkpoint out. The same run resumes where it was stopped."""
 
-import difflib
 import logging
 import shutil
 import time
@@ -23,7 +22,7 @@ from rarezoo.data.splits import TEST, TRAIN, VALIDATION
 from rarezoo.data.survey import Survey
 from rarezoo.errors import ConfigError, DataError
 from rarezoo.runs import claim
-from rarezoo.settings import Settings, choice, described, setting
+from rarezoo.settings import Settings, choice, described, refuse_unknown, setting
 from rarezoo.track import Tracker
 from rarezoo.training.batches import Batches
 from rarezoo.training.module import VALIDATION_LOSS, Learner, TrainSettings
@@ -279,11 +278,7 @@ def train(
     >>> checkpoint = rz.train(survey, out="checkpoints/mine", epochs=5)  # doctest: +SKIP
     """
     known = [field.name for field in fields(TrainSettings)]
-    for name in settings:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=3)
-            fix = f"Did you mean {' or '.join(near)}?" if near else f"Choose from: {', '.join(known)}."
-            raise ConfigError("there is no such setting of a training", value=name, fix=fix)
+    refuse_unknown(settings, known, of="a training")
     return TrainRun(
         data=survey,
         model=choice("model", model)() if isinstance(model, str) else model,

@@ -22,6 +22,8 @@ from rarezoo.tables import write_json
 
 CARD, WEIGHTS, GOLDEN, MODEL_CARD = "card.json", "weights.safetensors", "golden.safetensors", "README.md"
 SCHEMA_VERSION = 1
+# Folder below the working directory that holds checkpoints, unless another one is named.
+ROOT = "checkpoints"
 
 
 def identity(card: Mapping[str, Any]) -> str:
@@ -39,22 +41,31 @@ def is_checkpoint(folder: Path | str) -> bool:
     return (Path(folder) / CARD).is_file()
 
 
-def find_checkpoint(name_or_folder: str | Path, *, root: Path | str = "checkpoints") -> Path:
+def find_checkpoint(name_or_folder: str | Path, *, root: Path | str = ROOT) -> Path:
     """Return the folder of a checkpoint that is named by its folder or by its name below ``root``.
+
+    Checkpoints that come with rarezoo are found from every working directory, if ``root`` is the default.
 
     Raises
     ------
     CheckpointNotFound
         There is no such checkpoint. The message lists the names below ``root``.
     """
-    for folder in (Path(name_or_folder), Path(root) / str(name_or_folder)):
+    roots = [Path(root), *(released_roots() if str(root) == ROOT else [])]
+    for folder in (Path(name_or_folder), *(place / str(name_or_folder) for place in roots)):
         if is_checkpoint(folder):
             return folder
-    names = ", ".join(path.name for path in checkpoints(root)) or "none"
+    names = ", ".join(dict.fromkeys(path.name for place in roots for path in checkpoints(place))) or "none"
     raise CheckpointNotFound(
         "no checkpoint", value=name_or_folder,
         fix=f"Give a folder that holds {CARD}, or a name below {root}/ ({names}).",
     )  # fmt: skip
+
+
+def released_roots() -> list[Path]:
+    """Return the folders of checkpoints that come with rarezoo: inside the installed package, and in a checkout."""
+    package = Path(__file__).parents[1]
+    return [package / ROOT, package.parents[1] / ROOT]
 
 
 def model_card(card: Mapping[str, Any]) -> str:

@@ -80,3 +80,20 @@ def test_a_random_subset_has_its_own_embeddings(store, tmp_path):
     assert len(rows) == 60
     again = Pca(n_components=3).fit(store.embeddings()[rows], ids=found.ids).positions
     np.testing.assert_array_equal(tables.matrix(found.table("map"), tables.POSITION), again)
+
+
+def test_a_dictionary_changes_some_settings_and_keeps_the_others(store, tmp_path):
+    quick = {name: value for name, value in QUICK.items() if name != "clusterer"}
+    found = rz.search(store, out=tmp_path / "found", preset="small", clusterer={"min_samples": 5}, **quick)
+    assert found.settings["clusterer"]["min_samples"] == 5
+    assert found.settings["clusterer"]["min_cluster_size"] == 20
+    assert found.settings["clusterer"]["selection"] == "leaf"
+
+
+@pytest.mark.parametrize(
+    ("settings", "hint"),
+    [({"significant": {}}, "significance"), ({"clusterer": {"min_sample": 5}}, "min_samples")],
+)
+def test_a_setting_that_does_not_exist_is_refused_with_the_nearest_name(store, tmp_path, settings, hint):
+    with pytest.raises(ConfigError, match=hint):
+        rz.search(store, out=tmp_path / "found", **settings)

@@ -7,7 +7,7 @@ import torch
 
 from rarezoo.data.trees import Question, QuestionTree
 from rarezoo.errors import CheckpointError
-from rarezoo.zoo.cards import annotate, checkpoints
+from rarezoo.zoo.cards import annotate, checkpoints, find_checkpoint
 from rarezoo.zoo.checkpoint import Checkpoint
 from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
 from rarezoo.zoo.network import build_network
@@ -126,6 +126,13 @@ def test_unreadable_card_and_no_checkpoint(copy, tmp_path):
         Checkpoint.open(copy)
     with pytest.raises(CheckpointError, match=r"no checkpoint: absent.*net\.v1"):
         Checkpoint.open("absent", root=tmp_path)
+
+
+def test_a_checkpoint_that_comes_with_rarezoo_is_found_from_every_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_checkpoint("efficientnet_b0.mock").is_dir()
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        find_checkpoint("efficientnet_b0.mock", root=tmp_path)
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path):
