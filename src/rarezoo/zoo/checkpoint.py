@@ -266,7 +266,9 @@ class Checkpoint:
         return cls.open(pull(repository, root=root, **hub))
 
     def summary(self) -> str:
-        """Describe the checkpoint in one line."""
+        """Describe the checkpoint in one line; empty in the further processes of a training, which have no card."""
+        if not self.card:
+            return ""
         return f"checkpoint: {self.folder} ({self.encoder.architecture}, {self.width} dimensions)"
 
     def _repr_html_(self) -> str:
