@@ -14,21 +14,14 @@ import pyarrow as pa
 from rarezoo import tables
 from rarezoo.data.surveys.mock import Mock, write_mock_sheet
 from rarezoo.embeddings.embed import EmbedRun
-from rarezoo.errors import ConfigError
 from rarezoo.searches import recovery
 from rarezoo.searches.presets import preset
 from rarezoo.searches.run import SearchRun
 from rarezoo.searches.significance import Significance
 from rarezoo.searches.stability import Stability
 from rarezoo.settings import Settings, setting
-from rarezoo.track import Tracker
-from rarezoo.training.fit import TrainRun
-from rarezoo.training.module import TrainSettings
-from rarezoo.training.objective import Objective
-from rarezoo.training.objectives.hybrid import Hybrid
 from rarezoo.training.objectives.votes import Votes
-from rarezoo.zoo.cards import is_checkpoint
-from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
+from rarezoo.training.short import MOCK_CHECKPOINT, short_training, start_folder
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -36,19 +29,8 @@ T = TypeVar("T")
 _GALAXIES = 4000
 _EPOCHS = 1
 _SURVEYS, _REFITS = 10, 2
-# The checkpoint was trained on votes and views of another mock sky (seed 1, 8,000 galaxies, 8 epochs), from the weights
-# of efficientnet_b0.gz2.
-_START = "efficientnet_b0.mock"
-# Training that two cores can do in minutes: the network sees small cutouts.
-_INPUT_SIZE = 64
-_BATCH = 128
-_LEARNING_RATE = 7e-4
-_WARMUP, _DROP_PATH = 0.3, 0.05
-_CLIP = 5.0
 # Most variance of the embeddings lies in the few directions of the questions: the others are given weight.
 _WHITEN = 32
-# Little, because colour distinguishes classes.
-_JITTER = 0.1
 # Seconds per 1,000 galaxies on two free processor cores, for the estimate; derived from measured processor time.
 _SECONDS = {"survey": 10.0, "train": 14.0, "embed": 4.0, "search": 22.0}
 _STAGES = {
@@ -122,7 +104,7 @@ class DemoRun(Settings):
     epochs: int = setting(_EPOCHS, "passes over the training split", ge=1)
     surveys: int = setting(_SURVEYS, "null surveys that the classes are compared with", unit="surveys", ge=5)
     refits: int = setting(_REFITS, "repetitions of the search, which measure the stability of classes", ge=0)
-    start: str = setting(_START, "checkpoint whose weights the training starts from; none = random weights")
+    start: str = setting(MOCK_CHECKPOINT, "checkpoint whose weights the training starts from; none = random weights")
     seed: int = setting(0, "seed of the mock sky, the training and the search", ge=0)
 
     def run(self) -> DemoResult:
@@ -140,7 +122,7 @@ class DemoRun(Settings):
             self._estimate(start)
             survey = Mock(n=self.galaxies, seed=self.seed, cache=str(folder / "survey"))
             galaxies = stage("survey", survey.open)
-            training = demo_training(
+            training = short_training(
                 survey,
                 folder / "efficientnet_b0.demo",
                 epochs=self.epochs,
@@ -200,82 +182,6 @@ class DemoRun(Settings):
             return result
 
         return stage
-
-
-def start_folder(name: str) -> str:
-    """Return the folder of the checkpoint that the demo starts from, or ``none``.
-
-    It is looked for as a folder, below ``checkpoints/``, inside the installed package and in the checkout.
-
-    Raises
-    ------
-    ConfigError
-        A checkpoint was named that cannot be found. If the default one cannot be found, a warning says so.
-    """
-    if name == "none":
-        return name
-    roots = (
-        Path(),
-        Path("checkpoints"),
-        Path(__file__).parent / "checkpoints",
-        Path(__file__).parents[2] / "checkpoints",
-    )
-    for root in roots:
-        if is_checkpoint(root / name):
-            return str((root / name).resolve())
-    if name != _START:
-        raise ConfigError("no checkpoint to start from", value=name, fix="Name a checkpoint folder, or start=none.")
-    log.warning("The checkpoint %s, which knows mock galaxies, cannot be found.", name)
-    return "none"
-
-
-def demo_training(
-    survey: Mock,
-    folder: Path,
-    *,
-    epochs: int,
-    seed: int,
-    shuffle_votes: bool = False,
-    start: str = "",
-    objective: Objective | None = None,
-) -> TrainRun:
-    """Return a training that two cores can do in minutes.
-
-    Parameters
-    ----------
-    survey
-        What it is trained on.
-    folder
-        Checkpoint folder to write.
-    epochs
-        Passes over the training split.
-    seed
-        Seed of order, views and first weights.
-    shuffle_votes
-        Give every galaxy another galaxy's votes, so that there is nothing to learn. Such a network starts from random
-        weights and learns from the votes alone: the mock checkpoint has learnt real votes, and the likeness of two
-        views is learnt from the images. With either, it would not be a null network.
-    start
-        Checkpoint to start from, or ``none``. Empty: the checkpoint that knows mock galaxies.
-    objective
-        What is learnt. None: the votes, and that two views of a galaxy are alike.
-    """
-    start = "none" if shuffle_votes else start or start_folder(_START)
-    train = TrainSettings(
-        epochs=epochs,
-        batch_size=_BATCH,
-        learning_rate=_LEARNING_RATE,
-        warmup_epochs=_WARMUP,
-        clip=_CLIP,
-        shuffle_votes=shuffle_votes,
-    )
-    model = EfficientNetB0(input_size=_INPUT_SIZE, start=start, drop_path=_DROP_PATH)
-    tag = "shuffled" if shuffle_votes else "demo"
-    learnt = Votes() if shuffle_votes else objective or Hybrid(jitter=_JITTER)
-    return TrainRun(
-        data=survey, model=model, objective=learnt, train=train, logger=Tracker(mode="none"), out=str(folder), tag=tag,
-        seed=seed,
-    )  # fmt: skip
 
 
 @contextmanager

@@ -33,14 +33,15 @@ def test_it_says_how_long_it_takes_then_a_line_per_stage_and_what_was_found(demo
 
 
 def test_without_its_checkpoint_it_says_that_it_starts_from_random_weights(monkeypatch, caplog, tmp_path):
-    from rarezoo import demo
+    from rarezoo.training import short
 
-    monkeypatch.setattr(demo, "__file__", str(tmp_path / "site-packages" / "rarezoo" / "demo.py"))
+    package = tmp_path / "site-packages" / "rarezoo"
+    monkeypatch.setattr(short, "__file__", str(package / "training" / "short.py"))
     monkeypatch.chdir(tmp_path)
-    assert demo.start_folder("efficientnet_b0.mock") == "none"
+    assert short.start_folder("efficientnet_b0.mock") == "none"
     assert "cannot be found" in caplog.text
     with pytest.raises(ConfigError, match="mine"):
-        demo.start_folder("mine")
+        short.start_folder("mine")
     monkeypatch.undo()
 
 

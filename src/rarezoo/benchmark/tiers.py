@@ -249,12 +249,12 @@ class MockGalaxies(Tier):
 
     def sky(self, seed: int, folder: Path) -> Sky:
         """Render the sky, train on it and embed it; every finished part is kept."""
-        from rarezoo.demo import demo_training
         from rarezoo.embeddings.embed import EmbedRun
+        from rarezoo.training.short import short_training
 
         survey, checkpoint = self._survey(seed, folder), self.checkpoint
         if not checkpoint:
-            training = demo_training(survey, folder / "efficientnet_b0.trained", epochs=self.epochs, seed=seed)
+            training = short_training(survey, folder / "efficientnet_b0.trained", epochs=self.epochs, seed=seed)
             checkpoint = str(training.run().folder)
         store = EmbedRun(data=survey, checkpoint=checkpoint, out=str(folder / "embeddings")).run()
         galaxies, ids = survey.open(), store.ids
@@ -276,11 +276,11 @@ class MockGalaxies(Tier):
 
     def _shuffled(self, survey: Mock, folder: Path, *, seed: int) -> EmbeddingStore:
         """Embed the sky with a network that was trained on its votes in random order."""
-        from rarezoo.demo import demo_training
         from rarezoo.embeddings.embed import EmbedRun
+        from rarezoo.training.short import short_training
 
         place = folder / "efficientnet_b0.shuffled"
-        training = demo_training(survey, place, epochs=self.epochs, seed=seed, shuffle_votes=True)
+        training = short_training(survey, place, epochs=self.epochs, seed=seed, shuffle_votes=True)
         return EmbedRun(data=survey, checkpoint=str(training.run().folder), out=str(folder / _SHUFFLED_STORE)).run()
 
     def rates(self) -> dict[str, float]:

@@ -13,11 +13,11 @@ from rarezoo.benchmark.methods import FEATURES
 from rarezoo.benchmark.scores import Truth
 from rarezoo.benchmark.tiers import KnownAnswers, MockGalaxies, Shuffled, Sky, Tier, Vectors, tier_from
 from rarezoo.data.surveys.mock import Mock
-from rarezoo.demo import demo_training
 from rarezoo.embeddings.store import EmbeddingStore, Manifest
 from rarezoo.errors import ConfigError, StoreError
 from rarezoo.training.objectives.hybrid import Hybrid
 from rarezoo.training.objectives.votes import Votes
+from rarezoo.training.short import short_training
 
 pytestmark = pytest.mark.unit
 
@@ -156,7 +156,7 @@ def test_mock_galaxies_by_other_code_are_another_sky(monkeypatch, known):
 def test_a_network_with_shuffled_votes_has_learnt_nothing_before(tmp_path, monkeypatch):
     monkeypatch.setattr("rarezoo.demo.is_checkpoint", lambda folder: True)
     usual, blind = (
-        demo_training(Mock(n=9, cache=str(tmp_path)), tmp_path / "net", epochs=3, seed=4, **shuffled)
+        short_training(Mock(n=9, cache=str(tmp_path)), tmp_path / "net", epochs=3, seed=4, **shuffled)
         for shuffled in ({}, {"shuffle_votes": True})
     )
     assert not usual.train.shuffle_votes
