@@ -13,6 +13,11 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+from tests import shapes  # noqa: E402
+
+# Before any test imports our packages.
+shapes.install()
+
 
 @pytest.fixture(autouse=True)
 def global_state_is_left_alone():

@@ -10,6 +10,9 @@ pytestmark = pytest.mark.pipeline
 
 IDS = [f"g{row:03d}" for row in range(200)]
 EMBEDDINGS = np.random.default_rng(0).normal(size=(200, 6)).astype(np.float32)
+# The same galaxies in three groups far from each other.
+GROUPS = np.arange(200) % 3
+GROUPED = EMBEDDINGS + 20 * np.eye(6, dtype=np.float32)[GROUPS]
 QUICK = {"n_neighbors": 10, "n_components": 2, "n_epochs": 20}
 
 
@@ -31,13 +34,23 @@ def test_a_densmap_can_be_fitted_but_not_placed_on():
 
 
 def test_many_identical_galaxies_do_not_break_the_map():
-    piled = EMBEDDINGS.copy()
+    piled = GROUPED.copy()
     piled[:60] = piled[0]
-    assert np.isfinite(Umap(**QUICK).fit(piled, ids=IDS).positions).all()
+    positions = Umap(**QUICK).fit(piled, ids=IDS).positions
+    assert np.isfinite(positions).all()
+    assert share_of_neighbours_in_the_same_group(positions[60:], GROUPS[60:]) > 0.9
 
 
-def test_an_unseeded_map_is_a_map():
-    assert np.isfinite(Umap(**QUICK, seeded=False).fit(EMBEDDINGS, ids=IDS).positions).all()
+def test_a_map_without_a_seed_keeps_groups_apart():
+    positions = Umap(**QUICK, seeded=False).fit(GROUPED, ids=IDS).positions
+    assert share_of_neighbours_in_the_same_group(positions, GROUPS) > 0.9
+
+
+def share_of_neighbours_in_the_same_group(positions, groups):
+    """Return how many of the five nearest galaxies on the map belong to the same group, as a share."""
+    distances = np.linalg.norm(positions[:, None] - positions, axis=2)
+    nearest = np.argsort(distances, axis=1)[:, 1:6]
+    return np.mean(groups[nearest] == groups[:, None])
 
 
 def test_an_unknown_metric_is_refused_with_the_known_ones():

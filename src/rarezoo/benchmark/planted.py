@@ -148,7 +148,7 @@ def _group(
     return members + _unit(random.normal(size=WIDTH)) * random.uniform(*_AWAY) if place == "off" else members
 
 
-def _scattered(parts: Sequence[Float64[np.ndarray, "m D"]], random: np.random.Generator) -> Float32[np.ndarray, "n D"]:
+def _scattered(parts: Sequence[Float64[np.ndarray, "_ D"]], random: np.random.Generator) -> Float32[np.ndarray, "n D"]:
     """Return the parts in one array, with noise."""
     blocks = (block for part in parts for block in np.array_split(part, len(part) // _AT_ONCE + 1))
     return np.concatenate([(block + _NOISE * random.normal(size=block.shape)).astype(np.float32) for block in blocks])

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Float32, Int64, Num
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -196,7 +196,7 @@ def embedded(loader: CutoutLoader, checkpoint: Checkpoint, *, precision: str, tu
         yield Embedded(batch.rows.numpy(), _mean([output.embedding.float() for output in outputs]), fractions)
 
 
-def turned(images: UInt8[Tensor, "b 3 s s"], *, turns: int) -> Iterator[UInt8[Tensor, "b 3 s s"]]:
+def turned(images: Num[Tensor, "b 3 s s"], *, turns: int) -> Iterator[Num[Tensor, "b 3 s s"]]:
     """Yield the images in each of 1, 2, 4 or 8 orientations, the first as they are."""
     for turn in range(turns):
         mirrored = images.flip(3) if turn >= _QUARTERS else images

@@ -186,7 +186,7 @@ class Ranking:
 
 def average_precisions(
     features: Float[np.ndarray, "n d"],
-    positive: Bool[np.ndarray, " n"] | Sequence[bool],
+    positive: Bool[np.ndarray, " _"] | Sequence[bool],
     *,
     metric: str = "cosine",
     queries: int = 0,

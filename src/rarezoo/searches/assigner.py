@@ -290,7 +290,7 @@ class _Rule:
 
     level: float
     none_votes: Int64[np.ndarray, " unassigned"]
-    likely: Float64[np.ndarray, " v+1"]
+    likely: Float64[np.ndarray, " counts"]
 
     @classmethod
     def fit(cls, near: Neighbourhood, labels: Int64[np.ndarray, " m"], *, level: float) -> "_Rule":

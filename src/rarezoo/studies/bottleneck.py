@@ -90,7 +90,7 @@ class Measurement:
     embeddings: Float32[np.ndarray, "n d"]
     test: Int64[np.ndarray, " t"]
     losses: Float32[np.ndarray, "t q"]
-    squared_errors: Float32[np.ndarray, "t q"]
+    squared_errors: Float[np.ndarray, "t q"]
     kinds: Mapping[str, Float32[np.ndarray, " n"]]
 
     @cached_property
@@ -238,7 +238,7 @@ def _outputs(
 
 def _squared_errors(
     concentrations: Float32[np.ndarray, "t a"], votes: Float32[np.ndarray, "t a"], checkpoint: Checkpoint
-) -> Float32[np.ndarray, "t q"]:
+) -> Float[np.ndarray, "t q"]:
     tree = checkpoint.tree
     predicted, observed, seen = tree.fractions(concentrations), tree.fractions(votes), tree.totals(votes) >= MIN_VOTES
     errors = [np.square(predicted[:, part] - observed[:, part]).mean(axis=1) for part in tree.slices]

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Num
 from torch import Tensor
 from torchvision.transforms import v2
 
@@ -59,7 +59,7 @@ class TrainingView:
     zoom: float = ZOOM
     jitter: float = 0.0
 
-    def __call__(self, cutouts: UInt8[Tensor, "b 3 w w"]) -> Float[Tensor, "b 3 s s"]:
+    def __call__(self, cutouts: Num[Tensor, "b 3 w w"]) -> Float[Tensor, "b 3 s s"]:
         """Return a new view of each cutout, in [0, 1]; random numbers come from the global generators of torch."""
         pixels = cutouts.float() / 255
         shape = [len(pixels), 3, self.input_size, self.input_size]
