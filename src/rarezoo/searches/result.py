@@ -592,25 +592,3 @@ def cutouts_of(galaxies: Galaxies) -> Callable[[Sequence[str]], list[np.ndarray]
         return [galaxies.images.cutout(row_of[galaxy]) for galaxy in ids]
 
     return cutouts
-
-
-def read_run(folder: Path | str) -> dict[str, Any]:
-    """``run.json`` of a finished search; new code opens a :class:`Search`.
-
-    Raises
-    ------
-    StoreNotFound
-        There is none.
-    """
-    return dict(Search.open(folder).about)
-
-
-def read_members(folder: Path | str) -> pa.Table:
-    """Return the members table of a finished search; new code opens a :class:`Search`.
-
-    Raises
-    ------
-    StoreNotFound
-        There is none.
-    """
-    return Search.open(folder).table("members")

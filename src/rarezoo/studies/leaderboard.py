@@ -6,10 +6,9 @@ killed or is still running has a row.
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 from urllib.parse import quote
 
@@ -24,7 +23,7 @@ from rarezoo.report.gallery import Thumbnail
 from rarezoo.report.pages import environment
 from rarezoo.runs import SETTINGS_FILE
 from rarezoo.searches.matching import SAME
-from rarezoo.searches.result import read_run
+from rarezoo.searches.result import RUN_FILE, Search
 from rarezoo.searches.systematics import CLEAN
 from rarezoo.settings import Settings, setting
 from rarezoo.studies.failures import failure_of
@@ -167,12 +166,14 @@ class Leaderboard:
     @classmethod
     def of(cls, jobs: Sequence[SweepJob], *, verb: str, measures: Sequence[Column]) -> "Leaderboard":
         """Rank jobs by the first column with values for which more is better or worse."""
-        known = tuple(one for one in measures if any(job.numbers.get(one.key) is not None for job in jobs))
-        ranking = next((one for one in known if one.better is not None), measures[0])
+        measured = tuple(column for column in measures if any(job.numbers.get(column.key) is not None for job in jobs))
+        ranking = next((column for column in measured if column.better is not None), measures[0])
         ranked = sorted(
             jobs, key=lambda job: (job.state != FINISHED, *ranking.rank(job.numbers.get(ranking.key)), job.name)
         )
-        return cls(verb, tuple(ranked), _varying(jobs), known)
+        names = dict.fromkeys(name for job in jobs for name in job.settings)
+        varied = tuple(name for name in names if len({job.settings.get(name) for job in jobs}) > 1)
+        return cls(verb, tuple(ranked), varied, measured)
 
 
 @dataclass(kw_only=True)
@@ -207,9 +208,9 @@ def write_leaderboard(folder: Path | str) -> Path:
     folder = Path(folder)
     jobs = jobs_of(folder)
     boards = [
-        Leaderboard.of(some, verb=verb, measures=measures)
+        Leaderboard.of(group, verb=verb, measures=measures)
         for verb, measures in (("cluster", SEARCHED), ("train", TRAINED))
-        if (some := [job for job in jobs if job.verb == verb])
+        if (group := [job for job in jobs if job.verb == verb])
     ]
     if not boards:
         raise StoreError(
@@ -220,58 +221,41 @@ def write_leaderboard(folder: Path | str) -> Path:
         about={"version": __version__}, palette=palette, boards=boards, title=folder.resolve().name, curve=_CURVE,
         style="\n".join(asset(name) for name in ("style.css", "leaderboard.css")), script=asset("leaderboard.js"),
     )  # fmt: skip
+    rows = [
+        {"job": job.name, "verb": job.verb, "state": job.state, "reason": job.reason, **job.settings, **job.numbers}
+        for board in boards
+        for job in board.jobs
+    ]
     with tables.atomic(folder / TABLE) as temporary:
-        pd.DataFrame([_row(job) for board in boards for job in board.jobs]).convert_dtypes().to_csv(
-            temporary, index=False
-        )
+        pd.DataFrame(rows).convert_dtypes().to_csv(temporary, index=False)
     with tables.atomic(folder / PAGE) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return folder / PAGE
 
 
-def _row(job: SweepJob) -> dict[str, Any]:
-    about = {"job": job.name, "verb": job.verb, "state": job.state, "reason": job.reason}
-    return {**about, **job.settings, **job.numbers}
-
-
 def jobs_of(folder: Path) -> list[SweepJob]:
     """Return every search and training in a folder, up to three levels deep, by name."""
     marks = (f"{depth}/{mark}" for depth in ("*", "*/*", "*/*/*") for mark in (_HYDRA, SETTINGS_FILE))
-    places = sorted({one.parent for mark in marks for one in folder.glob(mark)})
-    return [job for place in places if (job := _job(place, folder)) is not None]
-
-
-def _job(place: Path, folder: Path) -> SweepJob | None:
-    verb = _verb(place)
-    read = {"cluster": _searched, "train": _trained}.get(verb)
-    if read is None:
-        return None
-    job = SweepJob(place.relative_to(folder).as_posix(), verb, _settings(place))
-    try:
-        return read(job, place)
-    except RarezooError as problem:
-        return replace(job, state=UNREADABLE, reason=str(problem))
-
-
-def _verb(place: Path) -> str:
-    """Return the command whose job a folder belongs to; empty if there is none."""
-    claimed = _json(place / SETTINGS_FILE).get("verb")
-    hydra = _yaml(place / _HYDRA / "hydra.yaml") or {}
-    return str(claimed or hydra.get("hydra", {}).get("job", {}).get("config_name") or "")
-
-
-def _settings(place: Path) -> dict[str, str]:
-    overrides = _yaml(place / _HYDRA / "overrides.yaml")
-    if overrides is None:
-        claimed = _json(place / SETTINGS_FILE).get("settings", {})
-        return {str(key): str(value) for key, value in pd.json_normalize(claimed).to_dict("records")[0].items()}
-    pairs = (text.lstrip("+~").partition("=") for text in overrides)
-    return {key: value for key, _, value in pairs if key != "out" and not key.startswith("hydra")}
-
-
-def _varying(jobs: Sequence[SweepJob]) -> tuple[str, ...]:
-    keys = dict.fromkeys(key for job in jobs for key in job.settings)
-    return tuple(key for key in keys if len({job.settings.get(key) for job in jobs}) > 1)
+    jobs = []
+    for place in sorted({path.parent for mark in marks for path in folder.glob(mark)}):
+        claimed = _content(place / SETTINGS_FILE) or {}
+        hydra = _content(place / _HYDRA / "hydra.yaml") or {}
+        overrides = _content(place / _HYDRA / "overrides.yaml")
+        verb = str(claimed.get("verb") or hydra.get("hydra", {}).get("job", {}).get("config_name") or "")
+        if verb not in ("cluster", "train"):
+            continue
+        if overrides is None:
+            flat = pd.json_normalize(claimed.get("settings", {})).to_dict("records")[0]
+            settings = {str(name): str(value) for name, value in flat.items()}
+        else:
+            pairs = (text.lstrip("+~").partition("=") for text in overrides)
+            settings = {name: value for name, _, value in pairs if name != "out" and not name.startswith("hydra")}
+        job = SweepJob(place.relative_to(folder).as_posix(), verb, settings)
+        try:
+            jobs.append(_searched(job, place) if verb == "cluster" else _trained(job, place))
+        except RarezooError as problem:
+            jobs.append(replace(job, state=UNREADABLE, reason=str(problem)))
+    return jobs
 
 
 def _unfinished(job: SweepJob, place: Path) -> SweepJob:
@@ -281,54 +265,38 @@ def _unfinished(job: SweepJob, place: Path) -> SweepJob:
 
 
 def _searched(job: SweepJob, place: Path) -> SweepJob:
-    if not (place / "run.json").exists():
+    """Return the job of a search with its numbers and its most persistent classes."""
+    if not (place / RUN_FILE).exists():
         return _unfinished(job, place)
-    about = read_run(place)
-    classes = tables.read(place / "classes.parquet", tables.CLASSES).to_pylist()
-    page = place / "report" / "index.html"
+    search = Search.open(place)
+    classes = search.classes.to_pandas()
+    stabilities, causes = classes[tables.STABILITY].dropna(), classes[tables.CAUSE].dropna()
     numbers = {
-        "searched": about["searched"], "classes": len(classes), "unassigned": about["unassigned"],
-        "come_back": _count(classes, tables.STABILITY, lambda value: value >= SAME),
-        "clean": _count(classes, tables.CAUSE, lambda value: value == CLEAN),
-        "stability": _middle(classes, tables.STABILITY), "beyond": _middle(classes, tables.BEYOND),
-        "persistence": max((one[tables.PERSISTENCE] for one in classes), default=None),
+        "searched": search.about["searched"], "classes": len(search), "unassigned": search.about["unassigned"],
+        "come_back": int((stabilities >= SAME).sum()) if len(stabilities) else None,
+        "clean": int((causes == CLEAN).sum()) if len(causes) else None,
+        "stability": stabilities.median(), "beyond": classes[tables.BEYOND].median(),
+        "persistence": classes[tables.PERSISTENCE].max(),
     }  # fmt: skip
-    return replace(
-        job, state=FINISHED, numbers=_finite(numbers), shown=_shown(job, classes, place),
-        link=_link(job, "report/index.html") if page.is_file() else "",
-    )  # fmt: skip
-
-
-def _count(classes: Sequence[Mapping[str, Any]], column: str, good: Callable[[Any], bool]) -> int | None:
-    known = [one[column] for one in classes if one[column] is not None]
-    return sum(map(good, known)) if known else None
-
-
-def _middle(classes: Sequence[Mapping[str, Any]], column: str) -> float | None:
-    known = [one[column] for one in classes if one[column] is not None and math.isfinite(one[column])]
-    return median(known) if known else None
-
-
-def _finite(numbers: Mapping[str, float | None]) -> dict[str, float | None]:
-    return {key: None if value is None or not math.isfinite(value) else value for key, value in numbers.items()}
-
-
-def _shown(job: SweepJob, classes: Sequence[Mapping[str, Any]], place: Path) -> tuple[ClassPreview, ...]:
-    """Return the most persistent classes, those without a warning first, of which the report has a mosaic."""
-    ranked = sorted(classes, key=lambda one: (bool(one[tables.FLAGS]), -one[tables.PERSISTENCE], one[tables.CLASS_ID]))
-    pictures = [(one, f"report/images/class-{one[tables.CLASS_ID]:03d}-exemplars.jpg") for one in ranked]
-    return tuple(_of_class(job, one, image) for one, image in pictures[:_CLASSES] if (place / image).is_file())
-
-
-def _of_class(job: SweepJob, one: Mapping[str, Any], image: str) -> ClassPreview:
-    ids = one[tables.EXEMPLARS][: gallery.SHOWN]
-    thumbnails = tuple(
-        Thumbnail(galaxy, index, "", *gallery.place(index, len(ids))) for index, galaxy in enumerate(ids[:_THUMBNAILS])
-    )
-    return ClassPreview(one[tables.CLASS_ID], _link(job, image), thumbnails, *gallery.shape(len(ids)))
+    # The most persistent classes, those without a warning first, of which the report has a mosaic.
+    order = [tables.FLAGS, tables.PERSISTENCE, tables.CLASS_ID]
+    warned = classes.assign(**{tables.FLAGS: [flags is not None and len(flags) > 0 for flags in classes[tables.FLAGS]]})
+    shown = []
+    for class_id in warned.sort_values(order, ascending=[True, False, True]).index[:_CLASSES]:
+        image = f"report/images/class-{class_id:03d}-exemplars.jpg"
+        if (place / image).is_file():
+            ids = classes.at[class_id, tables.EXEMPLARS][: gallery.SHOWN]
+            thumbnails = tuple(
+                Thumbnail(galaxy, number, "", *gallery.place(number, len(ids)))
+                for number, galaxy in enumerate(ids[:_THUMBNAILS])
+            )
+            shown.append(ClassPreview(int(class_id), _link(job, image), thumbnails, *gallery.shape(len(ids))))
+    link = _link(job, search.page.relative_to(place).as_posix()) if search.page.is_file() else ""
+    return replace(job, state=FINISHED, numbers=_finite(numbers), shown=tuple(shown), link=link)
 
 
 def _trained(job: SweepJob, place: Path) -> SweepJob:
+    """Return the job of a training with its numbers and its learning curve."""
     curve = _curve(place)
     if not is_checkpoint(place):
         return replace(_unfinished(job, place), curve=curve)
@@ -343,6 +311,10 @@ def _trained(job: SweepJob, place: Path) -> SweepJob:
         "epochs": card["training"].get("epochs done"), "galaxies": galaxies,
     }  # fmt: skip
     return replace(job, state=FINISHED, numbers=_finite(numbers), link=_link(job, "README.md"), curve=curve)
+
+
+def _finite(numbers: Mapping[str, float | None]) -> dict[str, float | None]:
+    return {key: None if value is None or not math.isfinite(value) else value for key, value in numbers.items()}
 
 
 def _curve(place: Path) -> str:
@@ -361,18 +333,10 @@ def _link(job: SweepJob, inner: str) -> str:
     return quote(f"{job.name}/{inner}")
 
 
-def _json(path: Path) -> dict[str, Any]:
-    """Return the content of a JSON file; empty if it is missing or not complete."""
+def _content(path: Path) -> Any:
+    """Return the content of a JSON or YAML file; None if it is missing or not complete."""
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
-        return content
-    except (OSError, ValueError):
-        return {}
-
-
-def _yaml(path: Path) -> Any:
-    """Return the content of a YAML file; None if it is missing or not complete."""
-    try:
-        return yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError):
+        text = path.read_text()
+        return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError):
         return None
