@@ -156,6 +156,9 @@ class ExportRun(Settings):
         source = self.positions or "the survey's catalogue"
         if self.positions:
             table = read_any_table(Path(self.positions))
+        elif not search.has_survey:
+            unknown = pa.nulls(len(ids), pa.float64())
+            return pa.table({tables.ID: ids, tables.RA: unknown, tables.DEC: unknown})
         else:
             way_out = "Give a table with id_str, ra and dec (positions=FILE), and leave images out (images=false)."
             table = search.survey(way_out=way_out).catalogue
@@ -168,7 +171,7 @@ class ExportRun(Settings):
 
     def _write(self, search: Search, out: Path, members: pa.Table, about: Mapping[str, str]) -> Path:
         if self.format == HUGGINGFACE:
-            cutouts = search.cutouts if self.images else None
+            cutouts = search.cutouts if self.images and search.has_survey else None
             return write_huggingface(out, members, about, cutouts=cutouts)
         if out.is_dir():
             raise OutputError("the output path is a folder", value=out, fix="Choose a file: out=FILE.")

@@ -191,6 +191,11 @@ class Search:
             self._store = store
         return self._store
 
+    @property
+    def has_survey(self) -> bool:
+        """Whether a survey with catalogue and images is known; imported embeddings may have none."""
+        return self._galaxies is not None or self._survey is not None or self.store.has_survey
+
     def survey(self, *, way_out: str = "Bring the survey back to where it was.") -> Galaxies:
         """Open the survey that was searched: catalogue, images, votes.
 

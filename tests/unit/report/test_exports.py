@@ -13,8 +13,10 @@ from astropy.table import Table
 from made_up import made_up_search
 
 from rarezoo import tables
+from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, DataError, OutputError
 from rarezoo.report import exports
+from rarezoo.searches.result import Search
 
 pytestmark = pytest.mark.unit
 
@@ -211,3 +213,15 @@ def test_a_table_of_positions_may_replace_the_catalogue(search, tmp_path):
     (tmp_path / "p.csv").write_text("id_str,ra,dec\nJ1,1,2\n" + '"é<&""{x}",3,4\n')
     search.export(tmp_path / "m.csv", classes=[0], positions=str(tmp_path / "p.csv"))
     assert Table.read(tmp_path / "m.csv")[tables.RA].tolist() == [1, 3]
+
+
+def test_imported_embeddings_without_a_survey_are_exported_without_positions(search, tmp_path):
+    store = EmbeddingStore.from_array(IDS, np.eye(4, 2), out=tmp_path / "store")
+    found = {name: search.table(name) for name in ("members", "classes", "tree", "map", "map_2d")}
+    imported = Search.write(tmp_path / "imported", search.about, found, free_class_id=2, store=store)
+    imported.export(tmp_path / "m.csv")
+    written = Table.read(tmp_path / "m.csv")
+    assert written[tables.ID].tolist() == IDS[:3]
+    assert written[tables.RA].mask.all()
+    with pytest.raises(DataError, match=r"positions=FILE"):
+        imported.export(tmp_path / "m.reg", format="ds9")
