@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import torch
 from jaxtyping import Float, Float32, Float64, Int64
@@ -56,7 +57,7 @@ _BESIDE = 1.3
 # Bootstrap draws of fewer galaxies are too often the same ones.
 _FEWEST = 10
 _SHARES = (0.5, 0.9, 0.95, 0.99)
-LOSS = "loss"
+LOSS, RANK, RATIO = "loss", "effective rank", "participation ratio"
 _RMSE, _PRECISION = "RMSE ", "average precision "
 
 
@@ -101,33 +102,32 @@ class Measurement:
     @cached_property
     def rankings(self) -> dict[str, Ranking]:
         """Quality of similarity rankings for each kind that has at least two members."""
-        known = {name: np.isfinite(one) for name, one in self.kinds.items()}
-        return {
-            name: average_precisions(self.embeddings[known[name]], one[known[name]] > 0)
-            for name, one in self.kinds.items()
-            if 2 <= (one[known[name]] > 0).sum() < known[name].sum()
-        }
+        rankings = {}
+        for name, membership in self.kinds.items():
+            known = np.isfinite(membership)
+            members = membership[known] > 0
+            if 2 <= members.sum() < known.sum():
+                rankings[name] = average_precisions(self.embeddings[known], members)
+        return rankings
 
     @cached_property
     def samples(self) -> dict[str, "GalaxyValues"]:
         """Values that are compared between widths, by the name of the measure."""
-        errors = {_RMSE + name: self.squared_errors[:, at] for at, name in enumerate(self.questions)}
-        observed = {name: one[np.isfinite(one)] for name, one in errors.items()}
-        return {
-            LOSS: GalaxyValues(self.losses.sum(axis=1)),
-            **{name: GalaxyValues(one, root=True) for name, one in observed.items() if len(one)},
-            **{_PRECISION + name: GalaxyValues(one.precisions) for name, one in self.rankings.items()},
-        }
+        samples = {LOSS: GalaxyValues(self.losses.sum(axis=1))}
+        for question, errors in zip(self.questions, self.squared_errors.T, strict=True):
+            if np.isfinite(errors).any():
+                samples[_RMSE + question] = GalaxyValues(errors[np.isfinite(errors)], root=True)
+        for kind, ranking in self.rankings.items():
+            samples[_PRECISION + kind] = GalaxyValues(ranking.precisions)
+        return samples
 
     def write(self, path: Path) -> None:
         """Write the measurement; the file appears as a whole or not at all."""
-        kinds = {f"kind {name}": one for name, one in self.kinds.items()}
-        own: dict[str, Any] = kinds | {name: getattr(self, name) for name in _ARRAYS}
+        arrays: dict[str, Any] = {f"kind {name}": membership for name, membership in self.kinds.items()}
+        arrays |= {name: getattr(self, name) for name in _ARRAYS}
+        arrays |= {"questions": np.array(self.questions, str), "ids": self.ids.astype(str)}
         with tables.atomic(path) as temporary, temporary.open("wb") as stream:
-            np.savez(
-                stream, checkpoint=self.checkpoint, questions=np.array(self.questions, str),
-                ids=self.ids.astype(str), **own,
-            )  # fmt: skip
+            np.savez(stream, checkpoint=self.checkpoint, **arrays)
 
     @classmethod
     def read(cls, path: Path) -> "Measurement":
@@ -139,10 +139,14 @@ class Measurement:
             The file is damaged.
         """
         try:
-            with np.load(path, allow_pickle=False) as found:
-                kinds = {name.removeprefix("kind "): found[name] for name in found.files if name.startswith("kind ")}
-                questions, own = tuple(map(str, found["questions"])), {name: found[name] for name in _ARRAYS}
-                return cls(str(found["checkpoint"]), questions, found["ids"], kinds=kinds, **own)
+            with np.load(path, allow_pickle=False) as stored:
+                return cls(
+                    checkpoint=str(stored["checkpoint"]),
+                    questions=tuple(map(str, stored["questions"])),
+                    ids=stored["ids"],
+                    kinds={name.removeprefix("kind "): stored[name] for name in stored if name.startswith("kind ")},
+                    **{name: stored[name] for name in _ARRAYS},
+                )
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as problem:
             raise StoreError("unreadable measurement", value=path, fix="Delete it; it is then made again.") from problem
 
@@ -173,8 +177,8 @@ def measured(folder: Path | str, *, workers: int | None = 0) -> Measurement:
     """
     folder = Path(folder)
     kept = folder / MEASURED
-    if kept.is_file() and (found := Measurement.read(kept)).checkpoint == identity(read_card(folder)):
-        return found
+    if kept.is_file() and (measurement := Measurement.read(kept)).checkpoint == identity(read_card(folder)):
+        return measurement
     checkpoint = Checkpoint.open(folder)
     survey = open_survey(json.loads((folder / SETTINGS_FILE).read_text())["settings"]["data"])
     galaxies = survey.training_galaxies(cache=folder.parent / _CACHE)
@@ -184,9 +188,9 @@ def measured(folder: Path | str, *, workers: int | None = 0) -> Measurement:
             value=folder,
             fix="Bring it back as it was, or train again.",
         )
-    found = _measurement(checkpoint, galaxies, survey, workers=workers)
-    found.write(kept)
-    return found
+    measurement = _measurement(checkpoint, galaxies, survey, workers=workers)
+    measurement.write(kept)
+    return measurement
 
 
 @rank_zero_only
@@ -196,53 +200,40 @@ def measure_job(job: TrainRun) -> None:
 
 
 def _measurement(checkpoint: Checkpoint, galaxies: Galaxies, survey: Survey, *, workers: int | None) -> Measurement:
+    """Measure the test galaxies that have votes, and all galaxies of which a rare kind is known, in full precision."""
     voted = np.flatnonzero(galaxies.votes.sum(axis=1) > 0)  # type: ignore[union-attr]
-    if not len(np.intersect1d(galaxies.rows(TEST), voted)):
+    tested = np.intersect1d(galaxies.rows(TEST), voted)
+    if not len(tested):
         raise DataError("no galaxy with votes", value="the test split", fix="Set data.test_share=0.15.")
     kinds = rare_kinds(galaxies, survey=survey.settings()["option"])
-    known = [np.flatnonzero(np.isfinite(one)) for one in kinds.values()]
-    wanted = np.unique(np.concatenate([np.intersect1d(galaxies.rows(TEST), voted), *known]))
+    known = [np.flatnonzero(np.isfinite(membership)) for membership in kinds.values()]
     loader = CutoutLoader(
-        galaxies, wanted, view=checkpoint.view, batch_size=_BATCH, workers=workers, on_bad_image=survey.on_bad_image
-    )
-    rows, embeddings, concentrations = _outputs(checkpoint, loader)
-    test = np.flatnonzero(np.isin(rows, galaxies.rows(TEST)) & np.isin(rows, voted))
-    votes: np.ndarray = galaxies.votes[rows[test]]  # type: ignore[index]
-    losses = question_losses(torch.from_numpy(concentrations[test]), torch.from_numpy(votes), checkpoint.tree)
+        galaxies, np.unique(np.concatenate([tested, *known])), view=checkpoint.view, batch_size=_BATCH,
+        workers=workers, on_bad_image=survey.on_bad_image,
+    )  # fmt: skip
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = checkpoint.network.to(device).eval()
+    parts = []
+    with torch.inference_mode():
+        for batch in tqdm(loader, desc=f"measuring {checkpoint.folder.name}", unit="batch", leave=False):
+            outputs = network(batch.images.to(device))
+            parts.append((batch.rows.numpy(), *(output.float().cpu().numpy() for output in outputs[:2])))
+    rows, embeddings, concentrations = (np.concatenate(part) for part in zip(*parts, strict=True))
+    test = np.flatnonzero(np.isin(rows, tested))
+    tree, votes, concentrations = checkpoint.tree, galaxies.votes[rows[test]], concentrations[test]  # type: ignore[index]
+    losses = question_losses(torch.from_numpy(concentrations), torch.from_numpy(votes), tree)
+    errors = tree.fractions(concentrations) - tree.fractions(votes)
+    squared_errors = np.stack([np.square(errors[:, part]).mean(axis=1) for part in tree.slices], axis=1)
     return Measurement(
         checkpoint=checkpoint.sha256,
-        questions=tuple(one.name for one in checkpoint.tree.questions),
+        questions=tuple(question.name for question in tree.questions),
         ids=galaxies.ids[rows],
         embeddings=embeddings,
         test=test,
         losses=losses.numpy(),
-        squared_errors=_squared_errors(concentrations[test], votes, checkpoint),
-        kinds={name: one[rows] for name, one in kinds.items()},
+        squared_errors=np.where(tree.totals(votes) >= MIN_VOTES, squared_errors, np.nan).astype(np.float32),
+        kinds={name: membership[rows] for name, membership in kinds.items()},
     )
-
-
-def _outputs(
-    checkpoint: Checkpoint, loader: CutoutLoader
-) -> tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, "n d"], Float32[np.ndarray, "n a"]]:
-    """Return rows, embeddings and concentrations of all galaxies, in full precision."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = checkpoint.network.to(device).eval()
-    said: list[tuple[np.ndarray, ...]] = []
-    with torch.inference_mode():
-        for batch in tqdm(loader, desc=f"measuring {checkpoint.folder.name}", unit="batch", leave=False):
-            found = network(batch.images.to(device))
-            said.append((batch.rows.numpy(), *(one.float().cpu().numpy() for one in found[:2])))
-    rows, embeddings, concentrations = (np.concatenate(one) for one in zip(*said, strict=True))
-    return rows, embeddings, concentrations
-
-
-def _squared_errors(
-    concentrations: Float32[np.ndarray, "t a"], votes: Float32[np.ndarray, "t a"], checkpoint: Checkpoint
-) -> Float[np.ndarray, "t q"]:
-    tree = checkpoint.tree
-    predicted, observed, seen = tree.fractions(concentrations), tree.fractions(votes), tree.totals(votes) >= MIN_VOTES
-    errors = [np.square(predicted[:, part] - observed[:, part]).mean(axis=1) for part in tree.slices]
-    return np.where(seen, np.stack(errors, axis=1), np.nan).astype(np.float32)
 
 
 def rare_kinds(galaxies: Galaxies, *, survey: str) -> dict[str, Float32[np.ndarray, " n"]]:
@@ -308,15 +299,16 @@ def paired_interval(narrow: Sequence[GalaxyValues], native: Sequence[GalaxyValue
         # Weights and not rows as in rarezoo.statistics, because all seeds share one draw and its matrix product.
         weights = random.multinomial(galaxies, np.full(galaxies, 1 / galaxies), size=size).T.astype(np.float64)
         differences = [
-            one.statistic(weights) - other.statistic(weights) for one, other in zip(narrow, native, strict=True)
+            values.statistic(weights) - reference.statistic(weights)
+            for values, reference in zip(narrow, native, strict=True)
         ]
         draws.append(np.mean(differences, axis=0))
     scattered = np.concatenate(draws)
-    found = np.array([one.value - other.value for one, other in zip(narrow, native, strict=True)])
+    by_seed = np.array([values.value - reference.value for values, reference in zip(narrow, native, strict=True)])
     if seeds > 1:
-        scattered = scattered + found.std(ddof=1) / np.sqrt(seeds) * random.standard_t(seeds - 1, size=_DRAWS)
+        scattered = scattered + by_seed.std(ddof=1) / np.sqrt(seeds) * random.standard_t(seeds - 1, size=_DRAWS)
     low, high = np.quantile(scattered, (0.025, 0.975)) if galaxies >= _FEWEST else (np.nan, np.nan)
-    return Interval(float(found.mean()), float(low), float(high))
+    return Interval(float(by_seed.mean()), float(low), float(high))
 
 
 class StudyJob(NamedTuple):
@@ -328,64 +320,6 @@ class StudyJob(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.architecture}, D = {self.width}, seed {self.seed}"
-
-
-class Spread(NamedTuple):
-    """Mean over seeds, and the standard deviation between them (NaN for one seed)."""
-
-    mean: float
-    deviation: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> "Spread":
-        """Return mean and deviation of one value per seed."""
-        return cls(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else float("nan"))
-
-    def text(self, digits: str) -> str:
-        """Return ``mean ± deviation``."""
-        return f"{self.mean:{digits}}" + (f" ± {self.deviation:{digits}}" if np.isfinite(self.deviation) else "")
-
-
-@dataclass(frozen=True)
-class WidthResult:
-    """One architecture at one width, over its seeds.
-
-    Attributes
-    ----------
-    name
-        The width as it was set: a number or ``native``.
-    dimensions
-        Width D of the embedding.
-    seeds
-        Seeds that are finished.
-    values
-        Every measure.
-    costs
-        Difference of every measure from the native width, for the seeds that both have; empty without such seeds.
-    paired
-        Number of these seeds.
-    effective_rank, participation_ratio
-        Numbers of dimensions that the variance fills.
-    """
-
-    name: str
-    dimensions: int
-    seeds: tuple[int, ...]
-    values: Mapping[str, Spread]
-    costs: Mapping[str, Interval]
-    paired: int
-    effective_rank: Spread
-    participation_ratio: Spread
-
-    def content(self) -> dict[str, Any]:
-        """Return the content for study.json."""
-        spectrum = {one: getattr(self, one)._asdict() for one in ("effective_rank", "participation_ratio")}
-        measures = {
-            name: {**one._asdict(), "against_native": self.costs[name]._asdict() if name in self.costs else None}
-            for name, one in self.values.items()
-        }
-        about = {"width": self.name, "dimensions": self.dimensions, "seeds": self.seeds, "paired_seeds": self.paired}
-        return {**about, **spectrum, "measures": measures}
 
 
 @dataclass(frozen=True)
@@ -402,132 +336,162 @@ class BottleneckStudy:
 
     def of(self, architecture: str, width: str) -> dict[int, Measurement]:
         """Return the measurements of an architecture at one width, by seed."""
-        return {job.seed: one for job, one in sorted(self.jobs.items()) if job[:2] == (architecture, width)}
-
-    @cached_property
-    def widths(self) -> dict[str, list[WidthResult]]:
-        """Finished widths of each architecture, the narrowest first and native last."""
         return {
-            one: [
-                self._width(one, width)
-                for width in sorted({job.width for job in self.jobs if job[0] == one}, key=_rank)
-            ]
-            for one in self.architectures
+            job.seed: measurement for job, measurement in sorted(self.jobs.items()) if job[:2] == (architecture, width)
         }
 
-    def _width(self, architecture: str, width: str) -> WidthResult:
-        ours, native = self.of(architecture, width), self.of(architecture, NATIVE)
-        both = sorted(set(ours) & set(native)) if width != NATIVE else []
-        first = next(iter(ours.values()))
-        return WidthResult(
-            name=width,
-            dimensions=first.embeddings.shape[1],
-            seeds=tuple(ours),
-            values={name: Spread.of([one.samples[name].value for one in ours.values()]) for name in first.samples},
-            costs=_costs([ours[seed] for seed in both], [native[seed] for seed in both]),
-            paired=len(both),
-            effective_rank=Spread.of([one.spectrum.effective_rank for one in ours.values()]),
-            participation_ratio=Spread.of([one.spectrum.participation_ratio for one in ours.values()]),
-        )
+    def to_pandas(self) -> pd.DataFrame:
+        """Return every measure at every width, over the seeds.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index: architecture; width as it was set, the narrowest first and native last; measure. Columns: dimensions
+            (width D of the embedding), seeds (number of finished ones), mean and deviation (standard deviation, NaN for
+            one seed) over the seeds; cost, low and high: difference from the native width with its 95 % interval, for
+            the seeds that both have (paired_seeds is their number), NaN without such seeds.
+        """
+        return self._table.copy()
+
+    @cached_property
+    def _table(self) -> pd.DataFrame:
+        index = ["architecture", "width", "measure"]
+        values, costs = [], []
+        for job in sorted(self.jobs, key=_order):
+            measurement = self.jobs[job]
+            measures = {RANK: measurement.spectrum.effective_rank, RATIO: measurement.spectrum.participation_ratio}
+            measures |= {name: sample.value for name, sample in measurement.samples.items()}
+            about = {**job._asdict(), "dimensions": measurement.embeddings.shape[1]}
+            values += [{**about, "measure": name, "value": value} for name, value in measures.items()]
+        table = (
+            pd.DataFrame(values)
+            .groupby(index, sort=False)
+            .agg(
+                dimensions=("dimensions", "first"), seeds=("seed", "size"),
+                # NumPy's mean: the one of pandas has compensated sums, which can differ in the last digit.
+                mean=("value", lambda sample: np.mean(sample.to_numpy())),
+                deviation=("value", lambda sample: np.std(sample.to_numpy(), ddof=1) if len(sample) > 1 else np.nan),
+            )
+        )  # fmt: skip
+        for architecture, width in dict.fromkeys(job[:2] for job in sorted(self.jobs, key=_order)):
+            narrow, native = self.of(architecture, width), self.of(architecture, NATIVE)
+            paired = sorted(narrow.keys() & native.keys()) if width != NATIVE else []
+            for name in native[paired[0]].samples if paired else ():
+                cost = paired_interval(*([side[seed].samples[name] for seed in paired] for side in (narrow, native)))
+                costs.append((architecture, width, name, len(paired), *cost))
+        columns = ["paired_seeds", "cost", "low", "high"]
+        table = table.join(pd.DataFrame(costs, columns=[*index, *columns]).set_index(index).astype(float))
+        return table.fillna({"paired_seeds": 0}).astype({"paired_seeds": int})
 
     def verdict(self, architecture: str) -> str:
         """Describe the cost of 128 dimensions in one sentence."""
-        widths = {one.name: one for one in self.widths[architecture]}
-        if _PAPER not in widths or not widths[_PAPER].paired:
+        losses: Any = self._table.xs(LOSS, level="measure").loc[architecture]
+        if _PAPER not in losses.index or not losses.loc[_PAPER].paired_seeds:
             return f"{architecture}: no verdict on {_PAPER} dimensions; it needs them and {NATIVE} from one seed."
-        ours, native = widths[_PAPER], widths[NATIVE]
-        cost, loss = ours.costs[LOSS], native.values[LOSS].mean
+        narrow, native = losses.loc[_PAPER], losses.loc[NATIVE]
         galaxies = len(next(iter(self.of(architecture, NATIVE).values())).test)
-        seeds = f"{ours.paired} seeds" if ours.paired > 1 else "1 seed, whose own scatter is not in it"
+        seeds = (
+            f"{narrow.paired_seeds:.0f} seeds" if narrow.paired_seeds > 1 else "1 seed, whose own scatter is not in it"
+        )
         return (
-            f"{architecture}: {_PAPER} dimensions cost {_signed(cost.value)} nats per galaxy (95 % interval "
-            f"{_signed(cost.low)} … {_signed(cost.high)}; {galaxies} test galaxies, {seeds}) against the native "
-            f"{native.dimensions}, whose loss is {loss:.3f}; these data exclude a cost above {_signed(cost.high)} nats "
-            f"({_signed(cost.high / loss * 100)} %)."
+            f"{architecture}: {_PAPER} dimensions cost {_signed(narrow.cost)} nats per galaxy (95 % interval "
+            f"{_signed(narrow.low)} … {_signed(narrow.high)}; {galaxies} test galaxies, {seeds}) against the native "
+            f"{native.dimensions:.0f}, whose loss is {native['mean']:.3f}; these data exclude a cost above "
+            f"{_signed(narrow.high)} nats ({_signed(narrow.high / native['mean'] * 100)} %)."
         )
 
     def text(self) -> str:
         """Return the text for a terminal."""
-        parts = [part for one in self.architectures for part in self._architecture_text(one)]
-        lost = [f"missing: {job} ({reason})" for job, reason in self.missing.items()]
-        return "\n".join([*parts, *lost, *map(self.verdict, self.architectures)])
+        parts = [part for architecture in self.architectures for part in self._architecture_text(architecture)]
+        missing = [f"missing: {job} ({reason})" for job, reason in self.missing.items()]
+        return "\n".join([*parts, *missing, *map(self.verdict, self.architectures)])
 
     def _architecture_text(self, architecture: str) -> Iterator[str]:
-        widths = self.widths[architecture]
+        table = self._table.loc[architecture]
+        widths = list(table.index.unique("width"))
         yield f"## {architecture}\n"
-        yield from self._spectrum_text(architecture)
-        head = ["D", "seeds", "test loss (nats)", "cost against native (95 %)", "effective rank", "participation ratio"]
-        yield markdown(head, [_loss_cells(one) for one in widths]) + "\n"
-        for prefix, what in (
-            (_RMSE, "vote-fraction RMSE"),
-            (_PRECISION, 'average precision of "most like this one"'),
-        ):
-            names = [name for name in widths[-1].values if name.startswith(prefix)]
-            if names:
-                rows = [[name.removeprefix(prefix), *(_cost_cell(one, name) for one in widths)] for name in names]
-                yield f"{what}: native, and the others' difference to it with half its 95 % interval\n"
-                yield markdown(["", *(f"D = {one.name}" for one in widths)], rows) + "\n"
-
-    def _spectrum_text(self, architecture: str) -> Iterator[str]:
-        native = list(self.of(architecture, NATIVE).values())
-        if native:
-            shares = ", ".join(
-                f"{share:.0%} in {Spread.of([one.spectrum.components(share) for one in native]).text('.1f')}"
-                for share in _SHARES
+        if native := [measurement.spectrum for measurement in self.of(architecture, NATIVE).values()]:
+            components = {share: [spectrum.components(share) for spectrum in native] for share in _SHARES}
+            held = ", ".join(
+                f"{share:.0%} in {_spread(float(np.mean(counts)), pd.Series(counts).std(), '.1f')}"
+                for share, counts in components.items()
             )
-            yield f"components that hold the variance of the native {native[0].embeddings.shape[1]}: {shares}\n"
+            yield f"components that hold the variance of the native {len(native[0].ratios)}: {held}\n"
+        rows = []
+        for width in widths:
+            loss, rank, ratio = (table.loc[(width, name)] for name in (LOSS, RANK, RATIO))
+            cost = f"{_signed(loss.cost)} ({_signed(loss.low)} … {_signed(loss.high)})" if loss.paired_seeds else "–"
+            rows.append([
+                f"{NATIVE} ({loss.dimensions:.0f})" if width == NATIVE else width, f"{loss.seeds:.0f}",
+                _spread(loss["mean"], loss.deviation, ".4f"), cost,
+                *(_spread(measure["mean"], measure.deviation, ".1f") for measure in (rank, ratio)),
+            ])  # fmt: skip
+        head = ["D", "seeds", "test loss (nats)", "cost against native (95 %)", "effective rank", "participation ratio"]
+        yield markdown(head, rows) + "\n"
+        for prefix, title in ((_RMSE, "vote-fraction RMSE"), (_PRECISION, 'average precision of "most like this one"')):
+            names = [name for name in table.loc[widths[-1]].index if name.startswith(prefix)]
+            if names:
+                cells = [
+                    [_cost_cell(table.loc[(width, name)]) if (width, name) in table.index else "–" for width in widths]
+                    for name in names
+                ]
+                rows = [[name.removeprefix(prefix), *row] for name, row in zip(names, cells, strict=True)]
+                yield f"{title}: native, and the others' difference to it with half its 95 % interval\n"
+                yield markdown(["", *(f"D = {width}" for width in widths)], rows) + "\n"
 
     def content(self) -> dict[str, Any]:
         """Return the content for study.json."""
-        return {
-            "architectures": {
-                one: {
-                    "native_explained_variance": {
-                        seed: found.spectrum.ratios for seed, found in self.of(one, NATIVE).items()
-                    },
-                    "widths": [width.content() for width in self.widths[one]],
-                    "verdict": self.verdict(one),
+        architectures = {}
+        for architecture in self.architectures:
+            widths = []
+            for width, table in self._table.loc[architecture].groupby("width", sort=False):
+                rows = table.droplevel("width")
+                measures = {
+                    name: {
+                        "mean": row["mean"], "deviation": row.deviation,
+                        "against_native": {"value": row.cost, "low": row.low, "high": row.high}
+                        if row.paired_seeds else None,
+                    }
+                    for name, row in rows.drop([RANK, RATIO]).iterrows()
+                }  # fmt: skip
+                dimensions = {
+                    key: rows.loc[name, ["mean", "deviation"]].to_dict()
+                    for key, name in (("effective_rank", RANK), ("participation_ratio", RATIO))
                 }
-                for one in self.architectures
-            },
-            "missing": [{**job._asdict(), "reason": reason} for job, reason in self.missing.items()],
-        }
+                widths.append({
+                    "width": width, "dimensions": rows.dimensions.iloc[0],
+                    "seeds": tuple(self.of(architecture, str(width))), "paired_seeds": rows.paired_seeds[LOSS],
+                    **dimensions, "measures": measures,
+                })  # fmt: skip
+            architectures[architecture] = {
+                "native_explained_variance": {
+                    seed: measurement.spectrum.ratios for seed, measurement in self.of(architecture, NATIVE).items()
+                },
+                "widths": widths,
+                "verdict": self.verdict(architecture),
+            }
+        missing = [{**job._asdict(), "reason": reason} for job, reason in self.missing.items()]
+        return {"architectures": architectures, "missing": missing}
 
 
-def _costs(narrow: Sequence[Measurement], native: Sequence[Measurement]) -> dict[str, Interval]:
-    """Return the difference of every measure from the native width, seed by seed; empty without seeds."""
-    return {
-        name: paired_interval([one.samples[name] for one in narrow], [one.samples[name] for one in native])
-        for name in (native[0].samples if native else ())
-    }
-
-
-def _rank(width: str) -> float:
-    return float("inf") if width == NATIVE else float(width)
+def _order(job: StudyJob) -> tuple[str, float, int]:
+    """Return a key that sorts by architecture, then by width with native last, then by seed."""
+    return job.architecture, float("inf") if job.width == NATIVE else float(job.width), job.seed
 
 
 def _signed(value: float) -> str:
     return f"{value:+.4f}".replace("-", "−")
 
 
-def _loss_cells(width: WidthResult) -> list[str]:
-    cost = width.costs.get(LOSS)
-    interval = f"{_signed(cost.value)} ({_signed(cost.low)} … {_signed(cost.high)})" if cost else "–"
-    return [
-        width.name if width.name != NATIVE else f"{NATIVE} ({width.dimensions})",
-        str(len(width.seeds)),
-        width.values[LOSS].text(".4f"),
-        interval,
-        width.effective_rank.text(".1f"),
-        width.participation_ratio.text(".1f"),
-    ]
+def _spread(mean: float, deviation: float, digits: str) -> str:
+    return f"{mean:{digits}}" + (f" ± {deviation:{digits}}" if np.isfinite(deviation) else "")
 
 
-def _cost_cell(width: WidthResult, name: str) -> str:
-    if cost := width.costs.get(name):
-        half = (cost.high - cost.low) / 2
-        return _signed(cost.value) + (f" ± {half:.4f}" if np.isfinite(half) else " (too few galaxies)")
-    return width.values[name].text(".4f") if name in width.values else "–"
+def _cost_cell(row: "pd.Series[Any]") -> str:
+    if not row.paired_seeds:
+        return _spread(row["mean"], row.deviation, ".4f")
+    half = (row.high - row.low) / 2
+    return _signed(row.cost) + (f" ± {half:.4f}" if np.isfinite(half) else " (too few galaxies)")
 
 
 def study_of(folder: Path | str, *, workers: int | None = 0) -> BottleneckStudy:
@@ -538,78 +502,67 @@ def study_of(folder: Path | str, *, workers: int | None = 0) -> BottleneckStudy:
     StoreError
         No job is finished, or jobs were trained on other data or with other settings.
     """
-    places = _places(Path(folder))
-    found, missing = dict[StudyJob, Measurement](), dict[StudyJob, str]()
-    for job, place in places.items():
+    claims = {path.parent: json.loads(path.read_text()) for path in sorted(Path(folder).glob(f"*/{SETTINGS_FILE}"))}
+    settings = {place: claim["settings"] for place, claim in claims.items() if claim.get("verb") == "train"}
+    _require_same_settings({place: job for place, job in settings.items() if is_checkpoint(place)})
+    places = {
+        StudyJob(job["model"]["architecture"], str(job["model"]["bottleneck"]), int(job["seed"])): place
+        for place, job in settings.items()
+    }
+    # Every combination of architecture, width and seed belongs to the study, also one that was never begun.
+    combinations = product(*({job[field] for job in places} for field in range(len(StudyJob._fields))))
+    jobs, missing = dict[StudyJob, Measurement](), dict[StudyJob, str]()
+    first: dict[str, StudyJob] = {}
+    for job in sorted(map(StudyJob._make, combinations), key=_order):
+        place = places.get(job)
+        if place is None or not is_checkpoint(place):
+            missing[job] = "not trained"
+            continue
         try:
-            if place is None or not is_checkpoint(place):
-                missing[job] = "not trained"
-            else:
-                found[job] = measured(place, workers=workers)
+            jobs[job] = measured(place, workers=workers)
         except RarezooError as problem:
             missing[job] = str(problem)
-    if not found:
+            continue
+        reference = first.setdefault(job.architecture, job)
+        if not all(
+            np.array_equal(getattr(jobs[job], name), getattr(jobs[reference], name)) for name in ("ids", "test")
+        ):
+            raise StoreError(
+                "jobs were measured on different galaxies", value=f"{reference} and {job}",
+                fix=f"Delete {MEASURED} in both folders and run rarezoo study again.",
+            )  # fmt: skip
+    if not jobs:
         raise StoreError(
             "no finished job of a bottleneck study", value=folder, fix="Run one: python train.py experiment=bottleneck."
         )
-    _require_same_galaxies(found)
-    return BottleneckStudy(found, missing)
-
-
-def _places(folder: Path) -> dict[StudyJob, Path | None]:
-    """Return all combinations of architecture, width and seed with the folder of each; None if there is none."""
-    settings = {one.parent: json.loads(one.read_text()) for one in sorted(folder.glob(f"*/{SETTINGS_FILE}"))}
-    jobs = {place: one["settings"] for place, one in settings.items() if one.get("verb") == "train"}
-    _require_same_settings({place: one for place, one in jobs.items() if is_checkpoint(place)})
-    there = {
-        StudyJob(one["model"]["architecture"], str(one["model"]["bottleneck"]), int(one["seed"])): place
-        for place, one in jobs.items()
-    }
-    every = product({job.architecture for job in there}, {job.width for job in there}, {job.seed for job in there})
-    return {job: there.get(job) for job in sorted((StudyJob(*one) for one in every), key=_order)}
-
-
-def _order(job: StudyJob) -> tuple[str, float, int]:
-    return job.architecture, _rank(job.width), job.seed
+    return BottleneckStudy(jobs, missing)
 
 
 def _require_same_settings(jobs: Mapping[Path, Mapping[str, Any]]) -> None:
     """Raise StoreError unless the jobs of an architecture differ only in width and seed."""
     first: dict[str, Path] = {}
-    for place, one in jobs.items():
-        other = first.setdefault(one["model"]["architecture"], place)
+    for place, job in jobs.items():
+        reference = first.setdefault(job["model"]["architecture"], place)
         changed = [
             f"{part}.{key}"
             for part in ("data", "model", "train")
-            for key in sorted({*one[part], *jobs[other][part]})
-            if one[part].get(key) != jobs[other][part].get(key) and key != "bottleneck"
+            for key in sorted({*job[part], *jobs[reference][part]})
+            if job[part].get(key) != jobs[reference][part].get(key) and key != "bottleneck"
         ]
         if changed:
             raise StoreError(
                 f"jobs of one study may differ only in width and seed; these differ in {', '.join(changed)}",
-                value=f"{other} and {place}", fix="Move one of them out of the folder.",
-            )  # fmt: skip
-
-
-def _require_same_galaxies(found: Mapping[StudyJob, Measurement]) -> None:
-    """Raise StoreError unless the jobs of an architecture were measured on the same galaxies."""
-    first: dict[str, StudyJob] = {}
-    for job, ours in found.items():
-        theirs = found[other := first.setdefault(job.architecture, job)]
-        if not (np.array_equal(ours.ids, theirs.ids) and np.array_equal(ours.test, theirs.test)):
-            raise StoreError(
-                "jobs were measured on different galaxies", value=f"{other} and {job}",
-                fix=f"Delete {MEASURED} in both folders and run rarezoo study again.",
+                value=f"{reference} and {place}", fix="Move one of them out of the folder.",
             )  # fmt: skip
 
 
 def write_study(folder: Path | str, *, workers: int = 0) -> str:
     """Write study.json, study.png and study.webp into the folder, and return the text; see :class:`StudyRun`."""
     folder = Path(folder)
-    found = study_of(folder, workers=workers)
-    tables.write_json(found.content(), folder / "study.json")
-    _draw(found, folder / "study.png")
-    return found.text()
+    study = study_of(folder, workers=workers)
+    tables.write_json(study.content(), folder / "study.json")
+    _draw(study, folder / "study.png")
+    return study.text()
 
 
 def _draw(study: BottleneckStudy, path: Path) -> None:
@@ -619,47 +572,43 @@ def _draw(study: BottleneckStudy, path: Path) -> None:
 
     figure = Figure(figsize=(13, 3.8 * len(study.architectures)), layout="constrained")
     panels = figure.subplots(len(study.architectures), 3, squeeze=False)
-    for row, one in zip(panels, study.architectures, strict=True):
-        _draw_spectrum(row[0], list(study.of(one, NATIVE).values()))
-        _draw_costs(row[1], study.widths[one], [LOSS], "test loss less native's (nats per galaxy)")
-        kinds = [name for name in study.widths[one][-1].values if name.startswith(_PRECISION)]
-        _draw_costs(row[2], study.widths[one], kinds, "average precision less native's")
-        row[0].set_title(one, loc="left")
+    for (variance, loss, precision), architecture in zip(panels, study.architectures, strict=True):
+        for measurement in study.of(architecture, NATIVE).values():
+            held = np.cumsum(measurement.spectrum.ratios)
+            variance.plot(np.arange(1, len(held) + 1), held, color="C0", alpha=0.6)
+        variance.axvline(int(_PAPER), color="grey", linestyle=":", linewidth=1)
+        variance.set(xscale="log", ylim=(0, 1.02), xlabel="principal components")
+        variance.set(ylabel="variance held, native, each seed")
+        variance.set_title(architecture, loc="left")
+        table: Any = study.to_pandas().loc[architecture]
+        kinds = [name for name in table.loc[table.index[-1][0]].index if name.startswith(_PRECISION)]
+        _draw_costs(loss, table, [LOSS], "test loss less native's (nats per galaxy)")
+        _draw_costs(precision, table, kinds, "average precision less native's")
     with tables.atomic(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
     with tables.atomic(path.with_suffix(".webp")) as temporary, Image.open(path) as picture:
         picture.convert("RGB").save(temporary, format="WEBP", quality=85)
 
 
-def _draw_spectrum(axes: Any, native: Sequence[Measurement]) -> None:
-    for one in native:
-        held = np.cumsum(one.spectrum.ratios)
-        axes.plot(np.arange(1, len(held) + 1), held, color="C0", alpha=0.6)
-    axes.axvline(int(_PAPER), color="grey", linestyle=":", linewidth=1)
-    axes.set(xscale="log", ylim=(0, 1.02), xlabel="principal components", ylabel="variance held, native, each seed")
-
-
-def _draw_costs(axes: Any, widths: Sequence[WidthResult], names: Sequence[str], label: str) -> None:
-    narrow = [one for one in widths if one.costs]
-    dimensions = [one.dimensions for one in narrow]
-    for at, name in enumerate(names):
-        costs = [one.costs[name] for one in narrow]
+def _draw_costs(axes: Any, table: pd.DataFrame, names: Sequence[str], label: str) -> None:
+    """Draw the cost of each width in some measures; the table is that of one architecture."""
+    narrow = table[table.paired_seeds > 0]
+    dimensions = narrow.dimensions.groupby("width", sort=False).first().to_numpy()
+    for number, name in enumerate(names):
+        costs = narrow[narrow.index.get_level_values("measure") == name]
         # Side by side, so that the intervals do not overlap.
-        places = np.array(dimensions) * _BESIDE ** ((at + 0.5) / len(names) - 0.5)
-        ends = [[one.value - one.low for one in costs], [one.high - one.value for one in costs]]
-        axes.errorbar(places, [one.value for one in costs], yerr=ends, marker=".", capsize=2, label=_short(name))
+        places = costs.dimensions * _BESIDE ** ((number + 0.5) / len(names) - 0.5)
+        ends = [costs.cost - costs.low, costs.high - costs.cost]
+        kind = name.removeprefix(_PRECISION)
+        axes.errorbar(places, costs.cost, yerr=ends, marker=".", capsize=2, label=kind)
     axes.axhline(0, color="grey", linewidth=1)
     axes.set(xscale="log", xlabel="D", ylabel=label)
     axes.set_xticks(dimensions, map(str, dimensions))
     axes.minorticks_off()
-    if dimensions:
+    if len(dimensions):
         axes.set_xlim(dimensions[0] / 1.5, dimensions[-1] * 1.5)
     if len(names) > 1:
         axes.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
-
-
-def _short(name: str) -> str:
-    return name.removeprefix(_PRECISION)
 
 
 @dataclass(kw_only=True)

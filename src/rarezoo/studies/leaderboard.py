@@ -285,7 +285,7 @@ def _searched(job: SweepJob, place: Path) -> SweepJob:
     for class_id in warned.sort_values(order, ascending=[True, False, True]).index[:_CLASSES]:
         image = f"report/images/class-{class_id:03d}-exemplars.jpg"
         if (place / image).is_file():
-            ids = classes.at[class_id, tables.EXEMPLARS][: gallery.SHOWN]
+            ids = search[class_id].row[tables.EXEMPLARS][: gallery.SHOWN]
             thumbnails = tuple(
                 Thumbnail(galaxy, number, "", *gallery.place(number, len(ids)))
                 for number, galaxy in enumerate(ids[:_THUMBNAILS])

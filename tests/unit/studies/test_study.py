@@ -48,25 +48,25 @@ def sweep(*, cost=0.0, seeds=3, rings=0.0):
 
 
 def test_a_known_cost_is_measured_with_a_short_paired_interval():
-    found = BottleneckStudy(sweep(cost=0.3), {})
-    narrow = found.widths["net"][0]
-    cost = narrow.costs["loss"]
+    narrow = BottleneckStudy(sweep(cost=0.3), {}).to_pandas().loc[("net", "128")]
+    cost = narrow.loc["loss"]
+    assert cost.cost == pytest.approx(0.3, abs=0.05)
     assert cost.low < 0.3 < cost.high
     assert cost.low > 0.2
     # Unpaired, 80 galaxies that differ by 2.8 nats say no more than ± 0.6.
     assert cost.high - cost.low < 0.2
-    assert narrow.costs["RMSE smooth-or-featured"].value == pytest.approx(np.sqrt(0.07) - 0.2, abs=1e-3)
-    assert "RMSE bar" not in narrow.costs, "a question with too few votes on every galaxy"
+    assert narrow.cost["RMSE smooth-or-featured"] == pytest.approx(np.sqrt(0.07) - 0.2, abs=1e-3)
+    assert "RMSE bar" not in narrow.index, "a question with too few votes on every galaxy"
 
 
 def test_without_a_cost_the_interval_contains_zero():
-    cost = BottleneckStudy(sweep(), {}).widths["net"][0].costs["loss"]
+    cost = BottleneckStudy(sweep(), {}).to_pandas().loc[("net", "128", "loss")]
     assert cost.low < 0 < cost.high
 
 
 def test_the_verdict_is_one_sentence_with_its_uncertainty():
     found = BottleneckStudy(sweep(cost=0.3), {})
-    verdict, cost = found.verdict("net"), found.widths["net"][0].costs["loss"]
+    verdict, cost = found.verdict("net"), found.to_pandas().loc[("net", "128", "loss")]
     assert verdict.startswith("net: 128 dimensions cost +0.3")
     assert f"95 % interval +{cost.low:.4f} … +{cost.high:.4f}; {TEST} test galaxies, 3 seeds" in verdict
     assert f"exclude a cost above +{cost.high:.4f} nats" in verdict
@@ -76,7 +76,7 @@ def test_the_verdict_is_one_sentence_with_its_uncertainty():
 def test_with_one_seed_the_verdict_says_that_its_scatter_is_unknown():
     found = BottleneckStudy(sweep(cost=0.3, seeds=1), {})
     assert "1 seed, whose own scatter is not in it" in found.verdict("net")
-    assert np.isnan(found.widths["net"][0].values["loss"].deviation)
+    assert np.isnan(found.to_pandas().deviation["net", "128", "loss"])
     assert "nan" not in found.text()
 
 
@@ -84,7 +84,9 @@ def test_without_128_or_native_there_is_no_verdict():
     jobs = {place: one for place, one in sweep().items() if place.width != "native"}
     found = BottleneckStudy(jobs, {})
     assert "no verdict on 128" in found.verdict("net")
-    assert found.widths["net"][0].costs == {}
+    table = found.to_pandas()
+    assert table.paired_seeds.eq(0).all()
+    assert table[["cost", "low", "high"]].isna().all(axis=None)
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say_with_three_seeds():
@@ -106,23 +108,21 @@ def test_nine_galaxies_have_no_interval():
 
 
 def test_rank_of_the_native_representation_is_that_of_its_directions():
-    native = BottleneckStudy(sweep(), {}).widths["net"][-1]
-    assert native.dimensions == 200
-    assert native.effective_rank.mean == pytest.approx(5, abs=0.3)
-    assert native.participation_ratio.mean == pytest.approx(5, abs=0.4)
+    native = BottleneckStudy(sweep(), {}).to_pandas().loc[("net", "native")]
+    assert native.dimensions.eq(200).all()
+    assert native.loc["effective rank", "mean"] == pytest.approx(5, abs=0.3)
+    assert native.loc["participation ratio", "mean"] == pytest.approx(5, abs=0.4)
 
 
 def test_rare_kinds_that_only_the_native_width_sees_are_a_cost_in_precision():
-    found = BottleneckStudy(sweep(rings=30.0), {})
-    narrow, native = found.widths["net"]
-    assert native.values["average precision ring"].mean > 0.9
-    cost = narrow.costs["average precision ring"]
-    assert cost.high < -0.5
+    table = BottleneckStudy(sweep(rings=30.0), {}).to_pandas().loc["net"]
+    assert table.loc[("native", "average precision ring"), "mean"] > 0.9
+    assert table.loc[("128", "average precision ring"), "high"] < -0.5
 
 
 def test_widths_are_ordered_by_their_number_and_native_comes_last():
     jobs = {StudyJob("net", width, 0): job(width=16) for width in ("native", "128", "8")}
-    assert [one.name for one in BottleneckStudy(jobs, {}).widths["net"]] == ["8", "128", "native"]
+    assert list(BottleneckStudy(jobs, {}).to_pandas().index.unique("width")) == ["8", "128", "native"]
 
 
 def test_a_measurement_is_read_as_it_was_written(tmp_path):
