@@ -3,8 +3,6 @@
 Shape letters: s seeds, p populations, c classes.
 """
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float64
+import pandas as pd
+from jaxtyping import Float64
 
 from rarezoo import __version__, tables
 from rarezoo.benchmark.harness import DONE, PART, RESEEDED, Trial, TrialFolder
@@ -45,6 +44,7 @@ _PARTLY = ("rich", "precision", "classes")
 _UNCOMPARED = ("classes", "purity")
 # What a ranking of galaxies has, too.
 _RANKED = (*_CURVES, "precision")
+_CSV: dict[str, Any] = {"index": False, "lineterminator": "\r\n"}
 _DECIMALS = {"purity": ".2f", "discovery": ".2f", "glimpse": ".2f", "precision": ".3f"}
 
 
@@ -128,17 +128,13 @@ def scored(trials: TrialFolder, name: str, seeds: Sequence[int], *, refits: int)
         if "precisions" in entry:
             result.precisions[seed] = best_precisions(entry["precisions"], truth)
         if seed in list(seeds)[:refits]:
-            _add_stabilities(result, trials, seed, entry["labels"])
+            for variant, values in result.stabilities.items():
+                again = trials.outcome(Trial(name, seed, variant))
+                if again and again["status"] == DONE:
+                    repeated = trials.submission(Trial(name, seed, variant))
+                    searched = repeated["members"]
+                    values.append(stability(entry["labels"][searched], repeated["labels"][searched]))
     return result
-
-
-def _add_stabilities(result: Scored, trials: TrialFolder, seed: int, labels: np.ndarray) -> None:
-    for variant, values in result.stabilities.items():
-        trial = Trial(result.name, seed, variant)
-        outcome = trials.outcome(trial)
-        if outcome and outcome["status"] == DONE:
-            again = trials.submission(trial)
-            values.append(stability(labels[again["members"]], again["labels"][again["members"]]))
 
 
 def write_results(trials: TrialFolder, seeds: Sequence[int], *, refits: int) -> str:
@@ -149,16 +145,22 @@ def write_results(trials: TrialFolder, seeds: Sequence[int], *, refits: int) -> 
     columns = _MAIN if first.known.all() else _PARTLY
     parts = [_heading(trials, seeds, truths), _main_table(results, columns=columns, populations=len(first.names))]
     parts += [_against_ours(results, columns=columns)] if any(score.name == OURS for score in results) else []
-    parts += [_shares_table(results, truths)] if "contrast" in first.about else [_population_table(results, truths)]
+    groups = _groups(results, truths)
+    parts += [_shares_table(results, groups)] if "contrast" in first.about else [_population_table(results, truths)]
     parts += [_precision_table(results, first.names)] if any(score.precisions for score in results) else []
     ranked = {seed: trials.ranked(seed) for seed in seeds}
     parts += [_ranking_table(ranked, first.names)] if any(ranked.values()) else []
     text = "\n\n".join(parts)
+    measures = [
+        {"method": score.name, "seed": seed, "seconds": seconds, **values}
+        for score in results
+        for (seed, values), seconds in zip(score.measures.items(), score.seconds, strict=True)
+    ]
     _write(trials.folder / "results.md", text + "\n")
-    _write(trials.folder / "results.csv", _csv(_rows_of(results)))
-    _write(trials.folder / "groups.csv", _csv(_group_rows(results, truths)))
-    _write(trials.folder / "false.csv", _csv(_false_rows(results, truths)))
-    _draw(results, truths, trials.folder)
+    _write(trials.folder / "results.csv", pd.DataFrame(measures).to_csv(**_CSV, na_rep="nan"))
+    _write(trials.folder / "groups.csv", groups.to_csv(**_CSV))
+    _write(trials.folder / "false.csv", _classes(results, truths).to_csv(**_CSV))
+    _draw(results, truths, groups, trials.folder)
     return text
 
 
@@ -194,26 +196,25 @@ def _heading(trials: TrialFolder, seeds: Sequence[int], truths: dict[int, Truth]
 
 
 def _main_table(results: Sequence[Scored], *, columns: Sequence[str], populations: int) -> str:
-    head = ["method", *columns, "other seed", "80 %", "seconds"]
-    rows = [_main_row(score, columns) for score in sorted(results, key=lambda score: _place(score, columns[0]))]
+    """Return the table of measures: the best method comes first, methods that did not finish come last."""
+
+    def place(score: Scored) -> tuple[bool, float, float]:
+        if not score.tallies:
+            return True, 0.0, 0.0
+        return False, -float(np.mean(score.values(columns[0]))), -float(np.mean(score.values("discovery")))
+
+    rows = []
+    for score in sorted(results, key=place):
+        if not score.tallies:
+            rows.append([score.about, *["–"] * (len(columns) + 2), score.troubles[0].split(" ", 2)[2][:60]])
+            continue
+        cells = ["–" if score.ranks and name not in _RANKED else _shown(score.values(name), name) for name in columns]
+        stable = [_shown(v, "purity") if v and not score.ranks else "–" for v in score.stabilities.values()]
+        rows.append([score.about, *cells, *stable, f"{np.median(score.seconds):.0f}"])
     notes = [f"{score.about}: {'; '.join(score.troubles)}" for score in results if score.troubles]
     ideal = [f"discovery of an ideal order: {ideal_order(populations).mean():.2f}"] if columns == _MAIN else []
+    head = ["method", *columns, "other seed", "80 %", "seconds"]
     return "\n".join([markdown(head, rows), "", *ideal, *notes]).strip()
-
-
-def _place(score: Scored, measure: str) -> tuple[bool, float, float]:
-    """Return the sort key of a method: the best comes first, methods that did not finish come last."""
-    if not score.tallies:
-        return True, 0.0, 0.0
-    return False, -float(np.mean(score.values(measure))), -float(np.mean(score.values("discovery")))
-
-
-def _main_row(score: Scored, columns: Sequence[str]) -> list[str]:
-    if not score.tallies:
-        return [score.about, *["–"] * (len(columns) + 2), score.troubles[0].split(" ", 2)[2][:60]]
-    cells = ["–" if score.ranks and name not in _RANKED else _shown(score.values(name), name) for name in columns]
-    stable = [_shown(values, "purity") if values else "–" for values in score.stabilities.values()]
-    return [score.about, *cells, *(["–", "–"] if score.ranks else stable), f"{np.median(score.seconds):.0f}"]
 
 
 def _shown(values: Sequence[float], name: str) -> str:
@@ -227,55 +228,74 @@ def _against_ours(results: Sequence[Scored], *, columns: Sequence[str]) -> str:
     rows = []
     for other in results:
         both = [seed for seed in ours.tallies if seed in other.tallies]
-        if other is not ours and both:
-            kept = [_kept(ours, other, both)] if columns == _MAIN else []
-            rows.append([other.about, *(_difference(ours, other, name, both) for name in compared), *kept])
+        if other is ours or not both:
+            continue
+        cells = [other.about]
+        for name in compared:
+            values = [ours.measures[seed][name] - other.measures[seed][name] for seed in both]
+            unranked = other.ranks and name not in _RANKED
+            cells.append("–" if unranked else interval(values).text("+" + _DECIMALS.get(name, ".1f")))
+        if columns == _MAIN:
+            pairs = [(ours.tallies[seed].found, other.tallies[seed].found) for seed in both]
+            shares = [float(by_ours[by_other].mean()) for by_ours, by_other in pairs if by_other.any()]
+            cells.append(interval(shares).text(".2f"))
+        rows.append(cells)
     head = ["ours minus …", *compared, *(["share of its finds that ours finds"] if columns == _MAIN else [])]
     return markdown(head, rows)
 
 
-def _kept(ours: Scored, other: Scored, seeds: Sequence[int]) -> str:
-    """Return the share of the populations found by another method that ours finds too."""
-    pairs = [(ours.tallies[seed].found, other.tallies[seed].found) for seed in seeds]
-    return interval([float(mine[theirs].mean()) for mine, theirs in pairs if theirs.any()]).text(".2f")
+def _groups(results: Sequence[Scored], truths: dict[int, Truth]) -> pd.DataFrame:
+    """Return a row per planted population and sky: its size, contrast and place, and which methods found it, 0 or 1.
+
+    The column of a method is empty on skies that it did not finish.
+    """
+    rows = []
+    for seed, truth in truths.items():
+        for at, name in enumerate(truth.names):
+            about = {key: values[at] for key, values in truth.about.items()}
+            by_method = {
+                score.name: int(score.tallies[seed].found[at])
+                for score in results
+                if seed in score.tallies and not score.ranks
+            }
+            rows.append({"seed": seed, "population": name, "size": int(truth.sizes[at]), **about, **by_method})
+    # Objects, so that a method that did not finish on some sky keeps whole numbers on the others.
+    return pd.DataFrame(rows, dtype=object)
 
 
-def _difference(ours: Scored, other: Scored, name: str, seeds: Sequence[int]) -> str:
-    if other.ranks and name not in _RANKED:
-        return "–"
-    values = [ours.measures[seed][name] - other.measures[seed][name] for seed in seeds]
-    return interval(values).text("+" + _DECIMALS.get(name, ".1f"))
-
-
-def _shares_table(results: Sequence[Scored], truths: dict[int, Truth]) -> str:
-    """Return the table of the share of groups that are found, by size, contrast and place."""
-    cuts = {seed: _cuts(truth) for seed, truth in truths.items()}
-    names = list(next(iter(cuts.values())))
+def _classes(results: Sequence[Scored], truths: dict[int, Truth]) -> pd.DataFrame:
+    """Return a row per class: its size, the population that makes up most of it, and how much of it."""
     rows = []
     for score in results:
-        if score.tallies and not score.ranks:
-            shares = [[_share(tally.found, cuts[s][name]) for s, tally in score.tallies.items()] for name in names]
-            rows.append([score.about, *(interval(values).text(".2f") for values in shares)])
-    return markdown(["share found", *names], rows)
+        for seed, tally in score.tallies.items():
+            for at in range(len(tally.classes)):
+                most = int(tally.counts[:, at].argmax())
+                shared, size = int(tally.counts[most, at]), int(tally.classes[at])
+                completeness = shared / max(int(tally.populations[most]), 1)
+                rows.append({
+                    "method": score.name, "seed": seed, "class": at, "size": size,
+                    "population": truths[seed].names[most] if shared else "", "purity": round(shared / size, 3),
+                    "completeness": round(completeness, 3),
+                })  # fmt: skip
+    return pd.DataFrame(rows)
 
 
-def _cuts(truth: Truth) -> dict[str, Bool[np.ndarray, " p"]]:
-    """Return which groups are of each kind: by size, by contrast, by place."""
+def _shares_table(results: Sequence[Scored], groups: pd.DataFrame) -> str:
+    """Return the table of the share of groups that are found, by size, contrast and place."""
     cuts = {}
     for name, edges in (("size", _SIZES), ("contrast", _CONTRASTS)):
         for low, high in pairwise(edges):
             span = f"< {high:g}" if not low else f"≥ {low:g}" if np.isinf(high) else f"{low:g}–{high:g}"
-            cuts[f"{name} {span}"] = (_about(truth, name) >= low) & (_about(truth, name) < high)
-    places = np.array(truth.about["place"])
-    return cuts | {place: places == place for place in PLACES}
-
-
-def _about(truth: Truth, name: str) -> np.ndarray:
-    return truth.sizes if name == "size" else np.asarray(truth.about[name])
-
-
-def _share(found: np.ndarray, counted: np.ndarray) -> float:
-    return float(found[counted].mean()) if counted.any() else float("nan")
+            cuts[f"{name} {span}"] = (groups[name] >= low) & (groups[name] < high)
+    cuts |= {place: groups["place"] == place for place in PLACES}
+    rows = []
+    for score in results:
+        if score.tallies and not score.ranks:
+            found = groups[score.name].astype(float)
+            # A mean per sky; a sky without such a group has none.
+            shares = [found[cut].groupby(groups["seed"]).mean().to_numpy() for cut in cuts.values()]
+            rows.append([score.about, *(interval(values).text(".2f") for values in shares)])
+    return markdown(["share found", *cuts], rows)
 
 
 def _population_table(results: Sequence[Scored], truths: dict[int, Truth]) -> str:
@@ -283,21 +303,21 @@ def _population_table(results: Sequence[Scored], truths: dict[int, Truth]) -> st
     names = list(dict.fromkeys(name for truth in truths.values() for name in truth.names))
     rows = []
     for score in results:
-        if score.tallies and not score.ranks:
-            rows.append([score.about, *(_rich(score, truths, name) for name in names)])
+        if not score.tallies or score.ranks:
+            continue
+        cells = []
+        for name in names:
+            counts, lifts = [], []
+            for seed, enrichment in score.enrichments.items():
+                if name in truths[seed].names:
+                    at = truths[seed].names.index(name)
+                    counts.append(float(enrichment.rich[at].sum()))
+                    lifts.append(float(enrichment.lifts[at][enrichment.rich[at]].max(initial=0.0)))
+            cells.append(f"{interval(counts).value:.1f}, {interval(lifts).value:.1f} ×")
+        rows.append([score.about, *cells])
     sizes = [int(np.mean([t.sizes[t.names.index(n)] for t in truths.values() if n in t.names])) for n in names]
     head = [f"{name} ({size})" for name, size in zip(names, sizes, strict=True)]
     return markdown(["enriched classes, best lift", *head], rows)
-
-
-def _rich(score: Scored, truths: dict[int, Truth], name: str) -> str:
-    counts, lifts = [], []
-    for seed, enrichment in score.enrichments.items():
-        if name in truths[seed].names:
-            at = truths[seed].names.index(name)
-            counts.append(float(enrichment.rich[at].sum()))
-            lifts.append(float(enrichment.lifts[at][enrichment.rich[at]].max(initial=0.0)))
-    return f"{interval(counts).value:.1f}, {interval(lifts).value:.1f} ×"
 
 
 def _precision_table(results: Sequence[Scored], names: Sequence[str]) -> str:
@@ -335,98 +355,42 @@ def _ranking_table(ranked: dict[int, dict[str, Any]], names: Sequence[str]) -> s
     return markdown(["average precision of “most like this galaxy”", *names], rows)
 
 
-def _rows_of(results: Sequence[Scored]) -> list[dict[str, Any]]:
-    return [
-        {"method": score.name, "seed": seed, "seconds": seconds, **measures}
-        for score in results
-        for (seed, measures), seconds in zip(score.measures.items(), score.seconds, strict=True)
-    ]
-
-
-def _group_rows(results: Sequence[Scored], truths: dict[int, Truth]) -> list[dict[str, Any]]:
-    """Return a row per planted population and sky: which methods found it."""
-    rows = []
-    for seed, truth in truths.items():
-        for at, name in enumerate(truth.names):
-            about = {key: values[at] for key, values in truth.about.items()}
-            found = {
-                score.name: int(score.tallies[seed].found[at])
-                for score in results
-                if seed in score.tallies and not score.ranks
-            }
-            rows.append({"seed": seed, "population": name, "size": int(truth.sizes[at]), **about, **found})
-    return rows
-
-
-def _false_rows(results: Sequence[Scored], truths: dict[int, Truth]) -> list[dict[str, Any]]:
-    """Return a row per class: its size, the population that makes up most of it, and how much of it."""
-    rows = []
-    for score in results:
-        for seed, tally in score.tallies.items():
-            for at in range(len(tally.classes)):
-                most = int(tally.counts[:, at].argmax())
-                shared, size = int(tally.counts[most, at]), int(tally.classes[at])
-                completeness = shared / max(int(tally.populations[most]), 1)
-                rows.append({
-                    "method": score.name, "seed": seed, "class": at, "size": size,
-                    "population": truths[seed].names[most] if shared else "", "purity": round(shared / size, 3),
-                    "completeness": round(completeness, 3),
-                })  # fmt: skip
-    return rows
-
-
-def _csv(rows: Sequence[dict[str, Any]]) -> str:
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(dict.fromkeys(key for row in rows for key in row)))
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()
-
-
 def _write(path: Path, text: str) -> None:
     with tables.atomic(path) as temporary:
         temporary.write_text(text)
 
 
-def _draw(results: Sequence[Scored], truths: dict[int, Truth], folder: Path) -> None:
+def _draw(results: Sequence[Scored], truths: dict[int, Truth], groups: pd.DataFrame, folder: Path) -> None:
     """Draw discovery curves; where groups have contrasts, also the share found by size and by contrast."""
     from matplotlib.figure import Figure
 
-    curves = "contrast" in next(iter(truths.values())).about
-    figure = Figure(figsize=(15 if curves else 9, 4.6), layout="constrained")
-    axes = figure.subplots(1, 3 if curves else 1, squeeze=False)[0]
-    _draw_discovery(axes[0], results, truths)
-    if curves:
-        for panel, name in zip(axes[1:], ("size", "contrast"), strict=True):
-            _draw_shares(panel, results, truths, name)
+    measures = ("size", "contrast") if "contrast" in groups else ()
+    figure = Figure(figsize=(15 if measures else 9, 4.6), layout="constrained")
+    curves, *panels = figure.subplots(1, 1 + len(measures), squeeze=False)[0]
+    rows = np.arange(1, ROWS + 1)
+    populations = int(np.mean([len(truth.names) for truth in truths.values()]))
+    curves.plot(rows, ideal_order(populations), color="black", linestyle=":", label="ideal order")
+    for number, score in enumerate(results):
+        if score.curves:
+            mean = np.mean(list(score.curves.values()), axis=0)
+            curves.plot(rows, mean, label=score.about, **_style(score, number))
+    curves.set(xlabel=f"rows of {ROW_WIDTH} galaxies looked at", ylabel="share of populations recognised")
+    curves.set(ylim=(0, 1.02))
+    for axes, name in zip(panels, measures, strict=True):
+        values = groups[name].to_numpy(dtype=float)
+        edges = np.geomspace(values.min(), values.max(), _CELLS + 1)
+        cells = pd.Series(np.digitize(values, edges[1:-1]), index=groups.index)
+        for number, score in enumerate(results):
+            if score.tallies and not score.ranks:
+                shares = groups[score.name].astype(float).groupby(cells).mean().reindex(range(_CELLS))
+                axes.plot(np.sqrt(edges[:-1] * edges[1:]), shares, **_style(score, number))
+        axes.set(xscale="log", xlabel=f"{name} of the planted group", ylabel="share found", ylim=(-0.02, 1.02))
+        axes.set_xticks(edges, [f"{edge:,.0f}" if edge >= 100 else f"{edge:.3g}" for edge in edges], minor=False)
+        axes.minorticks_off()
     figure.legend(frameon=False, fontsize=8, loc="outside right upper")
     for kind in ("png", "webp"):
         with tables.atomic(folder / f"results.{kind}") as temporary:
             figure.savefig(temporary, format=kind, dpi=130)
-
-
-def _draw_discovery(axes: Any, results: Sequence[Scored], truths: dict[int, Truth]) -> None:
-    rows = np.arange(1, ROWS + 1)
-    populations = int(np.mean([len(truth.names) for truth in truths.values()]))
-    axes.plot(rows, ideal_order(populations), color="black", linestyle=":", label="ideal order")
-    for number, score in enumerate(results):
-        if score.curves:
-            axes.plot(rows, np.mean(list(score.curves.values()), axis=0), label=score.about, **_style(score, number))
-    axes.set(xlabel=f"rows of {ROW_WIDTH} galaxies looked at", ylabel="share of populations recognised", ylim=(0, 1.02))
-
-
-def _draw_shares(axes: Any, results: Sequence[Scored], truths: dict[int, Truth], name: str) -> None:
-    everywhere = np.concatenate([_about(truth, name) for truth in truths.values()])
-    edges = np.geomspace(everywhere.min(), everywhere.max(), _CELLS + 1)
-    for number, score in enumerate(results):
-        if score.tallies and not score.ranks:
-            found = np.concatenate([tally.found for tally in score.tallies.values()])
-            at = np.digitize(np.concatenate([_about(truths[seed], name) for seed in score.tallies]), edges[1:-1])
-            shares = [_share(found, at == cell) for cell in range(_CELLS)]
-            axes.plot(np.sqrt(edges[:-1] * edges[1:]), shares, **_style(score, number))
-    axes.set(xscale="log", xlabel=f"{name} of the planted group", ylabel="share found", ylim=(-0.02, 1.02))
-    axes.set_xticks(edges, [f"{edge:,.0f}" if edge >= 100 else f"{edge:.3g}" for edge in edges], minor=False)
-    axes.minorticks_off()
 
 
 def _style(score: Scored, number: int) -> dict[str, Any]:
