@@ -388,7 +388,7 @@ def search(
     for name, value in settings.items():
         values[name] = value
         part = getattr(defaults, name)
-        if isinstance(value, Mapping) and is_dataclass(part):
+        if isinstance(value, Mapping) and is_dataclass(part) and not isinstance(part, type):
             refuse_unknown(value, [field.name for field in fields(part)], of=name)
             values[name] = replace(part, **value)
     return SearchRun(store=store, out=str(out), **values).run()
