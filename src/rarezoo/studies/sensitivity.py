@@ -450,7 +450,7 @@ def read_sensitivity(folder: Path | str, *, centre: str = "") -> Sensitivity:
 def _require_same_galaxies(first: Search, search: Search) -> None:
     """Raise StoreError unless two searches are of the same store and of the same galaxies in the same order."""
     both = f"{first.folder} and {search.folder}"
-    wanted, present = ({**one.about, "store": one.settings["store"]} for one in (first, search))
+    wanted, present = ({**side.about, "store": side.settings["store"]} for side in (first, search))
     changed = [name for name in _COMMON if present[name] != wanted[name]]
     if changed:
         raise StoreError(
