@@ -115,9 +115,17 @@ def map_figure(search: Search, colour: str | None = "class") -> "Figure":
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
 
+    class NotebookFigure(Figure):
+        """A figure that Jupyter shows although pyplot, which keeps every figure in memory, did not make it."""
+
+        def _repr_png_(self) -> bytes:
+            stream = io.BytesIO()
+            self.savefig(stream, format="png", dpi=80, bbox_inches="tight")
+            return stream.getvalue()
+
     x, y = tables.matrix(search.table("map_2d"), tables.POSITION).T
     ids = search.table("map_2d").column(tables.ID)
-    figure = Figure(figsize=(7, 7), layout="constrained")
+    figure = NotebookFigure(figsize=(7, 7), layout="constrained")
     axes = figure.add_subplot()
     axes.set(xticks=[], yticks=[], aspect="equal", title=search.folder.name)
     size = max(0.3, min(12.0, 2e4 / max(len(x), 1)))

@@ -169,7 +169,7 @@ class SearchPair:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(repr=False, frozen=True)
 class Comparison:
     """Two or more searches, compared over the n galaxies that all of them have.
 
@@ -201,6 +201,10 @@ class Comparison:
     seed: int = 0
     images: bool = True
     page: Path | None = None
+
+    def __repr__(self) -> str:
+        names = ", ".join(str(source.folder) for source in self.sources)
+        return f"Comparison({names}: {len(self.ids):,} galaxies)"
 
     def alone(self, search: ComparedSearch) -> list[int]:
         """Return the classes of a search that are related to no class of any other search."""

@@ -370,6 +370,7 @@ def search(
         Fields of :class:`SearchRun`, which replace those of the preset: ``seed=1``, ``images=False``,
         ``significance=Significance(surveys=50)``. A dictionary changes some settings of a field and keeps the others:
         ``compress={"whiten": 32}`` means the same as ``compress.whiten=32`` on the command line.
+        Nothing is logged unless a ``logger`` is given.
 
     Raises
     ------
@@ -381,7 +382,7 @@ def search(
     >>> search("runs/embed", out="runs/search", preset="small")  # doctest: +SKIP
     Search('runs/search': 4 classes among 6,000 galaxies)
     """
-    values = preset_settings(preset)
+    values = {"logger": Tracker(mode="none"), **preset_settings(preset)}
     known = {field.name: field for field in fields(SearchRun) if field.name not in ("store", "out")}
     refuse_unknown(settings, known, of="a search")
     defaults = SearchRun(store=store, out=str(out), **values)

@@ -49,6 +49,10 @@ def test_the_table_of_classes_has_a_picture_of_each_and_no_foreign_html(search):
     assert "&lt;b&gt;bar" in shown
 
 
+def test_a_notebook_shows_the_map_although_pyplot_did_not_make_it(search):
+    assert map_figure(search)._repr_png_().startswith(b"\x89PNG")
+
+
 def test_the_map_has_the_colours_of_the_report(search):
     grey, coloured = map_figure(search).axes[0].collections
     assert len(grey.get_offsets()) == 1
