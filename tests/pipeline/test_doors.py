@@ -120,7 +120,7 @@ def test_training_killed_after_any_state_goes_on_to_the_same_weights(cli, home, 
 
     words = [*small, "train.epochs=2", "train.batch_size=32", "train.accumulate=2", "train.workers=0"]
     words += ["train.save_every=1", "logger=none", "seed=4"]
-    save, states = States._save, []
+    save, states = States.save, []
 
     def save_and_copy(callback, trainer):
         save(callback, trainer)
@@ -128,7 +128,7 @@ def test_training_killed_after_any_state_goes_on_to_the_same_weights(cli, home, 
         shutil.copytree(home / "whole", states[-1])
 
     with monkeypatch.context() as patched:
-        patched.setattr(States, "_save", save_and_copy)
+        patched.setattr(States, "save", save_and_copy)
         cli("train.py", *words, "out=whole", cwd=home)
     weights = json.loads((home / "whole" / "card.json").read_text())["sha256"]
     # The training loss is the mean over the batches since the last start.

@@ -37,10 +37,11 @@ def home(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def told(cli, home):
+def told(start_process, ended, home):
     """Standard error of the same sweep under every launcher, each with jobs that fail."""
+    # A launcher sends the state of Hydra to processes of its own; that of a test's process does not travel.
     return {
-        name: cli("cluster.py", "-m", *SEARCH, *words, f"out={name}/sweep", cwd=home, expect=2).err
+        name: ended(start_process("cluster.py", "-m", *SEARCH, *words, f"out={name}/sweep", cwd=home), expect=2).err
         for name, words in LAUNCHERS.items()
     }
 

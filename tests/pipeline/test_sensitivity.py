@@ -37,11 +37,12 @@ def home(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def swept(cli, home):
+def swept(start_process, ended, home):
     """What a sweep says that runs two searches at a time."""
     words = ["experiment=sensitivity", "store=store", "out=sweep", *SEARCH, f"vary={CENTRE},{OTHER},{TOO_MANY}"]
     launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-    return cli("cluster.py", *words, *launcher, cwd=home, expect=2)
+    # The launcher sends the state of Hydra to processes of its own; that of a test's process does not travel.
+    return ended(start_process("cluster.py", *words, *launcher, cwd=home), expect=2)
 
 
 def test_a_search_that_cannot_be_made_is_missing_and_the_rest_becomes_a_page(home, swept):
