@@ -60,7 +60,7 @@ NAN = np.where(np.arange(200)[:, None] % 10, sky(200), np.nan)
         (NAN, (), "not finite: 20 of 200 rows [galaxies g000, g010, g020, g030, g040 and 15 more]. Embed those"),
         (NAN * np.nan, ("select.not_finite=drop",), "none of 200 galaxies is left to search"),
         (sky(1) + np.zeros((50, 1)), (), "all 50 embeddings are equal"),
-        (sky(60), (), "too few galaxies to tell a class from noise: 60. Search at least 100"),
+        (sky(60), (), "too few galaxies for null surveys: 60. Search at least 100"),
     ],
     ids=[
         "one galaxy",
