@@ -88,9 +88,7 @@ class Compressor(Settings, ABC):
         0, "principal components brought to unit variance first, or as many as vary if that is fewer; 0 = none", ge=0
     )
 
-    def fit(
-        self, embeddings: Float[np.ndarray, "galaxies D"], *, ids: Sequence[str] | np.ndarray, seed: int = 0
-    ) -> "FittedMap":
+    def fit(self, embeddings: np.ndarray, *, ids: Sequence[str] | np.ndarray, seed: int = 0) -> "FittedMap":
         """Learn a map from n galaxies.
 
         The galaxies are taken in the order of their ids, so that the same galaxies in another order give the same map.
