@@ -264,11 +264,17 @@ def choice(group: str, name: str) -> type[Any]:
 
 
 def name_of(kind: type) -> str:
-    """Return the name under which a dataclass was registered."""
-    names = [name for group in _OPTIONS.values() for name, known in group.items() if known is kind]
-    if not names:
-        raise TypeError(f"{kind.__name__} is not a registered option")
-    return names[0]
+    """Return the name under which a dataclass was registered, here or as the entry point of another package."""
+    for known in _OPTIONS.values():
+        for name, registered in known.items():
+            if registered is kind:
+                return name
+    for group, entry_point_group in ENTRY_POINTS.items():
+        for plugin in entry_points(group=entry_point_group):
+            if plugin.value == f"{kind.__module__}:{kind.__qualname__}":
+                option(group, plugin.name)(kind)
+                return plugin.name
+    raise TypeError(f"{kind.__name__} is not a registered option")
 
 
 def described(chosen: Any) -> dict[str, Any]:

@@ -125,6 +125,18 @@ def test_entry_points_of_other_packages_add_options_and_a_broken_one_is_left_out
     settings._OPTIONS.pop("scorer")
 
 
+def test_an_object_of_a_plug_in_has_its_name_although_its_group_was_not_loaded(monkeypatch):
+    theirs = EntryPoint("radial", f"{Theirs.__module__}:{Theirs.__qualname__}", "rarezoo.scorers")
+    monkeypatch.setattr(settings, "entry_points", lambda group: [theirs] if group == theirs.group else [])
+    assert described(Theirs(radius=2.0)) == {"option": "radial", "radius": 2.0}
+    settings._OPTIONS.pop("scorer")
+
+
+def test_a_class_that_is_no_option_has_no_name():
+    with pytest.raises(TypeError, match="Inner"):
+        settings.name_of(Inner)
+
+
 @pytest.mark.parametrize(
     ("kind", "builtin"),
     [
