@@ -409,7 +409,7 @@ def positional_words(job: Job) -> list[tuple[Field, str]]:
 def _setting_lines(config: Any, prefix: str = "") -> Iterator[str]:
     """Yield a line per setting: key, type, value (references as they are written), unit, constraint and meaning."""
     kind = OmegaConf.get_type(config)
-    known = {one.name: one for one in fields(kind)} if is_dataclass(kind) else {}
+    known = {field.name: field for field in fields(kind)} if is_dataclass(kind) else {}
     values: Any = OmegaConf.to_container(config, resolve=False)
     for key in map(str, values):
         if key == "hydra":

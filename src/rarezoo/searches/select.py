@@ -150,7 +150,7 @@ class Select(Settings):
         if other.folder.resolve() == store.folder.resolve():
             return galaxies
         # Equal ids mean equal galaxies only within one survey, of which a store may hold the first galaxies.
-        surveys = [{**one.manifest.survey_settings, "limit": 0} for one in (other, store)]
+        surveys = [{**either.manifest.survey_settings, "limit": 0} for either in (other, store)]
         if other.manifest.survey_sha256 != store.manifest.survey_sha256 and surveys[0] != surveys[1]:
             raise StoreError(
                 "select.fractions_from is a store of another survey", value=other.folder,

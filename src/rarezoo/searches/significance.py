@@ -365,7 +365,7 @@ class TreeScores:
         A group is a node that holds two or more classes, which is itself more than null surveys show. Thresholds are
         those of :class:`Rule` and the level of :class:`Significance`. In pseudo-code::
 
-            for each node, the smallest first (children before their parents):
+            for each node, children before their parents:
                 below = classes found below the node so far
                 lead  = score of the node − highest score in below
                 if false_discovery(node) > level:         classes = below
@@ -472,7 +472,7 @@ def smallest_groups(tree: NodeTree, classes: Sequence[int], groups: Sequence[int
     classes : sequence of int
         Nodes that are classes.
     groups : sequence of int
-        Nodes that may be groups, the smallest first.
+        Nodes that may be groups, children before their parents.
     """
     group_of: dict[int, int] = {}
     for group in groups:
