@@ -1,14 +1,23 @@
-"""Every compressor and every clusterer, today's and tomorrow's, keeps the same promises."""
+"""Every registered compressor, clusterer and training objective keeps the same promises."""
 
+import json
 from importlib.util import find_spec
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from rarezoo import settings as registry
 from rarezoo import tables
+from rarezoo.data.loaders import Batch
+from rarezoo.data.trees import Question, QuestionTree
 from rarezoo.errors import RarezooError
 from rarezoo.searches.compress import FittedMap
+from rarezoo.training.module import Learner, TrainSettings
+from rarezoo.training.objective import LOSS
+from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
+from rarezoo.zoo.network import BottleneckNetwork
 
 pytestmark = pytest.mark.pipeline
 
@@ -25,6 +34,7 @@ def choices(group):
 
 COMPRESSORS = list(choices("compress"))
 CLUSTERERS = list(choices("clusterer"))
+OBJECTIVES = list(choices("objective"))
 
 GALAXIES, WIDTH = 300, 12
 IDS = np.array([f"g{row:03d}" for row in np.random.default_rng(2).permutation(GALAXIES)])
@@ -161,3 +171,76 @@ class TestClusterer:
             adjusted_rand_score(self.classes(name, EMBEDDINGS).labels, self.classes("hdbscan", EMBEDDINGS).labels)
             > 0.95
         )
+
+
+class SmallTrunk(nn.Module):
+    """Features of an image: a small grid of it, through one layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(48, 6)
+
+    def forward(self, images):
+        return self.layer(nn.functional.adaptive_avg_pool2d(images, 4).flatten(1))
+
+
+TREE = QuestionTree("two", (Question("shape", ("shape_smooth", "shape_disk")), Question("bar", ("bar_yes", "bar_no"))))
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+class TestObjective:
+    def learner(self, name):
+        torch.manual_seed(0)
+        learner = Learner(
+            BottleneckNetwork(SmallTrunk(), native=6, width=4, answers=4, dropout=0),
+            objective=registry.choice("objective", name)(),
+            tree=TREE,
+            settings=TrainSettings(),
+            encoder=EfficientNetB0(input_size=32),
+            id_of=str,
+            seed=0,
+        )
+        learner.log = lambda *_, **__: None
+        return learner
+
+    def batch(self):
+        random = np.random.default_rng(0)
+        images = torch.as_tensor(random.integers(0, 256, (16, 3, 32, 32)), dtype=torch.uint8)
+        return Batch(torch.arange(16), images, torch.as_tensor(random.integers(0, 9, (16, 4)), dtype=torch.float32))
+
+    def loss(self, learner):
+        torch.manual_seed(1)
+        return learner.training_step(self.batch(), 0)
+
+    def test_the_same_seed_gives_the_same_finite_loss(self, name):
+        first, again = (float(self.loss(self.learner(name)).detach()) for _ in range(2))
+        assert np.isfinite(first)
+        assert first == again
+
+    def test_training_lowers_the_loss_and_trains_trunk_and_head(self, name):
+        learner = self.learner(name)
+        optimiser = torch.optim.Adam([*learner.network.parameters(), *learner.extra_modules.parameters()], lr=1e-2)
+        before = float(self.loss(learner).detach())
+        for _ in range(20):
+            optimiser.zero_grad()
+            self.loss(learner).backward()
+            optimiser.step()
+        assert float(self.loss(learner).detach()) < before
+        gradients = {key: weight.grad for key, weight in learner.network.named_parameters()}
+        assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients.values())
+        assert gradients["trunk.layer.weight"].abs().sum() > 0
+        assert gradients["head.weight"].abs().sum() > 0
+
+    def test_validation_returns_a_loss_and_its_number_of_galaxies(self, name):
+        learner, batch = self.learner(name), self.batch()
+        with torch.no_grad():
+            prediction = learner.network(batch.images)
+        watched = learner.objective.validation(prediction, batch.votes, tree=TREE)
+        loss, galaxies = watched[LOSS]
+        assert np.isfinite(float(loss))
+        assert galaxies == len(batch.rows)
+
+    def test_the_card_names_it_and_its_settings(self, name):
+        entries = registry.choice("objective", name)().card_entries()
+        assert entries["objective"] == name
+        assert json.loads(json.dumps(entries)) == entries

@@ -87,36 +87,36 @@ def test_nothing_is_found_where_columns_are_shuffled(cli, home):
     assert "class-000.html" not in (home / "nothing" / "report" / "index.html").read_text()
 
 
-def test_without_structureless_surveys_it_is_one_message(cli, home):
+def test_without_null_surveys_there_is_one_message(cli, home):
     words = ("store=planted", *SEARCH, "significance.surveys=0", "out=none")
     assert "significance.surveys=0" in cli("cluster.py", *words, cwd=home, expect=2).message
     assert not (home / "none" / "fitted_map").exists()
 
 
-def test_leaves_without_structureless_surveys_are_not_measured(cli, home):
+def test_leaves_without_null_surveys_are_not_measured(cli, home):
     words = ["clusterer.selection=leaf", "significance.surveys=0", "reuse=found", "out=leaves"]
     cli("cluster.py", "store=planted", *SEARCH, *words, cwd=home)
     classes = pq.read_table(home / "leaves" / "classes.parquet")
     assert classes.num_rows
     assert classes[tables.P_VALUE].null_count == classes[tables.SIGNIFICANCE].null_count == classes.num_rows
-    assert not (home / "leaves" / "structureless").exists()
+    assert not (home / "leaves" / "null_surveys").exists()
 
 
-def test_doubtful_groups_are_read_off_the_same_structureless_surveys(cli, home):
+def test_less_certain_classes_come_from_the_same_null_surveys(cli, home):
     # A tree read finely has doubtful nodes.
     words = ["significance.level=0.99", "clusterer.min_samples=5", "reuse=found", "out=doubtful"]
     cli("cluster.py", "store=planted", *SEARCH, *QUICK, *words, cwd=home)
-    assert not (home / "doubtful" / "structureless").exists()
+    assert not (home / "doubtful" / "null_surveys").exists()
     strict, lax = (pq.read_table(home / run / "classes.parquet") for run in ("found", "doubtful"))
     assert lax.num_rows > strict.num_rows
     rates = lax[tables.FALSE_DISCOVERY].to_pylist()
     assert 0.05 < max(rates) <= 0.99
 
 
-def test_killed_among_the_structureless_surveys_it_goes_on_where_it_was(cli, start_process, home):
+def test_a_search_killed_among_the_null_surveys_continues(cli, start_process, home):
     words = ("store=planted", *SEARCH, *QUICK, "out=killed")
     process = start_process("cluster.py", *words, cwd=home)
-    folder = home / "killed" / "structureless"
+    folder = home / "killed" / "null_surveys"
     while not (folder.exists() and len(list(folder.glob("*.npy"))) > 3):
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.02)

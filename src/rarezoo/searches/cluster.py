@@ -73,6 +73,12 @@ class Clusterer(Settings, ABC):
 
     A new clusterer implements :meth:`_merges`; everything else is common to all.
 
+    Attributes
+    ----------
+    computed_by
+        Modules and packages that do the work besides the class's own module. A cached result is computed again when
+        their code changes.
+
     Examples
     --------
     >>> from rarezoo.searches.clusterers.hdbscan import Hdbscan
@@ -85,6 +91,7 @@ class Clusterer(Settings, ABC):
     """
 
     prefix: ClassVar[str] = "clusterer"
+    computed_by: ClassVar[tuple[str, ...]] = ()
 
     min_samples: int = setting(
         300, "neighbours that define a density; smaller classes are not found", unit="galaxies", ge=1

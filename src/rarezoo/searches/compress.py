@@ -65,13 +65,19 @@ class _Whitened(Transform):
 
 @dataclass
 class Compressor(Settings, ABC):
-    """A way from embeddings to positions; each subclass is one choice of ``compress=``.
+    """Makes a map of few dimensions from embeddings; each subclass is one choice of ``compress=``.
 
     A network that was trained on few questions puts nearly all variance of its embedding into one or two directions,
-    those of the questions. What it noticed besides lies in the others. ``whiten`` gives the first principal components
-    equal weight before anything is compressed.
+    those of the questions. Everything else that it noticed lies in the other directions. ``whiten`` gives the first
+    principal components equal weight before anything is compressed.
 
     A new compressor implements :meth:`_fit`, :meth:`_check_shape` and :meth:`restored`.
+
+    Attributes
+    ----------
+    computed_by
+        Modules and packages that do the work besides the class's own module. A cached result is computed again when
+        their code changes.
 
     Examples
     --------
@@ -83,6 +89,7 @@ class Compressor(Settings, ABC):
     """
 
     prefix: ClassVar[str] = "compress"
+    computed_by: ClassVar[tuple[str, ...]] = ()
 
     whiten: int = setting(
         0, "principal components brought to unit variance first, or as many as vary if that is fewer; 0 = none", ge=0

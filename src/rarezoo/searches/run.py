@@ -38,7 +38,7 @@ from rarezoo.track import Tracker
 
 log = logging.getLogger(__name__)
 LINKAGE_FILE = TABLES["linkage"][0]
-_DRAWN, _NULL = "drawn_map", "structureless"
+_DRAWN_MAP, _NULL_SURVEYS = "drawn_map", "null_surveys"
 # Code that the nodes of null surveys depend on, besides that of the compressor.
 _NULL_CODE = tuple(
     f"rarezoo.searches.{name}" for name in ("significance", "isolation", "condensed", "compiled", "clusterers")
@@ -135,29 +135,33 @@ class SearchRun(Settings):
                 classes = with_columns(classes, scores.columns(clustering.nodes))
             members = member_table(clustering, ids=ids)
 
-        # Refit, draw, continue an earlier search, explain, decide.
+        # Search again for stability, draw.
         with clock.stage("stability"):
             stability = self._stability(embeddings, ids, clustering, null, folder / "refits")
-        drawn = self._map(self.drawing, embeddings, ids, folder / _DRAWN, clock, "draw")
-        found = {"tree": clustering.tree, "map": _map_table(fitted), "map_2d": _map_table(drawn)}
-        free_class_id = len(clustering)
+        drawn = self._map(self.drawing, embeddings, ids, folder / _DRAWN_MAP, clock, "draw")
+        other_tables = {"tree": clustering.tree, "map": _map_table(fitted), "map_2d": _map_table(drawn)}
         if stability:
-            classes, found["stability"] = stability.added_to(classes), stability.table()
+            classes, other_tables["stability"] = stability.added_to(classes), stability.table()
+
+        # Take over the class ids of an earlier search.
+        free_class_id = len(clustering)
         if previous:
             lineage = previous.lineage(members)
             classes, members, free_class_id = lineage.renamed(classes), lineage.renamed(members), lineage.free
-            found["evolution"] = lineage.evolution
+            other_tables["evolution"] = lineage.evolution
             if stability:
-                found["stability"] = lineage.renamed(found["stability"])
+                other_tables["stability"] = lineage.renamed(other_tables["stability"])
+
+        # Explain the classes, apply the decisions of a reader.
         classes, tests = self._explained(classes, clustering, sample, embeddings, metadata, clock)
         if decisions:
-            after = self._decided(decisions, previous, members, classes, fitted, sample)
-            classes, members = after.classes, after.members
+            decided = self._decided(decisions, previous, members, classes, fitted, sample)
+            classes, members = decided.classes, decided.members
 
         # Write, report, log.
         about = self._about(store, selection, classes, members)
         search = Search.write(
-            folder, about, {**found, "members": members, "classes": classes}, free_class_id=free_class_id,
+            folder, about, {**other_tables, "members": members, "classes": classes}, free_class_id=free_class_id,
             store=store, galaxies=galaxies, tests=tests, predictions=sample,
         )  # fmt: skip
         with clock.stage("report"):
@@ -272,7 +276,7 @@ class SearchRun(Settings):
 
     def _null_model(self, features: np.ndarray, ids: np.ndarray, folder: Path) -> NullModel:
         """Return what null surveys show; their nodes are kept in the run's folder, or in the cache if there is one."""
-        place, store = folder / _NULL, self.significance.store
+        place, store = folder / _NULL_SURVEYS, self.significance.store
         if self.cache:
             galaxies = fingerprint(features, ids=ids)
             key = {"null": described(self.compress), "store": store, "seed": self.seed, "galaxies": galaxies}
@@ -280,7 +284,7 @@ class SearchRun(Settings):
             place = Cache(Path(self.cache)).place(key, code=code)
         # The map there was made with the same settings, from the same galaxies: so were its null surveys, unless they
         # are those of another store.
-        earlier = Path(self.reuse) / _NULL if self.reuse and not store else None
+        earlier = Path(self.reuse) / _NULL_SURVEYS if self.reuse and not store else None
         return null_model(
             features, self.compress, settings=self.significance, tree_of=fine_tree, folder=place, earlier=earlier,
             untrained=EmbeddingStore.open(store).embeddings() if store else None, seed=self.seed,

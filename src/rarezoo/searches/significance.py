@@ -121,21 +121,22 @@ class NullFit:
 
 @dataclass(frozen=True)
 class Rule:
-    """Thresholds by which nodes are chosen: see :attr:`TreeScores.choice`.
+    """Thresholds by which nodes are chosen: :attr:`TreeScores.choice` has the whole rule.
 
     Attributes
     ----------
-    clear_lead
-        A part is the class in place of the whole only if it leads the whole by more than this many scatters: a
-        smaller lead is chance.
-    far_lead
-        The whole is one class, though its parts are isolated in it, if it leads each of them by more than this many
-        scatters.
-    made_up
-        Parts make a node up if they hold at least this share of its galaxies.
-    most
-        A part with more than this share of a node is the node itself for every practical purpose, and says nothing
-        about its inside.
+    clear_lead : float
+        Scatters by which a node inside must have a higher score than the larger node to replace it, if the nodes
+        inside do not make the larger node up. A smaller difference is chance. If they do make it up, any higher score
+        replaces it.
+    far_lead : float
+        Scatters. A node whose score is higher than that of every node inside by more than this is one class, even if
+        the nodes inside are isolated within it.
+    made_up : float
+        Nodes inside make a node up if there are two or more, and they hold at least this share of its galaxies.
+    most : float
+        Largest share of a node's galaxies that a part of it may hold. A node inside that holds more is nearly the
+        same group as the node, so it says nothing about the parts of the node.
     """
 
     clear_lead: float = 1.5
@@ -362,30 +363,30 @@ class TreeScores:
     def choice(self) -> tuple[list[int], dict[int, int]]:
         """The nodes that are classes, and the group of each class that belongs together with others.
 
-        A group is a node that holds two or more classes, which is itself more than null surveys show. Thresholds are
-        those of :class:`Rule` and the level of :class:`Significance`. In pseudo-code::
+        A class is a node that stands out from null surveys. If such a node has others inside it, the rule decides
+        whether the larger node or the nodes inside are the classes. ``level`` is a setting of :class:`Significance`;
+        ``clear_lead``, ``far_lead``, ``made_up`` and ``most`` are thresholds of :class:`Rule`. In pseudo-code::
 
             for each node, children before their parents:
-                below = classes found below the node so far
-                lead  = score of the node − highest score in below
-                if false_discovery(node) > level:         classes = below
-                else if below is empty:                   classes = {node}
+                inside = classes found inside the node so far
+            1.  if false_discovery(node) > level:                 classes = inside
+            2.  else if inside is empty:                          classes = {node}
                 else:
-                    parts = those of below that are isolated within the node alone, at the level
-                    if parts make up the node and lead <= far_lead:
-                                                          classes = parts; the node is their group
-                    else if below make up the node and lead >= 0,
-                         or below do not make it up and lead >= −clear_lead:
-                                                          classes = {node}
-                    else:                                 classes = below
+                    lead  = score(node) − highest score of inside
+                    parts = nodes of inside that are isolated within the node (see below)
+            3.      if parts make up the node, lead <= far_lead:  classes = parts; the node is their group
+            4.      else if inside makes up the node:             classes = {node} if lead >= 0 else inside
+            5.      else:                                         classes = {node} if lead >= −clear_lead else inside
             the answer is what the root has
 
-            parts make up a node: there are two or more, and they hold at least ``made_up`` of its galaxies
+            isolated within a node: has at most ``most`` of its galaxies, and null surveys of the node's size are
+                                    expected to show at most ``level`` groups that are isolated as much
+            make up a node:         are two or more, and hold at least ``made_up`` of its galaxies
 
         Returns
         -------
         (list of int, dict of int to int)
-            Numbers of nodes from 0 (the root).
+            The classes, and the group of each class that has one, as numbers of nodes from 0 (the root).
         """
         significant = self.false_discoveries <= self.null.settings.level
         rule, sizes = self.null.rule, self.tree.sizes
@@ -396,17 +397,19 @@ class TreeScores:
             return len(parts) > 1 and bool(sizes[parts].sum() >= rule.made_up * sizes[node])
 
         for node in range(len(classes) - 1, -1, -1):
-            below = [found for child in self.tree.children[node] for found in classes[child]]
-            classes[node] = below
-            if significant[node] and not below:
+            inside = [inner for child in self.tree.children[node] for inner in classes[child]]
+            if not significant[node]:
+                classes[node] = inside
+            elif not inside:
                 classes[node] = [node]
-            elif significant[node]:
-                parts, lead = self.isolated_parts(node, below), self.scores[node] - self.scores[below].max()
+            else:
+                lead, parts = self.scores[node] - self.scores[inside].max(), self.isolated_parts(node, inside)
                 if make_up(node, parts) and lead <= rule.far_lead:
                     classes[node] = parts
                     groups.append(node)
-                elif lead >= (0 if make_up(node, below) else -rule.clear_lead):
-                    classes[node] = [node]
+                else:
+                    least_lead = 0 if make_up(node, inside) else -rule.clear_lead
+                    classes[node] = [node] if lead >= least_lead else inside
         return classes[0], smallest_groups(self.tree, classes[0], groups)
 
     @property
@@ -414,17 +417,25 @@ class TreeScores:
         """The nodes that are classes, as the condensed tree numbers them; none of them holds another."""
         return sorted(self.galaxies + node for node in self.choice[0])
 
-    def isolated_parts(self, node: int, parts: Sequence[int]) -> list[int]:
-        """Return the parts of a node that null surveys of its size would not show, as if it were all there is."""
+    def isolated_parts(self, node: int, inside: Sequence[int]) -> list[int]:
+        """Return those of the nodes inside a node that are more isolated within it than null surveys of its size show.
+
+        Neighbours outside the node are ignored, as if its galaxies were the whole survey. A node inside that holds
+        more than ``Rule.most`` of the galaxies is no part. One part alone does not divide a node, so the list is
+        empty if fewer than two nodes are small enough.
+        """
         galaxies, sizes, most = int(self.tree.sizes[node]), self.tree.sizes, self.null.rule.most
-        candidates = [part for part in parts if sizes[part] <= most * galaxies]
+        candidates = [inner for inner in inside if sizes[inner] <= most * galaxies]
         if len(candidates) < 2:
             return []
-        nodes = self.null.whole if galaxies >= self.null.whole.galaxies else self.null.small
+        null_nodes = self.null.whole if galaxies >= self.null.whole.galaxies else self.null.small
         isolations = self.tree.isolations_within(node, self.graph, of=candidates)
-        scores = nodes.scores(isolations, sizes[candidates], galaxies=galaxies) - self._own_excess(sizes[candidates])
-        expected = nodes.expected(scores, galaxies=galaxies, largest=most)
-        return [part for part, false in zip(candidates, expected, strict=True) if false <= self.null.settings.level]
+        scores = null_nodes.scores(isolations, sizes[candidates], galaxies=galaxies)
+        scores = scores - self._own_excess(sizes[candidates])
+        expected = null_nodes.expected(scores, galaxies=galaxies, largest=most)
+        # So small an expected number is nearly the probability of at least one such group.
+        most_expected = self.null.settings.level
+        return [part for part, number in zip(candidates, expected, strict=True) if number <= most_expected]
 
     def columns(self, nodes: Int64[np.ndarray, " c"]) -> dict[str, list[Any]]:
         """Return the columns of the classes table that compare classes with null surveys.
@@ -549,7 +560,7 @@ def null_model(
                 survey = null_survey(survey, kind=settings.kind, components=components[size], random=random)
             return _nodes(survey, compressor_for(compressor, size), tree_of, seed=seed + number)
 
-        name = f"{settings.kind}-{components.get(size, 0):.2f}-{size}-{number:03d}.clumps.npy"
+        name = f"{settings.kind}-{components.get(size, 0):.2f}-{size}-{number:03d}.nodes.npy"
         known = earlier / name if earlier and (earlier / name).exists() else folder and folder / name
         surveys[size].append(kept_array(known, nodes))
     return NullModel(settings, NullNodes.of(whole, surveys[whole]), NullNodes.of(small, surveys[small]))

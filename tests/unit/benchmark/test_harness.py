@@ -312,7 +312,7 @@ class PartlyKnown(Vectors):
         return replace(sky, truth=replace(sky.truth, known=known))
 
 
-def test_structureless_skies_count_those_with_any_class(trials):
+def test_empty_skies_count_those_with_any_class(trials):
     empty = TrialFolder(trials.folder, Vectors(galaxies=200, groups=0), trials.methods, limit=10)
     empty.run(list(trials_of(["thirds"], [1, 2, 3], refits=0)))
     assert "1.000 (0.292–1.000)" in write_null_results(empty, [1, 2, 3], refits=0)

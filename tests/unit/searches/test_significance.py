@@ -398,7 +398,7 @@ def test_the_same_seed_gives_the_same_null_model_and_another_seed_another():
 def test_a_killed_run_continues_with_the_surveys_that_are_left(tmp_path):
     whole = model_of(sky(), Pca(n_components=3), folder=tmp_path)
     files = sorted(tmp_path.iterdir())
-    parts = [one.name.removesuffix(".clumps.npy").split("-") for one in files]
+    parts = [file.name.removesuffix(".nodes.npy").split("-") for file in files]
     assert [(kind, size, survey) for kind, _, size, survey in parts] == [
         ("gaussian", "500", f"00{n}") for n in range(5)
     ]
