@@ -5,8 +5,6 @@ from typing import Any
 from rarezoo.cli import JOBS, command_help
 
 PLACE = "<!-- commands -->"
-# These three have a script of their own at the top of a checkout.
-_SCRIPTS = ("train", "embed", "cluster")
 
 
 def commands_markdown() -> str:
@@ -18,8 +16,7 @@ def commands_markdown() -> str:
             if job.heading != heading:
                 continue
             text = command_help(name, [], usage=f"rarezoo {name}")
-            note = f"\nFrom a checkout also: `python {name}.py KEY=VALUE…`\n" if name in _SCRIPTS else ""
-            parts.append(f"### rarezoo {name}\n\nThis command can {job.help}.\n{note}\n```text\n{text}\n```")
+            parts.append(f"### rarezoo {name}\n\nThis command can {job.help}.\n\n```text\n{text}\n```")
     return "\n\n".join(parts)
 
 

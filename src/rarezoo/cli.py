@@ -46,6 +46,10 @@ from rarezoo.tables import unwritable
 
 _PIPELINE, _SEARCHES, _ZOO = "From votes to classes", "What was found", "Checkpoints"
 _SWEEPS, _MEASURING = "Many runs", "Measurements"
+# Part of the examples in the help.
+_OWN_SURVEY = "data=catalogue data.table=galaxies.csv data.images=cutouts"
+# Commands that have a script at the top of a checkout, such as train.py.
+SCRIPTS = ("train", "embed", "cluster")
 
 JOBS: dict[str, Job] = {
     "train": Job(
@@ -56,68 +60,141 @@ JOBS: dict[str, Job] = {
             "train.similarity_weight": "objective.weight", "train.projector": "objective.projector",
             "train.jitter": "objective.jitter",
         },
+        examples=(
+            f"{_OWN_SURVEY} data.votes=desi tag=mine",
+            "data=mock model.input_size=64 train.epochs=5 tag=small",
+        ),
     ),
     "embed": Job(
         "rarezoo.embeddings.embed:EmbedRun", "embed a survey with a checkpoint and write an embedding store", _PIPELINE,
         groups=("data",), folder=True,
+        examples=(
+            f"{_OWN_SURVEY} checkpoint=efficientnet_b0.mine out=runs/mine/store",
+            "data=mock checkpoint=efficientnet_b0.mock out=runs/mock/store",
+        ),
     ),
     "cluster": Job(
         "rarezoo.searches.run:SearchRun", "search an embedding store for rare classes, with a report", _PIPELINE,
         groups=("data", "select", "compress", "compress@drawing", "clusterer", "logger", "preset", "experiment"),
         folder=True,
+        examples=(
+            "store=runs/mine/store out=runs/mine/search",
+            "store=runs/mine/store preset=paper out=runs/mine/paper",
+        ),
     ),
-    "classes list": Job("rarezoo.searches.listing:ListRun", "list the classes of a search", _SEARCHES),
+    "classes list": Job(
+        "rarezoo.searches.listing:ListRun", "list the classes of a search", _SEARCHES,
+        examples=("runs/mine/search", "runs/mine/search column=redshift"),
+    ),
     "classes diff": Job(
-        "rarezoo.searches.compare:DiffRun", "match the classes of two searches: kept, split, merged, lost", _SEARCHES
+        "rarezoo.searches.compare:DiffRun", "match the classes of two searches: kept, split, merged, lost", _SEARCHES,
+        examples=("runs/old/search runs/new/search out=runs/diff",),
     ),
     "classes apply": Job(
-        "rarezoo.searches.decisions:ApplyRun", "drop, merge and name classes as decided in the atlas", _SEARCHES
+        "rarezoo.searches.decisions:ApplyRun", "drop, merge and name classes as decided in the atlas", _SEARCHES,
+        examples=("runs/mine/search decisions.json out=runs/mine/decided",),
     ),
     "compare": Job(
-        "rarezoo.searches.compare:CompareRun", "compare searches of the same galaxies, as pages and tables", _SEARCHES,
-        folder=True,
+        "rarezoo.searches.compare:CompareRun",
+        "compare searches of the same galaxies: which of their classes agree", _SEARCHES,
+        folder=True, renamed={"asked": "queries"},
+        examples=("runs/a/search runs/b/search out=runs/compared",),
     ),
     "assign": Job(
         "rarezoo.searches.assign:AssignRun", "assign the galaxies of another store to the classes of a search",
         _SEARCHES, folder=True,
+        examples=("runs/mine/search runs/new/store out=runs/new/assigned",),
     ),
-    "report": Job("rarezoo.report.pages:ReportRun", "write the report of a finished search again", _SEARCHES),
+    "report": Job(
+        "rarezoo.report.pages:ReportRun", "write the report of a finished search again", _SEARCHES,
+        examples=("runs/mine/search", "runs/mine/search images=false"),
+    ),
     "export": Job(
-        "rarezoo.report.exports:ExportRun", "write members of classes as FITS, VOTable, DS9 …, or send them to TOPCAT",
+        "rarezoo.report.exports:ExportRun",
+        "write the members of classes as CSV, FITS, VOTable or DS9 regions, or send them to TOPCAT",
         _SEARCHES,
+        examples=(
+            "runs/mine/search out=members.fits format=fits",
+            "runs/mine/search out=two.csv classes=3,5 answers=all",
+            "runs/mine/search samp=true classes=3",
+        ),
     ),
-    "demo": Job("rarezoo.demo:DemoRun", "take a mock survey the whole way, in minutes", _PIPELINE, folder=True),
-    "mock sheet": Job("rarezoo.demo:MockSheet", "draw a picture of the mock sky, a row per population", _PIPELINE),
-    "zoo list": Job("rarezoo.zoo.commands:ListCheckpoints", "list all checkpoints", _ZOO),
-    "zoo show": Job("rarezoo.zoo.commands:ShowCheckpoints", "show a card, or several checkpoints side by side", _ZOO),
-    "zoo check": Job("rarezoo.zoo.commands:CheckCheckpoints", "check the files and outputs of checkpoints", _ZOO),
+    "demo": Job(
+        "rarezoo.demo:DemoRun", "run all steps on a mock survey, in minutes", _PIPELINE, folder=True,
+        examples=("out=runs/demo", "galaxies=2000 out=runs/small_demo"),
+    ),
+    "mock sheet": Job(
+        "rarezoo.demo:MockSheet", "draw a picture of mock galaxies, one row for each population", _PIPELINE,
+        examples=("sheet.webp",),
+    ),
+    "zoo list": Job(
+        "rarezoo.zoo.commands:ListCheckpoints", "list all checkpoints", _ZOO,
+        examples=("", "root=runs/checkpoints"),
+    ),
+    "zoo show": Job(
+        "rarezoo.zoo.commands:ShowCheckpoints",
+        "show the card of a checkpoint, or several checkpoints side by side", _ZOO,
+        examples=("efficientnet_b0.gz2", "efficientnet_b0.gz2 maxvit_tiny.gz2"),
+    ),
+    "zoo check": Job(
+        "rarezoo.zoo.commands:CheckCheckpoints", "check the files and outputs of checkpoints", _ZOO,
+        examples=("all",),
+    ),
     "zoo worst": Job(
         "rarezoo.training.failures:WorstPredictions", "show the predictions that the votes contradict most", _ZOO,
         groups=("data",),
+        examples=("efficientnet_b0.mock", f"efficientnet_b0.mine {_OWN_SURVEY} data.votes=desi out=worst.png"),
     ),
-    "zoo export": Job("rarezoo.zoo.commands:ExportCheckpoint", "write ONNX, torch.export or timm", _ZOO),
-    "zoo push": Job("rarezoo.zoo.commands:PushCheckpoint", "send a checkpoint to a Hugging Face hub", _ZOO),
-    "zoo pull": Job("rarezoo.zoo.commands:PullCheckpoint", "fetch a checkpoint from a Hugging Face hub", _ZOO),
+    "zoo export": Job(
+        "rarezoo.zoo.commands:ExportCheckpoint", "write a checkpoint as ONNX, torch.export or timm", _ZOO,
+        examples=("efficientnet_b0.gz2 format=onnx out=exported",),
+    ),
+    "zoo push": Job(
+        "rarezoo.zoo.commands:PushCheckpoint", "send a checkpoint to a Hugging Face hub", _ZOO,
+        examples=("efficientnet_b0.mine repository=USER/efficientnet_b0.mine private=true",),
+    ),
+    "zoo pull": Job(
+        "rarezoo.zoo.commands:PullCheckpoint", "fetch a checkpoint from a Hugging Face hub", _ZOO,
+        examples=("USER/efficientnet_b0.mine",),
+    ),
     "store import": Job(
         "rarezoo.embeddings.store:ImportStore", "make an embedding store of a table of embeddings", _PIPELINE,
         groups=("data",),
+        examples=(
+            "embeddings.parquet out=runs/other/store",
+            "features.csv id_column=name 'columns=feat_pca_*' out=runs/zoobot/store",
+        ),
     ),
-    "leaderboard": Job("rarezoo.studies.leaderboard:LeaderboardRun", "rank the jobs of a multirun on a page", _SWEEPS),
+    "leaderboard": Job(
+        "rarezoo.studies.leaderboard:LeaderboardRun", "rank the runs of a multirun on a page", _SWEEPS,
+        examples=("runs/sweep",),
+    ),
     "study": Job(
-        "rarezoo.studies.bottleneck:StudyRun", "measure the cost of a narrower embedding (experiment=bottleneck)",
+        "rarezoo.studies.bottleneck:StudyRun", "measure the cost of a narrower embedding, after experiment=bottleneck",
         _SWEEPS,
+        examples=("runs/bottleneck",),
     ),
     "sensitivity": Job(
         "rarezoo.studies.sensitivity:SensitivityRun",
-        "compare searches under different settings (experiment=sensitivity)", _SWEEPS,
+        "compare searches under different settings, after experiment=sensitivity", _SWEEPS,
+        examples=("runs/sensitivity",),
     ),
     "judge": Job(
-        "rarezoo.embeddings.judge:JudgeRun", "measure an embedding: rank, and ranking of rare kinds", _MEASURING,
+        "rarezoo.embeddings.judge:JudgeRun",
+        "measure how good an embedding is: its effective rank, and how well it ranks known kinds", _MEASURING,
         groups=("data",), folder=True,
+        examples=(
+            "runs/mine/store",
+            "runs/a/store runs/b/store 'answers=ring=ring_fraction>0.5' out=runs/judged",
+        ),
     ),
     "benchmark": Job(
-        "rarezoo.benchmark.run:BenchmarkRun", "compare methods that search an embedding, where answers are known",
+        "rarezoo.benchmark.run:BenchmarkRun",
+        "compare methods of searching an embedding, on data whose answers are known",
         _MEASURING, folder=True,
+        examples=(
+            "vectors seeds=100-101 methods=ours,leaf_10", "answers store=runs/mine/store answers=known.csv",
+        ),
     ),
 }  # fmt: skip
 
@@ -167,6 +244,8 @@ def main(command: str = "") -> None:
         sys.exit(exit_status(lambda: run_command(command, words, usage=f"python {command}.py"), command=command))
     if not words or words[0] in ("--help", "-h"):
         print(overview(JOBS, version=__version__))
+        scripts = ", ".join(f"python {name}.py is rarezoo {name}" for name in SCRIPTS)
+        print(f"In a checkout of the repository, three commands are also scripts: {scripts}.")
         sys.exit(0)
     if words[0] == "--version":
         print(f"rarezoo {__version__}")
@@ -499,7 +578,11 @@ def command_help(command: str, words: Sequence[str], *, usage: str) -> str:
     overrides = read_words(usage, job, [word for word in words if "=" in word], multirun=False).overrides
     config = _composed(command, overrides)
     names = {group: choices(group, command=command) for group in job.groups}
-    return help_text(usage, job, config, names, config.hydra.runtime.choices)
+    same_as = ""
+    if command in SCRIPTS:
+        script, installed = f"python {command}.py", f"rarezoo {command}"
+        same_as = f"{script} (in a checkout)" if usage == installed else f"{installed} (everywhere)"
+    return help_text(usage, job, config, names, config.hydra.runtime.choices, same_as=same_as)
 
 
 # ── exit status and messages ────────────────────────────────────────────────────────────────────────────────────────

@@ -56,6 +56,8 @@ class Job:
         (``-m``) gives every job such a folder.
     renamed
         Former names of settings, which are still understood, and their present names.
+    examples
+        What a user may type after the name of the command; ``--help`` shows it.
     """
 
     target: str
@@ -64,6 +66,7 @@ class Job:
     groups: tuple[str, ...] = ()
     folder: bool = False
     renamed: Mapping[str, str] = field(default_factory=dict)
+    examples: tuple[str, ...] = ()
 
     @property
     def kind(self) -> type[Any]:
@@ -353,6 +356,7 @@ def overview(jobs: Mapping[str, Job], *, version: str) -> str:
     wide = max(map(len, jobs))
     lines = [f"rarezoo {version}: rare classes of galaxies, with the evidence for each", ""]
     lines += ["rarezoo COMMAND THINGS… KEY=VALUE…", ""]
+    lines += ["THINGS are what the command works on, such as the folder of a search; KEY=VALUE are settings.", ""]
     for heading in headings:
         lines.append(f"{heading}:")
         lines += [f"  {name:<{wide}}  {job.help}" for name, job in jobs.items() if job.heading == heading]
@@ -361,7 +365,13 @@ def overview(jobs: Mapping[str, Job], *, version: str) -> str:
 
 
 def help_text(
-    usage: str, job: Job, config: Any, choices: Mapping[str, Sequence[str]], chosen: Mapping[str, str]
+    usage: str,
+    job: Job,
+    config: Any,
+    choices: Mapping[str, Sequence[str]],
+    chosen: Mapping[str, str],
+    *,
+    same_as: str = "",
 ) -> str:
     """Return the help of a command.
 
@@ -377,12 +387,20 @@ def help_text(
         Every choice of each group.
     chosen
         The present choice of each group.
+    same_as
+        Another way to type the same command, such as ``rarezoo train``; empty if there is none.
     """
     things = positional_words(job)
     words = [text for _, text in things]
     lines = [" ".join([usage, *words, "KEY=VALUE…"]) + f"   {job.help}"]
+    if same_as:
+        lines.append(f"The same command: {same_as}")
     if job.folder:
-        lines.append(f"Several values make a multirun: {' '.join([usage, *words])} -m KEY=A,B")
+        lines.append(
+            f"Several values run it once for each (a multirun): {' '.join([usage, *words])} -m KEY=A,B out=DIR"
+        )
+    if job.examples:
+        lines += ["", "Examples:", *(f"  {usage} {example}".rstrip() for example in job.examples)]
     lines += [""] * bool(things) + [f"  {text}: {known.metadata.get('help', '')}" for known, text in things]
     if choices:
         lines += ["", "Choices (the settings below are those of what is chosen; add a choice to see its own):"]
@@ -391,7 +409,12 @@ def help_text(
         ]
     names = {known.name for known, _ in things}
     shown = [f"  {line}" for line in _setting_lines(config) if line.split(":", 1)[0] not in names]
-    return "\n".join([*lines, *(["", "Settings:", *shown] if shown else [])])
+    if shown:
+        lines += ["", "Settings:", *shown]
+    if any(": list[" in line for line in shown):
+        brackets = "; in a multirun KEY=[A,B,C]" if job.folder else ""
+        lines += ["", f"A list is written KEY=A,B,C{brackets}."]
+    return "\n".join(lines)
 
 
 def positional_words(job: Job) -> list[tuple[Field, str]]:
@@ -425,7 +448,7 @@ def _described(known: Field | None, value: Any) -> str:
     if known is None:
         return f"any = {shown}"
     kind = known.type
-    name = kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind).replace("typing.", "")
+    name = kind.__name__ if isinstance(kind, type) and not get_args(kind) else re.sub(r"\b(?:\w+\.)+", "", str(kind))
     about = known.metadata
     unit = f" [{about['unit']}]" if about.get("unit") else ""
     limits = settings.constraint_text(known)

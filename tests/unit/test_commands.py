@@ -1,12 +1,13 @@
 """The grammar of the command line, with a command that only the tests know."""
 
+import shlex
 import sys
 from dataclasses import dataclass
 
 import pytest
 
 from rarezoo import cli
-from rarezoo.commands import Job, read_words
+from rarezoo.commands import Job, positional_words, read_words
 from rarezoo.errors import ConfigError, OutputError
 from rarezoo.settings import Settings, setting
 
@@ -137,6 +138,30 @@ def test_help_says_type_default_unit_constraint_and_meaning(weigh):
     assert out.startswith("rarezoo weigh SCALE… KEY=VALUE…   weigh something")
     assert "  min_samples: int = 5 [galaxies] (at least 1)  a number\n" in out
     assert "  part.share: float = 0.5 (at least 0, at most 1)  a share" in out
+
+
+@pytest.mark.parametrize("command", cli.JOBS)
+def test_every_command_has_examples_that_it_understands(command):
+    job = cli.JOBS[command]
+    text = cli.command_help(command, [], usage=f"rarezoo {command}")
+    assert job.examples
+    for example in job.examples:
+        assert f"  rarezoo {command} {example}".rstrip() in text
+        words = shlex.split(example)
+        overrides = read_words(command, job, words, multirun=False).overrides
+        keys = {override.split("=", 1)[0] for override in overrides}
+        assert {field.name for field, word in positional_words(job) if not word.startswith("[")} <= keys
+        cli.command_help(command, words, usage=f"rarezoo {command}")
+
+
+def test_help_says_which_script_is_the_same_command():
+    assert "python cluster.py" in cli.command_help("cluster", [], usage="rarezoo cluster")
+    assert "rarezoo cluster" in cli.command_help("cluster", [], usage="python cluster.py")
+
+
+def test_a_former_name_of_a_setting_is_understood():
+    words = read_words("compare", cli.JOBS["compare"], ["a", "b", "out=x", "asked=5"], multirun=False)
+    assert "queries=5" in words.overrides
 
 
 def test_all_commands_are_listed_and_an_unknown_one_gets_the_nearest(weigh, monkeypatch, capsys):

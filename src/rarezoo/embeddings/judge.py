@@ -270,19 +270,31 @@ class Judgement:
 
 @dataclass(kw_only=True)
 class JudgeRun(Settings):
-    """Judge stores of one survey, on kinds of galaxies that may be known for some galaxies only.
+    """Measure how good embeddings of one survey are, before anything is clustered.
 
-    Imported embeddings without a survey are judged by their spectrum alone; with ``data=``, the survey that holds their
-    galaxies, also by kinds of galaxies.
+    Two things are measured. The *spectrum* says in how many directions the embedding varies. The *ranking* says how
+    well the embedding finds galaxies of a known kind, such as rings, from one example. Which galaxies are of the kind
+    may be known for some galaxies only. Imported embeddings without a survey have the spectrum alone; name their
+    survey (``data=``) for the ranking.
+
+    Examples
+    --------
+    >>> JudgeRun(stores=["runs/embed"], answers=["ring=ring_fraction>0.5"]).split
+    'all'
     """
 
-    stores: list[str] = setting(help="embedding stores of one survey", positional=True)
+    stores: list[str] = setting(help="folders of embedding stores of one survey", positional=True)
     answers: list[str] = setting(
-        [], "kinds of galaxies, each NAME=COLUMN>VALUE by a column of the survey's catalogue; empty: the survey's usual"
+        [],
+        "known kinds of galaxies, each NAME=COLUMN>VALUE: the galaxies whose COLUMN of the survey's catalogue is above "
+        "VALUE; empty: those that rarezoo knows for this survey",
     )
-    split: str = setting(SPLITS[0], "galaxies to judge by", choices=SPLITS)
+    split: str = setting(SPLITS[0], "split whose galaxies are used", choices=SPLITS)
     whiten: int = setting(
-        48, "principal components that are brought to unit variance, as a second way to rank", unit="components", ge=1
+        48,
+        "second way to rank: the first principal components, this many, brought to unit variance",
+        unit="components",
+        ge=1,
     )
     data: Survey | None = setting(None, "the survey, if it is no longer where the store remembers it")
     out: str = setting("", "folder for judge.json, spectra.png and the photometry; empty: nothing is written")

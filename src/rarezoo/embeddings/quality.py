@@ -277,7 +277,7 @@ def _ranking_vectors(
 
 # Numbers of neighbours, and galaxies drawn for them, by default.
 KS = (10, 30, 100)
-ASKED = 2000
+QUERIES = 2000
 
 
 class Overlap(NamedTuple):
@@ -306,17 +306,17 @@ class EmbeddingSimilarity:
     ----------
     galaxies : int
         Number n of galaxies.
-    asked : int
+    queries : int
         Number of galaxies, drawn at random, whose neighbours among all n were compared.
     overlaps : tuple of Overlap
-        Mutual k nearest neighbours, mean over the galaxies asked (Huh et al. 2024, arXiv:2405.07987, who call it
+        Mutual k nearest neighbours, mean over the queries (Huh et al. 2024, arXiv:2405.07987, who call it
         alignment).
     cka : float
         Linear centred kernel alignment over all n, 0 to 1 (Kornblith et al. 2019, arXiv:1905.00414).
     """
 
     galaxies: int
-    asked: int
+    queries: int
     overlaps: tuple[Overlap, ...]
     cka: float
 
@@ -326,7 +326,7 @@ def embedding_similarity(
     second: Float[np.ndarray, "n e"],
     *,
     ks: Sequence[int] = KS,
-    asked: int = ASKED,
+    queries: int = QUERIES,
     seed: int = 0,
 ) -> EmbeddingSimilarity:
     """Measure how similar two embeddings of the same galaxies are.
@@ -339,7 +339,7 @@ def embedding_similarity(
         Row i is the same galaxy in both.
     ks : sequence of int
         Numbers of neighbours; those of n or more are left out.
-    asked : int
+    queries : int
         Number of galaxies whose neighbours are compared; 0 compares those of all.
     seed : int
         Seed of the draw of these galaxies.
@@ -359,7 +359,7 @@ def embedding_similarity(
     if galaxies < 3:
         raise StoreError("too few galaxies in common", value=galaxies, fix="Compare searches of the same survey.")
     ks = [k for k in sorted(ks) if k < galaxies]
-    size = min(asked or galaxies, galaxies)
+    size = min(queries or galaxies, galaxies)
     rows = np.sort(np.random.default_rng(seed).choice(galaxies, size, replace=False))
     near = []
     for embeddings in (first, second):

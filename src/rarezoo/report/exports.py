@@ -60,15 +60,20 @@ class ExportRun(Settings):
     """
 
     search: str = setting(help="folder of a finished search", positional=True)
-    out: str = setting("", "file to write; a folder for format=huggingface")
+    out: str = setting("", "file to write, or folder for format=huggingface; must be given unless samp=true")
     format: str = setting(CSV, "format of the file", choices=FORMATS)
-    samp: bool = setting(False, "send the members to the running TOPCAT, Aladin or DS9")
-    classes: list[int] = setting([], "ids of the classes; empty: every class")
-    unassigned: bool = setting(False, "add the galaxies in no class, unless classes are named")
-    answers: list[str] = setting([], "answers whose predicted vote fractions are added; all for every answer")
+    samp: bool = setting(False, "send the members to TOPCAT, Aladin or DS9, which must be running")
+    classes: list[int] = setting([], "ids of the classes, such as 3,5; empty: every class")
+    unassigned: bool = setting(
+        False, "also write the galaxies that are in no class; only possible if classes= is empty"
+    )
+    answers: list[str] = setting(
+        [],
+        "answers whose predicted vote fractions are added as columns, such as bar_strong,bar_weak; all = every answer",
+    )
     positions: str = setting("", "table with id_str, ra and dec (degrees); empty: the survey's catalogue")
     radius: float = setting(10.0, "radius of the circles of format=ds9", unit="arcsec", gt=0)
-    images: bool = setting(True, "add the cutouts to a data set of format=huggingface")
+    images: bool = setting(True, "format=huggingface: add the images of the galaxies")
 
     def check(self) -> None:
         """Raise ConfigError if nothing would be written or sent."""

@@ -19,7 +19,7 @@ import pyarrow.csv
 from jaxtyping import Float, Float32, Int64
 
 from rarezoo import tables
-from rarezoo.embeddings.quality import ASKED, KS, EmbeddingSimilarity, embedding_similarity
+from rarezoo.embeddings.quality import KS, QUERIES, EmbeddingSimilarity, embedding_similarity
 from rarezoo.errors import ConfigError, OutputError, StoreError
 from rarezoo.searches.matching import EVENTS, RELATIONS, Agreement, ClassOverlap, agreement, fates, labels_of
 from rarezoo.searches.result import Search
@@ -321,7 +321,7 @@ def compare(
     *searches: Search,
     embeddings: bool = True,
     images: bool = True,
-    asked: int = ASKED,
+    queries: int = QUERIES,
     level: float = LEVEL,
     seed: int = 0,
 ) -> Comparison:
@@ -331,7 +331,7 @@ def compare(
     ----------
     searches
         2 to 26 searches.
-    embeddings, images, asked, level, seed
+    embeddings, images, queries, level, seed
         See :class:`CompareRun`.
 
     Raises
@@ -358,7 +358,9 @@ def compare(
         overlap = ClassOverlap.of_labels(
             first.labels, second.labels, old_classes=first.classes, new_classes=second.classes, level=level
         )
-        alike = None if vectors is None else embedding_similarity(vectors[i], vectors[j], ks=KS, asked=asked, seed=seed)
+        alike = None
+        if vectors is not None:
+            alike = embedding_similarity(vectors[i], vectors[j], ks=KS, queries=queries, seed=seed)
         pairs.append(SearchPair(first, second, overlap, agreement(first.labels, second.labels), alike))
     return Comparison(ids, searches, compared, tuple(pairs), level, seed, images)
 
@@ -377,13 +379,20 @@ class CompareRun(Settings):
     searches: list[str] = setting(help="folders of finished searches, 2 to 26", positional=True)
     out: str = setting(help="folder for the pages and tables")
     embeddings: bool = setting(True, "compare the embeddings too, not only the classes")
-    images: bool = setting(True, "show galaxies, read from the survey of the first search; false shows ids")
-    asked: int = setting(
-        ASKED, "galaxies whose nearest neighbours are compared between the embeddings; 0: all", unit="galaxies", ge=0
+    images: bool = setting(
+        True, "show images of galaxies, read from the survey of the first search; false shows their ids"
     )
+    queries: int = setting(
+        QUERIES,
+        "number of galaxies, drawn at random, whose nearest neighbours are compared between the embeddings; 0 = all",
+        unit="galaxies", ge=0,
+    )  # fmt: skip
     level: float = setting(
-        LEVEL, "corrected p-value above which two classes are not related; corrected for all pairs", gt=0, lt=1
-    )
+        LEVEL,
+        "significance level: two classes are related if the p-value of their overlap, corrected for the number of "
+        "pairs of classes, is at most this",
+        gt=0, lt=1,
+    )  # fmt: skip
     seed: int = setting(0, "seed of the galaxies that are drawn at random", ge=0)
 
     def check(self) -> None:
@@ -408,7 +417,7 @@ class CompareRun(Settings):
             *map(Search.open, self.searches),
             embeddings=self.embeddings,
             images=self.images,
-            asked=self.asked,
+            queries=self.queries,
             level=self.level,
             seed=self.seed,
         ).report(self.out)
@@ -484,7 +493,9 @@ class DiffRun(Settings):
     """List which classes of one search were kept, split, merged, changed or lost in another, and which appeared."""
 
     old: str = setting(help="folder of a finished search", positional=True)
-    new: str = setting(help="folder of another search of some of the same galaxies", positional=True)
+    new: str = setting(
+        help="folder of another finished search, which has at least some of the galaxies", positional=True
+    )
     out: str = setting("", "folder for matches.parquet, matches.csv and diff.json; empty writes no files")
 
     def run(self) -> ClassDiff:

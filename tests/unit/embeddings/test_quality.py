@@ -206,16 +206,16 @@ def blob(n, d, seed):
 def test_a_turned_and_stretched_embedding_is_the_same():
     first = blob(400, 6, 0)
     turn = np.linalg.qr(blob(6, 6, 1))[0]
-    found = embedding_similarity(first, 3 * first @ turn + 5, ks=(5, 20), asked=0)
-    assert (found.galaxies, found.asked) == (400, 400)
+    found = embedding_similarity(first, 3 * first @ turn + 5, ks=(5, 20), queries=0)
+    assert (found.galaxies, found.queries) == (400, 400)
     assert found.cka == pytest.approx(1)
     assert [one.share for one in found.overlaps] == pytest.approx([1, 1], abs=0.005)
 
 
 def test_unrelated_embeddings_share_what_chance_gives():
-    found = embedding_similarity(blob(1500, 6, 0), blob(1500, 9, 1), ks=(10, 100, 5000), asked=500)
+    found = embedding_similarity(blob(1500, 6, 0), blob(1500, 9, 1), ks=(10, 100, 5000), queries=500)
     assert [one.k for one in found.overlaps] == [10, 100]
-    assert found.asked == 500
+    assert found.queries == 500
     for one in found.overlaps:
         assert one.chance == one.k / 1499
         # Shared neighbours are some 500 × 10 × 10 / 1499 ≈ 33 or more: within five standard deviations.
@@ -234,7 +234,7 @@ def test_neighbours_are_those_that_all_pairs_give_and_never_the_galaxy_itself():
         np.fill_diagonal(alike, -np.inf)
         near.append(np.argsort(-alike, axis=1)[:, :7])
     shares = [len(set(a) & set(b)) / 7 for a, b in zip(*near, strict=True)]
-    found = embedding_similarity(first, second, ks=(7,), asked=0)
+    found = embedding_similarity(first, second, ks=(7,), queries=0)
     assert found.overlaps[0].share == pytest.approx(np.mean(shares))
 
 
