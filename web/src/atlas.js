@@ -15,7 +15,7 @@ const $ = (name) => document.getElementById(name);
 
 export function atlasPage(map) {
   const decisions = new Decisions(map, () => { showDecisions(); atlas.redraw(); });
-  const order = map.classes.map((one) => one.id);
+  const order = map.classes.map((known) => known.id);
   let current = -1, timer = 0;
   const name = (id) => decisions.name(id);
   const say = (words) => { $("message").textContent = words; clearTimeout(timer); timer = setTimeout(() => { $("message").textContent = ""; }, 6000); };
@@ -42,18 +42,18 @@ export function atlasPage(map) {
     history.replaceState(null, "", `#class-${id}`);
     showDecisions();
     const tree = $("branch-of") || el("div", { id: "branch-of" });
-    const made = await card(id, about.choose, tree);
+    const content = await card(id, about.choose, tree);
     if (current !== id) return;
-    $("card").replaceChildren(made);
-    await branch(id, made.querySelector("#branch-of"));
+    $("card").replaceChildren(content);
+    await branch(id, content.querySelector("#branch-of"));
   }
   const ways = {
     name, open: (id) => open(id), mark: (ids) => { atlas.only(ids); atlas.show(members(atlas.p, ids)); say(`Classes ${ids.map(name).join(", ")} are marked.`); },
-    colour: (id) => `var(--class-${map.classes.find((one) => one.id === id).colour})`,
+    colour: (id) => `var(--class-${map.classes.find((known) => known.id === id).colour})`,
   };
   async function branch(id, box) {
-    const tree = await data("tree"), one = map.classes.find((known) => known.id === id);
-    if (tree.node.includes(one.node)) branches(tree, one.node, ways)(box, one.node);
+    const tree = await data("tree"), opened = map.classes.find((known) => known.id === id);
+    if (tree.node.includes(opened.node)) branches(tree, opened.node, ways)(box, opened.node);
     else box.replaceChildren(el("p", { class: "small" }, "The tree has no branch for this class."));
   }
   function step(by) { open(order[(order.indexOf(current) + by + (current < 0 && by < 0 ? 1 : 0) + order.length) % order.length]).catch(fail); }
@@ -65,10 +65,10 @@ export function atlasPage(map) {
     return selection($("selected"), rows, about).catch(fail);
   }
   function tab(wanted) {
-    for (const one of document.querySelectorAll("[role=tab]")) {
-      const on = one.dataset.tab === wanted;
-      one.setAttribute("aria-selected", on); one.tabIndex = on ? 0 : -1;
-      $(`panel-${one.dataset.tab}`).hidden = !on;
+    for (const button of document.querySelectorAll("[role=tab]")) {
+      const on = button.dataset.tab === wanted;
+      button.setAttribute("aria-selected", on); button.tabIndex = on ? 0 : -1;
+      $(`panel-${button.dataset.tab}`).hidden = !on;
     }
   }
 
@@ -84,31 +84,31 @@ export function atlasPage(map) {
     $("decided").replaceChildren(...rows.map((row) => el("tr", {},
       el("th", { scope: "row" }, el("button", { type: "button", class: "plain", onclick: () => open(row.class_id) }, `class ${row.class_id}`)),
       el("td", {}, row.decision === "merge" ? `merged into ${name(row.merge_into)}` : row.decision || "–"), el("td", {}, row.name))));
-    $("tally").textContent = `${rows.length} of ${map.classes.length} classes have a decision: ${["keep", "drop", "merge"].map((one) => `${rows.filter((row) => row.decision === one).length} ${one}`).join(", ")}.`;
+    $("tally").textContent = `${rows.length} of ${map.classes.length} classes have a decision: ${["keep", "drop", "merge"].map((kind) => `${rows.filter((row) => row.decision === kind).length} ${kind}`).join(", ")}.`;
     for (const option of $("class-picker").options) if (option.value) option.textContent = labelled(Number(option.value));
   }
-  const labelled = (id) => { const mine = decisions.of(id), one = map.classes.find((known) => known.id === id); return `${id}${mine.name ? ` ${mine.name}` : ""} (${count(one.size)})${one.group === null ? "" : `, group ${one.group}`}${mine.decision ? ` – ${mine.decision}` : ""}`; };
+  const labelled = (id) => { const mine = decisions.of(id), labelledClass = map.classes.find((known) => known.id === id); return `${id}${mine.name ? ` ${mine.name}` : ""} (${count(labelledClass.size)})${labelledClass.group === null ? "" : `, group ${labelledClass.group}`}${mine.decision ? ` – ${mine.decision}` : ""}`; };
   function decide(change) {
     if (current < 0) { say("Open a class first."); return; }
     if (!decisions.decide(current, change)) { say("A class cannot be merged into itself or into a class that is merged into it."); showDecisions(); return; }
-    const { decision, name: given, merge_into: into } = decisions.of(current);
-    say(`Class ${current}: ${decision === "merge" ? `merged into ${into}` : decision || "undecided"}${given ? `, “${given}”` : ""}.`);
+    const { decision, name: newName, merge_into: into } = decisions.of(current);
+    say(`Class ${current}: ${decision === "merge" ? `merged into ${into}` : decision || "undecided"}${newName ? `, “${newName}”` : ""}.`);
   }
   const toggle = (decision) => decide({ decision: decisions.of(current).decision === decision ? "" : decision });
 
   for (const id of order) { $("class-picker").append(el("option", { value: id }, labelled(id))); $("merge").append(el("option", { value: id }, `class ${id}`)); }
   for (const group of ["predicted answers", "catalogue", "search"]) {
-    const columns = map.columns.filter((one) => one.group === group);
-    if (columns.length) $("colour").append(el("optgroup", { label: group }, columns.map((one) => el("option", { value: one.key }, one.label))));
+    const columns = map.columns.filter((column) => column.group === group);
+    if (columns.length) $("colour").append(el("optgroup", { label: group }, columns.map((column) => el("option", { value: column.key }, column.label))));
   }
   $("colour").addEventListener("change", () => colour($("colour").value).catch(fail));
   async function colour(key) {
-    const column = map.columns.find((one) => one.key === key) || null;
+    const column = map.columns.find((known) => known.key === key) || null;
     await atlas.colourBy(column);
     atlas.only(null);
     $("legend").hidden = !column;
     if (!column) return;
-    const steps = column.kind === "category" ? column.names.map((one, i) => el("li", {}, el("i", { style: { background: i < 8 ? `var(--class-${i})` : "var(--point)" } }), one))
+    const steps = column.kind === "category" ? column.names.map((category, i) => el("li", {}, el("i", { style: { background: i < 8 ? `var(--class-${i})` : "var(--point)" } }), category))
       : [el("li", {}, Number(column.low.toPrecision(3))), el("li", { class: "ramp", style: { background: atlas.ramp() } }), el("li", {}, Number(column.high.toPrecision(3)))];
     $("legend").replaceChildren(...steps);
   }
@@ -123,20 +123,20 @@ export function atlasPage(map) {
   $("load").addEventListener("change", async () => { const [chosen] = $("load").files; if (chosen) say(decisions.load(await chosen.text()) || "The decisions were loaded."); $("load").value = ""; });
   $("find").addEventListener("submit", (event) => {
     event.preventDefault();
-    search($("wanted").value, map, decisions).then(async (found) => {
-      if (found.problem) { say(found.problem); return; }
-      if (found.id !== undefined) { await open(found.id); return; }
-      const id = atlas.p.label[found.row];
+    search($("wanted").value, map, decisions).then(async (target) => {
+      if (target.problem) { say(target.problem); return; }
+      if (target.id !== undefined) { await open(target.id); return; }
+      const id = atlas.p.label[target.row];
       if (order.includes(id)) await open(id);
-      await choose(found.row, true);
-      if (found.message) say(found.message);
+      await choose(target.row, true);
+      if (target.message) say(target.message);
     }).catch(fail);
   });
-  for (const one of document.querySelectorAll("[role=tab]")) {
-    one.addEventListener("click", () => tab(one.dataset.tab));
-    one.addEventListener("keydown", (event) => {
+  for (const button of document.querySelectorAll("[role=tab]")) {
+    button.addEventListener("click", () => tab(button.dataset.tab));
+    button.addEventListener("keydown", (event) => {
       const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key], all = [...document.querySelectorAll("[role=tab]")];
-      if (by) { const next = all[(all.indexOf(one) + by + all.length) % all.length]; tab(next.dataset.tab); next.focus(); }
+      if (by) { const next = all[(all.indexOf(button) + by + all.length) % all.length]; tab(next.dataset.tab); next.focus(); }
     });
   }
   const keys = {
@@ -152,7 +152,7 @@ export function atlasPage(map) {
   });
   stretching();
   showDecisions();
-  const asked = location.hash.match(/^#class-(\d+)$/);
-  if (asked && order.includes(Number(asked[1]))) open(Number(asked[1])).catch(fail);
+  const openedByLink = location.hash.match(/^#class-(\d+)$/);
+  if (openedByLink && order.includes(Number(openedByLink[1]))) open(Number(openedByLink[1])).catch(fail);
   return { ...atlas, decisions, open, select, colour, choose };
 }

@@ -8,18 +8,18 @@ export function branches(tree, root, act) {
   const children = new Map(), at = new Map(tree.node.map((node, i) => [node, i]));
   tree.node.forEach((node, i) => children.set(tree.parent[i], [...(children.get(tree.parent[i]) || []), node]));
   const classOf = (node) => tree.class[at.get(node)];
-  const below = (node) => [classOf(node), ...(children.get(node) || []).flatMap(below)].filter((one, k) => (k === 0 ? one >= 0 : true));
-  const leaves = (node) => ((children.get(node) || []).length ? children.get(node).reduce((sum, one) => sum + leaves(one), 0) : 1);
+  const below = (node) => [classOf(node), ...(children.get(node) || []).flatMap(below)].filter((id, k) => (k === 0 ? id >= 0 : true));
+  const leaves = (node) => ((children.get(node) || []).length ? children.get(node).reduce((sum, child) => sum + leaves(child), 0) : 1);
   const parent = (node) => tree.parent[at.get(node)];
   let top = root, current = root;
 
   // Goes up the tree until the class is shown with its closest relatives, but not further than can be read.
   function start(node) {
-    let found = node;
-    while (at.has(parent(found)) && leaves(parent(found)) <= 12) found = parent(found);
-    return found === node && at.has(parent(node)) && leaves(parent(node)) <= MOST ? parent(node) : found;
+    let ancestor = node;
+    while (at.has(parent(ancestor)) && leaves(parent(ancestor)) <= 12) ancestor = parent(ancestor);
+    return ancestor === node && at.has(parent(node)) && leaves(parent(node)) <= MOST ? parent(node) : ancestor;
   }
-  const lines = (node, depth = 0) => [[node, depth], ...(children.get(node) || []).flatMap((one) => lines(one, depth + 1))];
+  const lines = (node, depth = 0) => [[node, depth], ...(children.get(node) || []).flatMap((child) => lines(child, depth + 1))];
 
   function bar([node, depth], row, scale) {
     const i = at.get(node), own = classOf(node), ids = below(node), x = scale(tree.birth[i]), wide = Math.max(scale(tree.death[i]) - x, 3);
@@ -37,9 +37,9 @@ export function branches(tree, root, act) {
 
   return function draw(box, node) {
     if (node !== current || !box.hasChildNodes()) { current = node; top = start(node); }
-    const all = lines(top), shown = all.slice(0, MOST), places = shown.map(([one]) => at.get(one));
-    const known = places.flatMap((i) => [tree.birth[i], tree.death[i]]).filter((one) => one > 0 && Number.isFinite(one));
-    const low = Math.log(Math.min(...known)), high = Math.log(Math.max(...known, Math.min(...known) * 1.01));
+    const all = lines(top), shown = all.slice(0, MOST), places = shown.map(([node]) => at.get(node));
+    const densities = places.flatMap((i) => [tree.birth[i], tree.death[i]]).filter((density) => density > 0 && Number.isFinite(density));
+    const low = Math.log(Math.min(...densities)), high = Math.log(Math.max(...densities, Math.min(...densities) * 1.01));
     const scale = (density) => (WIDE - 110) * Math.max(0, Math.min(1, (Math.log(Math.max(density, 1e-12)) - low) / Math.max(high - low, 1e-9)));
     const up = at.has(parent(top)), ids = below(top);
     box.replaceChildren(

@@ -10,16 +10,16 @@ export function bytes(text) {
 }
 
 // Returns a promise of the data of assets/NAME.js, which is loaded and unpacked once.
-export function data(name, unpack = (found) => found) {
+export function data(name, unpack = (content) => content) {
   if (!loaded.has(name)) {
     loaded.set(name, new Promise((resolve, reject) => {
       const script = document.createElement("script");
       script.src = `assets/${name}.js`;
       script.onload = () => {
-        const found = window.rarezooData[name];
+        const content = window.rarezooData[name];
         delete window.rarezooData[name];
         script.remove();
-        resolve(unpack(found));
+        resolve(unpack(content));
       };
       script.onerror = () => { loaded.delete(name); reject(new Error(`assets/${name}.js is not there: copy the whole folder.`)); };
       document.head.append(script);

@@ -5,12 +5,12 @@ const HEAD = ["search", "class_id", "size", "decision", "name", "merge_into"];
 
 export class Decisions {
   constructor(map, changed) {
-    this.map = map; this.changed = changed; this.key = `rarezoo:${map.search}`; this.sizes = new Map(map.classes.map((one) => [one.id, one.size]));
-    this.made = new Map(); this.past = [];
+    this.map = map; this.changed = changed; this.key = `rarezoo:${map.search}`; this.sizes = new Map(map.classes.map((known) => [known.id, known.size]));
+    this.decided = new Map(); this.past = [];
     try { this.read(JSON.parse(localStorage.getItem(this.key) || "[]")); } catch { /* a browser that keeps nothing */ }
   }
 
-  of(id) { return this.made.get(id) || { decision: "", name: "", merge_into: null }; }
+  of(id) { return this.decided.get(id) || { decision: "", name: "", merge_into: null }; }
 
   name(id) { return this.of(id).name || String(id); }
 
@@ -19,11 +19,11 @@ export class Decisions {
 
   decide(id, change) {
     if (change.decision === "merge" && (!this.sizes.has(change.merge_into) || this.end(change.merge_into) === id)) return false;
-    this.past.push([id, this.made.get(id)]);
+    this.past.push([id, this.decided.get(id)]);
     const next = { ...this.of(id), ...change };
     if (next.decision !== "merge") next.merge_into = null;
-    this.made.set(id, next);
-    if (!next.decision && !next.name) this.made.delete(id);
+    this.decided.set(id, next);
+    if (!next.decision && !next.name) this.decided.delete(id);
     this.keep();
     return true;
   }
@@ -31,7 +31,7 @@ export class Decisions {
   undo() {
     const last = this.past.pop();
     if (!last) return null;
-    if (last[1]) this.made.set(...last); else this.made.delete(last[0]);
+    if (last[1]) this.decided.set(...last); else this.decided.delete(last[0]);
     this.keep();
     return last[0];
   }
@@ -42,12 +42,12 @@ export class Decisions {
   }
 
   rows() {
-    return [...this.made].sort((a, b) => a[0] - b[0]).map(([id, one]) => ({ class_id: id, size: this.sizes.get(id), ...one }));
+    return [...this.decided].sort((a, b) => a[0] - b[0]).map(([id, decision]) => ({ class_id: id, size: this.sizes.get(id), ...decision }));
   }
 
   read(rows) {
     for (const { class_id: id, decision, name, merge_into: into } of rows) {
-      if (this.sizes.has(id)) this.made.set(id, { decision: decision || "", name: name || "", merge_into: into ?? null });
+      if (this.sizes.has(id)) this.decided.set(id, { decision: decision || "", name: name || "", merge_into: into ?? null });
     }
   }
 
@@ -63,7 +63,7 @@ export class Decisions {
     try { content = JSON.parse(text); } catch { return "The file is not a JSON file of decisions."; }
     if (content.rarezoo !== "decisions") return "The file does not contain decisions.";
     if (content.search !== this.map.search) return "These decisions belong to another search, which has other classes.";
-    this.made.clear();
+    this.decided.clear();
     this.read(content.classes);
     this.keep();
     return "";

@@ -1,14 +1,14 @@
 // Makes elements without HTML text, so that ids and names may contain any character.
 export function el(tag, attributes = {}, ...children) {
-  const made = tag === "svg" || tag === "g" || tag === "rect" || tag === "path" || tag === "text" || tag === "title"
+  const element = tag === "svg" || tag === "g" || tag === "rect" || tag === "path" || tag === "text" || tag === "title"
     ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else if (name === "style") Object.assign(made.style, value);
-    else if (value !== null && value !== undefined && value !== false) made.setAttribute(name, value === true ? "" : value);
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name === "style") Object.assign(element.style, value);
+    else if (value !== null && value !== undefined && value !== false) element.setAttribute(name, value === true ? "" : value);
   }
-  made.append(...children.flat().filter((child) => child !== null && child !== undefined));
-  return made;
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  return element;
 }
 
 export const number = (value) => (value === null || value === undefined ? "not measured" : Number.isFinite(value) ? Number(value.toPrecision(3)).toString() : "∞");

@@ -16,7 +16,7 @@ export function links(ra, dec) {
 }
 
 export async function galaxy(box, row, { map, atlas, name, open }) {
-  const id = (await ids())[row], label = atlas.p.label[row], known = map.classes.some((one) => one.id === label);
+  const id = (await ids())[row], label = atlas.p.label[row], known = map.classes.some((known) => known.id === label);
   const place = map.sky ? await sky() : null, ra = place ? place.ra[row] : NaN, dec = place ? place.dec[row] : NaN;
   const image = atlas.images.has(row) ? el("span", { class: "cutout big", role: "img", "aria-label": `Galaxy ${id}`, style: atlas.images.style(row) }) : null;
   box.replaceChildren(image || "", el("div", {},

@@ -18,13 +18,13 @@ function painter(canvas, p) {
 // Colours between the stops of a scale, t from 0 to 1.
 function between(stops, t) {
   const at = Math.min(t * (stops.length - 1), stops.length - 1 - 1e-9), i = Math.floor(at);
-  return stops[i].map((one, c) => one + (stops[i + 1][c] - one) * (at - i));
+  return stops[i].map((low, c) => low + (stops[i + 1][c] - low) * (at - i));
 }
 
 // act: chosen(row or −1, class id or −1), line(rows), name(id), moved(). fixed: a class that is always marked, or −1.
 export function mapIn(box, map, act, fixed = -1) {
   const canvas = box.querySelector(".points"), over = box.querySelector(".labels"), tip = box.querySelector(".tip");
-  const p = points(map), view = new View(p), paint = painter(canvas, p), of = new Map(map.classes.map((one) => [one.id, one]));
+  const p = points(map), view = new View(p), paint = painter(canvas, p), classOf = new Map(map.classes.map((known) => [known.id, known]));
   const images = thumbnails(map, () => redraw());
   const above = overlay(over, p, map, images);
   const state = { only: fixed < 0 ? null : new Set([fixed]), byClass: true, name: act.name || String, ringed: -1, line: null };
@@ -48,8 +48,8 @@ export function mapIn(box, map, act, fixed = -1) {
   function codes() {
     const out = new Uint8Array(p.n);
     for (let k = 0; k < p.n; k++) {
-      const row = p.rows[k], one = shown ? null : of.get(p.label[row]);
-      if (!shown) out[k] = one ? one.colour : MISSING;
+      const row = p.rows[k], own = shown ? null : classOf.get(p.label[row]);
+      if (!shown) out[k] = own ? own.colour : MISSING;
       else if (Number.isNaN(shown[row])) out[k] = MISSING;
       else if (column.kind === "category") out[k] = Math.min(shown[row], 8);
       else out[k] = LEVELS * Math.max(0, Math.min(1, (shown[row] - column.low) / Math.max(column.high - column.low, 1e-30)));
@@ -60,8 +60,8 @@ export function mapIn(box, map, act, fixed = -1) {
   const scale = (t) => between(map.ramp.map(rgb), (dark.matches ? 0.12 : 0) + 0.88 * Math.min(t, 1));
   function table() {
     const grey = rgb(view.point), last = view.colours.map(rgb);
-    const one = (i) => (i === MISSING ? grey : !shown || column.kind === "category" ? last[i] || grey : scale(i / LEVELS));
-    return Array.from({ length: 256 }, (_, i) => one(i));
+    const colourOf = (i) => (i === MISSING ? grey : !shown || column.kind === "category" ? last[i] || grey : scale(i / LEVELS));
+    return Array.from({ length: 256 }, (_, i) => colourOf(i));
   }
   function recolour() {
     state.byClass = !shown;
@@ -75,15 +75,15 @@ export function mapIn(box, map, act, fixed = -1) {
   }
   function at(sx, sy, touch) {
     const row = nearest(p, ...view.place(sx, sy), (touch ? 2 : 1) * NEAR / view.k);
-    return { row, one: row < 0 || p.label[row] === NONE ? null : of.get(p.label[row]) };
+    return { row, own: row < 0 || p.label[row] === NONE ? null : classOf.get(p.label[row]) };
   }
   function hover(sx, sy) {
-    const { row, one } = at(sx, sy, false);
-    tip.hidden = row < 0 || (!one && !act.chosen);
+    const { row, own } = at(sx, sy, false);
+    tip.hidden = row < 0 || (!own && !act.chosen);
     over.classList.toggle("over", !tip.hidden);
     if (tip.hidden) return;
     const value = shown && column ? ` · ${column.label}: ${worded(shown[row])}` : "";
-    tip.textContent = (one ? `${state.name(one.id) === String(one.id) ? `class ${one.id}` : state.name(one.id)} · ${one.size.toLocaleString("en")} galaxies` : "in no class") + value;
+    tip.textContent = (own ? `${state.name(own.id) === String(own.id) ? `class ${own.id}` : state.name(own.id)} · ${own.size.toLocaleString("en")} galaxies` : "in no class") + value;
     tip.style.left = `${Math.max(0, Math.min(sx + 14, view.w - tip.offsetWidth - 6))}px`;
     tip.style.top = `${Math.max(sy - 36, 6)}px`;
   }
@@ -95,9 +95,9 @@ export function mapIn(box, map, act, fixed = -1) {
     moved: redraw, hover, leave: () => { tip.hidden = true; }, lassoing: () => lasso && !!act.line,
     click: (sx, sy, touch) => {
       hover(sx, sy);
-      const { row, one } = at(sx, sy, touch);
-      if (act.chosen) act.chosen(row, one ? one.id : -1);
-      else if (one && one.id !== fixed) window.location.href = one.page;
+      const { row, own } = at(sx, sy, touch);
+      if (act.chosen) act.chosen(row, own ? own.id : -1);
+      else if (own && own.id !== fixed) window.location.href = own.page;
     },
     line: (line, finished) => {
       if (!act.line) return;
@@ -126,7 +126,7 @@ export function mapIn(box, map, act, fixed = -1) {
     ring: (row) => { state.ringed = row; redraw(); },
     inside: (line) => inside(p, line),
     show: (rows) => { view.fit(rows); redraw(); },
-    ramp: () => `linear-gradient(to right, ${[0, 0.25, 0.5, 0.75, 1].map((t) => `rgb(${scale(t).map((one) => Math.round(255 * one)).join(" ")})`).join(", ")})`,
+    ramp: () => `linear-gradient(to right, ${[0, 0.25, 0.5, 0.75, 1].map((t) => `rgb(${scale(t).map((channel) => Math.round(255 * channel)).join(" ")})`).join(", ")})`,
     async colourBy(next) {
       shown = next ? await values(next) : null;
       column = next;

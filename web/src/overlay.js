@@ -9,8 +9,8 @@ const SHAPES = ["circle", "square", "triangle", "diamond", "ring", "plus"].map((
 ][shape]));
 
 export function overlay(canvas, p, map, thumbnails) {
-  const pen = canvas.getContext("2d"), of = new Map(map.classes.map((one) => [one.id, one]));
-  const centre = new Map(map.classes.map((one) => [one.id, p.toPlace(one.x, one.y)]));
+  const pen = canvas.getContext("2d"), classOf = new Map(map.classes.map((known) => [known.id, known]));
+  const centre = new Map(map.classes.map((known) => [known.id, p.toPlace(known.x, known.y)]));
   let looked = { key: "", rows: null };
 
   function text(words, x, y, view) {
@@ -25,14 +25,14 @@ export function overlay(canvas, p, map, thumbnails) {
   }
   function shapes(rows, view, state) {
     for (const i of rows) {
-      const one = of.get(p.label[i]);
-      if (!one || (state.only && !state.only.has(one.id))) continue;
+      const own = classOf.get(p.label[i]);
+      if (!own || (state.only && !state.only.has(own.id))) continue;
       const [x, y] = view.screen(p.xy[2 * i], p.xy[2 * i + 1]);
       pen.setTransform(view.dpr, 0, 0, view.dpr, x * view.dpr, y * view.dpr);
       pen.scale(0.8, 0.8);
-      pen.fillStyle = view.colours[one.colour];
+      pen.fillStyle = view.colours[own.colour];
       pen.strokeStyle = view.page; pen.lineWidth = 1.5;
-      pen.stroke(SHAPES[one.shape]); pen.fill(SHAPES[one.shape], "evenodd");
+      pen.stroke(SHAPES[own.shape]); pen.fill(SHAPES[own.shape], "evenodd");
     }
     pen.setTransform(view.dpr, 0, 0, view.dpr, 0, 0);
   }
@@ -44,12 +44,12 @@ export function overlay(canvas, p, map, thumbnails) {
       if (taken.length >= MOST_THUMBNAILS || !thumbnails.has(i)) continue;
       const [x, y] = view.screen(p.xy[2 * i], p.xy[2 * i + 1]);
       if (taken.some(([a, b]) => Math.abs(a - x) < SIDE * 0.7 && Math.abs(b - y) < SIDE * 0.7)) continue;
-      const one = of.get(p.label[i]);
+      const own = classOf.get(p.label[i]);
       if (!thumbnails.draw(pen, i, x - SIDE / 2, y - SIDE / 2, SIDE)) continue;
       taken.push([x, y]);
-      pen.strokeStyle = one && p.label[i] !== NONE ? view.colours[one.colour] : view.soft;
-      pen.lineWidth = one ? 2.5 : 1;
-      pen.globalAlpha = state.only && !(one && state.only.has(one.id)) ? 0.4 : 1;
+      pen.strokeStyle = own && p.label[i] !== NONE ? view.colours[own.colour] : view.soft;
+      pen.lineWidth = own ? 2.5 : 1;
+      pen.globalAlpha = state.only && !(own && state.only.has(own.id)) ? 0.4 : 1;
       pen.strokeRect(x - SIDE / 2, y - SIDE / 2, SIDE, SIDE);
       pen.globalAlpha = 1;
     }
@@ -58,9 +58,9 @@ export function overlay(canvas, p, map, thumbnails) {
   function numbers(view, state) {
     pen.font = "600 13px system-ui, sans-serif"; pen.textAlign = "center"; pen.textBaseline = "middle"; pen.lineJoin = "round";
     const taken = [];
-    for (const one of map.classes) {
-      if (state.only && !state.only.has(one.id)) continue;
-      const [x, top] = view.screen(...centre.get(one.id)), y = top - 16, words = state.name(one.id);
+    for (const known of map.classes) {
+      if (state.only && !state.only.has(known.id)) continue;
+      const [x, top] = view.screen(...centre.get(known.id)), y = top - 16, words = state.name(known.id);
       const half = pen.measureText(words).width / 2 + 6;
       if (x < 0 || y < 0 || x > view.w || y > view.h) continue;
       if (taken.some(([a, b, c]) => Math.abs(a - x) < half + c && Math.abs(b - y) < 18)) continue;

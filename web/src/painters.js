@@ -11,7 +11,7 @@ export function emulated() {
   return !gl || !!about && /swiftshader|llvmpipe|softpipe|software|basic render/i.test(gl.getParameter(about.UNMASKED_RENDERER_WEBGL));
 }
 
-const hex = (rgb) => "#" + rgb.map((one) => Math.round(255 * one).toString(16).padStart(2, "0")).join("");
+const hex = (rgb) => "#" + rgb.map((channel) => Math.round(255 * channel).toString(16).padStart(2, "0")).join("");
 
 // With a graphics card. The library only draws; this page itself handles the view and the pointer (view.js),
 // so that both painters behave in the same way.
@@ -65,7 +65,7 @@ const DISCS = Array.from({ length: 32 }, (_, side) => Int32Array.from({ length: 
 export function pixels(canvas, p) {
   const pen = canvas.getContext("2d", { willReadFrequently: true });
   let codes = new Uint8Array(p.n), colours = [[0.5, 0.5, 0.5]], chosen = null, picture = null, ink = null;
-  const mixed = (rgb, back, share) => rgb.reduce((all, one, c) => all | Math.round(255 * (share * one + (1 - share) * back[c])) << 8 * c, 255 << 24);
+  const mixed = (rgb, back, share) => rgb.reduce((all, channel, c) => all | Math.round(255 * (share * channel + (1 - share) * back[c])) << 8 * c, 255 << 24);
   function inks(view) {
     if (ink && ink.back === view.back && ink.colours === colours) return ink;
     const full = new Int32Array(256), faded = new Int32Array(256);
@@ -106,6 +106,6 @@ export function pixels(canvas, p) {
   }
   return {
     name: "pixels", paint, active: (drawn) => { chosen = drawn; },
-    recolour: (given, table) => { codes = given; colours = table; return Promise.resolve(); }, drawn: () => Promise.resolve(),
+    recolour: (newCodes, newColours) => { codes = newCodes; colours = newColours; return Promise.resolve(); }, drawn: () => Promise.resolve(),
   };
 }

@@ -39,17 +39,17 @@ function grid(p) {
 // Rows in a rectangle of places, or null if there are more than `most`.
 export function within(p, x0, y0, x1, y1, most = Infinity) {
   p.grid = p.grid || grid(p);
-  const { side, start, rows } = p.grid, found = [];
+  const { side, start, rows } = p.grid, hits = [];
   const cell = (value) => Math.max(0, Math.min(side - 1, Math.floor(value * side)));
   for (let cy = cell(y0); cy <= cell(y1); cy++) {
     for (let k = start[cy * side + cell(x0)]; k < start[cy * side + cell(x1) + 1]; k++) {
       const i = rows[k], x = p.xy[2 * i], y = p.xy[2 * i + 1];
       if (x < x0 || x > x1 || y < y0 || y > y1) continue;
-      if (found.length >= most) return null;
-      found.push(i);
+      if (hits.length >= most) return null;
+      hits.push(i);
     }
   }
-  return found;
+  return hits;
 }
 
 export function nearest(p, x, y, reach) {
@@ -65,8 +65,8 @@ export function nearest(p, x, y, reach) {
 // Rows inside a closed line of places [[x, y], …], by the even-odd rule.
 export function inside(p, line) {
   const xs = line.map((at) => at[0]), ys = line.map((at) => at[1]);
-  const found = within(p, Math.min(...xs), Math.min(...ys), Math.max(...xs), Math.max(...ys));
-  return found.filter((i) => {
+  const candidates = within(p, Math.min(...xs), Math.min(...ys), Math.max(...xs), Math.max(...ys));
+  return candidates.filter((i) => {
     const x = p.xy[2 * i], y = p.xy[2 * i + 1];
     let odd = false;
     for (let a = 0, b = line.length - 1; a < line.length; b = a++) {
@@ -77,7 +77,7 @@ export function inside(p, line) {
 }
 
 export function members(p, ids) {
-  const wanted = new Set(ids), found = [];
-  for (let i = 0; i < p.n; i++) if (wanted.has(p.label[i])) found.push(i);
-  return found;
+  const wanted = new Set(ids), rows = [];
+  for (let i = 0; i < p.n; i++) if (wanted.has(p.label[i])) rows.push(i);
+  return rows;
 }

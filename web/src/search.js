@@ -6,16 +6,16 @@ const REACH = 1 / 60;
 
 // Degrees, or hours and degrees with minutes and seconds: "185.7 15.8", "12h22m54.9s +15d49m20s", "12:22:54.9 +15:49:20".
 export function coordinate(text) {
-  const found = text.trim().match(/^([\d.:hms°d'"\s]+?)[\s,]+([+\-−]?[\d.:dms°'"\s]+)$/i);
-  if (!found) return null;
-  const parts = (one) => one.replace("−", "-").split(/[^\d.+-]+/).filter(Boolean).map(Number);
-  let [ra, dec] = [parts(found[1]), parts(found[2])];
+  const match = text.trim().match(/^([\d.:hms°d'"\s]+?)[\s,]+([+\-−]?[\d.:dms°'"\s]+)$/i);
+  if (!match) return null;
+  const parts = (text) => text.replace("−", "-").split(/[^\d.+-]+/).filter(Boolean).map(Number);
+  let [ra, dec] = [parts(match[1]), parts(match[2])];
   const flat = text.trim().split(/[\s,]+/);
-  if (flat.length === 6) { ra = flat.slice(0, 3).map(Number); dec = flat.slice(3).map((one) => Number(one.replace("−", "-"))); }
+  if (flat.length === 6) { ra = flat.slice(0, 3).map(Number); dec = flat.slice(3).map((part) => Number(part.replace("−", "-"))); }
   if (![...ra, ...dec].every(Number.isFinite) || !ra.length || !dec.length || ra.length > 3 || dec.length > 3) return null;
-  const sum = (one) => one.reduce((all, value, i) => all + Math.abs(value) / 60 ** i, 0);
-  const south = /^\s*[-−]/.test(flat.length === 6 ? flat[3] : found[2]);
-  const degrees = { ra: sum(ra) * (ra.length > 1 || /h/i.test(found[1]) ? 15 : 1), dec: sum(dec) * (south ? -1 : 1) };
+  const sum = (numbers) => numbers.reduce((all, value, i) => all + Math.abs(value) / 60 ** i, 0);
+  const south = /^\s*[-−]/.test(flat.length === 6 ? flat[3] : match[2]);
+  const degrees = { ra: sum(ra) * (ra.length > 1 || /h/i.test(match[1]) ? 15 : 1), dec: sum(dec) * (south ? -1 : 1) };
   return degrees.ra <= 360 && Math.abs(degrees.dec) <= 90 ? degrees : null;
 }
 
@@ -26,7 +26,7 @@ export function separation(ra, dec, ra0, dec0) {
 
 // Returns { row } of a galaxy, { id } of a class, or { problem }.
 export async function search(text, map, decisions) {
-  const wanted = text.trim(), named = map.classes.find((one) => `class ${one.id}` === wanted.toLowerCase() || (decisions.of(one.id).name && decisions.of(one.id).name.toLowerCase() === wanted.toLowerCase()));
+  const wanted = text.trim(), named = map.classes.find((known) => `class ${known.id}` === wanted.toLowerCase() || (decisions.of(known.id).name && decisions.of(known.id).name.toLowerCase() === wanted.toLowerCase()));
   if (!wanted) return { problem: "Type an id, a coordinate, or “class 3”." };
   if (named) return { id: named.id };
   const all = await ids(), exact = all.indexOf(wanted);
@@ -42,7 +42,7 @@ export async function search(text, map, decisions) {
     }
     return best >= 0 ? { row: best, message: `${(3600 * closest).toFixed(1)} arcsec from this position` } : { problem: "No galaxy of this search is within one arcminute." };
   }
-  const starts = all.findIndex((one) => one.startsWith(wanted));
+  const starts = all.findIndex((id) => id.startsWith(wanted));
   if (starts >= 0) return { row: starts, message: `This is the first galaxy whose id begins with ${wanted}.` };
   return { problem: map.sky ? "There is no such id, coordinate or class." : "There is no such id or class. The search has no coordinates." };
 }

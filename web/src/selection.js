@@ -24,7 +24,7 @@ export async function selection(box, rows, { map, atlas, choose, open, name }) {
   box.replaceChildren(
     el("p", { role: "status" }, el("strong", {}, `${count(rows.length)} ${rows.length === 1 ? "galaxy" : "galaxies"}`), `; ${count(tally.get(NONE) || 0)} in no class`),
     el("p", { class: "buttons" }, el("button", { type: "button", id: "save-selection", disabled: !rows.length, onclick: () => save(rows, map, p) }, "download CSV")),
-    classes.length ? el("ul", { class: "tally" }, classes.slice(0, 20).map(([id, found]) => el("li", {}, el("button", { type: "button", class: "plain", onclick: () => open(id) }, `class ${name(id)}`), ` ${count(found)}`))) : "",
+    classes.length ? el("ul", { class: "tally" }, classes.slice(0, 20).map(([id, number]) => el("li", {}, el("button", { type: "button", class: "plain", onclick: () => open(id) }, `class ${name(id)}`), ` ${count(number)}`))) : "",
     el("h3", {}, "Gallery"), rows.length ? sheet(galaxies, choose) : el("p", { class: "small" }, "The selection is empty."),
     el("h3", {}, "List"), el("p", { class: "small" }, rows.length > LISTED ? `The list shows the first ${LISTED}. The CSV file has all.` : ""),
     el("ol", { class: "list", tabindex: 0, "aria-label": "Galaxies selected" }, rows.slice(0, LISTED).map((i) => el("li", {}, el("button", { type: "button", class: "plain", onclick: () => choose(i) }, names[i])))),

@@ -8,7 +8,7 @@ export function stretching() {
       const value = CURVES[get("curve").value](Math.min(1, gain * i / 64));
       return (get("invert").checked ? 1 - value : value).toFixed(4);
     }).join(" ");
-    document.querySelectorAll("#stretch feFuncR, #stretch feFuncG, #stretch feFuncB").forEach((one) => one.setAttribute("tableValues", table));
+    document.querySelectorAll("#stretch feFuncR, #stretch feFuncG, #stretch feFuncB").forEach((channel) => channel.setAttribute("tableValues", table));
     document.body.classList.toggle("stretched", get("curve").value !== "linear" || gain !== 1 || get("invert").checked);
     document.documentElement.style.setProperty("--thumbnail", `${get("size").value}px`);
   };

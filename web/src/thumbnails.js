@@ -4,7 +4,7 @@ import { data, int32 } from "./columns.js";
 export function thumbnails(map, changed) {
   const about = map.thumbnails, sheets = new Map();
   let slots = null;
-  if (about) data("slots", int32).then((found) => { slots = found; changed(); });
+  if (about) data("slots", int32).then((numbers) => { slots = numbers; changed(); });
   function sheet(number) {
     if (!sheets.has(number)) {
       const image = new Image();

@@ -56,12 +56,12 @@ export function gestures(element, view, act) {
   element.addEventListener("pointermove", (event) => {
     const before = held.get(event.pointerId);
     if (!before) { act.hover(...at(element, event)); return; }
-    const dx = event.clientX - before.clientX, dy = event.clientY - before.clientY, other = [...held.values()].find((one) => one.pointerId !== event.pointerId);
+    const dx = event.clientX - before.clientX, dy = event.clientY - before.clientY, other = [...held.values()].find((pointer) => pointer.pointerId !== event.pointerId);
     travelled += Math.abs(dx) + Math.abs(dy);
     act.leave();
     if (line) { line.push(view.place(...at(element, event))); held.set(event.pointerId, event); act.line(line, false); return; }
     if (other) {
-      const apart = (one) => Math.hypot(one.clientX - other.clientX, one.clientY - other.clientY), [ax, ay] = at(element, event), [bx, by] = at(element, other);
+      const apart = (pointer) => Math.hypot(pointer.clientX - other.clientX, pointer.clientY - other.clientY), [ax, ay] = at(element, event), [bx, by] = at(element, other);
       view.zoom(apart(event) / Math.max(apart(before), 1), (ax + bx) / 2, (ay + by) / 2);
     }
     view.x += dx / held.size; view.y -= dy / held.size;
