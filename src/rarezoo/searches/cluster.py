@@ -94,7 +94,7 @@ class Clusterer(Settings, ABC):
     computed_by: ClassVar[tuple[str, ...]] = ()
 
     min_samples: int = setting(
-        300, "neighbours that define a density; smaller classes are not found", unit="galaxies", ge=1
+        300, "number of nearest neighbours that measure a density; smaller classes are not found", unit="galaxies", ge=1
     )
     min_cluster_size: int = setting(10, "smallest class", unit="galaxies", ge=2)
     selection: str = setting(

@@ -92,7 +92,9 @@ class Compressor(Settings, ABC):
     computed_by: ClassVar[tuple[str, ...]] = ()
 
     whiten: int = setting(
-        0, "principal components brought to unit variance first, or as many as vary if that is fewer; 0 = none", ge=0
+        0,
+        "number of principal components that are brought to unit variance first; fewer if fewer vary; 0 = no whitening",
+        ge=0,
     )
 
     def fit(self, embeddings: np.ndarray, *, ids: Sequence[str] | np.ndarray, seed: int = 0) -> "FittedMap":

@@ -71,20 +71,26 @@ class SearchRun(Settings):
     logger: Tracker = setting(Tracker, "where the result is logged")
     data: Survey | None = setting(None, "the survey, if its images are no longer where the store remembers them")
     images: bool = setting(True, "show galaxies in the report; false if their images cannot be read")
-    reuse: str | None = setting(None, "folder of an earlier run: take its map and linkage, made with the same settings")
-    cache: str | None = setting(None, "folder of maps and linkages that searches share, each made once")
+    reuse: str | None = setting(
+        None, "folder of an earlier search with the same settings for the map: its map and linkage are used again"
+    )
+    cache: str | None = setting(
+        None, "folder in which several searches share maps and linkages, so that each is computed once"
+    )
     previous: str | None = setting(None, "folder of an earlier search: a class that is the same keeps its id")
     significance: Significance = setting(Significance, "how classes are compared with null surveys")
     stability: Stability = setting(Stability, "whether classes come back in other searches")
-    beyond: bool = setting(True, "measure what is left of each class once the predicted answers are regressed out")
-    systematics: Systematics = setting(Systematics, "what other than the galaxies may make a class")
+    beyond: bool = setting(True, "measure how much of each class the predicted answers do not explain")
+    systematics: Systematics = setting(Systematics, "test whether the telescope or the catalogue explains a class")
     decisions: str | None = setting(
-        None, "file of decisions from the atlas about this search as it was before, or about the search previous="
+        None, "file of decisions that was saved from the atlas: about this search, or about the search in previous="
     )
-    thumbnails: int = setting(20_000, "most galaxies that the atlas shows as images", unit="galaxies", ge=0)
+    thumbnails: int = setting(
+        20_000, "largest number of galaxies that the atlas shows as images", unit="galaxies", ge=0
+    )
     out: str = setting("runs/cluster", "output folder")
     seed: int = setting(0, "seed of every random draw", ge=0)
-    vary: list[str] = setting([], "SETTING:VALUE …, changes of one job of a sweep; on the command line only")
+    vary: list[str] = setting([], "changes that one job of a sweep makes, SETTING:VALUE …; on the command line only")
 
     def check(self) -> None:
         """Raise ConfigError if classes are to be compared with null surveys and there are none."""

@@ -107,10 +107,18 @@ class Select(Settings):
     prefix: ClassVar[str] = "select"
 
     drop: list[str] = setting([], "cuts: each drops the galaxies for which it is true, e.g. '`bar_no_fraction` >= 0.5'")
-    nan: str = setting("keep", "galaxies for which NaN leaves a cut undecided", choices=("keep", "drop"))
+    nan: str = setting(
+        "keep",
+        "what happens to galaxies for which a cut cannot be decided because a value is NaN",
+        choices=("keep", "drop"),
+    )
     fractions_from: str = setting("", "store of the same galaxies whose predicted fractions are used; empty: its own")
     fractions_by: str = setting("", "architecture that must have predicted those fractions; empty: any")
-    not_finite: str = setting("refuse", "galaxies whose embedding is not finite", choices=("refuse", "drop"))
+    not_finite: str = setting(
+        "refuse",
+        "what happens to galaxies whose embedding is not finite: the search stops, or they are left out",
+        choices=("refuse", "drop"),
+    )
     sample: int = setting(0, "largest random subset that is searched; 0 = all", unit="galaxies", ge=0)
 
     def judged(self, galaxies: pa.Table, *, store: EmbeddingStore) -> pa.Table:

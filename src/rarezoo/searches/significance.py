@@ -61,9 +61,9 @@ class Significance(Settings):
 
     prefix: ClassVar[str] = "significance"
 
-    surveys: int = setting(20, "null surveys; 0 = significance is not measured", unit="surveys", ge=0)
+    surveys: int = setting(20, "number of null surveys; 0 = significance is not measured", unit="surveys", ge=0)
     galaxies: int = setting(
-        4000, "size of each, at most; more take longer and change little", unit="galaxies", ge=SMALL
+        4000, "largest size of a null survey; more take longer and change little", unit="galaxies", ge=SMALL
     )
     kind: str = setting(
         GAUSSIAN,

@@ -85,7 +85,9 @@ class Stability(Settings):
 
     prefix: ClassVar[str] = "stability"
 
-    refits: int = setting(4, "refits, in turn with another seed and with another seed and subsample; 0 = none", ge=0)
+    refits: int = setting(
+        4, "number of repeated searches, in turn with another seed, and with another seed and subsample; 0 = none", ge=0
+    )
     share: float = setting(0.8, "share of the galaxies in a subsample", gt=0, le=1)
     stores: list[str] = setting([], "embedding stores of the same survey under other checkpoints: one refit each")
 

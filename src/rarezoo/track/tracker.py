@@ -50,7 +50,11 @@ class Tracker(Settings):
 
     prefix: ClassVar[str] = "logger"
 
-    mode: str = setting(OFFLINE, "where: W&B files below out=, W&B at once, other files below out=", choices=_MODES)
+    mode: str = setting(
+        OFFLINE,
+        "where runs are logged: W&B files in out= (offline), W&B itself (wandb), other files in out=, or nowhere",
+        choices=_MODES,
+    )
     project: str = setting("rarezoo", "W&B project")
     entity: str | None = setting(None, "W&B user or team; none: your default")
     group: str | None = setting(None, "W&B group, which keeps the runs of a sweep together")

@@ -54,7 +54,7 @@ class UmapLike(Compressor):
     Defaults are those of Walmsley & Scaife 2023 where they state them, and those of umap-learn otherwise.
     """
 
-    n_neighbors: int = setting(50, "neighbours that define locality", unit="galaxies", ge=2)
+    n_neighbors: int = setting(50, "number of nearest neighbours that are kept together", unit="galaxies", ge=2)
     n_components: int = setting(5, "dimensions of the map; 2 only to draw", unit="dimensions", ge=1)
     min_dist: float = setting(0.1, "smallest distance of two galaxies", unit="map units", ge=0, le=_SPREAD)
     n_epochs: int | None = setting(None, "optimisation epochs; null = umap-learn's, 500 or 200 by size", ge=1)
