@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 from jaxtyping import Bool, Float32
 
 from mocksky.edition import picture_edition
@@ -21,6 +20,7 @@ from rarezoo import tables
 from rarezoo.benchmark.methods import FEATURES
 from rarezoo.benchmark.planted import GENERATION, planted_vectors
 from rarezoo.benchmark.scores import Truth
+from rarezoo.data.reading import ids_of, matched_rows, read_any_table
 from rarezoo.data.survey import Galaxies
 from rarezoo.data.surveys.mock import Mock
 from rarezoo.embeddings.judge import DEFAULT_CRITERIA, Criterion
@@ -34,6 +34,7 @@ _EMBEDDING, _NATIVE, _UNTRAINED, _SHUFFLED, _PHOTOMETRY = FEATURES
 _LATER = ("blends", "shuffled", "generation")
 _EDITION_SHOWN = 12
 # Beside the four that `rarezoo judge` asks for, the other rare features of Galaxy Zoo 2's Class8.
+_LABEL = "label"
 _ALSO = (Criterion("disturbed", "Class8.3", 0.3), Criterion("dust lane", "Class8.7", 0.3))
 _MOST_COMMON = 1 / 20
 _SHUFFLED_STORE = "embeddings_shuffled"
@@ -391,22 +392,21 @@ def labelled(path: Path, ids: np.ndarray) -> Truth:
     DataError
         There is no such table, it lacks the columns id_str and label, or it has no galaxy of the store.
     """
-    try:
-        strings = {name: pa.string() for name in (tables.ID, "label")}
-        table = pa.csv.read_csv(path, convert_options=pa.csv.ConvertOptions(column_types=strings))
-        pairs = list(zip(table[tables.ID].to_pylist(), table["label"].to_pylist(), strict=True))
-    except (OSError, KeyError, pa.ArrowInvalid) as problem:
+    table = read_any_table(path, text=(tables.ID, _LABEL))
+    absent = {tables.ID, _LABEL} - set(table.column_names)
+    if absent or table.column(_LABEL).null_count:
         raise DataError(
-            "no table of known objects", value=path, fix=f"Give a CSV file with columns {tables.ID} and label."
-        ) from problem
-    row_of = {id_str: row for row, id_str in enumerate(ids)}
-    here = [(row_of[id_str], label) for id_str, label in pairs if id_str in row_of]
-    if not here:
-        raise DataError(
-            "no galaxy of the store is in the table",
-            value=path,
-            fix=f"Its column {tables.ID} must hold the ids of the store.",
-        )
+            "no table of known objects", value=f"{path}: {', '.join(sorted(absent)) or 'rows without a label'}",
+            fix=f"It needs the columns {tables.ID} and {_LABEL}, filled in every row.",
+        )  # fmt: skip
+    listed, labels_of = ids_of(table, tables.ID, source=str(path)), map(str, table.column(_LABEL).to_pylist())
+    known = list(dict.fromkeys(listed))
+    rows = matched_rows(
+        known, list(ids), source=str(path), other_source="the store",
+        fix=f"Its column {tables.ID} must hold the ids of the store.",
+    )  # fmt: skip
+    row_of = dict(zip(known, rows.tolist(), strict=True))
+    here = [(row_of[galaxy], label) for galaxy, label in zip(listed, labels_of, strict=True) if row_of[galaxy] >= 0]
     labels = sorted({label for _, label in here})
     members: Bool[np.ndarray, "n p"] = np.zeros((len(ids), len(labels)), dtype=bool)
     for row, label in here:

@@ -6,26 +6,42 @@ A table may hold these values for an answer:
     whole number                    the number of volunteers
     fractional number               weighted votes (Galaxy Zoo weighs its volunteers), kept as they are
     fractions of one                an error, unless ``scale`` says how many volunteers they stand for
+    percentages                     an error
     negative, infinite, text        an error
+
+Whether numbers are fractions is decided for the whole table. A question of a galaxy looks like fractions if no answer
+is above one, some answer is not a whole number, and the total is at most 1.5: debiased and cumulative fractions do not
+add up to one.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32, Float64
 
 from rarezoo import tables
 from rarezoo.data.trees import QuestionTree
 from rarezoo.errors import DataError
 
-# The fractions of a question add up to one, up to the rounding of published tables.
-_SUM_TOLERANCE = 0.02
+# A fraction is at most one, up to the rounding of published tables.
+_ONE = 1.02
+# Debiased fractions of a question add up to less than this.
+_LARGEST_SUM = 1.5
+# A number is whole if it differs by less than float32 arithmetic would leave.
+_WHOLE = 1e-4
+# Shares of questions that look like fractions from which on weighted votes are not believed: among the questions that
+# every galaxy is asked, and among all. Few volunteers reach the last questions, whose weighted votes are often below 1.
+_FEW_FIRST, _FEW = 0.05, 0.5
+# Percentages: share of totals within this distance of a hundred, and the number of totals needed.
+_HUNDRED, _NEAR, _MOST, _ENOUGH = 100, 2.0, 0.9, 10
 # Endings of derived columns, which published tables have beside the counts.
 _DERIVED = ("_fraction", "_debiased", "_mask", "_count", "_weighted", "_total-votes", "_flag")
 
 
 def votes_of(
-    table: pa.Table, tree: QuestionTree, *, source: str, scale: float = 0.0
+    table: pa.Table, tree: QuestionTree, *, source: str, scale: float = 0.0, ids: Sequence[str] | None = None
 ) -> Float32[np.ndarray, "galaxies answers"]:
     """Return the votes of a table, one row per row of the table.
 
@@ -38,7 +54,10 @@ def votes_of(
     source
         Name of the table, for messages.
     scale
-        Number of volunteers per question that the vote fractions in the table stand for; 0 = the table holds counts.
+        Number of volunteers per question that the vote fractions in the table stand for; 0 = the table holds counts;
+        1 = numbers are kept as they are, whatever they look like.
+    ids
+        Ids of the rows, for messages; by default the column ``id_str``, if there is one.
 
     Returns
     -------
@@ -48,7 +67,8 @@ def votes_of(
     Raises
     ------
     DataError
-        No column fits, an answer is unknown to the tree, or a value is not a vote.
+        No column fits, an answer is unknown to the tree, or a value is not a vote; or the table holds fractions
+        without a scale, or counts with one.
     """
     present = [answer for answer in tree.answers if answer in table.column_names]
     if not present:
@@ -69,37 +89,117 @@ def votes_of(
             f"{source}: vote columns that tree {tree.name} lacks", value=", ".join(foreign[:6]),
             fix="Choose the tree of that campaign (data.votes=NAME), or drop those columns.",
         )  # fmt: skip
-    votes = np.zeros((table.num_rows, len(tree.answers)), dtype=np.float32)
-    for answer in present:
-        votes[:, tree.answers.index(answer)] = _counts(table, answer, source=source)
-    if scale:
-        return votes * np.float32(scale)
-    totals = tree.totals(votes)
-    asked = totals[totals > 0]
-    if len(asked) and np.any(votes != np.round(votes)) and np.all(asked <= 1 + _SUM_TOLERANCE):
-        raise DataError(
-            f"{source}: these are vote fractions, not counts (no question has more than one vote)",
-            value=f"largest total {asked.max():.2f}",
-            fix="Set the number of volunteers that they stand for: data.votes_scale=40.",
+    if ids is None:
+        ids = (
+            list(map(str, table.column(tables.ID).to_pylist()))
+            if tables.ID in table.column_names
+            else [f"row {row}" for row in range(table.num_rows)]
         )
-    return votes
+    votes = np.zeros((table.num_rows, len(tree.answers)))
+    for answer in present:
+        votes[:, tree.answers.index(answer)] = _numbers(table, answer, source=source, ids=ids)
+    if scale and scale != 1:
+        _refuse_counts(votes, tree, source=source, ids=ids)
+        return (votes.astype(np.float32) * np.float32(scale)).astype(np.float32)
+    if not scale:
+        _refuse_fractions(votes, tree, source=source, ids=ids)
+    return votes.astype(np.float32)
 
 
-def _counts(table: pa.Table, answer: str, *, source: str) -> np.ndarray:
+def _refuse_fractions(
+    votes: Float64[np.ndarray, "galaxies answers"], tree: QuestionTree, *, source: str, ids: Sequence[str]
+) -> None:
+    """Raise DataError if a table that should hold counts holds fractions or percentages, also in some rows only."""
+    totals, whole = tree.totals(votes), _whole_questions(votes, tree)
+    largest = np.stack([votes[:, part].max(axis=1) for part in tree.slices], axis=1)
+    asked = totals > 0
+    fractions = asked & ~whole & (largest <= _ONE) & (totals <= _LARGEST_SUM)
+    counts = asked & (totals > _LARGEST_SUM)
+    way_out = (
+        "Set the number of volunteers that they stand for: data.votes_scale=40. "
+        "If they are votes of weighted volunteers, data.votes_scale=1 keeps them as they are."
+    )
+    if np.any(counts & ~whole):
+        # Votes of weighted volunteers: a few small totals are to be expected, above all far down the tree.
+        first = np.array([question.asked_after is None for question in tree.questions])
+        shares = [
+            (np.sum((fractions & places) & asked) / max(1, np.sum(asked & places)), few)
+            for places, few in ((first[None, :], _FEW_FIRST), (np.ones_like(first)[None, :], _FEW))
+        ]
+        mixed = any(share > few for share, few in shares)
+    else:
+        mixed = bool(fractions.any())
+    if mixed:
+        rows = np.flatnonzero(fractions.any(axis=1))
+        amount = f"in {len(rows):,} of {int(asked.any(axis=1).sum()):,} galaxies with votes"
+        raise DataError(
+            f"{source}: these are vote fractions, not counts ({amount} a question has no answer above 1)",
+            value=f"largest total of such a question {totals[fractions].max():.2f}", fix=way_out,
+            ids=[ids[int(row)] for row in rows] if counts.any() else (),
+        )  # fmt: skip
+    if _is_percent(totals[asked]):
+        raise DataError(
+            f"{source}: these look like percentages (the answers of most questions add up to 100)",
+            value=f"median total {np.median(totals[asked]):.1f}",
+            fix="Divide them by 100 and set the number of volunteers: data.votes_scale=40. "
+            "If they are votes, data.votes_scale=1 keeps them as they are.",
+        )  # fmt: skip
+
+
+def _refuse_counts(
+    votes: Float64[np.ndarray, "galaxies answers"], tree: QuestionTree, *, source: str, ids: Sequence[str]
+) -> None:
+    """Raise DataError if numbers that are to be multiplied are not fractions."""
+    totals = tree.totals(votes)
+    if _is_percent(totals[totals > 0]):
+        raise DataError(
+            f"{source}: data.votes_scale is for fractions, and these look like percentages",
+            value=f"median total {np.median(totals[totals > 0]):.1f}", fix="Divide them by 100.",
+        )  # fmt: skip
+    several = np.any((totals > _LARGEST_SUM) & _whole_questions(votes, tree), axis=1)
+    rows = np.flatnonzero(several | (votes > _ONE).any(axis=1))
+    if len(rows):
+        raise DataError(
+            f"{source}: data.votes_scale is for fractions, and these are counts ({len(rows):,} of {len(votes):,} rows "
+            "hold more than 1)",
+            value=f"largest {votes.max():g}",
+            fix="Leave data.votes_scale out, or write the whole table as fractions.",
+            ids=[ids[int(row)] for row in rows],
+        )  # fmt: skip
+
+
+def _whole_questions(
+    votes: Float64[np.ndarray, "galaxies answers"], tree: QuestionTree
+) -> Bool[np.ndarray, "galaxies questions"]:
+    """Return whether all answers of a question have whole numbers."""
+    whole = np.abs(votes - np.round(votes)) <= _WHOLE
+    return np.stack([whole[:, part].all(axis=1) for part in tree.slices], axis=1)
+
+
+def _is_percent(totals: Float64[np.ndarray, " totals"]) -> bool:
+    near = np.abs(totals - _HUNDRED) <= _NEAR
+    return len(totals) >= _ENOUGH and float(near.mean()) >= _MOST
+
+
+def _numbers(table: pa.Table, answer: str, *, source: str, ids: Sequence[str]) -> Float64[np.ndarray, " galaxies"]:
+    """Return the numbers of one answer, 0 where there is none."""
     column = table.column(answer)
     try:
-        counts = pd.to_numeric(pd.Series(column.to_pylist(), dtype=object)).to_numpy(dtype=np.float64)
+        if pa.types.is_nested(column.type) or pa.types.is_temporal(column.type):
+            raise TypeError(f"cells of type {column.type}")
+        if pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_decimal(column.type):
+            numbers = column.cast(pa.float64()).to_numpy()
+        else:
+            numbers = pd.to_numeric(pd.Series(column.to_pylist(), dtype=object)).to_numpy(dtype=np.float64)
     except (ValueError, TypeError) as problem:
         raise DataError(
             f"{source}: votes that are no numbers in {answer}", value=problem, fix="Correct them."
         ) from problem
-    counts = np.where(np.isnan(counts), 0.0, counts)
-    bad = np.flatnonzero((counts < 0) | ~np.isfinite(counts))
+    numbers = np.where(np.isnan(numbers), 0.0, numbers)
+    bad = np.flatnonzero((numbers < 0) | ~np.isfinite(numbers))
     if len(bad):
-        named = tables.ID in table.column_names
-        ids = table.column(tables.ID).take(pa.array(bad)).to_pylist() if named else [f"row {row}" for row in bad]
         raise DataError(
-            f"{source}: votes must be finite and not negative, {answer}", value=counts[bad[0]],
-            fix="Correct or empty those cells.", ids=list(map(str, ids)),
+            f"{source}: votes must be finite and not negative, {answer}", value=numbers[bad[0]],
+            fix="Correct or empty those cells.", ids=[ids[int(row)] for row in bad],
         )  # fmt: skip
-    return counts
+    return numbers

@@ -8,12 +8,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from rarezoo.data.surveys.catalogue import ids_of, read_any_table
-from rarezoo.errors import DataError, DataNotFound, StoreError
-
-_PARQUET, _FITS = (".parquet", ".pq"), (".fits", ".fit")
+from rarezoo.data.reading import ids_of, read_any_table
+from rarezoo.errors import DataError, StoreError
 
 
 def read_vectors(file: Path, *, id_column: str, columns: str | Sequence[str]) -> tuple[list[str], np.ndarray]:
@@ -22,7 +19,8 @@ def read_vectors(file: Path, *, id_column: str, columns: str | Sequence[str]) ->
     Parameters
     ----------
     file : Path
-        Parquet, CSV, FITS, VOTable or ECSV file. Of a Parquet file only the columns that are needed are read.
+        Parquet, CSV, FITS, VOTable or ECSV file, or a folder of Parquet files. Of Parquet only the columns that are
+        needed are read.
     id_column : str
         Column of ids.
     columns : str or list of str
@@ -41,35 +39,10 @@ def read_vectors(file: Path, *, id_column: str, columns: str | Sequence[str]) ->
     StoreError
         Vectors have different widths or hold no numbers.
     """
-    if not file.is_file():
-        raise DataNotFound("no such table", value=file, fix="Give a Parquet, CSV, FITS, VOTable or ECSV file.")
-    suffix = file.with_suffix("").suffix.lower() if file.suffix.lower() == ".gz" else file.suffix.lower()
-    if suffix in _PARQUET:
-        try:
-            wanted = _matching(pq.read_schema(file).names, id_column, columns, file=file)
-            table = pq.read_table(file, columns=wanted)
-        except (pa.ArrowInvalid, OSError) as problem:
-            raise DataError(f"unreadable table ({problem})", value=file, fix="Check that it opens elsewhere.") from None
-        content = {name: _array(table, name) for name in wanted[1:]}
-    elif suffix in _FITS:
-        from astropy.table import Table
-
-        # pandas, through which tables in other formats are read, has no columns of vectors.
-        try:
-            catalogue = Table.read(file, format="fits")
-        except (OSError, ValueError, TypeError) as problem:
-            raise DataError(f"unreadable table ({problem})", value=file, fix="Check that it opens elsewhere.") from None
-        wanted = _matching(catalogue.colnames, id_column, columns, file=file)
-        table = pa.table({id_column: catalogue[id_column].tolist()})
-        content = {}
-        for name in wanted[1:]:
-            values = np.ma.asarray(catalogue[name])
-            filled = np.ma.filled(values.astype(np.float64), np.nan) if np.ma.is_masked(values) else np.asarray(values)
-            content[name] = filled.astype(filled.dtype.newbyteorder("="))
-    else:
-        table = read_any_table(file)
-        wanted = _matching(table.column_names, id_column, columns, file=file)
-        content = {name: _array(table, name) for name in wanted[1:]}
+    table = read_any_table(
+        file, text=(id_column,), choose=lambda names: _matching(names, id_column, columns, file=file)
+    )
+    content = {name: _array(table, name) for name in table.column_names if name != id_column}
     ids = ids_of(table, id_column, source=str(file))
     parts = [values if values.ndim > 1 else values[:, None] for values in content.values()]
     return ids, parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)

@@ -575,7 +575,7 @@ class EmbeddingStore:
 
 def _text_ids(ids: Sequence[object] | np.ndarray) -> list[str]:
     """Return ids as text: 123, 123.0 and b"123" are "123"."""
-    from rarezoo.data.surveys.catalogue import ids_of
+    from rarezoo.data.reading import ids_of
 
     values = ids.tolist() if isinstance(ids, (np.ndarray, pa.Array, pa.ChunkedArray)) else list(ids)
     if values and not all(isinstance(value, type(values[0])) for value in values):

@@ -22,7 +22,8 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from rarezoo import __version__, tables
-from rarezoo.data.surveys.catalogue import ids_of, read_any_table
+from rarezoo.data.positions import positions_of
+from rarezoo.data.reading import ids_of, read_any_table, refuse_doubled
 from rarezoo.errors import ConfigError, DataError, MissingDependency, OutputError
 from rarezoo.report import palette
 from rarezoo.report.gallery import Cutouts
@@ -158,21 +159,26 @@ class ExportRun(Settings):
         )
 
     def _positions(self, search: Search, ids: pa.ChunkedArray) -> pa.Table:
-        source = self.positions or "the survey's catalogue"
         if self.positions:
-            table = read_any_table(Path(self.positions))
-        elif not search.has_survey:
+            table = read_any_table(Path(self.positions), text=(tables.ID,))
+            galaxies = ids_of(table, tables.ID, source=self.positions)
+            refuse_doubled(galaxies, source=self.positions)
+            positions = positions_of(table, ids=galaxies, source=self.positions)
+            if len(positions.columns) < 2:
+                raise DataError(
+                    f"{self.positions} has no column of positions", value=", ".join(table.column_names[:12]),
+                    fix="It needs id_str, ra and dec (degrees).",
+                )  # fmt: skip
+            known = pa.table(
+                {tables.ID: pa.array(galaxies, pa.string()), tables.RA: positions.ra, tables.DEC: positions.dec}
+            )
+            return tables.aligned(known, ids, source=self.positions)
+        if not search.has_survey:
             unknown = pa.nulls(len(ids), pa.float64())
             return pa.table({tables.ID: ids, tables.RA: unknown, tables.DEC: unknown})
-        else:
-            way_out = "Give a table with id_str, ra and dec (positions=FILE), and leave images out (images=false)."
-            table = search.survey(way_out=way_out).catalogue
-        missing = [name for name in (tables.RA, tables.DEC) if name not in table.column_names]
-        if missing:
-            raise DataError(f"{source} has no column", value=missing[0], fix="It needs id_str, ra and dec (degrees).")
-        degrees = {name: table.column(name).cast(pa.float64()) for name in (tables.RA, tables.DEC)}
-        named = pa.array(ids_of(table, tables.ID, source=source), pa.string())
-        return tables.aligned(pa.table({tables.ID: named, **degrees}), ids, source=source)
+        way_out = "Give a table with id_str, ra and dec (positions=FILE), and leave images out (images=false)."
+        catalogue = search.survey(way_out=way_out).catalogue.select([tables.ID, tables.RA, tables.DEC])
+        return tables.aligned(catalogue, ids, source="the survey's catalogue")
 
     def _write(self, search: Search, out: Path, members: pa.Table, about: Mapping[str, str]) -> Path:
         if self.format == HUGGINGFACE:

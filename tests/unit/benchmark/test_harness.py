@@ -370,7 +370,11 @@ def test_a_table_of_known_objects_says_who_has_which_label(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "told"),
-    [("id,label\n1,ring\n", "no table of known objects"), ("id_str,label\n9,ring\n", "no galaxy of")],
+    [
+        ("id,label\n1,ring\n", "no table of known objects"),
+        ("id_str,label\n9,ring\n", "no id of the store is in"),
+        ("id_str,label\n1,\n", "without a label"),
+    ],
 )
 def test_a_table_without_known_objects_is_refused(tmp_path, content, told):
     path = tmp_path / "known.csv"

@@ -92,6 +92,29 @@ def test_vote_table_of_other_galaxies_is_refused(home):
         survey(home, votes="desi", votes_table=str(home / "votes.parquet")).open()
 
 
+def test_votes_of_few_of_the_galaxies_are_refused_or_accepted_on_request(home):
+    """Votes and galaxies have 30 ids each, of which one is in both."""
+    galaxies = ["001", *(f"g{row}" for row in range(29))]
+    pd.DataFrame({"id_str": galaxies, "image": "001.jpg"}).to_csv(home / "many.csv", index=False)
+    voted = ["001", *(f"v{row}" for row in range(29))]
+    pd.DataFrame({"id_str": voted, "smooth-or-featured_smooth": 9}).to_csv(home / "votes.csv", index=False)
+    settings = {"votes": "desi", "votes_table": str(home / "votes.csv")}
+    with pytest.raises(DataError, match=r"only 1 of 30 ids.*data.least_matched"):
+        survey(home, "many.csv", **settings).open()
+    assert survey(home, "many.csv", least_matched=0.0, **settings).open().votes[:, 0].tolist() == [9, *[0] * 29]
+
+
+def test_positions_of_the_table_become_those_of_the_galaxies(home):
+    frame = pd.DataFrame(
+        {"id_str": ["001", "002"], "RA": ["12:22:54.9", "-10"], " dec": [1.5, -2.0], "mag": [1.0, 2.0]}
+    )
+    frame.to_csv(home / "own.csv", index=False)
+    catalogue = survey(home, "own.csv").open().catalogue
+    assert catalogue["ra"].to_pylist() == pytest.approx([185.72875, 350.0], rel=1e-12)
+    assert catalogue["dec"].to_pylist() == [1.5, -2.0]
+    assert catalogue.column_names == ["id_str", "ra", "dec", "image", "survey", "split", "mag"]
+
+
 def test_tar_and_hdf5_hold_the_same_images_as_the_folder(home):
     direct = survey(home).open()
     with tarfile.open(home / "images.tar", "w") as archive:

@@ -3,6 +3,8 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rarezoo.data.trees import Question, QuestionTree
 from rarezoo.data.votes import votes_of
@@ -43,12 +45,102 @@ def test_single_whole_votes_are_not_mistaken_for_fractions():
     np.testing.assert_array_equal(votes(shape_smooth=[1, 0], shape_disk=[0, 1])[:, :2], [[1, 0], [0, 1]])
 
 
+# ── counts, weighted votes, fractions and percentages ───────────────────────────────────────────────────────────────
+
+
+def drawn(seed, *, galaxies=200):
+    """Numbers of volunteers (galaxies, 4): some forty for the shape, and those who saw a disk for the bar."""
+    random = np.random.default_rng(seed)
+    volunteers = random.integers(20, 60, galaxies)
+    disk = random.binomial(volunteers, random.beta(2, 2, galaxies))
+    bar = random.binomial(disk, 0.3)
+    return np.stack([volunteers - disk, disk, bar, disk - bar], axis=1).astype(float)
+
+
+def fractions_of(counts):
+    return np.nan_to_num(TREE.fractions(counts).astype(float))
+
+
+def read(values, scale=0.0):
+    return votes_of(pa.table(dict(zip(TREE.answers, values.T, strict=True))), TREE, source="votes.csv", scale=scale)
+
+
+def debiased(counts, random):
+    """Debiased fractions are shifted answer by answer, so that they do not add up to one."""
+    fractions = fractions_of(counts)
+    return np.clip(fractions + random.normal(0, 0.1, fractions.shape) * (fractions > 0), 0, 1)
+
+
+KINDS_OF_FRACTIONS = {
+    "conditional": lambda counts, random: fractions_of(counts),
+    "cumulative": lambda counts, random: TREE.joint_fractions(fractions_of(counts)),
+    "debiased": debiased,
+    "rounded": lambda counts, random: fractions_of(counts).round(2),
+    "float32": lambda counts, random: fractions_of(counts).astype(np.float32).astype(float),
+    "one answer": lambda counts, random: fractions_of(counts) * [1, 0, 0, 0],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_FRACTIONS)
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), counts_among_them=st.integers(0, 20))
+def test_fractions_of_every_kind_are_refused_also_with_some_counts_among_them(kind, seed, counts_among_them):
+    counts, random = drawn(seed), np.random.default_rng(seed)
+    values = KINDS_OF_FRACTIONS[kind](counts, random)
+    values[:counts_among_them] = counts[:counts_among_them]
+    with pytest.raises(DataError, match=r"vote fractions.*data.votes_scale"):
+        read(values)
+    if not counts_among_them:
+        np.testing.assert_allclose(read(values, scale=40), values * 40, rtol=1e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), noise=st.booleans())
+def test_counts_are_counts_and_are_never_multiplied(seed, noise):
+    counts = drawn(seed)
+    values = counts * (1 + 1e-7) if noise else counts
+    np.testing.assert_allclose(read(values), counts, rtol=1e-6)
+    with pytest.raises(DataError, match="these are counts"):
+        read(values, scale=40)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_votes_of_weighted_volunteers_are_kept(seed):
+    """The bar of some galaxies then has a total below one, as fractions have."""
+    weighted = drawn(seed) * np.random.default_rng(seed).uniform(0.3, 1, (200, 1))
+    np.testing.assert_allclose(read(weighted), weighted, rtol=1e-6)
+    with pytest.raises(DataError, match="these are counts"):
+        read(weighted, scale=40)
+
+
+def test_a_few_fractions_among_counts_are_refused_with_their_galaxies():
+    counts = drawn(0)
+    counts[7] = fractions_of(counts)[7]
+    with pytest.raises(DataError, match=r"in 1 of 200 galaxies.*galaxies row 7"):
+        read(counts)
+
+
+@pytest.mark.parametrize("scale", [0, 40])
+@pytest.mark.parametrize("digits", [0, 2])
+def test_percentages_are_refused(scale, digits):
+    with pytest.raises(DataError, match=r"percentages.*by 100"):
+        read((fractions_of(drawn(1)) * 100).round(digits), scale=scale)
+
+
+def test_a_scale_of_one_keeps_numbers_whatever_they_look_like():
+    values = np.array([[0.7, 0.2, 0.1, 0.1], [1.5, 0.5, 0.4, 0.0]])
+    np.testing.assert_allclose(read(values, scale=1), values, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
         ({"shape_smooth": [1, -2]}, r"not negative, shape_smooth: -2.0 \[galaxies g1\]"),
         ({"shape_smooth": [1.0, float("inf")]}, "finite"),
         ({"shape_smooth": ["many", "few"]}, "no numbers in shape_smooth"),
+        ({"shape_smooth": [[1], [2]]}, "no numbers in shape_smooth"),
+        ({"shape_smooth": ["46%", "54%"]}, "no numbers in shape_smooth"),
         ({"shape_smooth": [1], "shape_artifact": [1]}, "that tree small lacks: shape_artifact"),
         ({"colour_red": [1]}, "no column of tree small"),
     ],

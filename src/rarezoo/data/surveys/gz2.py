@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 
 from rarezoo import tables
 from rarezoo.data.images import TarImages
+from rarezoo.data.reading import ids_of, read_any_table
 from rarezoo.data.survey import Galaxies, Survey, catalogue_table
 from rarezoo.data.trees import Question, QuestionTree, named_tree
 from rarezoo.errors import DataError, DataNotFound
@@ -18,6 +18,8 @@ from rarezoo.settings import option, setting
 
 FOLDER_VARIABLE = "RAREZOO_GZ2"
 CLASS5 = "class5"
+# A fraction is at most one, up to rounding.
+_ONE = 1.02
 ODD_FEATURE = "odd-feature-gz2"
 
 # Column of each answer in the challenge of 2013-14, in the order of its own description (Willett et al. 2013, table 2).
@@ -120,13 +122,24 @@ def gz2_tree() -> QuestionTree:
 
 
 def _read_catalogue(path: Path) -> pa.Table:
-    numbers = {column: pa.float64() for answers in _COLUMNS.values() for column in answers.values()}
-    types = {tables.ID: pa.string(), CLASS5: pa.string(), **numbers}
-    options = pa.csv.ConvertOptions(column_types=types, strings_can_be_null=True)
-    table = pa.csv.read_csv(path, convert_options=options)
-    absent = sorted(set(types) - set(table.column_names))
+    table = read_any_table(path, text=(tables.ID, CLASS5))
+    fractions = [column for answers in _COLUMNS.values() for column in answers.values()]
+    absent = sorted({tables.ID, CLASS5, *fractions} - set(table.column_names))
     if absent:
         raise DataError(
             f"{path} lacks columns", value=", ".join(absent[:5]), fix="Use the catalogue that came with the sample."
         )
-    return table
+    for column in fractions:
+        try:
+            numbers = table[column].cast(pa.float64())
+        except pa.ArrowInvalid as problem:
+            raise DataError(f"{path}: {column} holds no numbers", value=problem, fix="Correct the file.") from problem
+        smallest, largest = pc.min_max(numbers).as_py().values()
+        if numbers.null_count < len(numbers) and not 0 <= smallest <= largest <= _ONE:
+            raise DataError(
+                f"{path}: {column} must hold fractions from 0 to 1", value=f"{smallest} to {largest}",
+                fix="Use the catalogue that came with the sample.",
+            )  # fmt: skip
+        table = table.set_column(table.column_names.index(column), column, numbers)
+    galaxies = pa.array(ids_of(table, tables.ID, source=str(path)), pa.string())
+    return table.set_column(table.column_names.index(tables.ID), tables.ID, galaxies)

@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from rarezoo.data.images import ImageSource, decoded, unreadable_image
+from rarezoo.data.positions import positions_of
+from rarezoo.data.reading import ids_of, plain_columns, refuse_doubled
 from rarezoo.data.survey import Galaxies, Survey, catalogue_table
-from rarezoo.data.surveys.catalogue import ids_of
 from rarezoo.data.trees import named_tree
 from rarezoo.data.votes import votes_of
 from rarezoo.errors import DataError, MissingDependency
@@ -29,6 +30,10 @@ class HuggingFace(Survey):
     config: str = setting("", "configuration of the data set, if it has several")
     part: str = setting("train", "part of the data set")
     votes: str = setting("desi", "question tree of the vote columns; empty: no votes")
+    votes_scale: float = setting(
+        0.0, "number of volunteers that vote fractions stand for; 0: the votes are counts; 1: kept as they are",
+        unit="votes", ge=0,
+    )  # fmt: skip
     id_column: str = setting("id_str", "column of galaxy ids")
     image_column: str = setting("image", "column of images")
 
@@ -43,26 +48,26 @@ class HuggingFace(Survey):
                 f"{self.name} has no column", value=", ".join(sorted(absent)),
                 fix=f"Set data.id_column and data.image_column; there are: {', '.join(data_set.column_names[:12])}.",
             )  # fmt: skip
-        table = data_set.remove_columns([self.image_column]).with_format("arrow")[:]
+        table = plain_columns(data_set.remove_columns([self.image_column]).with_format("arrow")[:])
         ids = ids_of(table, self.id_column, source=self.name)
+        refuse_doubled(ids, source=self.name)
         tree = named_tree(self.votes) if self.votes else None
-        ra, dec, survey = (
-            table[column] if column in table.column_names else None for column in ("ra", "dec", "dataset_name")
-        )
-        used = {self.id_column, "ra", "dec", "dataset_name"}
+        survey = table["dataset_name"] if "dataset_name" in table.column_names else None
+        positions = positions_of(table, ids=ids, source=self.name)
+        used = {self.id_column, "dataset_name", *positions.columns}
         return Galaxies(
             catalogue=catalogue_table(
                 ids,
                 [f"{self.part}[{row}]" for row in range(len(ids))],
                 survey=self.name if survey is None else survey,
                 source=self.name,
-                ra=ra,
-                dec=dec,
+                ra=positions.ra,
+                dec=positions.dec,
                 columns=table.drop_columns([name for name in table.column_names if name in used]),
             ),
             images=HuggingFaceImages(data_set.select_columns([self.image_column]), self.image_column, ids),
             tree=tree,
-            votes=None if tree is None else votes_of(table, tree, source=self.name),
+            votes=None if tree is None else votes_of(table, tree, source=self.name, scale=self.votes_scale, ids=ids),
         )
 
     def _data_set(self) -> Any:

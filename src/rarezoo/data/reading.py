@@ -1,0 +1,603 @@
+"""Read the tables that a user gives: CSV, Parquet, FITS, VOTable and ECSV become Arrow tables with plain columns.
+
+Columns of ids stay what they are: text of a CSV file is never read as a number, and an id that went through a
+floating-point number is refused. Whatever the library that reads a format raises becomes one message.
+"""
+
+import csv
+import gzip
+import io
+import logging
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from rarezoo.errors import DataError, DataNotFound, RarezooError
+
+log = logging.getLogger(__name__)
+
+_CSV = {".csv": ",", ".txt": ",", ".tsv": "\t"}
+_PARQUET = (".parquet", ".pq")
+_ASTROPY_FORMATS = {
+    ".fits": "fits",
+    ".fit": "fits",
+    ".vot": "votable",
+    ".xml": "votable",
+    ".votable": "votable",
+    ".ecsv": "ascii.ecsv",
+}
+# Key of the metadata of a column that holds its unit.
+UNIT = b"unit"
+# Cells of a CSV file that mean "unknown", as pandas has them.
+_NULLS = (
+    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
+    "NULL", "NaN", "None", "n/a", "nan", "null",
+)  # fmt: skip
+_NUMBER = r"^[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[iI][nN][fF]([iI][nN][iI][tT][yY])?)$"
+_WHOLE, _LEADING_ZERO, _WHOLE_FLOAT = r"^[+-]?\d+$", r"^[+-]?0\d", r"^[+-]?\d+\.0$"
+# How floating-point numbers are written: by Python, pandas and spreadsheets.
+_WRITTEN_FLOAT = re.compile(r"[+-]?(\d+|\d+\.\d+|\d(\.\d+)?[eE][+-]\d{2,3})")
+_WRITTEN_EXPONENT = re.compile(r"[+-]?\d\.\d+[eE]\+\d{2,3}")
+# The smallest whole numbers from which on a floating-point number of so many bits cannot hold all of them.
+_EXACT = {16: 2**11, 32: 2**24, 64: 2**53}
+_MOST_COLUMNS, _LONGEST_FOOTER, _CSV_BLOCK = 20_000, 2**25, 2**24
+# A .gz file may not expand to more than this many times its size: tables shrink to a hundredth at most.
+_MOST_EXPANSION, _ALWAYS_EXPANDED = 200, 2**26
+_ROUNDED_IDS = 10
+
+
+def read_any_table(
+    path: Path, *, text: Sequence[str] = (), choose: Callable[[list[str]], Sequence[str]] | None = None
+) -> pa.Table:
+    r"""Read a table; the extension of the file says what it is. A folder of Parquet files is one table.
+
+    Parameters
+    ----------
+    path
+        The file or folder.
+    text
+        Columns that stay text in a CSV file, such as ids: they are not read as numbers, and only blank cells are null.
+    choose
+        Function from the names of all columns to those that are read; None reads all of them.
+
+    Returns
+    -------
+    pyarrow.Table
+        Dictionaries and views become ordinary columns. A column with a unit has it in its metadata, key ``unit``.
+
+    Raises
+    ------
+    DataNotFound
+        There is no such file.
+    DataError
+        The extension is unknown, the content does not fit it, two columns have one name, or there are too many columns.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "own.csv").write_text("id_str,mag\n12e5,17.5\n")
+    ...     read_any_table(Path(folder, "own.csv"), text=["id_str"]).to_pylist()
+    [{'id_str': '12e5', 'mag': 17.5}]
+    """
+    kinds = "a CSV, Parquet, FITS, VOTable or ECSV file, or a folder of Parquet files"
+    if not path.exists():
+        raise DataNotFound("no such table", value=path, fix=f"Give the path of {kinds}.")
+    suffix = path.with_suffix("").suffix.lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
+    try:
+        if path.is_dir():
+            table = _read_folder(path, choose)
+        elif suffix in _PARQUET:
+            table = _read_parquet(path, choose)
+        elif suffix in _CSV:
+            table = _read_csv(_content(path), _CSV[suffix], text=text, source=path)
+        elif suffix in _ASTROPY_FORMATS:
+            table = _read_with_astropy(path, _ASTROPY_FORMATS[suffix])
+        else:
+            raise DataError("unknown kind of table", value=path, fix=f"Give {kinds}.")
+        table = table.drop_columns([name for name in table.column_names if name.startswith("__index_level_")])
+        _refuse_columns(table.column_names, source=path)
+        return plain_columns(table if choose is None else table.select(choose(table.column_names)))
+    except RarezooError:
+        raise
+    except Exception as problem:
+        # Decoders raise many kinds of error for damaged files; each means that the file cannot be read.
+        reason = (str(problem).strip() or type(problem).__name__).splitlines()[0][:300]
+        raise DataError(f"unreadable table ({reason})", value=path, fix="Check that it opens elsewhere.") from problem
+
+
+def _refuse_columns(names: Sequence[str], *, source: object) -> None:
+    """Raise DataError if there are too many columns, or two of the same name."""
+    if len(names) > _MOST_COLUMNS:
+        raise DataError(
+            f"{source}: too many columns", value=f"{len(names):,}",
+            fix=f"A table may have {_MOST_COLUMNS:,} columns; write those that are needed, or vectors in one column.",
+        )  # fmt: skip
+    doubled = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if doubled:
+        raise DataError(
+            f"{source}: columns of the same name", value=", ".join(doubled[:5]), fix="Give each column its own name."
+        )
+
+
+# ── Parquet ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _read_parquet(path: Path, choose: Callable[[list[str]], Sequence[str]] | None) -> pa.Table:
+    with path.open("rb") as stream:
+        ends = stream.read(4), stream.seek(max(0, path.stat().st_size - 8)), stream.read()
+    if ends[0] != b"PAR1" or ends[2][4:] not in (b"PAR1", b"PARE"):
+        raise DataError(
+            "unreadable table (not a Parquet file, or an incomplete one)", value=path, fix="Write it again."
+        )
+    # The description of the columns is read as a whole and takes some ten times its size in memory.
+    footer = int.from_bytes(ends[2][:4], "little")
+    if footer > _LONGEST_FOOTER:
+        raise DataError(
+            f"{path}: too many columns or row groups", value=f"{footer >> 20} MiB of names and types",
+            fix=f"Write it with at most {_MOST_COLUMNS:,} columns, or vectors in one column.",
+        )  # fmt: skip
+    file = pq.ParquetFile(path)
+    names = file.schema_arrow.names
+    _refuse_columns(names, source=path)
+    table = file.read(columns=None if choose is None else list(choose(names)))
+    units = _units_of_astropy(table.schema.metadata or {})
+    fields = [
+        field.with_metadata({UNIT: units[field.name].encode()}) if field.name in units else field
+        for field in table.schema
+    ]
+    return table.cast(pa.schema(fields, metadata=table.schema.metadata)) if units else table
+
+
+def _units_of_astropy(metadata: Mapping[bytes, bytes]) -> dict[str, str]:
+    """Return the units that astropy writes into a Parquet file."""
+    described = metadata.get(b"table_meta_yaml")
+    if not described:
+        return {}
+    from astropy.table import meta
+
+    header = meta.get_header_from_yaml(described.decode().split("\n"))
+    return {column["name"]: str(column["unit"]) for column in header.get("datatype", ()) if column.get("unit")}
+
+
+def _read_folder(folder: Path, choose: Callable[[list[str]], Sequence[str]] | None) -> pa.Table:
+    """Read a data set folder: all its Parquet files in the order of their names.
+
+    Parts of their paths such as ``split=train`` become columns, as Spark and Hive write them.
+    """
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in _PARQUET and path.is_file()
+        and not any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
+    )  # fmt: skip
+    if not files:
+        raise DataError(
+            "a folder without Parquet files is no table", value=folder,
+            fix="Give a file. A Hugging Face data set is given as data=huggingface data.name=DIR.",
+        )  # fmt: skip
+    parts: list[pa.Table] = []
+    names: list[str] = []
+    for file in files:
+        part = plain_columns(_read_parquet(file, None))
+        for key, equals, value in (name.partition("=") for name in file.relative_to(folder).parts[:-1]):
+            if equals and key not in part.column_names:
+                part = part.append_column(key, pa.array([value] * part.num_rows, pa.string()))
+        names = names or part.column_names
+        if set(part.column_names) != set(names):
+            other = sorted(set(part.column_names) ^ set(names))
+            raise DataError(
+                f"{folder}: files with different columns ({files[0].name} and {file.name})", value=", ".join(other[:5]),
+                fix="Write them with the same columns.",
+            )  # fmt: skip
+        parts.append(part.select(names if choose is None else choose(names)))
+    try:
+        # Columns without any value take the type that they have elsewhere; other types must be equal, because a whole
+        # number that is joined with floating-point numbers would be rounded.
+        return pa.concat_tables([part.replace_schema_metadata() for part in parts], promote_options="default")
+    except pa.ArrowException as problem:
+        raise DataError(
+            f"{folder}: files with different types ({str(problem).splitlines()[0]})", value=f"{len(files)} files",
+            fix="Write them with the same types.",
+        ) from problem  # fmt: skip
+
+
+def plain_columns(table: pa.Table) -> pa.Table:
+    """Return a table whose columns are ordinary: dictionaries and views are replaced by what they stand for."""
+    for index, field in enumerate(table.schema):
+        column, kind = table.column(index), field.type
+        if pa.types.is_dictionary(kind):
+            column, kind = column.cast(kind.value_type), kind.value_type
+        if pa.types.is_string_view(kind) or pa.types.is_large_string(kind):
+            column = column.cast(pa.string())
+        elif pa.types.is_binary_view(kind) or pa.types.is_large_binary(kind):
+            column = column.cast(pa.binary())
+        if column.type != field.type:
+            table = table.set_column(index, field.with_type(column.type), column)
+    return table
+
+
+# ── CSV ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _content(path: Path) -> bytes:
+    """Return the bytes of a file, decompressed if its name ends in .gz."""
+    if path.suffix.lower() != ".gz":
+        return path.read_bytes()
+    most = max(_MOST_EXPANSION * path.stat().st_size, _ALWAYS_EXPANDED)
+    with gzip.open(path) as stream:
+        content = stream.read(most + 1)
+    if len(content) > most:
+        raise DataError(
+            "a compressed file that expands to more than a table would", value=f"{path}: more than {most >> 20} MiB",
+            fix="Decompress it and give the file itself.",
+        )  # fmt: skip
+    return content
+
+
+def _read_csv(content: bytes, delimiter: str, *, text: Sequence[str], source: Path) -> pa.Table:
+    content = _as_utf8(content, source=source)
+    if not content.strip():
+        raise DataError("the catalogue is empty", value=source, fix="Give it a header and at least one row.")
+    names, first, start = _header(content, delimiter, source=source)
+    # Some programs end each line with a delimiter, in the header or below it.
+    if len(first) == len(names) + 1 and not first[-1]:
+        names = [*names, ""]
+    elif len(first) == len(names) - 1 and not names[-1]:
+        names = names[:-1]
+    ends_blank = not names[-1]
+    names = [name.strip() or f"Unnamed: {place}" for place, name in enumerate(names)]
+    _refuse_columns(names, source=source)
+    ragged: list[pa.csv.InvalidRow] = []
+
+    def note(row: pa.csv.InvalidRow) -> str:
+        ragged.append(row)
+        return "error"
+
+    try:
+        table = pa.csv.read_csv(
+            pa.BufferReader(pa.py_buffer(content).slice(start)),
+            read_options=pa.csv.ReadOptions(column_names=names, block_size=_CSV_BLOCK, use_threads=False),
+            parse_options=pa.csv.ParseOptions(
+                delimiter=delimiter, newlines_in_values=True, invalid_row_handler=note
+            ),
+            convert_options=pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
+        ) if first else pa.table({name: pa.nulls(0, pa.string()) for name in names})  # fmt: skip
+    except pa.ArrowInvalid as problem:
+        if ragged:
+            row = ragged[0]
+            raise DataError(
+                f"{source}: a row with another number of cells than the header",
+                value=f"{row.actual_columns} instead of {row.expected_columns} in {row.text[:60]!r}",
+                fix="Correct it; a cell that holds the delimiter needs quotes, and comments stand above the header.",
+            ) from problem  # fmt: skip
+        if "UTF8" in str(problem):
+            raise _not_utf8(source) from problem
+        raise
+    if ends_blank and pc.all(pc.equal(table.column(len(names) - 1), "")).as_py() is not False:
+        table = table.remove_column(len(names) - 1)
+    columns = {
+        name: _text_cells(table[name]) if name in text else _typed(table[name]) for name in table.column_names
+    }  # fmt: skip
+    return pa.table(columns)
+
+
+def _as_utf8(content: bytes, *, source: Path) -> bytes:
+    """Return a text in UTF-8 without a mark at its beginning; UTF-16 and UTF-32 are recognised by their marks."""
+    for mark, encoding in (
+        (b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"),
+        (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"),
+    ):  # fmt: skip
+        if content.startswith(mark):
+            content = content.decode(encoding).encode() if "8" not in encoding else content[len(mark) :]
+            break
+    if b"\0" in content:
+        raise DataError("not a text, because it holds bytes of value zero", value=source, fix="Save it as UTF-8.")
+    return content
+
+
+def _not_utf8(source: Path) -> DataError:
+    return DataError(
+        "a text that is not UTF-8", value=source,
+        fix="Save it as UTF-8, for example with: iconv -f latin1 -t utf-8 OLD > NEW.",
+    )  # fmt: skip
+
+
+def _header(content: bytes, delimiter: str, *, source: Path) -> tuple[list[str], list[str], int]:
+    """Return the names of the columns, the cells of the first row, and where the rows begin.
+
+    Lines above the header that begin with ``#`` are comments.
+    """
+    read = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal read
+        for line in io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", newline=""):
+            read += len(line.encode())
+            yield line
+
+    rows = csv.reader(lines(), delimiter=delimiter)
+    try:
+        names = next((row for row in rows if row and not row[0].startswith("#")), [])
+        start = read
+        first: list[str] = next((row for row in rows if row), [])
+    except UnicodeDecodeError as problem:
+        raise _not_utf8(source) from problem
+    if not names:
+        raise DataError("the catalogue is empty", value=source, fix="Give it a header and at least one row.")
+    return names, first, start
+
+
+def _text_cells(cells: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return the cells of a column that stays text; whole numbers that a program wrote as 1.0, 2.0 become 1, 2."""
+    cells = pc.if_else(pc.equal(cells, ""), pa.scalar(None, pa.string()), cells)
+    if cells.null_count < len(cells) and pc.all(pc.match_substring_regex(cells, _WHOLE_FLOAT)).as_py():
+        whole = pc.replace_substring_regex(cells, r"\.0$", "")
+        if pc.max(pc.abs(cells.cast(pa.float64()))).as_py() < _EXACT[64]:
+            return whole
+    return cells
+
+
+def _typed(cells: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column of texts as numbers if it is one; whole numbers with leading zeros stay text.
+
+    So do whole numbers that no integer type can hold. Whole numbers with unknown ones among them become float64,
+    unless that would change them.
+    """
+    cells = pc.if_else(pc.is_in(cells, pa.array(_NULLS)), pa.scalar(None, pa.string()), cells)
+    numbers = pc.utf8_trim_whitespace(cells)
+    numbers = pc.if_else(pc.is_in(numbers, pa.array(_NULLS)), pa.scalar(None, pa.string()), numbers)
+    if numbers.null_count == len(numbers):
+        return numbers.cast(pa.float64())
+    if pc.any(pc.match_substring_regex(numbers, _LEADING_ZERO)).as_py():
+        return cells
+    if not pc.all(pc.match_substring_regex(numbers, _NUMBER)).as_py():
+        return cells
+    numbers = pc.replace_substring_regex(numbers, r"^\+", "")
+    if not pc.all(pc.match_substring_regex(numbers, _WHOLE)).as_py():
+        return numbers.cast(pa.float64())
+    for kind in (pa.int64(), pa.uint64()):
+        try:
+            whole = numbers.cast(kind)
+        except pa.ArrowInvalid:
+            continue
+        largest = max(abs(bound) for bound in pc.min_max(whole).as_py().values())
+        return whole.cast(pa.float64()) if whole.null_count and largest < _EXACT[64] else whole
+    return cells
+
+
+# ── FITS, VOTable and ECSV ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _read_with_astropy(path: Path, kind: str) -> pa.Table:
+    from astropy.table import Table, serialize
+    from astropy.utils.exceptions import AstropyWarning
+
+    given: Any = io.BytesIO(_content(path)) if path.suffix.lower() == ".gz" else path
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        table = Table.read(given, format=kind)
+        # Columns such as times and sky positions become ordinary ones.
+        table = serialize.represent_mixins_as_columns(table)
+    truncated = [str(warning.message) for warning in caught if "truncated" in str(warning.message).lower()]
+    if truncated:
+        raise DataError("unreadable table (it is not complete)", value=path, fix="Copy or write it again.")
+    for warning in caught:
+        if not issubclass(warning.category, AstropyWarning):
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    columns, fields = [], []
+    for name in table.colnames:
+        column = table[name]
+        try:
+            values = _arrow_column(column)
+        except (pa.ArrowException, TypeError, ValueError) as problem:
+            log.warning("%s: column %s is left out: %s", path, name, str(problem).splitlines()[0])
+            continue
+        unit = {UNIT: str(column.unit).encode()} if getattr(column, "unit", None) is not None else None
+        columns.append(values)
+        fields.append(pa.field(name, values.type, metadata=unit))
+    return pa.table(columns, schema=pa.schema(fields))
+
+
+def _arrow_column(column: Any) -> pa.Array:
+    """Return a column of an astropy table; masked values and NaN are null, vectors become lists."""
+    values, mask = np.asarray(np.ma.getdata(column)), np.ma.getmaskarray(np.ma.asarray(column))
+    if values.dtype.kind in "SUO":
+        cells = [
+            None if hidden else _decoded(cell) for cell, hidden in zip(values.tolist(), _by_row(mask), strict=True)
+        ]
+        return pa.array(cells)
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    if values.ndim > 1:
+        width = int(np.prod(values.shape[1:]))
+        flat = pa.array(values.reshape(-1), mask=mask.reshape(-1))
+        return pa.FixedSizeListArray.from_arrays(flat, width)
+    return pa.array(values, mask=mask, from_pandas=True)
+
+
+def _by_row(mask: np.ndarray) -> list[bool]:
+    return mask.reshape(len(mask), -1).all(axis=1).tolist() if len(mask) else []
+
+
+def _decoded(cell: Any) -> Any:
+    if isinstance(cell, bytes):
+        return cell.decode().strip(" \0")
+    if isinstance(cell, str):
+        return cell.rstrip(" \0")
+    return cell.tolist() if isinstance(cell, np.ndarray) else cell
+
+
+# ── ids ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def ids_of(table: pa.Table, column: str, *, source: str) -> list[str]:
+    """Return the ids of a table as texts.
+
+    Raises
+    ------
+    DataError
+        There is no such column, a row has no id, or the ids went through a number that cannot hold them.
+
+    Examples
+    --------
+    >>> ids_of(pa.table({"id_str": [1.0, 2.0]}), "id_str", source="mine.csv")
+    ['1', '2']
+    """
+    if column not in table.column_names:
+        raise no_column(table, column, source=source, setting_name="data.id_column")
+    values = plain_columns(table.select([column])).column(0)
+    kind = values.type
+    if pa.types.is_floating(kind):
+        cells = _whole_ids(values.to_pylist(), bits=kind.bit_width, column=column, source=source)
+    elif pa.types.is_binary(kind) or pa.types.is_fixed_size_binary(kind):
+        cells = [value if value is None else _id_bytes(value, source=source) for value in values.to_pylist()]
+    elif pa.types.is_decimal(kind):
+        exact = [value if value is None else format(value, "f") for value in values.to_pylist()]
+        cells = [text if text is None else re.sub(r"\.0*$", "", text) for text in exact]
+    elif pa.types.is_nested(kind):
+        raise DataError(f"{source}: column {column} cannot hold ids", value=str(kind), fix="Give one id in each row.")
+    else:
+        cells = [value if value is None else str(value) for value in values.to_pylist()]
+    blank = [row for row, cell in enumerate(cells) if cell is None or not cell]
+    if blank:
+        raise DataError(
+            f"{source}: rows without an id",
+            value=f"{len(blank)}, row {', '.join(map(str, blank[:5]))} (from 0)", fix=f"Fill column {column}.",
+        )  # fmt: skip
+    ids = [str(cell) for cell in cells]
+    _refuse_rounded(ids, column=column, source=source)
+    return ids
+
+
+def _whole_ids(values: Sequence[float | None], *, bits: int, column: str, source: str) -> list[str | None]:
+    """Return ids that are floating-point numbers as text, if that is exact."""
+    known = [value for value in values if value is not None and value == value]
+    fractional = [value for value in known if not float(value).is_integer()]
+    if fractional:
+        raise DataError(
+            f"{source}: ids that are not whole numbers", value=fractional[0], fix=f"Write column {column} as text."
+        )
+    if any(abs(value) >= _EXACT[bits] for value in known):
+        raise _rounded(max(known, key=abs), column=column, source=source)
+    return [str(int(value)) if value is not None and value == value else None for value in values]
+
+
+def _rounded(value: object, *, column: str, source: str) -> DataError:
+    return DataError(
+        f"{source}: ids went through a floating-point number that cannot hold them, and became other ids", value=value,
+        fix=f"Write column {column} again from the original table, as text or 64-bit integers "
+        "(in pandas: read_csv(dtype={'" + column + "': str}); an outer merge makes floats of integers).",
+    )  # fmt: skip
+
+
+def _refuse_rounded(ids: Sequence[str], *, column: str, source: str) -> None:
+    """Refuse ids that are written like floating-point numbers, and warn of whole numbers that all look rounded."""
+    large = [text for text in ids if _WRITTEN_EXPONENT.fullmatch(text) or (text.endswith(".0") and len(text) > 17)]
+    if large and all(_WRITTEN_FLOAT.fullmatch(text) for text in ids):
+        raise _rounded(large[0], column=column, source=source)
+    numbers = [int(text) for text in ids if len(text) > 15 and text.isascii() and text.isdigit()]
+    numbers = [number for number in numbers if _EXACT[64] <= number < 2**64]
+    if len(numbers) >= _ROUNDED_IDS and all(int(float(number)) == number for number in numbers):
+        log.warning(
+            "%s: all %d ids of column %s above 2^53 are numbers that a 64-bit floating-point number can hold, such as "
+            "%d; they may have been rounded",
+            source, len(numbers), column, numbers[0],
+        )  # fmt: skip
+
+
+def _id_bytes(value: bytes, *, source: str) -> str:
+    """Return an id of fixed width without the spaces and zeros that pad it."""
+    try:
+        return value.decode().strip(" \0")
+    except UnicodeDecodeError as problem:
+        raise DataError(f"{source}: an id that is not UTF-8", value=value, fix="Write ids as text.") from problem
+
+
+def refuse_doubled(ids: Sequence[str], *, source: str) -> None:
+    """Raise DataError if an id occurs more than once."""
+    galaxies, counts = np.unique(np.array(ids, dtype=object).astype(str), return_counts=True)
+    doubled = galaxies[counts > 1].tolist()
+    if doubled:
+        raise DataError(
+            f"{source}: ids occur more than once", value=len(doubled), fix="Keep one row per galaxy.", ids=doubled
+        )
+
+
+def matched_rows(
+    ids: Sequence[str], others: Sequence[str], *, source: str, other_source: str, least: float = 0.0, fix: str
+) -> np.ndarray:
+    """Return the row of each galaxy in another table by its id, and report how many ids of each table matched.
+
+    Parameters
+    ----------
+    ids
+        Ids of n galaxies, each once.
+    others
+        Ids of the other table, each once.
+    source, other_source
+        What the tables are, for messages.
+    least
+        Smallest share of the ids of the smaller table that must match. Below a half a warning is given.
+    fix
+        What to do if too few match.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n,) int64; −1 for a galaxy that the other table lacks.
+
+    Raises
+    ------
+    DataError
+        No id matches, or fewer than ``least``.
+
+    Examples
+    --------
+    >>> matched_rows(["a", "b"], ["b", "c"], source="one table", other_source="the other", fix="").tolist()
+    [-1, 0]
+    """
+    row_of = {galaxy: row for row, galaxy in enumerate(others)}
+    rows = np.array([row_of.get(galaxy, -1) for galaxy in ids], dtype=np.int64)
+    matched = int(np.sum(rows >= 0))
+    share = matched / max(1, min(len(ids), len(others)))
+    report = f"{matched:,} of {len(ids):,} ids of {source} and of {len(others):,} ids of {other_source} match"
+    if not matched or share < least:
+        hint = _spelling_hint(ids, others)
+        what = f"no id of {other_source} is in {source}" if not matched else f"only {report}"
+        raise DataError(what, value=f"{list(others[:2])} and {list(ids[:2])}", fix=f"{hint}{fix}")
+    log.log(logging.WARNING if share < 0.5 else logging.INFO, "%s", report)
+    return rows
+
+
+def _spelling_hint(ids: Sequence[str], others: Sequence[str]) -> str:
+    """Say what the ids of two tables differ in, if that is only a matter of spelling."""
+    spellings: dict[str, Callable[[str], str]] = {
+        "spaces around them": str.strip,
+        "zeros before them": lambda text: text.strip().lstrip("0"),
+        "upper and lower case": lambda text: text.strip().casefold(),
+    }
+    alike = len(set(ids) & set(others))
+    for difference, spell in spellings.items():
+        if len({spell(text) for text in ids} & {spell(text) for text in others}) > alike:
+            return f"Ids differ in {difference}. "
+    return ""
+
+
+def no_column(table: pa.Table, column: str, *, source: str, setting_name: str) -> DataError:
+    """Return the error for a column that a table lacks."""
+    names = table.column_names
+    separated = "The cells seem to be separated by another character than a comma. " if len(names) == 1 and (
+        ";" in names[0] or "\t" in names[0] or "|" in names[0]
+    ) else ""  # fmt: skip
+    return DataError(
+        f"{source} has no column", value=column,
+        fix=f"{separated}Name it with {setting_name}=; there are: {', '.join(names[:12])}.",
+    )  # fmt: skip
