@@ -424,7 +424,7 @@ def _arrow_column(column: Any) -> pa.Array:
 
 
 def _by_row(mask: np.ndarray) -> list[bool]:
-    return mask.reshape(len(mask), -1).all(axis=1).tolist() if len(mask) else []
+    return [bool(np.all(hidden)) for hidden in mask]
 
 
 def _decoded(cell: Any) -> Any:
