@@ -26,7 +26,13 @@ from hydra.errors import HydraException, MissingConfigException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    InterpolationResolutionError,
+    OmegaConfBaseException,
+    ValidationError,
+)
 
 from rarezoo import __version__, settings
 from rarezoo.commands import (
@@ -39,6 +45,7 @@ from rarezoo.commands import (
     positional_words,
     read_words,
     split_flags,
+    types_of,
 )
 from rarezoo.errors import ConfigError, RarezooError
 from rarezoo.settings import conf_dir
@@ -352,7 +359,7 @@ def _run_hydra(command: str, words: Sequence[str]) -> None:
     # Hydra then hands exceptions on instead of printing them, so that a mistake can be distinguished from a bug here.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     typed = sys.argv
-    refused: list[RarezooError] = []
+    refused: list[Exception] = []
 
     def task(config: DictConfig) -> None:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -362,7 +369,7 @@ def _run_hydra(command: str, words: Sequence[str]) -> None:
         sys.argv = typed
         try:
             _run(command, config)
-        except RarezooError as problem:
+        except (RarezooError, OmegaConfBaseException) as problem:
             # Hydra would add a line of its own to the message.
             refused.append(problem)
 
@@ -425,7 +432,7 @@ def _run_noted(command: str, config: DictConfig) -> None:
 
 def _job(command: str, config: DictConfig) -> Any:
     """Return the typed job that a composed configuration describes; each job of a multirun has its own folder."""
-    _vary(config)
+    _vary(config, JOBS[command])
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         things = {known.name: text for known, text in positional_words(JOBS[command])}
@@ -439,8 +446,8 @@ def _job(command: str, config: DictConfig) -> Any:
     return job
 
 
-def _vary(config: DictConfig) -> None:
-    """Apply the changes of one job of a sweep.
+def _vary(config: DictConfig, job: Job) -> None:
+    """Apply the changes of one job of a sweep; text is taken as it is written.
 
     Raises
     ------
@@ -448,8 +455,13 @@ def _vary(config: DictConfig) -> None:
         A setting that does not exist, or of another type.
     """
     for change in config.get("vary", []):
+        key, _, value = change.partition(":")
+        kinds = types_of(key, job)
         try:
-            config.merge_with_dotlist([change.replace(":", "=", 1)])
+            if kinds and all(kind in (str, Path) for kind in kinds):
+                OmegaConf.update(config, key, value, merge=False)
+            else:
+                config.merge_with_dotlist([f"{key}={value}"])
         except OmegaConfBaseException as problem:
             reason = str(problem).splitlines()[0]
             raise ConfigError(f"vary ({reason})", value=change, fix="See --help for what can be set.") from problem
@@ -634,7 +646,15 @@ def _config_error(problem: Exception, command: str) -> str:
             return f"no such setting: {key}. {hint}"
         if isinstance(cause, ValidationError) and key:
             return f"{key}: {str(cause).splitlines()[0]}. --help shows the type of every setting."
+    if any(isinstance(cause, InterpolationResolutionError) for cause in chain):
+        reason = str(chain[0]).splitlines()[0]
+        return f"{reason}. ${{NAME}} stands for another setting; write \\${{ for these two characters themselves."
     lines = [line for cause in chain[:2] for line in str(cause).strip().splitlines()[:8]]
+    if any("override_grammar" in line for line in lines):
+        word = next((text.partition(":")[2].strip() for text in lines if "Exception" in text), lines[0])
+        return (
+            f"cannot read this word: {word}. Put the value in quotes, and the word in those of the shell: \"key='x'\"."
+        )
     return " ".join([*dict.fromkeys(lines), "--help lists what can be set."])
 
 

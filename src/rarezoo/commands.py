@@ -179,21 +179,26 @@ def _override(word: str, job: Job, *, multirun: bool) -> str:
         return f"~{key}"
     if not equals or key.startswith(("+", "~", "hydra")) or key in job.groups:
         return word
-    if key == "out" and not value and job.folder:
-        raise OutputError("no output folder", value="out=", fix="Name one: out=DIR.")
+    if key == "out" and job.folder:
+        if not value:
+            raise OutputError("no output folder", value="out=", fix="Name one: out=DIR.")
+        # All jobs of a multirun lie in one folder, so that commas belong to its name.
+        return f"out={_as_typed(settings.home_path(value), optional=False)}"
     kinds = types_of(key, job)
     optional = types.NoneType in kinds
     kinds -= {types.NoneType}
-    if not kinds:
-        return word
-    if all(get_origin(kind) is list for kind in kinds):
+    if kinds and all(get_origin(kind) is list for kind in kinds):
         text = all(get_args(kind) and get_args(kind)[0] in _TEXT for kind in kinds)
-        if multirun or value.startswith("[") or (optional and value == "null"):
+        if (optional and value == "null") or ((multirun or value.startswith("[")) and _parses(word)):
             return word
-        parts = value.split(",") if value else []
-        return f"{key}=[{','.join(_as_typed(part, optional=False) if text else part for part in parts)}]"
-    if not all(kind in _TEXT for kind in kinds):
-        return word
+        bare = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+        parts = bare.split(",") if bare else []
+        plain = [_is_quoted(part) or (not text and _parses(f"key={part}")) for part in parts]
+        typed = [part if as_it_is else quoted(part) for part, as_it_is in zip(parts, plain, strict=True)]
+        return f"{key}=[{','.join(typed)}]"
+    if not kinds or not all(kind in _TEXT for kind in kinds):
+        # In quotes, Hydra says what is wrong with a value of another type instead of refusing its characters.
+        return word if _parses(word) else f"{key}={quoted(value)}"
     if not multirun:
         return f"{key}={_as_typed(value, optional=optional)}"
     if re.search(r"[\[\](){}'\"]", value) and _parses(word):
@@ -201,9 +206,14 @@ def _override(word: str, job: Job, *, multirun: bool) -> str:
     return f"{key}={','.join(_as_typed(part, optional=optional) for part in value.split(','))}"
 
 
+def _is_quoted(text: str) -> bool:
+    """Return whether a text is in quotes from beginning to end, so that Hydra's grammar takes it as one text."""
+    return len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" and _parses(f"key={text}")
+
+
 def _as_typed(text: str, *, optional: bool) -> str:
     """Return a text in Hydra's grammar, in quotes where that would read something else without them."""
-    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+    if _is_quoted(text):
         return text
     if optional and text in ("null", ""):
         return text and "null"

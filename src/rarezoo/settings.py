@@ -79,8 +79,13 @@ class Settings:
     prefix: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        """Check every declared constraint, then the rules across fields."""
+        """Check every declared constraint, then the rules across fields; ``~/`` in texts is the home folder."""
         for known in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, known.name)
+            if isinstance(value, str):
+                setattr(self, known.name, home_path(value))
+            elif isinstance(value, list):
+                setattr(self, known.name, [home_path(item) if isinstance(item, str) else item for item in value])
             _check_field(known, getattr(self, known.name), key=f"{_prefix_of(type(self))}{known.name}")
         self.check()
 
@@ -134,6 +139,14 @@ def setting(
     if isinstance(default, (list, dict)) or is_dataclass(default):
         return field(default_factory=lambda: copy.deepcopy(default), metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+def home_path(text: str) -> str:
+    """Return a path that begins with ``~/`` in the home folder, as a shell does for a word of its own.
+
+    A folder whose name is ``~`` comes first, if it holds the path.
+    """
+    return text if not text.startswith("~/") or Path(text).exists() else str(Path(text).expanduser())
 
 
 def constraint_text(known: Field) -> str:

@@ -1,5 +1,6 @@
 """The grammar of the command line, with a command that only the tests know."""
 
+import re
 import shlex
 import sys
 from dataclasses import dataclass
@@ -62,12 +63,84 @@ def weigh(monkeypatch, capsys, tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["~/x.csv", "gü.csv", "g(1).csv", "2024_01_15", "1e3", "a,b", "a b", "it's", "null", "[x", "true", "a=b", "\\"],
+    [
+        "~x.csv",
+        "gü.csv",
+        "g(1).csv",
+        "2024_01_15",
+        "1e3",
+        "a,b",
+        "a b",
+        "it's",
+        "null",
+        "[x",
+        "true",
+        "a=b",
+        "\\",
+        "0x1A",
+        "1_000",
+        "007",
+        "+5",
+        "12:30:00",
+        "on",
+        "nan",
+        "1.0",
+        "$HOME",
+        "{x}",
+        "x]",
+        "'a'b'",
+        "a\\",
+        "#x",
+        "%",
+        "range(1,3)",
+        "a\nb",
+    ],
 )
 def test_text_arrives_as_it_was_typed(weigh, text):
     status, out, err = weigh("thing", f"out={text}", f"part.table={text}")
     assert status == 0, err
     assert out.strip() == f"['thing'] {text} None [] [] True {text}"
+
+
+@pytest.mark.parametrize("text", ["~x.csv", "gü.csv", "g(1).csv", "2024_01_15", "[x", "a\\", "007", "[a(1)"])
+def test_texts_of_a_list_arrive_as_they_were_typed(weigh, text):
+    assert weigh("thing", f"answers={text},b")[1] == f"['thing']  None [] {[text, 'b']} True \n"
+    assert weigh("thing", "answers=[a(1),~x]")[1] == "['thing']  None [] ['a(1)', '~x'] True \n"
+
+
+def test_a_path_in_the_home_folder_is_found_there_unless_a_folder_has_that_name(weigh, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert weigh("thing", "part.table=~/g(1).csv")[1].endswith(f" {tmp_path}/home/g(1).csv\n")
+    monkeypatch.setitem(cli.JOBS, "weigh", Job(JOB.target, JOB.help, folder=True))
+    assert weigh("thing", "out=~/run")[0] == 0
+    assert (tmp_path / "home" / "run").is_dir()
+    (tmp_path / "~").mkdir()
+    (tmp_path / "~" / "own.csv").write_text("")
+    assert weigh("thing", "part.table=~/own.csv")[1].endswith(" ~/own.csv\n")
+
+
+@pytest.mark.parametrize(
+    ("word", "named"),
+    [
+        ("part.tabel=~/x", "Did you mean part.table"),
+        ("min_samples=g(1)", "min_samples: .*Integer"),
+        ("images=~/x", "images: .*bool"),
+        ("classes=1,~", "classes.*Integer"),
+        ("part.table=${x}", r"write \\\$\{"),
+        ("hydra.run.dir=~/x", "in quotes"),
+    ],
+)
+def test_characters_of_the_grammar_in_a_wrong_place_are_named_with_the_way_out(weigh, word, named):
+    status, _, err = weigh("thing", word)
+    assert (status, err.count("\n")) == (2, 1)
+    assert re.search(named, err)
+
+
+def test_the_name_of_the_folder_of_a_multirun_is_taken_as_typed(weigh, monkeypatch, tmp_path):
+    monkeypatch.setitem(cli.JOBS, "weigh", Job(JOB.target, JOB.help, folder=True))
+    for name in ("2024_01_15", "1e3", "a,b", "g(1)"):
+        assert weigh("-m", "thing", "min_samples=1,2", f"out={name}")[0] == 0
+        assert (tmp_path / name / "min_samples=2").is_dir()
 
 
 def test_positional_words_and_settings_may_be_mixed_and_lists_need_no_brackets(weigh):
@@ -174,8 +247,8 @@ def test_all_commands_are_listed_and_an_unknown_one_gets_the_nearest(weigh, monk
 
 def test_in_a_multirun_commas_separate_values_and_names_are_plain(monkeypatch):
     monkeypatch.setattr(Job, "kind", property(lambda self: Weigh))
-    words = read_words("weigh", JOB, ["s", "out=x", "part.table=~/a.csv,b,16", "min_samples=range(1,3)"], multirun=True)
-    assert words.overrides == ["scales=['s']", "out=x", "part.table='~/a.csv',b,16", "min_samples=range(1,3)"]
+    words = read_words("weigh", JOB, ["s", "out=x", "part.table=~a.csv,b,16", "min_samples=range(1,3)"], multirun=True)
+    assert words.overrides == ["scales=['s']", "out=x", "part.table='~a.csv',b,16", "min_samples=range(1,3)"]
 
 
 def test_an_empty_folder_is_refused():

@@ -16,6 +16,7 @@ import yaml
 from jaxtyping import Bool, Float, Float32
 
 from rarezoo.errors import ConfigError
+from rarezoo.settings import refuse_unknown
 
 # Our name → the name in zoobot.shared.schemas. zoobot 2.0.1 has all of them but decals_dr12.
 _PUBLISHED = {
@@ -30,6 +31,9 @@ _PUBLISHED = {
     "euclid": "euclid_schema",
     "jwst": "gz_jwst_schema",
 }
+# Keys of a question, and how YAML writes that it has no value.
+_KEYS = ("name", "answers", "asked_after")
+_NO_ANSWER = ("", "~", "null", "Null", "NULL")
 
 
 @dataclass(frozen=True)
@@ -190,16 +194,52 @@ class QuestionTree:
             A key is missing, or the tree is broken.
         """
         try:
-            questions = tuple(
-                Question(str(entry["name"]), tuple(map(str, entry["answers"])), entry.get("asked_after"))
-                for entry in content["questions"]
-            )
-            return cls(str(content["name"]), questions)
+            questions = []
+            for entry in content["questions"]:
+                refuse_unknown(entry, _KEYS, of="a question")
+                above, answers = entry.get("asked_after"), entry["answers"]
+                if not isinstance(answers, (list, tuple)):
+                    raise TypeError(f"answers of {entry['name']} are not a list")
+                labels = tuple(_label(answer) for answer in answers)
+                questions.append(Question(_label(entry["name"]), labels, None if above is None else _label(above)))
+            return cls(_label(content["name"]), tuple(questions))
         except (KeyError, TypeError, AttributeError) as problem:
             raise ConfigError(
                 "a question tree is `name:` and a list `questions:` of name, answers and (optional) asked_after",
                 value=problem, fix="Correct the file; docs/reference/question-trees.md has an example.",
             ) from problem  # fmt: skip
+
+
+def _label(value: object) -> str:
+    """Return a name as text. True, 1.5 or a date stand for something else that was written."""
+    if not isinstance(value, (str, int)) or isinstance(value, bool) or value == "":
+        raise TypeError(f"{value!r} is no text")
+    return str(value)
+
+
+class _AsWritten(yaml.BaseLoader):
+    """Loader of YAML that leaves every value as the text that was written: ``no`` is not False, ``1.10`` not 1.1."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return a mapping; a key that occurs twice is an error."""
+        keys = [self.construct_object(key) for key, _ in node.value]
+        doubled = [key for place, key in enumerate(keys) if key in keys[:place]]
+        if doubled:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {doubled[0]} occurs twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _own_tree(path: Path) -> QuestionTree:
+    """Return the tree of a YAML file."""
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_AsWritten)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, OSError) as problem:
+        reason = " ".join(str(problem).split())[:200]
+        raise ConfigError(f"{path} is not YAML", value=reason, fix="Correct the file.") from problem
+    for question in content.get("questions", ()) if isinstance(content, dict) else ():
+        if isinstance(question, dict) and question.get("asked_after") in _NO_ANSWER:
+            del question["asked_after"]
+    return QuestionTree.from_dict(content)
 
 
 def tree_names() -> tuple[str, ...]:
@@ -246,10 +286,7 @@ def named_tree(name: str) -> QuestionTree:
         raise ConfigError(
             "no such question tree", value=name, fix=f"Give a YAML file or one of: {', '.join(_PUBLISHED)}."
         )
-    try:
-        return QuestionTree.from_dict(yaml.safe_load(path.read_text()))
-    except yaml.YAMLError as problem:
-        raise ConfigError(f"{path} is not YAML", value=problem, fix="Correct the file.") from problem
+    return _own_tree(path)
 
 
 def _schemas() -> Any:

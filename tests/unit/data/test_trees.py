@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rarezoo.data.trees import Question, QuestionTree, campaigns, named_tree, tree_names
 from rarezoo.errors import ConfigError
@@ -85,6 +87,66 @@ def test_own_tree_comes_from_yaml_and_goes_through_json_unchanged(tmp_path):
 def test_broken_trees_are_refused(questions, message):
     with pytest.raises(ConfigError, match=message):
         QuestionTree.from_dict({"name": "broken", "questions": questions})
+
+
+LABELS = [
+    "yes",
+    "no",
+    "on",
+    "off",
+    "true",
+    "null",
+    "1",
+    "1.10",
+    "1e3",
+    "0x1A",
+    "1_000",
+    "012",
+    "2024-01-15",
+    "12:30:00",
+]
+
+
+@given(labels=st.lists(st.sampled_from(LABELS), min_size=1, unique=True), quote=st.sampled_from(["", "'", '"']))
+def test_answers_of_a_yaml_file_are_the_texts_that_were_written(tmp_path_factory, labels, quote):
+    path = tmp_path_factory.mktemp("tree") / "own.yaml"
+    answers = ", ".join(f"{quote}{label}{quote}" for label in labels)
+    path.write_text(f"name: 2024\nquestions:\n- name: off\n  answers: [{answers}]\n  asked_after: null\n")
+    tree = named_tree(str(path))
+    assert (tree.name, tree.answers) == ("2024", tuple(labels))
+    assert tree.questions[0] == Question("off", tuple(labels))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("name: a\nquestions: [{name: b, answers: yes}]", "not a list"),
+        ("name: a\nquestions: [{name: b, answers: [[c]]}]", "no text"),
+        ("name: a\nquestions: [{name: b, answers: [{c: d}]}]", "no text"),
+        ("name: a\nquestions: [{name: b, answers: [c, '']}]", "no text"),
+        ("name: a\nquestions: [{name: b, answers: [c], answers: [d]}]", "answers occurs twice"),
+        ("name: a\nquestions: [{name: b, answers: [c], askedafter: d}]", "Did you mean asked_after"),
+        ("name: a\nquestions: yes", "question"),
+        ("- name: a", "question"),
+        ("", "question"),
+        ("name: [", "not YAML"),
+        ("[" * 3000, "not YAML"),
+        ("!!python/object:os.system {}", "not YAML|question"),
+        (b"name: g\xfc", "not YAML"),
+        (b"name: \0", "not YAML"),
+    ],
+)
+def test_other_files_are_refused_with_one_message(tmp_path, content, message):
+    path = tmp_path / "own.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ConfigError, match=message):
+        named_tree(str(path))
+
+
+@pytest.mark.parametrize("answer", [True, None, 1.1, ["a"]])
+def test_a_tree_from_python_needs_text(answer):
+    with pytest.raises(ConfigError, match="no text"):
+        QuestionTree.from_dict({"name": "a", "questions": [{"name": "b", "answers": [answer]}]})
 
 
 def test_a_tree_that_an_older_zoobot_lacks_is_named(monkeypatch):
