@@ -609,7 +609,7 @@ def exit_status(run: Callable[[], object], *, command: str = "") -> int:
     except (HydraException, OmegaConfBaseException) as problem:
         return _refused(str(_config_error(problem, command)))
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+        print("interrupted; the same command continues where it stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:  # The program that reads our output, such as head, has ended.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

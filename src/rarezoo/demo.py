@@ -94,9 +94,9 @@ class DemoResult:
 
 @dataclass(kw_only=True)
 class DemoRun(Settings):
-    """Take a mock survey the whole way: survey, checkpoint, embedding store, classes and report, in one folder.
+    """Run all steps on a mock survey: survey, checkpoint, embedding store, classes and report, in one folder.
 
-    Killed or run again, the same command goes on where it was.
+    If it was stopped, the same command continues where it stopped.
     """
 
     out: str = setting("runs/demo", "output folder")

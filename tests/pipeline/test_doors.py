@@ -153,7 +153,7 @@ def test_ctrl_c_says_so_and_leaves_a_state(start_process, home, small):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "goes on where it stopped" in err
+    assert "continues where it stopped" in err
     assert "Traceback" not in err
 
 

@@ -19,7 +19,7 @@ class BenchmarkRun(Settings):
 
     There are three tiers: ``vectors`` (planted groups of vectors), ``galaxies`` (mock galaxies with planted
     populations) and ``answers`` (an embedding store of your own and a table of known rare objects). Each method is
-    tried on each sky in a process that can be stopped; the same command goes on where it was killed.
+    tried on each sky in a process that can be stopped; the same command continues where it was stopped.
     """
 
     prefix: ClassVar[str] = ""

@@ -39,8 +39,8 @@ _SAME_GALAXY = 0.05
 class AssignRun(Settings):
     """Assign the galaxies of an embedding store to the classes of a finished search, or to none of them.
 
-    Galaxies are compared in the embedding, whitened as by the search's compressor. On the map nothing could be
-    guaranteed: there the searched galaxies lie where they were fitted, and new ones where they are transformed to.
+    Galaxies are compared in the embedding, whitened as by the search's compressor. The map is not used: new
+    galaxies are placed on it in another way than the searched ones, so a guarantee would not hold there.
 
     Examples
     --------

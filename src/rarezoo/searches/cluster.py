@@ -69,7 +69,7 @@ class Clustering:
 
 @dataclass
 class Clusterer(Settings, ABC):
-    """HDBSCAN (Campello et al. 2013). Each subclass computes the hierarchy in its own way and is a ``clusterer=``.
+    """HDBSCAN (Campello et al. 2013); each subclass is one choice of ``clusterer=`` and computes the hierarchy its way.
 
     A new clusterer implements :meth:`_merges`; everything else is common to all.
 

@@ -19,7 +19,7 @@ from rarezoo.searches.systematics import Cause, Systematics
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a survey says of its galaxies besides their images.
+    """Information of a survey about its galaxies besides their images.
 
     Attributes
     ----------

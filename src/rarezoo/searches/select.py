@@ -89,7 +89,8 @@ class Select(Settings):
     """Which galaxies are searched: cuts, then a random subset of what is left.
 
     A comparison with NaN is neither true nor false, and stays so under ``and``, ``or`` and ``not`` as long as the other
-    side does not decide: ``x >= 0.3`` and ``not (x < 0.3)`` drop the same galaxies. ``nan`` decides what stays open.
+    side does not decide: ``x >= 0.3`` and ``not (x < 0.3)`` drop the same galaxies. ``nan`` says what happens to
+    galaxies for which a cut stays undecided.
 
     A cut may name an answer without its campaign: where there is no column ``disk-edge-on_yes_fraction``, these words
     stand for ``disk-edge-on-gz2_yes_fraction``, so that one cut serves surveys of any campaign.

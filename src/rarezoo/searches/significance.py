@@ -100,7 +100,7 @@ class NullFit:
     steps
         Sizes at which the distribution is taken, evenly spaced in their logarithm; values between are interpolated.
     least_scatter
-        Smallest scatter that is believed, in logit isolation.
+        Smallest scatter that is used, in logit isolation; a smaller estimate is replaced by it.
     bulky
         Share of the smaller of two surveys above which nodes are compared by their share of the survey. Smaller nodes
         are compared by their number of galaxies.

@@ -68,8 +68,8 @@ class _Plan:
 class Stability(Settings):
     """The refits by which the stability of classes is measured: a setting of a search.
 
-    The search's settings are not scaled to a subsample: a class hardly larger than ``min_cluster_size`` may be lost to
-    that alone. Where the search draws nothing at random (PCA), other seeds change nothing and show nothing.
+    The search's settings are not scaled to a subsample: a class hardly larger than ``min_cluster_size`` may be lost
+    for this reason alone. Where the search draws nothing at random (PCA), other seeds change nothing and show nothing.
 
     Examples
     --------

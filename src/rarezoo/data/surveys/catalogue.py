@@ -33,7 +33,7 @@ _DEFAULT_IMAGE_COLUMN = "image"
 class Catalogue(Survey):
     r"""Your own table and images.
 
-    Ids become texts whatever they were (123, 123.0 and b"123" are "123"; leading zeros of texts are kept). Without an
+    Ids become text (123, 123.0 and b"123" are "123"; leading zeros of texts are kept). Without an
     image column the image of galaxy ID is ID.jpg, .png, .fits … in the folder or archive. Every column is kept.
 
     Examples

@@ -18,9 +18,9 @@ MOST_DIMENSIONS = 30
 class FastHdbscan(Clusterer):
     """HDBSCAN on every core, with distances in single precision: the same classes as ``hdbscan`` except for ties.
 
-    Which of two equally long edges the library takes depends on the timing of its threads, also with
-    ``reproducible=True``, because they share their bounds. What holds together at each distance does not depend on it,
-    and the linkage is read from that.
+    Of two equally long edges, the library takes the one that its threads meet first, which depends on their timing,
+    also with ``reproducible=True``. The groups that are connected at each distance do not depend on this choice.
+    Therefore the linkage is computed from these groups.
     """
 
     computed_by = ("fast_hdbscan", "seeded_umap.ties")
