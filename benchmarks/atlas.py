@@ -111,12 +111,12 @@ def browser_path(given: str = "") -> str:
     ConfigError
         There is none.
     """
-    found = shutil.which(given) if given else next(filter(None, map(shutil.which, _BROWSERS)), None)
-    if not found:
+    browser = shutil.which(given) if given else next(filter(None, map(shutil.which, _BROWSERS)), None)
+    if not browser:
         raise ConfigError(
             "no browser", value=given or ", ".join(_BROWSERS), fix="Install Chromium, or give browser=PATH."
         )
-    return found
+    return browser
 
 
 def measured(page: Path, *, browser: str, painter: str) -> dict[str, Any]:
@@ -145,13 +145,13 @@ def measured(page: Path, *, browser: str, painter: str) -> dict[str, Any]:
         tab = opened.new_page(viewport={"width": _WIDE, "height": _HIGH}, device_scale_factor=1)
         tab.set_default_timeout(300_000)
         tab.goto(f"{page.resolve().as_uri()}?painter={painter}")
-        found = {"painter": tab.evaluate("rarezooAtlas.painter"), "opened s": tab.evaluate(_OPENED) / 1000}
-        found["frames/s"] = tab.evaluate(_MOVING, _WATCHED)
+        result = {"painter": tab.evaluate("rarezooAtlas.painter"), "opened s": tab.evaluate(_OPENED) / 1000}
+        result["frames/s"] = tab.evaluate(_MOVING, _WATCHED)
         for doing in ("colour", "class", "lasso"):
-            found[f"{doing} s"] = tab.evaluate(_TIMED, doing) / 1000
-        found["heap MB"] = tab.evaluate("performance.memory.usedJSHeapSize / 1e6")
+            result[f"{doing} s"] = tab.evaluate(_TIMED, doing) / 1000
+        result["heap MB"] = tab.evaluate("performance.memory.usedJSHeapSize / 1e6")
         opened.close()
-    return found
+    return result
 
 
 @dataclass(kw_only=True)

@@ -89,7 +89,7 @@ def draw_scores(path: Path, target: Path) -> None:
     places = np.arange(len(table))
     figure = Figure(figsize=(10, 0.34 * len(table) + 1.4), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
-    found = np.array([_numbers(cell) for cell in table["found"]])
+    result = np.array([_numbers(cell) for cell in table["found"]])
     false = np.array(
         [
             _numbers(impure)[0] + _numbers(piece)[0]
@@ -98,8 +98,8 @@ def draw_scores(path: Path, target: Path) -> None:
     )
     ours = table["method"].str.startswith("ours: ").to_numpy()
     colours = np.where(ours, "#b3361b", "#3c5a78")
-    axes[0].hlines(places, found[:, 1], found[:, 2], color=colours, linewidth=2)
-    axes[0].scatter(found[:, 0], places, color=colours, zorder=3)
+    axes[0].hlines(places, result[:, 1], result[:, 2], color=colours, linewidth=2)
+    axes[0].scatter(result[:, 0], places, color=colours, zorder=3)
     axes[0].set(xlabel="populations found (95 % interval over skies)", yticks=places, xlim=(0, None))
     axes[0].set_yticklabels(table["method"])
     axes[1].scatter(false, places, color=colours)

@@ -169,9 +169,9 @@ def _kept(embeddings: np.ndarray, positions: np.ndarray) -> dict[str, float]:
         ranks = np.argsort(np.argsort(_squares(embeddings, rows), axis=1), axis=1)
         near = np.argpartition(_squares(positions, rows), k, axis=1)[:, : k + 1]
         # A galaxy's own rank is 0, whether or not it is among its nearest on the map.
-        found = np.take_along_axis(ranks, near, axis=1)
-        too_far += int(np.maximum(found - k, 0).sum())
-        shared += int(((found > 0) & (found <= k)).sum())
+        result = np.take_along_axis(ranks, near, axis=1)
+        too_far += int(np.maximum(result - k, 0).sum())
+        shared += int(((result > 0) & (result <= k)).sum())
     worst = len(asked) * k * (2 * galaxies - 3 * k - 1) / 2
     return {"trustworthiness": 1 - too_far / worst, "preservation": shared / (len(asked) * k)}
 

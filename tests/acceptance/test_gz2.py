@@ -96,10 +96,10 @@ def test_the_released_checkpoint_predicts_as_its_card_says(galaxies):
     said = predictions(checkpoint.network, loader)
     scores = galaxy_scores(said.concentrations, said.votes, checkpoint.tree)[-1]
     measured = QuestionMetrics.of(checkpoint.tree.questions[-1].name, scores)
-    told = checkpoint.card["metrics"][-1]
-    assert (measured.question, measured.galaxies) == (told["question"], told["galaxies"])
+    result = checkpoint.card["metrics"][-1]
+    assert (measured.question, measured.galaxies) == (result["question"], result["galaxies"])
     # The card was measured before the weights were halved.
-    assert measured.loss == pytest.approx(told["loss"], rel=0.02)
+    assert measured.loss == pytest.approx(result["loss"], rel=0.02)
 
 
 def test_embeddings_hold_every_galaxy_and_differ(home):

@@ -29,12 +29,13 @@ def search():
     positions = CENTRES[LABELS + 1] + random.normal(size=(len(LABELS), 2)) * np.where(LABELS < 0, 1.5, 0.2)[:, None]
     rows = [
         {
-            tables.CLASS_ID: one, tables.NODE: 1001 + one, tables.SIZE: MEMBERS, tables.FRACTION: MEMBERS / len(LABELS),
-            tables.BIRTH: 1.0 + one, tables.DEATH: 8.0, tables.PERSISTENCE: float(np.log(8 / (1 + one))),
-            tables.TOP_ANSWERS: [], tables.FLAGS: ["coincident"] if one == 3 else [],
-            tables.EXEMPLARS: [IDS[row] for row in np.flatnonzero(one == LABELS)[:24]],
+            tables.CLASS_ID: number, tables.NODE: 1001 + number, tables.SIZE: MEMBERS,
+            tables.FRACTION: MEMBERS / len(LABELS),
+            tables.BIRTH: 1.0 + number, tables.DEATH: 8.0, tables.PERSISTENCE: float(np.log(8 / (1 + number))),
+            tables.TOP_ANSWERS: [], tables.FLAGS: ["coincident"] if number == 3 else [],
+            tables.EXEMPLARS: [IDS[row] for row in np.flatnonzero(number == LABELS)[:24]],
         }
-        for one in range(CLASSES)
+        for number in range(CLASSES)
     ]  # fmt: skip
     tree = {
         tables.PARENT: [900, 900, 910, 910, 920, 920], tables.CHILD: [1001, 910, 1002, 920, 1003, 1004],
@@ -101,10 +102,10 @@ def is_drawn(page, row, colour):
     return bool((np.abs(seen - colour).max(axis=2) < 30).any())
 
 
-def middle(one):
+def middle(value):
     """Row of a class's member nearest to its middle."""
     positions = tables.matrix(search()["map_2d"], tables.POSITION)
-    return int(np.argmin(np.linalg.norm(positions - CENTRES[one + 1], axis=1)))
+    return int(np.argmin(np.linalg.norm(positions - CENTRES[value + 1], axis=1)))
 
 
 @pytest.mark.parametrize("name", ["index.html", "class-001.html", "atlas.html", "atlas.html#class-2"])
@@ -203,9 +204,9 @@ def test_decisions_by_keyboard_are_saved_kept_and_read_back(visit, tmp_path):
     with page.expect_download() as waiting:
         page.click("#save-csv")
     waiting.value.save_as(tmp_path / "decisions.csv")
-    found = Decisions.read(tmp_path / "decisions.json")
+    decisions = Decisions.read(tmp_path / "decisions.json")
     expected = (Decision(0, "keep", "red d spirals"), Decision(1, "drop"), Decision(2, "merge", merge_into=0))
-    assert found == Decisions(search_key(IDS, LABELS), expected) == Decisions.read(tmp_path / "decisions.csv")
+    assert decisions == Decisions(search_key(IDS, LABELS), expected) == Decisions.read(tmp_path / "decisions.csv")
     page.reload()
     page.click("#tab-decisions")
     assert page.inner_text("#tally") == "3 of 4 classes have a decision: 1 keep, 1 drop, 1 merge."
@@ -244,7 +245,7 @@ def sexagesimal(degrees):
 
 
 @pytest.mark.parametrize(
-    ("wanted", "told"),
+    ("wanted", "message"),
     [
         (IDS[7], IDS[7]),
         ("g0123", "g0123"),
@@ -256,14 +257,14 @@ def sexagesimal(degrees):
         ("class 3", "Class 3"),
     ],
 )
-def test_search_finds_galaxies_and_classes(visit, wanted, told):
+def test_search_finds_galaxies_and_classes(visit, wanted, message):
     page = visit()
     page.fill("#wanted", wanted)
     page.keyboard.press("Enter")
     page.wait_for_function(
-        """told => ['galaxy', 'message', 'class-title'].map((one) => document.getElementById(one).textContent)
-        .some((text) => text.includes(told))""",
-        arg=told,
+        """wanted => ['galaxy', 'message', 'class-title'].map((id) => document.getElementById(id).textContent)
+        .some((text) => text.includes(wanted))""",
+        arg=message,
     )
 
 

@@ -29,9 +29,9 @@ def positions(seed):
 
 def run(letter, labels, seed):
     classes = np.unique(labels[labels >= 0])
-    told = {int(one): ("bar_strong 0.61 (sample 0.12)",) for one in classes}
+    result = {int(class_id): ("bar_strong 0.61 (sample 0.12)",) for class_id in classes}
     return ComparedSearch(
-        letter, f"search {letter}", f"net.{letter}", len(IDS), classes, labels, positions(seed), told, ""
+        letter, f"search {letter}", f"net.{letter}", len(IDS), classes, labels, positions(seed), result, ""
     )
 
 
@@ -62,7 +62,7 @@ def visit(tab, folder):
     return opened
 
 
-def told(page):
+def marked_text(page):
     return page.inner_text("#brushed")
 
 
@@ -78,9 +78,9 @@ def drawn(page, side):
     return page.evaluate("side => document.querySelector(`[data-side=${side}] .points`).toDataURL()", side)
 
 
-def middle(labels, one, seed):
+def middle(labels, value, seed):
     xy = positions(seed)
-    return int(np.argmin(np.linalg.norm(xy - xy[labels == one].mean(axis=0), axis=1)))
+    return int(np.argmin(np.linalg.norm(xy - xy[labels == value].mean(axis=0), axis=1)))
 
 
 @pytest.mark.parametrize("name", ["index.html", "A-B.html"])
@@ -106,7 +106,7 @@ def test_a_lasso_in_one_map_marks_the_galaxies_in_both(visit):
     for across, down in ((30, -30), (30, 30), (-30, 30)):
         page.mouse.move(x + across, y + down, steps=4)
     page.mouse.up()
-    assert told(page) == "40 galaxies marked. In A: A 1 40; In B: B 4 40."
+    assert marked_text(page) == "40 galaxies marked. In A: A 1 40; In B: B 4 40."
     assert page.evaluate("[...rarezooMaps.marked].flatMap((one, row) => one ? [row] : [])") == list(
         map(int, np.flatnonzero(LABELS_A == 1))
     )
@@ -117,19 +117,19 @@ def test_a_class_clicked_in_one_map_is_marked_in_the_other(visit):
     page.locator(".map").first.scroll_into_view_if_needed()
     before = drawn(page, "first")
     page.mouse.click(*place(page, "second", middle(LABELS_B, 6, 1)))
-    assert told(page) == "25 galaxies marked. In A: A 3 25; In B: B 6 25."
+    assert marked_text(page) == "25 galaxies marked. In A: A 3 25; In B: B 6 25."
     page.wait_for_timeout(200)
     assert drawn(page, "first") != before
     page.click("#clear")
     page.wait_for_timeout(200)
-    assert told(page) == "No galaxy is marked."
+    assert marked_text(page) == "No galaxy is marked."
     assert drawn(page, "first") == before
 
 
 def test_keyboards_choose_classes_and_move_the_map(visit):
     page = visit()
     page.select_option('select[data-side="first"]', "2")
-    assert told(page) == "40 galaxies marked. In A: A 2 40; In B: no class 40."
+    assert marked_text(page) == "40 galaxies marked. In A: A 2 40; In B: no class 40."
     page.locator('.map[data-side="first"] .points').focus()
     page.wait_for_timeout(200)
     before = drawn(page, "first")
@@ -144,17 +144,17 @@ def test_keyboards_choose_classes_and_move_the_map(visit):
 def test_ribbons_cells_and_galaxies_mark_what_they_stand_for(visit):
     page = visit()
     page.locator('.flows path[data-first="3"][data-second="7"]').click()
-    assert told(page) == "15 galaxies marked. In A: A 3 15; In B: B 7 15."
+    assert marked_text(page) == "15 galaxies marked. In A: A 3 15; In B: B 7 15."
     page.locator('.matrix rect[data-first="0"][data-second="5"]').click()
-    assert told(page) == "40 galaxies marked. In A: A 0 40; In B: B 5 40."
+    assert marked_text(page) == "40 galaxies marked. In A: A 0 40; In B: B 5 40."
     button = page.locator("#alone button.cutout").first
     row = int(button.get_attribute("data-row"))
     button.click()
-    assert told(page) == "1 galaxy marked. In A: A 2 1; In B: no class 1."
+    assert marked_text(page) == "1 galaxy marked. In A: A 2 1; In B: no class 1."
     assert LABELS_A[row] == 2
     assert str(IDS[row]) in page.inner_text("#alone .chosen:not([hidden])")
     page.locator("#both button.show").first.click()
-    assert told(page).startswith("40 galaxies marked.")
+    assert marked_text(page).startswith("40 galaxies marked.")
 
 
 def test_what_is_marked_can_be_saved(visit, tmp_path):

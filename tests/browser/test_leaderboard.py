@@ -32,13 +32,15 @@ def sweep(tmp_path_factory):
              tables.EXEMPLARS: [f"<g{row}>" for row in range(10)]}
             for one, stability in enumerate(stabilities)
         ]  # fmt: skip
-        found = pa.Table.from_pylist(rows, pa.schema(list(tables.CLASSES.columns.items())))
-        tables.write(found, folder / "classes.parquet", tables.CLASSES)
+        table = pa.Table.from_pylist(rows, pa.schema(list(tables.CLASSES.columns.items())))
+        tables.write(table, folder / "classes.parquet", tables.CLASSES)
         tables.write_json({"searched": 1000, "unassigned": 0.9}, folder / "run.json")
         (folder / "report" / "images").mkdir(parents=True)
         (folder / "report" / "index.html").write_text("<!doctype html><title>a report</title>")
-        for one in range(len(rows)):
-            Image.new("RGB", (260, 130), "teal").save(folder / "report" / "images" / f"class-{one:03d}-exemplars.jpg")
+        for number in range(len(rows)):
+            Image.new("RGB", (260, 130), "teal").save(
+                folder / "report" / "images" / f"class-{number:03d}-exemplars.jpg"
+            )
     note_failure(job(sweep / "min_samples=5000", "cluster", "clusterer.min_samples=5000"), ValueError("too few"))
     for name, loss in (("b0", 5.0), ("maxvit", 4.0)):
         folder = job(sweep / name, "train", f"model={name}")

@@ -49,11 +49,11 @@ def test_every_claim_of_the_paper_has_a_verdict_and_nothing_is_measured_twice(tm
     options = ("galaxies=1000", "skies=3", "min_samples=10", *sky)
     first = benchmark("paper", tmp_path, *options)
     assert first.returncode == 0, first.stderr
-    told = first.stdout.splitlines()
+    lines = first.stdout.splitlines()
     claims = ["15-D worse than 5-D"] * 2 + ["densMAP smoother than UMAP"] * 2
     claims += ["no single lambda"] * 2 + ["no single epsilon"] * 2
-    assert [line.split(" | ")[0] for line in told] == claims
-    assert all("→ agrees" in line or "→ disagrees" in line or "→ undecided" in line for line in told)
+    assert [line.split(" | ")[0] for line in lines] == claims
+    assert all("→ agrees" in line or "→ disagrees" in line or "→ undecided" in line for line in lines)
     about = json.loads((tmp_path / "paper.json").read_text())
     assert len(about["skies"]) == 3
     assert about["skies"][0] != about["skies"][1]
@@ -66,7 +66,7 @@ def test_every_claim_of_the_paper_has_a_verdict_and_nothing_is_measured_twice(tm
 
 
 @pytest.mark.parametrize(
-    ("what", "options", "told"),
+    ("what", "options", "message"),
     [
         ("search", ("threads=two",), "threads"),
         ("search", ("galaxies=100",), "at least 2000"),
@@ -76,9 +76,9 @@ def test_every_claim_of_the_paper_has_a_verdict_and_nothing_is_measured_twice(tm
         ("paper", ("planted=500",), "planted groups must leave a bulk"),
     ],
 )
-def test_numbers_that_make_no_benchmark_are_refused(tmp_path, what, options, told):
+def test_numbers_that_make_no_benchmark_are_refused(tmp_path, what, options, message):
     ended = benchmark(what, tmp_path, *options)
     assert ended.returncode == 2
-    assert told in ended.stderr
+    assert message in ended.stderr
     assert "Traceback" not in ended.stderr
     assert not list(tmp_path.iterdir())

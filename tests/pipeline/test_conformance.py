@@ -87,12 +87,12 @@ class TestCompressor:
         assert np.isfinite(fitted.positions).all()
         ordinary = np.arange(GALAXIES) != 7
         positions, group = fitted.positions[ordinary], GROUP[ordinary]
-        centres = np.array([np.median(positions[group == one], axis=0) for one in range(3)])
+        centres = np.array([np.median(positions[group == number], axis=0) for number in range(3)])
         nearest = np.linalg.norm(positions[:, None] - centres, axis=2).argmin(axis=1)
         assert np.mean(nearest == group) > 0.98
 
     @pytest.mark.parametrize(
-        ("embeddings", "told"),
+        ("embeddings", "message"),
         [
             (np.full((GALAXIES, WIDTH), np.nan), "not finite: 300 of 300 rows"),
             (np.where(np.arange(GALAXIES)[:, None] % 10, EMBEDDINGS, np.nan), "not finite: 30 of 300 rows .galaxies g"),
@@ -104,8 +104,8 @@ class TestCompressor:
         ],
         ids=["all NaN", "a tenth NaN", "one infinite", "constant", "one galaxy", "none", "a vector"],
     )
-    def test_hard_input_is_refused_with_value_and_way_out(self, name, embeddings, told):
-        with pytest.raises(RarezooError, match=told):
+    def test_hard_input_is_refused_with_value_and_way_out(self, name, embeddings, message):
+        with pytest.raises(RarezooError, match=message):
             registry.choice("compress", name)().fit(embeddings, ids=IDS[: len(np.atleast_2d(embeddings))])
 
 
@@ -116,10 +116,10 @@ class TestClusterer:
         return clusterer.classes(clusterer.linkage(positions), ids=ids)
 
     def test_separate_groups_are_classes(self, name):
-        found = self.classes(name, EMBEDDINGS)
-        assert len(found) == 3
-        assert len(set(zip(GROUP, found.labels, strict=True)) - {(g, -1) for g in range(3)}) == 3
-        assert found.sizes.sum() > 0.95 * GALAXIES
+        clustering = self.classes(name, EMBEDDINGS)
+        assert len(clustering) == 3
+        assert len(set(zip(GROUP, clustering.labels, strict=True)) - {(g, -1) for g in range(3)}) == 3
+        assert clustering.sizes.sum() > 0.95 * GALAXIES
 
     def test_the_order_of_galaxies_changes_nothing(self, name):
         order = np.random.default_rng(7).permutation(GALAXIES)
@@ -128,15 +128,15 @@ class TestClusterer:
         np.testing.assert_array_equal(straight.deaths, shuffled.deaths)
 
     def test_a_far_outlier_is_in_no_class_and_takes_none_away(self, name):
-        found = self.classes(name, HARD["one far outlier"])
-        assert found.labels[7] == tables.NO_CLASS
-        assert len(found) == 3
+        clustering = self.classes(name, HARD["one far outlier"])
+        assert clustering.labels[7] == tables.NO_CLASS
+        assert len(clustering) == 3
 
     def test_coincident_galaxies_are_a_class_of_infinite_density(self, name):
-        found = self.classes(name, PILED)
-        piled = found.labels[np.equal(PILED, EMBEDDINGS[1]).all(axis=1)]
+        clustering = self.classes(name, PILED)
+        piled = clustering.labels[np.equal(PILED, EMBEDDINGS[1]).all(axis=1)]
         assert len(set(piled)) == 1
-        assert np.isinf(found.deaths[piled[0]])
+        assert np.isinf(clustering.deaths[piled[0]])
 
     def test_half_precision_is_taken(self, name):
         half = EMBEDDINGS.astype(np.float16)
@@ -151,7 +151,7 @@ class TestClusterer:
         assert linkage[tables.SIZE][-1].as_py() == GALAXIES
 
     @pytest.mark.parametrize(
-        ("positions", "told"),
+        ("positions", "message"),
         [
             (EMBEDDINGS[:10], "10 galaxies are too few for clusterer.min_samples: 10"),
             (EMBEDDINGS[:1], "1 galaxies are too few"),
@@ -160,8 +160,8 @@ class TestClusterer:
         ],
         ids=["fewer than min_samples", "one galaxy", "all NaN", "constant"],
     )
-    def test_hard_input_is_refused_with_value_and_way_out(self, name, positions, told):
-        with pytest.raises(RarezooError, match=told):
+    def test_hard_input_is_refused_with_value_and_way_out(self, name, positions, message):
+        with pytest.raises(RarezooError, match=message):
             registry.choice("clusterer", name)(min_samples=10).linkage(positions)
 
     def test_it_agrees_with_the_reference_up_to_ties(self, name):

@@ -67,7 +67,7 @@ def command(out, *, seconds, workers):
 
 
 def shards(out):
-    return {one.name: one.stat().st_mtime_ns for one in out.glob("shard-*.parquet")}
+    return {path.name: path.stat().st_mtime_ns for path in out.glob("shard-*.parquet")}
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -78,8 +78,8 @@ def test_a_killed_embedding_goes_on_where_it_stopped(tmp_path, workers):
     while len(shards(out)) < 2 and running.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     running.send_signal(signal.SIGKILL)
-    told = running.communicate()[1].decode()
-    assert running.returncode == -signal.SIGKILL, told
+    output = running.communicate()[1].decode()
+    assert running.returncode == -signal.SIGKILL, output
     before = shards(out)
     assert 2 <= len(before) < ROWS // SHARD_ROWS
 

@@ -46,8 +46,8 @@ def test_the_tree_does_not_depend_on_which_of_equally_long_edges_are_given():
     trees = []
     for _ in range(5):
         order = random.permutation(60)
-        found = minimum_spanning_tree(csr_array(distances[np.ix_(order, order)])).tocoo()
-        edges = np.column_stack([order[found.row], order[found.col], found.data]).astype(float)
+        result = minimum_spanning_tree(csr_array(distances[np.ix_(order, order)])).tocoo()
+        edges = np.column_stack([order[result.row], order[result.col], result.data]).astype(float)
         trees.append(canonical_tree(edges[np.argsort(edges[:, 2], kind="stable")]))
     assert len(np.unique(trees[0][:, 2])) < 6
     for tree in trees[1:]:

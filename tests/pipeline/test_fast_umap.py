@@ -80,11 +80,11 @@ print(hashlib.sha256(after.tobytes()).hexdigest(), np.isfinite(after).all() and 
 
 
 def test_where_many_blocks_meet_threads_change_no_bit_and_galaxies_push_each_other():
-    def told(threads):
+    def printed(threads):
         variables = {**os.environ, "NUMBA_NUM_THREADS": threads}
         return subprocess.run([sys.executable, "-c", MEETING], capture_output=True, text=True, env=variables).stdout
 
-    first, other = told("1"), told("3")
+    first, other = printed("1"), printed("3")
     assert first.endswith("True\n")
     assert first == other
 
@@ -152,11 +152,11 @@ def leaves(kind, sky, *, seed):
 def test_few_galaxies_are_searched_exactly():
     sky = np.random.default_rng(1).normal(size=(700, 9)).astype(np.float32)
     cells, order = build_cells(sky, k=12, seed=0)
-    found = cells.neighbours(sky, k=12)
+    near = cells.neighbours(sky, k=12)
     distances, rows = NearestNeighbors(n_neighbors=12, algorithm="brute").fit(sky.astype(float)).kneighbors(sky)
     np.testing.assert_array_equal(order, np.arange(700))
-    np.testing.assert_array_equal(found.rows, rows)
-    np.testing.assert_allclose(found.distances, distances, atol=1e-5)
+    np.testing.assert_array_equal(near.rows, rows)
+    np.testing.assert_allclose(near.distances, distances, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["curved", "without structure", "one far outlier", "piles"])
@@ -169,13 +169,13 @@ def test_many_galaxies_find_nearly_all_their_neighbours_in_a_part_of_the_cells(k
         sky[:1000] = sky[0]
     cells, order = build_cells(sky, k=15, seed=3, **CELLS)
     sky = sky[order]
-    found = cells.neighbours(sky, k=15)
+    near = cells.neighbours(sky, k=15)
     asked = np.random.default_rng(1).choice(4000, 200, replace=False)
     distances = np.sort(np.linalg.norm(sky[asked, None].astype(float) - sky, axis=2), axis=1)[:, :15]
     # By distance, since the equally near are not told apart.
-    assert np.mean(found.distances[asked] <= distances * (1 + 1e-5) + 1e-5) >= 0.95
+    assert np.mean(near.distances[asked] <= distances * (1 + 1e-5) + 1e-5) >= 0.95
     assert cells.probed < len(cells.starts) - 1
-    assert (np.diff(found.distances, axis=1) >= 0).all()
+    assert (np.diff(near.distances, axis=1) >= 0).all()
 
 
 def test_the_graph_is_umap_learns():
@@ -183,11 +183,11 @@ def test_the_graph_is_umap_learns():
 
     sky = curved_sky(600)
     cells, _ = build_cells(sky, k=15, seed=0)
-    found = cells.neighbours(sky, k=15)
+    near = cells.neighbours(sky, k=15)
     theirs, _, _ = fuzzy_simplicial_set(
-        sky, 15, np.random.RandomState(0), "euclidean", knn_indices=found.rows, knn_dists=found.distances
+        sky, 15, np.random.RandomState(0), "euclidean", knn_indices=near.rows, knn_dists=near.distances
     )
-    np.testing.assert_allclose(mutual_graph(found).toarray(), theirs.toarray(), atol=1e-3)
+    np.testing.assert_allclose(mutual_graph(near).toarray(), theirs.toarray(), atol=1e-3)
 
 
 def test_a_galaxys_strengths_sum_to_log2_of_its_neighbours():

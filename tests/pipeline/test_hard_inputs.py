@@ -52,7 +52,7 @@ NAN = np.where(np.arange(200)[:, None] % 10, sky(200), np.nan)
 
 
 @pytest.mark.parametrize(
-    ("embeddings", "words", "told"),
+    ("embeddings", "words", "message"),
     [
         (sky(1), (), "too few galaxies for a map: 1"),
         (sky(9), (), "9 galaxies cannot have compress.n_neighbors: 10. Choose 2 to 8"),
@@ -72,17 +72,17 @@ NAN = np.where(np.arange(200)[:, None] % 10, sky(200), np.nan)
         "no noise",
     ],
 )
-def test_a_store_that_cannot_be_searched_is_refused_in_one_message(searched, embeddings, words, told):
+def test_a_store_that_cannot_be_searched_is_refused_in_one_message(searched, embeddings, words, message):
     finished, _ = searched(embeddings, *words, expect=2)
-    assert told in finished.message
+    assert message in finished.message
 
 
 def test_galaxies_that_are_not_finite_can_be_left_out_and_are_counted(searched):
-    _, found = searched(NAN, "select.not_finite=drop")
-    about = json.loads((found / "run.json").read_text())
+    _, result = searched(NAN, "select.not_finite=drop")
+    about = json.loads((result / "run.json").read_text())
     assert (about["galaxies"], about["searched"]) == (200, 180)
     assert about["cuts"] == [{"cut": "an embedding that is not finite", "dropped": 20, "undecided": 0}]
-    assert pq.read_table(found / "members.parquet").num_rows == 180
+    assert pq.read_table(result / "members.parquet").num_rows == 180
 
 
 def test_half_precision_with_duplicates_a_constant_column_and_an_outlier_is_searched(searched):
@@ -90,11 +90,14 @@ def test_half_precision_with_duplicates_a_constant_column_and_an_outlier_is_sear
     embeddings[:60:3], embeddings[:, 4], embeddings[200] = embeddings[0], 7, 3e4
     # Whitening would give the outlier a direction of its own, which is the one in which these groups differ; and groups
     # of a third of all galaxies are not rare.
-    _, found = searched(embeddings, "compress.whiten=0", "clusterer.selection=leaf", dtype="float16")
-    members = pq.read_table(found / "members.parquet").to_pandas().set_index("id_str")["class_id"]
+    _, result = searched(embeddings, "compress.whiten=0", "clusterer.selection=leaf", dtype="float16")
+    members = pq.read_table(result / "members.parquet").to_pandas().set_index("id_str")["class_id"]
     # The outlier is pulled to its nearest galaxies on the map, whose class it may join.
     ordinary = members.drop("g200").to_numpy()
     group = np.delete(np.arange(240) % 3, 200)
-    purest = [np.bincount(group[ordinary == one]).max() / np.sum(ordinary == one) for one in range(ordinary.max() + 1)]
+    purest = [
+        np.bincount(group[ordinary == number]).max() / np.sum(ordinary == number)
+        for number in range(ordinary.max() + 1)
+    ]
     assert ordinary.max() >= 2
     assert min(purest) > 0.95

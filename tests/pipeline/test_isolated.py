@@ -65,11 +65,11 @@ def test_planted_groups_are_the_classes(home):
     assert members[tables.ID].to_pylist() == IDS
     labels = members[tables.CLASS_ID].to_numpy()
     classes = pq.read_table(home / "found" / "classes.parquet").to_pylist()
-    for one in range(len(MEMBERS)):
-        inside = labels[(one == PLANTED) & (labels >= 0)]
+    for number in range(len(MEMBERS)):
+        inside = labels[(number == PLANTED) & (labels >= 0)]
         best = np.bincount(inside).argmax()
-        assert np.sum(inside == best) > 0.8 * MEMBERS[one]
-        assert np.mean(PLANTED[labels == best] == one) > 0.8
+        assert np.sum(inside == best) > 0.8 * MEMBERS[number]
+        assert np.mean(PLANTED[labels == best] == number) > 0.8
     assert len(classes) == len(MEMBERS)
     assert all(row[tables.FALSE_DISCOVERY] <= 0.05 and row[tables.P_VALUE] <= 0.05 for row in classes)
     assert all(row[tables.ISOLATION] > 0.5 and row[tables.SIGNIFICANCE] > 0 for row in classes)
@@ -122,10 +122,10 @@ def test_a_search_killed_among_the_null_surveys_continues(cli, start_process, ho
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    before = {one.name: one.stat().st_mtime_ns for one in folder.glob("*.npy")}
+    before = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.npy")}
     assert 3 < len(before) < 16, "killed before the last"
     cli("cluster.py", *words, cwd=home)
-    after = {one.name: one.stat().st_mtime_ns for one in folder.glob("*.npy")}
+    after = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.npy")}
     assert len(after) == 16
     assert {name: after[name] for name in before} == before
     for name in ("members", "classes"):

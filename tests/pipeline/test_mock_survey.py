@@ -26,10 +26,10 @@ def blocks(cache):
 def test_any_number_of_workers_draws_the_same_sky(tmp_path):
     for workers in (1, 2):
         Mock(n=540, side=16, workers=workers, cache=str(tmp_path / str(workers))).open()
-    one, two = blocks(tmp_path / "1"), blocks(tmp_path / "2")
-    assert [path.name for path in one] == [path.name for path in two]
-    assert len(one) == 2
-    assert all(left.read_bytes() == right.read_bytes() for left, right in zip(one, two, strict=True))
+    first, two = blocks(tmp_path / "1"), blocks(tmp_path / "2")
+    assert [path.name for path in first] == [path.name for path in two]
+    assert len(first) == 2
+    assert all(left.read_bytes() == right.read_bytes() for left, right in zip(first, two, strict=True))
 
 
 def test_kill_9_leaves_whole_blocks_and_the_next_run_goes_on(tmp_path):

@@ -55,7 +55,7 @@ def home(tmp_path_factory):
 
 def test_the_planted_classes_were_found_and_come_back(home):
     classes = tables.read(home / "search" / "classes.parquet", tables.CLASSES)
-    planted = [one for one in classes.to_pylist() if 60 <= one[tables.SIZE] <= 100]
+    planted = [row for row in classes.to_pylist() if 60 <= row[tables.SIZE] <= 100]
     assert len(planted) >= CLASSES
     assert sum(one[tables.STABILITY] > 0.8 for one in planted) >= CLASSES
 
@@ -63,14 +63,14 @@ def test_the_planted_classes_were_found_and_come_back(home):
 def test_a_new_draw_brings_no_news_and_its_members_are_found(cli, home):
     out = cli("rarezoo", "assign", "search", "again", "out=placed", cwd=home).out
     assert out.splitlines()[-1].startswith("No new population")
-    found = tables.read(home / "placed" / "assigned.parquet", tables.ASSIGNED).column("class_id").to_numpy()
+    table = tables.read(home / "placed" / "assigned.parquet", tables.ASSIGNED).column("class_id").to_numpy()
     own = []
     for planted in range(CLASSES):
-        members = found[BULK + planted * MEMBERS :][:MEMBERS]
+        members = table[BULK + planted * MEMBERS :][:MEMBERS]
         own.append(np.bincount(members[members >= 0]).argmax())
         assert np.mean(members == own[-1]) > 0.7
     assert len(set(own)) == CLASSES
-    assert np.isin(found[:BULK], own).mean() <= 0.05, "the bulk is a class of its own, or none"
+    assert np.isin(table[:BULK], own).mean() <= 0.05, "the bulk is a class of its own, or none"
 
 
 def test_a_planted_group_is_a_new_population(cli, home):

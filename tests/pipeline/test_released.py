@@ -19,10 +19,10 @@ def test_together_they_are_small_enough_for_a_repository():
     assert sum(sizes) < 120 * _MEGABYTE
 
 
-@pytest.mark.parametrize("folder", RELEASED, ids=lambda one: one.name)
+@pytest.mark.parametrize("folder", RELEASED, ids=lambda value: value.name)
 def test_opens_by_name_and_says_what_it_said_when_it_was_saved(folder):
-    found = Checkpoint.open(folder.name, root=ROOT)
-    assert found.card["dtype"] == "float16"
-    assert found.width == 128
-    assert {"data", "training", "metrics", "licence", "preprocessing"} <= set(found.card)
+    checkpoint = Checkpoint.open(folder.name, root=ROOT)
+    assert checkpoint.card["dtype"] == "float16"
+    assert checkpoint.width == 128
+    assert {"data", "training", "metrics", "licence", "preprocessing"} <= set(checkpoint.card)
     assert (folder / "README.md").read_text().startswith(f"# {folder.name}")

@@ -24,7 +24,7 @@ def home(cli, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def told(cli, home):
+def outputs(cli, home):
     """What the same sweep says when it goes on to a second seed, whose native job cannot be trained."""
     hindrance = home / "sweep" / "efficientnet_b0.dnative.seed1"
     hindrance.mkdir()
@@ -59,15 +59,15 @@ def test_losses_are_those_of_the_card(home):
             assert kept["losses"][asked, place].mean() == pytest.approx(row["loss"], rel=1e-3)
 
 
-def test_a_failed_job_is_missing_and_the_rest_goes_on(told):
-    err, about, _ = told
+def test_a_failed_job_is_missing_and_the_rest_goes_on(outputs):
+    err, about, _ = outputs
     assert "efficientnet_b0.dnative.seed1 holds a run with other settings" in err
     missing = json.loads(about)["missing"]
-    assert [(one["width"], one["seed"], one["reason"]) for one in missing] == [("native", 1, "not trained")]
+    assert [(name["width"], name["seed"], name["reason"]) for name in missing] == [("native", 1, "not trained")]
 
 
-def test_the_same_command_goes_on_and_ends_with_the_study(home, told):
-    _, _, out = told
+def test_the_same_command_goes_on_and_ends_with_the_study(home, outputs):
+    _, _, out = outputs
     assert "efficientnet_b0: 128 dimensions cost " in out
     assert "2 seeds" in out
     assert "missing: " not in out
@@ -81,7 +81,7 @@ def test_the_same_command_goes_on_and_ends_with_the_study(home, told):
             assert picture.width > 1000
 
 
-def test_jobs_that_are_done_are_not_done_again(cli, home, told):
+def test_jobs_that_are_done_are_not_done_again(cli, home, outputs):
     job = home / "sweep" / "efficientnet_b0.d128.seed0"
     card = json.loads((job / "card.json").read_text())
     log = (job / "run.log").read_text()
@@ -91,5 +91,5 @@ def test_jobs_that_are_done_are_not_done_again(cli, home, told):
     (home / "cache").rename(home / "gone")
     out = cli("rarezoo", "study", "sweep", cwd=home).out
     (home / "gone").rename(home / "cache")
-    assert out == told[2]
+    assert out == outputs[2]
     assert card["width"] == 128

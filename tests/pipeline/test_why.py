@@ -60,8 +60,8 @@ def survey(folder):
     image = io.BytesIO()
     Image.new("RGB", (16, 16), (90, 80, 70)).save(image, "PNG")
     with tarfile.open(folder / "images.tar", "w") as archive:
-        for one in IDS:
-            member = tarfile.TarInfo(f"{one}.png")
+        for galaxy_id in IDS:
+            member = tarfile.TarInfo(f"{galaxy_id}.png")
             member.size = len(image.getvalue())
             archive.addfile(member, io.BytesIO(image.getvalue()))
     return Catalogue(table=str(folder / "sky.csv"), images=str(folder / "images.tar"))
@@ -92,22 +92,22 @@ def home(cli, tmp_path_factory):
 def classes(folder):
     """Planted class → row of CLASSES for the class found that holds most of it."""
     members = pq.read_table(folder / "members.parquet")
-    place = {one: row for row, one in enumerate(IDS)}
-    planted = PLANTED[[place[one] for one in members[tables.ID].to_pylist()]]
+    place = {galaxy_id: row for row, galaxy_id in enumerate(IDS)}
+    planted = PLANTED[[place[galaxy_id] for galaxy_id in members[tables.ID].to_pylist()]]
     rows = pq.read_table(folder / "classes.parquet").to_pylist()
     labels = members[tables.CLASS_ID].to_numpy()
-    inside = {one: labels[(planted == one) & (labels >= 0)] for one in np.unique(planted[planted >= 0])}
+    inside = {label: labels[(planted == label) & (labels >= 0)] for label in np.unique(planted[planted >= 0])}
     return {one: rows[np.bincount(found).argmax()] for one, found in inside.items() if len(found) > MEMBERS / 2}
 
 
 def test_every_planted_class_is_told_for_what_it_is(home):
-    found = classes(home / "found")
-    assert sorted(found) == [VOTED, HIDDEN, BLURRED, SHREDDED]
-    verdicts = {one: row[tables.BEYOND_VERDICT] for one, row in found.items()}
+    result = classes(home / "found")
+    assert sorted(result) == [VOTED, HIDDEN, BLURRED, SHREDDED]
+    verdicts = {one: row[tables.BEYOND_VERDICT] for one, row in result.items()}
     assert verdicts == {VOTED: "named by the votes", **dict.fromkeys((HIDDEN, BLURRED, SHREDDED), "beyond")}
-    causes = {one: row[tables.CAUSE] for one, row in found.items()}
+    causes = {one: row[tables.CAUSE] for one, row in result.items()}
     assert causes == {VOTED: "clean", HIDDEN: "clean", BLURRED: "systematics", SHREDDED: "shredded"}
-    assert "psf: median 1.5" in found[BLURRED][tables.CAUSE_REASON]
+    assert "psf: median 1.5" in result[BLURRED][tables.CAUSE_REASON]
     page = (home / "found" / "report" / "index.html").read_text()
     assert page.count("Systematics: psf: median 1.5") == 1
     assert page.count("Shredded: neighbours: ") == 1
@@ -154,8 +154,8 @@ def test_another_threshold_is_read_from_the_saved_linkage(cli, home):
     words = ["clusterer.selection=lambda", "clusterer.threshold=0.35", "beyond=false", "reuse=found"]
     cli("cluster.py", "store=store", *SEARCH, *words, "out=cut-at-one-density", cwd=home)
     assert not (home / "cut-at-one-density" / "linkage.parquet").exists()
-    found = classes(home / "cut-at-one-density")
-    assert {one for one, row in found.items() if row[tables.CAUSE] != "clean"} == {BLURRED, SHREDDED}
+    result = classes(home / "cut-at-one-density")
+    assert {one for one, row in result.items() if row[tables.CAUSE] != "clean"} == {BLURRED, SHREDDED}
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_presets_change_one_thing_of_the_papers(preset, changed):
     apps.register()
     with hydra.initialize_config_dir(str(apps.conf_dir().resolve()), version_base="1.3"):
         config = hydra.compose("cluster", overrides=["store=somewhere", f"preset={preset}"])
-    found = {
+    result = {
         "compress.n_components": config.compress.n_components, "compress.densmap": config.compress.densmap,
         "compress.n_neighbors": config.compress.n_neighbors, "clusterer.min_samples": config.clusterer.min_samples,
         "clusterer.min_cluster_size": config.clusterer.min_cluster_size,
@@ -186,5 +186,5 @@ def test_presets_change_one_thing_of_the_papers(preset, changed):
         "clusterer.min_samples": 300, "clusterer.min_cluster_size": 10, "clusterer.selection": "leaf",
         "select.drop": 3, "select.fractions_by": "efficientnet_b0",
     }  # fmt: skip
-    assert found == {**paper, **changed}
+    assert result == {**paper, **changed}
     assert preset != "paper_artifacts" or "artifact" not in "".join(config.select.drop)

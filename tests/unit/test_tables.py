@@ -28,7 +28,7 @@ def test_a_written_table_comes_back_with_its_provenance_and_further_columns(tmp_
     assert back.equals(members(note=["x", "y", "z"]))
     about = tables.provenance(back)
     assert (about["kind"], about["seed"], about["schema"]) == ("members", 3, tables.SCHEMA_VERSION)
-    assert [one.name for one in path.parent.iterdir()] == ["members.parquet"]
+    assert [file.name for file in path.parent.iterdir()] == ["members.parquet"]
 
 
 def test_only_some_columns_can_be_read(tmp_path):
@@ -42,22 +42,22 @@ def test_vectors_and_matrix_are_inverse_through_a_file_in_several_chunks(tmp_pat
     halves = [pa.table({tables.ID: ids, tables.EMBEDDING: tables.vectors(values[rows])}) for ids, rows in PARTS]
     path = tables.write(pa.concat_tables(halves), tmp_path / "e.parquet", tables.EMBEDDINGS)
     for table in (pa.concat_tables(halves), tables.read(path, tables.EMBEDDINGS)):
-        found = tables.matrix(table, tables.EMBEDDING)
-        assert found.dtype == kind
-        np.testing.assert_array_equal(found, values)
+        class_matrix = tables.matrix(table, tables.EMBEDDING)
+        assert class_matrix.dtype == kind
+        np.testing.assert_array_equal(class_matrix, values)
 
 
 PARTS = [(["a"], slice(0, 1)), (["b", "c", "d"], slice(1, 4))]
 
 
 def test_numbers_of_another_type_are_cast_and_int_ids_become_strings():
-    found = tables.check(members(id_str=[1, 2, 3], class_id=[0, 0, -1]), tables.MEMBERS)
-    assert found.schema.field(tables.CLASS_ID).type == pa.int32()
-    assert found.column(tables.ID).to_pylist() == ["1", "2", "3"]
+    table = tables.check(members(id_str=[1, 2, 3], class_id=[0, 0, -1]), tables.MEMBERS)
+    assert table.schema.field(tables.CLASS_ID).type == pa.int32()
+    assert table.column(tables.ID).to_pylist() == ["1", "2", "3"]
 
 
 @pytest.mark.parametrize(
-    ("table", "told"),
+    ("table", "message"),
     [
         (members().drop_columns([tables.CLASS_ID]), "needs a column: class_id"),
         (members(id_str=["a", "b", "a"]), "doubled keys: a"),
@@ -66,8 +66,8 @@ def test_numbers_of_another_type_are_cast_and_int_ids_become_strings():
         (members(class_id=["one", "two", "three"]), "column class_id must be int32"),
     ],
 )
-def test_a_table_that_does_not_fit_its_kind_is_refused(table, told, tmp_path):
-    with pytest.raises(StoreError, match=told):
+def test_a_table_that_does_not_fit_its_kind_is_refused(table, message, tmp_path):
+    with pytest.raises(StoreError, match=message):
         tables.write(table, tmp_path / "members.parquet", tables.MEMBERS)
     assert not list(tmp_path.iterdir())
 
@@ -101,7 +101,7 @@ def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         interrupted_write()
-    assert {one.name: one.read_text() for one in tmp_path.iterdir()} == {"a.json": "old"}
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"a.json": "old"}
 
 
 def test_json_takes_numpy_and_writes_nan_as_null(tmp_path):

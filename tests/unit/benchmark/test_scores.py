@@ -150,9 +150,9 @@ def test_most_like_this_class_is_judged_where_the_class_was_not_chosen():
     assert (precisions[:, 0, 0] < 0.2).all()
     # Four galaxies of a kind tell nothing.
     assert np.isnan(precisions[:, :, 1]).all()
-    found = best_precisions(precisions, truth)
-    assert found[0] == pytest.approx(1)
-    assert np.isnan(found[1])
+    ranking = best_precisions(precisions, truth)
+    assert ranking[0] == pytest.approx(1)
+    assert np.isnan(ranking[1])
 
 
 def test_a_class_that_is_best_on_one_half_by_chance_gains_nothing():
@@ -161,9 +161,9 @@ def test_a_class_that_is_best_on_one_half_by_chance_gains_nothing():
 
 
 def test_without_classes_a_ranking_is_what_chance_gives():
-    found = best_precisions(np.empty((2, 0, 2)), partly_known())
-    assert found[0] == pytest.approx(0.2)
-    assert np.isnan(found[1])
+    ranking = best_precisions(np.empty((2, 0, 2)), partly_known())
+    assert ranking[0] == pytest.approx(0.2)
+    assert np.isnan(ranking[1])
 
 
 def test_galaxies_of_whom_it_is_not_known_are_not_ranked():

@@ -56,14 +56,14 @@ def test_of_two_thresholds_that_find_the_same_small_ones_the_kinder_counts():
 
 
 @pytest.mark.parametrize(
-    ("ends", "told"),
+    ("ends", "message"),
     [((-4, -2), "agrees"), ((-3, 1), "undecided"), ((2, 4), "disagrees"), ((np.nan, np.nan), "undecided")],
 )
-def test_a_claim_holds_on_the_whole_interval_or_not_at_all(ends, told):
+def test_a_claim_holds_on_the_whole_interval_or_not_at_all(ends, message):
     low, high = ends
-    assert verdict(Interval(-3.0, low, high), below=0) == told
-    assert verdict(Interval(3.0, -high, -low), above=0) == told
-    assert verdict(Interval(4.0, 1 + low, 1 + high), below=1) == told
+    assert verdict(Interval(-3.0, low, high), below=0) == message
+    assert verdict(Interval(3.0, -high, -low), above=0) == message
+    assert verdict(Interval(4.0, 1 + low, 1 + high), below=1) == message
 
 
 def sky(**changed):
@@ -83,12 +83,12 @@ def test_findings_pair_the_maps_of_one_sky():
         sky(**{"5-D recovery": level, "15-D recovery": level - 0.05 - level / 100, "densMAP classes": 1.0 - at})
         for at, level in enumerate((0.2, 0.5, 0.9))
     ]
-    told = {(one.claim, one.measure): one for one in findings(skies)}
-    worse = told["15-D worse than 5-D", "recovery, difference"]
+    outcome = {(finding.claim, finding.measure): finding for finding in findings(skies)}
+    worse = outcome["15-D worse than 5-D", "recovery, difference"]
     assert worse.verdict == "agrees"
     assert worse.value.value == pytest.approx(-0.0553, abs=1e-3)
-    assert told["densMAP smoother than UMAP", "classes, difference"].verdict == "undecided"
-    assert told["no single lambda", "large classes lost"].verdict == "agrees"
+    assert outcome["densMAP smoother than UMAP", "classes, difference"].verdict == "undecided"
+    assert outcome["no single lambda", "large classes lost"].verdict == "agrees"
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,9 @@ def test_groups_have_the_sizes_asked_for_and_the_bulk_is_the_rest():
 
 
 def test_a_seed_is_a_sky():
-    one, again, other = (planted_vectors(seed, galaxies=600, groups=3, largest=60).embeddings for seed in (5, 5, 6))
-    assert np.array_equal(one, again)
-    assert not np.array_equal(one, other)
+    first, again, other = (planted_vectors(seed, galaxies=600, groups=3, largest=60).embeddings for seed in (5, 5, 6))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
 
 
 def test_without_groups_nothing_is_planted():
@@ -82,16 +82,16 @@ def test_a_generation_is_a_sky():
     planted = planted_vectors(0, galaxies=2000, groups=4, largest=200)
     norms = np.linalg.norm(planted.embeddings, axis=1)
     means = [round(float(norms[planted.groups == group].mean()), 3) for group in range(-1, 4)]
-    told = (planted.sizes.tolist(), planted.contrasts.round(2).tolist(), planted.places, means)
-    assert told == SKIES[GENERATION]
+    result = (planted.sizes.tolist(), planted.contrasts.round(2).tolist(), planted.places, means)
+    assert result == SKIES[GENERATION]
 
 
-@pytest.mark.parametrize(("generation", "told"), [({}, "unknown"), ({"generation": 1}, "1")])
-def test_a_search_measured_on_older_skies_is_refused(tmp_path, generation, told):
+@pytest.mark.parametrize(("generation", "words"), [({}, "unknown"), ({"generation": 1}, "1")])
+def test_a_search_measured_on_older_skies_is_refused(tmp_path, generation, words):
     job = search.SearchJob(way="ours", galaxies=2000, sky=0, seed=0, threads=1, min_samples=10)
     path = tmp_path / f"{job.name}.json"
     path.write_text(json.dumps({"search s": 1.0, **generation}))
-    message = rf"another generator drew: .*\(generation {told}, now {GENERATION}\)[.] Choose another out="
+    message = rf"another generator drew: .*\(generation {words}, now {GENERATION}\)[.] Choose another out="
     with pytest.raises(OutputError, match=message):
         search.measured(job, tmp_path)
     path.write_text(json.dumps({"search s": 1.0, "generation": GENERATION}))

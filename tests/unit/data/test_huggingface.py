@@ -19,7 +19,7 @@ def folder(tmp_path_factory):
     home = tmp_path_factory.mktemp("hub")
     pixels = [np.random.default_rng(seed).integers(0, 255, (16, 16, 3), dtype=np.uint8) for seed in range(3)]
     content = {
-        "image": [Image.fromarray(one) for one in pixels],
+        "image": [Image.fromarray(pixel) for pixel in pixels],
         "id_str": ["a", "b", "c"],
         "dataset_name": ["gz_desi"] * 3,
         "ra": [1.0, 2.0, 3.0],

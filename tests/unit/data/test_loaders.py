@@ -102,10 +102,10 @@ def test_batches_left_in_the_middle_leave_no_thread_behind():
 
 
 def test_epochs_differ_and_cover_every_galaxy():
-    one = loader(survey())
-    first = torch.cat([batch.rows for batch in one]).tolist()
-    one.sampler.set_epoch(1)
-    second = torch.cat([batch.rows for batch in one]).tolist()
+    batches = loader(survey())
+    first = torch.cat([batch.rows for batch in batches]).tolist()
+    batches.sampler.set_epoch(1)
+    second = torch.cat([batch.rows for batch in batches]).tolist()
     assert first != second
     assert sorted(first) == sorted(second) == list(range(20))
 

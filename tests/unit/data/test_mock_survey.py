@@ -47,22 +47,22 @@ def test_a_galaxy_does_not_depend_on_the_size_of_the_survey(tmp_path):
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"rates": {"ghost": 1.0}}])
 def test_another_sky_is_another_survey(tmp_path, change):
-    one, other = mock(tmp_path, n=3).open(), mock(tmp_path, n=3, **change).open()
-    assert one.sha256 != other.sha256
-    assert not np.array_equal(pixels(one), pixels(other))
+    first, other = mock(tmp_path, n=3).open(), mock(tmp_path, n=3, **change).open()
+    assert first.sha256 != other.sha256
+    assert not np.array_equal(pixels(first), pixels(other))
 
 
 def test_volunteers_do_not_change_the_pictures(tmp_path):
-    one, other = mock(tmp_path, n=3).open(), mock(tmp_path, n=3, volunteers=200).open()
-    assert other.votes.sum() > 2 * one.votes.sum()
-    assert [path.name for path in tmp_path.glob("mock-*")] == [one.images.cutouts.folder.name]
+    first, other = mock(tmp_path, n=3).open(), mock(tmp_path, n=3, volunteers=200).open()
+    assert other.votes.sum() > 2 * first.votes.sum()
+    assert [path.name for path in tmp_path.glob("mock-*")] == [first.images.cutouts.folder.name]
 
 
 @pytest.mark.parametrize("change", [{"volunteers": 200}, {"seed": 1}, {"rates": {"ghost": 1.0}}])
 def test_other_records_are_kept_apart(tmp_path, change):
-    one, other = mock(tmp_path).open(), mock(tmp_path, **change).open()
+    first, other = mock(tmp_path).open(), mock(tmp_path, **change).open()
     assert len(list(tmp_path.glob("records-*"))) == 2
-    assert mock(tmp_path).open().sha256 == one.sha256 != other.sha256
+    assert mock(tmp_path).open().sha256 == first.sha256 != other.sha256
 
 
 def test_limit_renders_no_more_than_it_says(tmp_path):

@@ -47,22 +47,22 @@ def test_an_exponential_disc_has_its_half_light_radius(scale):
 
 @pytest.mark.parametrize("sigma", [6, 12])
 def test_a_gaussian_has_its_radius_and_concentration(sigma):
-    found = measured(drawn(gaussian(sigma)))
-    assert found["half_light_radius"] == pytest.approx(sigma * np.sqrt(2 * np.log(2)) / 80, rel=0.02)
-    assert found["concentration"] == pytest.approx(2.5 * np.log10(np.log(1 - 0.8) / np.log(1 - 0.2)), abs=0.05)
+    measurement = measured(drawn(gaussian(sigma)))
+    assert measurement["half_light_radius"] == pytest.approx(sigma * np.sqrt(2 * np.log(2)) / 80, rel=0.02)
+    assert measurement["concentration"] == pytest.approx(2.5 * np.log10(np.log(1 - 0.8) / np.log(1 - 0.2)), abs=0.05)
 
 
 def test_concentration_orders_profiles():
     profiles = (gaussian(10), exponential(7), de_vaucouleurs(12))
-    flat, disc, elliptical = (measured(drawn(one))["concentration"] for one in profiles)
+    flat, disc, elliptical = (measured(drawn(profile))["concentration"] for profile in profiles)
     assert flat + 0.3 < disc < elliptical - 0.3
 
 
 def test_colours_are_ratios_of_the_channels_whatever_the_sky():
     for sky in (0, 6, 40):
-        found = measured(drawn(exponential(8), colours=(1.0, 0.8, 0.5), sky=sky))
-        assert found["colour_red_green"] == pytest.approx(np.log10(1 / 0.8), abs=0.01)
-        assert found["colour_green_blue"] == pytest.approx(np.log10(0.8 / 0.5), abs=0.01)
+        measurement = measured(drawn(exponential(8), colours=(1.0, 0.8, 0.5), sky=sky))
+        assert measurement["colour_red_green"] == pytest.approx(np.log10(1 / 0.8), abs=0.01)
+        assert measurement["colour_green_blue"] == pytest.approx(np.log10(0.8 / 0.5), abs=0.01)
 
 
 def test_a_finer_cutout_of_the_same_galaxy_measures_the_same():
@@ -85,18 +85,18 @@ def test_a_neighbour_beyond_the_galaxy_does_not_count():
 
 @pytest.mark.parametrize("level", [0, 7, 255])
 def test_an_even_frame_is_an_even_disc_without_colour(level):
-    found = measured(np.full((64, 64, 3), level, dtype=np.uint8))
-    assert found["colour_red_green"] == found["colour_green_blue"] == 0
-    assert found["half_light_radius"] == pytest.approx(np.sqrt(0.5))
-    assert found["concentration"] == pytest.approx(2.5 * np.log10(4))
+    measurement = measured(np.full((64, 64, 3), level, dtype=np.uint8))
+    assert measurement["colour_red_green"] == measurement["colour_green_blue"] == 0
+    assert measurement["half_light_radius"] == pytest.approx(np.sqrt(0.5))
+    assert measurement["concentration"] == pytest.approx(2.5 * np.log10(4))
 
 
 @given(arrays(np.uint8, st.tuples(st.integers(1, 24), st.integers(1, 24), st.just(3))))
 def test_any_pixels_give_finite_numbers(pixels):
-    found = measurements(pixels)
-    assert np.isfinite(found).all()
-    assert 0 < found[2] <= 1
-    assert found[3] >= 0
+    measurement = measurements(pixels)
+    assert np.isfinite(measurement).all()
+    assert 0 < measurement[2] <= 1
+    assert measurement[3] >= 0
 
 
 def test_rows_are_measured_in_their_order_and_kept(tmp_path, stack):

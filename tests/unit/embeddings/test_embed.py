@@ -73,8 +73,11 @@ class Brightness(torch.nn.Module):
     def forward(self, images: torch.Tensor) -> Prediction:
         level = images.mean(dim=(1, 2, 3))[:, None]
         self.seen += (level[:, 0] * 255).round().int().tolist()
-        one = torch.ones_like(level)
-        return Prediction(torch.cat([level, 1 - level], 1), torch.cat([4 * one, 6 * one, one, 2 * one, 7 * one], 1))
+        ones = torch.ones_like(level)
+        return Prediction(
+            torch.cat([level, 1 - level], 1),
+            torch.cat([4 * ones, 6 * ones, ones, 2 * ones, 7 * ones], 1),
+        )
 
 
 @pytest.fixture
@@ -143,7 +146,7 @@ def test_bad_images_are_skipped_and_listed_when_asked(grey_survey, network, tmp_
 def test_a_bad_image_stops_the_run_and_what_was_done_is_kept(grey_survey, network, tmp_path):
     with pytest.raises(DataError, match=r"truncated image: g7.jpg .galaxies g7"):
         job(grey_survey(bad=[7]), tmp_path, batch_size=3).run()
-    assert sorted(one.name for one in tmp_path.glob("*.parquet")) == ["shard-00000.parquet", "shard-00001.parquet"]
+    assert sorted(path.name for path in tmp_path.glob("*.parquet")) == ["shard-00000.parquet", "shard-00001.parquet"]
     network.seen.clear()
     assert len(job(grey_survey(bad=[7], on_bad_image="skip"), tmp_path).run().ids) == 9
     assert network.seen == [6, 8, 9]
@@ -169,7 +172,7 @@ def test_what_is_not_finite_is_refused_with_the_ids(grey_survey, network, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"dtype": "int8"}, "dtype.*int8"),
         ({"precision": "fp8"}, "precision.*fp8"),
@@ -177,8 +180,8 @@ def test_what_is_not_finite_is_refused_with_the_ids(grey_survey, network, tmp_pa
         ({"shard_rows": 0}, "shard_rows.*0"),
     ],
 )
-def test_settings_that_mean_nothing_are_refused(grey_survey, network, tmp_path, settings, told):
-    with pytest.raises(ConfigError, match=told):
+def test_settings_that_mean_nothing_are_refused(grey_survey, network, tmp_path, settings, message):
+    with pytest.raises(ConfigError, match=message):
         job(grey_survey(), tmp_path, **settings).run()
 
 
@@ -199,7 +202,7 @@ def test_turns_are_different_orientations_of_the_same_pixels(turns):
 def test_a_turned_galaxy_has_the_same_row_when_all_turns_are_averaged():
     images = torch.rand(2, 3, 5, 5)
     rows = [
-        torch.stack([one[:, :, 0, 1] for one in turned(seen, turns=8)]).mean(dim=0)
+        torch.stack([view[:, :, 0, 1] for view in turned(seen, turns=8)]).mean(dim=0)
         for seen in (images, images.rot90(1, (2, 3)), images.flip(2))
     ]
     torch.testing.assert_close(rows[0], rows[1])

@@ -31,19 +31,19 @@ def normal(*shape, seed=0):
 @pytest.mark.parametrize("used", [1, 5, 20])
 def test_equal_scatter_in_some_directions_is_a_rank_of_so_many(used):
     rotation = np.linalg.qr(normal(20, 20))[0]
-    found = spectrum((normal(20_000, used) @ rotation[:used] * 3 + 7).astype(np.float32))
-    assert found.effective_rank == pytest.approx(used, rel=0.01)
-    assert found.participation_ratio == pytest.approx(used, rel=0.01)
-    assert found.components(0.999) == used
-    assert found.ratios.shape == (20,)
-    assert found.ratios.sum() == pytest.approx(1)
+    measured_spectrum = spectrum((normal(20_000, used) @ rotation[:used] * 3 + 7).astype(np.float32))
+    assert measured_spectrum.effective_rank == pytest.approx(used, rel=0.01)
+    assert measured_spectrum.participation_ratio == pytest.approx(used, rel=0.01)
+    assert measured_spectrum.components(0.999) == used
+    assert measured_spectrum.ratios.shape == (20,)
+    assert measured_spectrum.ratios.sum() == pytest.approx(1)
 
 
 def test_rank_of_a_known_spectrum():
-    found = Spectrum(np.array([0.5, 0.25, 0.25, 0.0]))
-    assert found.effective_rank == pytest.approx(2**1.5)
-    assert found.participation_ratio == pytest.approx(1 / 0.375)
-    assert [found.components(share) for share in (0.5, 0.51, 0.75, 0.95, 1.0)] == [1, 2, 2, 3, 3]
+    measured_spectrum = Spectrum(np.array([0.5, 0.25, 0.25, 0.0]))
+    assert measured_spectrum.effective_rank == pytest.approx(2**1.5)
+    assert measured_spectrum.participation_ratio == pytest.approx(1 / 0.375)
+    assert [measured_spectrum.components(share) for share in (0.5, 0.51, 0.75, 0.95, 1.0)] == [1, 2, 2, 3, 3]
 
 
 def test_half_precision_is_taken():
@@ -53,15 +53,15 @@ def test_half_precision_is_taken():
 
 
 @pytest.mark.parametrize(
-    ("embeddings", "told"),
+    ("embeddings", "message"),
     [
         (np.ones((9, 3)), "all 9 embeddings are equal"),
         (np.full((9, 3), np.nan), "not finite"),
         (np.ones((1, 3)), "too few embeddings: 1"),
     ],
 )
-def test_embeddings_without_a_spectrum_are_refused(embeddings, told):
-    with pytest.raises(StoreError, match=told):
+def test_embeddings_without_a_spectrum_are_refused(embeddings, message):
+    with pytest.raises(StoreError, match=message):
         spectrum(embeddings)
 
 
@@ -94,27 +94,27 @@ def reference(features, positive, metric):
 @pytest.mark.parametrize("block", [1, 700, 2**24])
 def test_precisions_are_those_of_scikit_learn(metric, block):
     features, positive = normal(200, 6) * np.arange(1, 7) + 4, normal(200, seed=1) > 1
-    found = average_precisions(features, positive, metric=metric, similarities=block)
-    np.testing.assert_allclose(found.precisions, reference(features, positive, metric), atol=1e-12)
-    np.testing.assert_array_equal(found.queries, np.flatnonzero(positive))
+    ranking = average_precisions(features, positive, metric=metric, similarities=block)
+    np.testing.assert_allclose(ranking.precisions, reference(features, positive, metric), atol=1e-12)
+    np.testing.assert_array_equal(ranking.queries, np.flatnonzero(positive))
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2), st.booleans()), min_size=4, max_size=20), st.integers(0, 9))
 def test_equally_distant_galaxies_share_a_rank(galaxies, seed):
-    places, positive = np.array([one for one, _ in galaxies]), np.array([one for _, one in galaxies])
+    places, positive = np.array([place for place, _ in galaxies]), np.array([is_kind for _, is_kind in galaxies])
     if not 2 <= positive.sum() < len(positive):
         return
     # Galaxies of one place have the same features, so their similarities are the same number.
     features = normal(3, 4, seed=seed)[places]
-    found = average_precisions(features, positive, metric="euclidean").precisions
-    np.testing.assert_allclose(found, reference(features, positive, "euclidean"), atol=1e-12)
+    ranking = average_precisions(features, positive, metric="euclidean").precisions
+    np.testing.assert_allclose(ranking, reference(features, positive, "euclidean"), atol=1e-12)
 
 
 def test_a_kind_apart_is_found_without_a_miss():
     positive = np.arange(300) < 30
-    found = average_precisions((normal(300, 5) + 40 * positive[:, None]).astype(np.float32), positive)
-    assert found.mean == (1, 1, 1)
+    ranking = average_precisions((normal(300, 5) + 40 * positive[:, None]).astype(np.float32), positive)
+    assert ranking.mean == (1, 1, 1)
 
 
 def test_a_query_is_not_among_its_own_answers():
@@ -125,7 +125,7 @@ def test_a_query_is_not_among_its_own_answers():
 def test_shuffled_labels_rank_at_chance():
     features, random = normal(2000, 8), np.random.default_rng(1)
     shuffles = [average_precisions(features, random.permutation(np.arange(2000) < 60)) for _ in range(10)]
-    assert np.mean([one.mean.value for one in shuffles]) == pytest.approx(shuffles[0].chance, rel=0.05)
+    assert np.mean([shuffled.mean.value for shuffled in shuffles]) == pytest.approx(shuffles[0].chance, rel=0.05)
     assert shuffles[0].chance == pytest.approx(shuffles[0].prevalence, rel=0.15)
 
 
@@ -178,7 +178,7 @@ def test_rankings_of_other_queries_are_not_compared():
 
 
 @pytest.mark.parametrize(
-    ("positive", "options", "kind", "told"),
+    ("positive", "options", "kind", "message"),
     [
         ([True] + [False] * 9, {}, DataError, "1 of 10 galaxies are positive"),
         ([True] * 10, {}, DataError, "10 of 10 galaxies are positive"),
@@ -186,8 +186,8 @@ def test_rankings_of_other_queries_are_not_compared():
         ([True, True] + [False] * 8, {"metric": "manhattan"}, ConfigError, "unknown metric: manhattan"),
     ],
 )
-def test_what_cannot_be_ranked_is_refused(positive, options, kind, told):
-    with pytest.raises(kind, match=told):
+def test_what_cannot_be_ranked_is_refused(positive, options, kind, message):
+    with pytest.raises(kind, match=message):
         average_precisions(normal(10, 3), np.array(positive), **options)
 
 
@@ -206,21 +206,21 @@ def blob(n, d, seed):
 def test_a_turned_and_stretched_embedding_is_the_same():
     first = blob(400, 6, 0)
     turn = np.linalg.qr(blob(6, 6, 1))[0]
-    found = embedding_similarity(first, 3 * first @ turn + 5, ks=(5, 20), queries=0)
-    assert (found.galaxies, found.queries) == (400, 400)
-    assert found.cka == pytest.approx(1)
-    assert [one.share for one in found.overlaps] == pytest.approx([1, 1], abs=0.005)
+    similarity = embedding_similarity(first, 3 * first @ turn + 5, ks=(5, 20), queries=0)
+    assert (similarity.galaxies, similarity.queries) == (400, 400)
+    assert similarity.cka == pytest.approx(1)
+    assert [overlap.share for overlap in similarity.overlaps] == pytest.approx([1, 1], abs=0.005)
 
 
 def test_unrelated_embeddings_share_what_chance_gives():
-    found = embedding_similarity(blob(1500, 6, 0), blob(1500, 9, 1), ks=(10, 100, 5000), queries=500)
-    assert [one.k for one in found.overlaps] == [10, 100]
-    assert found.queries == 500
-    for one in found.overlaps:
-        assert one.chance == one.k / 1499
+    similarity = embedding_similarity(blob(1500, 6, 0), blob(1500, 9, 1), ks=(10, 100, 5000), queries=500)
+    assert [overlap.k for overlap in similarity.overlaps] == [10, 100]
+    assert similarity.queries == 500
+    for overlap in similarity.overlaps:
+        assert overlap.chance == overlap.k / 1499
         # Shared neighbours are some 500 × 10 × 10 / 1499 ≈ 33 or more: within five standard deviations.
-        assert abs(one.share - one.chance) < 5 * np.sqrt(one.chance / (500 * one.k))
-    assert found.cka < 0.05
+        assert abs(overlap.share - overlap.chance) < 5 * np.sqrt(overlap.chance / (500 * overlap.k))
+    assert similarity.cka < 0.05
 
 
 def test_neighbours_are_those_that_all_pairs_give_and_never_the_galaxy_itself():
@@ -234,8 +234,8 @@ def test_neighbours_are_those_that_all_pairs_give_and_never_the_galaxy_itself():
         np.fill_diagonal(alike, -np.inf)
         near.append(np.argsort(-alike, axis=1)[:, :7])
     shares = [len(set(a) & set(b)) / 7 for a, b in zip(*near, strict=True)]
-    found = embedding_similarity(first, second, ks=(7,), queries=0)
-    assert found.overlaps[0].share == pytest.approx(np.mean(shares))
+    similarity = embedding_similarity(first, second, ks=(7,), queries=0)
+    assert similarity.overlaps[0].share == pytest.approx(np.mean(shares))
 
 
 def test_cka_is_that_of_its_definition_whatever_the_blocks():

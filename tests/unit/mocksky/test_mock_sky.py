@@ -136,8 +136,8 @@ def test_both_features_of_a_blend_are_visible(blend, taken):
     for number in range(4):
         shown = planted_galaxy(stream(8, number, "truth"), blend).shown
         alone = replace(shown, **PARTS[blend][taken])
-        both, one = (coarse_picture(galaxy, stream(8, number, "pixels")) for galaxy in (shown, alone))
-        changed.append((np.abs(both - one).max(axis=2) > 12).mean())
+        both, single = (coarse_picture(galaxy, stream(8, number, "pixels")) for galaxy in (shown, alone))
+        changed.append((np.abs(both - single).max(axis=2) > 12).mean())
     assert np.median(changed) > 0.06
 
 
@@ -149,14 +149,14 @@ def test_only_the_planted_one_armed_have_one_arm():
 def test_the_local_sample_is_believable():
     galaxies = [ordinary_galaxy(stream(0, number, "truth")) for number in range(1500)]
     magnitude, radius, seeing = (
-        np.array([getattr(one, name) for one in galaxies]) for name in ("magnitude", "radius", "seeing")
+        np.array([getattr(galaxy, name) for galaxy in galaxies]) for name in ("magnitude", "radius", "seeing")
     )
     assert magnitude.min() > 13.7
     assert magnitude.max() < 17.8
     assert 0.9 < np.median(seeing) < 1.5
     assert np.median(radius[magnitude < 16]) > 1.3 * np.median(radius[magnitude > 17])
     # Random orientations: cos i is uniform.
-    tilt = np.cos(np.radians([one.inclination for one in galaxies]))
+    tilt = np.cos(np.radians([galaxy.inclination for galaxy in galaxies]))
     assert np.allclose(np.quantile(tilt, [0.25, 0.5, 0.75]), [0.25, 0.5, 0.75], atol=0.05)
 
 

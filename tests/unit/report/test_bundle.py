@@ -19,14 +19,14 @@ def test_bundle_was_built_from_these_sources():
         "build.mjs",
         "package-lock.json",
         "package.json",
-        *sorted(f"src/{one.name}" for one in web.glob("src/*")),
+        *sorted(f"src/{path.name}" for path in web.glob("src/*")),
     ]
     state = hashlib.sha256()
     for name in sources:
         state.update(f"{name}\n".encode() + (web / name).read_bytes())
-    told = re.match(r"/\* .*sources sha256 ([0-9a-f]{64});", (ASSETS / "atlas.js").read_text())
-    assert told is not None
-    assert told[1] == state.hexdigest(), "make atlas builds it anew"
+    output = re.match(r"/\* .*sources sha256 ([0-9a-f]{64});", (ASSETS / "atlas.js").read_text())
+    assert output is not None
+    assert output[1] == state.hexdigest(), "make atlas builds it anew"
 
 
 def test_lock_file_names_no_registry():
@@ -36,10 +36,10 @@ def test_lock_file_names_no_registry():
 def test_licences_are_told_of_the_versions_that_are_locked():
     """Of all that ships: some packages come inside another, where the bundler does not see them."""
     packages = json.loads((ROOT / "web" / "package-lock.json").read_text())["packages"]
-    locked = {name.removeprefix("node_modules/"): one for name, one in packages.items() if name}
+    locked = {name.removeprefix("node_modules/"): package for name, package in packages.items() if name}
     text = (ASSETS / "atlas-licences.txt").read_text()
-    told = dict(re.findall(r"^(\S+) (\d+\.\d+\.\d+\S*) \(", text, re.MULTILINE))
-    assert told == {name: locked[name]["version"] for name in told}
+    result = dict(re.findall(r"^(\S+) (\d+\.\d+\.\d+\S*) \(", text, re.MULTILINE))
+    assert result == {name: locked[name]["version"] for name in result}
     shipped = {name.rpartition("node_modules/")[2] for name, one in locked.items() if not one.get("dev")}
-    assert shipped | {"kdbush"} == set(told)
-    assert len(re.findall(r"Permission\s", text)) == len(told)
+    assert shipped | {"kdbush"} == set(result)
+    assert len(re.findall(r"Permission\s", text)) == len(result)

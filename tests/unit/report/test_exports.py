@@ -40,24 +40,24 @@ def members():
     )
 
 
-def assert_same(found, members):
-    assert found.colnames == members.column_names
-    for name in found.colnames[1:]:
-        np.testing.assert_array_equal(np.ma.filled(found[name].astype(float), np.nan), members[name].to_numpy())
+def assert_same(result, members):
+    assert result.colnames == members.column_names
+    for name in result.colnames[1:]:
+        np.testing.assert_array_equal(np.ma.filled(result[name].astype(float), np.nan), members[name].to_numpy())
 
 
 def test_fits_has_every_number_with_its_unit(members, tmp_path):
-    found = Table.read(exports.write_fits(tmp_path / "m.fits", members, ABOUT))
-    assert_same(found, members)
-    assert found[tables.ID].tolist() == ["J1", '\\xe9<&"{x}', "J3", "J4"]
-    assert (str(found[tables.RA].unit), str(found[tables.DEC].unit)) == ("deg", "deg")
-    assert (found.meta["SURVEY"], found.meta["CHECKPOI"]) == ("mock", "r\\xe9seau.test")
+    table = Table.read(exports.write_fits(tmp_path / "m.fits", members, ABOUT))
+    assert_same(table, members)
+    assert table[tables.ID].tolist() == ["J1", '\\xe9<&"{x}', "J3", "J4"]
+    assert (str(table[tables.RA].unit), str(table[tables.DEC].unit)) == ("deg", "deg")
+    assert (table.meta["SURVEY"], table.meta["CHECKPOI"]) == ("mock", "r\\xe9seau.test")
 
 
 def test_votable_passes_the_validator_and_knows_the_sky(members, tmp_path):
-    path, told = exports.write_votable(tmp_path / "m.vot", members, ABOUT), io.StringIO()
-    assert validate(str(path), output=told), told.getvalue()
-    assert not re.search(r"\b[WE]\d\d\b", told.getvalue()), told.getvalue()
+    path, report = exports.write_votable(tmp_path / "m.vot", members, ABOUT), io.StringIO()
+    assert validate(str(path), output=report), report.getvalue()
+    assert not re.search(r"\b[WE]\d\d\b", report.getvalue()), report.getvalue()
     table = parse_single_table(path)
     assert_same(table.to_table(), members)
     assert table.to_table()[tables.ID].tolist() == IDS
@@ -73,12 +73,12 @@ def test_ds9_draws_every_galaxy_with_a_position_in_its_class(members, tmp_path, 
     assert lines[0] == "# Region file format: DS9 version 4.1"
     circles = lines[lines.index("icrs") + 1 :]
     pattern = r'circle\(([\d.]+),(-?[\d.]+),7.5"\) # color=(#[0-9a-f]{6}) text=\{([^{}]*)\} tag=\{([^{}]*)\}'
-    found = [re.fullmatch(pattern, one).groups() for one in circles]
-    assert [(float(ra), float(dec)) for ra, dec, *_ in found] == [(150.25, 2.5), (10, -80), (359.9, 0)]
-    assert [(text, tag) for *_, text, tag in found] == [
+    result = [re.fullmatch(pattern, circle).groups() for circle in circles]
+    assert [(float(ra), float(dec)) for ra, dec, *_ in result] == [(150.25, 2.5), (10, -80), (359.9, 0)]
+    assert [(text, tag) for *_, text, tag in result] == [
         ("J1", "class 0"), ('é<&" x ', "class 0"), ("J4", "no class"),
     ]  # fmt: skip
-    assert found[0][2] == found[1][2] != found[2][2]
+    assert result[0][2] == result[1][2] != result[2][2]
     assert "1 galaxies without a position are left out" in caplog.text
 
 
@@ -90,7 +90,7 @@ def test_ds9_without_any_position_says_where_to_take_them_from(members, tmp_path
 
 def test_csv_leaves_what_is_unknown_empty(members, tmp_path):
     lines = exports.write_csv(tmp_path / "m.csv", members, ABOUT).read_text(encoding="utf-8").splitlines()
-    assert lines[0] == ",".join(f'"{one}"' for one in members.column_names)
+    assert lines[0] == ",".join(f'"{column}"' for column in members.column_names)
     assert lines[3].startswith('"J3",,,1,0.25,0.75')
 
 
@@ -98,15 +98,17 @@ def test_csv_leaves_what_is_unknown_empty(members, tmp_path):
 def test_hugging_face_folder_is_read_by_datasets(members, tmp_path, images):
     import datasets
 
-    cutouts = (lambda ids: [np.full((6, 5, 3), IDS.index(one) * 20, np.uint8) for one in ids]) if images else None
+    cutouts = (
+        (lambda ids: [np.full((6, 5, 3), IDS.index(galaxy_id) * 20, np.uint8) for galaxy_id in ids]) if images else None
+    )
     folder = exports.write_huggingface(tmp_path / "set", members, ABOUT, cutouts=cutouts, rows_per_file=3)
-    found = datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
-    assert found[tables.ID][:] == IDS
-    assert found[tables.CLASS_ID][:] == [0, 0, 1, -1]
-    assert found[tables.RA][:] == [150.25, 10.0, None, 359.9]
-    assert ("image" in found.column_names) is images
+    data_set = datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
+    assert data_set[tables.ID][:] == IDS
+    assert data_set[tables.CLASS_ID][:] == [0, 0, 1, -1]
+    assert data_set[tables.RA][:] == [150.25, 10.0, None, 359.9]
+    assert ("image" in data_set.column_names) is images
     if images:
-        np.testing.assert_array_equal(np.asarray(found[3]["image"]), np.full((6, 5, 3), 60))
+        np.testing.assert_array_equal(np.asarray(data_set[3]["image"]), np.full((6, 5, 3), 60))
     with pytest.raises(OutputError, match="not empty"):
         exports.write_huggingface(folder, members, ABOUT)
 
@@ -116,7 +118,7 @@ def test_hugging_face_folder_killed_halfway_is_written_anew(members, tmp_path):
     left.parent.mkdir(parents=True)
     left.write_text("half")
     exports.write_huggingface(tmp_path / "set", members, ABOUT)
-    assert [one.name for one in left.parent.iterdir()] == ["train-00000-of-00001.parquet"]
+    assert [path.name for path in left.parent.iterdir()] == ["train-00000-of-00001.parquet"]
 
 
 @pytest.fixture
@@ -198,9 +200,9 @@ def search(tmp_path, members):
 )
 def test_members_of_the_chosen_classes_leave_with_their_positions(search, tmp_path, settings, ids):
     path = search.export(tmp_path / "m.vot", format="votable", **settings)
-    found = parse_single_table(path).to_table()
-    assert found[tables.ID].tolist() == ids
-    assert dict(zip(found[tables.ID], found[tables.RA], strict=True)).get("J1", 150.25) == 150.25
+    table = parse_single_table(path).to_table()
+    assert table[tables.ID].tolist() == ids
+    assert dict(zip(table[tables.ID], table[tables.RA], strict=True)).get("J1", 150.25) == 150.25
 
 
 def test_a_class_that_does_not_exist_is_refused_with_those_that_do(search, tmp_path):
@@ -217,8 +219,8 @@ def test_a_table_of_positions_may_replace_the_catalogue(search, tmp_path):
 
 def test_imported_embeddings_without_a_survey_are_exported_without_positions(search, tmp_path):
     store = EmbeddingStore.from_array(IDS, np.eye(4, 2), out=tmp_path / "store")
-    found = {name: search.table(name) for name in ("members", "classes", "tree", "map", "map_2d")}
-    imported = Search.write(tmp_path / "imported", search.about, found, free_class_id=2, store=store)
+    result = {name: search.table(name) for name in ("members", "classes", "tree", "map", "map_2d")}
+    imported = Search.write(tmp_path / "imported", search.about, result, free_class_id=2, store=store)
     imported.export(tmp_path / "m.csv")
     written = Table.read(tmp_path / "m.csv")
     assert written[tables.ID].tolist() == IDS[:3]

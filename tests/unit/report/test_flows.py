@@ -77,9 +77,9 @@ def test_no_class_at_all_is_an_empty_drawing():
 
 def test_matrix_puts_every_shared_galaxy_into_its_cell():
     comparison = compared()
-    found = matrix(comparison)
-    assert sum(cell.shared for cell in found.cells) == comparison.counts.sum()
-    for cell in found.cells:
-        assert found.rows[round(cell.down / found.side)] == cell.first
-        assert found.columns[round(cell.across / found.side)] == cell.second
+    class_matrix = matrix(comparison)
+    assert sum(cell.shared for cell in class_matrix.cells) == comparison.counts.sum()
+    for cell in class_matrix.cells:
+        assert class_matrix.rows[round(cell.down / class_matrix.side)] == cell.first
+        assert class_matrix.columns[round(cell.across / class_matrix.side)] == cell.second
         assert comparison.counts[cell.first, cell.second] == cell.shared

@@ -41,7 +41,7 @@ def test_colours_are_told_apart(colours, reader):
 
 
 def test_forty_eight_classes_have_a_mark_each():
-    marks = [palette.mark(one) for one in range(48)]
+    marks = [palette.mark(number) for number in range(48)]
     assert len(set(marks)) == 48
-    assert all(one.colour != other.colour for one, other in itertools.pairwise(marks))
+    assert all(mark.colour != other.colour for mark, other in itertools.pairwise(marks))
     assert len(palette.LIGHT) == len(palette.DARK)

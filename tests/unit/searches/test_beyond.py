@@ -18,11 +18,11 @@ def sky(*, hidden, seed=0, galaxies=700, width=16, curved=True):
     random = np.random.default_rng(seed)
     kinds, secrets = random.normal(size=(galaxies, 4)), random.normal(size=(galaxies, 3))
     labels = np.full(galaxies, -1, dtype=np.int32)
-    for one in range(CLASSES):
-        rows = slice(one * MEMBERS, (one + 1) * MEMBERS)
-        labels[rows] = one
+    for number in range(CLASSES):
+        rows = slice(number * MEMBERS, (number + 1) * MEMBERS)
+        labels[rows] = number
         standing = secrets if hidden else kinds
-        standing[rows] = (one - 0.5) * 4 + 0.3 * random.normal(size=(MEMBERS, standing.shape[1]))
+        standing[rows] = (number - 0.5) * 4 + 0.3 * random.normal(size=(MEMBERS, standing.shape[1]))
     voted = kinds @ np.random.default_rng(99).normal(size=(4, 7))
     fractions = np.hstack([softmax(voted[:, part], axis=1) for part in (slice(3), slice(3, 5), slice(5, 7))])
     seen = logit(np.clip(fractions, 0.01, 0.99)) @ random.normal(size=(7, width)) * 0.3
@@ -37,23 +37,25 @@ def measured(embeddings, fractions, labels, **settings):
 
 @pytest.mark.parametrize("curved", [False, True])
 def test_a_class_that_the_answers_make_is_named_by_the_votes(curved):
-    for one in measured(*sky(hidden=False, curved=curved)):
-        assert one.verdict == NAMED, one.reason
-        assert one.low <= one.share <= one.high < 0.3
+    for measurement in measured(*sky(hidden=False, curved=curved)):
+        assert measurement.verdict == NAMED, measurement.reason
+        assert measurement.low <= measurement.share <= measurement.high < 0.3
 
 
 @pytest.mark.parametrize("curved", [False, True])
 def test_a_class_that_a_hidden_factor_makes_is_beyond(curved):
-    for one in measured(*sky(hidden=True, curved=curved)):
-        assert one.verdict == BEYOND, one.reason
-        assert one.share > 0.6
-        assert one.low > 0.25
+    for measurement in measured(*sky(hidden=True, curved=curved)):
+        assert measurement.verdict == BEYOND, measurement.reason
+        assert measurement.share > 0.6
+        assert measurement.low > 0.25
 
 
 def test_concentrations_are_regressed_out_too():
     embeddings, fractions, labels = sky(hidden=True)
     alphas = 1 + 99 * fractions
-    assert {one.verdict for one in measured(embeddings, fractions, labels, concentrations=alphas)} == {BEYOND}
+    assert {measurement.verdict for measurement in measured(embeddings, fractions, labels, concentrations=alphas)} == {
+        BEYOND
+    }
     scale = np.where(labels[:, None] == 0, 8.0, 1.0) * np.ones_like(fractions)
     first, second = measured(embeddings, fractions, labels, concentrations=scale * alphas)
     assert first.verdict != BEYOND
@@ -63,9 +65,9 @@ def test_concentrations_are_regressed_out_too():
 def test_a_random_group_has_no_separation_to_share_out():
     embeddings, fractions, labels = sky(hidden=False)
     blind = np.random.default_rng(1).permutation(labels)
-    for one in measured(embeddings, fractions, blind):
-        assert (one.share, one.verdict) == (None, UNCLEAR)
-        assert "no linear separation" in one.reason
+    for measurement in measured(embeddings, fractions, blind):
+        assert (measurement.share, measurement.verdict) == (None, UNCLEAR)
+        assert "no linear separation" in measurement.reason
 
 
 def test_the_same_seed_gives_the_same_result_with_unknown_fractions_too():
@@ -79,7 +81,9 @@ def test_the_same_seed_gives_the_same_result_with_unknown_fractions_too():
 def test_without_answers_or_members_nothing_is_measured():
     embeddings, fractions, labels = sky(hidden=True)
     for empty in (np.empty((len(labels), 0)), np.full_like(fractions, 0.5), np.full_like(fractions, np.nan)):
-        assert [one.reason for one in measured(embeddings, empty, labels)] == ["there are no predicted answers"] * 2
+        assert [measurement.reason for measurement in measured(embeddings, empty, labels)] == [
+            "there are no predicted answers"
+        ] * 2
     labels[labels == 1] = -1
     labels[:5] = 1
     few = measured(embeddings, fractions, labels)[1]

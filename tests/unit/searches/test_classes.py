@@ -38,8 +38,8 @@ def clustering(labels, *, deaths=(2.0, 4.0)):
 
 
 def test_classes_are_described():
-    found = class_table(clustering([0, 0, 0, 1, 1, -1]), ids=IDS, positions=POSITIONS, predictions=PREDICTIONS)
-    big, small = tables.check(found, tables.CLASSES).to_pylist()
+    table = class_table(clustering([0, 0, 0, 1, 1, -1]), ids=IDS, positions=POSITIONS, predictions=PREDICTIONS)
+    big, small = tables.check(table, tables.CLASSES).to_pylist()
     assert (big[tables.CLASS_ID], big[tables.NODE], big[tables.SIZE], big[tables.FRACTION]) == (0, 7, 3, 0.5)
     assert big[tables.TOP_ANSWERS] == ["bar_strong 0.80 (sample 0.50)", "ring_yes 0.50 (sample 0.25)"]
     assert small[tables.TOP_ANSWERS] == ["bar_strong 0.10 (sample 0.50)", "ring_yes 0.00 (sample 0.25)"]
@@ -49,54 +49,54 @@ def test_classes_are_described():
 
 
 def test_what_was_not_measured_is_null_not_zero():
-    found = class_table(clustering([0, 0, 0, 1, 1, -1]), ids=IDS, positions=POSITIONS)
-    assert found[tables.SIGNIFICANCE].null_count == found[tables.STABILITY].null_count == 2
-    assert found[tables.TOP_ANSWERS].to_pylist() == [[], []]
+    table = class_table(clustering([0, 0, 0, 1, 1, -1]), ids=IDS, positions=POSITIONS)
+    assert table[tables.SIGNIFICANCE].null_count == table[tables.STABILITY].null_count == 2
+    assert table[tables.TOP_ANSWERS].to_pylist() == [[], []]
 
 
 def test_what_is_measured_later_takes_its_column_and_type():
     bare = class_table(clustering([0, 0, 0, 1, 1, -1]), ids=IDS, positions=POSITIONS)
-    found = with_columns(bare, {tables.BEYOND: [0.5, None], tables.CAUSE: ["clean", None]})
-    assert tables.check(found, tables.CLASSES).schema == bare.schema
-    assert found[tables.BEYOND].to_pylist() == [0.5, None]
-    assert found[tables.CAUSE].to_pylist() == ["clean", None]
+    table = with_columns(bare, {tables.BEYOND: [0.5, None], tables.CAUSE: ["clean", None]})
+    assert tables.check(table, tables.CLASSES).schema == bare.schema
+    assert table[tables.BEYOND].to_pylist() == [0.5, None]
+    assert table[tables.CAUSE].to_pylist() == ["clean", None]
 
 
 def test_coincident_galaxies_are_flagged():
-    found = class_table(clustering([0, 0, 0, 1, 1, -1], deaths=(2.0, np.inf)), ids=IDS, positions=POSITIONS)
-    assert found[tables.FLAGS].to_pylist() == [[], ["coincident"]]
+    table = class_table(clustering([0, 0, 0, 1, 1, -1], deaths=(2.0, np.inf)), ids=IDS, positions=POSITIONS)
+    assert table[tables.FLAGS].to_pylist() == [[], ["coincident"]]
 
 
 def test_no_class_gives_empty_tables_of_the_right_schema(tmp_path):
     none = clustering([-1] * 6)
-    found = class_table(none, ids=IDS, positions=POSITIONS, predictions=PREDICTIONS)
-    back = tables.read(tables.write(found, tmp_path / "classes.parquet", tables.CLASSES), tables.CLASSES)
+    table = class_table(none, ids=IDS, positions=POSITIONS, predictions=PREDICTIONS)
+    back = tables.read(tables.write(table, tmp_path / "classes.parquet", tables.CLASSES), tables.CLASSES)
     assert back.num_rows == 0
     assert back.schema.names == list(tables.CLASSES.columns)
     assert set(member_table(none, ids=IDS)[tables.CLASS_ID].to_pylist()) == {tables.NO_CLASS}
 
 
 def test_members_are_every_galaxy_in_the_order_given():
-    found = tables.check(member_table(clustering([0, 0, 0, 1, 1, -1]), ids=pa.chunked_array([IDS])), tables.MEMBERS)
-    assert found[tables.ID].to_pylist() == IDS
-    assert found[tables.CLASS_ID].to_pylist() == [0, 0, 0, 1, 1, -1]
+    table = tables.check(member_table(clustering([0, 0, 0, 1, 1, -1]), ids=pa.chunked_array([IDS])), tables.MEMBERS)
+    assert table[tables.ID].to_pylist() == IDS
+    assert table[tables.CLASS_ID].to_pylist() == [0, 0, 0, 1, 1, -1]
 
 
 def test_exemplars_are_at_most_24_and_nearest_first():
     line = np.arange(101, dtype=np.float32)[:, None]
-    found = nearest_to_medoid(line, np.arange(101))
-    assert found[0] == 50
-    assert sorted(found) == list(range(38, 62))
+    nearest = nearest_to_medoid(line, np.arange(101))
+    assert nearest[0] == 50
+    assert sorted(nearest) == list(range(38, 62))
 
 
 def test_the_medoid_is_a_member_where_the_mean_lies_in_the_void():
     ring = np.array([[np.cos(t), np.sin(t)] for t in np.linspace(0, 2 * np.pi, 50, endpoint=False)], dtype=np.float32)
     tail = np.array([[1.0, 0.01], [1.0, 0.02], [1.0, 0.03]], dtype=np.float32)
-    found = nearest_to_medoid(np.concatenate([ring, tail]), np.arange(53), most=1)
-    assert found[0] in (0, 50, 51, 52)
+    nearest = nearest_to_medoid(np.concatenate([ring, tail]), np.arange(53), most=1)
+    assert nearest[0] in (0, 50, 51, 52)
 
 
 def test_a_big_class_is_shown_around_its_mean():
     blob = np.random.default_rng(0).normal(size=(3000, 3)).astype(np.float32)
-    found = nearest_to_medoid(blob, np.arange(3000), most=5)
-    assert np.linalg.norm(blob[found] - blob.mean(axis=0), axis=1).max() < 0.5
+    nearest = nearest_to_medoid(blob, np.arange(3000), most=5)
+    assert np.linalg.norm(blob[nearest] - blob.mean(axis=0), axis=1).max() < 0.5

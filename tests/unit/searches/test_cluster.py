@@ -112,13 +112,13 @@ def test_the_linkage_and_the_tree_are_whole_tables():
 
 def test_each_class_is_a_node_of_the_tree_with_its_lifetime():
     clusterer = Hdbscan(min_samples=10, min_cluster_size=25, selection="eom")
-    found = clusterer.classes(clusterer.linkage(SKY))
-    parent, child, density, size = (found.tree[name].to_numpy() for name in tables.TREE.columns)
-    for class_id, node in enumerate(found.nodes):
-        assert size[child == node][0] == found.sizes[class_id]
-        assert density[child == node][0] == found.births[class_id]
-        assert density[parent == node].max() == found.deaths[class_id]
-    np.testing.assert_allclose(found.persistences, np.log(found.deaths / found.births))
+    clustering = clusterer.classes(clusterer.linkage(SKY))
+    parent, child, density, size = (clustering.tree[name].to_numpy() for name in tables.TREE.columns)
+    for class_id, node in enumerate(clustering.nodes):
+        assert size[child == node][0] == clustering.sizes[class_id]
+        assert density[child == node][0] == clustering.births[class_id]
+        assert density[parent == node].max() == clustering.deaths[class_id]
+    np.testing.assert_allclose(clustering.persistences, np.log(clustering.deaths / clustering.births))
 
 
 @pytest.mark.parametrize("selection", ["leaf", "eom"])
@@ -138,37 +138,37 @@ def test_an_epsilon_gives_what_the_library_gives(selection, epsilon):
 @pytest.mark.parametrize("threshold", [0.05, 0.5, 1.0, 3.0, 6.0])
 def test_a_cut_at_one_density_is_the_librarys_cut_at_its_inverse(min_cluster_size, threshold):
     ours = Hdbscan(min_cluster_size=min_cluster_size, selection="lambda", threshold=threshold)
-    found = ours.classes(Hdbscan(min_samples=5).linkage(SKY))
+    clustering = ours.classes(Hdbscan(min_samples=5).linkage(SKY))
     tree = HDBSCAN(min_samples=5, min_cluster_size=2, approx_min_span_tree=False).fit(SKY).single_linkage_tree_
-    assert same_partition(found.labels, tree.get_clusters(1 / threshold, min_cluster_size=min_cluster_size))
-    assert (np.diff(found.sizes) <= 0).all()
-    assert ((found.probabilities > 0) == (found.labels >= 0)).all()
-    assert (found.deaths > threshold).all()
-    assert len(found) == 1 or (found.births <= threshold).all()
-    assert np.isfinite(found.persistences).all()
+    assert same_partition(clustering.labels, tree.get_clusters(1 / threshold, min_cluster_size=min_cluster_size))
+    assert (np.diff(clustering.sizes) <= 0).all()
+    assert ((clustering.probabilities > 0) == (clustering.labels >= 0)).all()
+    assert (clustering.deaths > threshold).all()
+    assert len(clustering) == 1 or (clustering.births <= threshold).all()
+    assert np.isfinite(clustering.persistences).all()
 
 
 @pytest.mark.parametrize("selection", ["leaf", "eom"])
 def test_no_class_is_a_legitimate_result(selection):
     clusterer = Hdbscan(min_samples=5, min_cluster_size=300, selection=selection)
-    found = clusterer.classes(clusterer.linkage(SKY))
-    assert len(found) == 0
-    assert (found.labels == tables.NO_CLASS).all()
-    assert found.sizes.shape == found.persistences.shape == (0,)
-    assert found.tree.num_rows == len(SKY)
+    clustering = clusterer.classes(clusterer.linkage(SKY))
+    assert len(clustering) == 0
+    assert (clustering.labels == tables.NO_CLASS).all()
+    assert clustering.sizes.shape == clustering.persistences.shape == (0,)
+    assert clustering.tree.num_rows == len(SKY)
 
 
 @pytest.mark.parametrize("selection", ["leaf", "eom"])
 def test_coincident_galaxies_are_a_class_of_infinite_density(selection):
     sky = np.concatenate([SKY, np.full((40, 3), 3, dtype=np.float32)])
     clusterer = Hdbscan(min_samples=20, min_cluster_size=30, selection=selection)
-    found = clusterer.classes(clusterer.linkage(sky))
-    pile = found.labels[-1]
+    clustering = clusterer.classes(clusterer.linkage(sky))
+    pile = clustering.labels[-1]
     assert pile >= 0
-    assert (found.labels[-40:] == pile).all()
-    assert np.isinf(found.deaths[pile])
-    assert not np.isnan(found.persistences).any()
-    assert np.isfinite(found.outlier_scores).all()
+    assert (clustering.labels[-40:] == pile).all()
+    assert np.isinf(clustering.deaths[pile])
+    assert not np.isnan(clustering.persistences).any()
+    assert np.isfinite(clustering.outlier_scores).all()
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_trees_scores_and_labels_are_the_librarys_to_the_bit(seed):
         for selection, epsilon in (("leaf", 0.0), ("eom", 0.0), ("eom", 0.3)):
             with np.errstate(invalid="ignore"):
                 stability = compute_stability(theirs)
-                told = get_clusters(theirs, stability, selection, cluster_selection_epsilon=epsilon)
+                result = get_clusters(theirs, stability, selection, cluster_selection_epsilon=epsilon)
             labels, strengths, _ = tree.selected(selection, epsilon=epsilon)
-            np.testing.assert_array_equal(labels, told[0])
-            np.testing.assert_array_equal(strengths, told[1])
+            np.testing.assert_array_equal(labels, result[0])
+            np.testing.assert_array_equal(strengths, result[1])

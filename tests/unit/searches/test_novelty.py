@@ -23,8 +23,8 @@ def clumps_of(assigner, vectors):
     vectors = vectors.astype(np.float32)
     far = np.flatnonzero(assigner.assign(vectors).p_known <= FAR)
     reaches = assigner.reaches(vectors[far], rows=np.full(len(far), -1), neighbours=REACH)
-    found, p_value = find_clumps(vectors[far], reaches, known=KNOWN, galaxies=len(vectors))
-    return found, p_value, far
+    result, p_value = find_clumps(vectors[far], reaches, known=KNOWN, galaxies=len(vectors))
+    return result, p_value, far
 
 
 def test_new_draws_of_the_old_survey_have_no_clump(assigner):
@@ -36,32 +36,32 @@ def test_new_draws_of_the_old_survey_have_no_clump(assigner):
 def test_a_planted_group_is_reported_with_its_size(assigner, size):
     random = np.random.default_rng(20)
     group = random.normal(GROUP, 0.3, (size, WIDTH))
-    found, p_value, far = clumps_of(assigner, np.concatenate([random.normal(size=(KNOWN, WIDTH)), group]))
-    assert len(found) == 1
-    assert found[0].size == pytest.approx(size, abs=2)
-    assert far[found[0].middle] >= KNOWN, "a galaxy of the group is in the middle"
+    result, p_value, far = clumps_of(assigner, np.concatenate([random.normal(size=(KNOWN, WIDTH)), group]))
+    assert len(result) == 1
+    assert result[0].size == pytest.approx(size, abs=2)
+    assert far[result[0].middle] >= KNOWN, "a galaxy of the group is in the middle"
     assert p_value < 1e-3
 
 
 def test_two_planted_groups_are_two_clumps(assigner):
     random = np.random.default_rng(21)
     groups = [random.normal(sign * GROUP, 0.3, (size, WIDTH)) for sign, size in ((1, 20), (-1, 40))]
-    found, _, _ = clumps_of(assigner, np.concatenate([random.normal(size=(500, WIDTH)), *groups]))
-    assert [one.size for one in found] == [pytest.approx(40, abs=2), pytest.approx(20, abs=2)]
+    result, _, _ = clumps_of(assigner, np.concatenate([random.normal(size=(500, WIDTH)), *groups]))
+    assert [one.size for one in result] == [pytest.approx(40, abs=2), pytest.approx(20, abs=2)]
 
 
 def test_a_broader_survey_is_new_but_not_one_population():
-    found = find_novelty(120, galaxies=1500, known=KNOWN)
-    assert found.p_value < 1e-6
-    assert not found.appeared
-    assert found.sentence().startswith("Something is new, but it is not one population: 120 of 1,500")
+    novelty = find_novelty(120, galaxies=1500, known=KNOWN)
+    assert novelty.p_value < 1e-6
+    assert not novelty.appeared
+    assert novelty.sentence().startswith("Something is new, but it is not one population: 120 of 1,500")
 
 
 def test_as_many_far_galaxies_as_expected_are_not_new():
-    found = find_novelty(15, galaxies=1500, known=KNOWN)
-    assert found.expected == pytest.approx(15, abs=0.1)
-    assert 0.3 < found.p_value < 0.7
-    assert found.sentence().startswith("No new population")
+    novelty = find_novelty(15, galaxies=1500, known=KNOWN)
+    assert novelty.expected == pytest.approx(15, abs=0.1)
+    assert 0.3 < novelty.p_value < 0.7
+    assert novelty.sentence().startswith("No new population")
 
 
 def test_too_few_known_galaxies_cannot_tell():
@@ -72,11 +72,11 @@ def test_the_sentence_names_the_galaxy_in_the_middle(assigner):
     random = np.random.default_rng(22)
     group = random.normal(GROUP, 0.3, (30, WIDTH))
     together, p_clump, far = clumps_of(assigner, np.concatenate([random.normal(size=(500, WIDTH)), group]))
-    found = Novelty(530, len(far), 5.3, 1e-9, together, p_clump)
+    novelty = Novelty(530, len(far), 5.3, 1e-9, together, p_clump)
     names = np.array([f"g{row}" for row in far])
-    assert found.appeared
-    assert found.sentence(names).startswith("A new population has appeared")
-    assert f"lie together around galaxy {names[together[0].middle]}" in found.sentence(names)
+    assert novelty.appeared
+    assert novelty.sentence(names).startswith("A new population has appeared")
+    assert f"lie together around galaxy {names[together[0].middle]}" in novelty.sentence(names)
 
 
 def test_one_far_galaxy_is_no_clump():

@@ -16,7 +16,7 @@ def table(labels, populations):
 
 
 @pytest.mark.parametrize(
-    ("labels", "purity", "completeness", "found"),
+    ("labels", "purity", "completeness", "result"),
     [
         ([0, 0, 0, -1, -1, -1], 1.0, 0.75, True),
         ([0, 0, 0, 0, 0, 0], 4 / 6, 1.0, True),
@@ -26,11 +26,11 @@ def table(labels, populations):
         ([-1] * 6, 0.0, 0.0, False),
     ],
 )
-def test_purity_and_completeness_of_the_best_class(labels, purity, completeness, found):
+def test_purity_and_completeness_of_the_best_class(labels, purity, completeness, result):
     (row,) = table(labels, ["ring"] * 4 + ["ordinary"] * 2)
     assert row["size"] == 4
     assert (row["purity"], row["completeness"]) == (pytest.approx(purity), pytest.approx(completeness))
-    assert row["found"] is found
+    assert row["found"] is result
 
 
 def test_galaxies_that_were_not_searched_do_not_count():

@@ -41,9 +41,9 @@ def test_a_store_or_its_folder_is_the_same_search(store, tmp_path):
 
 def test_settings_replace_those_of_the_preset(store, tmp_path):
     settings = {name: value for name, value in QUICK.items() if name != "clusterer"}
-    found = search(store, out=tmp_path / "found", preset="small", **settings)
-    assert found.settings["compress"]["option"] == "pca"
-    assert found.settings["clusterer"]["min_samples"] == 20
+    finished = search(store, out=tmp_path / "found", preset="small", **settings)
+    assert finished.settings["compress"]["option"] == "pca"
+    assert finished.settings["clusterer"]["min_samples"] == 20
 
 
 def test_folders_are_recorded_whole_so_that_the_search_can_be_repeated_from_anywhere(store, tmp_path, monkeypatch):
@@ -75,19 +75,19 @@ def test_what_does_not_exist_is_refused_before_the_work(tmp_path):
 
 
 def test_a_random_subset_has_its_own_embeddings(store, tmp_path):
-    found = search(store, out=tmp_path / "found", preset="small", **{**QUICK, "select": Select(sample=60)})
-    rows = [IDS.index(galaxy) for galaxy in found.ids]
+    finished = search(store, out=tmp_path / "found", preset="small", **{**QUICK, "select": Select(sample=60)})
+    rows = [IDS.index(galaxy) for galaxy in finished.ids]
     assert len(rows) == 60
-    again = Pca(n_components=3).fit(store.embeddings()[rows], ids=found.ids).positions
-    np.testing.assert_array_equal(tables.matrix(found.table("map"), tables.POSITION), again)
+    again = Pca(n_components=3).fit(store.embeddings()[rows], ids=finished.ids).positions
+    np.testing.assert_array_equal(tables.matrix(finished.table("map"), tables.POSITION), again)
 
 
 def test_a_dictionary_changes_some_settings_and_keeps_the_others(store, tmp_path):
     quick = {name: value for name, value in QUICK.items() if name != "clusterer"}
-    found = rz.search(store, out=tmp_path / "found", preset="small", clusterer={"min_samples": 5}, **quick)
-    assert found.settings["clusterer"]["min_samples"] == 5
-    assert found.settings["clusterer"]["min_cluster_size"] == 20
-    assert found.settings["clusterer"]["selection"] == "leaf"
+    finished = rz.search(store, out=tmp_path / "found", preset="small", clusterer={"min_samples": 5}, **quick)
+    assert finished.settings["clusterer"]["min_samples"] == 5
+    assert finished.settings["clusterer"]["min_cluster_size"] == 20
+    assert finished.settings["clusterer"]["selection"] == "leaf"
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_a_random_subset_is_seeded_and_does_not_depend_on_the_order_of_the_rows(
 
 
 @pytest.mark.parametrize(
-    ("cut", "told"),
+    ("cut", "message"),
     [
         ("smooth >= 0.5", "unknown column: smooth. Columns are: id_str, smooth-or-featured_smooth_fraction"),
         ("edge_fractions >= 0.5", "unknown column: edge_fractions. Did you mean edge_fraction. Columns are"),
@@ -106,8 +106,8 @@ def test_a_random_subset_is_seeded_and_does_not_depend_on_the_order_of_the_rows(
         ("size and True", "mixes kinds"),
     ],
 )
-def test_anything_else_is_refused_with_the_offending_text(cut, told):
-    with pytest.raises(ConfigError, match=told):
+def test_anything_else_is_refused_with_the_offending_text(cut, message):
+    with pytest.raises(ConfigError, match=message):
         kept(cut)
 
 
@@ -168,19 +168,19 @@ def test_cuts_go_by_another_networks_fractions_joined_by_id(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"ids": list("ab")}, r"theirs \(select\.fractions_from\) lacks .*1 of 3 \[galaxies c\]"),
         ({"survey": "other"}, "is a store of another survey"),
         ({"checkpoint": "convnext_nano.x"}, "that efficientnet_b0 predicts.*: convnext_nano.x"),
     ],
 )
-def test_fractions_of_something_else_are_refused(tmp_path, changes, told):
+def test_fractions_of_something_else_are_refused(tmp_path, changes, message):
     ours = store(tmp_path / "ours", list("abc"), fractions=[0.9, 0.9, 0.1], checkpoint="maxvit_tiny.x")
     theirs = {"ids": list("abc"), "checkpoint": "efficientnet_b0.x", **changes}
     store(tmp_path / "theirs", theirs.pop("ids"), fractions=[0.5] * len(changes.get("ids", "abc")), **theirs)
     select = Select(fractions_from=str(tmp_path / "theirs"), fractions_by="efficientnet_b0")
-    with pytest.raises((ConfigError, StoreError), match=told):
+    with pytest.raises((ConfigError, StoreError), match=message):
         select.judged(ours.read(), store=ours)
     with pytest.raises(ConfigError, match=r"maxvit_tiny\.x\. Give select\.fractions_from=STORE"):
         Select(fractions_by="efficientnet_b0").judged(ours.read(), store=ours)

@@ -263,24 +263,24 @@ def scores_of(tree, shares, *, significance=FEW, rule=None):
 
 
 def test_a_node_like_those_of_null_surveys_is_no_class():
-    found, groups = scores_of(tree_of_nodes((0, 60), (0, 60)), [0, 0.9, 0.05]).choice
-    assert found == [1]
+    chosen, groups = scores_of(tree_of_nodes((0, 60), (0, 60)), [0, 0.9, 0.05]).choice
+    assert chosen == [1]
     assert groups == {}
 
 
 def test_two_isolated_nodes_are_classes_and_what_holds_them_is_their_group():
     tree = tree_of_nodes((0, 30), (1, 60), (1, 50), (0, 40))
     scores = scores_of(tree, [0, 0.9, 0.85, 0.85, 0.9])
-    found, groups = scores.choice
-    assert sorted(found) == [2, 3, 4]
+    chosen, groups = scores.choice
+    assert sorted(chosen) == [2, 3, 4]
     assert groups == {2: 1, 3: 1}
     assert scores.p_values[1] < 0.05
 
 
 def test_a_node_takes_the_place_of_pieces_that_are_not_isolated_in_it():
     tree = tree_of_nodes((0, 30), (1, 60), (1, 50))
-    found, groups = scores_of(tree, [0, 0.95, 0.1, 0.1]).choice
-    assert found == [1]
+    chosen, groups = scores_of(tree, [0, 0.95, 0.1, 0.1]).choice
+    assert chosen == [1]
     assert groups == {}
 
 
@@ -325,9 +325,9 @@ def test_the_whole_that_stands_out_far_more_than_all_its_parts_is_the_class():
     assert more > 0
     for far_lead, expected in ((more - 0.1, [1, 4]), (more + 0.1, [2, 3, 4])):
         other = scores_of(tree, [0, 0.97, 0.85, 0.85, 0.9], rule=Rule(far_lead=far_lead))
-        found, groups = other.choice
-        assert sorted(found) == expected
-        assert groups == ({} if 1 in found else {2: 1, 3: 1})
+        chosen, groups = other.choice
+        assert sorted(chosen) == expected
+        assert groups == ({} if 1 in chosen else {2: 1, 3: 1})
 
 
 def test_a_node_of_most_galaxies_is_not_rare():
@@ -342,8 +342,8 @@ def test_a_node_of_most_galaxies_is_not_rare():
 def test_a_class_belongs_to_the_smallest_group_that_it_shares():
     tree = tree_of_nodes((0, 10), (1, 40), (1, 10), (3, 40), (3, 40))
     scores = scores_of(tree, [0, 0.9, 0.9, 0.7, 0.9, 0.9])
-    found, groups = scores.choice
-    assert sorted(found) == [2, 4, 5]
+    chosen, groups = scores.choice
+    assert sorted(chosen) == [2, 4, 5]
     assert groups == {2: 1, 4: 3, 5: 3}
     # A group that kept but one of its classes is none: that class is the larger group's.
     assert smallest_groups(scores.tree, [2, 4], [3, 1]) == {2: 1, 4: 1}
@@ -353,8 +353,8 @@ def test_what_all_nodes_of_a_survey_share_is_no_evidence():
     """Many equal nodes, each far more isolated than null nodes: the survey differs from its null surveys."""
     many = tree_of_nodes(*[(0, 30)] * 33)
     assert scores_of(many, [0, *[0.5] * 33]).choice[0] == []
-    found = scores_of(many, [0, *[0.3] * 32, 0.95]).choice[0]
-    assert found == [33]
+    chosen = scores_of(many, [0, *[0.3] * 32, 0.95]).choice[0]
+    assert chosen == [33]
 
 
 def test_false_discoveries_are_null_nodes_among_those_that_stand_out_as_much():
@@ -381,10 +381,10 @@ def test_a_higher_level_reports_the_doubtful_too():
 # --- null surveys, made and kept
 
 
-def same(one, other):
+def same(value, other):
     return all(
         np.array_equal(getattr(a, name), getattr(b, name))
-        for a, b in ((one.whole, other.whole), (one.small, other.small))
+        for a, b in ((value.whole, other.whole), (value.small, other.small))
         for name in ("surveys", "sizes", "isolations")
     )
 
@@ -516,9 +516,9 @@ def test_planted_groups_are_the_classes_and_every_column_is_filled():
     clustering, classes = read(sky(), surveys=20)
     truth = np.repeat([0, 1, -1], [60, 40, 500])
     assert len(clustering) == 2
-    for one in range(2):
-        assert np.mean(clustering.labels[truth == one] == one) > 0.9
-        assert np.mean(truth[clustering.labels == one] == one) > 0.9
+    for number in range(2):
+        assert np.mean(clustering.labels[truth == number] == number) > 0.9
+        assert np.mean(truth[clustering.labels == number] == number) > 0.9
     table = tables.check(classes, tables.CLASSES)
     assert min(table[tables.ISOLATION].to_pylist()) > 0.9
     assert min(table[tables.SIGNIFICANCE].to_pylist()) > 0

@@ -26,33 +26,33 @@ def refits(setting, pipeline=thirds, **about):
 
 
 def test_every_second_refit_is_of_a_subsample():
-    found = refits(Stability(refits=4, share=0.8), seed=3)
-    assert [one.name for one in found] == ["other seed 1", "subsample 2", "other seed 3", "subsample 4"]
-    assert [len(one.rows) for one in found] == [100, 80, 100, 80]
-    assert set(found[1].rows) != set(found[3].rows)
+    repeated = refits(Stability(refits=4, share=0.8), seed=3)
+    assert [one.name for one in repeated] == ["other seed 1", "subsample 2", "other seed 3", "subsample 4"]
+    assert [len(one.rows) for one in repeated] == [100, 80, 100, 80]
+    assert set(repeated[1].rows) != set(repeated[3].rows)
 
 
 def test_a_class_that_always_comes_back_and_one_that_does_not():
     labels = thirds(EMBEDDINGS, ids=IDS, seed=0)
     others = [Refit(str(seed), np.arange(100), thirds(EMBEDDINGS, ids=IDS, seed=seed)) for seed in (2, 3, 4, 5)]
-    found = stabilities(labels, others)
-    np.testing.assert_allclose(found.means, [1.0, 0.5])
-    np.testing.assert_allclose(found.survived, [1.0, 0.5])
+    measured = stabilities(labels, others)
+    np.testing.assert_allclose(measured.means, [1.0, 0.5])
+    np.testing.assert_allclose(measured.survived, [1.0, 0.5])
 
 
 def test_jaccard_is_over_the_galaxies_of_the_refit():
     labels = np.array([0, 0, 0, 0, -1, -1])
-    found = stabilities(labels, [Refit("part", np.array([0, 1, 4]), np.array([7, 7, 7]))])
-    np.testing.assert_allclose(found.jaccards, [[2 / 3]])
+    measured = stabilities(labels, [Refit("part", np.array([0, 1, 4]), np.array([7, 7, 7]))])
+    np.testing.assert_allclose(measured.jaccards, [[2 / 3]])
 
 
 def test_a_class_that_no_refit_saw_is_not_measured():
     labels = np.array([0, 0, 1, 1])
-    found = stabilities(labels, [Refit("part", np.array([0, 1]), np.array([0, 0]))])
-    assert found.means[0] == 1
-    assert np.isnan(found.means[1])
-    assert np.isnan(found.survived[1])
-    assert found.table().to_pylist()[1] == {"class_id": 1, "refit": "part", "jaccard": None}
+    measured = stabilities(labels, [Refit("part", np.array([0, 1]), np.array([0, 0]))])
+    assert measured.means[0] == 1
+    assert np.isnan(measured.means[1])
+    assert np.isnan(measured.survived[1])
+    assert measured.table().to_pylist()[1] == {"class_id": 1, "refit": "part", "jaccard": None}
 
 
 def test_subsamples_do_not_depend_on_the_order_of_the_rows():
@@ -73,19 +73,19 @@ def test_a_killed_measurement_goes_on(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         refits(Stability(refits=4), killed, folder=tmp_path)
-    found = refits(Stability(refits=4), killed, folder=tmp_path)
+    repeated = refits(Stability(refits=4), killed, folder=tmp_path)
     assert len(calls) == 5, "two were kept"
-    for one, other in zip(found, refits(Stability(refits=4)), strict=True):
-        np.testing.assert_array_equal(one.labels, other.labels)
-        np.testing.assert_array_equal(one.rows, other.rows)
+    for refit, other in zip(repeated, refits(Stability(refits=4)), strict=True):
+        np.testing.assert_array_equal(refit.labels, other.labels)
+        np.testing.assert_array_equal(refit.rows, other.rows)
 
 
 def test_refits_of_another_pipeline_are_made_anew(tmp_path, caplog):
     refits(Stability(refits=1), folder=tmp_path, made_with={"n_neighbors": 15})
-    found = refits(
+    repeated = refits(
         Stability(refits=1), lambda values, **_: np.full(len(values), -1), folder=tmp_path, made_with={"n_neighbors": 9}
     )
-    assert (found[0].labels == -1).all()
+    assert (repeated[0].labels == -1).all()
     assert "is made again" in caplog.text
 
 
@@ -95,7 +95,7 @@ def test_a_refit_of_too_few_galaxies_is_left_out_and_said(caplog):
             raise ConfigError("80 galaxies are too few", value=80, fix="Search more.")
         return thirds(embeddings, ids=ids, seed=seed)
 
-    assert [one.name for one in refits(Stability(refits=2), choosy)] == ["other seed 1"]
+    assert [refit.name for refit in refits(Stability(refits=2), choosy)] == ["other seed 1"]
     assert "left out of stability, subsample 2 of 80 galaxies: 80 galaxies are too few" in caplog.text
 
 
@@ -114,9 +114,9 @@ def store(folder, ids, values):
 def test_another_network_is_aligned_by_id(tmp_path):
     turned = np.random.default_rng(0).permutation(100)[:60]
     folder = store(tmp_path / "store", list(IDS[turned]), EMBEDDINGS[turned])
-    (found,) = refits(Stability(refits=0, stores=[folder]), seed=1)
-    np.testing.assert_array_equal(found.rows, np.sort(turned))
-    np.testing.assert_array_equal(found.labels, np.where(found.rows < 30, 0, -1))
+    (repeated,) = refits(Stability(refits=0, stores=[folder]), seed=1)
+    np.testing.assert_array_equal(repeated.rows, np.sort(turned))
+    np.testing.assert_array_equal(repeated.labels, np.where(repeated.rows < 30, 0, -1))
 
 
 def test_what_cannot_be_refitted_is_refused(tmp_path):
@@ -133,9 +133,9 @@ def test_what_cannot_be_refitted_is_refused(tmp_path):
 
 def test_stability_is_added_to_classes():
     labels = np.array([0, 0, 1, 1, -1])
-    found = stabilities(labels, [Refit("one", np.arange(5), np.array([0, 0, 1, -1, -1]))])
+    measured = stabilities(labels, [Refit("one", np.arange(5), np.array([0, 0, 1, -1, -1]))])
     blank = {name: pa.nulls(2, kind) for name, kind in tables.CLASSES.columns.items()}
     classes = pa.table({**blank, tables.CLASS_ID: pa.array([1, 0], pa.int32())})
-    added = tables.check(found.added_to(classes), tables.CLASSES)
+    added = tables.check(measured.added_to(classes), tables.CLASSES)
     assert added[tables.STABILITY].to_pylist() == [0.5, 1.0]
     assert added[tables.SURVIVED].to_pylist() == [1.0, 1.0]

@@ -38,8 +38,8 @@ def columns(seed=0):
     }
 
 
-def judged(found, *, predictions=None, systematics=None, labels=LABELS, **settings):
-    catalogue = pa.table(found)
+def judged(result, *, predictions=None, systematics=None, labels=LABELS, **settings):
+    catalogue = pa.table(result)
     systematics = systematics or Systematics()
     tested = systematics.tested(catalogue, votes=["smooth-or-featured-dr5_smooth"])
     return systematics.causes(
@@ -47,11 +47,11 @@ def judged(found, *, predictions=None, systematics=None, labels=LABELS, **settin
     )
 
 
-def changed(found, name, values):
+def changed(result, name, values):
     """The same survey, but for one column of the first class."""
-    column = np.array(found[name])
+    column = np.array(result[name])
     column[FIRST] = values
-    return {**found, name: column}
+    return {**result, name: column}
 
 
 def test_columns_with_ids_positions_or_votes_are_left_out():
@@ -61,13 +61,13 @@ def test_columns_with_ids_positions_or_votes_are_left_out():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_no_class_is_flagged_without_a_planted_cause(seed):
-    found = judged(columns(seed))
-    assert [one.flag for one in found] == [CLEAN] * CLASSES
-    assert "psf" in found[0].reason
+    result = judged(columns(seed))
+    assert [one.flag for one in result] == [CLEAN] * CLASSES
+    assert "psf" in result[0].reason
 
 
 @pytest.mark.parametrize(
-    ("name", "values", "flag", "told"),
+    ("name", "values", "flag", "message"),
     [
         ("psf", np.random.default_rng(7).lognormal(0.5, 0.15, MEMBERS), SYSTEMATICS, "psf: median 1.6"),
         ("field", np.where(np.arange(MEMBERS) < 40, 17, np.arange(MEMBERS)), SYSTEMATICS, "in 17 against"),
@@ -77,25 +77,25 @@ def test_no_class_is_flagged_without_a_planted_cause(seed):
         ("ra", 11 + np.arange(MEMBERS) // 3 / 60, CLEAN, "no large effect"),
     ],
 )
-def test_a_planted_cause_is_found(name, values, flag, told):
+def test_a_planted_cause_is_found(name, values, flag, message):
     first, *others = judged(changed(columns(), name, values))
     assert first.flag == flag, first.reason
-    assert told in first.reason
-    assert [one.flag for one in others] == [CLEAN] * (CLASSES - 1)
+    assert message in first.reason
+    assert [other_run.flag for other_run in others] == [CLEAN] * (CLASSES - 1)
 
 
 def test_pieces_of_galaxies_are_shredded_even_if_the_other_pieces_were_cut():
-    found = columns()
+    result = columns()
     ordinary = np.flatnonzero(LABELS < 0)[:MEMBERS]
     for name in (tables.RA, tables.DEC):
-        found = changed(found, name, found[name][ordinary] + 2 / 3600)
-    first, *others = judged(found)
+        result = changed(result, name, result[name][ordinary] + 2 / 3600)
+    first, *others = judged(result)
     assert first.flag == SHREDDED
     assert "100% have another catalogue entry within 20 arcsec against" in first.reason
-    assert {one.flag for one in others} == {CLEAN}
+    assert {other_run.flag for other_run in others} == {CLEAN}
     rows = np.setdiff1d(np.arange(GALAXIES), ordinary)
-    assert judged(found, labels=LABELS[rows], rows=rows)[0].flag == SHREDDED
-    assert judged(found, systematics=Systematics(radius=1.0))[0].flag == CLEAN
+    assert judged(result, labels=LABELS[rows], rows=rows)[0].flag == SHREDDED
+    assert judged(result, systematics=Systematics(radius=1.0))[0].flag == CLEAN
 
 
 def test_a_class_that_the_network_takes_for_artifacts_is_one():
@@ -113,15 +113,15 @@ def test_a_tiny_effect_in_a_big_sample_is_no_cause():
     labels = np.repeat(np.array([-1, 0], np.int32), 20_000)
     depth = random.normal(size=40_000) + 0.1 * (labels == 0)
     catalogue = pa.table({tables.RA: [None] * 40_000, tables.DEC: [None] * 40_000, "depth": depth})
-    (found,) = Systematics().causes(labels, classes=1, catalogue=catalogue, columns=["depth"])
-    assert found.tests[0].q < 1e-6
-    assert found.flag == CLEAN
+    (result,) = Systematics().causes(labels, classes=1, catalogue=catalogue, columns=["depth"])
+    assert result.tests[0].q < 1e-6
+    assert result.flag == CLEAN
 
 
 def test_without_anything_to_test_there_is_no_flag():
-    found = Systematics().causes(LABELS, classes=CLASSES)
-    assert {(one.flag, one.reason) for one in found} == {(None, None)}
-    assert set(cause_columns(found)) <= set(tables.CLASSES.columns)
+    result = Systematics().causes(LABELS, classes=CLASSES)
+    assert {(one.flag, one.reason) for one in result} == {(None, None)}
+    assert set(cause_columns(result)) <= set(tables.CLASSES.columns)
     assert Systematics().tested(None) == []
 
 

@@ -42,8 +42,8 @@ def searched(folder, *overrides, stabilities, searched=1000, mosaics=True):
     images = folder / "report" / "images"
     images.mkdir(parents=True)
     (images.parent / "index.html").write_text("")
-    for one in range(len(rows) if mosaics else 0):
-        Image.new("RGB", (8, 8)).save(images / f"class-{one:03d}-exemplars.jpg")
+    for number in range(len(rows) if mosaics else 0):
+        Image.new("RGB", (8, 8)).save(images / f"class-{number:03d}-exemplars.jpg")
 
 
 def trained(folder, *overrides, loss):
@@ -123,13 +123,18 @@ def test_a_job_that_goes_well_at_last_takes_its_word_back(sweep):
 def test_links_and_pictures_are_there(sweep):
     page = write_leaderboard(sweep)
     elements = Page(page).elements
-    links = [found["href"] for tag, found in elements if tag == "a" and not found["href"].startswith("#")]
+    links = [
+        attributes["href"] for tag, attributes in elements if tag == "a" and not attributes["href"].startswith("#")
+    ]
     pictures = re.findall(r"url\(([^)]+)\)", page.read_text())
     assert len(pictures) == 5, "the three most persistent classes of one search, both of the other"
     assert "class-002-exemplars.jpg" in pictures[0], "the most persistent first"
     for target in (*links, *pictures):
         assert (sweep / unquote(target)).is_file(), target
-    assert next(found["aria-label"] for _, found in elements if "cutout" in found.get("class", "")) == "Galaxy <g2-0>"
+    assert (
+        next(attributes["aria-label"] for _, attributes in elements if "cutout" in attributes.get("class", ""))
+        == "Galaxy <g2-0>"
+    )
     assert not re.search(r"https?://|@import|\bfetch\(", page.read_text())
 
 
@@ -155,10 +160,12 @@ def test_networks_are_ranked_by_their_loss(tmp_path):
     }  # fmt: skip
     with (tmp_path / "leaderboard.csv").open(newline="") as stream:
         table = list(csv.DictReader(stream))
-    assert [(one["job"], one["seed"], float(one["loss"]), one["weights"]) for one in table] == [
+    assert [(entry["job"], entry["seed"], float(entry["loss"]), entry["weights"]) for entry in table] == [
         ("maxvit", "1", 2.0, "4000"), ("b0", "1", 2.8, "4000"),
     ]  # fmt: skip
-    (line,) = {found["points"] for tag, found in Page(tmp_path / "leaderboard.html").elements if tag == "polyline"}
+    (line,) = {
+        attributes["points"] for tag, attributes in Page(tmp_path / "leaderboard.html").elements if tag == "polyline"
+    }
     assert line == "0.0,2.0 80.0,42.0 160.0,22.0"
 
 
@@ -172,7 +179,7 @@ def test_jobs_may_lie_deeper(tmp_path):
     trained(tmp_path / "seed=1" / "b0", "seed=1", loss=3.0)
     page = Page(write_leaderboard(tmp_path))
     assert page.rows[1][0] == "seed=1/b0"
-    assert {"href": "seed%3D1/b0/README.md"} in [found for tag, found in page.elements if tag == "a"]
+    assert {"href": "seed%3D1/b0/README.md"} in [attributes for tag, attributes in page.elements if tag == "a"]
 
 
 def test_a_folder_without_a_job_is_refused(tmp_path):

@@ -16,11 +16,11 @@ IDS = np.array([f"g{row}" for row in range(10)], dtype=object)
 def test_each_question_gives_its_worst_galaxies_and_those_not_asked_give_none():
     alpha = np.array([[9, 1, 5, 5], [5, 5, 9, 1], [2, 8, 5, 5]], np.float32)
     votes = np.array([[1, 9, 0, 0], [20, 20, 0, 4], [8, 32, 0, 0]], np.float32)
-    found = worst_predictions(Predicted(np.array([3, 5, 7]), alpha, votes), TREE, ids=IDS, count=4)
-    assert [(one.row, one.id_str, one.question) for one in found] == [
+    worst = worst_predictions(Predicted(np.array([3, 5, 7]), alpha, votes), TREE, ids=IDS, count=4)
+    assert [(one.row, one.id_str, one.question) for one in worst] == [
         (3, "g3", "shape"), (5, "g5", "shape"), (5, "g5", "bar"),
     ]  # fmt: skip
-    first = found[0]
+    first = worst[0]
     assert (first.answer, first.volunteers) == ("a", 10)
     assert (first.predicted, first.observed) == (pytest.approx(0.9), pytest.approx(0.1))
 

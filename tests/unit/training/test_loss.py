@@ -24,7 +24,9 @@ def test_equals_zoobots_loss():
 
     tree = named_tree("decals_dr5")
     alpha, votes = example(tree)
-    pairs = {one.name: [answer[len(one.name) :] for answer in one.answers] for one in tree.questions}
+    pairs = {
+        question.name: [answer[len(question.name) :] for answer in question.answers] for question in tree.questions
+    }
     theirs = losses.CustomMultiQuestionLoss(pairs, losses.get_dirichlet_neg_log_prob)
     expected = theirs(alpha, {answer: votes[:, index] for index, answer in enumerate(tree.answers)})
     np.testing.assert_allclose(question_losses(alpha, votes, tree), expected, rtol=1e-5, atol=1e-5)

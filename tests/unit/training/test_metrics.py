@@ -34,7 +34,7 @@ def test_errors_are_over_well_observed_galaxies_only():
 def drawn(alpha, galaxies, votes, seed=0):
     random = np.random.default_rng(seed)
     shares = random.dirichlet(alpha, galaxies)
-    return np.array([random.multinomial(votes, one) for one in shares], np.float32)
+    return np.array([random.multinomial(votes, share) for share in shares], np.float32)
 
 
 @pytest.mark.parametrize("spread", [1.0, 8.0, 50.0])

@@ -72,8 +72,8 @@ def test_without_bottleneck_there_is_no_classifier(tmp_path):
     done = export_timm(native, folder=tmp_path / "timm")
     assert done.error < 1e-5
     images = torch.rand(2, 3, 32, 32)
-    found = said(timm.create_model(f"local-dir:{tmp_path / 'timm'}", pretrained=True), images)
-    torch.testing.assert_close(found, said(native.network, images).embedding)
+    result = said(timm.create_model(f"local-dir:{tmp_path / 'timm'}", pretrained=True), images)
+    torch.testing.assert_close(result, said(native.network, images).embedding)
 
 
 def test_timms_own_preprocessing_is_the_checkpoints_view(checkpoint, timm_folder):

@@ -127,16 +127,16 @@ class Answer(BaseHTTPRequestHandler):
             self.say({"error": "who are you"}, status=401)
         elif not self.refused(repository):
             files = [
-                {"path": one["path"], "uploadMode": mode, "shouldIgnore": False}
-                for one in json.loads(body)["files"]
-                for mode in ("lfs" if one["path"].endswith(".safetensors") else "regular",)
+                {"path": file["path"], "uploadMode": mode, "shouldIgnore": False}
+                for file in json.loads(body)["files"]
+                for mode in ("lfs" if file["path"].endswith(".safetensors") else "regular",)
             ]
             self.say({"files": files})
 
     def batch(self, body, repository):
         objects = [
-            {**one, "actions": {"upload": {"href": f"{self.server.endpoint}/storage/{one['oid']}"}}}
-            for one in json.loads(body)["objects"]
+            {**item, "actions": {"upload": {"href": f"{self.server.endpoint}/storage/{item['oid']}"}}}
+            for item in json.loads(body)["objects"]
         ]
         self.say({"transfer": "basic", "objects": objects})
 

@@ -154,10 +154,12 @@ def lite_names():
                 norms |= {f"{theirs}_bn1": f"{ours}bn1", f"{theirs}_bn2": f"{ours}bn2"}
                 continue
             convolutions = {"_expand_conv": "conv_pw", "_depthwise_conv": "conv_dw", "_project_conv": "conv_pwl"}
-            names |= {f"{theirs}{one}.weight": f"{ours}{other}.weight" for one, other in convolutions.items()}
+            names |= {
+                f"{theirs}{convolution}.weight": f"{ours}{other}.weight" for convolution, other in convolutions.items()
+            }
             norms |= {f"{theirs}_bn{place}": f"{ours}bn{place + 1}" for place in range(3)}
     parts = ("weight", "bias", "running_mean", "running_var")
-    return names | {f"{one}.{part}": f"{other}.{part}" for one, other in norms.items() for part in parts}
+    return names | {f"{norm}.{part}": f"{other}.{part}" for norm, other in norms.items() for part in parts}
 
 
 def test_efficientnet_lite_starts_all_of_the_trunk_but_squeeze_and_excitation(tmp_path):
@@ -167,9 +169,9 @@ def test_efficientnet_lite_starts_all_of_the_trunk_but_squeeze_and_excitation(tm
     torch.save({theirs: published[ours] for theirs, ours in names.items()}, tmp_path / "lite0.pth")
     torch.manual_seed(2)
     started = build_network(EfficientNetB0(input_size=32, bottleneck="8", start=str(tmp_path / "lite0.pth")), TREE)
-    found = started.trunk.state_dict()
-    assert all(torch.equal(found[ours], published[ours]) for ours in names.values())
-    others = {name for name in found if name not in names.values() and "num_batches" not in name}
+    weights = started.trunk.state_dict()
+    assert all(torch.equal(weights[ours], published[ours]) for ours in names.values())
+    others = {name for name in weights if name not in names.values() and "num_batches" not in name}
     assert others
     assert all(".se." in name for name in others)
 
