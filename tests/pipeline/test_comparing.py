@@ -123,7 +123,7 @@ def test_two_networks_are_compared_with_their_galaxies(told, home):
     out = told(home, "compare", "a-search", "b-search", "a-search", "out=out/compared", "queries=0")
     about = json.loads((home / "out" / "compared" / "compare.json").read_text())
     other, same, _ = (pair["embeddings"] for pair in about["pairs"])
-    assert (other["galaxies"], other["asked"], [one["k"] for one in other["overlaps"]]) == (
+    assert (other["galaxies"], other["queries"], [one["k"] for one in other["overlaps"]]) == (
         GALAXIES,
         GALAXIES,
         [10, 30, 100],
