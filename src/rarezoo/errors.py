@@ -6,6 +6,8 @@ catch it: ``except FileNotFoundError`` works for a missing store, ``except Value
 
 from collections.abc import Sequence
 
+from rarezoo.escapes import visible
+
 _IDS_SHOWN = 5
 
 
@@ -39,7 +41,9 @@ class RarezooError(Exception):
         shown = ", ".join(self.ids[:_IDS_SHOWN])
         more = f" and {len(self.ids) - _IDS_SHOWN} more" if len(self.ids) > _IDS_SHOWN else ""
         galaxies = f" [galaxies {shown}{more}]" if self.ids else ""
-        return f"{self.what}{value}{galaxies}. {self.fix}"
+        # Messages of other packages have several lines.
+        what, fix = (" ".join(text.splitlines()) for text in (self.what, self.fix))
+        return visible(f"{what}{value}{galaxies}. {fix}")
 
     def __str__(self) -> str:
         return self._message()

@@ -6,6 +6,7 @@ A members table has the columns id_str, class_id, probability, outlier_score. In
 
 import io
 import logging
+import re
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,7 @@ from rarezoo import __version__, tables
 from rarezoo.data.positions import positions_of
 from rarezoo.data.reading import ids_of, read_any_table, refuse_doubled
 from rarezoo.errors import ConfigError, DataError, MissingDependency, OutputError
+from rarezoo.escapes import escape, markdown, markdown_code, visible
 from rarezoo.report import palette
 from rarezoo.report.gallery import Cutouts
 from rarezoo.searches.result import Search
@@ -45,6 +47,18 @@ _MEANINGS = {
 }
 _FRACTION_MEANING = ("", "stat.fit.param;arith.ratio", "predicted vote fraction among those asked, 0 to 1")
 _LOADS_TABLES = "table.load.votable"
+# Characters that a format cannot hold. FITS has printable ASCII and drops spaces at the end of a text; XML 1.0 has no
+# control characters, its readers turn \r into \n, and astropy's reader drops white space around a text.
+_UNFIT_FITS = re.compile(r"[^ -~]| \Z")
+# In a header apostrophes are doubled, which astropy's reader misunderstands before a slash.
+_UNFIT_FITS_HEADER = re.compile(r"[^ -&(-~]| \Z")
+_UNFIT_XML = re.compile("[\x00-\x08\x0b-\x1f\ud800-\udfff\ufffe\uffff]|\\A\\s|\\s\\Z")
+_UNFIT_XML_ATTRIBUTE = re.compile(_UNFIT_XML.pattern.replace("\x0b-", "\t\n\x0b-"))
+# Characters that end or begin something in a region file of DS9, and those that Tcl interprets.
+_UNFIT_DS9 = "{}[]$\\;|"
+# Keywords of a FITS header, which have at most eight letters.
+_FITS_KEYS = {"checkpoint_sha256": "CKPT_SHA"}
+_LONGEST_FITS_NAME = 68
 
 
 @dataclass(kw_only=True)
@@ -198,7 +212,10 @@ def about_text(search: Search) -> dict[str, str]:
 
 
 def write_csv(path: Path, members: pa.Table, about: Mapping[str, str] | None = None) -> Path:
-    """Write members as CSV (UTF-8). Unknown values are empty; ``about`` is not written."""
+    """Write members as CSV (UTF-8). Unknown values are empty; ``about`` is not written.
+
+    Texts are written as they are, also those that a spreadsheet would take for a formula.
+    """
     with tables.atomic(path) as temporary:
         pyarrow.csv.write_csv(members, temporary)
     return path
@@ -207,27 +224,45 @@ def write_csv(path: Path, members: pa.Table, about: Mapping[str, str] | None = N
 def write_fits(path: Path, members: pa.Table, about: Mapping[str, str] | None = None) -> Path:
     """Write members as a FITS table with units, which TOPCAT reads.
 
-    FITS knows ASCII only: other characters of an id are written as Python's escapes.
+    FITS knows printable ASCII only: other characters of an id or a name are written as Python's escapes, see
+    :func:`rarezoo.escapes.escape`.
+
+    Raises
+    ------
+    OutputError
+        The name of a column is too long for FITS, or the file cannot be written.
     """
-    table = _astropy_table(members)
-    table[tables.ID] = _ascii_bytes(members.column(tables.ID).to_pylist())
-    # FITS keys have eight characters.
-    table.meta = {key[:8].upper(): _ascii_bytes([value])[0].decode() for key, value in (about or {}).items()}
+    table = _astropy_table(members, unfit=_UNFIT_FITS, unfit_names=_UNFIT_FITS_HEADER)
+    long = [name for name in table.colnames if len(name) > _LONGEST_FITS_NAME]
+    if long:
+        raise OutputError(
+            f"a column name of more than {_LONGEST_FITS_NAME} characters, which FITS does not allow", value=long[0],
+            fix="Choose format=votable, or leave this answer out.",
+        )  # fmt: skip
+    table.meta = {
+        _FITS_KEYS.get(key, key[:8]).upper(): escape(value, _UNFIT_FITS_HEADER) for key, value in (about or {}).items()
+    }
     with tables.atomic(path) as temporary:
         table.write(temporary, format="fits", overwrite=True)
     return path
 
 
 def write_votable(path: Path, members: pa.Table, about: Mapping[str, str]) -> Path:
-    """Write members as a VOTable with units, UCDs and the ICRS, so that TOPCAT and Aladin know the sky position."""
+    """Write members as a VOTable with units, UCDs and the ICRS, so that TOPCAT and Aladin know the sky position.
+
+    Characters that XML cannot hold are written as Python's escapes, see :func:`rarezoo.escapes.escape`.
+    """
     from astropy.io.votable import writeto
     from astropy.io.votable.tree import CooSys, VOTableFile
 
-    file = VOTableFile.from_table(_astropy_table(members))
+    file = VOTableFile.from_table(_astropy_table(members, unfit=_UNFIT_XML, unfit_names=_UNFIT_XML_ATTRIBUTE))
     table = file.get_first_table()
     file.resources[0].coordinate_systems.append(CooSys(ID="icrs", system="ICRS"))
-    table.description = "; ".join(f"{key} {value}" for key, value in about.items())
-    for column in table.fields:
+    table.description = visible("; ".join(f"{key} {value}" for key, value in about.items()))
+    # astropy makes the ids of columns from their names, and may make the same one twice.
+    for number, column in enumerate(table.fields):
+        if column.ID in [earlier.ID for earlier in table.fields[:number]]:
+            column.ID = f"column_{number}"
         column.ucd = _meaning(column.name)[1]
         column.ref = "icrs" if column.name in (tables.RA, tables.DEC) else None
     with tables.atomic(path) as temporary:
@@ -238,7 +273,8 @@ def write_votable(path: Path, members: pa.Table, about: Mapping[str, str]) -> Pa
 def write_ds9(path: Path, members: pa.Table, about: Mapping[str, str], *, radius: float = 10.0) -> Path:
     """Write members as circles for DS9, in the colour of their class and grouped by a tag of their class.
 
-    Galaxies whose position is unknown are left out, and a warning gives their number.
+    Galaxies whose position is unknown are left out, and a warning gives their number. Characters of an id that DS9 could
+    take for something else than text become spaces.
 
     Parameters
     ----------
@@ -265,18 +301,17 @@ def write_ds9(path: Path, members: pa.Table, about: Mapping[str, str], *, radius
         )  # fmt: skip
     if known.num_rows < members.num_rows:
         log.warning("%d galaxies without a position are left out", members.num_rows - known.num_rows)
-    lines = ["# Region file format: DS9 version 4.1", *(f"# {key}: {value}" for key, value in about.items())]
+    lines = ["# Region file format: DS9 version 4.1"]
+    lines += [f"# {key}: {_ds9_text(value)}" for key, value in about.items()]
     lines += ['global dashlist=8 3 width=1 font="helvetica 10 normal"', "icrs"]
     for row in known.to_pylist():
         class_id = row[tables.CLASS_ID]
         colour = palette.LIGHT[palette.mark(class_id).colour] if class_id != tables.NO_CLASS else "#8d929b"
         tag = f"class {class_id}" if class_id != tables.NO_CLASS else "no class"
-        # Braces and ends of line would end the text.
-        text = "".join(" " if letter in "{}\r\n" else letter for letter in row[tables.ID])
         place = f'{row[tables.RA]:.7f},{row[tables.DEC]:.7f},{radius:g}"'
-        lines.append(f"circle({place}) # color={colour} text={{{text}}} tag={{{tag}}}")
+        lines.append(f"circle({place}) # color={colour} text={{{_ds9_text(row[tables.ID])}}} tag={{{tag}}}")
     with tables.atomic(path) as temporary:
-        temporary.write_text("\n".join(lines) + "\n")
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
 
@@ -333,8 +368,8 @@ def write_huggingface(
         with tables.atomic(folder / "data" / f"train-{number:05d}-of-{files:05d}.parquet") as temporary:
             pq.write_table(rows.cast(schema), temporary)
     head = "configs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/train-*.parquet"
-    origin = "\n".join(f"- {key}: {value}" for key, value in about.items())
-    columns = "\n".join(f"- `{name}`: {_meaning(name)[2]}" for name in members.column_names)
+    origin = "\n".join(f"- {key}: {markdown(value)}" for key, value in about.items())
+    columns = "\n".join(f"- `{markdown_code(name)}`: {_meaning(name)[2]}" for name in members.column_names)
     title = f"{members.num_rows:,} galaxies in classes found by rarezoo"
     with tables.atomic(folder / "README.md") as temporary:
         temporary.write_text(f"---\n{head}\n---\n\n# {title}\n\n{origin}\n\nColumns:\n\n{columns}\n", encoding="utf-8")
@@ -372,6 +407,8 @@ def send_votable(path: Path, *, name: str, patience: int = 60) -> list[str]:
             raise OutputError(
                 "no running program takes tables by SAMP", value="samp=true", fix="Start TOPCAT or Aladin first."
             )
+        # SAMP sends XML, which has no control characters.
+        name = visible(name)
         parameters = {"url": path.resolve().as_uri(), "table-id": name, "name": name}
         message = {"samp.mtype": _LOADS_TABLES, "samp.params": parameters}
         complaints = {}
@@ -411,22 +448,24 @@ def _meaning(column: str) -> tuple[str, str, str]:
     return _MEANINGS.get(column, _FRACTION_MEANING)
 
 
-def _astropy_table(members: pa.Table) -> Any:
-    """Return members with units and descriptions; an unknown position is NaN."""
+def _astropy_table(members: pa.Table, *, unfit: re.Pattern[str], unfit_names: re.Pattern[str]) -> Any:
+    """Return members with units and descriptions; an unknown position is NaN, and texts are escaped."""
     from astropy.table import Column, Table
 
     columns = []
     for name in members.column_names:
         unit, _, description = _meaning(name)
-        values = members.column(name).to_numpy()
-        values = values.astype(str) if values.dtype == object else values
-        columns.append(Column(values, name=name, unit=unit or None, description=description))
+        if name == tables.ID:
+            values = np.array([escape(text, unfit) for text in members.column(name).to_pylist()], dtype=np.str_)
+        else:
+            values = members.column(name).to_numpy()
+        columns.append(Column(values, name=escape(name, unfit_names), unit=unit or None, description=description))
     return Table(columns)
 
 
-def _ascii_bytes(texts: Sequence[object]) -> np.ndarray:
-    """Return texts as a bytes array, as FITS can hold them: other characters become Python's escapes."""
-    return np.array([str(text).encode("ascii", "backslashreplace") for text in texts], dtype="S")
+def _ds9_text(text: str) -> str:
+    """Return a text for a region file, with spaces for all characters that DS9 could take for something else."""
+    return "".join(letter if letter.isprintable() and letter not in _UNFIT_DS9 else " " for letter in text)
 
 
 def _png(cutouts: Cutouts, galaxy: str) -> bytes:
