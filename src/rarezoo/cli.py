@@ -48,6 +48,7 @@ from rarezoo.commands import (
     types_of,
 )
 from rarezoo.errors import ConfigError, RarezooError
+from rarezoo.escapes import visible
 from rarezoo.settings import conf_dir
 from rarezoo.tables import unwritable
 
@@ -401,7 +402,7 @@ def _run(command: str, config: DictConfig) -> None:
     if HydraConfig.get().mode != RunMode.MULTIRUN:
         text = result_text(result)
         if text:
-            print(text)
+            print(visible(text, lines=True))
 
 
 def result_text(result: object) -> str:
@@ -506,19 +507,21 @@ def _summarise_sweeps(*, complete: bool) -> None:
         from rarezoo.studies.leaderboard import write_leaderboard
 
         try:
-            print(f"leaderboard: {write_leaderboard(Sweeps.folders.pop())}", file=sys.stderr)
+            print(visible(f"leaderboard: {write_leaderboard(Sweeps.folders.pop())}"), file=sys.stderr)
         except RarezooError as problem:
             print(f"no leaderboard: {problem}", file=sys.stderr)
     with contextlib.nullcontext() if complete else contextlib.suppress(RarezooError):
         while Sweeps.studies:
             summary, folder = Sweeps.studies.pop()
-            print(summary(folder))
+            print(visible(summary(folder), lines=True))
 
 
 def _file_name(text: str) -> str:
     """Return the overrides of a sweep's job as the name of its folder; a long one is cut and gets a hash."""
     varied = re.sub(r"vary=\[(.*?)\]", lambda match: match[1] or "centre", text)
-    name = varied.replace("\\:", "=").replace("/", "_").replace("'", "") or "job"
+    name = visible(varied.replace("\\:", "=").replace("/", "_").replace("'", "")) or "job"
+    if not name.strip("."):
+        name = f"job{name}"
     encoded = name.encode()
     if len(encoded) <= _LONGEST_NAME:
         return name
@@ -625,7 +628,7 @@ def exit_status(run: Callable[[], object], *, command: str = "") -> int:
 
 
 def _refused(message: str) -> int:
-    print(f"rarezoo: {message}", file=sys.stderr)
+    print(visible(f"rarezoo: {message}"), file=sys.stderr)
     return 2
 
 

@@ -9,7 +9,9 @@ Examples
 'J1\\x1b[31m'
 """
 
+import logging
 import re
+from types import TracebackType
 
 # Characters that a terminal or a reader could take for something else: control characters, halves of a character,
 # separators of lines, and marks that change the direction of the text after them.
@@ -20,7 +22,7 @@ _ESCAPE = re.compile(r"\\(?:\\|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")
 # Punctuation that Markdown interprets inside a line; an underscore inside a word is none.
 _MARKDOWN = re.compile(r"[\\`*\[\]<|$~]|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])")
 # Beginnings of a line that make a heading, a list, a quotation, a rule or a block of code of it.
-_MARKDOWN_START = re.compile(r"^(\s*)(#|>|[-+=](?=\s|[-+=]|$)|\d+(?=[.)]))")
+_MARKDOWN_START = re.compile(r"^(\s*)(#|>|[-+=](?=\s|[-+=]|$)|\d+(?=[.)](?:\s|$)))")
 
 
 def visible(text: str, *, lines: bool = False) -> str:
@@ -39,6 +41,27 @@ def visible(text: str, *, lines: bool = False) -> str:
     ('a\\x0ab', 'a\nb')
     """
     return (_HIDDEN_IN_LINES if lines else _HIDDEN).sub(lambda found: _written(found[0]), text)
+
+
+class VisibleFormatter(logging.Formatter):
+    r"""Format records of a log so that a name of the user's neither commands the terminal nor begins another line.
+
+    Examples
+    --------
+    >>> record = logging.makeLogRecord({"msg": "skipped %s", "args": ("J1\x1b[2J\nall is well",)})
+    >>> VisibleFormatter("%(message)s").format(record)
+    'skipped J1\\x1b[2J\\x0aall is well'
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """Return the line of a record."""
+        return visible(super().formatMessage(record))
+
+    def formatException(  # noqa: N802
+        self, ei: tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+    ) -> str:
+        """Return the traceback of a record."""
+        return visible(super().formatException(ei), lines=True)
 
 
 def escape(text: str, unfit: re.Pattern[str]) -> str:
@@ -84,6 +107,11 @@ def markdown(text: str) -> str:
     """
     line = _MARKDOWN.sub(lambda found: f"\\{found[0]}", visible(text.replace("\n", " ")))
     return _MARKDOWN_START.sub(lambda found: f"{found[1]}{_start(found[2])}", line)
+
+
+def markdown_passage(text: str) -> str:
+    """Return several lines of Markdown with their lists and tables, but without links, pictures, HTML and formulas."""
+    return re.sub(r"(?<!\\)[\[<$]", lambda found: f"\\{found[0]}", visible(text, lines=True))
 
 
 def markdown_code(text: str) -> str:

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from rarezoo import __version__
 from rarezoo.errors import OutputError, RarezooError, StoreError, StoreNotFound
+from rarezoo.escapes import visible
 
 SCHEMA_VERSION = 1
 METADATA_KEY = b"rarezoo"
@@ -426,8 +427,10 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     | 0     | 31       |
     | 1     | 1204     |
     """
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    lines = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in (head, *rows)]
+    # A cell may hold a name of the user's, which must not end its cell or its line.
+    texts = [[visible(cell.replace("\n", " ")).replace("|", r"\|") for cell in row] for row in (head, *rows)]
+    widths = [max(len(row[column]) for row in texts) for column in range(len(head))]
+    lines = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in texts]
     lines.insert(1, ["-" * width for width in widths])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

@@ -373,7 +373,7 @@ def _draw(results: Sequence[Scored], truths: dict[int, Truth], groups: pd.DataFr
     for number, score in enumerate(results):
         if score.curves:
             mean = np.mean(list(score.curves.values()), axis=0)
-            curves.plot(rows, mean, label=score.about, **_style(score, number))
+            curves.plot(rows, mean, label=figure_text(score.about), **_style(score, number))
     curves.set(xlabel=f"rows of {ROW_WIDTH} galaxies looked at", ylabel="share of populations recognised")
     curves.set(ylim=(0, 1.02))
     for axes, name in zip(panels, measures, strict=True):

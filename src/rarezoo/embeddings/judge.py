@@ -30,6 +30,7 @@ from rarezoo.embeddings.quality import (
 )
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, StoreError
+from rarezoo.escapes import figure_text
 from rarezoo.runs import claim
 from rarezoo.settings import Settings, setting
 from rarezoo.zoo.cards import annotate
@@ -438,7 +439,7 @@ def _plot(spectra: Mapping[str, Spectrum], path: Path) -> None:
     axes = figure.subplots()
     for name, found in spectra.items():
         label = f"{name}: effective rank {found.effective_rank:.1f}"
-        axes.loglog(np.arange(1, len(found.ratios) + 1), found.ratios, marker=".", label=label)
+        axes.loglog(np.arange(1, len(found.ratios) + 1), found.ratios, marker=".", label=figure_text(label))
     axes.set(ylim=(_RESOLVED, 1.5), xlabel="principal component", ylabel="share of the variance")
     axes.legend(loc="lower left", frameon=False)
     with tables.atomic(path) as temporary:

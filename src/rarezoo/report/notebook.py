@@ -15,6 +15,7 @@ from PIL import Image
 
 from rarezoo import tables
 from rarezoo.errors import ConfigError, RarezooError
+from rarezoo.escapes import figure_text, visible
 from rarezoo.report import gallery, palette
 from rarezoo.searches.result import Search
 
@@ -66,7 +67,7 @@ def classes_html(search: Search) -> str:
     shown = classes_frame(search)
     for name in shown.columns:
         if not pd.api.types.is_numeric_dtype(shown[name]):
-            shown[name] = [html.escape(text) if isinstance(text, str) else "" for text in shown[name]]
+            shown[name] = [html.escape(visible(text)) if isinstance(text, str) else "" for text in shown[name]]
     try:
         pictures = {}
         for row in search.table("classes").slice(0, _ILLUSTRATED).to_pylist():
@@ -127,7 +128,7 @@ def map_figure(search: Search, colour: str | None = "class") -> "Figure":
     ids = search.table("map_2d").column(tables.ID)
     figure = NotebookFigure(figsize=(7, 7), layout="constrained")
     axes = figure.add_subplot()
-    axes.set(xticks=[], yticks=[], aspect="equal", title=search.folder.name)
+    axes.set(xticks=[], yticks=[], aspect="equal", title=figure_text(search.folder.name))
     size = max(0.3, min(12.0, 2e4 / max(len(x), 1)))
     if colour == "class":
         members = tables.aligned(search.table("members"), ids, source="the members")
@@ -141,7 +142,7 @@ def map_figure(search: Search, colour: str | None = "class") -> "Figure":
     else:
         scale = LinearSegmentedColormap.from_list("cividis of the report", palette.RAMP)
         points = axes.scatter(x, y, c=_values(search, colour, ids), cmap=scale, s=size, linewidths=0)
-        figure.colorbar(points, label=colour, shrink=0.6)
+        figure.colorbar(points, label=figure_text(colour), shrink=0.6)
     return figure
 
 

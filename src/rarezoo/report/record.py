@@ -36,7 +36,7 @@ def search_record(search: Search, *, images: bool = True, checkpoint: Path | str
     classes, map_2d = search.table("classes"), search.table("map_2d")
     members = tables.aligned(search.table("members"), map_2d.column(tables.ID), source="the members")
     labels = members.column(tables.CLASS_ID).to_numpy()
-    place = Path(checkpoint) if checkpoint else Path("checkpoints") / str(search.about.get("checkpoint", ""))
+    place = Path(checkpoint) if checkpoint else Path("checkpoints") / Path(str(search.about.get("checkpoint", ""))).name
     return SearchRecord(
         name=search.folder.name, classes=classes, about=search.about,
         map=map_picture(tables.matrix(map_2d, tables.POSITION), labels=labels),

@@ -33,6 +33,7 @@ from rarezoo.data.survey import Galaxies, Survey, open_survey
 from rarezoo.embeddings.judge import DEFAULT_CRITERIA
 from rarezoo.embeddings.quality import Ranking, Spectrum, average_precisions, spectrum
 from rarezoo.errors import DataError, RarezooError, StoreError
+from rarezoo.escapes import figure_text
 from rarezoo.runs import SETTINGS_FILE
 from rarezoo.settings import Settings, setting
 from rarezoo.statistics import Interval
@@ -579,7 +580,7 @@ def _draw(study: BottleneckStudy, path: Path) -> None:
         variance.axvline(int(_PAPER), color="grey", linestyle=":", linewidth=1)
         variance.set(xscale="log", ylim=(0, 1.02), xlabel="principal components")
         variance.set(ylabel="variance held, native, each seed")
-        variance.set_title(architecture, loc="left")
+        variance.set_title(figure_text(architecture), loc="left")
         table: Any = study.to_pandas().loc[architecture]
         kinds = [name for name in table.loc[table.index[-1][0]].index if name.startswith(_PRECISION)]
         _draw_costs(loss, table, [LOSS], "test loss less native's (nats per galaxy)")
@@ -600,7 +601,7 @@ def _draw_costs(axes: Any, table: pd.DataFrame, names: Sequence[str], label: str
         places = costs.dimensions * _BESIDE ** ((number + 0.5) / len(names) - 0.5)
         ends = [costs.cost - costs.low, costs.high - costs.cost]
         kind = name.removeprefix(_PRECISION)
-        axes.errorbar(places, costs.cost, yerr=ends, marker=".", capsize=2, label=kind)
+        axes.errorbar(places, costs.cost, yerr=ends, marker=".", capsize=2, label=figure_text(kind))
     axes.axhline(0, color="grey", linewidth=1)
     axes.set(xscale="log", xlabel="D", ylabel=label)
     axes.set_xticks(dimensions, map(str, dimensions))

@@ -16,12 +16,15 @@ import numpy as np
 import pandas as pd
 
 from rarezoo import tables
+from rarezoo.escapes import markdown
 from rarezoo.track.records import SearchRecord, TrainingRecord
 
 CSV_FOLDER, TENSORBOARD_FOLDER = "log", "tensorboard"
 # Number of bytes that are written and removed again to find out whether there is room.
 _ROOM = 1 << 16
 _STAGING = "WANDB_DATA_DIR"
+# Longest name of an artifact that W&B takes.
+_LONGEST_ARTIFACT = 128
 
 
 @runtime_checkable
@@ -115,7 +118,8 @@ class TensorBoardWriter:
         for mosaic in search.mosaics:
             name = f"mosaics/class-{mosaic.class_id:03d}"
             self._events.add_image(name, np.asarray(mosaic.image), dataformats="HWC")
-            self._events.add_text(name, mosaic.caption)
+            # TensorBoard shows texts as Markdown.
+            self._events.add_text(name, markdown(mosaic.caption))
         if search.training is not None:
             for row in search.training.epochs:
                 self.log({f"training/{name}": value for name, value in row.items()}, int(row.get("epoch", 0)))
@@ -207,7 +211,8 @@ class WandbWriter:
         """Log a reference to the files of a folder as an artifact; nothing is copied."""
         import wandb
 
-        artifact = wandb.Artifact(re.sub(r"[^\w.-]", "-", name), kind, metadata=tables.plain(metadata))
+        fitting = re.sub(r"[^\w.-]", "-", name, flags=re.ASCII)[:_LONGEST_ARTIFACT]
+        artifact = wandb.Artifact(fitting, kind, metadata=tables.plain(metadata))
         for path in sorted(entry for entry in folder.iterdir() if entry.is_file()):
             # Checksums would read the whole store; the metadata holds the important ones.
             artifact.add_reference(path.resolve().as_uri(), name=path.name, checksum=False)

@@ -10,13 +10,16 @@ A checkpoint folder::
 """
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 from rarezoo.errors import CheckpointError, CheckpointNotFound
+from rarezoo.escapes import markdown, markdown_code, markdown_passage
 from rarezoo.runs import digest
 from rarezoo.tables import write_json
 
@@ -69,11 +72,23 @@ def released_roots() -> list[Path]:
 
 
 def model_card(card: Mapping[str, Any]) -> str:
-    """Return the text of README.md for a card."""
+    """Return the text of README.md for a card, in which no entry of the card is taken for Markdown or HTML."""
     loader = jinja2.PackageLoader("rarezoo.zoo", ".")
-    environment = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, autoescape=False)
-    environment.filters |= {"measured": _measured, "baselines": _baselines}
+    environment = jinja2.Environment(
+        loader=loader, trim_blocks=True, lstrip_blocks=True, autoescape=False, finalize=_escaped
+    )
+    environment.filters |= {
+        "measured": _measured, "baselines": _baselines,
+        "code": lambda value: Markup(markdown_code(str(value))),
+        "shell": lambda value: Markup(markdown_code(shlex.quote(str(value)))),
+        "passage": lambda value: Markup(markdown_passage(str(value))),
+    }  # fmt: skip
     return environment.get_template("model_card.md.jinja").render(card=card)
+
+
+def _escaped(value: Any) -> str:
+    """Return a value of the template as Markdown; what the filters above return is Markdown already."""
+    return value if isinstance(value, Markup) else markdown(str(value))
 
 
 def _measured(row: Mapping[str, Any], name: str, digits: int) -> str:

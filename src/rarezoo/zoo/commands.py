@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rarezoo.errors import CheckpointError, RarezooError
+from rarezoo.escapes import visible
 from rarezoo.settings import Settings, setting
 from rarezoo.tables import markdown
 from rarezoo.zoo.cards import WEIGHTS, checkpoints, find_checkpoint, model_card, read_card
@@ -152,10 +153,10 @@ class CheckCheckpoints(_Zoo):
             try:
                 checkpoint = Checkpoint.open(name, root=self.root)
                 files = len(checkpoint.card["sha256"])
-                print(f"{checkpoint.name}: sound (sha256 of {files} files, golden outputs)", flush=True)
+                print(visible(f"{checkpoint.name}: sound (sha256 of {files} files, golden outputs)"), flush=True)
             except RarezooError as problem:
                 failed.append(Path(name).name)
-                print(f"{failed[-1]}: {problem}", flush=True)
+                print(visible(f"{failed[-1]}: {problem}"), flush=True)
         if failed:
             raise CheckpointError("not sound", value=", ".join(failed), fix="Get them again; the lines above say why.")
 
