@@ -45,9 +45,12 @@ export class Decisions {
     return [...this.decided].sort((a, b) => a[0] - b[0]).map(([id, decision]) => ({ class_id: id, size: this.sizes.get(id), ...decision }));
   }
 
+  // A file may hold anything: what is no decision about a class of this search is left out, and so is a merge in a circle.
   read(rows) {
-    for (const { class_id: id, decision, name, merge_into: into } of rows) {
-      if (this.sizes.has(id)) this.decided.set(id, { decision: decision || "", name: name || "", merge_into: into ?? null });
+    for (const row of Array.isArray(rows) ? rows : []) {
+      const { class_id: id, decision, name, merge_into: into } = row ?? {}, merges = decision === "merge" && this.sizes.has(into);
+      if (!this.sizes.has(id) || (merges && this.end(into) === id)) continue;
+      this.decided.set(id, { decision: merges || decision === "keep" || decision === "drop" ? decision : "", name: typeof name === "string" ? name : "", merge_into: merges ? into : null });
     }
   }
 
@@ -61,7 +64,7 @@ export class Decisions {
   load(text) {
     let content;
     try { content = JSON.parse(text); } catch { return "The file is not a JSON file of decisions."; }
-    if (content.rarezoo !== "decisions") return "The file does not contain decisions.";
+    if (content?.rarezoo !== "decisions") return "The file does not contain decisions.";
     if (content.search !== this.map.search) return "These decisions belong to another search, which has other classes.";
     this.decided.clear();
     this.read(content.classes);

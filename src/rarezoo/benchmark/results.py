@@ -30,6 +30,7 @@ from rarezoo.benchmark.scores import (
     interval,
     stability,
 )
+from rarezoo.escapes import figure_text
 from rarezoo.tables import markdown
 
 OURS = "ours"

@@ -9,7 +9,7 @@ import logging
 import re
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -273,8 +273,8 @@ def write_votable(path: Path, members: pa.Table, about: Mapping[str, str]) -> Pa
 def write_ds9(path: Path, members: pa.Table, about: Mapping[str, str], *, radius: float = 10.0) -> Path:
     """Write members as circles for DS9, in the colour of their class and grouped by a tag of their class.
 
-    Galaxies whose position is unknown are left out, and a warning gives their number. Characters of an id that DS9 could
-    take for something else than text become spaces.
+    Galaxies whose position is unknown are left out, and a warning gives their number. Characters of an id that DS9
+    could take for something else than text become spaces.
 
     Parameters
     ----------

@@ -10,6 +10,8 @@
 The same search gives the same bytes.
 """
 
+import base64
+import hashlib
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
@@ -23,11 +25,13 @@ import jinja2
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from markupsafe import Markup
 from tqdm.auto import tqdm
 
 from rarezoo import tables
 from rarezoo.data.survey import Galaxies
 from rarezoo.errors import StoreError
+from rarezoo.escapes import visible
 from rarezoo.report import exports, gallery, palette
 from rarezoo.report.atlas import Atlas
 from rarezoo.report.contents import (
@@ -372,11 +376,15 @@ def _ranked(classes: Sequence[ShownClass], *, measure: str) -> list[ShownClass]:
 
 
 def environment() -> jinja2.Environment:
-    """Return the templates; every value is escaped, because ids and titles may hold anything."""
+    """Return the templates; every value is escaped, because ids and titles may hold anything.
+
+    Characters that a page cannot show, such as control characters, are written as Python's escapes.
+    """
     pages = jinja2.Environment(
         loader=jinja2.PackageLoader("rarezoo.report"), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, finalize=_shown,
     )  # fmt: skip
+    pages.globals["policy"] = security_policy
     pages.filters.update(
         share=share_text,
         number=number_text,
@@ -385,6 +393,29 @@ def environment() -> jinja2.Environment:
         setting=setting_text,
     )
     return pages
+
+
+def _shown(value: Any) -> Any:
+    """Return a value of a template as a page can show it; what is HTML already stays as it is."""
+    return visible(value, lines=True) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def security_policy(*scripts: str) -> str:
+    """Return the Content-Security-Policy of a page: only files beside it, and these scripts inside it.
+
+    A page that is opened from disk has the scheme ``file:`` and no origin of its own.
+
+    Parameters
+    ----------
+    *scripts
+        Texts of the scripts that the page holds.
+    """
+    digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
+    allowed = " ".join(["'self'", "file:", *(f"'sha256-{digest}'" for digest in digests)])
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'self' file: 'unsafe-inline'; "
+        "img-src 'self' file: data:; base-uri 'none'; form-action 'none'"
+    )
 
 
 def share_text(value: float) -> str:

@@ -11,6 +11,7 @@ from itertools import combinations
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -103,10 +104,12 @@ class ComparedSearch:
         return float(np.mean(self.labels == tables.NO_CLASS))
 
     def link(self, folder: Path) -> str:
-        """Return the address of its report relative to a folder; empty without a report."""
+        """Return the address of its report relative to a folder, as a URL; empty without a report."""
         if self.page is None:
             return ""
-        return os.path.relpath(self.page.resolve(), folder.resolve()).replace(os.sep, "/")
+        return quote(
+            os.path.relpath(self.page.resolve(), folder.resolve()).replace(os.sep, "/"), errors="surrogateescape"
+        )
 
 
 @dataclass(frozen=True)

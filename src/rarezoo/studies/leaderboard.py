@@ -330,7 +330,7 @@ def _curve(place: Path) -> str:
 
 
 def _link(job: SweepJob, inner: str) -> str:
-    return quote(f"{job.name}/{inner}")
+    return quote(f"{job.name}/{inner}", errors="surrogateescape")
 
 
 def _content(path: Path) -> Any:

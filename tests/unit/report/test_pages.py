@@ -16,6 +16,7 @@ from PIL import Image
 
 from rarezoo import tables
 from rarezoo.errors import OutputError, StoreError
+from rarezoo.escapes import unescape
 
 pytestmark = pytest.mark.unit
 
@@ -493,9 +494,7 @@ def test_downloads_hold_the_members(report, name, expected):
     assert {int(row["class_id"]) for row in rows} == set(members["class_id"])
     fits = Table.read(report / "tables" / f"{name}.fits")
     assert fits.colnames == list(rows[0])
-    assert [one.encode("ascii", "backslashreplace").decode() for one in (row["id_str"] for row in rows)] == [
-        one.rstrip() for one in fits["id_str"].astype(str)
-    ]
+    assert [row["id_str"] for row in rows] == [unescape(text) for text in fits["id_str"].astype(str)]
     np.testing.assert_allclose(fits["probability"], [float(row["probability"]) for row in rows])
 
 

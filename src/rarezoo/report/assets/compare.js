@@ -193,7 +193,7 @@
   }));
   clear.addEventListener("click", () => mark(() => false));
   save.addEventListener("click", () => {
-    const cell = (text) => /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+    const cell = (text) => /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
     const lines = given.ids.flatMap((id, i) => marked[i] ? [[cell(id), sides.first.label[i], sides.second.label[i]].join(",")] : []);
     const link = document.createElement("a");
     link.href = URL.createObjectURL(new Blob([`id_str,${sides.first.letter},${sides.second.letter}\n${lines.join("\n")}\n`], { type: "text/csv" }));
