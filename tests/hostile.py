@@ -30,14 +30,14 @@ MARKDOWN = [
 ]  # fmt: skip
 FORMATS = [
     "} # text={x", "a;circle(1,2,3)", "J1\ncircle(10,10,5)", "# composite(1,2,3)", "'quoted'", '"quoted"', 'a""b',
-    "a,b", "a\tb", "END", "COMMENT x", "HIERARCH x", "a\\", r"a\xe9", r"\\", "\\N", "NaN", "nan", "null", "None", "True",
-    "1e3", "0x10", "<TD>", "<!DOCTYPE x [<!ENTITY y SYSTEM 'file:///etc/passwd'>]>", "&y;", "yes", "~",
+    "a,b", "a\tb", "END", "COMMENT x", "HIERARCH x", "a\\", r"a\xe9", r"\\", "\\N", "NaN", "nan", "null", "None",
+    "True", "1e3", "0x10", "<TD>", "<!DOCTYPE x [<!ENTITY y SYSTEM 'file:///etc/passwd'>]>", "&y;", "yes", "~",
     "!!python/object:os.system",
 ]  # fmt: skip
 CONTROL = [
     "\x1b[31mred\x1b[0m", "\x1b]0;title\x07", "\x1b]8;;https://example.org\x1b\\x", "a\x00b", "bell\x07",
-    "back\x08\x08", "a\rb", "a\r\nb", "a\nb", "a\x0bb", "a\x0cb", "a\x7fb", "a\x85b", "a\x9b31mb", "a\u2028b", "a\u2029b",
-    "\u202eabc", "\u2066abc", "a\ufeffb", "\ufeffa", "a\ufffeb",
+    "back\x08\x08", "a\rb", "a\r\nb", "a\nb", "a\x0bb", "a\x0cb", "a\x7fb", "a\x85b", "a\x9b31mb", "a\u2028b",
+    "a\u2029b", "\u202eabc", "\u2066abc", "a\ufeffb", "\ufeffa", "a\ufffeb",
 ]  # fmt: skip
 PATHS = [
     "../x", "../../../etc/passwd", "/etc/passwd", "..", ".", "a/b", "a/../b", "..\\x", "C:\\x", "//host/x", "~/x",

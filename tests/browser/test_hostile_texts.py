@@ -49,7 +49,8 @@ def test_no_text_of_the_atlas_is_run_and_ids_are_shown_as_they_are(tab, report):
     "classes",
     [
         "null", "7", '"text"', "[null, 7]", '[{"class_id": 0, "decision": "merge", "merge_into": 0}]',
-        '[{"class_id": 0, "decision": "merge", "merge_into": 1}, {"class_id": 1, "decision": "merge", "merge_into": 0}]',
+        '[{"class_id": 0, "decision": "merge", "merge_into": 1}, '
+        '{"class_id": 1, "decision": "merge", "merge_into": 0}]',
         '[{"class_id": "__proto__", "decision": "keep"}]', '[{"class_id": 0, "name": {"a": 1}, "decision": ["keep"]}]',
     ],
 )  # fmt: skip

@@ -400,7 +400,7 @@ def _shown(value: Any) -> Any:
     return visible(value, lines=True) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def security_policy(*scripts: str) -> str:
+def security_policy(*scripts: str, compiles: bool = False) -> str:
     """Return the Content-Security-Policy of a page: only files beside it, and these scripts inside it.
 
     A page that is opened from disk has the scheme ``file:`` and no origin of its own.
@@ -409,9 +409,12 @@ def security_policy(*scripts: str) -> str:
     ----------
     *scripts
         Texts of the scripts that the page holds.
+    compiles
+        Scripts may compile functions, as the library does that draws the points of a map.
     """
     digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
-    allowed = " ".join(["'self'", "file:", *(f"'sha256-{digest}'" for digest in digests)])
+    more = ["'unsafe-eval'"] if compiles else []
+    allowed = " ".join(["'self'", "file:", *more, *(f"'sha256-{digest}'" for digest in digests)])
     return (
         f"default-src 'none'; script-src {allowed}; style-src 'self' file: 'unsafe-inline'; "
         "img-src 'self' file: data:; base-uri 'none'; form-action 'none'"

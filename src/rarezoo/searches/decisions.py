@@ -124,12 +124,14 @@ class Decisions:
         """
         path = Path(path)
         try:
-            content = path.read_text(encoding="utf-8")
+            # Spreadsheets begin a file with a mark of its encoding.
+            content = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as problem:
             raise ConfigError(
                 "no file of decisions", value=path, fix="Save one from the atlas, as JSON or CSV."
             ) from problem
-        rows, search = _csv_rows(content) if path.suffix.lower() == ".csv" else _json_rows(content, path)
+        read = _csv_rows if path.suffix.lower() == ".csv" else _json_rows
+        rows, search = read(content, path)
         items = tuple(_decision(row, path) for row in rows)
         ids = [item.class_id for item in items]
         doubled = sorted({class_id for class_id in ids if ids.count(class_id) > 1})
@@ -383,7 +385,7 @@ def _json_rows(content: str, path: Path) -> tuple[list[Mapping[str, Any]], str]:
         if parsed["rarezoo"] != "decisions" or parsed["schema"] != SCHEMA:
             raise ValueError("another kind of file")
         return list(parsed["classes"]), str(parsed.get("search", ""))
-    except (ValueError, KeyError, TypeError) as problem:
+    except (ValueError, KeyError, TypeError, RecursionError) as problem:
         raise ConfigError(
             f"no file of decisions ({problem})",
             value=path,
@@ -391,8 +393,13 @@ def _json_rows(content: str, path: Path) -> tuple[list[Mapping[str, Any]], str]:
         ) from problem
 
 
-def _csv_rows(content: str) -> tuple[list[Mapping[str, Any]], str]:
-    rows = list(csv.DictReader(io.StringIO(content)))
+def _csv_rows(content: str, path: Path) -> tuple[list[Mapping[str, Any]], str]:
+    try:
+        rows = list(csv.DictReader(io.StringIO(content, newline="")))
+    except csv.Error as problem:
+        raise ConfigError(
+            f"no file of decisions ({problem})", value=path, fix="Save one from the atlas, as JSON or CSV."
+        ) from problem
     searches = {row["search"] for row in rows if row.get("search")}
     if len(searches) > 1:
         raise ConfigError(
@@ -401,14 +408,21 @@ def _csv_rows(content: str) -> tuple[list[Mapping[str, Any]], str]:
     return [row for row in rows if any(row.values())], next(iter(searches), "")
 
 
+def _class_id(value: object) -> int:
+    """Return the id of a class, which a CSV file holds as text; a number that is not whole is a ValueError."""
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise ValueError("not the id of a class")
+    return int(value)
+
+
 def _decision(row: Mapping[str, Any], path: Path) -> Decision:
     try:
         into = row.get("merge_into")
         item = Decision(
-            class_id=int(row["class_id"]),
+            class_id=_class_id(row["class_id"]),
             decision=str(row.get("decision") or ""),
             name=str(row.get("name") or "").strip(),
-            merge_into=None if into in (None, "") else int(into),
+            merge_into=None if into in (None, "") else _class_id(into),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise ConfigError(

@@ -110,6 +110,11 @@ class Checkpoint:
         folder = find_checkpoint(name_or_folder, root=root)
         card = read_card(folder)
         for name, expected in card.get("sha256", {WEIGHTS: "", GOLDEN: ""}).items():
+            if Path(name).name != name:
+                raise CheckpointError(
+                    "the card names a file outside the folder of the checkpoint", value=name,
+                    fix="Do not use this checkpoint: its card was changed.",
+                )  # fmt: skip
             if not (folder / name).is_file():
                 raise CheckpointError(
                     "a file of the checkpoint is missing", value=folder / name, fix="Get the checkpoint again."

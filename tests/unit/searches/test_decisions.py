@@ -177,3 +177,27 @@ def test_decisions_about_another_search_are_refused(tmp_path):
         apply(source, saved(tmp_path), out=source)
     with pytest.raises(StoreError, match="no finished search"):
         apply(tmp_path, saved(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("d.json", b'{"rarezoo": "decisions", "schema": 1, "classes": [{"class_id": 1e999}]}'),
+        ("d.json", b'{"rarezoo": "decisions", "schema": 1, "classes": [{"class_id": 0.5}]}'),
+        ("d.json", b'{"rarezoo": "decisions", "schema": 1, "classes": [{"class_id": true}]}'),
+        ("d.json", b"[" * 200_000),
+        ("d.json", b"null"),
+        ("d.csv", f"{HEAD}{KEY},0,5,keep,{'x' * 200_000},\n".encode()),
+        ("d.csv", f"{HEAD}{KEY},0,5,ke\0ep,,\n".encode()),
+        ("d.csv", b"\xff\xfe" + HEAD.encode("utf-16-le")),
+    ],
+)
+def test_damaged_and_hostile_files_are_refused_with_a_message(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ConfigError):
+        Decisions.read(tmp_path / name)
+
+
+def test_a_csv_file_that_a_spreadsheet_saved_is_read(tmp_path):
+    (tmp_path / "d.csv").write_text(f"{HEAD}{KEY},0,5,keep,rings,\r\n", encoding="utf-8-sig", newline="")
+    assert Decisions.read(tmp_path / "d.csv").names == {0: "rings"}

@@ -141,3 +141,12 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     with pytest.raises(CheckpointError, match="not finite"):
         Checkpoint.save(tmp_path / "bad", network=network, encoder=ENCODER, tree=TREE, card={})
     assert not (tmp_path / "bad" / "card.json").exists()
+
+
+def test_a_card_that_names_a_file_elsewhere_is_refused(copy):
+    card = json.loads((copy / "card.json").read_text())
+    for name in ("../net.v1/weights.safetensors", str(copy / "weights.safetensors")):
+        changed = {**card, "sha256": {**card["sha256"], name: "0" * 64}}
+        (copy / "card.json").write_text(json.dumps(changed))
+        with pytest.raises(CheckpointError, match="outside the folder"):
+            Checkpoint.open(copy)
