@@ -410,14 +410,14 @@ def security_policy(*scripts: str, compiles: bool = False) -> str:
     *scripts
         Texts of the scripts that the page holds.
     compiles
-        Scripts may compile functions, as the library does that draws the points of a map.
+        Scripts may compile functions and start workers, as the library does that draws the points of a map.
     """
     digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
     more = ["'unsafe-eval'"] if compiles else []
     allowed = " ".join(["'self'", "file:", *more, *(f"'sha256-{digest}'" for digest in digests)])
     return (
-        f"default-src 'none'; script-src {allowed}; style-src 'self' file: 'unsafe-inline'; "
-        "img-src 'self' file: data:; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; script-src {allowed}; {'worker-src blob:; ' if compiles else ''}"
+        "style-src 'self' file: 'unsafe-inline'; img-src 'self' file: data:; base-uri 'none'; form-action 'none'"
     )
 
 
