@@ -23,6 +23,10 @@ _TABLE = re.compile(r"<!-- table: (.*?) -->\n.*?<!-- end of table -->", re.DOTAL
 _CELL = re.compile(r"^([+-]?[\d.]+)(?: \(([+-]?[\d.]+)–([+-]?[\d.]+)\))?$")
 # Results of methods on data whose answers are known, each drawn as one figure.
 FIGURES = ("vectors_30000", "galaxies_5000", "galaxies_50000", "galaxies_500000")
+# Comparisons of embeddings, each drawn as one figure.
+EMBEDDINGS = ("embeddings_gz2", "embeddings_mock")
+# Measures of such a figure, from few labels to many, and their colours.
+_SHOWN = {"like this": "#9db4c8", "10-shot": "#3c5a78", "probe": "#b3361b"}
 
 
 @dataclass(kw_only=True)
@@ -44,6 +48,11 @@ class Documents(Settings):
             path = Path(self.docs) / "figures" / f"benchmark_{name}.webp"
             draw_scores(RESULTS / f"{name}_scores.csv", path)
             changed.append(str(path))
+        for name in EMBEDDINGS:
+            if (RESULTS / f"{name}.csv").exists():
+                path = Path(self.docs) / "figures" / f"{name}.webp"
+                draw_embeddings(RESULTS / f"{name}.csv", path)
+                changed.append(str(path))
         return "\n".join(changed)
 
 
@@ -107,6 +116,46 @@ def draw_scores(path: Path, target: Path) -> None:
     for panel in axes:
         panel.grid(axis="x", color="#dddddd")
         panel.spines[["top", "right"]].set_visible(False)
+    with tables.atomic(target) as temporary:
+        figure.savefig(temporary, format="webp", dpi=120)
+
+
+def draw_embeddings(path: Path, target: Path) -> None:
+    """Draw the average precision of each contestant with one example, ten labels and many labels, a panel per answer.
+
+    Parameters
+    ----------
+    path
+        CSV file of ``python -m benchmarks embeddings``.
+    target
+        Picture to write.
+    """
+    from matplotlib.figure import Figure
+
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = table[table["measure"].isin(_SHOWN)]
+    answers = [column for column in table.columns if column not in ("measure", "contestant")]
+    contestants = [name for name in dict.fromkeys(table["contestant"]) if name != "chance"][::-1]
+    rows = -(-len(answers) // 3)
+    figure = Figure(figsize=(11, rows * (0.3 * len(contestants) + 1.1)), layout="constrained")
+    panels = figure.subplots(rows, 3, sharey=True, squeeze=False).ravel()
+    for panel, answer in zip(panels, answers, strict=False):
+        for shift, (measure, colour) in zip((-0.2, 0, 0.2), reversed(_SHOWN.items()), strict=True):
+            cells = table[table["measure"] == measure].set_index("contestant")[answer]
+            known = [cells.get(name, "").rstrip(" *") for name in contestants]
+            # A dash: not measured.
+            numbers = np.array([_numbers(cell) if _CELL.match(cell) else (np.nan,) * 3 for cell in known])
+            places = np.arange(len(contestants)) + shift
+            panel.hlines(places, numbers[:, 1], numbers[:, 2], color=colour, linewidth=2)
+            panel.scatter(numbers[:, 0], places, color=colour, s=16, zorder=3, label=measure)
+        panel.set(title=answer, yticks=range(len(contestants)), xlim=(0, None))
+        panel.set_yticklabels(contestants)
+        panel.grid(axis="x", color="#dddddd")
+        panel.spines[["top", "right"]].set_visible(False)
+    for panel in panels[len(answers) :]:
+        panel.set_visible(False)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    figure.supxlabel("average precision (95 % interval)")
     with tables.atomic(target) as temporary:
         figure.savefig(temporary, format="webp", dpi=120)
 

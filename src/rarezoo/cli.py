@@ -173,6 +173,11 @@ JOBS: dict[str, Job] = {
             "features.csv id_column=name 'columns=feat_pca_*' out=runs/zoobot/store",
         ),
     ),
+    "store frozen": Job(
+        "rarezoo.embeddings.frozen:FrozenStore", "embed a survey with first weights, without any training", _PIPELINE,
+        groups=("data", "model"),
+        examples=("data=gz2 model=efficientnet_b0 model.start=imagenet out=runs/frozen",),
+    ),
     "leaderboard": Job(
         "rarezoo.studies.leaderboard:LeaderboardRun", "rank the runs of a multirun on a page", _SWEEPS,
         examples=("runs/sweep",),
@@ -189,11 +194,12 @@ JOBS: dict[str, Job] = {
     ),
     "judge": Job(
         "rarezoo.embeddings.judge:JudgeRun",
-        "measure how good an embedding is: its effective rank, and how well it ranks known kinds", _MEASURING,
+        "measure which of some embeddings finds known kinds of galaxies better", _MEASURING,
         groups=("data",), folder=True,
         examples=(
             "runs/mine/store",
             "runs/a/store runs/b/store 'answers=ring=ring_fraction>0.5' out=runs/judged",
+            "runs/a/store table=lenses.csv answers=lens=is_lens against=photometry",
         ),
     ),
     "benchmark": Job(

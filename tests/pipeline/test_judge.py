@@ -3,15 +3,18 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from rarezoo.data.surveys.mock import Mock
 from rarezoo.data.trees import named_tree
+from rarezoo.embeddings.answers import DEFAULT_CRITERIA, Criterion
 from rarezoo.embeddings.embed import EmbedRun
-from rarezoo.embeddings.judge import DEFAULT_CRITERIA, Criterion, JudgeRun
+from rarezoo.embeddings.judge import judge
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, OutputError, RarezooError, StoreError
+from rarezoo.tables import plain
 from rarezoo.zoo.checkpoint import Checkpoint
 from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
 from rarezoo.zoo.network import build_network
@@ -43,65 +46,149 @@ def home(tmp_path_factory):
     return home
 
 
-def test_the_command_prints_ranks_and_a_row_per_answer_and_writes_them(cli, home):
-    words = ["one", "other", "answers=north=dec>-4,east=ra>20", "whiten=4", "out=judged"]
+QUICK = {"measures": ["like_this", "few_labels"], "draws": 3}
+
+
+def quick(home, *stores, **settings):
+    """Judge stores by two measures that take little time."""
+    chosen = {"answers": [NORTH], "cache": str(home / "kept"), **QUICK, **settings}
+    return judge([home / store for store in stores], **chosen)
+
+
+def test_the_command_prints_ranks_and_rows_of_each_answer_and_writes_them(cli, home):
+    words = ["one", "other", "answers=north=dec>-4,east=ra>20", "whiten=4", "draws=3", "cache=kept", "out=judged"]
     out = cli("rarezoo", "judge", *words, cwd=home).out
-    first, second, about, head, _, north, east = out.splitlines()
+    first, second, about, _, head, _, *rows = out.splitlines()
     assert first.startswith("net-one: effective rank ")
     assert second.startswith("net-other: effective rank ")
     assert f"{GALAXIES} galaxies of mock, split all" in about
-    assert all(f"| {name} " in head for name in ("chance", "net-one", "net-one whitened", "net-other whitened"))
-    assert north.startswith("| north (dec > -4)")
-    assert east.startswith("| east (ra > 20)")
+    names = ("photometry", "net-one", "net-one whitened", "net-other", "net-other whitened")
+    assert all(f"| {name} " in head for name in names)
+    assert rows[0].startswith("| north (dec > -4): ")
+    assert any(row.startswith("| east (ra > 20): ") for row in rows)
     assert (home / "judged" / "spectra.png").read_bytes().startswith(b"\x89PNG")
-    told = json.loads((home / "judged" / "judge.json").read_text())
-    dimension = told["stores"]["net-one"]["local_dimension"]
+    written = json.loads((home / "judged" / "judge.json").read_text())
+    dimension = written["stores"]["net-one"]["local_dimension"]
     assert first.endswith(f"local dimension {dimension:.1f}")
     assert 1 < dimension < 128
-    assert sum(told["stores"]["net-one"]["explained_variance_ratios"]) == pytest.approx(1)
-    assert [one["name"] for one in told["answers"]] == ["north", "east"]
-    for answer in told["answers"]:
-        assert f"{answer['representations']['net-one']['average_precision']['value']:.4f} (" in north + east
+    assert sum(written["stores"]["net-one"]["explained_variance_ratios"]) == pytest.approx(1)
+    assert [answer["name"] for answer in written["answers"]] == ["north", "east"]
+    table = pd.read_csv(home / "judged" / "judge.csv")
+    assert set(table["contestant"]) == set(names)
+    assert set(table["answer"]) == {"north", "east"}
+    assert {"like this", "probe", "nDCG@10, 3 examples", "5 labels: AUC"} <= set(table["measure"])
+    assert "north (dec > -4) has too few galaxies for: 10-shot, 13 labels, " in out
+    assert (table["low"] <= table["value"]).all()
+    assert (table["value"] <= table["high"]).all()
+    assert f"{table.value[0]:.3f} ({table.low[0]:.3f}–{table.high[0]:.3f})" in rows[0]
 
 
-def test_numbers_of_a_store_do_not_depend_on_the_others(home):
-    together = JudgeRun(stores=[str(home / "one"), str(home / "other")], answers=[NORTH]).run().scores[0]
-    alone = JudgeRun(stores=[str(home / "other")], answers=[NORTH]).run().scores[0]
-    np.testing.assert_array_equal(together.rankings["net-other"].precisions, alone.rankings["net-other"].precisions)
-    np.testing.assert_array_equal(together.baseline.precisions, alone.baseline.precisions)
+def test_values_of_a_store_do_not_depend_on_the_others(home):
+    together = quick(home, "one", "other").table()
+    alone = quick(home, "other", cache=str(home / "nothing kept")).table()
+    for name in ("net-other", "photometry"):
+        both = [table[table.contestant == name].reset_index(drop=True) for table in (together, alone)]
+        pd.testing.assert_frame_equal(*both)
+
+
+def test_what_was_measured_is_found_again(home, monkeypatch):
+    first = quick(home, "one").table()
+    monkeypatch.setattr("rarezoo.embeddings.measures.like_this", None)
+    monkeypatch.setattr("rarezoo.embeddings.measures.few_labels", None)
+    monkeypatch.setattr("rarezoo.data.photometry.measurements", None)
+    pd.testing.assert_frame_equal(quick(home, "one").table(), first)
+
+
+def test_differences_are_paired_and_a_store_does_not_differ_from_itself(home, tmp_path):
+    copied = imported(home, tmp_path / "copy", survey=Mock(n=GALAXIES, side=32, workers=1, cache=str(home / "cache")))
+    table = quick(home, "one", copied.folder, beside=[]).differences("net-one")
+    assert set(table["contestant"]) == {"foreign"}
+    assert (table[["value", "low", "high"]].to_numpy() == 0).all()
+    assert set(table["verdict"]) == {"not different"}
+    summary = quick(home, "one", "other", against="photometry").summary()
+    assert "Differences from photometry" in summary
+    with pytest.raises(ConfigError, match=r"no such contestant.*net-two.*net-one"):
+        quick(home, "one", against="net-two")
 
 
 def test_a_split_is_judged_by_its_own_galaxies(home):
     galaxies = Mock(n=GALAXIES, side=32, workers=1, cache=str(home / "cache")).open()
     rows = galaxies.rows("train")
-    score = JudgeRun(stores=[str(home / "one")], answers=[NORTH], split="train").run().scores[0]
-    assert score.baseline.galaxies == len(rows)
-    assert score.baseline.positives == np.sum(galaxies.catalogue["dec"].to_numpy()[rows] > -4)
+    answer = quick(home, "one", split="train").answers[0]
+    assert answer.galaxies == len(rows)
+    assert answer.positives == np.sum(galaxies.catalogue["dec"].to_numpy()[rows] > -4)
 
 
-def test_answers_that_are_known_of_some_galaxies_are_judged_by_those(home, monkeypatch):
-    known = np.arange(GALAXIES) % 3 > 0
-    values = Criterion.values
-    monkeypatch.setattr(Criterion, "values", lambda *arguments: np.where(known, values(*arguments), np.nan))
-    score = JudgeRun(stores=[str(home / "one")], answers=[NORTH]).run().scores[0]
-    assert score.baseline.galaxies == score.rankings["net-one"].galaxies == known.sum()
+def test_a_table_of_ones_own_holds_answers_of_some_galaxies(cli, home, tmp_path):
+    store = EmbeddingStore.open(home / "one")
+    known, ring = store.ids[10:70], np.arange(60) % 5 == 0
+    pd.DataFrame({"name": known, "ring": ring.astype(int), "kind": np.where(ring, "ring", "none")}).to_csv(
+        tmp_path / "mine.csv", index=False
+    )
+    words = [f"table={tmp_path / 'mine.csv'}", "id_column=name", "measures=like_this", f"cache={tmp_path / 'kept'}"]
+    out = cli("rarezoo", "judge", "one", "answers=ring=ring,same=kind==ring", *words, cwd=home).out
+    rows = [line.split("|") for line in out.splitlines() if "like this" in line]
+    assert rows[0][1].strip() == "ring (ring is 1): 12 of 60"
+    assert rows[1][1].strip() == "same (kind is ring): 12 of 60"
+    assert rows[0][2:] == rows[1][2:]
 
 
-def test_the_same_command_finds_its_photometry_again_and_another_is_refused(home, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("content", "settings", "message"),
+    [
+        ("name,ring\nx1,1\nx2,0\n", {"answers": ["ring=ring"]}, "none of the galaxies"),
+        ("name,ring\nx1,1\nx1,0\n", {"answers": ["ring=ring"]}, "more than once"),
+        ("id_str,ring\nx1,1\n", {"answers": ["ring=ring"]}, "name"),
+        ("name,ring\nID,1\n", {"answers": []}, "no answers of the table are named.*ring"),
+        ("name,ring\nID,0.4\n", {"answers": ["ring=ring"]}, "needs a threshold"),
+        ("name,ring\nID,1\n", {"answers": ["ring=ring"]}, "ring .*cannot be measured.*1 of 1"),
+        ("name,kind\nID,spiral\n", {"answers": ["ring=kind==ring"]}, "no galaxy has this text.*ring.*spiral"),
+        ("name,ring\nID,1\n", {"answers": ["ring=ring", "ring=ring>0.2"]}, "two answers have one name"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_refused(home, tmp_path, content, settings, message):
+    galaxy = EmbeddingStore.open(home / "one").ids[0]
+    (tmp_path / "mine.csv").write_text(content.replace("ID", galaxy))
+    with pytest.raises(RarezooError, match=message):
+        judge(home / "one", table=str(tmp_path / "mine.csv"), id_column="name", cache=str(tmp_path), **settings)
+
+
+def test_populations_of_a_mock_sky_are_its_usual_answers_and_rare_ones_are_left_out(home):
+    judgement = quick(home, "one", answers=[], measures=["like_this"])
+    populations = Mock(n=GALAXIES, side=32, workers=1, cache=str(home / "cache")).open().truth["population"].to_pylist()
+    counts = {name: populations.count(name) for name in set(populations) - {"ordinary"}}
+    assert {answer.criterion.name for answer in judgement.answers} == {name for name in counts if counts[name] >= 5}
+    assert sum("is left out" in note for note in judgement.notes) == sum(count < 5 for count in counts.values())
+
+
+def test_predicted_votes_are_a_contestant_and_answers_that_were_trained_on_are_marked(home, tmp_path):
+    store = EmbeddingStore.open(home / "one")
+    values = store.read()["smooth-or-featured_smooth_fraction"].to_numpy().astype(float)
+    column = "smooth-or-featured_smooth"
+    pd.DataFrame({"id_str": store.ids, column: values}).to_csv(tmp_path / "votes.csv", index=False)
+    answers = [f"smooth={column}>{float(np.median(values))!r}"]
+    judgement = quick(home, "one", answers=answers, table=str(tmp_path / "votes.csv"), beside=["votes"])
+    assert judgement.in_sample == {("smooth", "net-one"), ("smooth", "votes predicted by net-one")}
+    assert "was trained on smooth" in judgement.summary()
+    assert " * |" in judgement.summary()
+    found = judgement.table().set_index(["measure", "contestant"])
+    # The answer is one of the features.
+    assert found.value["5 labels: AUC", "votes predicted by net-one"] > 0.8
+
+
+def test_another_command_in_the_same_folder_is_refused(home, tmp_path):
     out = str(tmp_path / "out")
-    first = JudgeRun(stores=[str(home / "one")], answers=[NORTH], out=out).run()
-    monkeypatch.setattr("rarezoo.data.photometry.measurements", None)
-    again = JudgeRun(stores=[str(home / "one")], answers=[NORTH], out=out).run()
-    assert again.content()["answers"] == first.content()["answers"]
+    first = quick(home, "one", out=out)
+    assert plain(quick(home, "one", out=out).content()) == plain(first.content())
     with pytest.raises(OutputError, match="holds a run with other settings"):
-        JudgeRun(stores=[str(home / "one")], answers=[NORTH], whiten=3, out=out).run()
+        quick(home, "one", whiten=3, out=out)
 
 
 def test_stores_under_one_name_are_told_apart_by_their_folders(home, tmp_path):
     (tmp_path / "copy").mkdir()
     for one in (home / "one").iterdir():
         (tmp_path / "copy" / one.name).write_bytes(one.read_bytes())
-    spectra = JudgeRun(stores=[str(home / "one"), str(tmp_path / "copy")], answers=[NORTH]).run().spectra
+    spectra = quick(home, "one", tmp_path / "copy").spectra
     assert list(spectra) == [f"net-one ({home / 'one'})", f"net-one ({tmp_path / 'copy'})"]
 
 
@@ -110,22 +197,18 @@ def test_stores_under_one_name_are_told_apart_by_their_folders(home, tmp_path):
     [
         (["north=dek>0"], {}, "has no column: dek. Did you mean dec"),
         (["north=survey>0"], {}, "not a column of numbers: survey"),
-        (["pole=dec>80"], {}, f"pole cannot be ranked: dec > 80: 0 of {GALAXIES}"),
-        (["sky=dec>-80"], {}, f"sky cannot be ranked: dec > -80: {GALAXIES} of {GALAXIES}"),
+        (["pole=dec>80"], {}, rf"pole \(dec > 80\) cannot be measured: 0 of {GALAXIES}"),
+        (["sky=dec>-80"], {}, rf"sky \(dec > -80\) cannot be measured: {GALAXIES} of {GALAXIES}"),
         ([NORTH], {"split": "holdout"}, "split.*holdout"),
-        ([NORTH], {"whiten": 0}, "whiten.*0"),
+        ([NORTH], {"whiten": -1}, "whiten.*-1"),
+        ([NORTH], {"measures": ["best"]}, "measures.*best"),
+        ([NORTH], {"beside": ["magic"]}, "beside.*magic"),
+        ([NORTH], {"draws": 1}, "draws.*1"),
     ],
 )
 def test_settings_that_cannot_be_judged_by_are_refused(home, answers, settings, parts):
     with pytest.raises(ConfigError, match=parts):
-        JudgeRun(stores=[str(home / "one")], answers=answers, **settings).run()
-
-
-def test_without_kinds_of_galaxies_only_the_spectrum_is_measured(home, caplog):
-    judgement = JudgeRun(stores=[str(home / "one")]).run()
-    assert judgement.scores == ()
-    assert "effective rank" in judgement.summary()
-    assert "answers=" in caplog.text
+        judge(home / "one", answers=answers, **settings)
 
 
 def imported(home, folder, **settings):
@@ -134,22 +217,33 @@ def imported(home, folder, **settings):
     return EmbeddingStore.from_array(source.ids, source.embeddings(), out=folder, name="foreign", **settings)
 
 
-def test_imported_embeddings_are_judged_by_their_spectrum_and_with_a_survey_by_kinds_of_galaxies(home, tmp_path):
+def test_imported_embeddings_are_judged_by_their_spectrum_and_with_a_survey_by_kinds_of_galaxies(
+    home, tmp_path, caplog
+):
     store = imported(home, tmp_path / "store")
-    alone = JudgeRun(stores=[str(store.folder)]).run()
-    assert (alone.galaxies, alone.scores) == (GALAXIES, ())
+    alone = judge(store)
+    assert (alone.galaxies, alone.answers) == (GALAXIES, ())
+    assert "effective rank" in alone.summary()
+    assert "answers=" in caplog.text
     with pytest.raises(StoreError, match="data="):
-        JudgeRun(stores=[str(store.folder)], answers=[NORTH]).run()
+        judge(store, answers=[NORTH])
     survey = Mock(n=GALAXIES, side=32, workers=1, cache=str(home / "cache"))
-    both = JudgeRun(stores=[str(store.folder), str(home / "one")], answers=[NORTH], data=survey).run()
-    precisions = [both.scores[0].rankings[name].precisions for name in ("foreign", "net-one")]
-    np.testing.assert_array_equal(*precisions)
+    table = quick(home, store.folder, "one", data=survey).table().set_index(["contestant", "measure"])
+    assert table.value["foreign", "like this"] == table.value["net-one", "like this"]
+
+
+def test_without_a_survey_a_table_of_answers_is_enough_and_photometry_is_missing(home, tmp_path):
+    store = imported(home, tmp_path / "store")
+    pd.DataFrame({"id_str": store.ids, "ring": np.arange(GALAXIES) % 4 == 0}).to_csv(tmp_path / "mine.csv", index=False)
+    judgement = quick(home, store.folder, answers=["ring=ring"], table=str(tmp_path / "mine.csv"))
+    assert judgement.contestants == ["foreign"]
+    assert "no photometry" in judgement.summary()
 
 
 def test_an_import_that_names_its_survey_needs_no_further_words(home, tmp_path):
     survey = Mock(n=GALAXIES, side=32, workers=1, cache=str(home / "cache"))
     store = imported(home, tmp_path / "store", survey=survey)
-    assert JudgeRun(stores=[str(store.folder)], answers=[NORTH]).run().scores[0].baseline.galaxies == GALAXIES
+    assert quick(home, store.folder).answers[0].galaxies == GALAXIES
 
 
 def test_stores_of_different_surveys_are_refused_in_one_message(cli, home):
@@ -165,10 +259,10 @@ def test_a_survey_that_has_changed_is_refused(home, tmp_path):
     manifest["survey_settings"]["volunteers"] += 1
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(StoreError, match="has changed since it was embedded"):
-        JudgeRun(stores=[str(tmp_path)], answers=[NORTH]).run()
+        judge(tmp_path, answers=[NORTH])
 
 
-@pytest.mark.parametrize("text", ["ring", "ring=Class8.1", "ring=Class8.1>many", "=Class8.1>0.3", "ring=>0.3"])
+@pytest.mark.parametrize("text", ["ring", "ring=Class8.1>many", "=Class8.1>0.3", "ring=>0.3", "ring=a=b"])
 def test_an_answer_that_does_not_read_is_refused(text):
     with pytest.raises(RarezooError, match="NAME=COLUMN>VALUE"):
         Criterion.parsed(text)

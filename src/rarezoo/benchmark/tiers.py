@@ -20,10 +20,11 @@ from rarezoo import tables
 from rarezoo.benchmark.methods import FEATURES
 from rarezoo.benchmark.planted import GENERATION, planted_vectors
 from rarezoo.benchmark.scores import Truth
+from rarezoo.data.photometry import COLUMNS, photometry
 from rarezoo.data.reading import ids_of, matched_rows, read_any_table
 from rarezoo.data.survey import Galaxies
 from rarezoo.data.surveys.mock import Mock
-from rarezoo.embeddings.judge import DEFAULT_CRITERIA, Criterion
+from rarezoo.embeddings.answers import DEFAULT_CRITERIA, Criterion
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, DataError, StoreError
 from rarezoo.searches.recovery import ORDINARY
@@ -33,8 +34,10 @@ _EMBEDDING, _NATIVE, _UNTRAINED, _SHUFFLED, _PHOTOMETRY = FEATURES
 # Left out of the settings of a tier where they are not used, so that older results stay valid.
 _LATER = ("blends", "shuffled", "generation")
 _EDITION_SHOWN = 12
-# Beside the four that `rarezoo judge` asks for, the other rare features of Galaxy Zoo 2's Class8.
+# Columns of the photometry that make the baseline: two colours, half-light radius, concentration.
+_BASELINE = COLUMNS[:4]
 _LABEL = "label"
+# Beside the four that `rarezoo judge` asks for, the other rare features of Galaxy Zoo 2's Class8.
 _ALSO = (Criterion("disturbed", "Class8.3", 0.3), Criterion("dust lane", "Class8.7", 0.3))
 _MOST_COMMON = 1 / 20
 _SHUFFLED_STORE = "embeddings_shuffled"
@@ -151,10 +154,7 @@ class Measured:
 
     def _photometry(self) -> Float32[np.ndarray, "n 4"]:
         """Return two colours, size and concentration, each scaled to unit variance."""
-        from rarezoo.data.photometry import photometry
-        from rarezoo.embeddings.judge import BASELINE
-
-        values = photometry(self.galaxies.images, self._rows)[:, : len(BASELINE)]
+        values = photometry(self.galaxies.images, self._rows)[:, : len(_BASELINE)]
         spread = values.std(axis=0)
         return values / np.where(spread > 0, spread, 1)
 
@@ -360,7 +360,7 @@ class KnownAnswers(Tier):
             float
         )
         known = np.isfinite(values)
-        members = known & (np.nan_to_num(values) > np.array([answer.above for answer in asked]))
+        members = known & (np.nan_to_num(values) > np.array([answer.threshold for answer in asked]))
         return Truth(tuple(answer.name for answer in asked), members, known, {})
 
     @property

@@ -1,212 +1,64 @@
-"""``rarezoo judge``: measure how good an embedding is before anything is clustered.
+"""``rarezoo judge``: measure which embedding is better, before anything is clustered.
 
-Each galaxy of a rare kind is a query, and all other galaxies are ranked by their distance from it. A network is worth
-its cost only if its embedding ranks better than four numbers that need no network: two colours, size and concentration.
+Galaxies of rare kinds are known by answers that the networks were not trained on. The table says how well each
+embedding finds them: with one example, with a handful of labels, and with many. Beside the embeddings stand a few
+numbers that need no network, and the predicted votes, because a network is worth its cost only if its embedding is
+better.
 """
 
-import difflib
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float
+from tqdm.auto import tqdm
 
+from mocksky.populations import ORDINARY
 from rarezoo import tables
-from rarezoo.data.photometry import COLUMNS, photometry
+from rarezoo.cache import Cache
 from rarezoo.data.survey import Galaxies, Survey
-from rarezoo.embeddings.quality import (
-    METRICS,
-    Ranking,
-    Spectrum,
-    average_precisions,
-    local_dimension,
-    spectrum,
-    whitened,
+from rarezoo.embeddings.answers import DEFAULT_CRITERIA, FURTHER_CRITERIA, Answer, Criterion, read_answers
+from rarezoo.embeddings.contestants import (
+    BESIDE,
+    PHOTOMETRY,
+    VOTES,
+    Contestant,
+    names_of,
+    of_photometry,
+    of_stores,
 )
+from rarezoo.embeddings.measures import FEWEST, STRENGTH, Sample
+from rarezoo.embeddings.quality import Spectrum, local_dimension, spectrum
+from rarezoo.embeddings.steps import MEASURES, steps
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, StoreError
 from rarezoo.escapes import figure_text
 from rarezoo.runs import claim
-from rarezoo.settings import Settings, setting
+from rarezoo.settings import Settings, name_of, refuse_unknown, setting
+from rarezoo.statistics import Interval
 from rarezoo.zoo.cards import annotate
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger(__name__)
 SPLITS = ("all", "train", "validation", "test")
-# Columns of the photometry that make the baseline: two colours, half-light radius, concentration.
-BASELINE = COLUMNS[:4]
 # Share of the variance for which components are counted in the report.
 _VARIANCE = 0.95
 # Galaxies on which the local dimension is measured: it grows a little with their number.
 _SAMPLED = 2000
 # Shares of the variance below this are hardly more than the rounding of float32 embeddings.
 _RESOLVED = 1e-8
-
-
-@dataclass(frozen=True)
-class Criterion:
-    """A kind of galaxy: those whose catalogue column is above a threshold. NaN means that it is not known.
-
-    Attributes
-    ----------
-    name : str
-        Name of the kind, such as ``ring``.
-    column : str
-        Column of the survey's catalogue.
-    above : float
-        Threshold.
-
-    Examples
-    --------
-    >>> Criterion.parsed("ring=Class8.1>0.3")
-    Criterion(name='ring', column='Class8.1', above=0.3)
-    """
-
-    name: str
-    column: str
-    above: float
-
-    @classmethod
-    def parsed(cls, text: str) -> "Criterion":
-        """Read a criterion from ``NAME=COLUMN>VALUE``.
-
-        Raises
-        ------
-        ConfigError
-            The text has another form.
-        """
-        name, _, condition = text.partition("=")
-        column, _, above = condition.rpartition(">")
-        try:
-            if name.strip() and column.strip():
-                return cls(name.strip(), column.strip(), float(above))
-        except ValueError:
-            pass
-        raise ConfigError("an answer reads NAME=COLUMN>VALUE", value=text, fix="For example ring=Class8.1>0.3.")
-
-    def values(self, catalogue: pa.Table) -> Float64[np.ndarray, " n"]:
-        """Return the column as numbers, NaN where it is not known.
-
-        Raises
-        ------
-        ConfigError
-            The catalogue has no such column, or it does not hold numbers.
-        """
-        if self.column not in catalogue.column_names:
-            names = catalogue.column_names
-            near = difflib.get_close_matches(self.column, names, n=3) or names[:8]
-            raise ConfigError(
-                "the survey's catalogue has no column", value=self.column, fix=f"Did you mean {' or '.join(near)}?"
-            )
-        try:
-            return np.asarray(catalogue[self.column].cast(pa.float64()).to_numpy(), dtype=np.float64)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as problem:
-            raise ConfigError(
-                "not a column of numbers", value=self.column, fix="Choose a column to which a threshold applies."
-            ) from problem
-
-
-# Rare answers of Galaxy Zoo 2, which its networks do not see in training: data.leave_out.
-DEFAULT_CRITERIA = {
-    "gz2": (
-        Criterion("ring", "Class8.1", 0.3),
-        Criterion("merger", "Class8.6", 0.3),
-        Criterion("irregular", "Class8.4", 0.3),
-        Criterion("odd", "Class6.1", 0.5),
-    )
-}
-
-
-@dataclass(frozen=True)
-class Representation:
-    """The embeddings (n, D) of one store that are judged.
-
-    Attributes
-    ----------
-    name : str
-        Name of the checkpoint; with the folder where several stores have one checkpoint.
-    embeddings : (n, D) array
-        Galaxies that all stores hold.
-    components : int
-        Number of principal components in the whitened features.
-    """
-
-    name: str
-    embeddings: Float[np.ndarray, "n D"]
-    components: int
-
-    @cached_property
-    def spectrum(self) -> Spectrum:
-        """How the variance is divided among principal components."""
-        return spectrum(self.embeddings)
-
-    @cached_property
-    def local_dimension(self) -> float:
-        """In how many directions galaxies differ from their neighbours, measured on at most 2,000 galaxies."""
-        random = np.random.default_rng(0)
-        drawn = random.choice(len(self.embeddings), min(len(self.embeddings), _SAMPLED), replace=False)
-        return local_dimension(np.ascontiguousarray(self.embeddings[np.sort(drawn)], dtype=np.float32))
-
-    @cached_property
-    def features(self) -> dict[str, Float[np.ndarray, "n _"]]:
-        """Features by name: the embeddings themselves, and their first components whitened."""
-        even = whitened(self.embeddings, components=self.components)
-        return {self.name: self.embeddings, f"{self.name} whitened": even}
-
-
-@dataclass(frozen=True)
-class CriterionScore:
-    """How well the galaxies of one kind are found.
-
-    Attributes
-    ----------
-    criterion : Criterion
-    baseline : Ranking
-        Ranking by photometry, under the better of the two metrics.
-    baseline_metric : str
-        That metric.
-    rankings : dict
-        Ranking by each representation.
-    """
-
-    criterion: Criterion
-    baseline: Ranking
-    baseline_metric: str
-    rankings: dict[str, Ranking]
-
-    def cells(self) -> list[str]:
-        """Return a row of the table."""
-        name = f"{self.criterion.name} ({self.criterion.column} > {self.criterion.above:g})"
-        known = [str(self.baseline.galaxies), str(self.baseline.positives), f"{self.baseline.chance:.4f}"]
-        ranked = [
-            f"{ranking.mean.text('.4f')}, {ranking.ratio(self.baseline).text('.2f')} ×"
-            for ranking in self.rankings.values()
-        ]
-        return [name, *known, f"{self.baseline.mean.text('.4f')} {self.baseline_metric}", *ranked]
-
-    def content(self) -> dict[str, Any]:
-        """Return the numbers for judge.json."""
-        return {
-            **asdict(self.criterion),
-            "galaxies": self.baseline.galaxies,
-            "positives": self.baseline.positives,
-            "prevalence": self.baseline.prevalence,
-            "chance": self.baseline.chance,
-            "baseline": {"metric": self.baseline_metric, "average_precision": self.baseline.mean._asdict()},
-            "representations": {
-                name: {"average_precision": ranking.mean._asdict(), "ratio": ranking.ratio(self.baseline)._asdict()}
-                for name, ranking in self.rankings.items()
-            },
-        }
+_IN_SAMPLE = " *"
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """The result of judging some stores on the same galaxies.
+    """The result of judging embeddings on the same galaxies.
 
     Attributes
     ----------
@@ -218,8 +70,16 @@ class Judgement:
         Spectrum of each store, by name.
     local_dimensions : dict
         Local dimension of each store, by name.
-    scores : tuple of CriterionScore
-        Empty if no kind of galaxy is known.
+    answers : tuple of Answer
+        Kinds of galaxies; empty if none is known.
+    samples : dict
+        By name of the answer, then by measure, then by contestant.
+    in_sample : set of (answer, contestant)
+        Where the network was trained on the answer.
+    notes : tuple of str
+        What a reader of the table must know: what was left out, what is in-sample.
+    against : str
+        Contestant from which the differences of the others are shown; empty: none.
     """
 
     survey: str
@@ -227,31 +87,79 @@ class Judgement:
     galaxies: int
     spectra: dict[str, Spectrum]
     local_dimensions: dict[str, float]
-    scores: tuple[CriterionScore, ...]
+    answers: tuple[Answer, ...]
+    samples: Mapping[str, Mapping[str, Mapping[str, Sample]]]
+    in_sample: frozenset[tuple[str, str]] = frozenset()
+    notes: tuple[str, ...] = ()
+    against: str = ""
+
+    @property
+    def contestants(self) -> list[str]:
+        """Names of all contestants, in the order of the table."""
+        found = [name for rows in self.samples.values() for columns in rows.values() for name in columns]
+        return list(dict.fromkeys(found))
+
+    def table(self) -> "pd.DataFrame":
+        """Return all values: a row per answer, measure and contestant.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``answer``, ``positives``, ``galaxies``, ``measure``, ``contestant``, ``value``, ``low`` and ``high`` (95 %
+            interval), ``chance``, ``over`` (what the interval describes), ``in_sample``.
+        """
+        import pandas as pd
+
+        rows = [
+            {
+                "answer": answer.criterion.name, "positives": answer.positives, "galaxies": answer.galaxies,
+                "measure": measure, "contestant": name, **sample.interval._asdict(), "chance": sample.chance,
+                "over": sample.over, "in_sample": (answer.criterion.name, name) in self.in_sample,
+            }
+            for answer, measure, columns in self._rows()
+            for name, sample in columns.items()
+        ]  # fmt: skip
+        return pd.DataFrame(rows)
+
+    def differences(self, against: str) -> "pd.DataFrame":
+        """Return the difference of every contestant from one of them, with its paired 95 % interval.
+
+        Parameters
+        ----------
+        against : str
+            Name of the contestant.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``answer``, ``measure``, ``contestant``, ``value``, ``low``, ``high``, and ``verdict``: ``better`` or
+            ``worse`` if the whole interval is above or below 0, else ``not different``.
+
+        Raises
+        ------
+        ConfigError
+            There is no such contestant.
+        """
+        import pandas as pd
+
+        if against not in self.contestants:
+            raise ConfigError("no such contestant", value=against, fix=f"Choose from: {', '.join(self.contestants)}.")
+        rows = []
+        for answer, measure, columns in self._rows():
+            for name, sample in columns.items():
+                if name != against and against in columns:
+                    interval = sample.minus(columns[against])
+                    about = {"answer": answer.criterion.name, "measure": measure, "contestant": name}
+                    rows.append({**about, **interval._asdict(), "verdict": _verdict(interval)})
+        return pd.DataFrame(rows)
 
     def summary(self) -> str:
-        """Return the text for a terminal: a line per store, then a table with a row per kind of galaxy."""
-        lines = [
-            f"{name}: effective rank {found.effective_rank:.2f}, participation ratio {found.participation_ratio:.2f}, "
-            f"{found.components(_VARIANCE)} of {len(found.ratios)} components hold {_VARIANCE:.0%} of the variance, "
-            f"local dimension {self.local_dimensions[name]:.1f}"
-            for name, found in self.spectra.items()
-        ]
-        lines.append(f"{self.galaxies} galaxies of {self.survey}, split {self.split}")
-        if self.scores:
-            lines[-1] += (
-                "; average precision of a search for similar galaxies (95 % interval over queries), and its ratio to "
-                "the baseline's"
-            )
-            head = ["answer", "galaxies", "positive", "chance", "colour + size + concentration"]
-            head += self.scores[0].rankings
-            lines.append(tables.markdown(head, [score.cells() for score in self.scores]))
-        return "\n".join(lines)
+        """Return the text for a terminal: a line per store, then the tables."""
+        return "\n".join([*self._lines(), *self._tables()])
 
     def markdown(self) -> str:
-        """Return the same for a model card, as a list and a table."""
-        *lines, about, table = [*self.summary().split("\n", len(self.spectra) + 1), *([] if self.scores else [""])]
-        return "\n".join([*(f"- {line}" for line in lines), "", f"{about}.", *(["", table] if table else [])])
+        """Return the same for a model card, as a list and tables."""
+        return "\n".join([*(f"- {line}" for line in self._lines()), "", *self._tables()])
 
     def content(self) -> dict[str, Any]:
         """Return the numbers for judge.json."""
@@ -265,18 +173,70 @@ class Judgement:
             }
             for name, found in self.spectra.items()
         }
-        about = {"survey": self.survey, "split": self.split, "galaxies": self.galaxies}
-        return {**about, "stores": spectra, "answers": [score.content() for score in self.scores]}
+        answers = [
+            {**asdict(answer.criterion), "galaxies": answer.galaxies, "positives": answer.positives}
+            for answer in self.answers
+        ]  # fmt: skip
+        about = {"survey": self.survey, "split": self.split, "galaxies": self.galaxies, "notes": self.notes}
+        return {**about, "stores": spectra, "answers": answers, "measured": self.table().to_dict("records")}
+
+    def _rows(self) -> Iterator[tuple[Answer, str, Mapping[str, Sample]]]:
+        for answer in self.answers:
+            for measure, columns in self.samples[answer.criterion.name].items():
+                yield answer, measure, columns
+
+    def _lines(self) -> list[str]:
+        return [
+            f"{name}: effective rank {found.effective_rank:.2f}, participation ratio {found.participation_ratio:.2f}, "
+            f"{found.components(_VARIANCE)} of {len(found.ratios)} components hold {_VARIANCE:.0%} of the variance, "
+            f"local dimension {self.local_dimensions[name]:.1f}"
+            for name, found in self.spectra.items()
+        ]
+
+    def _tables(self) -> list[str]:
+        about = f"{self.galaxies} galaxies of {self.survey}, split {self.split}"
+        if not self.answers:
+            return [f"{about}."]
+        lines = [f"{about}; 95 % intervals over queries, draws of labels, or galaxies (probe).", ""]
+        rows, shown = [], ""
+        for answer, measure, columns in self._rows():
+            name = f"{answer.criterion}: {answer.positives} of {answer.galaxies}"
+            chance = next(iter(columns.values())).chance
+            cells = [self._cell(answer, contestant, columns) for contestant in self.contestants]
+            rows.append([name if name != shown else "", measure, f"{chance:.3f}", *cells])
+            shown = name
+        lines.append(tables.markdown(["answer", "measure", "chance", *self.contestants], rows))
+        if self.against:
+            others = [name for name in self.contestants if name != self.against]
+            table = self.differences(self.against)
+            table["cell"] = [
+                f"{Interval(row.value, row.low, row.high).text('+.3f')} {row.verdict}" for row in table.itertuples()
+            ]
+            wide = table.pivot_table("cell", ["answer", "measure"], "contestant", aggfunc="first", sort=False)
+            cells = [[*key, *row] for key, row in zip(wide.index, wide[others].fillna("–").to_numpy(), strict=True)]
+            lines += ["", f"Differences from {self.against}, with paired intervals:", ""]
+            lines.append(tables.markdown(["answer", "measure", *others], cells))
+        return [*lines, *([""] if self.notes else []), *(f"- {note}" for note in self.notes)]
+
+    def _cell(self, answer: Answer, contestant: str, columns: Mapping[str, Sample]) -> str:
+        if contestant not in columns:
+            return "–"
+        mark = _IN_SAMPLE if (answer.criterion.name, contestant) in self.in_sample else ""
+        return columns[contestant].interval.text(".3f") + mark
+
+
+def _verdict(difference: Interval) -> str:
+    return "better" if difference.low > 0 else "worse" if difference.high < 0 else "not different"
 
 
 @dataclass(kw_only=True)
 class JudgeRun(Settings):
-    """Measure how good embeddings of one survey are, before anything is clustered.
+    """Measure which of some embeddings of one survey is better, before anything is clustered.
 
-    Two things are measured. The *spectrum* says in how many directions the embedding varies. The *ranking* says how
-    well the embedding finds galaxies of a known kind, such as rings, from one example. Which galaxies are of the kind
-    may be known for some galaxies only. Imported embeddings without a survey have the spectrum alone; name their
-    survey (``data=``) for the ranking.
+    Two things are measured. The *spectrum* says in how many directions an embedding varies. The *table* says how well
+    galaxies of known kinds, such as rings, are found with one example, with few labels and with many. Which galaxies
+    are of a kind may be known for some galaxies only, from the survey's catalogue or from a table of your own. Imported
+    embeddings without a survey (``data=``) and without such a table have the spectrum alone.
 
     Examples
     --------
@@ -287,18 +247,27 @@ class JudgeRun(Settings):
     stores: list[str] = setting(help="folders of embedding stores of one survey", positional=True)
     answers: list[str] = setting(
         [],
-        "known kinds of galaxies, each NAME=COLUMN>VALUE: the galaxies whose COLUMN of the survey's catalogue is above "
-        "VALUE; empty: those that rarezoo knows for this survey",
+        "known kinds of galaxies: NAME=COLUMN>VALUE (above VALUE), NAME=COLUMN==TEXT, or NAME=COLUMN of 0 and 1; "
+        "empty: those that rarezoo knows for this survey",
     )
+    table: str = setting("", "table that holds the columns of the answers; empty: the survey's catalogue")
+    id_column: str = setting(tables.ID, "column of ids of that table")
     split: str = setting(SPLITS[0], "split whose galaxies are used", choices=SPLITS)
-    whiten: int = setting(
-        48,
-        "second way to rank: the first principal components, this many, brought to unit variance",
-        unit="components",
-        ge=1,
+    measures: list[str] = setting(list(MEASURES), "what is measured", choices=MEASURES)
+    beside: list[str] = setting(
+        [PHOTOMETRY], "what is judged beside the stores: photometry, and the votes that they predict", choices=BESIDE
     )
+    against: str = setting("", "contestant from which the differences of all others are shown, with paired intervals")
+    draws: int = setting(15, "draws of labels for each number of labels", unit="draws", ge=2)
+    seeds: int = setting(3, "divisions into folds of the probe", unit="seeds", ge=1)
+    strength: float = setting(STRENGTH, "C of the logistic regression: less is a stronger regularisation", gt=0)
+    whiten: int = setting(
+        0, "principal components that are brought to unit variance, as a further contestant; 0: none",
+        unit="components", ge=0,
+    )  # fmt: skip
     data: Survey | None = setting(None, "the survey, if it is no longer where the store remembers it")
-    out: str = setting("", "folder for judge.json, spectra.png and the photometry; empty: nothing is written")
+    cache: str = setting("runs/cache", "folder that keeps what was measured for the next time")
+    out: str = setting("", "folder for judge.json, judge.csv and spectra.png; empty: nothing is written")
     card: str = setting("", "checkpoint folder whose card gets the result; empty: none")
 
     def run(self) -> Judgement:
@@ -307,39 +276,43 @@ class JudgeRun(Settings):
         Raises
         ------
         ConfigError
-            A kind of galaxy cannot be read or ranked.
+            A kind of galaxy cannot be read or measured.
         StoreError
             A store cannot be opened, or the stores are of different surveys.
         DataError, OutputError
-            The survey cannot be opened, or the output folder cannot be written.
+            The survey or the table of answers cannot be used, or the output folder cannot be written.
         """
         stores = [EmbeddingStore.open(folder) for folder in self.stores]
         _refuse_different_surveys(stores)
-        survey = stores[0].manifest.survey
-        criteria = tuple(map(Criterion.parsed, self.answers)) or DEFAULT_CRITERIA.get(survey, ())
+        wanted = tuple(map(Criterion.parsed, self.answers))
+        needs_survey = self.split != SPLITS[0] or (bool(wanted) and not self.table)
+        survey = stores[0].manifest.survey if self.data is None else name_of(type(self.data))
         known_survey = self.data is not None or stores[0].has_survey
-        if not criteria:
-            log.warning("no kinds of galaxies to rank: name some with answers=NAME=COLUMN>VALUE")
-        galaxies = stores[0].galaxies(self.data) if known_survey or criteria else None
+        galaxies = stores[0].galaxies(self.data) if known_survey or needs_survey else None
         ids, rows = self._common(galaxies, stores)
-        values = {criterion: criterion.values(galaxies.catalogue)[rows] for criterion in criteria} if galaxies else {}
-        _refuse_too_few(values)
-        folder = self._claimed(stores, criteria) if self.out else None
-        representations = [
-            Representation(name, _embeddings(store, ids), self.whiten)
-            for name, store in zip(_names(stores), stores, strict=True)
-        ]
-        baseline = np.empty((len(rows), len(BASELINE)))
-        if galaxies and values:
-            baseline = _baseline(galaxies, rows, values, cache=folder / "photometry.npy" if folder else None)
+        notes: list[str] = []
+        answers = self._answers(wanted, galaxies, ids, rows, survey=survey, notes=notes)
+        folder = self._claimed(stores, answers) if self.out else None
+        contestants = self._contestants(stores, galaxies, ids, rows, answers=answers, notes=notes)
+        if self.against and self.against not in [contestant.name for contestant in contestants]:
+            names = ", ".join(contestant.name for contestant in contestants)
+            raise ConfigError("no such contestant", value=f"against={self.against}", fix=f"Choose from: {names}.")
+        embeddings = {contestant.name: contestant.features for contestant in contestants}
+        samples = self._samples(contestants, answers, notes=notes)
         judgement = Judgement(
             survey, self.split, len(ids),
-            spectra={store.name: store.spectrum for store in representations},
-            local_dimensions={store.name: store.local_dimension for store in representations},
-            scores=tuple(_score(criterion, values[criterion], baseline, representations) for criterion in values),
+            spectra={name: spectrum(embeddings[name]) for name in names_of(stores)},
+            local_dimensions={name: _local_dimension(embeddings[name]) for name in names_of(stores)},
+            answers=answers,
+            samples=samples,
+            in_sample=_in_sample(contestants, answers, notes=notes),
+            notes=tuple(notes),
+            against=self.against,
         )  # fmt: skip
         if folder:
             tables.write_json(judgement.content(), folder / "judge.json")
+            with tables.atomic(folder / "judge.csv") as temporary:
+                judgement.table().to_csv(temporary, index=False)
             _plot(judgement.spectra, folder / "spectra.png")
         if self.card:
             annotate(self.card, representation=judgement.markdown())
@@ -348,6 +321,10 @@ class JudgeRun(Settings):
     def _common(self, galaxies: Galaxies | None, stores: Sequence[EmbeddingStore]) -> tuple[np.ndarray, np.ndarray]:
         """Return ids of the split's galaxies that every store holds, and their rows in the survey if there is one."""
         held = set.intersection(*(set(store.ids) for store in stores))
+        if not held:
+            raise StoreError(
+                "stores without a common galaxy", value=" and ".join(self.stores), fix="Embed the same galaxies."
+            )
         if galaxies is None:
             if self.split != SPLITS[0]:
                 raise ConfigError("without a survey there is no split", value=self.split, fix="Name it with data=….")
@@ -357,13 +334,134 @@ class JudgeRun(Settings):
         rows = np.array([row for row in rows if galaxies.ids[row] in held], dtype=np.int64)
         return galaxies.ids[rows], rows
 
-    def _claimed(self, stores: Sequence[EmbeddingStore], criteria: Sequence[Criterion]) -> Path:
+    def _answers(
+        self, wanted: Sequence[Criterion], galaxies: Galaxies | None, ids: np.ndarray, rows: np.ndarray, *,
+        survey: str, notes: list[str],
+    ) -> tuple[Answer, ...]:  # fmt: skip
+        """Return the answers of the galaxies; the usual ones of which there are too few are left out with a note."""
+        if self.table:
+            table = read_answers(self.table, ids, id_column=self.id_column)
+        elif galaxies is not None:
+            table = _with_populations(galaxies).take(pa.array(rows))
+        else:
+            table = pa.table({})
+        criteria = wanted or (() if self.table else usual_criteria(table, survey=survey))
+        if self.table and not wanted:
+            raise ConfigError(
+                "no answers of the table are named", value=self.table,
+                fix=f"Name some: answers=NAME=COLUMN>VALUE; its columns are: {', '.join(table.column_names[:12])}.",
+            )  # fmt: skip
+        if not criteria:
+            log.warning("no kinds of galaxies to find: name some with answers=NAME=COLUMN>VALUE")
+        names = [criterion.name for criterion in criteria]
+        if len(set(names)) < len(names):
+            raise ConfigError("two answers have one name", value=", ".join(names), fix="Give each its own name.")
+        answers = []
+        for criterion in criteria:
+            answer = Answer.of(criterion, criterion.values(table))
+            if FEWEST <= answer.positives <= answer.galaxies - FEWEST:
+                answers.append(answer)
+                continue
+            about = f"{answer.positives} of {answer.galaxies} galaxies for which it is known"
+            if wanted:
+                raise ConfigError(
+                    f"{criterion} cannot be measured", value=about,
+                    fix=f"At least {FEWEST} galaxies must be of the kind and {FEWEST} must not: change answers=, or "
+                        "choose another split=.",
+                )  # fmt: skip
+            notes.append(f"{criterion} is left out: {about} are of the kind.")
+        return tuple(answers)
+
+    def _contestants(
+        self, stores: Sequence[EmbeddingStore], galaxies: Galaxies | None, ids: np.ndarray, rows: np.ndarray, *,
+        answers: Sequence[Answer], notes: list[str],
+    ) -> list[Contestant]:  # fmt: skip
+        contestants = list(of_stores(stores, ids, whiten=self.whiten, votes=bool(answers) and VOTES in self.beside))
+        if not answers or PHOTOMETRY not in self.beside:
+            return contestants
+        if galaxies is None:
+            notes.append(
+                "There is no photometry, because the survey with the images is not known: name it with data=…."
+            )
+            return contestants
+        known = np.any([answer.known for answer in answers], axis=0)
+        return [of_photometry(galaxies, rows, known=known, cache=Cache(Path(self.cache))), *contestants]
+
+    def _samples(
+        self, contestants: Sequence[Contestant], answers: Sequence[Answer], *, notes: list[str]
+    ) -> dict[str, dict[str, dict[str, Sample]]]:
+        """Measure everything that was not measured before; what has too few galaxies is left out with a note."""
+        samples: dict[str, dict[str, dict[str, Sample]]] = {answer.criterion.name: {} for answer in answers}
+        wanted = steps(self.measures, draws=self.draws, seeds=self.seeds, strength=self.strength)
+        cache, total = Cache(Path(self.cache)), len(answers) * len(wanted) * len(contestants)
+        with tqdm(total=total, desc="judge", unit=" measures", leave=False, disable=not total) as progress:
+            for answer in answers:
+                few = [step.name for step in wanted if not step.suits(answer)]
+                if few:
+                    notes.append(f"{answer.criterion} has too few galaxies for: {', '.join(few)}.")
+                progress.total -= len(few) * len(contestants)
+                for step in wanted:
+                    for contestant in contestants if step.suits(answer) else []:
+                        for row, sample in step.samples(contestant, answer, cache).items():
+                            samples[answer.criterion.name].setdefault(row, {})[contestant.name] = sample
+                        progress.update()
+        return samples
+
+    def _claimed(self, stores: Sequence[EmbeddingStore], answers: Sequence[Answer]) -> Path:
         judged = [
-            {"survey": store.manifest.survey_sha256, "checkpoint": store.manifest.checkpoint_sha256}
+            {
+                "survey": store.manifest.survey_sha256, "checkpoint": store.manifest.checkpoint_sha256,
+                "content": store.manifest.content_sha256,
+            }
             for store in stores
         ]  # fmt: skip
-        about = {"stores": judged, "answers": [asdict(criterion) for criterion in criteria]}
-        return claim(self.out, verb="judge", settings={**about, "split": self.split, "whiten": self.whiten})
+        names = ("split", "measures", "beside", "draws", "seeds", "strength", "whiten")
+        settings = {name: getattr(self, name) for name in names}
+        criteria = [asdict(answer.criterion) for answer in answers]
+        return claim(self.out, verb="judge", settings={"stores": judged, "answers": criteria, **settings})
+
+
+def judge(stores: Sequence[EmbeddingStore | Path | str] | EmbeddingStore | Path | str, **settings: Any) -> Judgement:
+    """Measure which of some embedding stores finds known kinds of galaxies best.
+
+    Parameters
+    ----------
+    stores : store or sequence of stores
+        Stores of one survey, or their folders.
+    **settings
+        Fields of :class:`JudgeRun`, such as ``answers=["ring=Class8.1>0.3"]`` and ``against="photometry"``.
+
+    Raises
+    ------
+    StoreError, ConfigError, DataError, OutputError
+        See the message.
+
+    Examples
+    --------
+    >>> judge(["runs/mine/store", "runs/theirs/store"], against="photometry").table()  # doctest: +SKIP
+    """
+    known = [known.name for known in fields(JudgeRun) if known.name != "stores"]
+    refuse_unknown(settings, known, of="a judgement")
+    chosen = [stores] if isinstance(stores, (str, Path, EmbeddingStore)) else list(stores)
+    folders = [str(store.folder) if isinstance(store, EmbeddingStore) else str(store) for store in chosen]
+    return JudgeRun(stores=folders, **settings).run()
+
+
+def usual_criteria(table: pa.Table, *, survey: str) -> tuple[Criterion, ...]:
+    """Return the usual kinds of a survey: rare answers of Galaxy Zoo 2, or the populations planted in a mock sky."""
+    kinds = (*DEFAULT_CRITERIA.get(survey, ()), *FURTHER_CRITERIA.get(survey, ()))
+    usual = [criterion for criterion in kinds if criterion.column in table.column_names]
+    if tables.POPULATION in table.column_names:
+        planted = sorted(set(table[tables.POPULATION].to_pylist()) - {ORDINARY, None})
+        usual += [Criterion(name, tables.POPULATION, equals=name) for name in planted]
+    return tuple(usual)
+
+
+def _with_populations(galaxies: Galaxies) -> pa.Table:
+    """Return the catalogue; of a mock sky, with the planted population of each galaxy."""
+    if galaxies.truth is None or tables.POPULATION in galaxies.catalogue.column_names:
+        return galaxies.catalogue
+    return galaxies.catalogue.append_column(tables.POPULATION, galaxies.truth[tables.POPULATION])
 
 
 def _refuse_different_surveys(stores: Sequence[EmbeddingStore]) -> None:
@@ -376,59 +474,30 @@ def _refuse_different_surveys(stores: Sequence[EmbeddingStore]) -> None:
             )  # fmt: skip
 
 
-def _refuse_too_few(values: Mapping[Criterion, np.ndarray]) -> None:
-    for criterion, column in values.items():
-        known = column[np.isfinite(column)]
-        positive = int(np.sum(known > criterion.above))
-        if not 2 <= positive < len(known):
-            raise ConfigError(
-                f"{criterion.name} cannot be ranked: {criterion.column} > {criterion.above:g}",
-                value=f"{positive} of {len(known)} for which it is known",
-                fix="At least two must be above and one must not: change the threshold in answers=, or choose "
-                    "another split=.",
-            )  # fmt: skip
+def _in_sample(
+    contestants: Sequence[Contestant], answers: Sequence[Answer], *, notes: list[str]
+) -> frozenset[tuple[str, str]]:
+    """Return the answers that networks were trained on; say so."""
+    trained = [
+        (answer.criterion.name, contestant.name)
+        for contestant in contestants
+        for answer in answers
+        if answer.criterion.in_sample(contestant.answers)
+    ]
+    for name in dict.fromkeys(contestant for _, contestant in trained):
+        kinds = ", ".join(answer for answer, contestant in trained if contestant == name)
+        notes.append(
+            f"{name}: its network was trained on {kinds}, so these values (*) do not say what it finds unasked; "
+            "split=test leaves out the galaxies that it has learnt from."
+        )
+    return frozenset(trained)
 
 
-def _names(stores: Sequence[EmbeddingStore]) -> list[str]:
-    """Return each store's checkpoint, with the folder where several stores have one checkpoint."""
-    names = [store.manifest.checkpoint for store in stores]
-    return [
-        name if names.count(name) == 1 else f"{name} ({store.folder})"
-        for name, store in zip(names, stores, strict=True)
-    ]  # fmt: skip
-
-
-def _embeddings(store: EmbeddingStore, ids: np.ndarray) -> Float[np.ndarray, "n D"]:
-    held = pa.table({tables.ID: pa.array(store.ids, pa.string())})
-    return store.embeddings()[tables.rows_of(ids, held, source=str(store.folder))]
-
-
-def _baseline(
-    galaxies: Galaxies, rows: Int64[np.ndarray, " n"], values: Mapping[Criterion, np.ndarray], *, cache: Path | None
-) -> Float64[np.ndarray, "n 4"]:
-    """Return photometry, each column of unit variance; NaN for galaxies for which no criterion is known."""
-    known = np.any([np.isfinite(column) for column in values.values()], axis=0)
-    measured = photometry(galaxies.images, rows[known], cache=cache)[:, : len(BASELINE)].astype(np.float64)
-    spread = measured.std(axis=0) if len(measured) else np.ones(len(BASELINE))
-    features = np.full((len(rows), len(BASELINE)), np.nan)
-    features[known] = measured / np.where(spread > 0, spread, 1)
-    return features
-
-
-def _score(
-    criterion: Criterion, values: np.ndarray, baseline: np.ndarray, representations: Sequence[Representation]
-) -> CriterionScore:
-    known = np.isfinite(values)
-    positive = values[known] > criterion.above
-    # The better of both metrics, so that no embedding wins because the baseline uses the wrong one.
-    by_metric = {metric: average_precisions(baseline[known], positive, metric=metric) for metric in METRICS}
-    metric = max(by_metric, key=lambda name: by_metric[name].mean.value)
-    rankings = {
-        name: average_precisions(features[known], positive)
-        for representation in representations
-        for name, features in representation.features.items()
-    }
-    return CriterionScore(criterion, by_metric[metric], metric, rankings)
+def _local_dimension(embeddings: Float[np.ndarray, "n D"]) -> float:
+    """Return the local dimension, measured on at most 2,000 galaxies."""
+    random = np.random.default_rng(0)
+    drawn = random.choice(len(embeddings), min(len(embeddings), _SAMPLED), replace=False)
+    return local_dimension(np.ascontiguousarray(embeddings[np.sort(drawn)], dtype=np.float32))
 
 
 def _plot(spectra: Mapping[str, Spectrum], path: Path) -> None:

@@ -235,7 +235,7 @@ def average_precisions(
             "nothing to rank", value=f"{positive.sum()} of {galaxies} galaxies are positive",
             fix="At least two must be, and one must not: lower or raise the threshold, or use more galaxies.",
         )  # fmt: skip
-    asking, answering = _ranking_vectors(features, metric=metric)
+    asking, answering = ranking_vectors(features, metric=metric)
     chosen = members = np.flatnonzero(positive)
     if 0 < queries < len(members):
         chosen = np.sort(np.random.default_rng(seed).choice(members, queries, replace=False))
@@ -254,7 +254,7 @@ def average_precisions(
     return Ranking(chosen, np.array(precisions, dtype=np.float64), galaxies, len(members))
 
 
-def _ranking_vectors(
+def ranking_vectors(
     features: Float[np.ndarray, "n d"], *, metric: str
 ) -> tuple[Float[np.ndarray, "n _"], Float[np.ndarray, "n _"]]:
     """Return vectors of queries and of ranked galaxies whose inner products rank galaxies as the metric does."""

@@ -48,8 +48,8 @@ _NEIGHBOURS = "neighbours"
 _FEWEST_PER_CATEGORY = 5
 _FEWEST_KNOWN = 0.5
 _NEVER = frozenset({tables.ID, tables.IMAGE, tables.SPLIT, tables.RA, tables.DEC})
-# The challenge's columns of Galaxy Zoo 2 votes: Class1.1 … Class11.6, and the coarse class.
-_VOTE = re.compile(r"class\d+(\.\d+)?$", re.IGNORECASE)
+# The challenge's columns of Galaxy Zoo 2 votes: Class1.1 … Class11.6, and the coarse classes class5 and c5.
+_VOTE = re.compile(r"(class\d+(\.\d+)?|c5)$", re.IGNORECASE)
 _ARTIFACT_COLUMN = re.compile(r"arti?e?fact", re.IGNORECASE)
 # The first question asks for artifacts; the answers of later questions about them are shares among artifacts.
 _ARTIFACT_ANSWER = re.compile(r"smooth-or-featured.*_.*(artifact|problem)", re.IGNORECASE)

@@ -30,7 +30,7 @@ from rarezoo import tables
 from rarezoo.data.loaders import CutoutLoader
 from rarezoo.data.splits import TEST
 from rarezoo.data.survey import Galaxies, Survey, open_survey
-from rarezoo.embeddings.judge import DEFAULT_CRITERIA
+from rarezoo.embeddings.answers import DEFAULT_CRITERIA
 from rarezoo.embeddings.quality import Ranking, Spectrum, average_precisions, spectrum
 from rarezoo.errors import DataError, RarezooError, StoreError
 from rarezoo.escapes import figure_text
@@ -240,13 +240,13 @@ def _measurement(checkpoint: Checkpoint, galaxies: Galaxies, survey: Survey, *, 
 def rare_kinds(galaxies: Galaxies, *, survey: str) -> dict[str, Float32[np.ndarray, " n"]]:
     """Return rare kinds of galaxies that the training does not use: 1 for members, 0 for others, NaN where unknown.
 
-    They are the answers of Galaxy Zoo 2 that :mod:`rarezoo.embeddings.judge` uses, and the populations that were
+    They are the answers of Galaxy Zoo 2 that :mod:`rarezoo.embeddings.answers` names, and the populations that were
     planted in a mock survey.
     """
     kinds = {}
     for answer in DEFAULT_CRITERIA.get(survey, ()):
         values = np.asarray(galaxies.catalogue[answer.column].cast(pa.float64()).to_numpy())
-        kinds[answer.name] = np.where(np.isfinite(values), values > answer.above, np.nan).astype(np.float32)
+        kinds[answer.name] = np.where(np.isfinite(values), values > answer.threshold, np.nan).astype(np.float32)
     if galaxies.truth is not None:
         populations = tables.strings(galaxies.truth, tables.POPULATION)
         planted = sorted({*populations} - {ORDINARY})

@@ -20,6 +20,9 @@ FOLDER_VARIABLE = "RAREZOO_GZ2"
 CLASS5 = "class5"
 # A fraction is at most one, up to rounding.
 _ONE = 1.02
+# Which of smooth, featured, artifact, odd and not odd is the largest fraction in the full votes; a column of
+# measured.csv, which may lie beside the catalogue. Its "odd" is Class6 in other words.
+C5, _MEASURED = "c5", "measured.csv"
 ODD_FEATURE = "odd-feature-gz2"
 
 # Column of each answer in the challenge of 2013-14, in the order of its own description (Willett et al. 2013, table 2).
@@ -88,6 +91,8 @@ class Gz2(Survey):
                 fix=f"Say where catalogue.csv and images-*.tar are: data.folder=DIR or {FOLDER_VARIABLE}=DIR.",
             )  # fmt: skip
         table = _read_catalogue(folder / "catalogue.csv")
+        if (folder / _MEASURED).is_file():
+            table = _with_c5(table, folder / _MEASURED)
         ids = table[tables.ID].to_pylist()
         tree = gz2_tree().without(self.leave_out)
         names = [f"{galaxy}.jpg" for galaxy in ids]
@@ -109,6 +114,17 @@ class Gz2(Survey):
             return np.asarray(matches.to_numpy(), dtype=np.float32)
         fraction = table[_COLUMNS[question][label]].to_numpy()
         return np.asarray(np.rint(np.nan_to_num(fraction) * self.volunteers), dtype=np.float32)
+
+
+def question_of(column: str) -> str | None:
+    """Return the question that a column of the sample answers; None for other columns.
+
+    >>> question_of("Class6.1"), question_of("ra")
+    ('something-odd-gz2', None)
+    """
+    if column == C5:
+        return "something-odd-gz2"
+    return next((question for question, answers in _COLUMNS.items() if column in answers.values()), None)
 
 
 def gz2_tree() -> QuestionTree:
@@ -143,3 +159,13 @@ def _read_catalogue(path: Path) -> pa.Table:
         table = table.set_column(table.column_names.index(column), column, numbers)
     galaxies = pa.array(ids_of(table, tables.ID, source=str(path)), pa.string())
     return table.set_column(table.column_names.index(tables.ID), tables.ID, galaxies)
+
+
+def _with_c5(catalogue: pa.Table, path: Path) -> pa.Table:
+    """Return the catalogue with the column c5 of the table of measurements, null where that has no row or no entry."""
+    measured = read_any_table(path, text=(tables.ID, C5))
+    if C5 not in measured.column_names:
+        raise DataError(f"{path} lacks a column", value=C5, fix="Use the table that came with the sample.")
+    galaxies = ids_of(measured, tables.ID, source=str(path))
+    rows = pc.index_in(catalogue[tables.ID], value_set=pa.array(galaxies, pa.string()))
+    return catalogue.append_column(C5, measured[C5].take(rows))
