@@ -38,10 +38,12 @@ def test_the_sample_is_what_its_description_says(galaxies):
     assert len(galaxies) == 35651
     asked = galaxies.tree.asked(galaxies.votes)
     names = [question.name for question in galaxies.tree.questions]
-    assert asked[:, names.index("smooth-or-featured-gz2")].sum() == 5000
+    assert asked[:, names.index("smooth-or-featured-gz2")].sum() == 5061
+    assert asked[:, names.index("bar-gz2")].sum() == 1064
     assert asked[:, names.index("class5")].sum() == 28793
     assert not any("odd" in answer for answer in galaxies.tree.answers)
     assert "Class8.1" in galaxies.catalogue.column_names
+    assert galaxies.catalogue["c5"].to_pylist().count("odd") == 917
 
 
 def test_counts_give_back_the_fractions_multiplied_down_the_tree(galaxies):

@@ -136,7 +136,7 @@ def test_a_table_of_ones_own_holds_answers_of_some_galaxies(cli, home, tmp_path)
 @pytest.mark.parametrize(
     ("content", "settings", "message"),
     [
-        ("name,ring\nx1,1\nx2,0\n", {"answers": ["ring=ring"]}, "none of the galaxies"),
+        ("name,ring\nx1,1\nx2,0\n", {"answers": ["ring=ring"]}, "no id of .*mine.csv is in the store"),
         ("name,ring\nx1,1\nx1,0\n", {"answers": ["ring=ring"]}, "more than once"),
         ("id_str,ring\nx1,1\n", {"answers": ["ring=ring"]}, "name"),
         ("name,ring\nID,1\n", {"answers": []}, "no answers of the table are named.*ring"),
@@ -162,18 +162,18 @@ def test_populations_of_a_mock_sky_are_its_usual_answers_and_rare_ones_are_left_
 
 
 def test_predicted_votes_are_a_contestant_and_answers_that_were_trained_on_are_marked(home, tmp_path):
-    store = EmbeddingStore.open(home / "one")
-    values = store.read()["smooth-or-featured_smooth_fraction"].to_numpy().astype(float)
+    ids, smooth = EmbeddingStore.open(home / "one").ids, np.random.default_rng(0).random(GALAXIES)
     column = "smooth-or-featured_smooth"
-    pd.DataFrame({"id_str": store.ids, column: values}).to_csv(tmp_path / "votes.csv", index=False)
-    answers = [f"smooth={column}>{float(np.median(values))!r}"]
-    judgement = quick(home, "one", answers=answers, table=str(tmp_path / "votes.csv"), beside=["votes"])
-    assert judgement.in_sample == {("smooth", "net-one"), ("smooth", "votes predicted by net-one")}
+    store = imported(home, tmp_path / "store", fractions={column: smooth, "bar_yes": smooth[::-1]})
+    pd.DataFrame({"id_str": ids, column: smooth}).to_csv(tmp_path / "votes.csv", index=False)
+    answers = [f"smooth={column}>0.6"]
+    judgement = quick(home, store.folder, answers=answers, table=str(tmp_path / "votes.csv"), beside=["votes"])
+    assert judgement.in_sample == {("smooth", "foreign"), ("smooth", "votes predicted by foreign")}
     assert "was trained on smooth" in judgement.summary()
     assert " * |" in judgement.summary()
-    found = judgement.table().set_index(["measure", "contestant"])
+    values = judgement.table().set_index(["measure", "contestant"])["value"]
     # The answer is one of the features.
-    assert found.value["5 labels: AUC", "votes predicted by net-one"] > 0.8
+    assert values["5 labels: AUC", "votes predicted by foreign"] > 0.8
 
 
 def test_another_command_in_the_same_folder_is_refused(home, tmp_path):

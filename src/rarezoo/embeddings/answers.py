@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Float64
 
 from rarezoo import tables
-from rarezoo.data.surveys.catalogue import ids_of, read_any_table
+from rarezoo.data.reading import ids_of, matched_rows, no_column, read_any_table, refuse_doubled
 from rarezoo.data.surveys.gz2 import question_of
-from rarezoo.errors import ConfigError, DataError
+from rarezoo.errors import ConfigError
 
 _FORM = re.compile(r"(?P<name>[^=]+)=(?P<column>[^=>]+)(?:>(?P<above>[^=>]+)|==(?P<equals>.+))?")
 _HALF = 0.5
@@ -205,17 +205,13 @@ def read_answers(file: Path | str, ids: Sequence[str] | np.ndarray, *, id_column
     DataError
         The table is missing or unreadable, has no such column, has doubled ids, or none of the galaxies.
     """
-    table = read_any_table(Path(file))
+    table = read_any_table(Path(file), text=(id_column,))
+    if id_column not in table.column_names:
+        raise no_column(table, id_column, source=str(file), setting_name="id_column")
     names = ids_of(table, id_column, source=str(file))
-    doubled = [str(value) for value in np.unique(names)[np.unique(names, return_counts=True)[1] > 1]]
-    if doubled:
-        raise DataError(
-            f"{file}: ids occur more than once", value=len(doubled), fix="Keep one row per galaxy.", ids=doubled
-        )
-    rows = pc.index_in(pa.array(list(map(str, ids)), pa.string()), value_set=pa.array(names, pa.string()))
-    if rows.null_count == len(rows):
-        raise DataError(
-            f"{file} has none of the galaxies", value=f"{names[0]} … in the table, {ids[0]} … in the store",
-            fix="Give a table with the ids of the store, or name their column: id_column=….",
-        )  # fmt: skip
-    return table.take(rows)
+    refuse_doubled(names, source=str(file))
+    rows = matched_rows(
+        list(map(str, ids)), names, source="the store", other_source=str(file),
+        fix="Give a table with the ids of the store, or name their column: id_column=….",
+    )  # fmt: skip
+    return table.take(pa.array(np.where(rows < 0, None, rows), pa.int64()))
