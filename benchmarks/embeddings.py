@@ -13,10 +13,9 @@ import pandas as pd
 
 from benchmarks.documents import RESULTS
 from rarezoo import tables
-from rarezoo.embeddings.judge import Judgement, JudgeRun
+from rarezoo.embeddings.judge import Judgement, JudgeRun, texts
 from rarezoo.errors import ConfigError
 from rarezoo.settings import setting
-from rarezoo.statistics import Interval
 
 _CHANCE, _KNOWN = "chance", "galaxies of the kind"
 
@@ -49,8 +48,8 @@ class EmbeddingTables(JudgeRun):
         if self.against:
             differences = judgement.differences(self.against)
             differences["cell"] = [
-                f"{Interval(row.value, row.low, row.high).text('+.3f')} {row.verdict}"
-                for row in differences.itertuples()
+                f"{text} {verdict}"
+                for text, verdict in zip(texts(differences, "+.3f"), differences["verdict"], strict=True)
             ]
             _write(_wide(differences, renamed), Path(self.results) / f"{self.name}_differences.csv")
         return judgement
@@ -69,9 +68,7 @@ def by_answer(table: pd.DataFrame, renamed: dict[str, str]) -> pd.DataFrame:
         New names of contestants.
     """
     marks = table["in_sample"].map({True: " *", False: ""})
-    shown = table.assign(
-        cell=[Interval(row.value, row.low, row.high).text(".3f") for row in table.itertuples()] + marks
-    )
+    shown = table.assign(cell=[text + mark for text, mark in zip(texts(table, ".3f"), marks, strict=True)])
     first = table.drop_duplicates("answer").set_index("answer")
     known = {answer: f"{row.positives} of {row.galaxies}" for answer, row in first.iterrows()}
     chance = table.drop_duplicates(["answer", "measure"])

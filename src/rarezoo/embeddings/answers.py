@@ -214,4 +214,4 @@ def read_answers(file: Path | str, ids: Sequence[str] | np.ndarray, *, id_column
         list(map(str, ids)), names, source="the store", other_source=str(file),
         fix="Give a table with the ids of the store, or name their column: id_column=….",
     )  # fmt: skip
-    return table.take(pa.array(np.where(rows < 0, None, rows), pa.int64()))
+    return table.take(pa.array(rows, mask=rows < 0))

@@ -210,12 +210,12 @@ class Judgement:
             others = [name for name in self.contestants if name != self.against]
             table = self.differences(self.against)
             table["cell"] = [
-                f"{Interval(row.value, row.low, row.high).text('+.3f')} {row.verdict}" for row in table.itertuples()
+                f"{text} {verdict}" for text, verdict in zip(texts(table, "+.3f"), table["verdict"], strict=True)
             ]
             wide = table.pivot_table("cell", ["answer", "measure"], "contestant", aggfunc="first", sort=False)
-            cells = [[*key, *row] for key, row in zip(wide.index, wide[others].fillna("–").to_numpy(), strict=True)]
+            compared = wide[others].fillna("–").reset_index().to_numpy().astype(str).tolist()
             lines += ["", f"Differences from {self.against}, with paired intervals:", ""]
-            lines.append(tables.markdown(["answer", "measure", *others], cells))
+            lines.append(tables.markdown(["answer", "measure", *others], compared))
         return [*lines, *([""] if self.notes else []), *(f"- {note}" for note in self.notes)]
 
     def _cell(self, answer: Answer, contestant: str, columns: Mapping[str, Sample]) -> str:
@@ -223,6 +223,12 @@ class Judgement:
             return "–"
         mark = _IN_SAMPLE if (answer.criterion.name, contestant) in self.in_sample else ""
         return columns[contestant].interval.text(".3f") + mark
+
+
+def texts(table: "pd.DataFrame", digits: str) -> list[str]:
+    """Return each row's value with its interval as text, such as ``0.25 (0.20–0.31)``."""
+    numbers = table[["value", "low", "high"]].to_numpy(dtype=np.float64)
+    return [Interval(*map(float, row)).text(digits) for row in numbers]
 
 
 def _verdict(difference: Interval) -> str:
@@ -393,18 +399,19 @@ class JudgeRun(Settings):
         """Measure everything that was not measured before; what has too few galaxies is left out with a note."""
         samples: dict[str, dict[str, dict[str, Sample]]] = {answer.criterion.name: {} for answer in answers}
         wanted = steps(self.measures, draws=self.draws, seeds=self.seeds, strength=self.strength)
-        cache, total = Cache(Path(self.cache)), len(answers) * len(wanted) * len(contestants)
+        for answer in answers:
+            few = [step.name for step in wanted if not step.suits(answer)]
+            if few:
+                notes.append(f"{answer.criterion} has too few galaxies for: {', '.join(few)}.")
+        cache = Cache(Path(self.cache))
+        tasks = [(answer, step) for answer in answers for step in wanted if step.suits(answer)]
+        total = len(tasks) * len(contestants)
         with tqdm(total=total, desc="judge", unit=" measures", leave=False, disable=not total) as progress:
-            for answer in answers:
-                few = [step.name for step in wanted if not step.suits(answer)]
-                if few:
-                    notes.append(f"{answer.criterion} has too few galaxies for: {', '.join(few)}.")
-                progress.total -= len(few) * len(contestants)
-                for step in wanted:
-                    for contestant in contestants if step.suits(answer) else []:
-                        for row, sample in step.samples(contestant, answer, cache).items():
-                            samples[answer.criterion.name].setdefault(row, {})[contestant.name] = sample
-                        progress.update()
+            for answer, step in tasks:
+                for contestant in contestants:
+                    for row, sample in step.samples(contestant, answer, cache).items():
+                        samples[answer.criterion.name].setdefault(row, {})[contestant.name] = sample
+                    progress.update()
         return samples
 
     def _claimed(self, stores: Sequence[EmbeddingStore], answers: Sequence[Answer]) -> Path:

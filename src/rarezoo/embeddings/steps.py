@@ -134,7 +134,9 @@ def _few_labels(labels: int, others: int, names: Sequence[str], *, draws: int, s
     settings = {"labels": labels, "others": others, "draws": draws, "strength": strength}
 
     def run(features: np.ndarray, answer: Answer, _: Sequence[str]) -> list[Sample]:
-        scores = measures.few_labels(features, answer.positive, **settings)
+        scores = measures.few_labels(
+            features, answer.positive, labels=labels, others=others, draws=draws, strength=strength
+        )  # fmt: skip
         return list(scores.values()) if len(names) > 1 else [scores["average precision"]]
 
     return Step(tuple(names), DRAWS, run, settings, needs=labels + FEWEST, needs_others=others + FEWEST)
