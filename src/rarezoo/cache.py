@@ -14,16 +14,17 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from rarezoo import tables
-from rarezoo.errors import OutputError
+from rarezoo.errors import OutputError, StoreError
 from rarezoo.runs import digest
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 # Hexadecimal digits of the hash that name a result: two of 10^9 results share them with a probability of 3 in 100.
 _DIGITS = 16
 
@@ -59,9 +60,9 @@ class Cache:
 
     def fetch(
         self, key: Mapping[str, Any], target: Path, *, last: str, make: Callable[[Path], object],
-        code: Iterable[object] = (),
-    ) -> None:  # fmt: skip
-        """Bring the files of a result into ``target``; compute it first if it is not cached.
+        read: Callable[[Path], T] = lambda target: None, code: Iterable[object] = (),
+    ) -> T:  # fmt: skip
+        """Bring the files of a result into ``target`` and read it; compute it first if it is not cached.
 
         The files are hard links where the file system has them: replace them, but never write into them.
 
@@ -75,8 +76,15 @@ class Cache:
             Name of the file that ``make`` writes last: where it exists, the result is complete.
         make : callable
             Computes the result and writes it into the folder that it is called with.
+        read : callable
+            Reads the result from the folder that it is called with. Where it raises StoreError the result is damaged,
+            and is computed again.
         code : iterable of modules, classes, objects or names of modules
             Source code that computes the result: see :func:`code_sha256`.
+
+        Returns
+        -------
+        What ``read`` returns.
 
         Raises
         ------
@@ -84,15 +92,25 @@ class Cache:
             The cache or the target cannot be written.
         """
         place = self.place(key, code=code)
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-            target.mkdir(parents=True, exist_ok=True)
+
+        def bring(*, anew: bool) -> T:
             with locked(place):
-                if not (place / last).exists():
+                if anew or not (place / last).exists():
                     make(place)
             files = [file for file in place.iterdir() if not file.name.startswith(".")]
             for file in sorted(files, key=lambda file: file.name == last):
                 _link(file, target / file.name)
+            tables.sync(target, inside=False)
+            return read(target)
+
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            target.mkdir(parents=True, exist_ok=True)
+            try:
+                return bring(anew=False)
+            except StoreError as problem:
+                log.warning("%s is computed again: %s", place, problem.what)
+                return bring(anew=True)
         except OSError as problem:
             raise tables.unwritable(place, problem) from problem
 
@@ -137,9 +155,6 @@ def kept_array(path: Path | str | None, make: Callable[[], np.ndarray]) -> np.nd
     values = make()
     with tables.atomic(path) as temporary, temporary.open("wb") as stream:
         np.save(stream, values)
-        # Renaming a file whose content is still in memory could leave an empty file after a power failure.
-        stream.flush()
-        os.fsync(stream.fileno())
     return values
 
 

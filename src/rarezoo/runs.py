@@ -1,15 +1,21 @@
-"""Run folders: an output folder belongs to one command with one set of settings, so the same command can resume."""
+"""Run folders: an output folder belongs to one command with one set of settings and inputs, so that it can resume.
+
+Inputs are known by their content, as a hash, and never by the path at which they lie: what lies elsewhere or has
+another name is the same input, and what was made again at the same path is another one.
+"""
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rarezoo import tables
-from rarezoo.errors import ConfigError, OutputError
+from rarezoo.errors import ConfigError, OutputError, StoreError
 
 SETTINGS_FILE = "settings.json"
 
@@ -38,8 +44,33 @@ def refuse_seed(seed: int) -> None:
         raise ConfigError("a seed must not be negative", value=seed, fix="Choose 0 or more.")
 
 
-def claim(out: Path | str, *, verb: str, settings: Mapping[str, Any]) -> Path:
-    """Claim an output folder for one command with one set of settings, so that the same command can continue in it.
+@dataclass(frozen=True)
+class Stamped:
+    """An input whose content takes long to read: it is read only if its stamp has changed.
+
+    Attributes
+    ----------
+    stamp : str
+        Cheap to compute; the same stamp means the same content, but other stamps may mean the same content too.
+        Empty: the content is read each time.
+    read : callable
+        Returns the hash of the content.
+    """
+
+    stamp: str
+    read: Callable[[], str]
+
+
+def claim(
+    out: Path | str,
+    *,
+    verb: str,
+    settings: Mapping[str, Any],
+    inputs: Callable[[], Mapping[str, Any]] | None = None,
+    places: Collection[str] = (),
+    begun: Callable[[Path], bool] = lambda folder: True,
+) -> Path:
+    """Claim an output folder for one command with one set of settings and inputs, so that the command can continue.
 
     Parameters
     ----------
@@ -49,6 +80,13 @@ def claim(out: Path | str, *, verb: str, settings: Mapping[str, Any]) -> Path:
         Name of the command.
     settings : mapping
         Settings that affect the result. They are kept in ``settings.json``.
+    inputs : callable, optional
+        Returns what the run is made from: hashes, or :class:`Stamped`, by the names of the inputs. Mappings may be
+        nested. It is called once the settings are known to be those of the folder.
+    places : collection of str
+        Dotted names of settings that only say where an input lies: they may change.
+    begun : callable
+        Whether the folder holds something that depends on the inputs. While it does not, the inputs may change.
 
     Returns
     -------
@@ -58,7 +96,7 @@ def claim(out: Path | str, *, verb: str, settings: Mapping[str, Any]) -> Path:
     Raises
     ------
     OutputError
-        The folder cannot be written, or holds a run with other settings (the message names them).
+        The folder cannot be written, or holds a run with other settings or from other inputs (the message names them).
 
     Examples
     --------
@@ -70,22 +108,111 @@ def claim(out: Path | str, *, verb: str, settings: Mapping[str, Any]) -> Path:
     if not str(out):
         raise OutputError("no output folder", value="out=", fix="Name one: out=DIR.")
     out = Path(out)
-    wanted = {"verb": verb, "settings": tables.plain(settings)}
-    record = out / SETTINGS_FILE
-    if record.exists():
-        before, now = _flat(json.loads(record.read_text())), _flat(wanted)
-        keys = sorted({*before, *now})
-        changed = [f"{key} {before.get(key)} → {now.get(key)}" for key in keys if before.get(key) != now.get(key)]
-        if changed:
-            raise OutputError(
-                f"{out} holds a run with other settings", value="; ".join(changed[:6]),
-                fix="Choose another out=DIR, or delete that folder if you no longer need it.",
-            )  # fmt: skip
-        return out
     if out.exists() and not out.is_dir():
         raise OutputError("the output path is a file", value=out, fix="Choose a folder: out=DIR.")
-    tables.write_json(wanted, record)
+    wanted: dict[str, Any] = {"verb": verb, "settings": tables.plain(settings)}
+    way_out = "Choose another out=DIR, or delete that folder if you no longer need it."
+    before = _record(out, way_out=way_out)
+    if before:
+        ignored = {f"settings.{name}" for name in places}
+        changed = _changes(_without_inputs(before), wanted, ignored=ignored)
+        if changed:
+            raise OutputError(f"{out} holds a run with other settings", value=changed, fix=way_out)
+    if inputs is not None:
+        earlier = before.get("inputs", {})
+        wanted["inputs"] = _hashed(inputs(), earlier)
+        depends = bool(before) and begun(out)
+        if depends and "inputs" not in before:
+            raise OutputError(
+                f"{out} holds a run of an earlier rarezoo, which did not record what it was made from", value=verb,
+                fix=way_out,
+            )  # fmt: skip
+        changed = _changes(_sha256_only(earlier), _sha256_only(wanted["inputs"]), shown=12)
+        if depends and changed:
+            raise OutputError(
+                f"{out} holds a run that was made from other inputs", value=changed,
+                fix=f"Bring them back as they were, or begin anew: {way_out[0].lower()}{way_out[1:]}",
+            )  # fmt: skip
+    if wanted != before:
+        tables.write_json(wanted, out / SETTINGS_FILE)
     return out
+
+
+def relocated(path: str, *, recorded_in: str, folder: Path | str) -> str:
+    """Return where a recorded place is now, if it was moved together with the folder that recorded it.
+
+    Parameters
+    ----------
+    path : str
+        Absolute path of the place when it was recorded.
+    recorded_in : str
+        Absolute path of the recording folder at that time; empty if it is not known.
+    folder : Path or str
+        Where that folder is now.
+
+    Returns
+    -------
+    str
+        The same place relative to the folder, if something is there; otherwise ``path``.
+
+    Examples
+    --------
+    >>> relocated("/old/survey", recorded_in="/old/runs/embed", folder="/not/there/runs/embed")
+    '/old/survey'
+    """
+    if not (recorded_in and os.path.isabs(path)):
+        return path
+    moved = os.path.normpath(Path(folder).resolve() / os.path.relpath(path, recorded_in))
+    return moved if os.path.exists(moved) else path
+
+
+def _record(out: Path, *, way_out: str) -> dict[str, Any]:
+    """Return what settings.json holds; empty if there is none, or a damaged one in a folder without results."""
+    record = out / SETTINGS_FILE
+    if not record.exists():
+        return {}
+    try:
+        return tables.read_json(record, fix=way_out)
+    except StoreError as problem:
+        of_hydra = {path for path in out.iterdir() if path.name == ".hydra" or path.suffix == ".log"}
+        if {*out.iterdir()} - of_hydra - {record}:
+            raise OutputError(
+                f"it cannot be known what the run in {out} was made from: {problem.what}", value=record, fix=way_out
+            ) from problem  # fmt: skip
+        return {}
+
+
+def _hashed(inputs: Mapping[str, Any], before: Any) -> dict[str, Any]:
+    """Return inputs with their hashes; a stamped input that has its stamp of before also has its hash of before."""
+    hashed: dict[str, Any] = {}
+    for name, content in inputs.items():
+        known = before.get(name) if isinstance(before, Mapping) else None
+        if isinstance(content, Stamped):
+            same = isinstance(known, Mapping) and content.stamp and known.get("stamp") == content.stamp
+            hashed[name] = {"stamp": content.stamp, "sha256": known["sha256"] if same else content.read()}
+        else:
+            hashed[name] = _hashed(content, known) if isinstance(content, Mapping) else tables.plain(content)
+    return hashed
+
+
+def _sha256_only(inputs: Any) -> Any:
+    """Return recorded inputs without their stamps."""
+    if not isinstance(inputs, Mapping):
+        return inputs
+    if "stamp" in inputs:
+        return inputs["sha256"]
+    return {name: _sha256_only(content) for name, content in inputs.items()}
+
+
+def _without_inputs(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: content for name, content in record.items() if name != "inputs"}
+
+
+def _changes(before: Any, now: Any, *, ignored: Collection[str] = (), shown: int | None = None) -> str:
+    """Describe the differences of two nested mappings, the first six of them; empty if there are none."""
+    old, new = _flat(before), _flat(now)
+    changed = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key) and key not in ignored]
+    return "; ".join(f"{key} {str(old.get(key))[:shown]} → {str(new.get(key))[:shown]}" for key in changed[:6])
 
 
 def _flat(content: Any, prefix: str = "") -> dict[str, Any]:

@@ -387,7 +387,7 @@ def provenance(table: pa.Table) -> dict[str, Any]:
 def atomic(path: Path | str) -> Iterator[Path]:
     """Give a temporary path beside the target; it is renamed onto the target only if all went well.
 
-    The bytes reach the disk before the rename, so that a power cut leaves the old file or the new one, whole.
+    A power failure leaves the old file or the new one, whole: see :func:`settle`.
 
     Raises
     ------
@@ -399,15 +399,45 @@ def atomic(path: Path | str) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        settle(temporary, path)
     except BaseException as problem:
         with suppress(OSError):
             temporary.unlink()
         if isinstance(problem, OSError):
             raise unwritable(path, problem) from problem
         raise
+
+
+def settle(written: Path, path: Path) -> None:
+    """Rename a file or folder that is written onto its target, so that it survives a power failure whole.
+
+    The content reaches the disk before the rename, and the rename before this function returns.
+
+    Raises
+    ------
+    OSError
+        It cannot be written.
+    """
+    sync(written)
+    os.replace(written, path)
+    sync(path.parent, inside=False)
+
+
+def sync(path: Path, *, inside: bool = True) -> None:
+    """Wait until a file, or a folder with all that is ``inside`` it, is on the disk."""
+    if path.is_dir():
+        for file in path.iterdir() if inside else ():
+            sync(file)
+        # Some network file systems, and Windows, cannot do this for folders.
+        with suppress(OSError):
+            folder = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        return
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
 
 
 def unwritable(path: Path, problem: OSError) -> RarezooError:
@@ -441,6 +471,41 @@ def write_json(content: Mapping[str, Any], path: Path | str) -> Path:
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(plain(content), indent=2, allow_nan=False) + "\n")
     return path
+
+
+def read_json(path: Path | str, *, fix: str) -> dict[str, Any]:
+    """Read a file that :func:`write_json` wrote.
+
+    Parameters
+    ----------
+    path
+        The file.
+    fix
+        What to do if it is damaged, for the message.
+
+    Raises
+    ------
+    StoreNotFound
+        There is no such file.
+    StoreError
+        It is empty, cut off, or does not hold a JSON object: a power failure can leave such a file.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as problem:
+        raise StoreNotFound("no such file", value=path, fix=fix) from problem
+    except (OSError, ValueError, RecursionError) as problem:
+        raise damaged(path, fix=fix) from problem
+    if not isinstance(content, dict):
+        raise damaged(path, fix=fix)
+    return content
+
+
+def damaged(path: Path, *, fix: str) -> StoreError:
+    """Return the error for a file of rarezoo that is empty, cut off or holds something else."""
+    size = path.stat().st_size if path.exists() else 0
+    return StoreError(f"damaged file ({size:,} bytes)", value=path, fix=fix)
 
 
 def plain(value: Any) -> Any:

@@ -56,6 +56,24 @@ class ImageSource(ABC):
             The image is missing or unreadable; ``ids`` names the galaxy.
         """
 
+    def stamp(self, row: int) -> str:
+        """Return a text that changes whenever the image changes, such as size and time of its file; empty: unknown.
+
+        It must be cheap to get: much cheaper than the image itself.
+        """
+        return ""
+
+    def content(self, row: int) -> bytes:
+        """Return the bytes that decide the pixels of one galaxy: by default the pixels themselves.
+
+        Raises
+        ------
+        DataError, OSError
+            The image is missing or unreadable.
+        """
+        pixels = self.cutout(row)
+        return f"{pixels.shape}".encode() + pixels.tobytes()
+
 
 class EncodedImages(ImageSource):
     """Images that are read as bytes and decoded; subclasses say where the bytes are."""
@@ -67,6 +85,10 @@ class EncodedImages(ImageSource):
     @abstractmethod
     def encoded(self, row: int) -> bytes:
         """Return the bytes of an image file."""
+
+    def content(self, row: int) -> bytes:
+        """Return the bytes of an image file, from which its pixels follow."""
+        return self.encoded(row)
 
     def cutout(self, row: int) -> UInt8[np.ndarray, "height width 3"]:
         """Return the pixels of one galaxy; see :meth:`ImageSource.cutout`."""
@@ -96,6 +118,10 @@ class FolderImages(EncodedImages):
     def encoded(self, row: int) -> bytes:
         """Return the bytes of an image file."""
         return (self.folder / str(self.names[row])).read_bytes()
+
+    def stamp(self, row: int) -> str:
+        """Return size and times of the file."""
+        return file_stamp(self.folder / str(self.names[row]))
 
 
 class TarImages(EncodedImages):
@@ -133,6 +159,11 @@ class TarImages(EncodedImages):
         if key not in self._descriptors:
             self._descriptors[key] = os.open(self.shards[shard], os.O_RDONLY)
         return os.pread(self._descriptors[key], size, offset)
+
+    def stamp(self, row: int) -> str:
+        """Return size and times of the shard, and the place of the file in it."""
+        shard, offset, size = self.places[row].tolist()
+        return f"{file_stamp(self.shards[shard])} {offset} {size}"
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_descriptors": {}}
@@ -183,8 +214,22 @@ class Hdf5Images(ImageSource):
         except (OSError, ValueError) as problem:
             raise unreadable_image(self.ids[row], str(self.path), problem) from problem
 
+    def stamp(self, row: int) -> str:
+        """Return size and times of the file, and the row in it."""
+        return f"{file_stamp(self.path)} {self.rows[row]}"
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_files": {}}
+
+
+def file_stamp(path: Path | str) -> str:
+    """Return size and times of a file as text: whoever writes into the file changes the text."""
+    try:
+        about = os.stat(path)
+    except OSError:
+        return "absent"
+    # The time of change of the inode cannot be set by copying programs, unlike that of the content.
+    return f"{about.st_size} {about.st_mtime_ns} {about.st_ctime_ns}"
 
 
 def _h5py() -> Any:

@@ -14,10 +14,12 @@ from jaxtyping import Float32, Int64
 
 from rarezoo import tables
 from rarezoo.data.duplicates import fingerprints, near_identical
+from rarezoo.data.identity import images_identity
 from rarezoo.data.images import ImageSource
 from rarezoo.data.splits import joined_splits, split_of
 from rarezoo.data.trees import QuestionTree
 from rarezoo.errors import ConfigError, DataError
+from rarezoo.runs import Stamped, digest, fingerprint, relocated
 from rarezoo.settings import Settings, choice, described, name_of, setting
 
 
@@ -72,6 +74,23 @@ class Galaxies:
         if self.truth is not None:
             state.update("\n".join(self.truth.column(tables.POPULATION).to_pylist()).encode())
         return state.hexdigest()
+
+    @cached_property
+    def measured_from(self) -> str:
+        """Short hash for the names of files with what was measured of the images; it changes when an image does."""
+        images = self.images_identity()
+        return digest({"survey": self.sha256, "images": images.stamp or images.read()})[:16]
+
+    def images_identity(self, rows: Sequence[int] | np.ndarray | None = None) -> Stamped:
+        """Return what the images of some rows are, or of all: see :func:`rarezoo.data.identity.images_identity`."""
+        return images_identity(self.images, self.ids, np.arange(len(self)) if rows is None else rows)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what a run that reads galaxies and images depends on, as inputs of :func:`rarezoo.runs.claim`."""
+        votes = None if self.votes is None else fingerprint(self.votes, ids=self.ids)
+        tree = None if self.tree is None else digest(self.tree.to_dict())
+        ids = digest({"ids": self.ids.tolist()})
+        return {"ids": ids, "votes": votes, "question tree": tree, "images": self.images_identity()}
 
     def first(self, galaxies: int) -> "Galaxies":
         """Return the first galaxies of the survey."""
@@ -208,10 +227,13 @@ class Survey(Settings, ABC):
         cache
             Folder that keeps the fingerprints of the images for the next time.
         """
-        galaxies = self.open()
+        return self.grouped(self.open(), cache=cache)
+
+    def grouped(self, galaxies: Galaxies, *, cache: Path | None = None) -> Galaxies:
+        """Return the opened survey for training; see :meth:`training_galaxies`."""
         if not self.group_duplicates:
             return galaxies
-        kept = cache / f"fingerprints-{galaxies.sha256[:16]}.npy" if cache else None
+        kept = cache / f"fingerprints-{galaxies.measured_from}.npy" if cache else None
         groups = near_identical(fingerprints(galaxies.images, len(galaxies), cache=kept))
         splits = tables.strings(galaxies.catalogue, tables.SPLIT)
         return galaxies.with_splits(joined_splits(splits, galaxies.ids, groups))
@@ -220,14 +242,26 @@ class Survey(Settings, ABC):
         """Return the settings from which :func:`open_survey` makes the same survey, from any working folder."""
         return {**described(self), **self._absolute_paths()}
 
+    def places(self) -> list[str]:
+        """Return the names of the settings that only say where something lies; its content is what counts."""
+        return [name for name, value in self.settings().items() if isinstance(value, str) and Path(value).is_absolute()]
+
     def _absolute_paths(self) -> dict[str, str]:
         """Return the settings that are paths, as absolute paths; empty ones are left out."""
         values = {name: getattr(self, name) for name in self.path_settings}
         return {name: str(Path(value).resolve()) for name, value in values.items() if value}
 
 
-def open_survey(settings: Mapping[str, Any]) -> Survey:
+def open_survey(settings: Mapping[str, Any], *, recorded_in: str = "", folder: Path | str = "") -> Survey:
     """Make a survey from the settings that :meth:`Survey.settings` returned.
+
+    Parameters
+    ----------
+    settings
+        Settings of the survey.
+    recorded_in, folder
+        Folder that recorded the settings, as it was then and as it is now: a survey that was moved together with it is
+        found again.
 
     Examples
     --------
@@ -235,4 +269,7 @@ def open_survey(settings: Mapping[str, Any]) -> Survey:
     100
     """
     fields = {key: value for key, value in settings.items() if key != "option"}
+    for key, value in fields.items():
+        if isinstance(value, str) and Path(value).is_absolute() and not Path(value).exists():
+            fields[key] = relocated(value, recorded_in=recorded_in, folder=folder)
     return choice("data", settings["option"])(**fields)

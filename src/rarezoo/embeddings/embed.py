@@ -111,6 +111,7 @@ class EmbedRun(Settings):
             answers=tuple(checkpoint.tree.answers),
         )
         store = EmbeddingStore.create(self.out, manifest)
+        store.refuse_other_images(galaxies)
         missing = store.missing()
         if missing:
             self._write_shards(store, missing, galaxies, checkpoint)
@@ -140,6 +141,7 @@ class EmbedRun(Settings):
                     embeddings=part.embeddings,
                     fractions=part.fractions,
                     skipped=list(galaxies.ids[absent]),
+                    images=galaxies.images_identity(covered),
                 )
 
 

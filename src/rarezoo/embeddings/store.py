@@ -11,10 +11,9 @@ A store is written by :class:`~rarezoo.embeddings.embed.EmbedRun`, or made from 
 """
 
 import html
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +26,7 @@ from rarezoo import tables
 from rarezoo.data.survey import Galaxies, Survey, open_survey
 from rarezoo.embeddings.neighbours import NeighbourIndex
 from rarezoo.errors import ConfigError, DataError, OutputError, StoreError, StoreNotFound
-from rarezoo.runs import SETTINGS_FILE, digest, fingerprint
+from rarezoo.runs import SETTINGS_FILE, Stamped, digest, fingerprint
 from rarezoo.settings import Settings, name_of, setting
 
 if TYPE_CHECKING:
@@ -42,6 +41,10 @@ SHARD_ROWS = 10_000
 DTYPES = ("float32", "float16")
 # Fields of the manifest that a shard must share with its store.
 _TIED = ("survey_sha256", "checkpoint_sha256")
+# Fields of the manifest that say where something lies, what it is called, or what a bad image does: the hashes identify
+# survey and network.
+_NAMES = ("survey", "survey_settings", "checkpoint", "folder")
+_IMAGES, _IMAGES_STAMP, _SKIPPED = "images_sha256", "images_stamp", "skipped"
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,8 @@ class Manifest:
         Number of orientations of each galaxy over which its row is a mean.
     content_sha256 : str
         Hash of imported ids and embeddings; empty for a store that rarezoo has embedded.
+    folder : str
+        Where the store was when it was written: a survey that was moved together with it is found again.
     """
 
     survey: str
@@ -91,6 +96,7 @@ class Manifest:
     survey_settings: dict[str, Any] = field(default_factory=dict)
     turns: int = 1
     content_sha256: str = ""
+    folder: str = field(default="", compare=False)
 
     @property
     def shards(self) -> int:
@@ -142,7 +148,8 @@ class EmbeddingStore:
         missing = store.missing()
         if missing:
             raise StoreError(
-                f"store {folder} is not complete", value=f"{len(missing)} of {store.manifest.shards} shards missing",
+                f"store {folder} is not complete",
+                value=f"{len(missing)} of {store.manifest.shards} shards missing or damaged",
                 fix="Run the command that began it again: it continues where it stopped.",
             )  # fmt: skip
         return store
@@ -292,16 +299,16 @@ class EmbeddingStore:
             raise OutputError("the output path is a file", value=folder, fix="Choose a folder: out=DIR.")
         if (folder / MANIFEST_FILE).exists():
             before = _read_manifest(folder)
-            # The hash identifies the survey. Its settings may also say where it lies and what a bad image does.
-            names = [known.name for known in fields(Manifest) if known.name != "survey_settings"]
+            names = [known.name for known in fields(Manifest) if known.name not in ("survey_settings", "folder")]
             changed = [name for name in names if getattr(before, name) != getattr(manifest, name)]
-            if changed:
+            if set(changed) - {*_NAMES}:
                 raise StoreError(
                     f"{folder} is a store of another run: {', '.join(changed)} differ",
                     value="; ".join(f"{name} {getattr(before, name)} → {getattr(manifest, name)}"
                                     for name in changed[:3]),
                     fix="Choose another out=DIR; a store holds one survey under one checkpoint.",
                 )  # fmt: skip
+        manifest = replace(manifest, folder=str(folder.resolve()))
         tables.write_json(asdict(manifest), folder / MANIFEST_FILE)
         return cls(folder, manifest)
 
@@ -363,7 +370,24 @@ class EmbeddingStore:
 
     def skipped(self) -> list[str]:
         """Return the ids of galaxies of the survey that have no embedding, for example because of a bad image."""
-        return [galaxy for shard in self._shards([]) for galaxy in tables.provenance(shard)["skipped"]]
+        return [galaxy for shard in self._shards([]) for galaxy in tables.provenance(shard)[_SKIPPED]]
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What the store is, wherever it lies and whatever its name: hashes, as inputs of :func:`rarezoo.runs.claim`.
+
+        Only the manifest and the end of each shard are read. Two stores are the same if they hold the same galaxies,
+        embedded by the same network in the same way from the same images, or the same imported embeddings.
+        """
+        about = self.manifest
+        shards = [self._about_shard(index) for index in range(about.shards)]
+        content = {
+            **{name: value for name, value in asdict(about).items() if name not in _NAMES},
+            "images": [shard.get(_IMAGES) for shard in shards], "skipped": [shard.get(_SKIPPED) for shard in shards],
+        }  # fmt: skip
+        return {
+            "survey": about.survey_sha256, "checkpoint": about.checkpoint_sha256, "embeddings": digest(content),
+        }  # fmt: skip
 
     def neighbours(self, ids: str | Sequence[str], k: int = 10) -> "pd.DataFrame":
         """Find the most similar galaxies: the k with the smallest angle to each galaxy, about the mean embedding.
@@ -416,6 +440,11 @@ class EmbeddingStore:
         """Whether the store knows its survey; imported embeddings may have none."""
         return bool(self.manifest.survey_settings)
 
+    def survey(self) -> Survey:
+        """Return the survey that was embedded, where the store remembers it, or where both were moved to together."""
+        about = self.manifest
+        return open_survey(about.survey_settings, recorded_in=about.folder, folder=self.folder)
+
     def galaxies(
         self, survey: Survey | None = None, *, way_out: str = "Bring the survey back, or embed it again."
     ) -> Galaxies:
@@ -441,7 +470,7 @@ class EmbeddingStore:
                 "imported embeddings without a survey", value=self.folder,
                 fix="Name the survey that holds these galaxies, for images and catalogue: data=….",
             )  # fmt: skip
-        survey = survey or open_survey(self.manifest.survey_settings)
+        survey = survey or self.survey()
         try:
             galaxies = survey.open()
         except DataError as problem:
@@ -462,8 +491,46 @@ class EmbeddingStore:
     # --- writing
 
     def missing(self) -> list[int]:
-        """Return the numbers of the shards that are not yet written."""
-        return [index for index in range(self.manifest.shards) if not self._path(index).exists()]
+        """Return the numbers of the shards that are not yet written, or that a power failure has cut off."""
+        return [index for index in range(self.manifest.shards) if not self._is_whole(index)]
+
+    def _is_whole(self, shard: int) -> bool:
+        path = self._path(shard)
+        if not path.exists():
+            return False
+        try:
+            pq.read_metadata(path)
+        except (pa.ArrowInvalid, OSError):
+            log.warning("%s is damaged and counts as missing", path)
+            return False
+        return True
+
+    def refuse_other_images(self, galaxies: Galaxies) -> None:
+        """Raise StoreError if images have changed since their shards were written; missing shards have no images yet.
+
+        Parameters
+        ----------
+        galaxies : Galaxies
+            The survey as it is now.
+        """
+        changed, missing = [], set(self.missing())
+        for index in set(range(self.manifest.shards)) - missing:
+            about = self._about_shard(index)
+            now = galaxies.images_identity(np.arange(self.manifest.rows)[self.manifest.rows_of(index)])
+            known = about.get(_IMAGES)
+            if known and about.get(_IMAGES_STAMP) != (now.stamp or None) and known != now.read():
+                changed.append(str(self._path(index)))
+        if changed:
+            raise StoreError(
+                "images have changed since they were embedded",
+                value=f"{len(changed)} of {self.manifest.shards} shards",
+                fix="Bring the images back as they were, choose another out=DIR, or delete these files to embed their "
+                f"galaxies again: {', '.join(changed[:3])}{' …' if len(changed) > 3 else ''}",
+            )  # fmt: skip
+
+    def _about_shard(self, index: int) -> dict[str, Any]:
+        """Return what the metadata of a shard records; its rows are not read."""
+        return tables.provenance(pq.read_schema(self._path(index)).empty_table())
 
     def write_shard(
         self,
@@ -473,6 +540,7 @@ class EmbeddingStore:
         embeddings: np.ndarray,
         fractions: np.ndarray,
         skipped: Sequence[str] = (),
+        images: Stamped | None = None,
     ) -> Path:
         """Write one shard; it appears as a whole or not at all.
 
@@ -487,6 +555,8 @@ class EmbeddingStore:
             Predicted vote fractions.
         skipped : sequence of ids
             The other galaxies of the shard, which have no embedding.
+        images : Stamped, optional
+            Identity of the images from which the embeddings were made.
 
         Raises
         ------
@@ -514,7 +584,10 @@ class EmbeddingStore:
         for index, answer in enumerate(self.manifest.answers):
             columns[tables.fraction_column(answer)] = pa.array(fractions[:, index].astype(np.float32))
         hashes = {key: getattr(self.manifest, key) for key in _TIED}
-        return tables.write(pa.table(columns), self._path(shard), tables.EMBEDDINGS, **hashes, skipped=list(skipped))
+        if images:
+            hashes |= {_IMAGES: images.read(), _IMAGES_STAMP: images.stamp}
+        about = {**hashes, _SKIPPED: list(skipped)}
+        return tables.write(pa.table(columns), self._path(shard), tables.EMBEDDINGS, **about)
 
     def finish(self) -> "EmbeddingStore":
         """Return the complete store; list skipped galaxies in skipped.csv and delete what a killed run left.
@@ -618,14 +691,14 @@ def _refuse_unusable(ids: Sequence[str], vectors: np.ndarray, fractions: Mapping
 
 def _read_manifest(folder: Path) -> Manifest:
     try:
-        content = json.loads((folder / MANIFEST_FILE).read_text())
+        content = tables.read_json(folder / MANIFEST_FILE, fix="Delete the folder and write the store again.")
         return Manifest(**{**content, "answers": tuple(content["answers"])})
-    except FileNotFoundError as problem:
+    except StoreNotFound as problem:
         raise StoreNotFound(
             "no embedding store", value=folder,
             fix="Write one: python embed.py out=DIR …, or rarezoo store import TABLE out=DIR.",
         ) from problem  # fmt: skip
-    except (ValueError, KeyError, TypeError) as problem:
+    except (StoreError, ValueError, KeyError, TypeError) as problem:
         raise StoreError(
             "unreadable manifest", value=folder / MANIFEST_FILE, fix="Delete the folder and write the store again."
         ) from problem

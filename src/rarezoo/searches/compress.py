@@ -6,12 +6,12 @@ galaxies.
 Shape letters: n galaxies that were fitted, m further ones, D width of the embeddings, k dimensions of the map.
 """
 
-import json
+import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,7 @@ from jaxtyping import Float, Float32
 from rarezoo import tables
 from rarezoo.embeddings.whitening import principal_axes, projected
 from rarezoo.errors import ConfigError, StoreError
+from rarezoo.runs import fingerprint
 from rarezoo.settings import Settings, choice, described, setting
 
 _MEAN, _AXES = "whitening_mean", "whitening_axes"
@@ -144,7 +145,8 @@ class Compressor(Settings, ABC):
             in_order, transform = self._fit(sorted_values, seed=seed)
         positions = np.empty_like(in_order, dtype=np.float32)
         positions[order] = in_order
-        return FittedMap(self, transform, names, positions, values.shape[1], seed)
+        made_from = fingerprint(values, ids=names)
+        return FittedMap(self, transform, names, positions, values.shape[1], seed, made_from)
 
     def transform_from(self, state: Mapping[str, np.ndarray], *, seed: int) -> Transform:
         """Return the transform that gave this state, after its projection if it had one."""
@@ -182,6 +184,8 @@ class FittedMap:
         Width of the embeddings, D.
     seed : int
         Seed of the fit.
+    made_from : str
+        Hash of the embeddings and ids that it was fitted to; empty for a map of an earlier rarezoo.
     """
 
     compressor: Compressor
@@ -190,6 +194,11 @@ class FittedMap:
     positions: Positions
     width: int
     seed: int
+    made_from: str = ""
+
+    def is_of(self, embeddings: np.ndarray, *, ids: Sequence[str] | np.ndarray) -> bool:
+        """Return whether the map was fitted to these embeddings (n, D) of these galaxies, in this order."""
+        return self.made_from == fingerprint(np.asarray(embeddings, dtype=np.float32), ids=ids)
 
     def transform(
         self, embeddings: Float[np.ndarray, "galaxies D"], *, ids: Sequence[str] | np.ndarray = ()
@@ -254,7 +263,9 @@ class FittedMap:
         with tables.atomic(folder / STATE_FILE) as temporary, temporary.open("wb") as stream:
             np.savez(stream, **self.learnt.state())  # type: ignore[arg-type]
         # Last: a folder with this file is complete.
-        about = {"settings": described(self.compressor), "width": self.width, "seed": self.seed}
+        about = {
+            "settings": described(self.compressor), "width": self.width, "seed": self.seed, "made_from": self.made_from,
+        }  # fmt: skip
         tables.write_json(about, folder / SETTINGS_FILE)
         return folder
 
@@ -265,23 +276,28 @@ class FittedMap:
         Raises
         ------
         StoreError
-            There is no map, or it is not complete.
+            There is no map, or it is not complete or damaged.
         """
         folder = Path(folder)
         try:
-            about: dict[str, Any] = json.loads((folder / SETTINGS_FILE).read_text())
-            with np.load(folder / STATE_FILE) as stored:
+            about = tables.read_json(folder / SETTINGS_FILE, fix="")
+            # Arrays of objects, which could run code when they are read, are refused by numpy.
+            with np.load(folder / STATE_FILE, allow_pickle=False) as stored:
                 state = dict(stored)
-        except (OSError, ValueError) as problem:
+            settings = dict(about["settings"])
+            compressor: Compressor = choice("compress", settings.pop("option"))(**settings)
+            table = tables.read(folder / MAP_FILE, tables.MAP)
+            learnt = compressor.transform_from(state, seed=about["seed"])
+            ids, positions = tables.strings(table, tables.ID).astype(str), tables.matrix(table, tables.POSITION)
+            return cls(
+                compressor, learnt, ids, positions, int(about["width"]), int(about["seed"]), about.get("made_from", "")
+            )  # fmt: skip
+        except ConfigError:
+            raise
+        except (OSError, ValueError, TypeError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as problem:
             raise StoreError(
-                "no fitted map, or an incomplete one", value=folder, fix="Fit it and save it again."
+                "no fitted map, or an incomplete or damaged one", value=folder, fix="Fit it and save it again."
             ) from problem
-        option = about["settings"].pop("option")
-        compressor: Compressor = choice("compress", option)(**about["settings"])
-        table = tables.read(folder / MAP_FILE, tables.MAP)
-        learnt = compressor.transform_from(state, seed=about["seed"])
-        ids, positions = tables.strings(table, tables.ID).astype(str), tables.matrix(table, tables.POSITION)
-        return cls(compressor, learnt, ids, positions, about["width"], about["seed"])
 
 
 def _finite(embeddings: np.ndarray, *, ids: np.ndarray) -> Embeddings:

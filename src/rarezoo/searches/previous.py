@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from rarezoo import tables
 from rarezoo.errors import StoreError
+from rarezoo.runs import digest, fingerprint
 from rarezoo.searches.matching import ClassOverlap
 from rarezoo.searches.result import FREE, Search
 
@@ -57,6 +58,12 @@ class PreviousSearch:
 
     members: pa.Table
     free: int
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the galaxies with their classes, and of the ids that are used."""
+        classes = self.members.column(tables.CLASS_ID).to_numpy()
+        return digest({"members": fingerprint(classes, ids=tables.strings(self.members, tables.ID)), "free": self.free})
 
     @classmethod
     def read(cls, folder: Path | str) -> "PreviousSearch":

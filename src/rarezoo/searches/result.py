@@ -4,10 +4,9 @@ This is the only file that knows the names of the files that a search leaves in 
 """
 
 import html
-import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from rarezoo import tables
 from rarezoo.data.survey import Galaxies, Survey
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, RarezooError, StoreError, StoreNotFound
+from rarezoo.runs import relocated
 from rarezoo.searches.compress import FittedMap
 from rarezoo.searches.metadata import Metadata
 from rarezoo.searches.select import Select
@@ -93,7 +93,7 @@ class Search:
         self._predictions: pa.Table | None = None
 
     @classmethod
-    def open(cls, folder: Path | str, *, survey: Survey | None = None) -> "Search":
+    def open(cls, folder: Path | str, *, survey: Survey | None = None, store: EmbeddingStore | None = None) -> "Search":
         """Open a finished search.
 
         Parameters
@@ -102,6 +102,8 @@ class Search:
             ``out=`` of the search.
         survey
             Where the survey is now, if its images moved.
+        store
+            The store that was searched, if it moved.
 
         Raises
         ------
@@ -109,12 +111,14 @@ class Search:
             There is no finished search; it is a ``StoreError`` and a ``FileNotFoundError``.
         """
         try:
-            about: dict[str, Any] = json.loads((Path(folder) / RUN_FILE).read_text())
-        except (OSError, ValueError) as problem:
+            about = tables.read_json(Path(folder) / RUN_FILE, fix="Search again.")
+        except StoreError as problem:
             raise StoreNotFound(
                 "no finished search", value=folder, fix="Run python cluster.py out=DIR first."
             ) from problem
-        return cls(folder, about, survey=survey)
+        search = cls(folder, about, survey=survey)
+        search._store = store
+        return search
 
     @classmethod
     def write(
@@ -158,6 +162,9 @@ class Search:
     def finish(self, about: Mapping[str, Any] | None = None) -> None:
         """Write ``run.json``, after which the search is finished and can be opened."""
         self.about = self.about if about is None else about
+        report = self.folder / PAGE.parent
+        if report.is_dir():
+            tables.sync(report)
         tables.write_json(self.about, self.folder / RUN_FILE)
 
     # --- what it was made from
@@ -177,12 +184,12 @@ class Search:
             It is no longer where it was, or it has changed since.
         """
         if self._store is None:
-            store = EmbeddingStore.open(self.settings["store"])
-            changed = [
-                name
-                for name in ("survey_sha256", "checkpoint_sha256")
-                if getattr(store.manifest, name) != self.about.get(name, getattr(store.manifest, name))
-            ]
+            where = self._moved(self.settings["store"])
+            store = EmbeddingStore.open(where[0])
+            changed = self._changed(store)
+            for other in where[1:] if changed else ():
+                store = EmbeddingStore.open(other)
+                changed = self._changed(store)
             if changed:
                 raise StoreError(
                     f"the store that was searched has changed ({' and '.join(changed)})", value=store.folder,
@@ -190,6 +197,19 @@ class Search:
                 )  # fmt: skip
             self._store = store
         return self._store
+
+    def _changed(self, store: EmbeddingStore) -> list[str]:
+        """Return what of a store differs from the one that was searched."""
+        about = store.manifest
+        known = {"survey_sha256": about.survey_sha256, "checkpoint_sha256": about.checkpoint_sha256}
+        changed = [name for name, value in known.items() if value != self.about.get(name, value)]
+        searched = self.about.get("inputs", {}).get("store")
+        return changed or (["embeddings or images"] if searched and searched != store.identity else [])
+
+    def _moved(self, path: str) -> list[str]:
+        """Return where a recorded folder may be now: where it was, and where it was moved to with this folder."""
+        moved = relocated(path, recorded_in=self.about.get("folder", ""), folder=self.folder)
+        return list(dict.fromkeys([path, moved] if Path(path).exists() else [moved]))
 
     @property
     def has_survey(self) -> bool:
@@ -299,7 +319,10 @@ class Search:
             return self._predictions
         answers = [tables.fraction_column(answer) for answer in self.store.manifest.answers]
         predicted = self.store.read([tables.ID, *answers])
-        predicted = Select(**self.settings.get("select", {})).judged(predicted, store=self.store)
+        select = Select(**self.settings.get("select", {}))
+        if select.fractions_from:
+            select = replace(select, fractions_from=self._moved(select.fractions_from)[0])
+        predicted = select.judged(predicted, store=self.store)
         self._predictions = tables.aligned(predicted, self.table("members").column(tables.ID), source="the store")
         return self._predictions
 

@@ -17,8 +17,8 @@ from rarezoo import __version__, tables
 from rarezoo.cache import Cache
 from rarezoo.data.survey import Galaxies, Survey
 from rarezoo.embeddings.store import EmbeddingStore
-from rarezoo.errors import ConfigError
-from rarezoo.runs import claim, fingerprint
+from rarezoo.errors import ConfigError, StoreError, StoreNotFound
+from rarezoo.runs import claim, file_sha256, fingerprint
 from rarezoo.searches.classes import class_table, member_table, with_columns
 from rarezoo.searches.cluster import ISOLATED, Clusterer, Clustering, needs_null_surveys
 from rarezoo.searches.clusterers import fine_tree
@@ -44,6 +44,10 @@ _NULL_CODE = tuple(
     f"rarezoo.searches.{name}" for name in ("significance", "isolation", "condensed", "compiled", "clusterers")
 )
 _DEFAULTS = preset_settings(DEFAULT)
+# What a killed search leaves behind and goes on with.
+_KEPT = (FITTED, LINKAGE_FILE, _NULL_SURVEYS, "refits", RUN_FILE)
+# Settings that only say where an input lies.
+_PLACES = ("store", "select.fractions_from", "previous", "stability.stores", "significance.store", "decisions")
 
 
 @dataclass(kw_only=True)
@@ -108,13 +112,17 @@ class SearchRun(Settings):
         self.stability.check_stores()
         previous = PreviousSearch.read(self.previous) if self.previous else None
         decisions = Decisions.read(self.decisions) if self.decisions else None
-        folder = claim(self.out, verb="cluster", settings=self.settings())
-        if (folder / RUN_FILE).exists():
-            search = Search.open(folder, survey=self.data)
-            log.info("already searched: %s", search.page)
-            return search
-        clock = Clock()
         store = self.store if isinstance(self.store, EmbeddingStore) else EmbeddingStore.open(self.store)
+        inputs = self._inputs(store, previous)
+        folder = claim(
+            self.out, verb="cluster", settings=self.settings(), inputs=lambda: inputs, places=_PLACES,
+            begun=lambda folder: any((folder / name).exists() for name in _KEPT),
+        )  # fmt: skip
+        finished = self._finished(folder, store)
+        if finished:
+            log.info("already searched: %s", finished.page)
+            return finished
+        clock = Clock()
         galaxies = self._survey(store)
         metadata = Metadata.of(galaxies, systematics=self.systematics)
 
@@ -132,7 +140,7 @@ class SearchRun(Settings):
         with clock.stage("significance"):
             if self.significance.surveys:
                 features = fitted.features(embeddings)
-                null = self._null_model(features, ids, folder)
+                null = self._null_model(fitted, features, ids, folder)
                 scores = TreeScores.of(tree, features, null, seed=self.seed)
         with clock.stage("classes"):
             clustering = self.clusterer.select(tree, scores, ids=ids)
@@ -165,7 +173,7 @@ class SearchRun(Settings):
             classes, members = decided.classes, decided.members
 
         # Write, report, log.
-        about = self._about(store, selection, classes, members)
+        about = {**self._about(store, selection, classes, members), "inputs": inputs, "folder": str(folder.resolve())}
         search = Search.write(
             folder, about, {**other_tables, "members": members, "classes": classes}, free_class_id=free_class_id,
             store=store, galaxies=galaxies, tests=tests, predictions=sample,
@@ -190,6 +198,31 @@ class SearchRun(Settings):
             "beyond": self.beyond, "systematics": asdict(self.systematics), "seed": self.seed,
             "decisions": _absolute(self.decisions),
         }  # fmt: skip
+
+    def _inputs(self, store: EmbeddingStore, previous: PreviousSearch | None) -> dict[str, Any]:
+        """Return what the search is made from, as hashes."""
+        others = {"fractions_from": self.select.fractions_from, "null surveys": self.significance.store}
+        others |= {f"stability {number}": other for number, other in enumerate(self.stability.stores, start=1)}
+        return {
+            "store": store.identity,
+            **{name: EmbeddingStore.open(other).identity for name, other in others.items() if other},
+            "previous": previous.sha256 if previous else None,
+            "decisions": file_sha256(self.decisions) if self.decisions else None,
+        }
+
+    def _finished(self, folder: Path, store: EmbeddingStore) -> Search | None:
+        """Return the search in a claimed folder if it is finished; it learns where its store is now."""
+        if not (folder / RUN_FILE).exists():
+            return None
+        try:
+            search = Search.open(folder, survey=self.data, store=store)
+        except StoreError as problem:
+            log.warning("%s is not readable, and the search goes on: %s", folder / RUN_FILE, problem)
+            return None
+        places = {"settings": {**search.settings, **self.settings()}, "folder": str(folder.resolve())}
+        if tables.plain(places) != {name: search.about.get(name) for name in places}:
+            search.finish({**search.about, **places})
+        return search
 
     def labels(
         self, embeddings: Float[np.ndarray, "galaxies D"], *, ids: np.ndarray, seed: int, null: NullModel | None
@@ -237,15 +270,20 @@ class SearchRun(Settings):
         self, compressor: Compressor, embeddings: np.ndarray, ids: np.ndarray, folder: Path, clock: "Clock", stage: str
     ) -> FittedMap:
         """Return a map: that of this run before it was killed, or of an earlier run, or a new one."""
-        for place in (folder, *([Path(self.reuse) / folder.name] if self.reuse else [])):
-            if not (place / SETTINGS_FILE).exists():
+        own = _map_in(folder)
+        for known, place in ((own, folder), (_reused_map(self.reuse, folder.name), self.reuse)):
+            if known is None:
                 continue
-            known = FittedMap.open(place)
-            if (known.compressor, known.seed, list(known.ids)) == (compressor, self.seed, list(map(str, ids))):
+            same_settings = (known.compressor, known.seed) == (compressor, self.seed)
+            if same_settings and known.is_of(embeddings, ids=ids):
                 return known
+            if known is own:
+                log.warning("the map in %s was made from something else and is made again", folder)
+                continue
+            what = "from other embeddings or galaxies" if same_settings else "with other settings or another seed"
             raise ConfigError(
-                "the map there was made with other settings, another seed or other galaxies", value=place,
-                fix="Give the same select=, compress= and seed=, or leave out reuse=.",
+                f"the map of reuse= was made {what}", value=place,
+                fix="Give the same store=, select=, compress= and seed=, or leave out reuse=.",
             )  # fmt: skip
 
         def fit(place: Path) -> FittedMap:
@@ -257,43 +295,61 @@ class SearchRun(Settings):
         if not self.cache:
             return fit(folder)
         key = {"map": described(compressor), "seed": self.seed, "galaxies": fingerprint(embeddings, ids=ids)}
-        Cache(Path(self.cache)).fetch(key, folder, last=SETTINGS_FILE, make=fit, code=[compressor])
-        return FittedMap.open(folder)
+        cache = Cache(Path(self.cache))
+        return cache.fetch(key, folder, last=SETTINGS_FILE, make=fit, read=FittedMap.open, code=[compressor])
 
     def _linkage(self, fitted: FittedMap, folder: Path) -> pa.Table:
         """Return the linkage: saved already, or computed and saved. It depends on the map and min_samples only."""
-        made_with = {"clusterer": name_of(type(self.clusterer)), "min_samples": self.clusterer.min_samples}
+        made_with = {
+            "clusterer": name_of(type(self.clusterer)), "min_samples": self.clusterer.min_samples,
+            "positions": fingerprint(fitted.positions, ids=fitted.ids),
+        }  # fmt: skip
+
+        def read(place: Path) -> pa.Table:
+            return tables.read(place / LINKAGE_FILE, tables.LINKAGE)
+
         for place in (folder, *([Path(self.reuse)] if self.reuse else [])):
-            if (place / LINKAGE_FILE).exists():
-                linkage = tables.read(place / LINKAGE_FILE, tables.LINKAGE)
-                if tables.provenance(linkage).get("made_with") == made_with:
-                    return linkage
+            try:
+                linkage = read(place)
+            except StoreNotFound:
+                continue
+            except StoreError as problem:
+                log.warning("the linkage is computed again: %s", problem)
+                continue
+            if tables.provenance(linkage).get("made_with") == made_with:
+                return linkage
 
         def compute(place: Path) -> None:
             linkage = self.clusterer.linkage(fitted.positions)
             tables.write(linkage, place / LINKAGE_FILE, tables.LINKAGE, made_with=made_with)
 
         if self.cache:
-            key = {**made_with, "positions": fingerprint(fitted.positions, ids=fitted.ids)}
-            Cache(Path(self.cache)).fetch(key, folder, last=LINKAGE_FILE, make=compute, code=[self.clusterer])
-        else:
-            compute(folder)
-        return tables.read(folder / LINKAGE_FILE, tables.LINKAGE)
+            cache = Cache(Path(self.cache))
+            return cache.fetch(made_with, folder, last=LINKAGE_FILE, make=compute, read=read, code=[self.clusterer])
+        compute(folder)
+        return read(folder)
 
-    def _null_model(self, features: np.ndarray, ids: np.ndarray, folder: Path) -> NullModel:
+    def _null_model(self, fitted: FittedMap, features: np.ndarray, ids: np.ndarray, folder: Path) -> NullModel:
         """Return what null surveys show; their nodes are kept in the run's folder, or in the cache if there is one."""
-        place, store = folder / _NULL_SURVEYS, self.significance.store
+        place = folder / _NULL_SURVEYS
+        store = EmbeddingStore.open(self.significance.store) if self.significance.store else None
         if self.cache:
-            galaxies = fingerprint(features, ids=ids)
-            key = {"null": described(self.compress), "store": store, "seed": self.seed, "galaxies": galaxies}
+            key = {
+                "null": described(self.compress), "store": store.identity if store else "", "seed": self.seed,
+                "galaxies": fingerprint(features, ids=ids),
+            }  # fmt: skip
             code = [self.compress, *_NULL_CODE]
             place = Cache(Path(self.cache)).place(key, code=code)
-        # The map there was made with the same settings, from the same galaxies: so were its null surveys, unless they
-        # are those of another store.
-        earlier = Path(self.reuse) / _NULL_SURVEYS if self.reuse and not store else None
+        # If the map there was made with the same settings from the same embeddings, so were its null surveys, unless
+        # they are those of another store.
+        reused = None if store else _reused_map(self.reuse, FITTED)
+        same = reused and (reused.compressor, reused.seed, reused.made_from) == (
+            fitted.compressor, fitted.seed, fitted.made_from,
+        )  # fmt: skip
+        earlier = Path(self.reuse) / _NULL_SURVEYS if self.reuse and same else None
         return null_model(
             features, self.compress, settings=self.significance, tree_of=fine_tree, folder=place, earlier=earlier,
-            untrained=EmbeddingStore.open(store).embeddings() if store else None, seed=self.seed,
+            untrained=store.embeddings() if store else None, seed=self.seed,
         )  # fmt: skip
 
     def _stability(
@@ -418,6 +474,23 @@ class Clock:
         started = time.perf_counter()
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+
+def _map_in(folder: Path) -> FittedMap | None:
+    """Return the map in a folder; None if there is none, or one that a power failure has damaged."""
+    if not (folder / SETTINGS_FILE).exists():
+        return None
+    try:
+        return FittedMap.open(folder)
+    except StoreError as problem:
+        log.warning("the map is made again: %s", problem)
+        return None
+
+
+def _reused_map(folder: str | None, name: str) -> FittedMap | None:
+    """Return the map of an earlier search, if there is such a folder with a map in it."""
+    place = Path(folder) / name if folder else None
+    return FittedMap.open(place) if place and (place / SETTINGS_FILE).exists() else None
 
 
 def _absolute(path: Any) -> Any:

@@ -20,7 +20,7 @@ from pytorch_lightning.loggers import Logger
 
 from rarezoo.data.splits import TEST, TRAIN, VALIDATION
 from rarezoo.data.survey import Survey
-from rarezoo.errors import ConfigError, DataError
+from rarezoo.errors import CheckpointError, ConfigError, DataError
 from rarezoo.runs import claim
 from rarezoo.settings import Settings, choice, described, refuse_unknown, setting
 from rarezoo.track import Tracker
@@ -134,12 +134,18 @@ class TrainRun(Settings):
         KeyboardInterrupt
             After Ctrl-C; the state is kept, so that the same run resumes.
         """
-        folder = claim(self.out, verb="train", settings=self._settings())
+        scratch, opened = Path(self.out) / _SCRATCH, self.data.open()
+        states = States(scratch, every=self.train.save_every)
+        folder = claim(
+            self.out, verb="train", settings=self._settings(), places=self._places(),
+            inputs=lambda: {"survey": opened.identity(), "first weights": self.model.start_sha256()},
+            begun=lambda folder: is_checkpoint(folder) or states.last.exists(),
+        )  # fmt: skip
         if is_checkpoint(folder):
             log.info("already trained: %s", folder)
-            return Checkpoint.open(folder)
-        started, scratch = time.perf_counter(), folder / _SCRATCH
-        galaxies = self.objective.prepare(self.data.training_galaxies(cache=scratch))
+            return _trained(folder)
+        started = time.perf_counter()
+        galaxies = self.objective.prepare(self.data.grouped(opened, cache=scratch))
         tree = galaxies.tree
         if tree is None:
             raise TypeError(f"{type(self.objective).__name__}.prepare returned galaxies without a question tree")
@@ -157,17 +163,17 @@ class TrainRun(Settings):
             galaxies, rows, encoder=self.model, settings=self.train, seed=self.seed, on_bad_image=self.data.on_bad_image
         )
         logger = self.logger.training_logger(folder, name=folder.name)
-        trainer = self._trainer(folder, logger)
+        trainer = self._trainer(folder, logger, states)
         pl.seed_everything(self.seed, verbose=False)
         learner = Learner(
             build_network(self.model, tree), objective=self.objective, tree=tree, settings=self.train,
             encoder=self.model, seed=self.seed, id_of=lambda row: str(galaxies.ids[row]), processes=trainer.world_size,
         )  # fmt: skip
-        _fit(trainer, learner, batches, scratch / "last.ckpt")
+        _fit(trainer, learner, batches, states)
         network = learner.result.cpu().eval()
         if not trainer.is_global_zero:
             return Checkpoint(folder.name, folder, network, self.model, tree, card={})
-        network.load_state_dict(torch.load(scratch / "best.pt", map_location="cpu", weights_only=True))
+        network.load_state_dict(torch.load(states.best, map_location="cpu", weights_only=True))
         measured = self.objective.measure(network, galaxies, rows=rows, test=batches.loader(TEST), cache=scratch)
         card = {
             "tag": self.tag,
@@ -207,7 +213,12 @@ class TrainRun(Settings):
             "train": train, "tag": self.tag, "seed": self.seed,
         }  # fmt: skip
 
-    def _trainer(self, folder: Path, logger: Logger | None) -> pl.Trainer:
+    def _places(self) -> list[str]:
+        """Return the settings that only say where an input lies."""
+        weights = ["model.start"] if self.model.starts_from_file else []
+        return [*(f"data.{name}" for name in self.data.places()), *weights]
+
+    def _trainer(self, folder: Path, logger: Logger | None, states: States) -> pl.Trainer:
         for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
             logging.getLogger(name).setLevel(logging.ERROR)
         logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.ERROR)
@@ -216,7 +227,7 @@ class TrainRun(Settings):
         train = self.train
         callbacks = [
             EarlyStopping(VALIDATION_LOSS, patience=train.patience, check_finite=True),
-            Curves(folder / "metrics.csv"), EpochBar(), States(folder / _SCRATCH, every=train.save_every),
+            Curves(folder / "metrics.csv"), EpochBar(), states,
         ]  # fmt: skip
         try:
             return pl.Trainer(
@@ -298,16 +309,28 @@ def _device(trainer: pl.Trainer) -> str:
     return f"{trainer.world_size} × {torch.cuda.get_device_name()}"
 
 
-def _fit(trainer: pl.Trainer, learner: Learner, batches: Batches, last: Path) -> None:
+def _trained(folder: Path) -> Checkpoint:
+    """Open the checkpoint of a finished training."""
+    try:
+        return Checkpoint.open(folder)
+    except CheckpointError as problem:
+        raise CheckpointError(
+            f"already trained, but the checkpoint cannot be used: {problem.what}", value=problem.value,
+            fix=f"{problem.fix} Or delete {folder} and train again.",
+        ) from problem  # fmt: skip
+
+
+def _fit(trainer: pl.Trainer, learner: Learner, batches: Batches, states: States) -> None:
     """Run the trainer, from the last state if there is one; Ctrl-C and errors of the user are raised as themselves."""
     # SLURM's warning makes Lightning save in the middle of a step; resumed from there, a batch would be missing.
-    for unfit in last.parent.glob("hpc_ckpt_*.ckpt"):
+    for unfit in states.last.parent.glob("hpc_ckpt_*.ckpt"):
         unfit.unlink(missing_ok=True)
-    resumed = str(last) if last.is_file() else None
+    resumed = str(states.last) if states.readable() else None
     if resumed:
-        log.info("resuming from %s", last)
+        log.info("resuming from %s", states.last)
     try:
-        trainer.fit(learner, datamodule=batches, ckpt_path=resumed, weights_only=False)
+        # Only arrays and plain values are read from a state; nothing in it is ever run.
+        trainer.fit(learner, datamodule=batches, ckpt_path=resumed, weights_only=True)
     except SystemExit as problem:
         # Lightning turns Ctrl-C into sys.exit(1). With other codes submitit ends a job that it submits again.
         if problem.code != 1:

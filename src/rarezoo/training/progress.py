@@ -5,7 +5,7 @@ epoch and the validation, and a training that resumes from there skips the valid
 a resumed epoch; its progress bar counts batches and not galaxies.
 """
 
-import os
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 from tqdm.auto import tqdm
 
-from rarezoo.tables import atomic
+from rarezoo.tables import atomic, settle
 from rarezoo.training.module import VALIDATION_LOSS, Learner
+
+log = logging.getLogger(__name__)
 
 
 class States(Checkpoint):
@@ -64,7 +66,23 @@ class States(Checkpoint):
         temporary = self.last.with_name(".last.partial")
         trainer.save_checkpoint(temporary)
         if trainer.is_global_zero:
-            os.replace(temporary, self.last)
+            settle(temporary, self.last)
+
+    def readable(self) -> bool:
+        """Return whether there is a state to resume from.
+
+        A state or network that a power failure has damaged is reported, and the training begins again: it ends with
+        the same weights.
+        """
+        if not self.last.is_file():
+            return False
+        for file in (self.last, *([self.best] if self.best.exists() else [])):
+            try:
+                torch.load(file, map_location="cpu", weights_only=True)
+            except Exception as problem:  # zipfile, pickle, torch and the system raise errors of their own
+                log.warning("%s is damaged (%s); the training begins again", file, type(problem).__name__)
+                return False
+        return True
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best validation loss up to now."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rarezoo.errors import CheckpointError, CheckpointNotFound, ConfigError
+from rarezoo.runs import file_sha256
 from rarezoo.settings import Settings, choice, name_of, setting
 from rarezoo.zoo.views import ZOOM
 
@@ -115,6 +116,21 @@ class Encoder(Settings, ABC):
             return _downloaded(self.zoobot_hub_name, {})
         return self.renamed(local_weights(Path(self.start)))
 
+    @property
+    def starts_from_file(self) -> bool:
+        """Whether the first weights are a file of the user."""
+        return self.start not in _STARTS
+
+    def start_sha256(self) -> str | None:
+        """Return the hash of the file of first weights; None if they are random or published ones.
+
+        Raises
+        ------
+        CheckpointNotFound
+            There is no such file.
+        """
+        return file_sha256(weights_file(Path(self.start))) if self.starts_from_file else None
+
     def renamed(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return weights of a related publication under the names of timm, others unchanged."""
         return weights
@@ -154,6 +170,23 @@ def _downloaded(name: str, settings: Mapping[str, Any]) -> dict[str, Tensor]:
         ) from problem
 
 
+def weights_file(place: Path) -> Path:
+    """Return a file of weights, or that in a folder which holds one.
+
+    Raises
+    ------
+    CheckpointNotFound
+        There is no such file.
+    """
+    file = next((place / name for name in _WEIGHT_FILES if (place / name).is_file()), place)
+    if not file.is_file():
+        raise CheckpointNotFound(
+            "no weights", value=place, fix=f"model.start takes {', '.join(_STARTS)}, a file, or a folder with one of: "
+            f"{', '.join(_WEIGHT_FILES)}.",
+        )  # fmt: skip
+    return file
+
+
 def local_weights(place: Path) -> dict[str, Tensor]:
     """Return weights by name from a safetensors or PyTorch file, or from a folder that holds one.
 
@@ -164,12 +197,7 @@ def local_weights(place: Path) -> dict[str, Tensor]:
     CheckpointError
         The file holds no weights.
     """
-    file = next((place / name for name in _WEIGHT_FILES if (place / name).is_file()), place)
-    if not file.is_file():
-        raise CheckpointNotFound(
-            "no weights", value=place, fix=f"model.start takes {', '.join(_STARTS)}, a file, or a folder with one of: "
-            f"{', '.join(_WEIGHT_FILES)}.",
-        )  # fmt: skip
+    file = weights_file(place)
     try:
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file

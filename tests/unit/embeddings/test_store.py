@@ -107,7 +107,7 @@ def test_a_truncated_shard_is_refused(tmp_path):
     whole(tmp_path)
     shard = tmp_path / "shard-00000.parquet"
     shard.write_bytes(shard.read_bytes()[:-20])
-    with pytest.raises(StoreError, match="unreadable embeddings table"):
+    with pytest.raises(StoreError, match="1 of 3 shards missing or damaged"):
         EmbeddingStore.open(tmp_path).read()
 
 

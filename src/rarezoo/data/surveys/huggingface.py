@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from rarezoo.data.images import ImageSource, decoded, unreadable_image
+from rarezoo.data.images import ImageSource, decoded, file_stamp, unreadable_image
 from rarezoo.data.positions import positions_of
 from rarezoo.data.reading import ids_of, plain_columns, refuse_doubled
 from rarezoo.data.survey import Galaxies, Survey, catalogue_table
@@ -105,13 +105,23 @@ class HuggingFaceImages(ImageSource):
     def __init__(self, data_set: Any, column: str, ids: list[str]) -> None:
         self.data_set, self.column = data_set.cast_column(column, _datasets().Image(decode=False)), column
         self.ids = np.array(ids, dtype=np.str_)
+        inside = bool(ids) and bool((self.data_set[0][column] or {}).get("bytes"))
+        self._files = [file_stamp(file["filename"]) for file in data_set.cache_files] if inside else []
+
+    def stamp(self, row: int) -> str:
+        """Return sizes and times of the data set's files; empty if the images lie outside of them."""
+        return f"{self._files} {row}" if self._files else ""
+
+    def content(self, row: int) -> bytes:
+        """Return the bytes of an image file, from which its pixels follow."""
+        image = self.data_set[int(row)][self.column] or {}
+        return image.get("bytes") or Path(image.get("path") or "").read_bytes()
 
     def cutout(self, row: int) -> UInt8[np.ndarray, "height width 3"]:
         """Return the pixels of one galaxy; see :meth:`ImageSource.cutout`."""
         image = self.data_set[int(row)][self.column] or {}
         try:
-            content = image.get("bytes") or Path(image.get("path") or "").read_bytes()
-            return decoded(content, name=str(image.get("path") or ""))
+            return decoded(self.content(row), name=str(image.get("path") or ""))
         except (OSError, ValueError, SyntaxError) as problem:
             raise unreadable_image(str(self.ids[row]), f"row {row}", problem) from problem
 

@@ -165,3 +165,11 @@ class MockImages(ImageSource):
             raise DataError(
                 "unreadable block of mock cutouts", value=problem.path, fix=_DELETE, ids=[mock_id(row)]
             ) from problem
+
+    def stamp(self, row: int) -> str:
+        """Return what the pixels follow from: the code that draws, the settings of the sky, and the row."""
+        return f"{self.cutouts.folder.name} {row}"
+
+    def content(self, row: int) -> bytes:
+        """Return the same as :meth:`stamp`."""
+        return self.stamp(row).encode()

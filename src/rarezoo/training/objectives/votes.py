@@ -80,7 +80,7 @@ class Votes(Objective):
         predicted = metrics.predictions(network, test)
         features = np.zeros((len(galaxies), len(COLUMNS)), dtype=np.float32)
         needed = np.concatenate([training, predicted.rows])
-        features[needed] = photometry(galaxies.images, needed, cache=cache / f"photometry-{galaxies.sha256[:16]}.npy")
+        features[needed] = photometry(galaxies.images, needed, cache=cache / f"photometry-{galaxies.measured_from}.npy")
         baselines = {
             "mean": metrics.mean_concentrations(votes[training], tree, galaxies=len(predicted.rows)),
             "linear": metrics.linear_concentrations(features, training, votes[training], tree, wanted=predicted.rows),
