@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from filelock import AcquireReturnProxy, FileLock, Timeout
@@ -24,7 +24,6 @@ from rarezoo.errors import OutputError, StoreError
 from rarezoo.runs import digest
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 # Hexadecimal digits of the hash that name a result: two of 10^9 results share them with a probability of 3 in 100.
 _DIGITS = 16
 
@@ -60,8 +59,8 @@ class Cache:
 
     def fetch(
         self, key: Mapping[str, Any], target: Path, *, last: str, make: Callable[[Path], object],
-        read: Callable[[Path], T] = lambda target: None, code: Iterable[object] = (),
-    ) -> T:  # fmt: skip
+        read: Callable[[Path], Any] = lambda target: None, code: Iterable[object] = (),
+    ) -> Any:  # fmt: skip
         """Bring the files of a result into ``target`` and read it; compute it first if it is not cached.
 
         The files are hard links where the file system has them: replace them, but never write into them.
@@ -93,7 +92,7 @@ class Cache:
         """
         place = self.place(key, code=code)
 
-        def bring(*, anew: bool) -> T:
+        def bring(*, anew: bool) -> Any:
             with locked(place):
                 if anew or not (place / last).exists():
                     make(place)

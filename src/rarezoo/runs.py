@@ -110,12 +110,13 @@ def claim(
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise OutputError("the output path is a file", value=out, fix="Choose a folder: out=DIR.")
-    wanted: dict[str, Any] = {"verb": verb, "settings": tables.plain(settings)}
+    wanted: dict[str, Any] = {"verb": verb, "settings": tables.plain(settings), "folder": str(out.resolve())}
     way_out = "Choose another out=DIR, or delete that folder if you no longer need it."
     before = _record(out, way_out=way_out)
     if before:
         ignored = {f"settings.{name}" for name in places}
-        changed = _changes(_without_inputs(before), wanted, ignored=ignored)
+        changed = _changes(*({name: record.get(name) for name in ("verb", "settings")} for record in (before, wanted)),
+                           ignored=ignored)  # fmt: skip
         if changed:
             raise OutputError(f"{out} holds a run with other settings", value=changed, fix=way_out)
     if inputs is not None:
@@ -188,11 +189,18 @@ def _hashed(inputs: Mapping[str, Any], before: Any) -> dict[str, Any]:
     for name, content in inputs.items():
         known = before.get(name) if isinstance(before, Mapping) else None
         if isinstance(content, Stamped):
-            same = isinstance(known, Mapping) and content.stamp and known.get("stamp") == content.stamp
-            hashed[name] = {"stamp": content.stamp, "sha256": known["sha256"] if same else content.read()}
+            kept = known if isinstance(known, Mapping) else {}
+            same = bool(content.stamp) and kept.get("stamp") == content.stamp
+            hashed[name] = {"stamp": content.stamp, "sha256": kept["sha256"] if same else content.read()}
         else:
             hashed[name] = _hashed(content, known) if isinstance(content, Mapping) else tables.plain(content)
     return hashed
+
+
+def inputs_sha256(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the inputs that a ``settings.json`` records, by name; empty for a run of an earlier rarezoo."""
+    inputs: dict[str, Any] = _sha256_only(record.get("inputs", {}))
+    return inputs
 
 
 def _sha256_only(inputs: Any) -> Any:
@@ -202,10 +210,6 @@ def _sha256_only(inputs: Any) -> Any:
     if "stamp" in inputs:
         return inputs["sha256"]
     return {name: _sha256_only(content) for name, content in inputs.items()}
-
-
-def _without_inputs(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: content for name, content in record.items() if name != "inputs"}
 
 
 def _changes(before: Any, now: Any, *, ignored: Collection[str] = (), shown: int | None = None) -> str:

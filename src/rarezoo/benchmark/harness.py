@@ -9,6 +9,7 @@ Shape letters: n galaxies, m of them searched.
 import json
 import logging
 import time
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -93,8 +94,9 @@ class TrialFolder:
         """Raise OutputError if the results in the folder are for skies that another generator drew."""
         record = self.folder / SETTINGS_FILE
         if record.exists():
-            generation = json.loads(record.read_text())["settings"].get("generation", "")
-            refuse_other_skies(generation, now=self.tier.generation, where=self.folder)
+            fix = "Choose another out=DIR, or delete that folder if you no longer need it."
+            known = tables.read_json(record, fix=fix).get("settings", {})
+            refuse_other_skies(known.get("generation", ""), now=self.tier.generation, where=self.folder)
 
     def run(self, trials: Sequence[Trial], *, workers: int = 1) -> None:
         """Run the trials that are not finished.
@@ -105,7 +107,8 @@ class TrialFolder:
             The folder holds results of another tier, or of skies that another generator drew.
         """
         self.refuse_other_skies()
-        claim(self.folder, verb="benchmark", settings=self.tier.settings())
+        inputs = self.tier.inputs()
+        claim(self.folder, verb="benchmark", settings=self.tier.settings(), inputs=lambda: inputs, places=list(inputs))
         waiting = [trial for trial in trials if not self._finished(trial)]
         for seed in dict.fromkeys(trial.seed for trial in waiting):
             place = self.folder / f"sky{seed}"
@@ -138,10 +141,12 @@ class TrialFolder:
     def outcome(self, trial: Trial) -> dict[str, Any] | None:
         """Return how a trial ended, or None if it was not run with the same settings."""
         try:
-            content: dict[str, Any] = json.loads((self.folder / f"{trial.stem}.json").read_text())
-        except (OSError, ValueError):
+            content = tables.read_json(self.folder / f"{trial.stem}.json", fix="Run it again.")
+        except StoreError:
             return None
-        return content if content["made_with"] == tables.plain(self._made_with(trial)) else None
+        if content.get("status") == DONE and not _is_whole(self.folder / f"{trial.stem}.npz"):
+            return None
+        return content if content.get("made_with") == tables.plain(self._made_with(trial)) else None
 
     def submission(self, trial: Trial) -> dict[str, np.ndarray]:
         """Return the submission of a finished trial: labels (n,), rows (r, w), and members (rows that were searched).
@@ -149,7 +154,7 @@ class TrialFolder:
         Where populations are known of some galaxies only, it also has precisions (2, c, p): see
         :func:`rarezoo.benchmark.scores.class_precisions`.
         """
-        with np.load(self.folder / f"{trial.stem}.npz") as stored:
+        with np.load(self.folder / f"{trial.stem}.npz", allow_pickle=False) as stored:
             return dict(stored)
 
     def truth(self, seed: int) -> Truth:
@@ -162,9 +167,9 @@ class TrialFolder:
         """
         place = self.folder / f"sky{seed}"
         try:
-            with np.load(place / _TRUTH) as stored:
+            with np.load(place / _TRUTH, allow_pickle=False) as stored:
                 content = dict(stored)
-        except OSError as problem:
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as problem:
             messages = [json.loads(path.read_text())["message"] for path in place.glob("*.json")]
             fix = messages[0] if messages else "Run without rescore=true."
             raise StoreError("no results of this sky", value=f"seed {seed}", fix=fix) from problem
@@ -174,7 +179,10 @@ class TrialFolder:
     def ranked(self, seed: int) -> dict[str, Any]:
         """Return the average precision of "most like this one" by kind of features and population, where measured."""
         path = self.folder / f"sky{seed}" / _RANKED
-        return json.loads(path.read_text()) if path.exists() else {}
+        try:
+            return tables.read_json(path, fix="Run it again.")
+        except StoreError:
+            return {}
 
     def _finished(self, trial: Trial) -> bool:
         before = self.outcome(trial)
@@ -187,6 +195,15 @@ class TrialFolder:
         # The description of a method in the table changes nothing that it does.
         settings = {**self.methods[trial.name].settings(), "about": ""}
         return {"method": settings, "version": __version__}
+
+
+def _is_whole(path: Path) -> bool:
+    """Return whether a file of arrays exists and was not cut off."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return bool(stored.files)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return False
 
 
 class Worker:
@@ -252,7 +269,7 @@ def carry_out(order: Mapping[str, Any]) -> float:
     # Other methods may need the same sky at this moment; it is rendered, trained on and embedded once.
     with locked(place):
         sky = tier_from(order["tier"]).sky(seed, place)
-        if not (place / _TRUTH).exists():
+        if not _is_whole(place / _TRUTH):
             columns = {name: np.array(values) for name, values in sky.truth.about.items()}
             names = np.array(sky.truth.names, dtype=str)
             truth: dict[str, np.ndarray] = {

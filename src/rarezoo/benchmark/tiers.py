@@ -20,15 +20,18 @@ from rarezoo import tables
 from rarezoo.benchmark.methods import FEATURES
 from rarezoo.benchmark.planted import GENERATION, planted_vectors
 from rarezoo.benchmark.scores import Truth
+from rarezoo.cache import kept_array
 from rarezoo.data.photometry import COLUMNS, photometry
 from rarezoo.data.reading import ids_of, matched_rows, read_any_table
 from rarezoo.data.survey import Galaxies
 from rarezoo.data.surveys.mock import Mock
 from rarezoo.embeddings.answers import DEFAULT_CRITERIA, Criterion
 from rarezoo.embeddings.store import EmbeddingStore
-from rarezoo.errors import ConfigError, DataError, StoreError
+from rarezoo.errors import ConfigError, DataError, DataNotFound, StoreError
+from rarezoo.runs import file_sha256
 from rarezoo.searches.recovery import ORDINARY
 from rarezoo.searches.result import galaxies_of
+from rarezoo.zoo.cards import find_checkpoint, identity, read_card
 
 _EMBEDDING, _NATIVE, _UNTRAINED, _SHUFFLED, _PHOTOMETRY = FEATURES
 # Left out of the settings of a tier where they are not used, so that older results stay valid.
@@ -141,12 +144,12 @@ class Measured:
 
     def features(self, kind: str) -> Float32[np.ndarray, "n D"]:
         """Return the features of one kind."""
-        path = self.folder / f"{kind}.npy"
-        if not path.exists():
+
+        def measure() -> Float32[np.ndarray, "n D"]:
             values = self._photometry() if kind == _PHOTOMETRY else self._seen(untrained=kind == _UNTRAINED)
-            with tables.atomic(path) as temporary, temporary.open("wb") as stream:
-                np.save(stream, values.astype(np.float32))
-        return np.load(path)
+            return values.astype(np.float32)
+
+        return kept_array(self.folder / f"{kind}.npy", measure)
 
     @cached_property
     def _rows(self) -> np.ndarray:
@@ -187,6 +190,16 @@ class Tier(ABC):
     @abstractmethod
     def generation(self) -> int | str:
         """Return the generation of the code that draws the skies; results of another generation are not used."""
+
+    def inputs(self) -> dict[str, Any]:
+        """Return what the tier is made from besides its settings: hashes, by the names of the settings that say where.
+
+        Raises
+        ------
+        CheckpointError, StoreError, DataError
+            An input is missing.
+        """
+        return {}
 
     def settings(self) -> dict[str, Any]:
         """Return the settings that define the tier."""
@@ -267,6 +280,10 @@ class MockGalaxies(Tier):
             Shuffled(folder / _SHUFFLED_STORE, partial(self._shuffled, survey, folder, seed=seed)),
         )
 
+    def inputs(self) -> dict[str, Any]:
+        """Return the identity of the checkpoint."""
+        return {"checkpoint": _checkpoint_sha256(self.checkpoint)}
+
     def prepare(self, seed: int, folder: Path) -> None:
         """Render the sky on every core, if it is not embedded yet."""
         if not (folder / "embeddings").exists():
@@ -332,6 +349,17 @@ class KnownAnswers(Tier):
         measured = None if images is None else Measured(images, ids, self.checkpoint, shared)
         return Sky(truth, store.embeddings().astype(np.float32), measured, self._shuffled(ids))
 
+    def inputs(self) -> dict[str, Any]:
+        """Return the identity of the stores, the answers and the checkpoint."""
+        if self.answers and not Path(self.answers).is_file():
+            raise DataNotFound("no table of known objects", value=self.answers, fix="Give answers=FILE.csv.")
+        return {
+            "store": EmbeddingStore.open(self.store).identity,
+            "answers": file_sha256(self.answers) if self.answers else None,
+            "checkpoint": _checkpoint_sha256(self.checkpoint),
+            "shuffled": EmbeddingStore.open(self.shuffled).identity if self.shuffled else None,
+        }
+
     def _shuffled(self, ids: np.ndarray) -> Shuffled | None:
         if not self.shuffled:
             return None
@@ -372,6 +400,10 @@ class KnownAnswers(Tier):
     def generation(self) -> str:
         """Return nothing: real galaxies are not drawn."""
         return ""
+
+
+def _checkpoint_sha256(checkpoint: str) -> str | None:
+    return identity(read_card(find_checkpoint(checkpoint))) if checkpoint else None
 
 
 TIERS: Mapping[str, type[Tier]] = {"vectors": Vectors, "galaxies": MockGalaxies, "answers": KnownAnswers}

@@ -85,7 +85,7 @@ def of_photometry(
     Similar galaxies are ranked by the better of two metrics, so that no embedding wins because the wrong one was used.
     """
     wanted = rows[known]
-    key = {"what": PHOTOMETRY, "survey": galaxies.sha256, "rows": fingerprint(wanted, ids=())}
+    key = {"what": PHOTOMETRY, "images": galaxies.measured_from, "rows": fingerprint(wanted, ids=())}
     measured = cache.array(key, lambda: photometry(galaxies.images, wanted), code=[photometry_module]).astype(float)
     spread = measured.std(axis=0)
     features = np.full((len(rows), measured.shape[1]), np.nan)

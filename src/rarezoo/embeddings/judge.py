@@ -37,7 +37,7 @@ from rarezoo.embeddings.steps import MEASURES, steps
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, StoreError
 from rarezoo.escapes import figure_text
-from rarezoo.runs import claim
+from rarezoo.runs import claim, fingerprint
 from rarezoo.settings import Settings, name_of, refuse_unknown, setting
 from rarezoo.statistics import Interval
 from rarezoo.zoo.cards import annotate
@@ -298,7 +298,7 @@ class JudgeRun(Settings):
         ids, rows = self._common(galaxies, stores)
         notes: list[str] = []
         answers = self._answers(wanted, galaxies, ids, rows, survey=survey, notes=notes)
-        folder = self._claimed(stores, answers) if self.out else None
+        folder = self._claimed(stores, answers, galaxies) if self.out else None
         contestants = self._contestants(stores, galaxies, ids, rows, answers=answers, notes=notes)
         if self.against and self.against not in [contestant.name for contestant in contestants]:
             names = ", ".join(contestant.name for contestant in contestants)
@@ -414,18 +414,17 @@ class JudgeRun(Settings):
                     progress.update()
         return samples
 
-    def _claimed(self, stores: Sequence[EmbeddingStore], answers: Sequence[Answer]) -> Path:
-        judged = [
-            {
-                "survey": store.manifest.survey_sha256, "checkpoint": store.manifest.checkpoint_sha256,
-                "content": store.manifest.content_sha256,
-            }
-            for store in stores
-        ]  # fmt: skip
+    def _claimed(self, stores: Sequence[EmbeddingStore], answers: Sequence[Answer], galaxies: Galaxies | None) -> Path:
+        inputs: dict[str, Any] = {f"store {number}": store.identity for number, store in enumerate(stores, start=1)}
+        inputs |= {
+            f"answer {answer.criterion.name}": fingerprint(answer.fraction, ids=np.flatnonzero(answer.known))
+            for answer in answers
+        }
+        inputs["images"] = galaxies.images_identity() if galaxies is not None and PHOTOMETRY in self.beside else None
         names = ("split", "measures", "beside", "draws", "seeds", "strength", "whiten")
         settings = {name: getattr(self, name) for name in names}
         criteria = [asdict(answer.criterion) for answer in answers]
-        return claim(self.out, verb="judge", settings={"stores": judged, "answers": criteria, **settings})
+        return claim(self.out, verb="judge", settings={"answers": criteria, **settings}, inputs=lambda: inputs)
 
 
 def judge(stores: Sequence[EmbeddingStore | Path | str] | EmbeddingStore | Path | str, **settings: Any) -> Judgement:

@@ -4,7 +4,6 @@ The rule and its guarantees are in :mod:`rarezoo.searches.assigner`, the test fo
 :mod:`rarezoo.searches.novelty`.
 """
 
-import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -21,11 +20,11 @@ from tqdm.auto import tqdm
 from rarezoo import tables
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import StoreError
-from rarezoo.runs import claim, file_sha256
+from rarezoo.runs import claim
 from rarezoo.searches.assigner import Assigner, Assignment, SelfCheck
 from rarezoo.searches.compress import FittedMap
 from rarezoo.searches.novelty import FAR, MOST_FAR, REACH, Novelty, find_clumps, find_novelty
-from rarezoo.searches.result import TABLES, Search
+from rarezoo.searches.result import Search
 from rarezoo.settings import Settings, setting
 
 log = logging.getLogger(__name__)
@@ -73,16 +72,17 @@ class AssignRun(Settings):
         """
         search, store = Search.open(self.search), EmbeddingStore.open(self.store)
         _require_same_network(search.store, store)
-        about = {
-            "search": file_sha256(search.folder / TABLES["members"][0]),
-            "survey": store.manifest.survey_sha256,
-            "checkpoint": store.manifest.checkpoint_sha256,
-            "level": self.level,
-        }
-        folder = claim(self.out, verb="assign", settings=about) if self.out else None
+        about = {"search": search.identity, "store": store.identity}
+        folder = None
+        if self.out:
+            folder = claim(self.out, verb="assign", settings={"level": self.level}, inputs=lambda: about)
         if folder and (folder / SUMMARY_FILE).exists():
-            log.info("already assigned: %s", folder)
-            return AssignResult.open(folder)
+            try:
+                finished = AssignResult.open(folder)
+                log.info("already assigned: %s", folder)
+                return finished
+            except StoreError as problem:
+                log.warning("the galaxies are assigned again: %s", problem)
         reference = ReferenceSet.read(search)
         assigner = Assigner(reference.embeddings, reference.labels, self.level)
         shards = tqdm(range(store.manifest.shards), unit="shard")
@@ -98,7 +98,7 @@ class AssignRun(Settings):
             "novelty": {**asdict(novelty), "appeared": novelty.appeared},
         }
         if folder:
-            sources = {"checkpoint_sha256": store.manifest.checkpoint_sha256, "settings": about}
+            sources = {"checkpoint_sha256": store.manifest.checkpoint_sha256, "level": self.level, "inputs": about}
             tables.write(assigned, folder / ASSIGNED_FILE, tables.ASSIGNED, **sources)
             tables.write_json(content, folder / SUMMARY_FILE)
             for part in folder.glob("part-*.parquet"):
@@ -111,7 +111,10 @@ class AssignRun(Settings):
         """Return the ASSIGNED table of one shard; with a folder it is read from there, or written at once."""
         path = folder / f"part-{index:05d}.parquet" if folder else None
         if path and path.exists():
-            return tables.read(path, tables.ASSIGNED)
+            try:
+                return tables.read(path, tables.ASSIGNED)
+            except StoreError as problem:
+                log.warning("these galaxies are assigned again: %s", problem)
         part = pa.concat_tables(
             [
                 _empty(tables.ASSIGNED),
@@ -177,8 +180,8 @@ class AssignResult:
             The folder lacks a file of a finished run.
         """
         try:
-            about = json.loads((Path(folder) / SUMMARY_FILE).read_text())
-        except (OSError, ValueError) as problem:
+            about = tables.read_json(Path(folder) / SUMMARY_FILE, fix="Assign again.")
+        except StoreError as problem:
             raise StoreError(
                 "no finished assignment", value=folder, fix="Run rarezoo assign SEARCH STORE out=DIR first."
             ) from problem

@@ -19,11 +19,12 @@ from rarezoo import tables
 from rarezoo.data.survey import Galaxies, Survey
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, RarezooError, StoreError, StoreNotFound
-from rarezoo.runs import relocated
+from rarezoo.runs import digest, fingerprint, relocated
 from rarezoo.searches.compress import FittedMap
 from rarezoo.searches.metadata import Metadata
 from rarezoo.searches.select import Select
 from rarezoo.searches.systematics import ColumnTest, Systematics
+from rarezoo.settings import described
 from rarezoo.track import Tracker
 
 if TYPE_CHECKING:
@@ -197,6 +198,16 @@ class Search:
                 )  # fmt: skip
             self._store = store
         return self._store
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the search is, wherever it lies: hashes of its classes, map and store, as inputs of another run."""
+        fitted = self.fitted
+        return {
+            "classes": fingerprint(self.labels, ids=self.ids),
+            "map": digest({"compressor": described(fitted.compressor), "made_from": fitted.made_from}),
+            "store": self.store.identity,
+        }
 
     def _changed(self, store: EmbeddingStore) -> list[str]:
         """Return what of a store differs from the one that was searched."""

@@ -296,7 +296,10 @@ class SearchRun(Settings):
             return fit(folder)
         key = {"map": described(compressor), "seed": self.seed, "galaxies": fingerprint(embeddings, ids=ids)}
         cache = Cache(Path(self.cache))
-        return cache.fetch(key, folder, last=SETTINGS_FILE, make=fit, read=FittedMap.open, code=[compressor])
+        fetched: FittedMap = cache.fetch(
+            key, folder, last=SETTINGS_FILE, make=fit, read=FittedMap.open, code=[compressor]
+        )
+        return fetched
 
     def _linkage(self, fitted: FittedMap, folder: Path) -> pa.Table:
         """Return the linkage: saved already, or computed and saved. It depends on the map and min_samples only."""

@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float
 from rarezoo import tables
 from rarezoo.data.trees import campaigns
 from rarezoo.embeddings.store import EmbeddingStore
-from rarezoo.errors import ConfigError, StoreError
+from rarezoo.errors import ConfigError, DataError, StoreError
 from rarezoo.settings import Settings, setting
 
 log = logging.getLogger(__name__)
@@ -158,9 +158,7 @@ class Select(Settings):
             )  # fmt: skip
         if other.folder.resolve() == store.folder.resolve():
             return galaxies
-        # Equal ids mean equal galaxies only within one survey, of which a store may hold the first galaxies.
-        surveys = [{**either.manifest.survey_settings, "limit": 0} for either in (other, store)]
-        if other.manifest.survey_sha256 != store.manifest.survey_sha256 and surveys[0] != surveys[1]:
+        if not _of_one_survey(other, store):
             raise StoreError(
                 "select.fractions_from is a store of another survey", value=other.folder,
                 fix=f"Embed the survey of {store.folder} with that checkpoint too.",
@@ -214,6 +212,20 @@ class Select(Settings):
             mask = np.zeros_like(mask)
             mask[np.random.default_rng(seed).choice(by_id, self.sample, replace=False)] = True
         return Selection(mask, tuple(cuts))
+
+
+def _of_one_survey(store: EmbeddingStore, other: EmbeddingStore) -> bool:
+    """Return whether two stores are of one survey, of which one may hold only the first galaxies.
+
+    Equal ids mean equal galaxies only within one survey. Imported embeddings without a survey are known by their ids.
+    """
+    fewer, more = sorted((store, other), key=lambda either: either.manifest.rows)
+    if fewer.manifest.survey_sha256 == more.manifest.survey_sha256 or not (fewer.has_survey or more.has_survey):
+        return True
+    try:
+        return more.galaxies().first(fewer.manifest.rows).sha256 == fewer.manifest.survey_sha256
+    except (DataError, StoreError):
+        return False
 
 
 def _verdict(cut: str, galaxies: pa.Table) -> pa.Array:

@@ -7,7 +7,6 @@ Shape letters: n galaxies measured, t of them in the test split, d width of the 
 w bootstrap draws.
 """
 
-import json
 import logging
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,7 +33,7 @@ from rarezoo.embeddings.answers import DEFAULT_CRITERIA
 from rarezoo.embeddings.quality import Ranking, Spectrum, average_precisions, spectrum
 from rarezoo.errors import DataError, RarezooError, StoreError
 from rarezoo.escapes import figure_text
-from rarezoo.runs import SETTINGS_FILE
+from rarezoo.runs import SETTINGS_FILE, inputs_sha256
 from rarezoo.settings import Settings, setting
 from rarezoo.statistics import Interval
 from rarezoo.tables import markdown
@@ -181,7 +180,8 @@ def measured(folder: Path | str, *, workers: int | None = 0) -> Measurement:
     if kept.is_file() and (measurement := Measurement.read(kept)).checkpoint == identity(read_card(folder)):
         return measurement
     checkpoint = Checkpoint.open(folder)
-    survey = open_survey(json.loads((folder / SETTINGS_FILE).read_text())["settings"]["data"])
+    record = tables.read_json(folder / SETTINGS_FILE, fix="Delete the folder and train the job again.")
+    survey = open_survey(record["settings"]["data"], recorded_in=record.get("folder", ""), folder=folder)
     galaxies = survey.training_galaxies(cache=folder.parent / _CACHE)
     if galaxies.sha256 != checkpoint.card.get("data", {}).get("sha256"):
         raise DataError(
@@ -503,8 +503,15 @@ def study_of(folder: Path | str, *, workers: int | None = 0) -> BottleneckStudy:
     StoreError
         No job is finished, or jobs were trained on other data or with other settings.
     """
-    claims = {path.parent: json.loads(path.read_text()) for path in sorted(Path(folder).glob(f"*/{SETTINGS_FILE}"))}
-    settings = {place: claim["settings"] for place, claim in claims.items() if claim.get("verb") == "train"}
+    settings = {}
+    for path in sorted(Path(folder).glob(f"*/{SETTINGS_FILE}")):
+        try:
+            record = tables.read_json(path, fix="Delete the folder and train the job again.")
+        except StoreError as problem:
+            log.warning("a job is left out: %s", problem)
+            continue
+        if record.get("verb") == "train":
+            settings[path.parent] = {**record["settings"], "inputs": inputs_sha256(record)}
     _require_same_settings({place: job for place, job in settings.items() if is_checkpoint(place)})
     places = {
         StudyJob(job["model"]["architecture"], str(job["model"]["bottleneck"]), int(job["seed"])): place
@@ -546,15 +553,22 @@ def _require_same_settings(jobs: Mapping[Path, Mapping[str, Any]]) -> None:
         reference = first.setdefault(job["model"]["architecture"], place)
         changed = [
             f"{part}.{key}"
-            for part in ("data", "model", "train")
-            for key in sorted({*job[part], *jobs[reference][part]})
-            if job[part].get(key) != jobs[reference][part].get(key) and key != "bottleneck"
+            for part in ("data", "model", "train", "inputs")
+            for key in sorted({*job.get(part, {}), *jobs[reference].get(part, {})})
+            if job.get(part, {}).get(key) != jobs[reference].get(part, {}).get(key)
+            and key != "bottleneck"
+            and not _are_places(job.get(part, {}).get(key), jobs[reference].get(part, {}).get(key))
         ]
         if changed:
             raise StoreError(
                 f"jobs of one study may differ only in width and seed; these differ in {', '.join(changed)}",
                 value=f"{reference} and {place}", fix="Move one of them out of the folder.",
             )  # fmt: skip
+
+
+def _are_places(*values: Any) -> bool:
+    """Return whether all values are absolute paths: what lies there is known by its hash, and may lie anywhere."""
+    return all(isinstance(value, str) and Path(value).is_absolute() for value in values)
 
 
 def write_study(folder: Path | str, *, workers: int = 0) -> str:

@@ -24,7 +24,7 @@ from rarezoo import tables
 from rarezoo.errors import StoreError, StoreNotFound
 from rarezoo.runs import SETTINGS_FILE
 from rarezoo.searches.matching import SAME, ClassOverlap, agreement
-from rarezoo.searches.result import RUN_FILE, Search
+from rarezoo.searches.result import Search
 from rarezoo.settings import Settings, setting
 from rarezoo.studies.failures import FAILED_FILE, failure_of
 
@@ -431,7 +431,7 @@ def read_sensitivity(folder: Path | str, *, centre: str = "") -> Sensitivity:
     """
     marks = (SETTINGS_FILE, FAILED_FILE, _BEGUN)
     places = sorted({path.parent for mark in marks for path in Path(folder).glob(f"*/{mark}")})
-    searches = {place: Search.open(place) for place in places if (place / RUN_FILE).exists()}
+    searches = {place: Search.open(place) for place in places if _is_finished(place)}
     if not searches:
         raise StoreNotFound(
             "no finished search in the folder", value=folder, fix="Run python cluster.py experiment=sensitivity."
@@ -440,17 +440,30 @@ def read_sensitivity(folder: Path | str, *, centre: str = "") -> Sensitivity:
     swept = []
     for place, search in tqdm(searches.items(), desc="reading", unit="search", mininterval=1.0):
         _require_same_galaxies(searches[first], search)
-        flat = pd.json_normalize(dict(search.settings), sep=".").to_dict("records")[0]
+        settings = {name: value for name, value in search.settings.items() if name != "store"}
+        flat = pd.json_normalize(settings, sep=".").to_dict("records")[0]
         seed = int(flat.pop("seed"))
         swept.append(SweptSearch(place.name, {str(name): value for name, value in flat.items()}, seed, search.labels))
     missing = {place.name: failure_of(place) or "not finished" for place in places if place not in searches}
     return Sensitivity(swept, missing, named=centre)
 
 
+def _is_finished(place: Path) -> bool:
+    try:
+        Search.open(place)
+    except StoreNotFound:
+        return False
+    return True
+
+
 def _require_same_galaxies(first: Search, search: Search) -> None:
     """Raise StoreError unless two searches are of the same store and of the same galaxies in the same order."""
     both = f"{first.folder} and {search.folder}"
-    wanted, present = ({**side.about, "store": side.settings["store"]} for side in (first, search))
+    # The place of a store may change; of searches by an earlier rarezoo nothing else is known.
+    wanted, present = (
+        {**side.about, "store": side.about.get("inputs", {}).get("store", side.settings["store"])}
+        for side in (first, search)
+    )
     changed = [name for name in _COMMON if present[name] != wanted[name]]
     if changed:
         raise StoreError(
