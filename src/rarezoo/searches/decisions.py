@@ -324,7 +324,8 @@ class ApplyRun(Settings):
         unassigned = float(np.mean(decided.members[tables.CLASS_ID].to_numpy() == tables.NO_CLASS))
         about = {
             **search.about,
-            "settings": {**search.settings, "decisions": str(Path(self.file).resolve())},
+            "settings": {**search.settings, "store": search.store_folder, "decisions": str(Path(self.file).resolve())},
+            "folder": str(folder.resolve()),
             "classes": decided.classes.num_rows,
             "unassigned": unassigned,
         }

@@ -217,6 +217,11 @@ class Search:
         searched = self.about.get("inputs", {}).get("store")
         return changed or (["embeddings or images"] if searched and searched != store.identity else [])
 
+    @property
+    def store_folder(self) -> str:
+        """Folder in which the store that was searched is now, or was."""
+        return self._moved(self.settings["store"])[0] if self._store is None else str(self._store.folder.resolve())
+
     def _moved(self, path: str) -> list[str]:
         """Return where a recorded folder may be now: where it was, and where it was moved to with this folder."""
         moved = relocated(path, recorded_in=self.about.get("folder", ""), folder=self.folder)

@@ -218,14 +218,17 @@ def _of_one_survey(store: EmbeddingStore, other: EmbeddingStore) -> bool:
     """Return whether two stores are of one survey, of which one may hold only the first galaxies.
 
     Equal ids mean equal galaxies only within one survey. Imported embeddings without a survey are known by their ids.
+    If the survey cannot be opened, its settings decide.
     """
     fewer, more = sorted((store, other), key=lambda either: either.manifest.rows)
     if fewer.manifest.survey_sha256 == more.manifest.survey_sha256 or not (fewer.has_survey or more.has_survey):
         return True
     try:
         return more.galaxies().first(fewer.manifest.rows).sha256 == fewer.manifest.survey_sha256
-    except (DataError, StoreError):
+    except StoreError:
         return False
+    except (ConfigError, DataError):
+        return {**more.manifest.survey_settings, "limit": 0} == {**fewer.manifest.survey_settings, "limit": 0}
 
 
 def _verdict(cut: str, galaxies: pa.Table) -> pa.Array:
