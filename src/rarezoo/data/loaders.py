@@ -110,6 +110,27 @@ class EpochOrder(Sampler[int]):
         yield from order[self.rank :: self.world][self.start :].tolist()
 
 
+class _EpochBatches(Sampler[list[int]]):
+    """Batches of an epoch's order. A galaxy that would be alone in the last batch joins the batch before.
+
+    Batch normalisation and losses that compare galaxies cannot learn from one galaxy.
+    """
+
+    def __init__(self, order: EpochOrder, size: int) -> None:
+        self.order, self.size = order, size
+
+    def __len__(self) -> int:
+        whole, rest = divmod(len(self.order), self.size)
+        return whole + (rest > 1 or whole == 0) if self.size > 1 else whole
+
+    def __iter__(self) -> Iterator[list[int]]:
+        positions = list(self.order)
+        while positions:
+            alone = self.size > 1 and len(positions) == self.size + 1
+            batch, positions = (positions, []) if alone else (positions[: self.size], positions[self.size :])
+            yield batch
+
+
 class _Unreadable(NamedTuple):
     """The error of an image that could not be read; it travels from a worker to the main process."""
 
@@ -179,7 +200,9 @@ class CutoutLoader:
         ``stop`` raises the DataError of the image; ``skip`` leaves it out and adds its id to ``skipped``.
     order
         Random order of positions in ``rows``, new in every epoch; None keeps the order of ``rows``. With it, the state
-        of the loader (epoch and batches done) can be saved and loaded, so that an epoch continues where it stopped.
+        of the loader (epoch and batches done) can be saved and loaded, so that an epoch continues where it stopped, and
+        no galaxy is alone in a batch: the last batch may have one galaxy more, and a batch of which unreadable images
+        have left one galaxy is left out.
 
     Attributes
     ----------
@@ -210,8 +233,7 @@ class CutoutLoader:
         processes = decoding_processes(workers)
         self._loader: DataLoader[Any] = DataLoader(
             self.cutouts,
-            batch_size=batch_size,
-            sampler=order,
+            **({"batch_size": batch_size} if order is None else {"batch_sampler": _EpochBatches(order, batch_size)}),
             num_workers=processes,
             collate_fn=_collated,
             pin_memory=torch.cuda.is_available(),
@@ -235,7 +257,8 @@ class CutoutLoader:
             self._done += 1
             for error in errors:
                 self._skip(error)
-            if batch is not None:
+            alone = self.sampler is not None and bool(errors) and batch is not None and len(batch.rows) == 1
+            if batch is not None and not alone:
                 yield batch
 
     def _skip(self, error: DataError) -> None:

@@ -36,6 +36,8 @@ from rarezoo.zoo.network import build_network
 
 log = logging.getLogger(__name__)
 _SCRATCH = ".training"
+# Pixels of the input, per side, for one pixel of the last features of a trunk.
+_DEEPEST_STRIDE = 32
 # Settings that do not change the result of a training.
 _FREE = ("workers", "save_every", "accelerator")
 
@@ -159,6 +161,7 @@ class TrainRun(Settings):
                     f"no galaxy with votes in the {split} split", value=f"{len(voted)} galaxies with votes",
                     fix="Use more galaxies, or set data.validation_share and data.test_share.",
                 )  # fmt: skip
+        self._refuse_single_galaxies(len(rows[TRAIN]))
         batches = Batches(
             galaxies, rows, encoder=self.model, settings=self.train, seed=self.seed, on_bad_image=self.data.on_bad_image
         )
@@ -212,6 +215,22 @@ class TrainRun(Settings):
             "data": self.data.settings(), "model": self.model.settings(), "objective": described(self.objective),
             "train": train, "tag": self.tag, "seed": self.seed,
         }  # fmt: skip
+
+    def _refuse_single_galaxies(self, galaxies: int) -> None:
+        """Raise an error if every batch would hold one galaxy, from which batch normalisation cannot learn."""
+        views_compared, one_pixel = self.objective.views > 1, self.model.input_size <= _DEEPEST_STRIDE
+        if not (views_compared or one_pixel):
+            return
+        if self.train.batch_size == 1:
+            raise ConfigError(
+                "this training needs several galaxies in a batch", value="train.batch_size=1",
+                fix="Set train.batch_size=2 or more; train.accumulate does not help.",
+            )  # fmt: skip
+        if galaxies == 1:
+            raise DataError(
+                "this training needs several galaxies", value="1 galaxy in the train split",
+                fix="Use more galaxies, or set data.validation_share and data.test_share.",
+            )  # fmt: skip
 
     def _places(self) -> list[str]:
         """Return the settings that only say where an input lies."""

@@ -15,6 +15,7 @@ from rarezoo.data.loaders import Batch
 from rarezoo.data.trees import QuestionTree
 from rarezoo.errors import ConfigError, DataError
 from rarezoo.settings import Settings, setting
+from rarezoo.training.epoch_losses import EpochLosses
 from rarezoo.training.objective import LOSS, Objective
 from rarezoo.zoo.encoder import Encoder
 from rarezoo.zoo.network import BottleneckNetwork
@@ -22,6 +23,7 @@ from rarezoo.zoo.views import TrainingView
 
 VALIDATION_LOSS = f"validation/{LOSS}"
 ALL_VISIBLE = -1
+_EPOCH_LOSSES = "epoch_losses"
 
 
 @dataclass(kw_only=True)
@@ -116,6 +118,7 @@ class Learner(pl.LightningModule):
         super().__init__()
         self.network, self.objective, self.tree, self.settings = network, objective, tree, settings
         self.id_of, self.seed = id_of, seed
+        self.epoch_losses = EpochLosses()
         self.average: AveragedModel | None = None
         if settings.ema:
             self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True)
@@ -149,8 +152,9 @@ class Learner(pl.LightningModule):
                 fix="Lower train.learning_rate or use train.precision=32-true. If it happens at the first step, look "
                 "at the images and votes of these galaxies.", ids=[self.id_of(int(row)) for row in batch.rows],
             )  # fmt: skip
-        for name, value in losses.items():
-            self.log(f"train/{name}", value, on_step=False, on_epoch=True, batch_size=len(batch.rows))
+        logged = self.epoch_losses.added(losses, galaxies=len(batch.rows), epoch=self.current_epoch)
+        for name, (value, galaxies) in logged.items():
+            self.log(f"train/{name}", value, on_step=False, on_epoch=True, batch_size=galaxies)
         return losses[LOSS]
 
     def on_train_batch_start(self, batch: Batch, index: int) -> None:
@@ -162,6 +166,15 @@ class Learner(pl.LightningModule):
         """Update the moving average if there is one."""
         if self.average is not None:
             self.average.update_parameters(self.network)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the losses of the epoch up to now in the state."""
+        checkpoint[_EPOCH_LOSSES] = self.epoch_losses.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Continue from :meth:`on_save_checkpoint`; a state of an earlier rarezoo has no losses."""
+        if _EPOCH_LOSSES in checkpoint:
+            self.epoch_losses.load_state_dict(checkpoint[_EPOCH_LOSSES])
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Log what the objective watches."""
