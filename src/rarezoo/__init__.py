@@ -18,6 +18,8 @@ trains or embeds.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from rarezoo.home import use_temporary_caches
+
 __version__ = "0.2.0"
 
 _PUBLIC = {
@@ -52,6 +54,9 @@ _PUBLIC = {
     "RarezooError": "rarezoo.errors",
 }
 __all__ = ["__version__", *_PUBLIC]
+
+# Before numba and matplotlib are imported, which look for their folders at once.
+use_temporary_caches()
 
 if TYPE_CHECKING:
     from rarezoo.data.survey import Galaxies as Galaxies

@@ -29,7 +29,7 @@ from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
 
 pytestmark = pytest.mark.pipeline
 
-GALAXIES, SHARD_ROWS = 24, 8
+GALAXIES, SHARD_ROWS, VECTORS = 24, 8, 220
 TREE = "name: small\nquestions:\n- {name: bar, answers: [bar_yes, bar_no]}\n"
 
 
@@ -212,13 +212,13 @@ def test_a_store_finds_its_survey_after_both_were_moved(world, tmp_path):
 def vectors(seed: int) -> np.ndarray:
     """Two tight groups of thirty among galaxies that are scattered; which ones, the seed decides."""
     random = np.random.default_rng(seed)
-    values = random.normal(size=(120, 6)) * 4
+    values = random.normal(size=(VECTORS, 6)) * 4
     values[:30] = 8 + random.normal(size=(30, 6)) / 4
     values[30:60] = -8 + random.normal(size=(30, 6)) / 4
     return np.roll(values, 5 * seed, axis=0).astype(np.float32)
 
 
-IDS = [f"v{row:03d}" for row in range(120)]
+IDS = [f"v{row:03d}" for row in range(VECTORS)]
 
 
 def imported(folder: Path, *, seed: int = 0, name: str = "network_a") -> EmbeddingStore:
@@ -307,7 +307,7 @@ def test_a_copied_or_renamed_search_is_the_same_search(tmp_path):
     imported(tmp_path / "tree" / "store")
     searching(tmp_path / "tree" / "store", tmp_path / "tree" / "search").run()
     moved = (tmp_path / "tree").rename(tmp_path / "moved")
-    assert len(Search.open(moved / "search").store) == 120
+    assert len(Search.open(moved / "search").store) == VECTORS
     (moved / "store").rename(moved / "renamed")
     found = searching(moved / "renamed", moved / "search").run()
     assert found.store.folder == moved / "renamed"
@@ -360,7 +360,7 @@ def test_an_assignment_does_not_go_on_with_another_store_or_search(tmp_path):
 
     def job():
         return AssignRun(
-            search=str(tmp_path / "search"), store=str(tmp_path / "more"), out=str(tmp_path / "out"), level=0.1
+            search=str(tmp_path / "search"), store=str(tmp_path / "more"), out=str(tmp_path / "out"), level=1.0
         )
 
     before = job().run().table

@@ -2,11 +2,15 @@
 
 import logging
 import os
+import socket
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +22,8 @@ from rarezoo.zoo.views import ZOOM
 
 log = logging.getLogger(__name__)
 NATIVE = "native"
+# Seconds within which a server on the other side of the world accepts a connection.
+_PATIENCE = 5
 _STARTS = ("none", "imagenet", "zoobot")
 _WEIGHT_FILES = ("weights.safetensors", "model.safetensors", "pytorch_model.bin")
 
@@ -63,6 +69,11 @@ class Encoder(Settings, ABC):
         """Address at which Zoobot publishes its encoder of this architecture; empty if there is none."""
 
     @property
+    def imagenet_elsewhere(self) -> str:
+        """Where ImageNet weights of this architecture are besides the hub, as a sentence; empty if nowhere."""
+        return ""
+
+    @property
     def architecture(self) -> str:
         """Name of the architecture in rarezoo: its choice of ``model=``."""
         return name_of(type(self))
@@ -105,7 +116,7 @@ class Encoder(Settings, ABC):
         if self.start == "none":
             return None
         if self.start == "imagenet":
-            return _downloaded(self.timm_architecture, self.timm_settings())
+            return _downloaded(self.timm_architecture, self.timm_settings(), elsewhere=self.imagenet_elsewhere)
         if self.start == "zoobot":
             if not self.zoobot_hub_name:
                 raise ConfigError(
@@ -152,22 +163,50 @@ def encoder_from(settings: Mapping[str, Any]) -> Encoder:
     return choice("model", settings["architecture"])(**fields)
 
 
-def _downloaded(name: str, settings: Mapping[str, Any]) -> dict[str, Tensor]:
+def _downloaded(name: str, settings: Mapping[str, Any], *, elsewhere: str = "") -> dict[str, Tensor]:
     """Return published weights through timm, from its cache or the hub."""
     import timm
 
     try:
-        return dict(timm.create_model(name, pretrained=True, num_classes=0, **settings).state_dict())
+        with _cache_alone_if_offline():
+            return dict(timm.create_model(name, pretrained=True, num_classes=0, **settings).state_dict())
     except Exception as problem:  # The hub's client raises errors of requests, httpx, huggingface_hub and the system.
         cache = os.environ.get("HF_HOME", "~/.cache/huggingface")
-        repository = name.removeprefix("hf_hub:")
-        published = repository if "/" in repository else f"timm/{repository}"
+        configuration = None if name.startswith("hf_hub:") else timm.get_pretrained_cfg(name)
+        published = name.removeprefix("hf_hub:") if configuration is None else str(configuration.hf_hub_id)
         raise CheckpointError(
             f"cannot get the published weights of {name} ({str(problem).splitlines()[0][:150]})",
             value=f"hub repository {published}",
             fix=f"On a machine with a network, run hf download {published} --local-dir DIR; "
-            f"then use model.start=DIR here, or copy the folder {cache} of that machine.",
+            f"then use model.start=DIR here, or copy the folder {cache} of that machine. {elsewhere}".rstrip(),
         ) from problem
+
+
+@contextmanager
+def _cache_alone_if_offline() -> Iterator[None]:
+    """Without a network, let the hub's client look only into its cache: otherwise it tries again for a minute."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or not _is_reachable(constants.ENDPOINT)
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _is_reachable(address: str) -> bool:
+    """Return whether a server, or the proxy in front of it, accepts a connection."""
+    server = urlsplit(address)
+    proxy = getproxies().get(server.scheme)
+    if proxy and not proxy_bypass(server.hostname or ""):
+        server = urlsplit(proxy if "//" in proxy else f"//{proxy}")
+    port = server.port or (80 if server.scheme == "http" else 443)
+    try:
+        socket.create_connection((server.hostname or "", port), timeout=_PATIENCE).close()
+    except OSError:
+        return False
+    return True
 
 
 def weights_file(place: Path) -> Path:

