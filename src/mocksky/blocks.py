@@ -131,6 +131,9 @@ def whole_file(write: Callable[[Path], object], path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
+        # Otherwise a power failure could leave an empty file under the name of a whole one.
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
         os.replace(temporary, path)
     except OSError as problem:
         raise CacheError(problem.errno, problem.strerror or str(problem), str(path)) from problem

@@ -6,7 +6,6 @@ Scores are computed from these files alone, and the same trials go on where they
 Shape letters: n galaxies, m of them searched.
 """
 
-import json
 import logging
 import time
 import zipfile
@@ -38,6 +37,8 @@ log = logging.getLogger(__name__)
 WHOLE, RESEEDED, PART = "whole", "reseeded", "part"
 DONE, FAILED, TOO_LONG = "done", "failed", "too long"
 _SHARE = 0.8
+# What numpy raises for a file of arrays that is missing, cut off, or holds objects.
+_UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile)
 _TRUTH, _RANKED = "truth.npz", "ranked.json"
 # Added to the seed of the sky for the seed of a repeated search.
 _SEED_OFFSET = 1000
@@ -154,8 +155,14 @@ class TrialFolder:
         Where populations are known of some galaxies only, it also has precisions (2, c, p): see
         :func:`rarezoo.benchmark.scores.class_precisions`.
         """
-        with np.load(self.folder / f"{trial.stem}.npz", allow_pickle=False) as stored:
-            return dict(stored)
+        path = self.folder / f"{trial.stem}.npz"
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                return dict(stored)
+        except _UNREADABLE as problem:
+            raise StoreError(
+                "unreadable submission", value=path, fix="Run again without rescore=true: it is then made again."
+            ) from problem
 
     def truth(self, seed: int) -> Truth:
         """Return what is known of one sky.
@@ -169,12 +176,19 @@ class TrialFolder:
         try:
             with np.load(place / _TRUTH, allow_pickle=False) as stored:
                 content = dict(stored)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as problem:
-            messages = [json.loads(path.read_text())["message"] for path in place.glob("*.json")]
-            fix = messages[0] if messages else "Run without rescore=true."
+        except _UNREADABLE as problem:
+            fix = next(self._messages(place), "Run without rescore=true.")
             raise StoreError("no results of this sky", value=f"seed {seed}", fix=fix) from problem
         about = {name: content[name].tolist() for name in content if name not in ("names", "members", "known")}
         return Truth(tuple(content["names"].tolist()), content["members"], content["known"], about)
+
+    def _messages(self, place: Path) -> Iterator[str]:
+        """Yield what the trials on a sky said when they ended."""
+        for path in sorted(place.glob("*.json")):
+            with suppress(StoreError):
+                message = tables.read_json(path, fix="").get("message")
+                if message:
+                    yield str(message)
 
     def ranked(self, seed: int) -> dict[str, Any]:
         """Return the average precision of "most like this one" by kind of features and population, where measured."""
@@ -202,7 +216,7 @@ def _is_whole(path: Path) -> bool:
     try:
         with np.load(path, allow_pickle=False) as stored:
             return bool(stored.files)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+    except _UNREADABLE:
         return False
 
 

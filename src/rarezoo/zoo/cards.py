@@ -9,7 +9,6 @@ A checkpoint folder::
         README.md            the model card, made from card.json
 """
 
-import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,10 +17,10 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from rarezoo.errors import CheckpointError, CheckpointNotFound
+from rarezoo.errors import CheckpointError, CheckpointNotFound, StoreError
 from rarezoo.escapes import markdown, markdown_code, markdown_passage
 from rarezoo.runs import digest
-from rarezoo.tables import write_json
+from rarezoo.tables import atomic, read_json, write_json
 
 CARD, WEIGHTS, GOLDEN, MODEL_CARD = "card.json", "weights.safetensors", "golden.safetensors", "README.md"
 SCHEMA_VERSION = 1
@@ -117,7 +116,8 @@ def annotate(folder: Path | str, **entries: Any) -> None:
     folder = Path(folder)
     content = {**read_card(folder), **entries}
     write_json(content, folder / CARD)
-    (folder / MODEL_CARD).write_text(model_card(content))
+    with atomic(folder / MODEL_CARD) as temporary:
+        temporary.write_text(model_card(content))
 
 
 def read_card(folder: Path | str) -> dict[str, Any]:
@@ -134,9 +134,9 @@ def read_card(folder: Path | str) -> dict[str, Any]:
     if not is_checkpoint(folder):
         raise CheckpointNotFound("no checkpoint", value=folder, fix="Give a folder that holds card.json.")
     try:
-        card: dict[str, Any] = json.loads((folder / CARD).read_text())
+        card = read_json(folder / CARD, fix="Get the checkpoint again.")
         schema = int(card["schema"])
-    except (ValueError, KeyError, TypeError) as problem:
+    except (StoreError, ValueError, KeyError, TypeError) as problem:
         raise CheckpointError("unreadable card", value=folder / CARD, fix="Get the checkpoint again.") from problem
     if schema > SCHEMA_VERSION:
         raise CheckpointError(

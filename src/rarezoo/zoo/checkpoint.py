@@ -17,9 +17,9 @@ from torchvision.transforms import v2
 
 from rarezoo import __version__
 from rarezoo.data.trees import QuestionTree
-from rarezoo.errors import CheckpointError
+from rarezoo.errors import CheckpointError, RarezooError
 from rarezoo.runs import file_sha256
-from rarezoo.tables import unwritable, write_json
+from rarezoo.tables import atomic, unwritable, write_json
 from rarezoo.zoo.cards import (
     CARD,
     GOLDEN,
@@ -187,8 +187,9 @@ class Checkpoint:
         stored = _loaded(encoder, tree, weights)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            save_file(weights, folder / WEIGHTS)
-            save_file(_golden_outputs(stored, encoder), folder / GOLDEN)
+            for name, arrays in ((WEIGHTS, weights), (GOLDEN, _golden_outputs(stored, encoder))):
+                with atomic(folder / name) as temporary:
+                    save_file(arrays, temporary)
             content = {
                 "schema": SCHEMA_VERSION,
                 "name": folder.resolve().name,
@@ -207,7 +208,10 @@ class Checkpoint:
                 **card,
                 "sha256": {name: file_sha256(folder / name) for name in (WEIGHTS, GOLDEN)},
             }
-            (folder / MODEL_CARD).write_text(model_card(content))
+            with atomic(folder / MODEL_CARD) as temporary:
+                temporary.write_text(model_card(content))
+        except RarezooError:
+            raise
         except (OSError, SafetensorError) as problem:
             raise unwritable(folder, problem if isinstance(problem, OSError) else OSError(str(problem))) from problem
         write_json(content, folder / CARD)

@@ -5,7 +5,6 @@ Every export is checked where it is written: for the checkpoint's golden images 
 
 import importlib.util
 import json
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torchvision.transforms import InterpolationMode, v2
 
-from rarezoo.errors import CheckpointError, ConfigError, OutputError
-from rarezoo.tables import unwritable, write_json
+from rarezoo.errors import CheckpointError, ConfigError, OutputError, StoreError
+from rarezoo.tables import read_json, settle, unwritable, write_json
 from rarezoo.zoo.cards import GOLDEN, MODEL_CARD, model_card
 from rarezoo.zoo.checkpoint import GOLDEN_TOLERANCE, Checkpoint
 
@@ -260,7 +259,7 @@ def _new_folder(folder: Path, checkpoint: Checkpoint, *, kind: str) -> Iterator[
             yield Path(temporary), record
             (Path(temporary) / MODEL_CARD).write_text(model_card(checkpoint.card))
             for file in sorted(Path(temporary).iterdir()):
-                os.replace(file, folder / file.name)
+                settle(file, folder / file.name)
         write_json(record, folder / RECORD)
     except OSError as problem:
         raise unwritable(folder, problem) from problem
@@ -271,7 +270,10 @@ def _check_content(folder: Path, record: Mapping[str, Any]) -> None:
     if not folder.is_dir():
         raise OutputError("the output path is a file", value=folder, fix="Choose a folder: out=DIR.")
     names = sorted(path.name for path in folder.iterdir())
-    earlier = json.loads((folder / RECORD).read_text()) if RECORD in names else {}
+    try:
+        earlier = read_json(folder / RECORD, fix="")
+    except StoreError:
+        earlier = {}
     if names and not all(earlier.get(key) == value for key, value in record.items()):
         holds = f"{earlier['checkpoint']} as {earlier['format']}" if earlier else ", ".join(names[:5])
         raise OutputError(f"{folder} holds something else", value=holds, fix="Choose another folder: out=DIR.")

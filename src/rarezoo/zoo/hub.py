@@ -4,7 +4,6 @@ Log in once with ``hf auth login``, or set the environment variable HF_TOKEN.
 """
 
 import logging
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from typing import Any
 from rarezoo import __version__
 from rarezoo.errors import CheckpointError, OutputError, RarezooError
 from rarezoo.runs import SETTINGS_FILE
-from rarezoo.tables import unwritable
+from rarezoo.tables import settle, unwritable
 from rarezoo.zoo.cards import CARD, MODEL_CARD, is_checkpoint, model_card
 from rarezoo.zoo.checkpoint import Checkpoint
 from rarezoo.zoo.export import hub_licence
@@ -120,7 +119,7 @@ def pull(
                 f"the files that the hub sent are refused: {reason}", value=repository, fix=problem.fix
             ) from problem
         if not target.exists():
-            arriving.rename(target)
+            settle(arriving, target)
         elif (target / CARD).read_bytes() != (arriving / CARD).read_bytes():
             raise OutputError(
                 "there is another checkpoint of that name", value=target, fix="Move it, or choose another root=DIR."
@@ -128,7 +127,7 @@ def pull(
         else:
             # File by file over a copy of the same checkpoint, the card last.
             for file in sorted(arriving.iterdir(), key=lambda path: path.name == CARD):
-                os.replace(file, target / file.name)
+                settle(file, target / file.name)
     except RarezooError:
         raise
     except OSError as problem:

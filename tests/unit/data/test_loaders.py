@@ -124,6 +124,47 @@ def test_an_epoch_goes_on_where_its_state_was_saved():
         assert torch.equal(one.images, other.images)
 
 
+@pytest.mark.parametrize(
+    ("size", "batch", "sizes"),
+    [(13, 4, [4, 4, 5]), (12, 4, [4, 4, 4]), (14, 4, [4, 4, 4, 2]), (5, 4, [5]), (4, 4, [4]), (3, 2, [3]), (1, 4, [1]),
+     (3, 1, [1, 1, 1])],
+)  # fmt: skip
+@pytest.mark.parametrize("world", [1, 2])
+def test_no_galaxy_is_alone_in_the_last_batch_of_an_epoch(size, batch, sizes, world):
+    galaxies = survey(size * world)
+    seen = []
+    for rank in range(world):
+        order = EpochOrder(len(galaxies), seed=0, rank=rank, world=world)
+        batches = CutoutLoader(
+            galaxies, np.arange(len(galaxies)), view=training_cutout(32), batch_size=batch, order=order
+        )
+        rows = [batch.rows for batch in batches]
+        assert [len(part) for part in rows] == sizes
+        assert len(batches) == len(sizes)
+        seen += torch.cat(rows).tolist()
+    assert sorted(seen) == list(range(len(galaxies)))
+
+
+def test_a_resumed_epoch_has_the_same_last_batch():
+    def begun():
+        return CutoutLoader(
+            survey(9), np.arange(9), view=training_cutout(32), batch_size=4, order=EpochOrder(9, seed=0)
+        )  # fmt: skip
+
+    whole, first = list(begun()), begun()
+    next(iter(first))
+    resumed = begun()
+    resumed.load_state_dict(first.state_dict())
+    assert [batch.rows.tolist() for batch in resumed] == [whole[1].rows.tolist()]
+
+
+def test_a_galaxy_that_unreadable_images_leave_alone_in_a_batch_is_left_out_of_it():
+    order = list(EpochOrder(20, seed=0))
+    skipping = loader(survey(broken=order[4:7]), on_bad_image="skip")
+    assert [len(batch.rows) for batch in skipping] == [4, 4, 4, 4]
+    assert order[7] not in torch.cat([batch.rows for batch in skipping])
+
+
 def test_processes_share_an_epoch_without_overlap():
     parts = [list(EpochOrder(21, seed=0, rank=rank, world=2)) for rank in range(2)]
     assert [len(part) for part in parts] == [11, 11]

@@ -10,7 +10,7 @@ from PIL import Image
 import rarezoo as rz
 from rarezoo.data.surveys.catalogue import Catalogue
 from rarezoo.data.trees import Question, QuestionTree
-from rarezoo.errors import ConfigError, OutputError
+from rarezoo.errors import CheckpointError, ConfigError, OutputError
 from rarezoo.settings import option
 from rarezoo.track import Tracker
 from rarezoo.training.fit import TrainRun, TrainSettings
@@ -106,6 +106,50 @@ def test_an_objective_of_ones_own_decides_targets_loss_and_metrics(home):
     curves = (home / "net" / "metrics.csv").read_text()
     assert "validation/accuracy" in curves.splitlines()[0]
     assert "brightness" in (home / "net" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("objective", ["votes", "hybrid", "self_supervised"])
+def test_a_training_ends_if_one_galaxy_is_left_over_in_every_split(home, objective):
+    galaxies = survey().open()
+    sizes = [len(galaxies.rows(split)) for split in ("train", "validation", "test")]
+    batch = next(size for size in range(2, GALAXIES) if sizes[0] % size == 1)
+    checkpoint = rz.train(survey(), MODEL, out="net", objective=objective, **{**QUICK, "batch_size": batch})
+    assert checkpoint.card["data"]["train galaxies"] == sizes[0]
+    for split, size in zip(("validation", "test"), sizes[1:], strict=True):
+        assert checkpoint.card["data"][f"{split} galaxies"] == size
+
+
+@pytest.mark.parametrize("objective", ["votes", "hybrid"])
+def test_batches_of_one_galaxy_are_refused_where_nothing_can_be_learnt_from_them(home, objective):
+    with pytest.raises(ConfigError, match=r"several galaxies in a batch.*train.batch_size=2"):
+        rz.train(survey(), MODEL, out="net", objective=objective, **{**QUICK, "batch_size": 1})
+
+
+@pytest.mark.parametrize("kept", [0, 0.5])
+@pytest.mark.parametrize("name", ["last.ckpt", "best.pt"])
+def test_a_state_that_a_power_failure_has_cut_off_begins_the_training_again(home, monkeypatch, caplog, name, kept):
+    settings = {**QUICK, "epochs": 2}
+    whole = rz.train(survey(), MODEL, out="whole", **settings).card["sha256"]
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoint, "save", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            rz.train(survey(), MODEL, out="net", **settings)
+    state = home / "net" / ".training" / name
+    state.write_bytes(state.read_bytes()[: int(kept * state.stat().st_size)])
+    assert rz.train(survey(), MODEL, out="net", **settings).card["sha256"] == whole
+    assert "is damaged" in caplog.text
+
+
+def stopped(*arguments, **settings):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("name", ["card.json", "weights.safetensors", "golden.safetensors"])
+def test_a_damaged_checkpoint_says_what_to_delete_to_train_again(home, name):
+    rz.train(survey(), MODEL, out="net", **QUICK)
+    (home / "net" / name).write_bytes(b"")
+    with pytest.raises(CheckpointError, match="delete net and train again"):
+        rz.train(survey(), MODEL, out="net", **QUICK)
 
 
 def test_a_frozen_trunk_cannot_learn_the_likeness_of_views():
