@@ -18,3 +18,82 @@ def test_a_claimed_folder_takes_the_same_command_again_and_no_other(tmp_path):
 
 def test_a_digest_does_not_depend_on_the_order_of_keys():
     assert runs.digest({"a": 1, "b": 2}) == runs.digest({"b": 2, "a": 1}) != runs.digest({"a": 1, "b": 3})
+
+
+def claimed(folder, inputs, **more):
+    return runs.claim(folder, verb="train", settings={"data": {"table": "/a/b.csv", "n": 3}}, inputs=inputs, **more)
+
+
+def test_a_claimed_folder_takes_the_same_inputs_again_and_names_the_one_that_changed(tmp_path):
+    before = {"survey": {"ids": "a" * 64, "votes": "b" * 64}, "weights": None}
+    claimed(tmp_path, lambda: before)
+    claimed(tmp_path, lambda: before)
+    with pytest.raises(OutputError, match=r"other inputs: survey.votes bbbbbbbbbbbb → cccccccccccc\."):
+        claimed(tmp_path, lambda: {**before, "survey": {"ids": "a" * 64, "votes": "c" * 64}})
+    with pytest.raises(OutputError, match="other inputs: weights None → d"):
+        claimed(tmp_path, lambda: {**before, "weights": "d"})
+    claimed(tmp_path, lambda: before)
+
+
+def test_a_place_may_change_and_another_setting_may_not(tmp_path):
+    def claim(table, n):
+        settings = {"data": {"table": table, "n": n}}
+        return runs.claim(tmp_path, verb="train", settings=settings, inputs=lambda: {"s": "x"}, places=["data.table"])
+
+    claim("/a/b.csv", 3)
+    claim("/c/d.csv", 3)
+    assert "/c/d.csv" in (tmp_path / "settings.json").read_text()
+    with pytest.raises(OutputError, match=r"other settings: settings.data.n 3 → 4\."):
+        claim("/c/d.csv", 4)
+
+
+def test_the_content_of_an_input_is_read_only_if_its_stamp_has_changed(tmp_path):
+    def stamped(stamp, content):
+        return lambda: {"images": runs.Stamped(stamp, content)}
+
+    claimed(tmp_path, stamped("monday", lambda: "a"))
+    claimed(tmp_path, stamped("monday", lambda: 1 / 0))
+    claimed(tmp_path, stamped("tuesday", lambda: "a"))
+    claimed(tmp_path, stamped("tuesday", lambda: 1 / 0))
+    with pytest.raises(OutputError, match="other inputs: images a → b"):
+        claimed(tmp_path, stamped("wednesday", lambda: "b"))
+    with pytest.raises(ZeroDivisionError):
+        claimed(tmp_path, stamped("", lambda: 1 / 0))
+
+
+def test_until_a_run_has_begun_its_inputs_may_change(tmp_path):
+    for content in ("a", "b"):
+        claimed(tmp_path, lambda content=content: {"x": content}, begun=lambda folder: False)
+    claimed(tmp_path, lambda: {"x": "b"})
+    with pytest.raises(OutputError, match="other inputs"):
+        claimed(tmp_path, lambda: {"x": "c"})
+
+
+def test_a_run_of_an_earlier_version_is_refused_with_a_reason(tmp_path):
+    claimed(tmp_path, None)
+    with pytest.raises(OutputError, match="earlier rarezoo, which did not record what it was made from"):
+        claimed(tmp_path, lambda: {"x": "a"})
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", "3", chr(0) * 40])
+def test_a_damaged_record_is_one_message_or_written_again_where_nothing_is_lost(tmp_path, content):
+    (tmp_path / "settings.json").write_text(content)
+    (tmp_path / "train.log").touch()
+    claimed(tmp_path, lambda: {"x": "a"})
+    (tmp_path / "settings.json").write_text(content)
+    (tmp_path / "result.csv").touch()
+    with pytest.raises(OutputError, match=r"cannot be known .* damaged file .*delete that folder"):
+        claimed(tmp_path, lambda: {"x": "a"})
+    assert (tmp_path / "result.csv").exists()
+
+
+def test_a_recorded_place_is_found_after_it_was_moved_with_the_folder_that_recorded_it(tmp_path):
+    (tmp_path / "new" / "survey").mkdir(parents=True)
+    (tmp_path / "new" / "runs" / "embed").mkdir(parents=True)
+
+    def found(path, recorded_in):
+        return runs.relocated(path, recorded_in=recorded_in, folder=tmp_path / "new" / "runs" / "embed")
+
+    assert found("/old/survey", "/old/runs/embed") == str(tmp_path / "new" / "survey")
+    for path, recorded_in in (("/old/lost", "/old/runs/embed"), ("/old/survey", ""), ("desi", "/old/runs/embed")):
+        assert found(path, recorded_in) == path
