@@ -121,14 +121,14 @@ def claim(
             raise OutputError(f"{out} holds a run with other settings", value=changed, fix=way_out)
     if inputs is not None:
         earlier = before.get("inputs", {})
-        wanted["inputs"] = _hashed(inputs(), earlier)
+        wanted["inputs"] = hashed(inputs(), earlier)
         depends = bool(before) and begun(out)
         if depends and "inputs" not in before:
             raise OutputError(
                 f"{out} holds a run of an earlier rarezoo, which did not record what it was made from", value=verb,
                 fix=way_out,
             )  # fmt: skip
-        changed = _changes(_sha256_only(earlier), _sha256_only(wanted["inputs"]), shown=12)
+        changed = changed_inputs(earlier, wanted["inputs"])
         if depends and changed:
             raise OutputError(
                 f"{out} holds a run that was made from other inputs", value=changed,
@@ -183,18 +183,26 @@ def _record(out: Path, *, way_out: str) -> dict[str, Any]:
         return {}
 
 
-def _hashed(inputs: Mapping[str, Any], before: Any) -> dict[str, Any]:
-    """Return inputs with their hashes; a stamped input that has its stamp of before also has its hash of before."""
-    hashed: dict[str, Any] = {}
+def hashed(inputs: Mapping[str, Any], before: Any) -> dict[str, Any]:
+    """Return inputs with their hashes, as ``settings.json`` records them.
+
+    A stamped input that has its stamp of ``before``, the recorded inputs, also has its hash of before.
+    """
+    record: dict[str, Any] = {}
     for name, content in inputs.items():
         known = before.get(name) if isinstance(before, Mapping) else None
         if isinstance(content, Stamped):
             kept = known if isinstance(known, Mapping) else {}
             same = bool(content.stamp) and kept.get("stamp") == content.stamp
-            hashed[name] = {"stamp": content.stamp, "sha256": kept["sha256"] if same else content.read()}
+            record[name] = {"stamp": content.stamp, "sha256": kept["sha256"] if same else content.read()}
         else:
-            hashed[name] = _hashed(content, known) if isinstance(content, Mapping) else tables.plain(content)
-    return hashed
+            record[name] = hashed(content, known) if isinstance(content, Mapping) else tables.plain(content)
+    return record
+
+
+def changed_inputs(before: Any, now: Any) -> str:
+    """Describe how recorded inputs differ, whatever their stamps; empty if they are the same."""
+    return _changes(_sha256_only(before), _sha256_only(now), shown=12)
 
 
 def inputs_sha256(record: Mapping[str, Any]) -> dict[str, Any]:

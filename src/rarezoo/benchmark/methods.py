@@ -8,6 +8,7 @@ Shape letters: n galaxies, D features, k dimensions of a map, c classes, w galax
 
 import difflib
 import importlib
+import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -287,9 +288,19 @@ def shared_map(
 
     key = {"map": described(compress), "seed": seed, "galaxies": fingerprint(features, ids=ids)}
     with TemporaryDirectory(dir=cache) as target:
-        Cache(cache).fetch(key, Path(target), last=_MAP, make=make, code=[compress])
-        with np.load(Path(target) / _MAP) as stored:
-            return stored["positions"], 0.0 if seconds else float(stored["seconds"])
+        positions, earlier = Cache(cache).fetch(
+            key, Path(target), last=_MAP, make=make, read=_read_map, code=[compress]
+        )
+        return positions, 0.0 if seconds else earlier
+
+
+def _read_map(folder: Path) -> tuple[Float32[np.ndarray, "n k"], float]:
+    """Read a map and the seconds that it took; StoreError if it is damaged."""
+    try:
+        with np.load(folder / _MAP, allow_pickle=False) as stored:
+            return stored["positions"], float(stored["seconds"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as problem:
+        raise tables.damaged(folder / _MAP, fix="Delete it; it is then made again.") from problem
 
 
 def whitened_by(compress: Compressor, features: Features) -> Features:

@@ -33,7 +33,7 @@ from rarezoo.embeddings.answers import DEFAULT_CRITERIA
 from rarezoo.embeddings.quality import Ranking, Spectrum, average_precisions, spectrum
 from rarezoo.errors import DataError, RarezooError, StoreError
 from rarezoo.escapes import figure_text
-from rarezoo.runs import SETTINGS_FILE, inputs_sha256
+from rarezoo.runs import SETTINGS_FILE, changed_inputs, hashed, inputs_sha256
 from rarezoo.settings import Settings, setting
 from rarezoo.statistics import Interval
 from rarezoo.tables import markdown
@@ -183,12 +183,13 @@ def measured(folder: Path | str, *, workers: int | None = 0) -> Measurement:
     record = tables.read_json(folder / SETTINGS_FILE, fix="Delete the folder and train the job again.")
     survey = open_survey(record["settings"]["data"], recorded_in=record.get("folder", ""), folder=folder)
     galaxies = survey.training_galaxies(cache=folder.parent / _CACHE)
-    if galaxies.sha256 != checkpoint.card.get("data", {}).get("sha256"):
+    trained_on = record.get("inputs", {}).get("survey", {})
+    changed = changed_inputs(trained_on, hashed(galaxies.identity(), trained_on)) if trained_on else ""
+    if changed or galaxies.sha256 != checkpoint.card.get("data", {}).get("sha256"):
         raise DataError(
-            "the survey has changed since the job was trained",
-            value=folder,
+            f"the survey has changed since the job was trained ({changed or 'names of images'})", value=folder,
             fix="Bring it back as it was, or train again.",
-        )
+        )  # fmt: skip
     measurement = _measurement(checkpoint, galaxies, survey, workers=workers)
     measurement.write(kept)
     return measurement
