@@ -173,7 +173,10 @@ def _record(out: Path, *, way_out: str) -> dict[str, Any]:
     if not record.exists():
         return {}
     try:
-        return tables.read_json(record, fix=way_out)
+        content = tables.read_json(record, fix=way_out)
+        if "verb" not in content or not isinstance(content.get("settings"), dict):
+            raise tables.damaged(record, fix=way_out)
+        return content
     except StoreError as problem:
         of_hydra = {path for path in out.iterdir() if path.name == ".hydra" or path.suffix == ".log"}
         if {*out.iterdir()} - of_hydra - {record}:

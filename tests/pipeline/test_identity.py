@@ -394,6 +394,16 @@ def test_a_file_of_a_search_that_was_cut_off_is_made_again(tmp_path, name, kept)
     assert Search.open(out).table("members").equals(tables.check(members, tables.MEMBERS))
 
 
+def test_a_search_whose_record_of_settings_was_deleted_is_not_taken_for_another_one(tmp_path):
+    imported(tmp_path / "store")
+    out = tmp_path / "search"
+    searching(tmp_path / "store", out).run()
+    (out / "settings.json").unlink()
+    imported(tmp_path / "store", seed=1)
+    with pytest.raises(OutputError, match=r"made from other inputs: store\.embeddings"):
+        searching(tmp_path / "store", out).run()
+
+
 @pytest.mark.parametrize("kept", [0, 0.5])
 @pytest.mark.parametrize("part", ["map.json", "map.parquet", "state.npz", "linkage.parquet"])
 def test_a_damaged_file_in_the_cache_is_made_again(tmp_path, part, kept):
@@ -408,7 +418,7 @@ def test_a_damaged_file_in_the_cache_is_made_again(tmp_path, part, kept):
     assert searching(tmp_path / "store", tmp_path / "b", cache=cache).run().table("members").equals(members)
 
 
-@pytest.mark.parametrize("content", ["", '{"verb": "clus', "null", "[]"])
+@pytest.mark.parametrize("content", ["", '{"verb": "clus', "{}"])
 def test_a_damaged_record_of_settings_is_one_message_that_says_what_to_delete(tmp_path, content):
     imported(tmp_path / "store")
     out = tmp_path / "search"

@@ -75,7 +75,7 @@ def test_a_run_of_an_earlier_version_is_refused_with_a_reason(tmp_path):
         claimed(tmp_path, lambda: {"x": "a"})
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", "3", chr(0) * 40])
+@pytest.mark.parametrize("content", ["", "{", "{}", "[]", "null", "3", chr(0) * 40])
 def test_a_damaged_record_is_one_message_or_written_again_where_nothing_is_lost(tmp_path, content):
     (tmp_path / "settings.json").write_text(content)
     (tmp_path / "train.log").touch()

@@ -113,6 +113,8 @@ class Search:
         """
         try:
             about = tables.read_json(Path(folder) / RUN_FILE, fix="Search again.")
+            if not isinstance(about.get("settings"), dict):
+                raise tables.damaged(Path(folder) / RUN_FILE, fix="Search again.")
         except StoreError as problem:
             raise StoreNotFound(
                 "no finished search", value=folder, fix="Run python cluster.py out=DIR first."

@@ -1,6 +1,7 @@
 """A search from an embedding store to classes and their report, step by step."""
 
 import logging
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,8 +18,8 @@ from rarezoo import __version__, tables
 from rarezoo.cache import Cache
 from rarezoo.data.survey import Galaxies, Survey
 from rarezoo.embeddings.store import EmbeddingStore
-from rarezoo.errors import ConfigError, StoreError, StoreNotFound
-from rarezoo.runs import claim, file_sha256, fingerprint
+from rarezoo.errors import ConfigError, OutputError, StoreError, StoreNotFound
+from rarezoo.runs import changed_inputs, claim, file_sha256, fingerprint
 from rarezoo.searches.classes import class_table, member_table, with_columns
 from rarezoo.searches.cluster import ISOLATED, Clusterer, Clustering, needs_null_surveys
 from rarezoo.searches.clusterers import fine_tree
@@ -118,7 +119,7 @@ class SearchRun(Settings):
             self.out, verb="cluster", settings=self.settings(), inputs=lambda: inputs, places=_PLACES,
             begun=lambda folder: any((folder / name).exists() for name in _KEPT),
         )  # fmt: skip
-        finished = self._finished(folder, store)
+        finished = self._finished(folder, store, inputs)
         if finished:
             log.info("already searched: %s", finished.page)
             return finished
@@ -210,8 +211,14 @@ class SearchRun(Settings):
             "decisions": file_sha256(self.decisions) if self.decisions else None,
         }
 
-    def _finished(self, folder: Path, store: EmbeddingStore) -> Search | None:
-        """Return the search in a claimed folder if it is finished; it learns where its store is now."""
+    def _finished(self, folder: Path, store: EmbeddingStore, inputs: Mapping[str, Any]) -> Search | None:
+        """Return the search in a claimed folder if it is finished; it learns where its store is now.
+
+        Raises
+        ------
+        OutputError
+            It was made from something else: its record of settings was deleted.
+        """
         if not (folder / RUN_FILE).exists():
             return None
         try:
@@ -219,6 +226,12 @@ class SearchRun(Settings):
         except StoreError as problem:
             log.warning("%s is not readable, and the search goes on: %s", folder / RUN_FILE, problem)
             return None
+        changed = changed_inputs(search.about.get("inputs", {}), tables.plain(inputs))
+        if changed:
+            raise OutputError(
+                f"{folder} holds a search that was made from other inputs", value=changed,
+                fix="Choose another out=DIR, or delete that folder if you no longer need it.",
+            )  # fmt: skip
         places = {"settings": {**search.settings, **self.settings()}, "folder": str(folder.resolve())}
         if tables.plain(places) != {name: search.about.get(name) for name in places}:
             search.finish({**search.about, **places})
@@ -285,6 +298,10 @@ class SearchRun(Settings):
                 f"the map of reuse= was made {what}", value=place,
                 fix="Give the same store=, select=, compress= and seed=, or leave out reuse=.",
             )  # fmt: skip
+
+        if folder.name == FITTED:
+            # What was made from a map that is not there any more must not be taken for results of the new one.
+            shutil.rmtree(folder.parent / _NULL_SURVEYS, ignore_errors=True)
 
         def fit(place: Path) -> FittedMap:
             with clock.stage(stage):
