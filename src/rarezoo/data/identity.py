@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from tqdm import tqdm
 
 from rarezoo.data.images import ImageSource
 from rarezoo.errors import RarezooError
@@ -14,6 +15,8 @@ from rarezoo.runs import Stamped
 _THREADS = 8
 _AT_ONCE = 4096
 _UNREADABLE = b"unreadable"
+# Seconds after which progress is shown.
+_SILENT = 5
 
 
 def images_identity(images: ImageSource, ids: Sequence[str] | np.ndarray, rows: Sequence[int] | np.ndarray) -> Stamped:
@@ -44,7 +47,8 @@ def _content(images: ImageSource, row: int) -> bytes:
 
 def _digest(rows: Sequence[int] | np.ndarray, value: Callable[[int], bytes]) -> str:
     state = hashlib.sha256()
-    for part in _in_order(rows, value):
+    progress = tqdm(_in_order(rows, value), "comparing images", len(rows), unit="galaxy", leave=False, delay=_SILENT)
+    for part in progress:
         state.update(len(part).to_bytes(4, "little") + part)
     return state.hexdigest()
 
