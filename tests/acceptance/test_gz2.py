@@ -13,6 +13,7 @@ import pytest
 from rarezoo.data.duplicates import fingerprints, near_identical
 from rarezoo.data.loaders import CutoutLoader
 from rarezoo.data.surveys.gz2 import FOLDER_VARIABLE, Gz2
+from rarezoo.embeddings.judge import judge
 from rarezoo.training.metrics import QuestionMetrics, galaxy_scores, predictions
 from rarezoo.zoo.checkpoint import Checkpoint
 
@@ -117,3 +118,15 @@ def test_a_search_of_real_galaxies_ends_in_a_page(home):
     page = (home / "found" / "report" / "index.html").read_text()
     assert classes.num_rows >= 1
     assert "gz2" in page
+
+
+def test_odd_galaxies_that_the_network_was_not_told_of_are_found_better_than_by_chance(home):
+    judgement = judge(home / "store", measures=["like_this", "probe"], cache=str(home / "kept"))
+    assert judgement.in_sample == frozenset()
+    probes = judgement.table().query("measure == 'probe'").set_index(["answer", "contestant"])
+    assert {"ring", "merger", "irregular", "odd", "odd_c5"} <= set(probes.index.get_level_values("answer"))
+    for contestant in ("photometry", "net"):
+        for answer in ("odd", "odd_c5"):
+            assert probes.low[answer, contestant] > probes.chance[answer, contestant], (answer, contestant)
+    # Most galaxies have no votes, but nearly all have the largest fraction of their full votes.
+    assert probes.galaxies["odd", "net"] < 1200 < 5000 < probes.galaxies["odd_c5", "net"]

@@ -251,6 +251,11 @@ def test_stores_of_different_surveys_are_refused_in_one_message(cli, home):
     assert "one and fewer" in refused.message
 
 
+def test_a_store_that_is_named_twice_is_refused(home):
+    with pytest.raises(ConfigError, match="named twice"):
+        quick(home, "one", "one")
+
+
 def test_a_survey_that_has_changed_is_refused(home, tmp_path):
     opened = EmbeddingStore.open(home / "one")
     for one in opened.folder.iterdir():

@@ -289,7 +289,7 @@ class JudgeRun(Settings):
             The survey or the table of answers cannot be used, or the output folder cannot be written.
         """
         stores = [EmbeddingStore.open(folder) for folder in self.stores]
-        _refuse_different_surveys(stores)
+        _refuse_unlike(stores)
         wanted = tuple(map(Criterion.parsed, self.answers))
         needs_survey = self.split != SPLITS[0] or (bool(wanted) and not self.table)
         survey = stores[0].manifest.survey if self.data is None else name_of(type(self.data))
@@ -470,7 +470,11 @@ def _with_populations(galaxies: Galaxies) -> pa.Table:
     return galaxies.catalogue.append_column(tables.POPULATION, galaxies.truth[tables.POPULATION])
 
 
-def _refuse_different_surveys(stores: Sequence[EmbeddingStore]) -> None:
+def _refuse_unlike(stores: Sequence[EmbeddingStore]) -> None:
+    """Raise an error for stores of different surveys, and for a store that is named twice."""
+    if len(set(names_of(stores))) < len(stores):
+        folders = ", ".join(str(store.folder) for store in stores)
+        raise ConfigError("a store is named twice", value=folders, fix="Name each store once.")
     known = [store for store in stores if store.has_survey]
     for other in known[1:]:
         if other.manifest.survey_sha256 != known[0].manifest.survey_sha256:
