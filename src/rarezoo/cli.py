@@ -38,12 +38,15 @@ from rarezoo import __version__, settings
 from rarezoo.commands import (
     SCHEMA,
     Job,
+    config_folders,
     group_paths,
     help_text,
     nearest,
     overview,
     positional_words,
+    quoted,
     read_words,
+    refuse_rewritten_text,
     split_flags,
     types_of,
 )
@@ -323,7 +326,8 @@ def run_command(command: str, words: Sequence[str], *, usage: str) -> None:
             value=usage,
             fix="Leave out -m and run it once for each.",
         )
-    flags, overrides = read_words(usage, job, words, multirun=multirun)
+    flags, overrides = read = read_words(usage, job, words, multirun=multirun)
+    refuse_rewritten_text(job, read, [conf_dir()])
     folder = _writes_folder(job, overrides)
     if multirun and not folder:
         raise ConfigError("a multirun needs a folder", value=usage, fix="Name one: out=DIR.")
@@ -342,7 +346,8 @@ def _is_multirun(command: str, words: Sequence[str]) -> bool:
     chosen = [word for word in rest if word.split("=", 1)[0] in presets and not word.endswith(("=", "=null"))]
     if not chosen or "hydra.mode=RUN" in rest:
         return False
-    return bool(_composed(command, chosen).hydra.mode == RunMode.MULTIRUN)
+    own = [quoted(f"file://{folder.absolute()}") for folder in config_folders(flags)]
+    return bool(_composed(command, [*chosen, f"hydra.searchpath=[{','.join(own)}]"]).hydra.mode == RunMode.MULTIRUN)
 
 
 def _has_field(command: str, group: str) -> bool:

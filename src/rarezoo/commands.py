@@ -12,10 +12,12 @@ import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
@@ -122,6 +124,60 @@ def read_words(command: str, job: Job, words: Sequence[str], *, multirun: bool) 
     given = {override.split("=", 1)[0] for override in overrides}
     things = [known for known in things if known.name not in given]
     return Words(flags, [*_positional_overrides(command, job, things, positional), *overrides])
+
+
+def refuse_rewritten_text(job: Job, words: Words, folders: Sequence[Path]) -> None:
+    """Raise ConfigError if a YAML file that was chosen holds a text that YAML reads as something else.
+
+    A setting that is text would otherwise become another text: ``tag: 2024_01_15`` is 20240115 in YAML.
+
+    Parameters
+    ----------
+    job
+        The command.
+    words
+        Its flags and settings. A flag ``--config-dir`` names a further folder of choices.
+    folders
+        Folders that hold a folder of YAML files for each group.
+    """
+    paths = {group: path for path, group in group_paths(job).items()}
+    for word in words.overrides:
+        group, _, choice = word.lstrip("+").partition("=")
+        group = group.split("@")[0]
+        if group not in paths:
+            continue
+        for file in (folder / group / f"{choice}.yaml" for folder in (*config_folders(words.flags), *folders)):
+            try:
+                content = file.read_text(encoding="utf-8")
+                root = yaml.compose(content, Loader=yaml.SafeLoader)
+            except (OSError, ValueError, yaml.YAMLError):
+                continue  # Hydra says what is wrong with the file, or that there is none.
+            top = "" if re.search(r"^#\s*@package\s+_global_", content, re.MULTILINE) else f"{paths[group]}."
+            for key, written in _plain_scalars(root, top):
+                kinds = types_of(key, job) - {types.NoneType}
+                text = kinds and all(kind in _TEXT or set(get_args(kind)) & set(_TEXT) for kind in kinds)
+                value = OmegaConf.create(f"value: {written}").value if text else written
+                if value is not None and str(value) != written:
+                    raise ConfigError(
+                        f"{file}: YAML reads {key} as {value!r}", value=written, fix=f"Write it in quotes: '{written}'."
+                    )
+
+
+def config_folders(flags: Sequence[str]) -> list[Path]:
+    """Return the folders of YAML files that the flag ``--config-dir`` names."""
+    return [Path(value) for flag, value in pairwise(flags) if flag in ("--config-dir", "-cd")]
+
+
+def _plain_scalars(node: yaml.Node | None, key: str) -> Iterator[tuple[str, str]]:
+    """Yield every value of a YAML file that is not in quotes, with its dotted key; those of a list have its key."""
+    if isinstance(node, yaml.MappingNode):
+        for name, value in node.value:
+            yield from _plain_scalars(value, f"{key}{name.value}" + "." * isinstance(value, yaml.MappingNode))
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            yield from _plain_scalars(item, key)
+    elif isinstance(node, yaml.ScalarNode) and node.style is None and "${" not in node.value:
+        yield key, node.value
 
 
 def _present_name(word: str, job: Job) -> str:

@@ -5,6 +5,7 @@ Columns beyond the schema are kept as they are.
 """
 
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -15,11 +16,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv
 import pyarrow.parquet as pq
 
 from rarezoo import __version__
 from rarezoo.errors import OutputError, RarezooError, StoreError, StoreNotFound
 from rarezoo.escapes import visible
+
+log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
 METADATA_KEY = b"rarezoo"
@@ -271,6 +275,32 @@ def aligned(table: pa.Table, ids: Sequence[str] | np.ndarray | pa.Array | pa.Chu
     return table.take(rows_of(ids, table, source=source)).combine_chunks()
 
 
+def report_matched(matched: int, sizes: Mapping[str, int]) -> str:
+    """Log how many ids tables have in common, as a warning if it is less than half of the smallest table.
+
+    Parameters
+    ----------
+    matched
+        Number of ids that all of them have.
+    sizes
+        Number of ids of each table, by its name in the message.
+
+    Returns
+    -------
+    str
+        What was logged.
+
+    Examples
+    --------
+    >>> report_matched(3, {"own.csv": 30, "votes.csv": 300})
+    '3 of 30 ids of own.csv and of 300 ids of votes.csv match'
+    """
+    listed = " and ".join(f"of {size:,} ids of {name}" for name, size in sizes.items())
+    report = f"{matched:,} {listed} match"
+    log.log(logging.WARNING if matched < min(sizes.values()) / 2 else logging.INFO, "%s", report)
+    return report
+
+
 def check(table: pa.Table, kind: Kind, *, source: str = "table") -> pa.Table:
     """Return the table with its columns cast to the types of its kind.
 
@@ -366,7 +396,8 @@ def read(path: Path | str, kind: Kind, *, columns: Sequence[str] | None = None) 
         table = pq.read_table(path, columns=None if columns is None else list(columns))
     except FileNotFoundError as problem:
         raise StoreNotFound(f"no {kind.name} table", value=path, fix="Run the step that writes it first.") from problem
-    except (pa.ArrowInvalid, OSError) as problem:
+    except Exception as problem:
+        # The library raises many kinds of error for damaged files.
         raise StoreError(f"unreadable {kind.name} table", value=path, fix="Delete it and write it again.") from problem
     recorded = provenance(table).get("kind", kind.name)
     if recorded != kind.name:
@@ -379,8 +410,11 @@ def provenance(table: pa.Table) -> dict[str, Any]:
 
     The dictionary is empty for a table that rarezoo did not write.
     """
-    recorded: dict[str, Any] = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
-    return recorded
+    try:
+        recorded = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
+    except (ValueError, RecursionError):
+        return {}
+    return recorded if isinstance(recorded, dict) else {}
 
 
 @contextmanager
@@ -438,6 +472,18 @@ def sync(path: Path, *, inside: bool = True) -> None:
         return
     with path.open("rb") as stream:
         os.fsync(stream.fileno())
+
+
+def write_csv(table: pa.Table, path: Path | str) -> Path:
+    """Write a table as CSV (UTF-8) as a whole or not at all.
+
+    Every text is in quotes, so that commas, quotes and ends of line in it stay what they are. Texts that a spreadsheet
+    would take for formulas are not changed, because a changed id matches nothing.
+    """
+    path = Path(path)
+    with atomic(path) as temporary:
+        pyarrow.csv.write_csv(table, temporary)
+    return path
 
 
 def unwritable(path: Path, problem: OSError) -> RarezooError:

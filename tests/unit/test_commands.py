@@ -129,9 +129,28 @@ def test_characters_of_the_grammar_in_a_wrong_place_are_named_with_the_way_out(w
 
 def test_the_name_of_the_folder_of_a_multirun_is_taken_as_typed(weigh, monkeypatch, tmp_path):
     monkeypatch.setitem(cli.JOBS, "weigh", Job(JOB.target, JOB.help, folder=True))
-    for name in ("2024_01_15", "1e3", "a,b", "g(1)"):
-        assert weigh("-m", "thing", "min_samples=1,2", f"out={name}")[0] == 0
-        assert (tmp_path / name / "min_samples=2").is_dir()
+    assert weigh("-m", "thing", "min_samples=1,2", "out=1e3,g(1)")[0] == 0
+    assert (tmp_path / "1e3,g(1)" / "min_samples=2").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("2024_01_15", None), ("1e3", None), ("007", None), ("yes", None),
+        ("'2024_01_15'", "2024_01_15"), ("2024-01-15", "2024-01-15"),
+    ],
+)  # fmt: skip
+def test_text_of_a_yaml_file_is_taken_as_written_or_needs_quotes(weigh, monkeypatch, tmp_path, written, read):
+    monkeypatch.setitem(cli.JOBS, "weigh", Job(JOB.target, JOB.help, groups=("experiment",)))
+    (tmp_path / "own" / "experiment").mkdir(parents=True)
+    file = tmp_path / "own" / "experiment" / "mine.yaml"
+    file.write_text(f"# @package _global_\npart:\n  table: {written}\nmin_samples: 1_0\n")
+    status, out, err = weigh("thing", "--config-dir", str(tmp_path / "own"), "experiment=mine")
+    if read is None:
+        assert status == 2
+        assert f"Write it in quotes: '{written}'" in err
+    else:
+        assert (status, out) == (0, f"['thing']  None [] [] True {read}\n"), err
 
 
 def test_positional_words_and_settings_may_be_mixed_and_lists_need_no_brackets(weigh):

@@ -21,6 +21,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from rarezoo.errors import DataError, DataNotFound, RarezooError
+from rarezoo.tables import report_matched
 
 log = logging.getLogger(__name__)
 
@@ -567,14 +568,14 @@ def matched_rows(
     row_of = {galaxy: row for row, galaxy in enumerate(others)}
     rows = np.array([row_of.get(galaxy, -1) for galaxy in ids], dtype=np.int64)
     matched = int(np.sum(rows >= 0))
-    share = matched / max(1, min(len(ids), len(others)))
-    report = f"{matched:,} of {len(ids):,} ids of {source} and of {len(others):,} ids of {other_source} match"
-    if not matched or share < least:
-        hint = _spelling_hint(ids, others)
-        what = f"no id of {other_source} is in {source}" if not matched else f"only {report}"
-        raise DataError(what, value=f"{list(others[:2])} and {list(ids[:2])}", fix=f"{hint}{fix}")
-    log.log(logging.WARNING if share < 0.5 else logging.INFO, "%s", report)
-    return rows
+    if matched and matched >= least * min(len(ids), len(others)):
+        report_matched(matched, {source: len(ids), other_source: len(others)})
+        return rows
+    what = f"only {matched:,} of {len(ids):,} ids of {source} and of {len(others):,} ids of {other_source} match"
+    raise DataError(
+        what if matched else f"no id of {other_source} is in {source}", value=f"{list(others[:2])} and {list(ids[:2])}",
+        fix=f"{_spelling_hint(ids, others)}{fix}",
+    )  # fmt: skip
 
 
 def _spelling_hint(ids: Sequence[str], others: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ A store is written by :class:`~rarezoo.embeddings.embed.EmbedRun`, or made from 
 :meth:`EmbeddingStore.from_array` and :meth:`EmbeddingStore.from_table`. This module works without torch.
 """
 
+import csv
 import html
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -606,8 +607,16 @@ class EmbeddingStore:
             )  # fmt: skip
         if skipped:
             log.warning("%d galaxies skipped, listed in %s", len(skipped), self.folder / SKIPPED_FILE)
-            with tables.atomic(self.folder / SKIPPED_FILE) as temporary:
-                temporary.write_text("\n".join([tables.ID, *skipped]) + "\n")
+            with (
+                tables.atomic(self.folder / SKIPPED_FILE) as temporary,
+                temporary.open("w", encoding="utf-8", newline="") as stream,
+            ):
+                # A carriage return in an id ends a line too, and Python does not put it in quotes by itself.
+                unusual = any("\r" in galaxy for galaxy in skipped)
+                writer = csv.writer(
+                    stream, quoting=csv.QUOTE_ALL if unusual else csv.QUOTE_MINIMAL, lineterminator="\n"
+                )
+                writer.writerows([[tables.ID], *([galaxy] for galaxy in skipped)])
         for partial in self.folder.glob(".shard-*.partial"):
             partial.unlink(missing_ok=True)
         return store
@@ -647,16 +656,33 @@ class EmbeddingStore:
 
 
 def _text_ids(ids: Sequence[object] | np.ndarray) -> list[str]:
-    """Return ids as text: 123, 123.0 and b"123" are "123"."""
+    """Return ids as text: 123, 123.0 and b"123" are "123"; see :func:`rarezoo.data.reading.ids_of`."""
+    import pandas as pd
+
     from rarezoo.data.reading import ids_of
 
-    values = ids.tolist() if isinstance(ids, (np.ndarray, pa.Array, pa.ChunkedArray)) else list(ids)
-    if values and not all(isinstance(value, type(values[0])) for value in values):
-        values = [value if value is None or value != value else str(value) for value in values]
+    if isinstance(ids, (pa.Array, pa.ChunkedArray)) or (isinstance(ids, np.ndarray) and ids.dtype.kind in "iufSU"):
+        column = ids if not isinstance(ids, np.ndarray) else pa.array(ids.reshape(-1), from_pandas=True)
+    else:
+        # Arrow has one type per column, and Python's whole numbers have no bound.
+        values = [None if value is None or value is pd.NA or value != value else value for value in ids]
+        kinds = {type(value) for value in values if value is not None}
+        if not all(issubclass(kind, (float, np.floating)) for kind in kinds):
+            values = [_text_id(value) for value in values]
+        column = pa.array(values, from_pandas=True)
     try:
-        return ids_of(pa.table({tables.ID: pa.array(values, from_pandas=True)}), tables.ID, source="the ids")
+        return ids_of(pa.table({tables.ID: column}), tables.ID, source="the ids")
     except DataError as problem:
-        raise StoreError(problem.what, value=problem.value, fix="Give every galaxy an id.") from problem
+        raise StoreError(problem.what, value=problem.value, fix=problem.fix) from problem
+
+
+def _text_id(value: object) -> str | None:
+    """Return one id of a list that holds ids of several types."""
+    if value is None:
+        return None
+    if isinstance(value, bytes):
+        return value.decode(errors="backslashreplace").strip(" \0")
+    return str(int(value)) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else str(value)
 
 
 def _refuse_unusable(ids: Sequence[str], vectors: np.ndarray, fractions: Mapping[str, np.ndarray]) -> None:

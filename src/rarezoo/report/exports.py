@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.parquet as pq
 from PIL import Image
 from tqdm.auto import tqdm
@@ -216,9 +215,7 @@ def write_csv(path: Path, members: pa.Table, about: Mapping[str, str] | None = N
 
     Texts are written as they are, also those that a spreadsheet would take for a formula.
     """
-    with tables.atomic(path) as temporary:
-        pyarrow.csv.write_csv(members, temporary)
-    return path
+    return tables.write_csv(members, path)
 
 
 def write_fits(path: Path, members: pa.Table, about: Mapping[str, str] | None = None) -> Path:

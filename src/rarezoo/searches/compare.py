@@ -16,7 +16,6 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.csv
 from jaxtyping import Float, Float32, Int64
 
 from rarezoo import tables
@@ -351,6 +350,7 @@ def compare(
             value=", ".join(str(search.folder) for search in searches),
             fix="Compare searches of the same survey.",
         )
+    tables.report_matched(len(ids), {str(search.folder): len(search.ids) for search in searches})
     compared = tuple(
         ComparedSearch.of(search, letter, ids) for search, letter in zip(searches, ascii_uppercase, strict=False)
     )
@@ -538,8 +538,7 @@ def _folder(out: Path | str) -> Path:
 
 def _write_matches(matches: pa.Table, about: Mapping[str, Any], folder: Path) -> None:
     tables.write(matches, folder / "matches.parquet", tables.MATCHES, **about)
-    with tables.atomic(folder / "matches.csv") as temporary:
-        pyarrow.csv.write_csv(matches, temporary)
+    tables.write_csv(matches, folder / "matches.csv")
 
 
 def _write_pair(pair: SearchPair, out: Path) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import logging
+import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -398,22 +399,20 @@ def _csv_rows(content: str, path: Path) -> tuple[list[Mapping[str, Any]], str]:
     try:
         rows = list(csv.DictReader(io.StringIO(content, newline="")))
     except csv.Error as problem:
+        raise ConfigError(f"no file of decisions ({problem})", value=path, fix="Save it again as CSV.") from problem
+    # Cells beyond the header, which may be those of another column, have the key None.
+    beyond = [row for row in rows if any(row.get(None) or ())]
+    if beyond:
         raise ConfigError(
-            f"no file of decisions ({problem})", value=path, fix="Save one from the atlas, as JSON or CSV."
-        ) from problem
+            f"{path}: a row with more cells than the header", value=list(beyond[0].values())[:6], fix="Correct it."
+        )
     searches = {row["search"] for row in rows if row.get("search")}
     if len(searches) > 1:
         raise ConfigError(
             "decisions about several searches in one file", value=sorted(searches), fix="Use one file for each search."
         )
-    return [row for row in rows if any(row.values())], next(iter(searches), "")
-
-
-def _class_id(value: object) -> int:
-    """Return the id of a class, which a CSV file holds as text; a number that is not whole is a ValueError."""
-    if isinstance(value, bool) or not isinstance(value, (int, str)):
-        raise ValueError("not the id of a class")
-    return int(value)
+    filled = [row for row in rows if any(value for key, value in row.items() if key is not None)]
+    return filled, next(iter(searches), "")
 
 
 def _decision(row: Mapping[str, Any], path: Path) -> Decision:
@@ -438,3 +437,12 @@ def _decision(row: Mapping[str, Any], path: Path) -> Decision:
             fix="Write keep, drop, or merge with the id of another class in merge_into.",
         )
     return item
+
+
+def _class_id(value: object) -> int:
+    """Return the id of a class; numbers such as 1.5, True and 1_0 are none."""
+    if isinstance(value, str) and re.fullmatch(r"\s*-?\d+(\.0)?\s*", value, re.ASCII):
+        return int(value.strip().removesuffix(".0"))
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{value!r} is no id of a class")
+    return value

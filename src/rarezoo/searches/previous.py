@@ -80,8 +80,11 @@ class PreviousSearch:
         return cls(search.table("members"), int(tables.provenance(classes).get(FREE, unused)))
 
     def require_common_galaxies(self, ids: np.ndarray) -> None:
-        """Raise StoreError unless at least one of these galaxies was searched."""
-        if not np.isin(ids.astype(str), tables.strings(self.members, tables.ID).astype(str)).any():
+        """Raise StoreError unless at least one of these galaxies was searched; warn if most were not."""
+        before = tables.strings(self.members, tables.ID).astype(str)
+        common = int(np.isin(ids.astype(str), before).sum())
+        tables.report_matched(common, {"this search": len(ids), "the previous search": len(before)})
+        if not common:
             raise StoreError(
                 "the previous search has no galaxy in common with this search",
                 value=f"{len(ids)} galaxies",

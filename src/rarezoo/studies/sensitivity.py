@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.csv
 from jaxtyping import Float64, Int, Int64
 from tqdm.auto import tqdm
 
@@ -406,8 +405,7 @@ def write_sensitivity(folder: Path | str, *, centre: str = "") -> str:
         if tables.SIZES in table.column_names:
             texts = [" ".join(map(str, sizes or ())) for sizes in table[tables.SIZES].to_pylist()]
             table = table.set_column(table.column_names.index(tables.SIZES), tables.SIZES, pa.array(texts))
-        with tables.atomic(folder / f"{name}.csv") as temporary:
-            pyarrow.csv.write_csv(table, temporary)
+        tables.write_csv(table, folder / f"{name}.csv")
     page = write_sensitivity_page(folder, result)
     return f"{result.summary()}\n{page}"
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from PIL import Image, ImageDraw
 
 from rarezoo.data.loaders import CutoutLoader
@@ -13,7 +14,7 @@ from rarezoo.data.survey import Galaxies, Survey
 from rarezoo.data.trees import QuestionTree
 from rarezoo.errors import ConfigError, DataError
 from rarezoo.settings import Settings, choice, setting
-from rarezoo.tables import atomic, unwritable
+from rarezoo.tables import unwritable, write_csv
 from rarezoo.training.metrics import Predicted, predictions
 from rarezoo.zoo.checkpoint import Checkpoint
 
@@ -159,8 +160,7 @@ class WorstPredictions(Settings):
         try:
             picture.parent.mkdir(parents=True, exist_ok=True)
             contact_sheet(wrong, galaxies, checkpoint).save(picture)
-            with atomic(picture.with_suffix(".csv")) as temporary:
-                pd.DataFrame(wrong).to_csv(temporary, index=False)
+            write_csv(pa.Table.from_pandas(pd.DataFrame(wrong), preserve_index=False), picture.with_suffix(".csv"))
         except (OSError, ValueError) as problem:
             raise unwritable(picture, problem if isinstance(problem, OSError) else OSError(str(problem))) from problem
         return f"{len(wrong)} of the worst predictions of {checkpoint.name}: {picture}"

@@ -129,6 +129,49 @@ def test_unusable_tables_are_refused_in_one_message(tmp_path, columns, content, 
         EmbeddingStore.from_table(tmp_path / "t.parquet", columns=columns, out=tmp_path / "store")
 
 
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        ([1, "007", b"a  "], ["1", "007", "a"]),
+        ([2**70, 1], ["1180591620717411303424", "1"]),
+        ([1.0, 2.0], ["1", "2"]),
+        ([1.0, "x"], ["1", "x"]),
+        (np.array([588017702939984047, 7]), ["588017702939984047", "7"]),
+        (np.array([b"a ", b"bc"]), ["a", "bc"]),
+        (pd.Series(["a", "b"]), ["a", "b"]),
+        (pa.array(["a", "b"], pa.string_view()), ["a", "b"]),
+    ],
+)
+def test_ids_of_python_are_text(tmp_path, ids, expected):
+    assert EmbeddingStore.from_array(ids, X[: len(expected)], out=tmp_path).ids.tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        (np.array([588017702939984047.0, 7.0]), "floating-point"),
+        (np.array([2**24, 7], np.float32), "floating-point"),
+        ([5.88e17, "7"], "floating-point"),
+        ([1.5, 2.0], "whole numbers"),
+        ([None, "a"], "without an id"),
+        ([float("nan"), "a"], "without an id"),
+        ([pd.NA, "a"], "without an id"),
+    ],
+)
+def test_ids_of_python_that_stand_for_nothing_certain_are_refused(tmp_path, ids, message):
+    with pytest.raises(StoreError, match=message):
+        EmbeddingStore.from_array(ids, X[:2], out=tmp_path)
+
+
+def test_a_folder_of_parquet_files_is_imported(tmp_path):
+    for part in range(2):
+        (tmp_path / "parts").mkdir(exist_ok=True)
+        rows = pa.table({"id_str": IDS[part::2], "f": X[part::2].tolist(), "mag": X[part::2, 0]})
+        pq.write_table(rows, tmp_path / "parts" / f"{part}.parquet")
+    store = EmbeddingStore.from_table(tmp_path / "parts", columns="f", out=tmp_path / "store")
+    assert store.ids.tolist() == IDS[0::2] + IDS[1::2]
+
+
 def test_a_missing_file_and_a_missing_store_are_file_not_found_errors(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such table"):
         EmbeddingStore.from_table(tmp_path / "t.parquet", out=tmp_path / "store")

@@ -1,5 +1,6 @@
 """An EmbeddingStore is one survey under one checkpoint, whole, in the survey's order."""
 
+import csv
 import errno
 from dataclasses import replace
 
@@ -129,6 +130,15 @@ def test_skipped_galaxies_are_absent_and_listed(tmp_path):
     assert (tmp_path / stores.SKIPPED_FILE).read_text().split() == [tables.ID, "g1", "g2"]
     assert list(store.ids) == [one for one in IDS if one not in ("g1", "g2")]
     assert store.embeddings().shape == (5, 2)
+
+
+def test_skipped_ids_of_any_text_are_read_back(tmp_path):
+    ids = ["a,b", 'c"d', "two\nlines", "g\r", "=1+1", "NA", "ü"]
+    store = EmbeddingStore.create(tmp_path, replace(MANIFEST, rows=8, shard_rows=8))
+    store.write_shard(0, ids=["kept"], embeddings=EMBEDDINGS[:1], fractions=FRACTIONS[:1], skipped=ids)
+    store.finish()
+    with (tmp_path / stores.SKIPPED_FILE).open(encoding="utf-8", newline="") as stream:
+        assert [row[0] for row in csv.reader(stream)] == [tables.ID, *ids]
 
 
 def test_a_store_of_skipped_galaxies_only_is_refused(tmp_path):

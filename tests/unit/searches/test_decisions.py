@@ -107,6 +107,9 @@ def test_csv_and_json_hold_the_same_decisions(tmp_path):
         ([{"class_id": 0, "decision": "keep", "merge_into": 1}], r"class 0.*: keep\."),
         ([{"class_id": 0}, {"class_id": 0}], r"more than one decision.*: \[0\]"),
         ([{"decision": "keep"}], "not a decision"),
+        ([{"class_id": 1.5, "decision": "keep"}], "not a decision"),
+        ([{"class_id": True, "decision": "keep"}], "not a decision"),
+        ([{"class_id": "1_0", "decision": "keep"}], "not a decision"),
         (["keep"], "not a decision: keep"),
     ],
 )  # fmt: skip
@@ -116,12 +119,36 @@ def test_decisions_that_are_not_valid_are_refused(tmp_path, made, message):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"rarezoo": "decisions", "schema": 2, "classes": []}', "class_id\n1"]
+    "text", ["", "[]", "{}", '{"rarezoo": "decisions", "schema": 2, "classes": []}', "class_id\n1", "[" * 99_999]
 )
 def test_other_files_are_refused(tmp_path, text):
     (tmp_path / "decisions.json").write_text(text)
     with pytest.raises(ConfigError, match="no file of decisions"):
         Decisions.read(tmp_path / "decisions.json")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_decisions_that_a_spreadsheet_saved_are_read(tmp_path, encoding):
+    path = tmp_path / "decisions.csv"
+    path.write_bytes((HEAD + f'{KEY}, 0 ,5,keep,"two\nlines",\r\n,,,,,\r\n').encode(encoding))
+    assert [(item.class_id, item.name) for item in Decisions.read(path).items] == [(0, "two\nlines")]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (HEAD + f"{KEY},0,5,merge,arcs, thin,2\n", "more cells than the header"),
+        (HEAD + f"{KEY},1_0,5,keep,,\n", "not a decision"),
+        (HEAD + f"{KEY},1.5,5,keep,,\n", "not a decision"),
+        (HEAD + "x" * 200_000 + "\n", "no file of decisions"),
+        (b"\xff\xfe\0", "no file of decisions"),
+    ],
+)
+def test_csv_files_that_hold_no_certain_decisions_are_refused(tmp_path, content, message):
+    path = tmp_path / "decisions.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ConfigError, match=message):
+        Decisions.read(path)
 
 
 def test_key_depends_on_the_classes_and_not_on_the_order(tmp_path):

@@ -65,8 +65,10 @@ def test_the_first_free_id_is_read_from_a_folder(tmp_path, about, free):
     assert PreviousSearch.read(tmp_path).free == free
 
 
-def test_a_previous_search_of_other_galaxies_is_refused():
+def test_a_previous_search_of_other_galaxies_is_refused(caplog):
     previous = PreviousSearch(members([0] * 12), free=1)
-    previous.require_common_galaxies(np.array(["g3", "other"], dtype=object))
+    with caplog.at_level("INFO"):
+        previous.require_common_galaxies(np.array(["g3", "other"], dtype=object))
+    assert "1 of 2 ids of this search and of 12 ids of the previous search match" in caplog.text
     with pytest.raises(StoreError, match=r"no galaxy in common.*previous="):
         previous.require_common_galaxies(np.array(["other"], dtype=object))
