@@ -163,13 +163,18 @@ def _degrees(table: pa.Table, name: str, *, kind: str, source: str) -> Float64[n
 
     column, field = table.column(name), table.schema.field(name)
     written = (field.metadata or {}).get(UNIT, b"").decode().strip().strip('"')
-    unit: Any = units.Unit(_SPELLINGS.get(written.casefold(), written), parse_strict="silent") if written else None
+    spellings = [_SPELLINGS.get(written.casefold(), written), written.casefold()] if written else []
+    parsed: list[Any] = [units.Unit(spelling, parse_strict="silent") for spelling in spellings]
+    unit = next((known for known in parsed if known.physical_type == "angle"), parsed[0] if parsed else None)
     if unit is not None and unit.physical_type not in ("angle", "dimensionless"):
         raise DataError(
             f"{source}: the unit of column {name} is not an angle", value=written,
             fix="Write the column in degrees, with the unit deg or without one.",
         )  # fmt: skip
-    factor = float(unit.to("deg")) if unit is not None and unit.physical_type == "angle" else 1.0
+    # Astropy's factor for hours differs from 15 in the last digit.
+    factor = 1.0
+    if unit is not None and unit.physical_type == "angle":
+        factor = 15.0 if unit == units.hourangle else float(unit.to("deg"))
     if pa.types.is_integer(field.type) or pa.types.is_floating(field.type) or pa.types.is_decimal(field.type):
         values = column.cast(pa.float64()).to_numpy()
         known = values[np.isfinite(values)]

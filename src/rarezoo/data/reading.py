@@ -382,7 +382,10 @@ def _read_with_astropy(path: Path, kind: str) -> pa.Table:
     from astropy.table import Table, serialize
     from astropy.utils.exceptions import AstropyWarning
 
-    given: Any = io.BytesIO(_content(path)) if path.suffix.lower() == ".gz" else path
+    compressed = path.suffix.lower() == ".gz"
+    given: Any = io.BytesIO(_content(path)) if compressed else path
+    if kind == "fits" and not compressed:
+        _refuse_incomplete_fits(path)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         table = Table.read(given, format=kind)
@@ -406,6 +409,22 @@ def _read_with_astropy(path: Path, kind: str) -> pa.Table:
         columns.append(values)
         fields.append(pa.field(name, values.type, metadata=unit))
     return pa.table(columns, schema=pa.schema(fields))
+
+
+def _refuse_incomplete_fits(path: Path) -> None:
+    """Raise DataError if the file is shorter than its headers say: astropy would take memory for all of it."""
+    from astropy.io import fits
+
+    size = path.stat().st_size
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with fits.open(path) as units:
+            end = max(unit.fileinfo()["datLoc"] + unit.size for unit in units)
+    if end > size:
+        raise DataError(
+            "unreadable table (it is not complete)", value=f"{path}: {size:,} of {end:,} bytes",
+            fix="Copy or write it again.",
+        )  # fmt: skip
 
 
 def _arrow_column(column: Any) -> pa.Array:

@@ -231,6 +231,16 @@ def test_a_parquet_file_that_describes_too_many_columns_is_refused_unread(tmp_pa
         read_any_table(written(tmp_path / "own.parquet", content))
 
 
+def test_a_fits_file_that_claims_more_rows_than_it_has_is_refused_unread(tmp_path):
+    path = tmp_path / "own.fits"
+    Table({"id_str": ["a", "b"]}).write(path)
+    content = path.read_bytes()
+    start = content.index(b"NAXIS2")
+    claimed = b"NAXIS2  = " + b"20000000000".rjust(20)
+    with pytest.raises(DataError, match="not complete"):
+        read_any_table(written(path, content[:start] + claimed + content[start + len(claimed) :]))
+
+
 @quick
 @given(
     suffix=st.sampled_from(
