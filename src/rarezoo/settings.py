@@ -158,6 +158,10 @@ def constraint_text(known: Field) -> str:
 
 
 def _check_field(known: Field, value: Any, *, key: str) -> None:
+    # An empty path would be the working folder.
+    needed = known.default is MISSING and known.default_factory is MISSING
+    if isinstance(value, str) and not value and (needed or (known.name == "out" and known.default)):
+        raise ConfigError(f"{key} is empty", value=f"{key}=", fix=f"Give the {known.metadata.get('help', 'value')}.")
     bounds, choices = known.metadata.get("bounds"), known.metadata.get("choices")
     if value is None or not (bounds or choices):
         return

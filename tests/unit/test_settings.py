@@ -35,7 +35,7 @@ class Job(Settings):
     mode: str = setting("stop", "what to do", choices=("stop", "skip"))
     shares: list[float] = setting([0.1], "shares", gt=0, lt=1)
     inner: Inner = setting(Inner, "inner settings")
-    needed: str = setting(help="must be given")
+    needed: str = setting(help="text that is needed")
 
     def check(self) -> None:
         if self.mode == "skip" and self.size == 2:
@@ -65,6 +65,17 @@ def test_a_setting_without_default_must_be_given_in_python_and_is_missing_in_a_c
     with pytest.raises(TypeError, match="needed"):
         Job()
     assert OmegaConf.missing_keys(OmegaConf.structured(Job)) == {"needed"}
+
+
+def test_a_text_that_must_be_given_is_not_empty():
+    with pytest.raises(ConfigError, match="needed is empty: needed=. Give the text that is needed"):
+        Job(needed="")
+
+
+def test_a_path_in_the_home_folder_begins_with_a_tilde(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    job = Job(needed="~/own.csv", searches=["~/a", "~b", "c/~/d"])
+    assert (job.needed, job.searches) == ("/home/somebody/own.csv", ["/home/somebody/a", "~b", "c/~/d"])
 
 
 def test_a_config_makes_the_checked_object():
