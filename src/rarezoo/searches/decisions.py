@@ -411,7 +411,9 @@ def _csv_rows(content: str, path: Path) -> tuple[list[Mapping[str, Any]], str]:
         raise ConfigError(
             "decisions about several searches in one file", value=sorted(searches), fix="Use one file for each search."
         )
-    filled = [row for row in rows if any(value for key, value in row.items() if key is not None)]
+    filled: list[Mapping[str, Any]] = [
+        row for row in rows if any(value for key, value in row.items() if key is not None)
+    ]
     return filled, next(iter(searches), "")
 
 
