@@ -9,6 +9,7 @@ We do not use the perceptual hashes of imagehash or imagededup: their distances 
 groups would move galaxies between the splits of published checkpoints.
 """
 
+import hashlib
 import io
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from rarezoo.errors import DataError
 _SIDE = 24
 _CORRELATION = 0.9965
 _BLOCK = 2048
+# Pairs of similar images after which groups are merged; a block adds up to _BLOCK² pairs of 16 bytes.
+_MOST_PAIRS = 2**18
 
 
 def fingerprints(
@@ -45,7 +48,8 @@ def fingerprints(
     Returns
     -------
     numpy.ndarray
-        (galaxies, 576) float32; a row is zero if its image is unreadable.
+        (galaxies, 576) float32. An even image has a random vector that follows from its grey level, because without
+        its mean nothing would be left of it; a row is zero if the image is unreadable.
     """
 
     def measure() -> Float32[np.ndarray, "galaxies pixels"]:
@@ -63,6 +67,8 @@ def fingerprints(
 def _fingerprint(pixels: np.ndarray) -> Float32[np.ndarray, " pixels"]:
     grey = Image.fromarray(pixels).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX)
     flat = np.asarray(grey, dtype=np.float32).reshape(-1)
+    if flat.min() == flat.max():
+        flat = np.random.default_rng(int(flat[0])).normal(size=flat.size)
     flat = flat - flat.mean()
     return np.asarray(flat / max(float(np.linalg.norm(flat)), 1e-6), dtype=np.float32)
 
@@ -76,14 +82,36 @@ def near_identical(prints: Float32[np.ndarray, "galaxies pixels"]) -> Int64[np.n
     >>> near_identical(prints).tolist()
     [0, 1, 0]
     """
-    pairs = []
-    for start in range(0, len(prints), _BLOCK):
-        left, right = np.nonzero(prints[start : start + _BLOCK] @ prints[start:].T > _CORRELATION)
-        pairs.append(np.stack([left, right])[:, right > left] + start)
-    left, right = np.concatenate(pairs, axis=1)
-    links = coo_array((np.ones(len(left)), (left, right)), shape=(len(prints), len(prints)))
-    _, groups = connected_components(links, directed=False)
-    return np.asarray(groups, dtype=np.int64)
+    # Copies of one picture are compared once. Rows of zeros are unreadable images, which are like no other.
+    number_of: dict[bytes, int] = {}
+    copy_of = np.empty(len(prints), dtype=np.int64)
+    for row, values in enumerate(prints):
+        key = hashlib.sha256(values.tobytes() if values.any() else str(row).encode()).digest()
+        copy_of[row] = number_of.setdefault(key, len(number_of))
+    different = prints[np.unique(copy_of, return_index=True)[1]]
+    groups = np.arange(len(different))
+    pairs: list[np.ndarray] = []
+    waiting = 0
+    for start in range(0, len(different), _BLOCK):
+        for other in range(start, len(different), _BLOCK):
+            similar = different[start : start + _BLOCK] @ different[other : other + _BLOCK].T > _CORRELATION
+            left, right = np.nonzero(similar)
+            linked = np.stack([groups[left + start], groups[right + other]])
+            # Thousands of nearly equal pictures have millions of pairs: they are merged before there are more, and
+            # pairs within a group that is known already are left out.
+            pairs.append(linked[:, linked[0] != linked[1]])
+            waiting += pairs[-1].shape[1]
+            if waiting > _MOST_PAIRS:
+                groups, pairs, waiting = _merged(groups, pairs), [], 0
+    return _merged(groups, pairs)[copy_of]
+
+
+def _merged(groups: Int64[np.ndarray, " galaxies"], pairs: list[np.ndarray]) -> Int64[np.ndarray, " galaxies"]:
+    """Join groups that are linked by pairs (2, n); groups are numbered by their first galaxies."""
+    left, right = np.concatenate(pairs, axis=1) if pairs else np.empty((2, 0), dtype=np.int64)
+    links = coo_array((np.ones(len(left), dtype=bool), (left, right)), shape=(len(groups), len(groups)))
+    _, joined = connected_components(links, directed=False)
+    return np.asarray(joined[groups], dtype=np.int64)
 
 
 def highest_between(prints: Float32[np.ndarray, "galaxies pixels"]) -> float:

@@ -1,37 +1,39 @@
-"""Cutouts from folders, tar shards and HDF5 files, with one rule for every kind of pixel.
+"""Cutouts from folders, tar shards and HDF5 files; :mod:`rarezoo.data.pixels` has the rules for their pixels.
 
-Every image is returned as uint8 (height, width, 3):
-
-    greyscale, palette, CMYK     converted to RGB
-    transparency                 laid on black, the colour of empty sky
-    16-bit PNG or TIFF           divided by 257 (65535 → 255), because the file says nothing about its scale
-    FITS, one plane              asinh stretch from the 1st to the 99.8th percentile
-    FITS, three planes           Lupton et al. (2004) RGB of planes 3, 2, 1 (reddest last in the file, as in g, r, z)
-    NaN in FITS                  the lowest value of the plane: black
+Whatever a decoder raises is an unreadable image, because decoders raise errors of many kinds.
 
 The readers are our own: an image column of Hugging Face ``datasets`` would copy a survey into Arrow files first, while
 tar shards are read in place here, and ``datasets`` is an optional dependency.
 """
 
-import io
+import logging
 import os
+import posixpath
+import stat
 import tarfile
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageDraw
 
-from rarezoo.errors import DataError, MissingDependency
+from rarezoo.data.matching import files_by_name, is_inside
+from rarezoo.data.pixels import MOST_BYTES, SCALE_HINT, UnknownScale, refuse_large, rgb, stored_pixels
+from rarezoo.errors import DataError, MissingDependency, RarezooError
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".fits", ".fit", ".fts", ".fits.gz")
-_FITS = (".fits", ".fit", ".fts", ".fits.gz")
+log = logging.getLogger(__name__)
 SKIP_HINT = "Repair or remove it, or continue without such galaxies: data.on_bad_image=skip lists those that it skips."
-_ASINH_PERCENTILES = (1.0, 99.8)
-_ASINH_SOFTENING = 0.1
+OUTSIDE_HINT = "Allow names and links that lead out of data.images: data.allow_outside=true."
+Place = tuple[int, int, int]  # of a file in tar shards: number of the shard, offset and size in bytes
+_LOOKED_AT = 16
+_MOST_LINKS = 40
+_MOST_CHUNK = 2**30
+_PLACEHOLDER = 64
 
 
 class ImageSource(ABC):
@@ -56,6 +58,9 @@ class ImageSource(ABC):
             The image is missing or unreadable; ``ids`` names the galaxy.
         """
 
+    #: The two values that become black and white; empty: the type of the pixels decides.
+    pixel_range: tuple[float, ...] = ()
+
     def stamp(self, row: int) -> str:
         """Return a text that changes whenever the image changes, such as size and time of its file; empty: unknown.
 
@@ -75,12 +80,68 @@ class ImageSource(ABC):
         return f"{pixels.shape}".encode() + pixels.tobytes()
 
 
-class EncodedImages(ImageSource):
-    """Images that are read as bytes and decoded; subclasses say where the bytes are."""
+class StoredImages(ImageSource):
+    """Images of a user in the types that they have in their files; subclasses read them.
 
-    def __init__(self, names: Sequence[str], ids: Sequence[str]) -> None:
+    Parameters
+    ----------
+    names
+        What messages call the image of each galaxy.
+    ids
+        Ids of the galaxies, for messages.
+    pixel_range
+        The two values that become black and white; empty: the type of the pixels decides. See
+        :func:`rarezoo.data.pixels.rgb`.
+    """
+
+    def __init__(self, names: Sequence[str], ids: Sequence[str], *, pixel_range: Sequence[float] = ()) -> None:
         # Fixed-width numpy strings: forked workers then share them instead of copying Python objects.
         self.names, self.ids = np.array(names, dtype=np.str_), np.array(ids, dtype=np.str_)
+        self.pixel_range = tuple(pixel_range)
+
+    @abstractmethod
+    def stored(self, row: int) -> np.ndarray:
+        """Return the pixels of one galaxy in the type that they have in the file; any exception means unreadable."""
+
+    def cutout(self, row: int) -> UInt8[np.ndarray, "height width 3"]:
+        """Return the pixels of one galaxy; see :meth:`ImageSource.cutout`."""
+        try:
+            return rgb(self.stored(row), pixel_range=self.pixel_range)
+        except Exception as problem:
+            raise unreadable_image(str(self.ids[row]), str(self.names[row]), problem) from problem
+
+    def check_scale(self) -> None:
+        """Look at a few images, spread evenly over the survey, and refuse a survey whose pixels have no known scale.
+
+        Raises
+        ------
+        DataError
+            An image is of a type without a scale; or images are of 16 bits, and none has a value above 1/16 of the
+            range, so that fewer than 16 grey levels would be left.
+        """
+        if self.pixel_range:
+            return
+        brightest = {}
+        for row in np.unique(np.linspace(0, len(self.ids) - 1, _LOOKED_AT).astype(int)):
+            try:
+                pixels = self.stored(row)
+                rgb(pixels)
+            except UnknownScale as problem:
+                raise unreadable_image(str(self.ids[row]), str(self.names[row]), problem) from problem
+            except Exception:  # reported when the image is read
+                continue
+            if pixels.dtype.kind == "u" and pixels.dtype.itemsize == 2:
+                brightest[str(self.ids[row])] = int(pixels.max())
+        if brightest and max(brightest.values()) <= np.iinfo(np.uint16).max // 16:
+            raise DataError(
+                "images of 16 bits use only a small part of their range and would be black",
+                value=f"none of {len(brightest)} images has a value above {max(brightest.values())}, of 65535",
+                fix=f"{SCALE_HINT} data.pixel_range=[0,65535] takes them as they are.", ids=list(brightest),
+            )  # fmt: skip
+
+
+class EncodedImages(StoredImages):
+    """Images that are read as bytes and decoded; subclasses say where the bytes are."""
 
     @abstractmethod
     def encoded(self, row: int) -> bytes:
@@ -90,12 +151,9 @@ class EncodedImages(ImageSource):
         """Return the bytes of an image file, from which its pixels follow."""
         return self.encoded(row)
 
-    def cutout(self, row: int) -> UInt8[np.ndarray, "height width 3"]:
-        """Return the pixels of one galaxy; see :meth:`ImageSource.cutout`."""
-        try:
-            return decoded(self.encoded(row), name=str(self.names[row]))
-        except (OSError, ValueError, SyntaxError, KeyError, Image.DecompressionBombError) as problem:
-            raise unreadable_image(str(self.ids[row]), str(self.names[row]), problem) from problem
+    def stored(self, row: int) -> np.ndarray:
+        """Return the pixels of one galaxy in the type that they have in the file."""
+        return stored_pixels(self.encoded(row))
 
 
 class FolderImages(EncodedImages):
@@ -109,15 +167,22 @@ class FolderImages(EncodedImages):
         Path of each galaxy's file, relative to the folder or absolute.
     ids
         Ids of the galaxies, for messages.
+    pixel_range
+        See :class:`StoredImages`.
+    allow_outside
+        Whether names and links may lead out of the folder; otherwise such an image is unreadable.
     """
 
-    def __init__(self, folder: Path, names: Sequence[str], ids: Sequence[str]) -> None:
-        super().__init__(names, ids)
-        self.folder = folder.absolute()
+    def __init__(
+        self, folder: Path, names: Sequence[str], ids: Sequence[str], *, pixel_range: Sequence[float] = (),
+        allow_outside: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(names, ids, pixel_range=pixel_range)
+        self.folder, self.root, self.allow_outside = folder.absolute(), os.path.realpath(folder), allow_outside
 
     def encoded(self, row: int) -> bytes:
         """Return the bytes of an image file."""
-        return (self.folder / str(self.names[row])).read_bytes()
+        return file_bytes(self.folder / str(self.names[row]), root=None if self.allow_outside else self.root)
 
     def stamp(self, row: int) -> str:
         """Return size and times of the file."""
@@ -125,36 +190,50 @@ class FolderImages(EncodedImages):
 
 
 class TarImages(EncodedImages):
-    """Files inside uncompressed tar shards, read in place.
+    """Files inside uncompressed tar shards, read in place; nothing is unpacked.
 
     Parameters
     ----------
     shards
         The tar files.
     names
-        Name of each galaxy's file inside them.
+        Name of each galaxy's file inside them, as :func:`tar_members` returns it.
     ids
         Ids of the galaxies, for messages.
+    pixel_range
+        See :class:`StoredImages`.
+    skip_absent
+        Whether galaxies without a file are unreadable when they are read; otherwise they are refused at once.
+    members
+        What :func:`tar_members` returned for the shards, if it is known.
 
     Raises
     ------
     DataError
-        A shard is unreadable, or a file is in none of them.
+        A shard is unreadable; a file is in none of them, or in them more than once.
     """
 
-    def __init__(self, shards: Sequence[Path], names: Sequence[str], ids: Sequence[str]) -> None:
-        super().__init__(names, ids)
+    def __init__(
+        self, shards: Sequence[Path], names: Sequence[str], ids: Sequence[str], *, pixel_range: Sequence[float] = (),
+        skip_absent: bool = False, members: Mapping[str, Place] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(names, ids, pixel_range=pixel_range)
         self.shards = [str(shard.absolute()) for shard in shards]
-        members = tar_members(shards)
-        missing = [galaxy for galaxy, name in zip(ids, names, strict=True) if name not in members]
-        if missing:
-            raise missing_images(missing, where=", ".join(self.shards[:3]))
-        self.places = np.array([members[name] for name in names], dtype=np.int64)
+        members = tar_members(shards) if members is None else members
+        absent = [row for row, name in enumerate(names) if name not in members]
+        # A name that is in the shards more than once is in none of them under that name alone, and is refused here.
+        files_by_name(members, [names[row] for row in absent], [ids[row] for row in absent], same=members.get)
+        refuse_absent([ids[row] for row in absent], ids, where=", ".join(self.shards[:3]), skip=skip_absent)
+        self.places = np.array([members.get(name, (-1, 0, 0)) for name in names], dtype=np.int64).reshape(-1, 3)
         self._descriptors: dict[tuple[int, int], int] = {}
 
     def encoded(self, row: int) -> bytes:
         """Return the bytes of an image file by one positioned read, which is safe for several workers at once."""
         shard, offset, size = self.places[row].tolist()
+        if shard < 0:
+            raise FileNotFoundError("not in the tar files")
+        if size > MOST_BYTES:
+            raise ValueError(f"larger than {MOST_BYTES >> 20} MiB")
         key = (os.getpid(), shard)
         if key not in self._descriptors:
             self._descriptors[key] = os.open(self.shards[shard], os.O_RDONLY)
@@ -169,7 +248,7 @@ class TarImages(EncodedImages):
         return {**self.__dict__, "_descriptors": {}}
 
 
-class Hdf5Images(ImageSource):
+class Hdf5Images(StoredImages):
     """Images of one HDF5 file: data set ``images`` (n, height, width[, 3]) beside ``id_str`` (n,).
 
     Parameters
@@ -177,42 +256,88 @@ class Hdf5Images(ImageSource):
     path
         The file.
     ids
-        Ids of the galaxies, in the order of the catalogue.
+        Ids of the galaxies, in the order of the catalogue. Spaces around ids, here and in the file, do not matter.
+    pixel_range
+        See :class:`StoredImages`.
+    skip_absent
+        Whether galaxies without an image are unreadable when they are read; otherwise they are refused at once.
+    allow_outside
+        Whether the data sets may be in other files, to which the file links.
 
     Raises
     ------
     DataError
-        A data set is missing, or a galaxy is not in ``id_str``.
+        The file is unreadable, a data set is missing or of another kind, or a galaxy is not in ``id_str`` or twice.
     MissingDependency
         h5py is not installed.
     """
 
-    def __init__(self, path: Path, ids: Sequence[str]) -> None:
-        self.path, self.ids = path.absolute(), list(ids)
-        with _h5py().File(self.path, "r") as file:
-            absent = {"images", "id_str"} - set(file)
-            if absent:
-                raise DataError(
-                    f"{path} needs data sets images and id_str", value=f"missing {sorted(absent)}", fix="Add them."
-                )
-            texts = (value.decode() if isinstance(value, bytes) else str(value) for value in file["id_str"][:])
-            row_of = {galaxy: row for row, galaxy in enumerate(texts)}
-        missing = [galaxy for galaxy in ids if galaxy not in row_of]
-        if missing:
-            raise missing_images(missing, where=str(path))
-        self.rows = np.array([row_of[galaxy] for galaxy in ids], dtype=np.int64)
+    def __init__(
+        self, path: Path, ids: Sequence[str], *, pixel_range: Sequence[float] = (), skip_absent: bool = False,
+        allow_outside: bool = False,
+    ) -> None:  # fmt: skip
+        self.path = path.absolute()
+        super().__init__([f"{path}"] * len(ids), ids, pixel_range=pixel_range)
+        h5py = _h5py()
+        try:
+            with h5py.File(self.path, "r") as file:
+                absent = {"images", "id_str"} - set(file)
+                if absent:
+                    raise DataError(
+                        f"{path} needs data sets images and id_str", value=f"missing {sorted(absent)}", fix="Add them."
+                    )
+                if not allow_outside:
+                    _refuse_other_files(file, h5py, path)
+                self._check_images(file["images"])
+                stored_ids = _hdf5_ids(file["id_str"], images=len(file["images"]), path=path)
+        except RarezooError:
+            raise
+        except Exception as problem:
+            raise DataError(
+                f"unreadable HDF5 file ({problem})", value=path, fix="Check that it opens elsewhere."
+            ) from problem
+        rows_of = defaultdict(list)
+        for row, galaxy in enumerate(stored_ids):
+            rows_of[galaxy].append(row)
+        rows = [rows_of.get(galaxy.strip(), []) for galaxy in ids]
+        doubled = [galaxy for galaxy, known in zip(ids, rows, strict=True) if len(known) > 1]
+        if doubled:
+            raise DataError(
+                f"{len(doubled)} galaxies have several images", value=path, fix="Keep one row per id.", ids=doubled
+            )
+        missing = [galaxy for galaxy, known in zip(ids, rows, strict=True) if not known]
+        refuse_absent(missing, ids, where=str(path), skip=skip_absent)
+        self.rows = np.array([known[0] if known else -1 for known in rows], dtype=np.int64)
         self._files: dict[int, Any] = {}
 
-    def cutout(self, row: int) -> UInt8[np.ndarray, "height width 3"]:
-        """Return the pixels of one galaxy; see :meth:`ImageSource.cutout`."""
+    def _check_images(self, images: Any) -> None:
+        """Refuse images of a shape or type that cannot be pictures before any is read."""
+        if images.dtype.kind not in "buif":
+            raise DataError(
+                "data set images does not hold numbers", value=images.dtype, fix="Store arrays (n, height, width[, 3])."
+            )
+        if images.dtype == np.uint8:
+            refuse_range(self.pixel_range)
+        try:
+            refuse_large(images.shape[1:])
+            # A few pixels of the same type and number of axes, because the images may be large.
+            few = np.zeros([min(side, 5) for side in images.shape[1:]], dtype=images.dtype)
+            rgb(few, pixel_range=self.pixel_range)
+            if images.chunks and np.prod(images.chunks, dtype=float) * images.dtype.itemsize > _MOST_CHUNK:
+                raise ValueError(f"chunks of {images.chunks} are larger than {_MOST_CHUNK >> 20} MiB")
+        except ValueError as problem:
+            fix = SCALE_HINT if isinstance(problem, UnknownScale) else "Store arrays (n, height, width[, 3])."
+            raise DataError(f"data set images cannot be used ({problem})", value=self.path, fix=fix) from problem
+
+    def stored(self, row: int) -> np.ndarray:
+        """Return the pixels of one galaxy in the type that they have in the file."""
+        if self.rows[row] < 0:
+            raise KeyError("not in id_str")
         # Handles of HDF5 do not survive a fork: each process opens its own.
         process = os.getpid()
         if process not in self._files:
             self._files[process] = _h5py().File(self.path, "r")
-        try:
-            return rgb(np.asarray(self._files[process]["images"][self.rows[row]]))
-        except (OSError, ValueError) as problem:
-            raise unreadable_image(self.ids[row], str(self.path), problem) from problem
+        return np.asarray(self._files[process]["images"][self.rows[row]])
 
     def stamp(self, row: int) -> str:
         """Return size and times of the file, and the row in it."""
@@ -240,141 +365,183 @@ def _h5py() -> Any:
     return h5py
 
 
-def tar_members(shards: Sequence[Path]) -> dict[str, tuple[int, int, int]]:
-    """Return where each file of several tar shards is: name → (shard, offset of its bytes, size).
+def _refuse_other_files(file: Any, h5py: Any, path: Path) -> None:
+    """Refuse data sets that are stored in other files than the one that was given."""
+    for name in ("images", "id_str"):
+        linked = isinstance(file.get(name, getlink=True), h5py.ExternalLink)
+        if linked or file[name].external or file[name].is_virtual:
+            raise DataError(f"data set {name} is stored in another file", value=path, fix=OUTSIDE_HINT)
+
+
+def _hdf5_ids(column: Any, *, images: int, path: Path) -> list[str]:
+    """Return the ids of an HDF5 file as texts without spaces around them."""
+    values = column[:]
+    if values.shape != (images,):
+        raise DataError(
+            "id_str needs one id per image", value=f"{values.shape} ids, {images} images in {path}", fix="Add them."
+        )
+    if values.dtype.kind == "f":
+        whole = np.isfinite(values) & (np.abs(values) < 2**53) & (values == np.rint(values))
+        if not whole.all():
+            raise DataError(
+                "id_str holds numbers that are no whole ids", value=values[~whole][0],
+                fix="Store ids as texts or integers; floating-point numbers round long ids.",
+            )  # fmt: skip
+        values = values.astype(np.int64)
+    texts = (value.decode() if isinstance(value, bytes) else str(value) for value in values)
+    return [text.strip("\0").strip() for text in texts]
+
+
+def file_bytes(path: Path, *, root: str | None) -> bytes:
+    """Return the bytes of a file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    root
+        True path of the folder that the file must be in; None if it may be anywhere.
+
+    Raises
+    ------
+    OSError, ValueError
+        It does not exist, is no regular file, is too large, or is outside of the folder.
+    """
+    about = os.lstat(path)
+    link = stat.S_ISLNK(about.st_mode)
+    # Most files are no links: then it is enough to know where their folder is.
+    if root is not None and not (is_inside(path, root) if link else _folder_is_inside(path.parent, root)):
+        raise ValueError(f"outside of {root}. {OUTSIDE_HINT.removesuffix('.')}")
+    about = path.stat() if link else about
+    # A pipe would be waited for without end.
+    if not stat.S_ISREG(about.st_mode):
+        raise FileNotFoundError("no regular file")
+    if about.st_size > MOST_BYTES:
+        raise ValueError(f"larger than {MOST_BYTES >> 20} MiB")
+    return path.read_bytes()
+
+
+_folder_is_inside = lru_cache(maxsize=4096)(is_inside)
+
+
+def tar_members(shards: Sequence[Path]) -> dict[str, Place]:
+    """Return where the files of several tar shards are.
+
+    Links inside a shard lead to the file that they name in the same shard; other links are left out, because nothing
+    outside of the shards is read. Names are only names: ``/a.jpg`` and ``../a.jpg`` are ``a.jpg``.
+
+    Returns
+    -------
+    dict
+        Name → (shard, offset of its bytes, size). A name that occurs more than once is listed as ``SHARD/NAME``, and
+        where that is not enough as ``SHARD/COUNT/NAME``, once for each file.
 
     Raises
     ------
     DataError
         A shard is missing, compressed or no tar file.
     """
-    members = {}
+    places: dict[str, set[Place]] = defaultdict(set)
     for index, shard in enumerate(shards):
         try:
             with tarfile.open(shard, "r:") as archive:
-                for member in archive:
-                    if member.isfile():
-                        members[member.name.removeprefix("./")] = (index, member.offset_data, member.size)
-        except (OSError, tarfile.TarError) as problem:
+                for name, offset, size in _files_of(archive):
+                    places[name].add((index, offset, size))
+        except Exception as problem:
             raise DataError(
-                f"unreadable tar shard ({problem})", value=shard, fix="Give uncompressed tar files."
-            ) from problem
+                f"unreadable tar shard ({problem})", value=shard,
+                fix="Give whole, uncompressed tar files; gunzip unpacks .tar.gz to .tar.",
+            ) from problem  # fmt: skip
+    members: dict[str, Place] = {}
+    for name, several in places.items():
+        if len(several) == 1:
+            members[name] = next(iter(several))
+            continue
+        for count, place in enumerate(sorted(several), start=1):
+            shard = Path(shards[place[0]]).name
+            qualified = f"{shard}/{name}"
+            members[qualified if qualified not in members else f"{shard}/{count}/{name}"] = place
     return members
 
 
-def missing_images(ids: Sequence[str], *, where: str) -> DataError:
-    """Return the error for galaxies without an image file."""
-    return DataError(f"{len(ids)} galaxies have no image", value=where, fix=SKIP_HINT, ids=ids)
+def _files_of(archive: tarfile.TarFile) -> Iterator[tuple[str, int, int]]:
+    """Yield name, offset and size of each file of a tar file, and of each link to one of them."""
+    links: dict[str, str] = {}
+    inside: dict[str, tuple[int, int]] = {}
+    end = -1
+    for member in archive:
+        if member.offset <= end or member.size < 0:
+            raise tarfile.ReadError("a member begins inside another one")
+        end, name = member.offset, _member_name(member.name)
+        if member.issym():
+            links[name] = _member_name(posixpath.join(posixpath.dirname(name), member.linkname))
+        elif member.islnk():
+            links[name] = _member_name(member.linkname)
+        elif member.isfile() and not member.issparse():
+            inside[name] = (member.offset_data, member.size)
+            yield name, *inside[name]
+    for name, target in links.items():
+        for _ in range(_MOST_LINKS):
+            target = links.get(target, target)
+        if target in inside:
+            yield name, *inside[target]
+
+
+def _member_name(name: str) -> str:
+    """Return the name of a member of a tar file without a root, ``.`` and ``..`` that lead out of the archive."""
+    parts = posixpath.normpath(name).split("/")
+    return "/".join(part for part in parts if part not in ("", ".", ".."))
+
+
+def refuse_absent(missing: Sequence[str], ids: Sequence[str], *, where: str, skip: bool, hint: str = "") -> None:
+    """Raise DataError for galaxies without an image, unless such galaxies are skipped and others have one."""
+    if missing and (not skip or len(missing) == len(ids)):
+        raise DataError(f"{len(missing)} galaxies have no image", value=where, fix=hint or SKIP_HINT, ids=missing)
+
+
+def refuse_range(pixel_range: Sequence[float]) -> None:
+    """Raise DataError for a range of black and white that would not be used, because all images are of 8 bits."""
+    if len(pixel_range):
+        raise DataError(
+            "images of 8 bits are taken as they are", value=f"data.pixel_range={list(pixel_range)}",
+            fix="Leave data.pixel_range out, or store the images as another type.",
+        )  # fmt: skip
 
 
 def unreadable_image(galaxy: str, name: str, problem: Exception) -> DataError:
     """Return the error for the image file of a galaxy that cannot be read."""
-    return DataError(f"unreadable image ({problem})", value=name, fix=SKIP_HINT, ids=[galaxy])
+    fix = SCALE_HINT if isinstance(problem, UnknownScale) else SKIP_HINT
+    reason = " ".join(str(problem).split())[:300] or type(problem).__name__
+    return DataError(f"unreadable image ({reason})", value=name, fix=fix, ids=[galaxy])
 
 
-def decoded(content: bytes, *, name: str) -> UInt8[np.ndarray, "height width 3"]:
-    """Return the pixels of an image file.
-
-    Parameters
-    ----------
-    content
-        Bytes of the file.
-    name
-        Name of the file; its ending says whether it is FITS.
-
-    Raises
-    ------
-    OSError, ValueError
-        The bytes are not an image, or only a part of one.
-    """
-    if not content:
-        raise OSError("the file is empty")
-    if name.lower().endswith(_FITS):
-        return _fits_pixels(content)
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()
-            if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-                return rgb(_eight_bit(np.asarray(image)))
-            if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA"):
-                layered = image.convert("RGBA")
-                black = Image.new("RGBA", layered.size, (0, 0, 0, 255))
-                return np.asarray(Image.alpha_composite(black, layered).convert("RGB"))
-            return np.asarray(image.convert("RGB"))
-    except UnidentifiedImageError as problem:
-        raise OSError("not an image that Pillow knows") from problem
-
-
-def _eight_bit(pixels: np.ndarray) -> np.ndarray:
-    values = np.nan_to_num(pixels.astype(np.float64))
-    largest = values.max(initial=0.0)
-    if largest > 255:
-        values = values / 257
-    elif 0 < largest <= 1:
-        values = values * 255
-    return np.asarray(np.clip(np.rint(values), 0, 255), dtype=np.uint8)
-
-
-def rgb(pixels: np.ndarray) -> UInt8[np.ndarray, "height width 3"]:
-    """Return pixels as uint8 (h, w, 3).
+def shown_cutouts(images: ImageSource, rows: Iterable[int]) -> list[UInt8[np.ndarray, "_ _ 3"]]:
+    """Return cutouts for people to look at: a crossed square stands for an unreadable image, and a warning names it.
 
     Parameters
     ----------
-    pixels
-        Grey (h, w) or (h, w, 1), colour (h, w, 3 or 4), or channels first (1 or 3, h, w).
-
-    Raises
-    ------
-    ValueError
-        The array has another shape.
-
-    Examples
-    --------
-    >>> rgb(np.ones((4, 5), dtype=np.float32)).shape
-    (4, 5, 3)
+    images
+        Cutouts by row.
+    rows
+        Rows of the galaxies.
     """
-    if pixels.ndim == 3 and pixels.shape[0] in (1, 3) and pixels.shape[2] not in (1, 3, 4):
-        pixels = np.moveaxis(pixels, 0, 2)
-    if pixels.dtype != np.uint8:
-        pixels = _eight_bit(pixels)
-    if pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 1):
-        return np.repeat(pixels.reshape(*pixels.shape[:2], 1), 3, axis=2)
-    if pixels.ndim == 3 and pixels.shape[2] in (3, 4):
-        return np.ascontiguousarray(pixels[:, :, :3])
-    raise ValueError(f"an image has one, three or four channels, not shape {pixels.shape}")
+    cutouts, problems = [], []
+    for row in rows:
+        try:
+            cutouts.append(images.cutout(row))
+        except DataError as problem:
+            cutouts.append(_crossed_square())
+            problems.append(problem)
+    if problems:
+        galaxies = ", ".join(galaxy for problem in problems[:5] for galaxy in problem.ids)
+        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        log.warning("a crossed square stands for %d images: %s%s; %s", len(problems), galaxies, more, problems[0].what)
+    return cutouts
 
 
-def _fits_pixels(content: bytes) -> UInt8[np.ndarray, "height width 3"]:
-    from astropy.io import fits
-    from astropy.visualization import make_lupton_rgb
-
-    with fits.open(io.BytesIO(content), memmap=False) as file:
-        planes = next((np.asarray(unit.data, np.float64) for unit in file if _is_image(unit)), None)
-    if planes is None:
-        raise ValueError("no image in the FITS file")
-    planes = np.stack([_without_nan(plane) for plane in planes.reshape(-1, *planes.shape[-2:])])
-    if len(planes) < 3:
-        return rgb(_asinh(planes[0]))
-    blue, green, red = planes[:3]
-    noise = float(np.median(np.abs(green - np.median(green)))) or 1.0
-    sky = float(np.median(planes))
-    with np.errstate(invalid="ignore", divide="ignore"):  # astropy divides before it masks pixels without light
-        return np.asarray(make_lupton_rgb(red, green, blue, minimum=sky, stretch=20 * noise, Q=8))
-
-
-def _is_image(unit: Any) -> bool:
-    return unit.data is not None and getattr(unit.data, "dtype", np.dtype("V")).names is None and unit.data.ndim >= 2
-
-
-def _without_nan(plane: np.ndarray) -> np.ndarray:
-    finite = plane[np.isfinite(plane)]
-    if not len(finite):
-        raise ValueError("a plane of the FITS file has no finite value")
-    return np.where(np.isfinite(plane), plane, finite.min())
-
-
-def _asinh(plane: np.ndarray) -> np.ndarray:
-    low, high = np.percentile(plane, _ASINH_PERCENTILES)
-    scaled = np.clip((plane - low) / max(high - low, np.finfo(float).tiny), 0, 1)
-    stretched = np.arcsinh(scaled / _ASINH_SOFTENING) / np.arcsinh(1 / _ASINH_SOFTENING)
-    return np.asarray(np.rint(255 * stretched), dtype=np.uint8)
+def _crossed_square() -> UInt8[np.ndarray, "side side 3"]:
+    square = Image.new("RGB", (_PLACEHOLDER, _PLACEHOLDER), (40, 40, 40))
+    pen, last = ImageDraw.Draw(square), _PLACEHOLDER - 1
+    for line in ((0, 0, last, last), (0, last, last, 0)):
+        pen.line(line, fill=(150, 150, 150), width=2)
+    return np.asarray(square)

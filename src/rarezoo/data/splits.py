@@ -1,10 +1,14 @@
 """Train, validation and test by a hash of the id: stable when rows are added, the same on any machine."""
 
 import hashlib
+import logging
 from collections.abc import Sequence
 
 import numpy as np
 
+log = logging.getLogger(__name__)
+# Groups of near-identical images up to this number, or this share of all images, are taken for the same galaxies.
+_FEW, _SHARE = 20, 0.01
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
 
@@ -38,6 +42,10 @@ def split_of(ids: Sequence[str] | np.ndarray, *, validation_share: float, test_s
 def joined_splits(splits: np.ndarray, ids: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Return splits in which each group of near-identical images is in one split: that of the group's smallest id.
 
+    A group of more than 20 images that is more than 1 % of all is hardly one galaxy: it is the picture of a missing
+    image, or of an empty field. Such a group is in the training split, because validation and test would otherwise
+    measure little else, and a warning says how many images it has.
+
     Parameters
     ----------
     splits
@@ -51,4 +59,13 @@ def joined_splits(splits: np.ndarray, ids: np.ndarray, groups: np.ndarray) -> np
     _, first, inverse = np.unique(groups[order], return_index=True, return_inverse=True)
     joined = splits.copy()
     joined[order] = splits[order][first][inverse]
+    numbers, sizes = np.unique(groups, return_counts=True)
+    for number in numbers[sizes > max(_FEW, _SHARE * len(ids))]:
+        alike = np.flatnonzero(groups == number)
+        log.warning(
+            "%d of %d images are nearly the same picture, such as those of galaxies %s. They are all in the training "
+            "split. If it is a placeholder for missing images, remove these galaxies from the table.",
+            len(alike), len(ids), ", ".join(map(str, ids[alike[:3]])),
+        )  # fmt: skip
+        joined[alike] = TRAIN
     return joined

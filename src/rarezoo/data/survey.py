@@ -15,7 +15,7 @@ from jaxtyping import Float32, Int64
 from rarezoo import tables
 from rarezoo.data.duplicates import fingerprints, near_identical
 from rarezoo.data.identity import images_identity
-from rarezoo.data.images import ImageSource
+from rarezoo.data.images import ImageSource, StoredImages
 from rarezoo.data.splits import joined_splits, split_of
 from rarezoo.data.trees import QuestionTree
 from rarezoo.errors import ConfigError, DataError
@@ -215,6 +215,8 @@ class Survey(Settings, ABC):
         galaxies = self._read()
         if not len(galaxies):
             raise DataError("the survey has no galaxy", value=name_of(type(self)), fix="Give it at least one row.")
+        if isinstance(galaxies.images, StoredImages):
+            galaxies.images.check_scale()
         galaxies = galaxies.first(self.limit) if self.limit else galaxies
         splits = split_of(galaxies.ids, validation_share=self.validation_share, test_share=self.test_share)
         return galaxies.with_splits(splits)
@@ -250,6 +252,28 @@ class Survey(Settings, ABC):
         """Return the settings that are paths, as absolute paths; empty ones are left out."""
         values = {name: getattr(self, name) for name in self.path_settings}
         return {name: str(Path(value).resolve()) for name, value in values.items() if value}
+
+
+@dataclass(kw_only=True)
+class FileSurvey(Survey):
+    """A survey whose images are files of any kind, with the settings that say how they are read."""
+
+    pixel_range: list[float] = setting(
+        [], "the two values that become black and white, for images that are not of 8 bits; empty: their type decides"
+    )
+    allow_outside: bool = setting(
+        False, "whether image names and links may lead to files outside of the place of the images"
+    )
+
+    def check(self) -> None:
+        """Raise ConfigError if the values of black and white are not two numbers that differ."""
+        super().check()
+        values = self.pixel_range
+        if len(values) and not (len(values) == 2 and np.isfinite(values).all() and values[0] < values[1]):
+            raise ConfigError(
+                "data.pixel_range needs two numbers, black and white", value=list(values),
+                fix="Give the smaller number first, such as data.pixel_range=[0,1].",
+            )  # fmt: skip
 
 
 def open_survey(settings: Mapping[str, Any], *, recorded_in: str = "", folder: Path | str = "") -> Survey:

@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 
 from rarezoo import tables
+from rarezoo.data.images import shown_cutouts
 from rarezoo.data.survey import Galaxies, Survey
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, RarezooError, StoreError, StoreNotFound
@@ -256,13 +257,14 @@ class Search:
     def cutouts(self, ids: Sequence[str]) -> list[np.ndarray]:
         """Images of some galaxies, uint8 (height, width, 3) each, in the order of their ids.
 
+        A crossed square stands for an image that cannot be read any more, and a warning names the galaxy.
+
         Raises
         ------
         DataError, StoreError
-            See :meth:`survey`; or an image cannot be read.
+            See :meth:`survey`.
         """
-        images = self.survey().images
-        return [images.cutout(self._catalogue_rows[galaxy]) for galaxy in ids]
+        return shown_cutouts(self.survey().images, [self._catalogue_rows[galaxy] for galaxy in ids])
 
     @cached_property
     def _catalogue_rows(self) -> dict[str, int]:
@@ -635,6 +637,6 @@ def cutouts_of(galaxies: Galaxies) -> Callable[[Sequence[str]], list[np.ndarray]
     row_of = {galaxy: row for row, galaxy in enumerate(galaxies.ids)}
 
     def cutouts(ids: Sequence[str]) -> list[np.ndarray]:
-        return [galaxies.images.cutout(row_of[galaxy]) for galaxy in ids]
+        return shown_cutouts(galaxies.images, [row_of[galaxy] for galaxy in ids])
 
     return cutouts

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageFilter, ImageOps
 
 from rarezoo.data.duplicates import fingerprints, near_identical
-from rarezoo.data.images import decoded
+from rarezoo.data.pixels import decoded
 from rarezoo.data.splits import joined_splits, split_of
 from rarezoo.data.surveys.catalogue import Catalogue
 from rarezoo.data.surveys.mock import Mock
@@ -57,7 +57,7 @@ def reencoded(pixels, **settings):
 
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, **settings)
-    return decoded(stream.getvalue(), name="x.jpg")
+    return decoded(stream.getvalue())
 
 
 def test_a_reencoded_picture_is_found_and_another_galaxy_is_not(tmp_path, stack):

@@ -1,6 +1,7 @@
 """``data=catalogue``: a table (CSV, Parquet, FITS, VOTable, ECSV) and images in a folder, tar shards or HDF5."""
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
@@ -8,29 +9,32 @@ import numpy as np
 import pyarrow as pa
 
 from rarezoo.data.images import (
-    EXTENSIONS,
+    OUTSIDE_HINT,
+    SKIP_HINT,
     FolderImages,
     Hdf5Images,
     ImageSource,
     TarImages,
-    missing_images,
+    refuse_absent,
     tar_members,
 )
+from rarezoo.data.matching import Folder, files_by_id, files_by_name
 from rarezoo.data.positions import positions_of
 from rarezoo.data.reading import ids_of, matched_rows, no_column, read_any_table, refuse_doubled
-from rarezoo.data.survey import Galaxies, Survey, catalogue_table
+from rarezoo.data.survey import FileSurvey, Galaxies, catalogue_table
 from rarezoo.data.trees import QuestionTree, named_tree
 from rarezoo.data.votes import votes_of
 from rarezoo.errors import DataError, DataNotFound
 from rarezoo.settings import option, setting
 
-_HDF5 = (".h5", ".hdf5")
+_HDF5, _HDF5_SIGNATURE = (".h5", ".hdf5"), b"\x89HDF\r\n\x1a\n"
+_ARCHIVES = (".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".zip", ".7z", ".rar")
 _DEFAULT_IMAGE_COLUMN = "image"
 
 
 @option("data", "catalogue")
 @dataclass
-class Catalogue(Survey):
+class Catalogue(FileSurvey):
     r"""Your own table and images.
 
     Ids become text (123, 123.0 and b"123" are "123"; leading zeros of texts are kept). Without an
@@ -117,52 +121,82 @@ class Catalogue(Survey):
         return votes_of(matched, tree, source=self.votes_table, scale=self.votes_scale, ids=ids)
 
     def _image_names(self, table: pa.Table) -> list[str] | None:
+        """Return the names of the images, empty where a row has none; None if there is no column of names."""
         if self.image_column in table.column_names:
-            return [str(name) for name in table[self.image_column].to_pylist()]
+            column = table[self.image_column]
+            kind = column.type
+            if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+                raise DataError(
+                    f"column {self.image_column} of {self.table} holds the images themselves, not their names",
+                    value=kind,
+                    fix=f"Read it with data=huggingface data.name={self.table} data.image_column={self.image_column}.",
+                )
+            return ["" if name is None or name != name else str(name).strip() for name in column.to_pylist()]
         if self.image_column != _DEFAULT_IMAGE_COLUMN:
             raise no_column(table, self.image_column, source=self.table, setting_name="data.image_column")
         return None
 
     def _images(self, ids: list[str], names: list[str] | None) -> tuple[ImageSource, list[str]]:
         """Return the source of the images and the name of each galaxy's image in it."""
-        place = Path(self.images)
-        if not place.exists():
+        place, skip = Path(self.images), self.on_bad_image == "skip"
+        if not os.path.exists(place):
             raise DataNotFound("no images", value=place, fix="Say where they are: data.images=FOLDER_OR_FILE.")
-        if place.suffix.lower() in _HDF5:
-            return Hdf5Images(place, ids), [place.name] * len(ids)
-        shards = [place] if place.suffix.lower() == ".tar" else sorted(place.glob("*.tar"))
-        if shards:
-            listed = list(tar_members(shards))
+        if _is_hdf5(place):
+            images = Hdf5Images(
+                place, ids, pixel_range=self.pixel_range, skip_absent=skip, allow_outside=self.allow_outside
+            )
+            return images, [place.name] * len(ids)
+        if os.path.isdir(place):
+            shards = sorted(path for path in place.iterdir() if path.suffix.lower() == ".tar" and path.is_file())
+        elif place.suffix.lower() == ".tar":
+            shards = [place]
         else:
-            listed = [str(path.relative_to(place)) for path in place.rglob("*") if path.is_file()]
-        files = _files_by_name(listed, names) if names else _files_by_id(listed, ids)
+            raise DataError(
+                "data.images is no folder, no .tar file and no HDF5 file", value=place,
+                fix="Unpack compressed archives first, for example with gunzip, tar or unzip.",
+            )  # fmt: skip
+        if shards:
+            members = tar_members(shards)
+            files = (
+                files_by_id(members, ids, same=members.get)
+                if names is None
+                else files_by_name(members, names, ids, same=members.get)
+            )
+            hint = ""
+        else:
+            folder = Folder(place, outside=self.allow_outside)
+            files = folder.by_id(ids) if names is None else folder.by_name(names, ids)
+            hint = _way_out(folder, [name for name, file in zip(names or [], files, strict=False) if file is None])
         missing = [galaxy for galaxy, file in zip(ids, files, strict=True) if file is None]
-        if missing and (self.on_bad_image != "skip" or len(missing) == len(ids)):
-            raise missing_images(missing, where=str(place))
+        refuse_absent(missing, ids, where=str(place), skip=skip, hint=hint)
         # With data.on_bad_image=skip a missing image is reported when it is read.
         image_names = [file or f"{galaxy} (missing)" for galaxy, file in zip(ids, files, strict=True)]
-        images = TarImages(shards, image_names, ids) if shards else FolderImages(place, image_names, ids)
-        return images, image_names
+        if shards:
+            source: ImageSource = TarImages(
+                shards, image_names, ids, pixel_range=self.pixel_range, skip_absent=skip, members=members
+            )
+        else:
+            source = FolderImages(
+                place, image_names, ids, pixel_range=self.pixel_range, allow_outside=self.allow_outside
+            )
+        return source, image_names
 
 
-def _files_by_name(listed: Iterable[str], names: Sequence[str]) -> list[str | None]:
-    """Return the file of each named image: at its path, anywhere under its base name, or at an absolute path."""
-    files = set(listed)
-    by_base = {Path(file).name: file for file in files}
-    inside = [name if name in files else by_base.get(Path(name).name) for name in names]
-    return [
-        file or (name if Path(name).is_absolute() and Path(name).is_file() else None)
-        for file, name in zip(inside, names, strict=True)
-    ]
+def _is_hdf5(place: Path) -> bool:
+    """Return whether a path is a file that its ending or its first bytes call HDF5."""
+    if not os.path.isfile(place):
+        return False
+    with place.open("rb") as stream:
+        return place.suffix.lower() in _HDF5 or stream.read(len(_HDF5_SIGNATURE)) == _HDF5_SIGNATURE
 
 
-def _files_by_id(listed: Iterable[str], ids: Sequence[str]) -> list[str | None]:
-    """Return the file of each galaxy that is named after its id, with any extension of an image."""
-    by_stem = {_stem(file): file for file in sorted(listed, reverse=True) if file.lower().endswith(EXTENSIONS)}
-    return [by_stem.get(galaxy) for galaxy in ids]
-
-
-def _stem(name: str) -> str:
-    base = Path(name).name
-    suffix = next((known for known in EXTENSIONS[::-1] if base.lower().endswith(known)), "")
-    return base[: len(base) - len(suffix)]
+def _way_out(folder: Folder, missing: Sequence[str]) -> str:
+    """Return what to do about missing images if they are outside of the folder or in archives; empty if neither."""
+    outside = [name for name in missing if name and os.path.isfile(os.path.join(folder.root, name))]
+    if outside or folder.leaving:
+        kind = "The table names files" if outside else "Links lead"
+        return f"{kind} outside of the folder, such as {(outside or folder.leaving)[0]}. {OUTSIDE_HINT}"
+    archives = [file for file in folder.files if file.lower().endswith(_ARCHIVES)]
+    if archives:
+        return f"Archives are not read in there: unpack {archives[0]}, or give the folder of .tar files. {SKIP_HINT}"
+    return ""

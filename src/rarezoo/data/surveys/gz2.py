@@ -101,7 +101,7 @@ class Gz2(Survey):
             catalogue=catalogue_table(
                 ids, names, survey="gz2", source="catalogue.csv", columns=table.drop_columns([tables.ID])
             ),
-            images=TarImages(sorted(folder.glob("images-*.tar")), names, ids),
+            images=TarImages(sorted(folder.glob("images-*.tar")), names, ids, skip_absent=self.on_bad_image == "skip"),
             tree=tree,
             votes=np.stack([self._answer_counts(table, answer) for answer in tree.answers], axis=1),
         )

@@ -1,16 +1,18 @@
 """``data=huggingface``: data sets like mwalmsley/gz_evo and gz_desi (image, id_str, dataset_name, ra, dec, votes)."""
 
+import os
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
 
-from rarezoo.data.images import ImageSource, decoded, file_stamp, unreadable_image
+from rarezoo.data.images import StoredImages, file_bytes, file_stamp, refuse_range
+from rarezoo.data.pixels import stored_pixels
 from rarezoo.data.positions import positions_of
 from rarezoo.data.reading import ids_of, plain_columns, refuse_doubled
-from rarezoo.data.survey import Galaxies, Survey, catalogue_table
+from rarezoo.data.survey import FileSurvey, Galaxies, catalogue_table
 from rarezoo.data.trees import named_tree
 from rarezoo.data.votes import votes_of
 from rarezoo.errors import DataError, MissingDependency
@@ -19,13 +21,13 @@ from rarezoo.settings import option, setting
 
 @option("data", "huggingface")
 @dataclass
-class HuggingFace(Survey):
-    """A Hugging Face data set of galaxies, by its name on the hub or as a folder.
+class HuggingFace(FileSurvey):
+    """A Hugging Face data set of galaxies, by its name on the hub, as a folder or as a Parquet file.
 
     A folder was saved with ``save_to_disk`` or holds Parquet files. Needs ``pip install "rarezoo[huggingface]"``.
     """
 
-    name: str = setting("mwalmsley/gz_evo", "name on the hub, or a folder on disk", positional=True)
+    name: str = setting("mwalmsley/gz_evo", "name on the hub, or a folder or Parquet file on disk", positional=True)
     _: KW_ONLY
     config: str = setting("", "configuration of the data set, if it has several")
     part: str = setting("train", "part of the data set")
@@ -38,7 +40,7 @@ class HuggingFace(Survey):
     image_column: str = setting("image", "column of images")
 
     def _absolute_paths(self) -> dict[str, str]:
-        return {"name": str(Path(self.name).resolve())} if Path(self.name).is_dir() else {}
+        return {"name": str(Path(self.name).resolve())} if Path(self.name).exists() else {}
 
     def _read(self) -> Galaxies:
         data_set = self._data_set()
@@ -65,47 +67,78 @@ class HuggingFace(Survey):
                 dec=positions.dec,
                 columns=table.drop_columns([name for name in table.column_names if name in used]),
             ),
-            images=HuggingFaceImages(data_set.select_columns([self.image_column]), self.image_column, ids),
+            images=self._images(data_set, ids),
             tree=tree,
             votes=None if tree is None else votes_of(table, tree, source=self.name, scale=self.votes_scale, ids=ids),
         )
 
+    def _images(self, data_set: Any, ids: list[str]) -> "HuggingFaceImages":
+        place = Path(self.name)
+        root = None if self.allow_outside else os.path.realpath(place if place.is_dir() else place.parent)
+        return HuggingFaceImages(
+            data_set.select_columns([self.image_column]), self.image_column, ids, pixel_range=self.pixel_range,
+            root=root,
+        )  # fmt: skip
+
     def _data_set(self) -> Any:
         datasets = _datasets()
-        folder = Path(self.name)
+        place = Path(self.name)
         try:
-            if (folder / "dataset_info.json").is_file() or (folder / "dataset_dict.json").is_file():
-                saved = datasets.load_from_disk(str(folder))
+            if (place / "dataset_info.json").is_file() or (place / "dataset_dict.json").is_file():
+                saved = datasets.load_from_disk(str(place))
                 return saved[self.part] if isinstance(saved, datasets.DatasetDict) else saved
-            if folder.is_dir():
-                files = [str(path) for path in sorted(folder.rglob("*.parquet"))]
+            if place.is_dir() or place.is_file():
+                files = [str(path) for path in sorted(place.rglob("*.parquet"))] if place.is_dir() else [str(place)]
                 return datasets.load_dataset("parquet", data_files={self.part: files}, split=self.part)
             return datasets.load_dataset(self.name, self.config or None, split=self.part)
-        except (OSError, ValueError, KeyError, ConnectionError) as problem:
+        except Exception as problem:
+            reason = " ".join(str(problem).split())[:200] or type(problem).__name__
             raise DataError(
-                f"cannot open the data set ({str(problem).splitlines()[0][:200]})", value=self.name,
+                f"cannot open the data set ({reason})", value=self.name,
                 fix="Without a network, download it elsewhere with `hf download --repo-type dataset "
                 f"{self.name}` and give the folder: data.name=DIR. With one, check data.name, data.config, data.part.",
             ) from problem  # fmt: skip
 
 
-class HuggingFaceImages(ImageSource):
-    """Images of a data set, decoded by the rules of :mod:`rarezoo.data.images` and not by those of the data set.
+class HuggingFaceImages(StoredImages):
+    """Images of a data set, decoded by the rules of :mod:`rarezoo.data.pixels` and not by those of the data set.
 
     Parameters
     ----------
     data_set
-        Data set with a column of images.
+        Data set with a column of images, of encoded bytes or of arrays.
     column
         Its name.
     ids
         Ids of the galaxies, for messages.
+    pixel_range
+        See :class:`rarezoo.data.images.StoredImages`.
+    root
+        Folder that files must be in to which the data set refers by their paths; None if they may be anywhere.
+
+    Raises
+    ------
+    DataError
+        The column holds neither images nor arrays of numbers, or arrays of a type without a scale.
     """
 
-    def __init__(self, data_set: Any, column: str, ids: list[str]) -> None:
-        self.data_set, self.column = data_set.cast_column(column, _datasets().Image(decode=False)), column
-        self.ids = np.array(ids, dtype=np.str_)
-        inside = bool(ids) and bool((self.data_set[0][column] or {}).get("bytes"))
+    def __init__(
+        self, data_set: Any, column: str, ids: list[str], *, pixel_range: Sequence[float] = (), root: str | None = None
+    ) -> None:
+        super().__init__([f"row {row}" for row in range(len(ids))], ids, pixel_range=pixel_range)
+        self.column, self.root, self.pixel_type = column, root, _number_type(data_set.features[column])
+        if self.pixel_type == np.uint8:
+            refuse_range(self.pixel_range)
+        self.data_set = data_set
+        if self.pixel_type is None:
+            try:
+                self.data_set = data_set.cast_column(column, _datasets().Image(decode=False))
+            except Exception as problem:
+                raise DataError(
+                    f"column {column} holds no images", value=data_set.features[column],
+                    fix="Name the column of images with data.image_column.",
+                ) from problem  # fmt: skip
+        inside = bool(ids) and (self.pixel_type is not None or bool((self.data_set[0][column] or {}).get("bytes")))
         self._files = [file_stamp(file["filename"]) for file in data_set.cache_files] if inside else []
 
     def stamp(self, row: int) -> str:
@@ -113,17 +146,35 @@ class HuggingFaceImages(ImageSource):
         return f"{self._files} {row}" if self._files else ""
 
     def content(self, row: int) -> bytes:
-        """Return the bytes of an image file, from which its pixels follow."""
-        image = self.data_set[int(row)][self.column] or {}
-        return image.get("bytes") or Path(image.get("path") or "").read_bytes()
+        """Return the bytes that decide the pixels of one galaxy: those of its image file, if it has one."""
+        if self.pixel_type is not None:
+            return super().content(row)
+        return self._encoded(row)
 
-    def cutout(self, row: int) -> UInt8[np.ndarray, "height width 3"]:
-        """Return the pixels of one galaxy; see :meth:`ImageSource.cutout`."""
-        image = self.data_set[int(row)][self.column] or {}
-        try:
-            return decoded(self.content(row), name=str(image.get("path") or ""))
-        except (OSError, ValueError, SyntaxError) as problem:
-            raise unreadable_image(str(self.ids[row]), f"row {row}", problem) from problem
+    def stored(self, row: int) -> np.ndarray:
+        """Return the pixels of one galaxy in the type that they have in the data set."""
+        if self.pixel_type is None:
+            return stored_pixels(self._encoded(row))
+        image = self.data_set[int(row)][self.column]
+        if image is None:
+            raise FileNotFoundError("no image")
+        return np.asarray(image, dtype=self.pixel_type)
+
+    def _encoded(self, row: int) -> bytes:
+        image = self.data_set[int(row)][self.column]
+        if image is None:
+            raise FileNotFoundError("no image")
+        return image["bytes"] or file_bytes(Path(image["path"]), root=self.root)
+
+
+def _number_type(feature: Any) -> np.dtype | None:
+    """Return the type of the numbers in a column of arrays; None for a column of anything else."""
+    while hasattr(feature, "feature"):
+        feature = feature.feature
+    try:
+        return np.dtype(feature.dtype)
+    except (AttributeError, TypeError):
+        return None
 
 
 def _datasets() -> Any:
