@@ -31,7 +31,7 @@ MOST_PIXELS = 2**26
 MOST_BYTES = 2**28
 SCALE_HINT = "Say which values become black and white: data.pixel_range=[BLACK,WHITE]."
 # Others that Pillow knows are left out: some of them start other programs, such as Ghostscript.
-_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "MPO", "JPEG2000", "PPM")
+_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000", "PPM")
 _PIECE = 2**20
 _GZIP, _FITS = b"\x1f\x8b", b"SIMPLE  ="
 _NO_DATA = 1e30
