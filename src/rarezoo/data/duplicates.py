@@ -26,7 +26,7 @@ from rarezoo.errors import DataError
 
 _SIDE = 24
 _CORRELATION = 0.9965
-_BLOCK = 2048
+_BLOCK = 1024
 # Pairs of similar images after which groups are merged; a block adds up to _BLOCK² pairs of 16 bytes.
 _MOST_PAIRS = 2**18
 

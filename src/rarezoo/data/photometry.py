@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from rarezoo.cache import kept_array
 from rarezoo.data.images import ImageSource
+from rarezoo.errors import DataError
 
 # In the order of the columns of the table.
 COLUMNS = ("colour_red_green", "colour_green_blue", "half_light_radius", "concentration", "brightness")
@@ -44,7 +45,11 @@ class _Rings(NamedTuple):
 
 
 def photometry(
-    images: ImageSource, rows: Sequence[int] | np.ndarray, *, cache: Path | None = None
+    images: ImageSource,
+    rows: Sequence[int] | np.ndarray,
+    *,
+    cache: Path | None = None,
+    skip_unreadable: bool = False,
 ) -> Float32[np.ndarray, "galaxies 5"]:
     """Measure cutouts; the numbers are finite whatever the cutouts show.
 
@@ -56,6 +61,8 @@ def photometry(
         Rows of n galaxies.
     cache
         File that keeps the result for the next time. Its name must differ between surveys and between sets of rows.
+    skip_unreadable
+        Whether unreadable images have NaN instead of ending the measurement.
 
     Returns
     -------
@@ -74,13 +81,18 @@ def photometry(
     Raises
     ------
     DataError
-        An image is unreadable.
+        An image is unreadable, and such images are not skipped.
     """
 
     def measure() -> Float32[np.ndarray, "galaxies 5"]:
-        progress = tqdm(rows, desc="measuring colour and size", unit="galaxy", leave=False)
-        numbers = [measurements(images.cutout(int(row))) for row in progress]
-        return np.array(numbers, dtype=np.float32).reshape(-1, len(COLUMNS))
+        numbers = np.full((len(rows), len(COLUMNS)), np.nan, dtype=np.float32)
+        for place, row in enumerate(tqdm(rows, desc="measuring colour and size", unit="galaxy", leave=False)):
+            try:
+                numbers[place] = measurements(images.cutout(int(row)))
+            except DataError:
+                if not skip_unreadable:
+                    raise
+        return numbers
 
     return kept_array(cache, measure)
 

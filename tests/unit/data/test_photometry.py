@@ -118,3 +118,4 @@ def test_an_unreadable_image_is_an_error():
 
     with pytest.raises(DataError, match=r"truncated image: g1\.jpg"):
         photometry(Broken(), [0])
+    assert np.isnan(photometry(Broken(), [0, 1], skip_unreadable=True)).all()

@@ -1,7 +1,11 @@
 """Splits follow from ids alone, and near-identical images share one."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, ImageFilter, ImageOps
 
 from rarezoo.data.duplicates import fingerprints, near_identical
@@ -68,3 +72,60 @@ def test_a_reencoded_picture_is_found_and_another_galaxy_is_not(tmp_path, stack)
     groups = near_identical(fingerprints(images, 4, cache=tmp_path / "prints.npy"))
     assert groups[0] == groups[2] == groups[3] != groups[1]
     np.testing.assert_array_equal(np.load(tmp_path / "prints.npy"), fingerprints(images, 4))
+
+
+def direct_groups(prints):
+    """Group by definition: chains of pairs above the threshold."""
+    similar = prints @ prints.T > 0.9965
+    np.fill_diagonal(similar, True)
+    groups = np.arange(len(prints))
+    for _ in range(len(prints)):
+        groups = np.array([groups[row].min() for row in similar])
+    return np.unique(groups, return_inverse=True)[1]
+
+
+@given(
+    kinds=st.lists(st.integers(0, 4), min_size=1, max_size=30), noise=st.sampled_from([0.0, 0.02, 0.06]),
+    unreadable=st.sets(st.integers(0, 29)),
+)  # fmt: skip
+def test_groups_are_those_of_the_definition(kinds, noise, unreadable):
+    random = np.random.default_rng(0)
+    prints = random.normal(size=(5, 40))[kinds] + noise * random.normal(size=(len(kinds), 40))
+    prints = (prints / np.linalg.norm(prints, axis=1, keepdims=True)).astype(np.float32)
+    prints[[row for row in unreadable if row < len(kinds)]] = 0
+    np.testing.assert_array_equal(near_identical(prints), direct_groups(prints))
+
+
+def test_thousands_of_copies_of_a_picture_need_little_memory():
+    """25,000 copies have 300 million pairs; all of them would be 5 GB."""
+    random = np.random.default_rng(0)
+    copies = np.tile(random.normal(size=576), (25000, 1)).astype(np.float32)
+    copies[::10] += 1e-4 * random.normal(size=(2500, 576)).astype(np.float32)
+    prints = copies / np.linalg.norm(copies, axis=1, keepdims=True)
+    tracemalloc.start()
+    groups = near_identical(prints)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert set(groups) == {0}
+    assert peak < 200e6
+
+
+def test_even_pictures_are_alike_if_their_grey_is(stack):
+    greys = [0, 0, 90, 90, 200]
+    pixels = np.array(greys, dtype=np.uint8)[:, None, None, None] * np.ones((1, 30, 30, 3), dtype=np.uint8)
+    assert near_identical(fingerprints(stack(pixels), 5)).tolist() == [0, 0, 1, 1, 2]
+
+
+def test_a_placeholder_is_in_the_training_split_and_a_warning_counts_it(caplog):
+    ids = np.array([f"galaxy-{row}" for row in range(1000)], dtype=object)
+    splits = split_of(ids, validation_share=0.2, test_share=0.2)
+    groups = np.arange(1000)
+    groups[:500] = 0
+    groups[500:515] = 500  # the same galaxy under several ids
+    joined = joined_splits(splits, ids, groups)
+    assert set(joined[:500]) == {"train"}
+    assert len(set(joined[500:515])) == 1
+    np.testing.assert_array_equal(joined[515:], splits[515:])
+    assert np.isin(joined[515:], ["validation", "test"]).mean() > 0.3
+    assert "500 of 1000 images" in caplog.text
+    assert "15 of 1000" not in caplog.text

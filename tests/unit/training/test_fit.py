@@ -83,6 +83,17 @@ def test_running_twice_returns_at_once_also_with_relative_paths(home):
         torch.testing.assert_close(first.network(images).embedding, again.network(images).embedding)
 
 
+def test_unreadable_images_are_skipped_through_the_whole_training(home):
+    for row in (3, 14, 25):
+        (home / "cut" / f"g{row:02d}.png").write_bytes(b"damaged")
+    (home / "cut" / "g31.png").unlink()
+    checkpoint = TrainRun(
+        data=replace(survey(), on_bad_image="skip", group_duplicates=True), model=MODEL,
+        train=TrainSettings(**QUICK), logger=Tracker(mode="none"), out="checkpoints/net",
+    ).run()  # fmt: skip
+    assert checkpoint.card["data"]["skipped unreadable images"] == 4
+
+
 def test_one_call_trains_with_names_or_objects_and_refuses_what_does_not_exist(home):
     checkpoint = rz.train(survey(), MODEL, out="net", objective="votes", **QUICK)
     assert checkpoint.card["training"]["objective"] == "votes"

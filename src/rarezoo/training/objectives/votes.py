@@ -80,7 +80,11 @@ class Votes(Objective):
         predicted = metrics.predictions(network, test)
         features = np.zeros((len(galaxies), len(COLUMNS)), dtype=np.float32)
         needed = np.concatenate([training, predicted.rows])
-        features[needed] = photometry(galaxies.images, needed, cache=cache / f"photometry-{galaxies.measured_from}.npy")
+        # Training has ended at an unreadable image, unless such images are skipped.
+        features[needed] = photometry(
+            galaxies.images, needed, cache=cache / f"photometry-{galaxies.measured_from}.npy", skip_unreadable=True
+        )
+        training = training[np.isfinite(features[training]).all(axis=1)]
         baselines = {
             "mean": metrics.mean_concentrations(votes[training], tree, galaxies=len(predicted.rows)),
             "linear": metrics.linear_concentrations(features, training, votes[training], tree, wanted=predicted.rows),
