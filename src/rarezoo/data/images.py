@@ -19,11 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
 from rarezoo.data.matching import files_by_name, is_inside
 from rarezoo.data.pixels import MOST_BYTES, SCALE_HINT, UnknownScale, refuse_large, rgb, stored_pixels
+from rarezoo.data.reading import ids_of
 from rarezoo.errors import DataError, MissingDependency, RarezooError
 
 log = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ _LOOKED_AT = 16
 _MOST_LINKS = 40
 _MOST_CHUNK = 2**30
 _PLACEHOLDER = 64
+_NAMED = 5
 
 
 class ImageSource(ABC):
@@ -380,16 +383,7 @@ def _hdf5_ids(column: Any, *, images: int, path: Path) -> list[str]:
         raise DataError(
             "id_str needs one id per image", value=f"{values.shape} ids, {images} images in {path}", fix="Add them."
         )
-    if values.dtype.kind == "f":
-        whole = np.isfinite(values) & (np.abs(values) < 2**53) & (values == np.rint(values))
-        if not whole.all():
-            raise DataError(
-                "id_str holds numbers that are no whole ids", value=values[~whole][0],
-                fix="Store ids as texts or integers; floating-point numbers round long ids.",
-            )  # fmt: skip
-        values = values.astype(np.int64)
-    texts = (value.decode() if isinstance(value, bytes) else str(value) for value in values)
-    return [text.strip("\0").strip() for text in texts]
+    return [galaxy.strip() for galaxy in ids_of(pa.table({"id_str": list(values)}), "id_str", source=str(path))]
 
 
 def file_bytes(path: Path, *, root: str | None) -> bytes:
@@ -515,7 +509,7 @@ def unreadable_image(galaxy: str, name: str, problem: Exception) -> DataError:
     return DataError(f"unreadable image ({reason})", value=name, fix=fix, ids=[galaxy])
 
 
-def shown_cutouts(images: ImageSource, rows: Iterable[int]) -> list[UInt8[np.ndarray, "_ _ 3"]]:
+def shown_cutouts(images: ImageSource, rows: Iterable[int], *, named: set[str]) -> list[UInt8[np.ndarray, "_ _ 3"]]:
     """Return cutouts for people to look at: a crossed square stands for an unreadable image, and a warning names it.
 
     Parameters
@@ -524,6 +518,8 @@ def shown_cutouts(images: ImageSource, rows: Iterable[int]) -> list[UInt8[np.nda
         Cutouts by row.
     rows
         Rows of the galaxies.
+    named
+        Ids of galaxies that a warning has named already; those of this warning are added.
     """
     cutouts, problems = [], []
     for row in rows:
@@ -531,11 +527,16 @@ def shown_cutouts(images: ImageSource, rows: Iterable[int]) -> list[UInt8[np.nda
             cutouts.append(images.cutout(row))
         except DataError as problem:
             cutouts.append(_crossed_square())
-            problems.append(problem)
+            if not named.issuperset(problem.ids) or not problem.ids:
+                problems.append(problem)
+                named.update(problem.ids)
     if problems:
-        galaxies = ", ".join(galaxy for problem in problems[:5] for galaxy in problem.ids)
-        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
-        log.warning("a crossed square stands for %d images: %s%s; %s", len(problems), galaxies, more, problems[0].what)
+        galaxies = [galaxy for problem in problems for galaxy in problem.ids]
+        more = f" and {len(galaxies) - _NAMED} more" if len(galaxies) > _NAMED else ""
+        log.warning(
+            "a crossed square stands for images that cannot be read: %s%s (%s)",
+            ", ".join(galaxies[:_NAMED]), more, problems[0].what,
+        )  # fmt: skip
     return cutouts
 
 

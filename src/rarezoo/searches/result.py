@@ -264,7 +264,13 @@ class Search:
         DataError, StoreError
             See :meth:`survey`.
         """
-        return shown_cutouts(self.survey().images, [self._catalogue_rows[galaxy] for galaxy in ids])
+        rows = [self._catalogue_rows[galaxy] for galaxy in ids]
+        return shown_cutouts(self.survey().images, rows, named=self._unreadable)
+
+    @cached_property
+    def _unreadable(self) -> set[str]:
+        """Ids of galaxies whose images could not be shown; each is named in one warning."""
+        return set()
 
     @cached_property
     def _catalogue_rows(self) -> dict[str, int]:
@@ -635,8 +641,9 @@ def galaxies_of(store: EmbeddingStore, *, survey: Survey | None = None, way_out:
 def cutouts_of(galaxies: Galaxies) -> Callable[[Sequence[str]], list[np.ndarray]]:
     """Return a function from ids to cutouts, for galleries."""
     row_of = {galaxy: row for row, galaxy in enumerate(galaxies.ids)}
+    named: set[str] = set()
 
     def cutouts(ids: Sequence[str]) -> list[np.ndarray]:
-        return shown_cutouts(galaxies.images, [row_of[galaxy] for galaxy in ids])
+        return shown_cutouts(galaxies.images, [row_of[galaxy] for galaxy in ids], named=named)
 
     return cutouts

@@ -185,9 +185,7 @@ def test_names_of_files_outside_are_refused_with_the_way_out(home, name):
     assert values(home, [name], allow_outside=True) == [33]
 
 
-@pytest.mark.parametrize(
-    "name", ["a\0b.png", "x" * 300, "/" * 50, "..", ".", "ring", "~/x.png", "$HOME/x.png", "*", "nan"]
-)
+@pytest.mark.parametrize("name", ["x" * 300, "/" * 50, "..", ".", "ring", "~/x.png", "$HOME/x.png", "*", "nan"])
 def test_odd_names_are_absent_images(home, name):
     with pytest.raises(DataError, match="no image"):
         survey(home, ["002.png", name]).open()

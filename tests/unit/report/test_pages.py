@@ -15,7 +15,7 @@ from made_up import write_report
 from PIL import Image
 
 from rarezoo import tables
-from rarezoo.errors import OutputError, StoreError
+from rarezoo.errors import DataError, OutputError, StoreError
 from rarezoo.escapes import unescape
 
 pytestmark = pytest.mark.unit
@@ -583,3 +583,17 @@ def test_folder_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "report").write_text("")
     with pytest.raises(OutputError, match="out=DIR"):
         write_report(tmp_path / "report", **search())
+
+
+def test_an_image_that_was_damaged_after_embedding_is_a_crossed_square(tmp_path, caplog):
+    found = search()
+    whole, damaged = found["cutouts"], found["members"][tables.ID].to_pylist()[3]
+
+    def cutouts(ids):
+        if damaged in ids:
+            raise DataError("unreadable image", value="a.png", fix="Repair it.", ids=[damaged])
+        return whole(ids)
+
+    write_report(tmp_path, **{**found, "cutouts": cutouts, "thumbnails": 100})
+    assert (tmp_path / "images" / "sheet-0000.jpg").exists()
+    assert caplog.text.count(damaged) == 1
