@@ -68,7 +68,7 @@ def _fingerprint(pixels: np.ndarray) -> Float32[np.ndarray, " pixels"]:
     grey = Image.fromarray(pixels).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX)
     flat = np.asarray(grey, dtype=np.float32).reshape(-1)
     if flat.min() == flat.max():
-        flat = np.random.default_rng(int(flat[0])).normal(size=flat.size)
+        flat = np.random.default_rng(int(flat[0])).normal(size=flat.size).astype(np.float32)
     flat = flat - flat.mean()
     return np.asarray(flat / max(float(np.linalg.norm(flat)), 1e-6), dtype=np.float32)
 

@@ -452,9 +452,9 @@ def tar_members(shards: Sequence[Path]) -> dict[str, Place]:
             members[name] = next(iter(several))
             continue
         for count, place in enumerate(sorted(several), start=1):
-            shard = Path(shards[place[0]]).name
-            qualified = f"{shard}/{name}"
-            members[qualified if qualified not in members else f"{shard}/{count}/{name}"] = place
+            archive_name = shards[place[0]].name
+            qualified = f"{archive_name}/{name}"
+            members[qualified if qualified not in members else f"{archive_name}/{count}/{name}"] = place
     return members
 
 
