@@ -240,7 +240,7 @@ class Study(NamedTuple):
 
 
 STUDIES = {
-    "bottleneck": Study("rarezoo.studies.bottleneck:write_study", "rarezoo.studies.bottleneck:measure_job"),
+    "bottleneck": Study("rarezoo.studies.bottleneck:write_study", "rarezoo.studies.measurement:measure_job"),
     "sensitivity": Study("rarezoo.studies.sensitivity:write_sensitivity"),
 }
 

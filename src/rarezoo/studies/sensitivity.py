@@ -2,6 +2,8 @@
 
 The result tells which classes depend on a setting of the search, and which come back under all of them. It is made from
 the folders that the jobs of a multirun leave behind; a job that failed is listed as missing.
+:mod:`rarezoo.studies.swept` arranges the searches by their settings; :mod:`rarezoo.studies.sensitivity_page` writes
+the page.
 
 Shape letters: n galaxies, s settings, c classes of the centre.
 """
@@ -11,12 +13,11 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from jaxtyping import Float64, Int, Int64
+from jaxtyping import Float64, Int64
 from tqdm.auto import tqdm
 
 from rarezoo import tables
@@ -26,98 +27,118 @@ from rarezoo.searches.matching import SAME, ClassOverlap, agreement
 from rarezoo.searches.result import Search
 from rarezoo.settings import Settings, setting
 from rarezoo.studies.failures import FAILED_FILE, failure_of
+from rarezoo.studies.swept import SweptSearch, SweptSetting, settings_around, varied_settings
 
-CENTRE = "centre"
-# Parts of the search whose name is left out, because the name of the setting is clear without it.
-_LEFT_OUT = ("compress.", "clusterer.")
 # Hydra's record of a job, which exists before the job begins.
 _BEGUN = ".hydra"
 # What all searches of a study must have in common.
 _COMMON = ("store", "survey_sha256", "checkpoint_sha256")
 
 
-@dataclass(frozen=True, eq=False)
-class SweptSearch:
-    """One finished search of a multirun.
+@dataclass(kw_only=True)
+class SensitivityRun(Settings):
+    """Compare the searches of a multirun under different settings, as a page (index.html) and tables."""
 
-    Attributes
+    folder: str = setting(help="out= of the multirun, python cluster.py experiment=sensitivity", positional=True)
+    centre: str = setting("", "folder name of the search to compare the others with; empty: the one in the middle")
+
+    def run(self) -> str:
+        """Write the page and the tables, and return the text for a terminal.
+
+        Raises
+        ------
+        StoreError
+            There is no finished search, or the searches are of different stores or galaxies.
+        OutputError
+            The folder cannot be written.
+        """
+        return write_sensitivity(self.folder, centre=self.centre)
+
+
+def write_sensitivity(folder: Path | str, *, centre: str = "") -> str:
+    """Write the page and the tables of a multirun's folder, and return the text; see :class:`SensitivityRun`."""
+    from rarezoo.studies.sensitivity_page import write_sensitivity_page
+
+    folder = Path(folder)
+    result = read_sensitivity(folder, centre=centre)
+    about = {"centre": result.centre.name, "varied": list(result.varied)}
+    for name, kind, table in (
+        ("searches", tables.SEARCHES, result.table),
+        ("agreements", tables.AGREEMENTS, result.agreements),
+        ("lives", tables.LIVES, result.lives),
+    ):
+        tables.write(table, folder / f"{name}.parquet", kind, **about)
+        if tables.SIZES in table.column_names:
+            texts = [" ".join(map(str, sizes or ())) for sizes in table[tables.SIZES].to_pylist()]
+            table = table.set_column(table.column_names.index(tables.SIZES), tables.SIZES, pa.array(texts))
+        tables.write_csv(table, folder / f"{name}.csv")
+    page = write_sensitivity_page(folder, result)
+    return f"{result.summary()}\n{page}"
+
+
+def read_sensitivity(folder: Path | str, *, centre: str = "") -> "Sensitivity":
+    """Read the searches in the folder of a multirun.
+
+    Parameters
     ----------
-    name
-        Name of its folder.
-    settings
-        Values by dotted name, without the seed.
-    seed
-        Seed of the search.
-    labels
-        (n,) class of each galaxy, −1 for none.
+    folder
+        ``out=`` of the multirun.
+    centre
+        Folder name of the search whose setting is the centre; empty: the setting that differs least from all others.
+
+    Raises
+    ------
+    StoreNotFound
+        There is no finished search.
+    StoreError
+        The searches are of different stores or galaxies.
     """
-
-    name: str
-    settings: Mapping[str, Any]
-    seed: int
-    labels: Int[np.ndarray, " n"]
-
-    @cached_property
-    def sizes(self) -> Int64[np.ndarray, " classes"]:
-        """Number of galaxies in each class, the largest class first."""
-        inside = self.labels[self.labels != tables.NO_CLASS]
-        return np.sort(np.unique(inside, return_counts=True)[1])[::-1]
-
-    @property
-    def unassigned(self) -> float:
-        """Share of the galaxies in no class, 0–1."""
-        return float(np.mean(self.labels == tables.NO_CLASS))
-
-
-@dataclass(frozen=True, eq=False)
-class SweptSetting:
-    """Searches that differ only in their seed.
-
-    Attributes
-    ----------
-    name
-        Difference from the centre.
-    values
-        Values of the settings that are varied.
-    searches
-        The searches, by seed.
-    """
-
-    name: str
-    values: tuple[str, ...]
-    searches: tuple[SweptSearch, ...]
+    marks = (SETTINGS_FILE, FAILED_FILE, _BEGUN)
+    places = sorted({path.parent for mark in marks for path in Path(folder).glob(f"*/{mark}")})
+    searches = {place: Search.open(place) for place in places if _is_finished(place)}
+    if not searches:
+        raise StoreNotFound(
+            "no finished search in the folder", value=folder, fix="Run python cluster.py experiment=sensitivity."
+        )
+    first = next(iter(searches))
+    swept = []
+    for place, search in tqdm(searches.items(), desc="reading", unit="search", mininterval=1.0):
+        _require_same_galaxies(searches[first], search)
+        settings = {name: value for name, value in search.settings.items() if name != "store"}
+        flat = pd.json_normalize(settings, sep=".").to_dict("records")[0]
+        seed = int(flat.pop("seed"))
+        swept.append(SweptSearch(place.name, {str(name): value for name, value in flat.items()}, seed, search.labels))
+    missing = {place.name: failure_of(place) or "not finished" for place in places if place not in searches}
+    return Sensitivity(swept, missing, named=centre)
 
 
-@dataclass(frozen=True)
-class SettingSummary:
-    """Classes that a setting finds, as means over its seeds.
+def _is_finished(place: Path) -> bool:
+    try:
+        Search.open(place)
+    except StoreNotFound:
+        return False
+    return True
 
-    Attributes
-    ----------
-    name
-        Difference from the centre.
-    seeds
-        Seeds of the finished searches, and the folder of each.
-    classes
-        Mean number of classes, and the smallest and the largest over the seeds.
-    size
-        Median size of all classes, and the smallest and the largest; None without a class.
-    unassigned
-        Share of the galaxies in no class, 0–1.
-    co_assignment, ari_both, ami_both, assigned, matched
-        Agreement with the centre at the same seed; for the centre, between its seeds. None without such a pair.
-    """
 
-    name: str
-    seeds: tuple[tuple[int, str], ...]
-    classes: tuple[float, int, int]
-    size: tuple[float, int, int] | None
-    unassigned: float
-    co_assignment: float | None
-    ari_both: float | None
-    ami_both: float | None
-    assigned: float | None
-    matched: float | None
+def _require_same_galaxies(first: Search, search: Search) -> None:
+    """Raise StoreError unless two searches are of the same store and of the same galaxies in the same order."""
+    both = f"{first.folder} and {search.folder}"
+    # The place of a store may change; of searches by an earlier rarezoo nothing else is known.
+    wanted, present = (
+        {**side.about, "store": side.about.get("inputs", {}).get("store", side.settings["store"])}
+        for side in (first, search)
+    )
+    changed = [name for name in _COMMON if present[name] != wanted[name]]
+    if changed:
+        raise StoreError(
+            f"searches of different stores cannot be compared; these differ in {', '.join(changed)}",
+            value=both,
+            fix="Move one of them out of the folder.",
+        )
+    if not np.array_equal(first.ids, search.ids):
+        raise StoreError(
+            "searches of different galaxies cannot be compared", value=both, fix="Search all with the same select=."
+        )
 
 
 @dataclass(frozen=True)
@@ -149,8 +170,7 @@ class Sensitivity:
     @cached_property
     def varied(self) -> tuple[str, ...]:
         """Settings in which the searches differ."""
-        names = sorted({name for search in self.searches for name in search.settings})
-        return tuple(name for name in names if len({str(search.settings.get(name)) for search in self.searches}) > 1)
+        return varied_settings(self.searches)
 
     @cached_property
     def settings(self) -> tuple[SweptSetting, ...]:
@@ -161,44 +181,7 @@ class Sensitivity:
         StoreError
             No search has the name of the centre.
         """
-        by_values: dict[tuple[str, ...], dict[int, SweptSearch]] = {}
-        for search in self.searches:
-            by_values.setdefault(self._values(search), {}).setdefault(search.seed, search)
-        centre = self._centre(list(by_values))
-        order = sorted(by_values, key=lambda values: (_differences(values, centre), [*map(_rank, values)]))
-        return tuple(
-            SweptSetting(
-                self._name(values, centre), values, tuple(search for _, search in sorted(by_values[values].items()))
-            )
-            for values in order
-        )
-
-    def _values(self, search: SweptSearch) -> tuple[str, ...]:
-        return tuple(str(search.settings.get(name, "–")) for name in self.varied)
-
-    def _centre(self, known: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-        if self.named:
-            chosen = [search for search in self.searches if search.name == self.named]
-            if not chosen:
-                names = ", ".join(sorted(search.name for search in self.searches)[:5])
-                raise StoreError("no finished search has this name", value=self.named, fix=f"Name one of: {names} …")
-            return self._values(chosen[0])
-        grid = [sorted({values[place] for values in known}, key=_rank) for place in range(len(self.varied))]
-
-        def remoteness(values: tuple[str, ...]) -> tuple[int, float]:
-            """Return the differences from all others; in a full grid, where these are equal, the way to the middle."""
-            off = [abs(axis.index(value) - (len(axis) - 1) / 2) for axis, value in zip(grid, values, strict=True)]
-            return sum(_differences(values, other) for other in known), sum(off)
-
-        return min(known, key=remoteness)
-
-    def _name(self, values: Sequence[str], centre: Sequence[str]) -> str:
-        changed = [
-            f"{_short(name)} {value}"
-            for name, value, middle in zip(self.varied, values, centre, strict=True)
-            if value != middle
-        ]
-        return ", ".join(changed) or CENTRE
+        return settings_around(self.searches, named=self.named)
 
     @property
     def centre(self) -> SweptSearch:
@@ -278,28 +261,18 @@ class Sensitivity:
     @cached_property
     def co_assignment(self) -> Float64[np.ndarray, "s s"]:
         """Mean co-assignment of every two settings over their common seeds; on the diagonal, between the seeds."""
-        place = {swept.name: at for at, swept in enumerate(self.settings)}
-        sums, counts = np.zeros((2, len(place), len(place)))
-        for row in self.agreements.to_pylist():
-            if not np.isnan(row[tables.CO_ASSIGNMENT]):
-                at = place[row[tables.SETTING_A]], place[row[tables.SETTING_B]]
-                sums[at] += row[tables.CO_ASSIGNMENT]
-                counts[at] += 1
+        names = [swept.name for swept in self.settings]
+        pairs = self.agreements.to_pandas().groupby([tables.SETTING_A, tables.SETTING_B])[tables.CO_ASSIGNMENT].mean()
+        one_way = pairs.unstack().reindex(index=names, columns=names).to_numpy(np.float64)
         # Every pair is in the table in one order only.
-        sums, counts = (np.where(np.eye(len(place)) == 1, part, part + part.T) for part in (sums, counts))
-        return _divided(sums, counts)
+        return np.where(np.isnan(one_way), one_way.T, one_way)
 
     @cached_property
     def living(self) -> Float64[np.ndarray, "c s"]:
         """Mean best Jaccard index of every class of the centre in the searches of every setting."""
-        place = {swept.name: at for at, swept in enumerate(self.settings)}
-        line = {int(class_id): at for at, class_id in enumerate(self.classes)}
-        sums, counts = np.zeros((2, len(line), len(place)))
-        for row in self.lives.to_pylist():
-            at = line[row[tables.CLASS_ID]], place[row[tables.SETTING]]
-            sums[at] += row[tables.JACCARD]
-            counts[at] += 1
-        return _divided(sums, counts)
+        names = [swept.name for swept in self.settings]
+        best = self.lives.to_pandas().groupby([tables.CLASS_ID, tables.SETTING])[tables.JACCARD].mean()
+        return best.unstack().reindex(index=self.classes, columns=names).to_numpy(np.float64)
 
     @property
     def lived_through(self) -> Int64[np.ndarray, " c"]:
@@ -307,11 +280,11 @@ class Sensitivity:
         return np.sum(np.nan_to_num(self.living[:, 1:]) >= SAME, axis=1)
 
     @cached_property
-    def summaries(self) -> tuple[SettingSummary, ...]:
+    def summaries(self) -> tuple["SettingSummary", ...]:
         """One summary per setting, the centre first."""
         return tuple(self._summary(swept) for swept in self.settings)
 
-    def _summary(self, swept: SweptSetting) -> SettingSummary:
+    def _summary(self, swept: SweptSetting) -> "SettingSummary":
         counts = [len(search.sizes) for search in swept.searches]
         sizes = np.concatenate([search.sizes for search in swept.searches])
         pair = {self.settings[0].name, swept.name}
@@ -369,134 +342,38 @@ class Sensitivity:
         return "\n".join([tables.markdown(head, rows), *missing, last])
 
 
-@dataclass(kw_only=True)
-class SensitivityRun(Settings):
-    """Compare the searches of a multirun under different settings, as a page (index.html) and tables."""
+@dataclass(frozen=True)
+class SettingSummary:
+    """Classes that a setting finds, as means over its seeds.
 
-    folder: str = setting(help="out= of the multirun, python cluster.py experiment=sensitivity", positional=True)
-    centre: str = setting("", "folder name of the search to compare the others with; empty: the one in the middle")
-
-    def run(self) -> str:
-        """Write the page and the tables, and return the text for a terminal.
-
-        Raises
-        ------
-        StoreError
-            There is no finished search, or the searches are of different stores or galaxies.
-        OutputError
-            The folder cannot be written.
-        """
-        return write_sensitivity(self.folder, centre=self.centre)
-
-
-def write_sensitivity(folder: Path | str, *, centre: str = "") -> str:
-    """Write the page and the tables of a multirun's folder, and return the text; see :class:`SensitivityRun`."""
-    from rarezoo.studies.sensitivity_page import write_sensitivity_page
-
-    folder = Path(folder)
-    result = read_sensitivity(folder, centre=centre)
-    about = {"centre": result.centre.name, "varied": list(result.varied)}
-    for name, kind, table in (
-        ("searches", tables.SEARCHES, result.table),
-        ("agreements", tables.AGREEMENTS, result.agreements),
-        ("lives", tables.LIVES, result.lives),
-    ):
-        tables.write(table, folder / f"{name}.parquet", kind, **about)
-        if tables.SIZES in table.column_names:
-            texts = [" ".join(map(str, sizes or ())) for sizes in table[tables.SIZES].to_pylist()]
-            table = table.set_column(table.column_names.index(tables.SIZES), tables.SIZES, pa.array(texts))
-        tables.write_csv(table, folder / f"{name}.csv")
-    page = write_sensitivity_page(folder, result)
-    return f"{result.summary()}\n{page}"
-
-
-def read_sensitivity(folder: Path | str, *, centre: str = "") -> Sensitivity:
-    """Read the searches in the folder of a multirun.
-
-    Parameters
+    Attributes
     ----------
-    folder
-        ``out=`` of the multirun.
-    centre
-        Folder name of the search whose setting is the centre; empty: the setting that differs least from all others.
-
-    Raises
-    ------
-    StoreNotFound
-        There is no finished search.
-    StoreError
-        The searches are of different stores or galaxies.
+    name
+        Difference from the centre.
+    seeds
+        Seeds of the finished searches, and the folder of each.
+    classes
+        Mean number of classes, and the smallest and the largest over the seeds.
+    size
+        Median size of all classes, and the smallest and the largest; None without a class.
+    unassigned
+        Share of the galaxies in no class, 0–1.
+    co_assignment, ari_both, ami_both, assigned, matched
+        Agreement with the centre at the same seed; for the centre, between its seeds. None without such a pair.
     """
-    marks = (SETTINGS_FILE, FAILED_FILE, _BEGUN)
-    places = sorted({path.parent for mark in marks for path in Path(folder).glob(f"*/{mark}")})
-    searches = {place: Search.open(place) for place in places if _is_finished(place)}
-    if not searches:
-        raise StoreNotFound(
-            "no finished search in the folder", value=folder, fix="Run python cluster.py experiment=sensitivity."
-        )
-    first = next(iter(searches))
-    swept = []
-    for place, search in tqdm(searches.items(), desc="reading", unit="search", mininterval=1.0):
-        _require_same_galaxies(searches[first], search)
-        settings = {name: value for name, value in search.settings.items() if name != "store"}
-        flat = pd.json_normalize(settings, sep=".").to_dict("records")[0]
-        seed = int(flat.pop("seed"))
-        swept.append(SweptSearch(place.name, {str(name): value for name, value in flat.items()}, seed, search.labels))
-    missing = {place.name: failure_of(place) or "not finished" for place in places if place not in searches}
-    return Sensitivity(swept, missing, named=centre)
 
-
-def _is_finished(place: Path) -> bool:
-    try:
-        Search.open(place)
-    except StoreNotFound:
-        return False
-    return True
-
-
-def _require_same_galaxies(first: Search, search: Search) -> None:
-    """Raise StoreError unless two searches are of the same store and of the same galaxies in the same order."""
-    both = f"{first.folder} and {search.folder}"
-    # The place of a store may change; of searches by an earlier rarezoo nothing else is known.
-    wanted, present = (
-        {**side.about, "store": side.about.get("inputs", {}).get("store", side.settings["store"])}
-        for side in (first, search)
-    )
-    changed = [name for name in _COMMON if present[name] != wanted[name]]
-    if changed:
-        raise StoreError(
-            f"searches of different stores cannot be compared; these differ in {', '.join(changed)}",
-            value=both,
-            fix="Move one of them out of the folder.",
-        )
-    if not np.array_equal(first.ids, search.ids):
-        raise StoreError(
-            "searches of different galaxies cannot be compared", value=both, fix="Search all with the same select=."
-        )
+    name: str
+    seeds: tuple[tuple[int, str], ...]
+    classes: tuple[float, int, int]
+    size: tuple[float, int, int] | None
+    unassigned: float
+    co_assignment: float | None
+    ari_both: float | None
+    ami_both: float | None
+    assigned: float | None
+    matched: float | None
 
 
 def _mean(values: Sequence[float]) -> float | None:
     known = [value for value in values if not np.isnan(value)]
     return float(np.mean(known)) if known else None
-
-
-def _divided(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
-
-
-def _differences(values: Sequence[str], other: Sequence[str]) -> int:
-    return sum(value != another for value, another in zip(values, other, strict=True))
-
-
-def _rank(value: str) -> tuple[bool, float, str]:
-    """Return a key that sorts numbers by size, before words."""
-    try:
-        return False, float(value), value
-    except ValueError:
-        return True, 0.0, value
-
-
-def _short(name: str) -> str:
-    for part in _LEFT_OUT:
-        name = name.removeprefix(part)
-    return name

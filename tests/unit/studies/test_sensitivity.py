@@ -10,8 +10,9 @@ import pytest
 from rarezoo import tables
 from rarezoo.errors import StoreError
 from rarezoo.studies.failures import note_failure
-from rarezoo.studies.sensitivity import Sensitivity, SweptSearch, read_sensitivity, write_sensitivity
+from rarezoo.studies.sensitivity import Sensitivity, read_sensitivity, write_sensitivity
 from rarezoo.studies.sensitivity_page import write_sensitivity_page
+from rarezoo.studies.swept import SweptSearch
 
 pytestmark = pytest.mark.unit
 

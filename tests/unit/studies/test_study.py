@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from rarezoo.errors import StoreError
-from rarezoo.studies import bottleneck as study
-from rarezoo.studies.bottleneck import BottleneckStudy, GalaxyValues, Measurement, StudyJob, paired_interval
+from rarezoo.studies import bottleneck
+from rarezoo.studies.bottleneck import BottleneckStudy, StudyJob, paired_interval, study_of
+from rarezoo.studies.bottleneck_report import study_content, study_text, verdict
+from rarezoo.studies.measurement import GalaxyValues, Measurement
 from rarezoo.tables import plain
 
 pytestmark = pytest.mark.unit
@@ -66,24 +68,24 @@ def test_without_a_cost_the_interval_contains_zero():
 
 def test_the_verdict_is_one_sentence_with_its_uncertainty():
     found = BottleneckStudy(sweep(cost=0.3), {})
-    verdict, cost = found.verdict("net"), found.to_pandas().loc[("net", "128", "loss")]
-    assert verdict.startswith("net: 128 dimensions cost +0.3")
-    assert f"95 % interval +{cost.low:.4f} … +{cost.high:.4f}; {TEST} test galaxies, 3 seeds" in verdict
-    assert f"exclude a cost above +{cost.high:.4f} nats" in verdict
-    assert verdict.count(". ") == 0
+    sentence, cost = verdict(found, "net"), found.to_pandas().loc[("net", "128", "loss")]
+    assert sentence.startswith("net: 128 dimensions cost +0.3")
+    assert f"95 % interval +{cost.low:.4f} … +{cost.high:.4f}; {TEST} test galaxies, 3 seeds" in sentence
+    assert f"exclude a cost above +{cost.high:.4f} nats" in sentence
+    assert sentence.count(". ") == 0
 
 
 def test_with_one_seed_the_verdict_says_that_its_scatter_is_unknown():
     found = BottleneckStudy(sweep(cost=0.3, seeds=1), {})
-    assert "1 seed, whose own scatter is not in it" in found.verdict("net")
+    assert "1 seed, whose own scatter is not in it" in verdict(found, "net")
     assert np.isnan(found.to_pandas().deviation["net", "128", "loss"])
-    assert "nan" not in found.text()
+    assert "nan" not in study_text(found)
 
 
 def test_without_128_or_native_there_is_no_verdict():
     jobs = {place: one for place, one in sweep().items() if place.width != "native"}
     found = BottleneckStudy(jobs, {})
-    assert "no verdict on 128" in found.verdict("net")
+    assert "no verdict on 128" in verdict(found, "net")
     table = found.to_pandas()
     assert table.paired_seeds.eq(0).all()
     assert table[["cost", "low", "high"]].isna().all(axis=None)
@@ -163,13 +165,13 @@ def swept(tmp_path, monkeypatch):
     never = tmp_path / "net.native.2"
     for file in never.iterdir():
         file.unlink()
-    monkeypatch.setattr(study, "measured", lambda folder, workers: homes[folder])
+    monkeypatch.setattr(bottleneck, "measured", lambda folder, workers: homes[folder])
     return tmp_path
 
 
 def test_missing_jobs_are_listed_and_the_rest_is_summarised(swept):
-    found = study.study_of(swept)
-    text, content = found.text(), plain(found.content())
+    found = study_of(swept)
+    text, content = study_text(found), plain(study_content(found))
     assert "missing: net, D = 128, seed 1 (not trained)" in text
     assert "missing: net, D = native, seed 2 (not trained)" in text
     assert [(one["width"], one["seed"]) for one in content["missing"]] == [("128", 1), ("native", 2)]
@@ -181,17 +183,17 @@ def test_missing_jobs_are_listed_and_the_rest_is_summarised(swept):
 def test_jobs_trained_in_another_way_are_not_mixed(swept):
     place(swept, StudyJob("net", "16", 0), epochs=7)
     with pytest.raises(StoreError, match=r"differ only in width and seed; these differ in train\.epochs"):
-        study.study_of(swept)
+        study_of(swept)
 
 
 def test_jobs_measured_on_other_galaxies_are_not_mixed(swept, monkeypatch):
     other = {"net.128.2": job(width=4)}
     other["net.128.2"].ids[3] = "another"
-    monkeypatch.setattr(study, "measured", lambda folder, workers: other.get(folder.name) or job(width=4))
+    monkeypatch.setattr(bottleneck, "measured", lambda folder, workers: other.get(folder.name) or job(width=4))
     with pytest.raises(StoreError, match="different galaxies"):
-        study.study_of(swept)
+        study_of(swept)
 
 
 def test_a_folder_without_jobs_is_refused(tmp_path):
     with pytest.raises(StoreError, match="no finished job"):
-        study.study_of(tmp_path)
+        study_of(tmp_path)
