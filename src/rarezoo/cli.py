@@ -98,7 +98,7 @@ JOBS: dict[str, Job] = {
         examples=("runs/mine/search", "runs/mine/search column=redshift"),
     ),
     "classes diff": Job(
-        "rarezoo.searches.compare:DiffRun", "match the classes of two searches: kept, split, merged, died", _SEARCHES,
+        "rarezoo.searches.compare:DiffRun", "match the classes of two searches: kept, split, merged, lost", _SEARCHES,
         examples=("runs/old/search runs/new/search out=runs/diff",),
     ),
     "classes apply": Job(

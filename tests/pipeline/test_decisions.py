@@ -70,7 +70,7 @@ def test_classes_apply_makes_a_search_that_other_commands_take(cli, home):
     assert "2 dropped or merged, 1 named" in text
     check(home, home / "decided")
     assert "| 0 " in cli("rarezoo", "classes", "list", "decided", cwd=home).out
-    assert "1 died" in cli("rarezoo", "classes", "diff", "search", "decided", cwd=home).out
+    assert "1 lost" in cli("rarezoo", "classes", "diff", "search", "decided", cwd=home).out
 
 
 def test_cluster_takes_decisions_of_the_same_search(cli, home):

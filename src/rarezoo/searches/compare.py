@@ -493,7 +493,7 @@ class ClassDiff:
 
 @dataclass(kw_only=True)
 class DiffRun(Settings):
-    """List which classes of one search were kept, split, merged, changed or lost in another, and which appeared."""
+    """List which classes of one search were kept, split, merged, changed or lost in another, and which are new."""
 
     old: str = setting(help="folder of a finished search", positional=True)
     new: str = setting(

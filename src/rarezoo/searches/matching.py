@@ -10,9 +10,9 @@ Every class of the old search gets one or more events, and so does every class o
         merged    else if b is linked to several classes
         changed   else
     for every old class a without a linked class:
-        died      if the new search contains galaxies of a, unseen if it contains none
+        lost      if the new search contains galaxies of a, unseen if it contains none
     for every new class b without a linked class:
-        appeared
+        new
 
 Shape letters: a old classes, b new classes, n galaxies.
 """
@@ -36,8 +36,8 @@ from rarezoo.errors import StoreError
 SAME = 0.5
 # A class is a part of another class if at least half of its galaxies are in it: no third class can hold as many.
 MOSTLY = 0.5
-EVENTS = ("kept", "split", "merged", "changed", "appeared", "died", "unseen")
-_KEPT, _SPLIT, _MERGED, _CHANGED, _APPEARED, _DIED, _UNSEEN = EVENTS
+EVENTS = ("kept", "split", "merged", "changed", "new", "lost", "unseen")
+_KEPT, _SPLIT, _MERGED, _CHANGED, _NEW, _LOST, _UNSEEN = EVENTS
 # Relation of a class to the other search: the same class is there; a part of it, or a class that it is a part of; no
 # such class; none of its galaxies were searched.
 RELATIONS = ("both", "related", "own", "unseen")
@@ -199,26 +199,26 @@ class ClassOverlap:
         rule. A class that is kept may also be split or merged, as its other rows say.
         """
         linked = [self._pair(int(i), int(j)) for i, j in np.argwhere(self._linked)]
-        lost = [
+        without_new = [
             {
                 **_ALONE,
                 tables.CLASS_A: int(self.old[i]),
                 tables.SIZE_A: int(self.old_sizes[i]),
-                tables.EVENT: _DIED if self.old_sizes[i] else _UNSEEN,
+                tables.EVENT: _LOST if self.old_sizes[i] else _UNSEEN,
             }
             for i in np.flatnonzero(~self._linked.any(axis=1))
         ]
-        appeared = [
+        without_old = [
             {
                 **_ALONE,
                 tables.CLASS_B: int(self.new[j]),
                 tables.SIZE_B: int(self.new_sizes[j]),
-                tables.EVENT: _APPEARED,
+                tables.EVENT: _NEW,
             }
             for j in np.flatnonzero(~self._linked.any(axis=0))
         ]
         rows = sorted(
-            [*linked, *lost, *appeared],
+            [*linked, *without_new, *without_old],
             key=lambda row: (EVENTS.index(str(row[tables.EVENT])), row[tables.CLASS_A], row[tables.CLASS_B]),
         )
         schema = pa.schema([*tables.MATCHES.columns.items(), (tables.P_CORRECTED, pa.float64())])
@@ -268,13 +268,13 @@ def _relations(classes: np.ndarray, sizes: np.ndarray, linked: np.ndarray, same:
 
 
 def fates(matches: pa.Table) -> Counter[str]:
-    """Count the events of a MATCHES table: each old class once, by its first event, and the classes that appeared."""
+    """Count the events of a MATCHES table: each old class once, by its first event, and the new classes."""
     first: dict[int, str] = {}
     for row in matches.to_pylist():
-        if row[tables.EVENT] != _APPEARED:
+        if row[tables.EVENT] != _NEW:
             first.setdefault(row[tables.CLASS_A], row[tables.EVENT])
     events = Counter(first.values())
-    events[_APPEARED] = matches[tables.EVENT].to_pylist().count(_APPEARED)
+    events[_NEW] = matches[tables.EVENT].to_pylist().count(_NEW)
     return events
 
 

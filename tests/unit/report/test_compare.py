@@ -127,7 +127,7 @@ def test_shuffled_labels_find_nothing_in_common(home):
     compare(home, "s", "t", out="shuffled")
     about = json.loads((home / "shuffled" / "compare.json").read_text())
     assert about["alone"] == {"A": [0, 1, 2, 3], "B": [0, 1, 2, 3]}
-    assert about["pairs"][0]["events"] == {"appeared": 4, "died": 4}
+    assert about["pairs"][0]["events"] == {"new": 4, "lost": 4}
     assert section(home / "shuffled" / "A-B.html", "both") == ""
 
 
@@ -136,7 +136,7 @@ def test_tables_hold_counts_and_jaccards_of_every_pair_of_classes(home):
     assert lines == ["class,B 4,B 5,B 6,B 7", "A 0,0,0,0,60", "A 1,50,0,0,0", "A 2,0,25,25,0", "A 3,0,0,0,0"]
     assert (home / "two" / "A-B" / "jaccard.csv").read_text().splitlines()[3] == "A 2,0.0,0.5,0.5,0.0"
     matches = tables.read(home / "two" / "A-B" / "matches.parquet", tables.MATCHES).to_pylist()
-    assert [row["event"] for row in matches] == ["kept"] * 3 + ["split", "died"]
+    assert [row["event"] for row in matches] == ["kept"] * 3 + ["split", "lost"]
     assert all(row["p_corrected"] < 1e-10 for row in matches[:4])
 
 

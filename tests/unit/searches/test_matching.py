@@ -33,7 +33,7 @@ def members(ids, labels):
         ([0, 0, 0, 1, 1, 1, 2, 2, 2], [5] * 9, {("merged", 0, 5), ("merged", 1, 5), ("merged", 2, 5)}),
         ([0, 0, 0, 0, 1, 1], [0] * 6, {("kept", 0, 0), ("merged", 1, 0)}),
         ([0, 0, 0, 0, 0, -1, -1], [0, 0, -1, -1, -1, -1, -1], {("changed", 0, 0)}),
-        ([0, 0, -1, -1], [-1, -1, 3, 3], {("died", 0, -1), ("appeared", -1, 3)}),
+        ([0, 0, -1, -1], [-1, -1, 3, 3], {("lost", 0, -1), ("new", -1, 3)}),
         ([-1, -1], [-1, -1], set()),
     ],
 )
@@ -45,7 +45,7 @@ def test_a_class_without_a_galaxy_in_the_new_search_is_unseen_and_not_dead():
     old, new = members("abcdef", [0, 0, 1, 1, 2, 2]), members("abcd", [4, 4, -1, -1])
     rows = ClassOverlap.of_members(old, new).matches().to_pylist()
     assert {(row["event"], row["class_a"], row["class_b"]) for row in rows} == {
-        ("kept", 0, 4), ("died", 1, -1), ("unseen", 2, -1),
+        ("kept", 0, 4), ("lost", 1, -1), ("unseen", 2, -1),
     }  # fmt: skip
 
 
@@ -79,7 +79,7 @@ def test_p_value_is_that_of_random_labels():
 
 def test_fates_count_each_old_class_once():
     counts = fates(compared([0, 0, 0, 0, 0, 0, 1, 1], [0, 0, 0, 0, 1, 1, -1, -1]).matches())
-    assert dict(counts) == {"kept": 1, "died": 1, "appeared": 0}
+    assert dict(counts) == {"kept": 1, "lost": 1, "new": 0}
 
 
 def test_best_jaccard_of_a_class_without_a_galaxy_is_unknown():
@@ -110,7 +110,7 @@ def test_a_class_that_only_one_search_can_see_is_its_own():
         {0: "both", 1: "both", 2: "both", 3: "both", 4: "own"},
         {0: "both", 1: "both", 2: "both", 3: "both", 9: "own"},
     )  # fmt: skip
-    assert {row["event"] for row in overlap.matches().to_pylist()} == {"kept", "died", "appeared"}
+    assert {row["event"] for row in overlap.matches().to_pylist()} == {"kept", "lost", "new"}
     assert compared(*planted()).relations[0][4] == "related", "without the p-value it is half of something large"
 
 

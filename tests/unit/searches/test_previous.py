@@ -34,7 +34,7 @@ def test_a_jaccard_index_of_one_half_is_enough(shared, kept):
     assert ids_after(previous, [0] * shared + [-1] * (12 - shared)) == {0: 0 if kept else 1}
 
 
-def test_ids_of_classes_that_died_are_not_used_again():
+def test_ids_of_classes_that_were_lost_are_not_used_again():
     first = PreviousSearch(members([0] * 4 + [1] * 4 + [-1] * 4), free=2)
     without = [0] * 4 + [-1] * 8
     gone = first.lineage(members(without))
@@ -46,13 +46,13 @@ def test_ids_of_classes_that_died_are_not_used_again():
 def test_a_search_without_classes_keeps_the_next_free_id():
     nothing = PreviousSearch(members([0] * 12), free=9).lineage(members([-1] * 12))
     assert (dict(nothing.ids), nothing.free) == ({}, 9)
-    assert nothing.evolution.to_pylist()[0]["event"] == "died"
+    assert nothing.evolution.to_pylist()[0]["event"] == "lost"
 
 
 def test_evolution_uses_the_new_ids():
     lineage = PreviousSearch(members([0] * 6 + [-1] * 6), free=5).lineage(members([1] * 6 + [0] * 6))
     rows = lineage.evolution.to_pylist()
-    assert {(row["event"], row["class_a"], row["class_b"]) for row in rows} == {("kept", 0, 0), ("appeared", -1, 5)}
+    assert {(row["event"], row["class_a"], row["class_b"]) for row in rows} == {("kept", 0, 0), ("new", -1, 5)}
 
 
 @pytest.mark.parametrize(("about", "free"), [({}, 4), ({FREE: 11}, 11)])
