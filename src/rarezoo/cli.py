@@ -244,6 +244,8 @@ STUDIES = {
     "sensitivity": Study("rarezoo.studies.sensitivity:write_sensitivity"),
 }
 
+# Ending of the name of a preset from which the settings are left out that the chosen options do not have.
+_FITTING = "_fitting"
 # Longest name of a file in bytes, with some room: file systems take 255.
 _LONGEST_NAME = 250
 
@@ -328,6 +330,7 @@ def run_command(command: str, words: Sequence[str], *, usage: str) -> None:
         )
     flags, overrides = read = read_words(usage, job, words, multirun=multirun)
     refuse_rewritten_text(job, read, [conf_dir()])
+    overrides = _with_fitting_preset(command, overrides)
     folder = _writes_folder(job, overrides)
     if multirun and not folder:
         raise ConfigError("a multirun needs a folder", value=usage, fix="Name one: out=DIR.")
@@ -459,24 +462,22 @@ def _job(command: str, config: DictConfig) -> Any:
 
 
 def _vary(config: DictConfig, job: Job) -> None:
-    """Apply the changes of one job of a sweep; text is taken as it is written.
+    """Apply the settings that one job of a multirun changes together.
 
     Raises
     ------
     ConfigError
         A setting that does not exist, or of another type.
     """
-    for change in config.get("vary", []):
-        key, _, value = change.partition(":")
+    for key, value in (config.get("vary") or {}).items():
         kinds = types_of(key, job)
         try:
-            if kinds and all(kind in (str, Path) for kind in kinds):
-                OmegaConf.update(config, key, value, merge=False)
-            else:
-                config.merge_with_dotlist([f"{key}={value}"])
+            # Hydra reads 12 as a number; a setting that is a text takes it as a text.
+            OmegaConf.update(config, key, str(value) if kinds and all(kind in (str, Path) for kind in kinds) else value)
         except OmegaConfBaseException as problem:
             reason = str(problem).splitlines()[0]
-            raise ConfigError(f"vary ({reason})", value=change, fix="See --help for what can be set.") from problem
+            fix = "See --help for what can be set."
+            raise ConfigError(f"vary ({reason})", value=f"{key}:{value}", fix=fix) from problem
 
 
 # ── multiruns ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -529,8 +530,8 @@ def _summarise_sweeps(*, complete: bool) -> None:
 
 def _file_name(text: str) -> str:
     """Return the overrides of a sweep's job as the name of its folder; a long one is cut and gets a hash."""
-    varied = re.sub(r"vary=\[(.*?)\]", lambda match: match[1] or "centre", text)
-    name = visible(varied.replace("\\:", "=").replace("/", "_").replace("'", "")) or "job"
+    varied = re.sub(r"vary=\{(.*?)\}", lambda match: match[1] or "centre", text)
+    name = visible(varied.replace(_FITTING, "").replace("\\:", "=").replace("/", "_").replace("'", "")) or "job"
     if not name.strip("."):
         name = f"job{name}"
     encoded = name.encode()
@@ -585,6 +586,67 @@ def _composed(command: str, overrides: Sequence[str]) -> Any:
         return hydra.compose(_config_name(JOBS[command]), overrides=list(overrides), return_hydra_config=True)
 
 
+def _with_fitting_preset(command: str, overrides: Sequence[str]) -> list[str]:
+    """Leave out of the preset the settings that a chosen option does not have.
+
+    The default preset sets ``compress.n_neighbors``, which ``compress=none`` does not have; Hydra would refuse the two
+    together. The settings that the chosen option does have, such as ``compress.n_components`` of ``compress=pca``, are
+    still those of the preset. Several options at once, as a multirun has them, are left to Hydra.
+    """
+    job = JOBS[command]
+    chosen = {
+        word.split("=", 1)[0]: word.split("=", 1)[1]
+        for word in overrides
+        if word.split("=", 1)[0] in job.groups and "," not in word
+    }
+    several = any(word.startswith("preset=") and "," in word for word in overrides)
+    if "preset" not in job.groups or "~preset" in overrides or several or not chosen:
+        return list(overrides)
+    default = next(entry["preset"] for entry in _yaml(f"{command}.yaml")["defaults"] if "preset" in entry)
+    name = chosen.pop("preset", default)
+    preset, left_out = _preset_content(name), False
+    for group, option in chosen.items():
+        part = preset.get(group.split("@")[-1], {})
+        for key in set(part) - _settings_of(group.split("@")[0], option):
+            left_out = True
+            del part[key]
+    if not left_out:
+        return list(overrides)
+    ConfigStore.instance().store(group="preset", name=f"{name}{_FITTING}", node=preset, package="_global_")
+    return [*(word for word in overrides if not word.startswith("preset=")), f"preset={name}{_FITTING}"]
+
+
+def _yaml(path: str) -> dict[str, Any]:
+    """Return the content of a file below ``conf/``; empty if there is none."""
+    file = conf_dir() / path
+    content: Any = OmegaConf.to_container(OmegaConf.load(file)) if file.exists() else {}
+    return dict(content)
+
+
+def _preset_content(name: str) -> dict[str, Any]:
+    """Return the content of ``conf/preset/NAME.yaml``, merged into that of the preset that it is based on."""
+    content = _yaml(f"preset/{name}.yaml")
+    values: dict[str, Any] = {}
+    options: dict[str, str] = {}
+    for entry in content.pop("defaults", []):
+        if isinstance(entry, str):
+            base = _preset_content(entry)
+            options |= {group: option for known in base.pop("defaults") for group, option in known.items()}
+            values = base
+        else:
+            options |= entry
+    merged: Any = OmegaConf.to_container(OmegaConf.merge(values, content))
+    return {"defaults": [{group: option} for group, option in options.items()], **merged}
+
+
+def _settings_of(group: str, option: str) -> set[str]:
+    """Return the names of the settings of a choice; the file of one may be based on another."""
+    kinds = settings.options(group)
+    while option not in kinds and (defaults := _yaml(f"{group}/{option}.yaml").get("defaults")):
+        option = defaults[0]
+    return set(settings.choice(group, option).__dataclass_fields__) if option in kinds else set()
+
+
 def choices(group: str, *, command: str = "") -> list[str]:
     """Return every name that ``group=`` takes: presets in ``conf/`` and registered options.
 
@@ -602,13 +664,14 @@ def command_help(command: str, words: Sequence[str], *, usage: str) -> str:
     job = JOBS[command]
     register(command)
     overrides = read_words(usage, job, [word for word in words if "=" in word], multirun=False).overrides
-    config = _composed(command, overrides)
+    config = _composed(command, _with_fitting_preset(command, overrides))
     names = {group: choices(group, command=command) for group in job.groups}
+    chosen = {group: str(name).removesuffix(_FITTING) for group, name in config.hydra.runtime.choices.items() if name}
     same_as = ""
     if command in SCRIPTS:
         script, installed = f"python {command}.py", f"rarezoo {command}"
         same_as = f"{script} (in a checkout)" if usage == installed else f"{installed} (everywhere)"
-    return help_text(usage, job, config, names, config.hydra.runtime.choices, same_as=same_as)
+    return help_text(usage, job, config, names, chosen, same_as=same_as)
 
 
 # ── exit status and messages ────────────────────────────────────────────────────────────────────────────────────────

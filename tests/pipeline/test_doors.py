@@ -182,6 +182,17 @@ def test_relabelling_takes_map_and_linkage_from_an_earlier_run(cli, home, tiny_s
     assert "compress" not in about["seconds"]
 
 
+def test_another_compressor_takes_from_the_default_preset_what_it_has(cli, home):
+    words = [
+        "compress=pca", "clusterer.min_samples=5", "clusterer.min_cluster_size=5", "significance.surveys=5",
+        "stability.refits=0", "beyond=false", "images=false", "logger=none",
+    ]  # fmt: skip
+    cli("cluster.py", "store=store", *words, "out=pca", cwd=home)
+    settings = json.loads((home / "pca" / "run.json").read_text())["settings"]
+    assert (settings["compress"]["option"], settings["compress"]["n_components"]) == ("pca", 5)
+    assert settings["clusterer"]["selection"] == "isolated"
+
+
 @pytest.mark.parametrize("script", ["train.py", "embed.py", "cluster.py"])
 def test_help_lists_settings_with_types_and_units(cli, script, tmp_path):
     text = cli(script, "--help", cwd=tmp_path).out

@@ -16,7 +16,7 @@ SEARCH = [
     "drawing.n_neighbors=10", "drawing.n_epochs=20", "clusterer=fast_hdbscan", "clusterer.min_samples=5",
     "clusterer.min_cluster_size=10", "preset=medium", "seed=0,1",
 ]  # fmt: skip
-CENTRE, OTHER, TOO_MANY = "[]", "[clusterer.min_samples:9]", "[clusterer.min_samples:500]"
+CENTRE, OTHER, TOO_MANY = "{}", "{clusterer.min_samples:9}", "{clusterer.min_samples:500}"
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_the_page_is_written_anew_from_files_alone(cli, home, swept):
 
 
 def test_a_setting_that_does_not_exist_is_told(cli, home):
-    words = ["store=store", "out=one", "vary=[compress.neighbours:3]"]
+    words = ["store=store", "out=one", "vary={compress.neighbours:3}"]
     assert "compress.neighbours:3" in cli("cluster.py", *words, cwd=home, expect=2).message
 
 
@@ -103,6 +103,6 @@ def test_the_preset_changes_the_settings_of_the_issue_around_any_centre():
     assert (config.compress.n_neighbors, config.clusterer.min_samples) == (50, 300)
     for name in ("compress.n_neighbors", "compress.n_components", "compress.min_dist", "compress.metric",
                  "clusterer.min_samples", "clusterer.min_cluster_size", "clusterer.selection"):  # fmt: skip
-        assert f"[{name}:" in config.hydra.sweeper.params.vary
+        assert f"{{{name}:" in config.hydra.sweeper.params.vary
     assert config.hydra.sweeper.params.seed == "0,1,2"
     assert (config.hydra.callbacks.sweeps.study, config.stability.refits) == ("sensitivity", 0)

@@ -2,6 +2,7 @@
 
 import hydra
 import pytest
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from rarezoo import cli, settings
@@ -33,6 +34,27 @@ def test_every_choice_can_be_composed(command, group):
             kind = settings.options(group.split("@")[0]).get(choice)
             if kind is not None:
                 assert OmegaConf.get_type(OmegaConf.select(config, path)) is kind
+
+
+@pytest.mark.parametrize(
+    ("words", "kept", "left_out"),
+    [
+        (["compress=none"], "clusterer.selection: str = isolated", "compress.n_neighbors"),
+        (["compress=pca", "preset=paper_2d"], "compress.n_components: int = 2", "compress.n_neighbors"),
+        (["compress=none", "preset=paper_artifacts_uncut"], "select.drop: list[str] = []", "compress.n_neighbors"),
+    ],
+)
+def test_an_option_takes_from_the_preset_what_it_has(words, kept, left_out):
+    text = cli.command_help("cluster", words, usage="python cluster.py")
+    assert kept in text
+    assert left_out not in text
+    preset = dict(word.split("=") for word in words).get("preset", "multiscale")
+    assert f"(now {preset})" in text
+
+
+def test_a_setting_that_an_option_does_not_have_is_still_refused():
+    with pytest.raises(HydraException, match="n_neighbors"):
+        cli.command_help("cluster", ["compress=none", "compress.n_neighbors=5"], usage="python cluster.py")
 
 
 def test_the_default_choices_are_the_default_search():

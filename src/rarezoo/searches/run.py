@@ -95,7 +95,10 @@ class SearchRun(Settings):
     )
     out: str = setting("runs/cluster", "output folder")
     seed: int = setting(0, "seed of every random draw", ge=0)
-    vary: list[str] = setting([], "changes that one job of a sweep makes, SETTING:VALUE …; on the command line only")
+    vary: dict[str, Any] = setting(
+        {}, "{SETTING:VALUE, …} that one job of a multirun changes together, because KEY=A,B alone makes every "
+        "combination; on the command line only"
+    )  # fmt: skip
 
     def check(self) -> None:
         """Raise ConfigError if classes are to be compared with null surveys and there are none."""
