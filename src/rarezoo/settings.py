@@ -16,7 +16,7 @@ import difflib
 import importlib
 import logging
 import pkgutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, field, fields, is_dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -190,7 +190,9 @@ def _prefix_of(kind: type) -> str:
     return f"{prefix}." if prefix else ""
 
 
-def refuse_unknown(names: Iterable[str], known: Iterable[str], *, of: str) -> None:
+def refuse_unknown(
+    names: Iterable[str], known: Iterable[str], *, of: str, parts: Mapping[str, Any] | None = None
+) -> None:
     """Raise ConfigError for a setting that does not exist; the message names those that are spelled alike.
 
     Parameters
@@ -201,11 +203,18 @@ def refuse_unknown(names: Iterable[str], known: Iterable[str], *, of: str) -> No
         Settings that exist.
     of
         Whose settings they are, for the message: ``a search``.
+    parts
+        Settings objects by the name of the argument that takes them. If one of them has the setting, the message says
+        where to give it.
     """
     known = list(known)
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=3)
+            for argument, part in (parts or {}).items():
+                if name in {field.name for field in fields(part)}:
+                    fix = f"It belongs to {argument}: write {argument}={type(part).__name__}({name}=…)."
+                    raise ConfigError(f"there is no such setting of {of}", value=name, fix=fix)
             fix = f"Did you mean {' or '.join(near)}?" if near else f"Choose from: {', '.join(known)}."
             raise ConfigError(f"there is no such setting of {of}", value=name, fix=fix)
 

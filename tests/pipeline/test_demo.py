@@ -5,7 +5,7 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from rarezoo.errors import ConfigError
+from rarezoo.errors import CheckpointNotFound
 
 pytestmark = pytest.mark.pipeline
 
@@ -34,13 +34,13 @@ def test_it_says_how_long_it_takes_then_a_line_per_stage_and_what_was_found(demo
 
 def test_without_its_checkpoint_it_says_that_it_starts_from_random_weights(monkeypatch, caplog, tmp_path):
     from rarezoo.training import short
+    from rarezoo.zoo import cards
 
-    package = tmp_path / "site-packages" / "rarezoo"
-    monkeypatch.setattr(short, "__file__", str(package / "training" / "short.py"))
+    monkeypatch.setattr(cards, "released_roots", lambda: [tmp_path / "site-packages" / "rarezoo" / "checkpoints"])
     monkeypatch.chdir(tmp_path)
     assert short.start_folder("efficientnet_b0.mock") == "none"
     assert "cannot be found" in caplog.text
-    with pytest.raises(ConfigError, match="mine"):
+    with pytest.raises(CheckpointNotFound, match="mine"):
         short.start_folder("mine")
     monkeypatch.undo()
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -21,6 +22,7 @@ from rarezoo.zoo.export import export_onnx, export_timm
 from rarezoo.zoo.network import build_network
 
 pytestmark = pytest.mark.pipeline
+RELEASED = Path(__file__).parents[2] / "checkpoints"
 TREE = QuestionTree(
     "small",
     (
@@ -83,12 +85,14 @@ def expected(home, images):
         return Checkpoint.open(home / "checkpoints" / "tiny").network(images)
 
 
-def test_list_has_a_row_per_checkpoint(zoo, home):
+def test_list_has_a_row_per_checkpoint_also_for_those_that_come_with_rarezoo(zoo, home):
     out, _ = zoo("list", cwd=home)
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in out.splitlines()]
     weights = f"{read_card(home / 'checkpoints' / 'tiny')['weights']:,}"
     facts = ["efficientnet_b0", "8", "32", weights, "8.2", "mock", "1.500", "2.500", "GPL-3.0-or-later"]
-    assert rows[2:] == [["tiny", *facts], ["worn", *facts]]
+    assert rows[2:4] == [["tiny", *facts, "checkpoints"], ["worn", *facts, "checkpoints"]]
+    released = {row[0]: row[-1] for row in rows[4:]}
+    assert released["efficientnet_b0.mock"] == str(RELEASED)
 
 
 def test_show_prints_the_card(zoo, home):

@@ -558,13 +558,19 @@ class FoundClass:
         inside = members[members[tables.CLASS_ID] == self.id]
         return inside.sort_values([tables.PROBABILITY, tables.ID], ascending=[False, True]).reset_index(drop=True)
 
-    def gallery(self, most: int = 24) -> "Image.Image":
-        """Show the members nearest to its medoid, the medoid first.
+    def gallery(self, most: int = 24, *, random: bool = False, seed: int = 0) -> "Image.Image":
+        """Show the members nearest to its medoid, the medoid first, or random members.
+
+        The nearest members look more alike than the class is; random members show how pure it is.
 
         Parameters
         ----------
         most
-            Galaxies shown, at most 24.
+            Galaxies shown, at most 24 of those nearest to the medoid.
+        random
+            Show random members, each with the same chance.
+        seed
+            Seed that random members are drawn with.
 
         Raises
         ------
@@ -573,7 +579,11 @@ class FoundClass:
         """
         from rarezoo.report.notebook import gallery_image
 
-        return gallery_image(self.search.cutouts(list(self.row[tables.EXEMPLARS])[:most]))
+        ids = list(self.row[tables.EXEMPLARS])[:most]
+        if random:
+            members = self.members[tables.ID]
+            ids = members.sample(min(most, len(members)), random_state=seed).tolist()
+        return gallery_image(self.search.cutouts(ids))
 
     def __repr__(self) -> str:
         name = f" {self.name}" if self.name else ""

@@ -308,11 +308,13 @@ def train(
     >>> checkpoint = rz.train(survey, out="checkpoints/mine", epochs=5)  # doctest: +SKIP
     """
     known = [field.name for field in fields(TrainSettings)]
-    refuse_unknown(settings, known, of="a training")
+    encoder = choice("model", model)() if isinstance(model, str) else model
+    learnt = choice("objective", objective)() if isinstance(objective, str) else objective
+    refuse_unknown(settings, known, of="a training", parts={"model": encoder, "objective": learnt, "survey": survey})
     return TrainRun(
         data=survey,
-        model=choice("model", model)() if isinstance(model, str) else model,
-        objective=choice("objective", objective)() if isinstance(objective, str) else objective,
+        model=encoder,
+        objective=learnt,
         train=TrainSettings(**settings),
         logger=logger if logger is not None else Tracker(mode="none"),
         out=str(out),

@@ -4,14 +4,14 @@ import logging
 from pathlib import Path
 
 from rarezoo.data.survey import Survey
-from rarezoo.errors import ConfigError
+from rarezoo.errors import CheckpointNotFound
 from rarezoo.track import Tracker
 from rarezoo.training.fit import TrainRun
 from rarezoo.training.module import TrainSettings
 from rarezoo.training.objective import Objective
 from rarezoo.training.objectives.hybrid import Hybrid
 from rarezoo.training.objectives.votes import Votes
-from rarezoo.zoo.cards import is_checkpoint
+from rarezoo.zoo.cards import find_checkpoint
 from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
 
 log = logging.getLogger(__name__)
@@ -32,26 +32,18 @@ _JITTER = 0.1
 def start_folder(name: str) -> str:
     """Return the folder of the checkpoint that a training starts from, or ``none``.
 
-    It is looked for as a folder, below ``checkpoints/``, inside the installed package and in the checkout.
-
     Raises
     ------
-    ConfigError
+    CheckpointNotFound
         A checkpoint was named that cannot be found. If the default one cannot be found, a warning says so.
     """
     if name == "none":
         return name
-    roots = (
-        Path(),
-        Path("checkpoints"),
-        Path(__file__).parents[1] / "checkpoints",
-        Path(__file__).parents[3] / "checkpoints",
-    )
-    for root in roots:
-        if is_checkpoint(root / name):
-            return str((root / name).resolve())
-    if name != MOCK_CHECKPOINT:
-        raise ConfigError("no checkpoint to start from", value=name, fix="Name a checkpoint folder, or start=none.")
+    try:
+        return str(find_checkpoint(name).resolve())
+    except CheckpointNotFound:
+        if name != MOCK_CHECKPOINT:
+            raise
     log.warning("The checkpoint %s, which knows mock galaxies, cannot be found.", name)
     return "none"
 

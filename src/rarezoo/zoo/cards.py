@@ -46,14 +46,14 @@ def is_checkpoint(folder: Path | str) -> bool:
 def find_checkpoint(name_or_folder: str | Path, *, root: Path | str = ROOT) -> Path:
     """Return the folder of a checkpoint that is named by its folder or by its name below ``root``.
 
-    Checkpoints that come with rarezoo are found from every working directory, if ``root`` is the default.
+    See :func:`checkpoint_roots` for the folders that are searched besides ``root``.
 
     Raises
     ------
     CheckpointNotFound
         There is no such checkpoint. The message lists the names below ``root``.
     """
-    roots = [Path(root), *(released_roots() if str(root) == ROOT else [])]
+    roots = checkpoint_roots(root)
     for folder in (Path(name_or_folder), *(place / str(name_or_folder) for place in roots)):
         if is_checkpoint(folder):
             return folder
@@ -62,6 +62,15 @@ def find_checkpoint(name_or_folder: str | Path, *, root: Path | str = ROOT) -> P
         "no checkpoint", value=name_or_folder,
         fix=f"Give a folder that holds {CARD}, or a name below {root}/ ({names}).",
     )  # fmt: skip
+
+
+def checkpoint_roots(root: Path | str = ROOT) -> list[Path]:
+    """Return the folders in which checkpoints are looked for: ``root``, then those that come with rarezoo.
+
+    The latter are searched from every working directory, but only if ``root`` is the default.
+    """
+    roots = [Path(root), *(released_roots() if str(root) == ROOT else [])]
+    return list({place.resolve(): place for place in reversed(roots)}.values())[::-1]
 
 
 def released_roots() -> list[Path]:

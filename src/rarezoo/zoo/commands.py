@@ -9,11 +9,14 @@ from rarezoo.errors import CheckpointError, RarezooError
 from rarezoo.escapes import visible
 from rarezoo.settings import Settings, setting
 from rarezoo.tables import markdown
-from rarezoo.zoo.cards import WEIGHTS, checkpoints, find_checkpoint, model_card, read_card
+from rarezoo.zoo.cards import WEIGHTS, checkpoint_roots, checkpoints, find_checkpoint, model_card, read_card
 
 # Name that stands for every checkpoint below the root.
 ALL = "all"
-_HEAD = ("name", "architecture", "width", "input px", "weights", "MB", "survey", "test loss", "of the mean", "licence")
+_HEAD = (
+    "name", "architecture", "width", "input px", "weights", "MB", "survey", "test loss", "of the mean", "licence",
+    "folder",
+)  # fmt: skip
 FORMATS = ("onnx", "program", "timm")
 
 
@@ -24,14 +27,14 @@ class _Zoo(Settings):
     root: str = setting("checkpoints", "folder that holds checkpoints")
 
     def folders(self) -> list[Path]:
-        """Return the folders of all checkpoints below the root.
+        """Return the folders of all checkpoints below the root, and of those that come with rarezoo.
 
         Raises
         ------
         CheckpointError
             There is none.
         """
-        folders = checkpoints(self.root)
+        folders = [folder for root in checkpoint_roots(self.root) for folder in checkpoints(root)]
         if not folders:
             raise CheckpointError(
                 "no checkpoints", value=self.root, fix="Name their folder (root=DIR), or rarezoo zoo pull USER/NAME."
@@ -41,7 +44,7 @@ class _Zoo(Settings):
 
 @dataclass(kw_only=True)
 class ListCheckpoints(_Zoo):
-    """Make a table of all checkpoints below a folder, one row each."""
+    """Make a table of all checkpoints below a folder and of those that come with rarezoo, one row each."""
 
     def run(self) -> str:
         """Return the table.
@@ -51,7 +54,7 @@ class ListCheckpoints(_Zoo):
         CheckpointError
             There is no checkpoint, or a card cannot be read.
         """
-        return markdown(_HEAD, [_row(folder, read_card(folder)) for folder in self.folders()])
+        return markdown(_HEAD, [[*_row(folder, read_card(folder)), str(folder.parent)] for folder in self.folders()])
 
 
 def _row(folder: Path, card: Mapping[str, Any]) -> list[str]:

@@ -108,6 +108,21 @@ def test_classes_are_found_by_their_id(search):
         search[7]
 
 
+def test_a_gallery_shows_the_most_typical_members_or_random_ones(search, monkeypatch):
+    shown = []
+    monkeypatch.setattr(Search, "cutouts", lambda self, ids: shown.append(ids) or [np.zeros((8, 8, 3), np.uint8)])
+    for settings in ({}, {"random": True}, {"random": True}, {"random": True, "seed": 1}):
+        search[1].gallery(6, **settings)
+    typical, random, again, other = shown
+    assert typical == search[1].row[tables.EXEMPLARS][:6]
+    assert random == again
+    assert random not in (typical, other)
+    members = set(search[1].members[tables.ID])
+    assert all(len(set(ids)) == 6 and members.issuperset(ids) for ids in (random, other))
+    search[1].gallery(10_000, random=True)
+    assert sorted(shown[-1]) == sorted(members)
+
+
 def test_members_and_classes_are_pandas_tables(search):
     assert list(search.members[tables.ID]) == IDS
     counts = search.members.query("class_id >= 0").groupby("class_id").size()

@@ -101,6 +101,10 @@ def test_one_call_trains_with_names_or_objects_and_refuses_what_does_not_exist(h
     assert "<table>" in checkpoint._repr_html_()
     with pytest.raises(ConfigError, match=r"epoch.*epochs"):
         rz.train(survey(), MODEL, out="net", epoch=3)
+    with pytest.raises(ConfigError, match=r"input_size.*belongs to model: write model=EfficientNetB0\(input_size=…\)"):
+        rz.train(survey(), MODEL, out="net", input_size=64)
+    with pytest.raises(ConfigError, match=r"weight.*belongs to objective: write objective=Hybrid\(weight=…\)"):
+        rz.train(survey(), MODEL, out="net", objective="hybrid", weight=2.0)
     with pytest.raises(ConfigError, match=r"resnet.*efficientnet_b0"):
         rz.train(survey(), "resnet", out="net")
     with pytest.raises(OutputError, match="objective"):
