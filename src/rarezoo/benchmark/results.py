@@ -50,8 +50,47 @@ _DECIMALS = {"purity": ".2f", "discovery": ".2f", "glimpse": ".2f", "precision":
 
 
 @dataclass(frozen=True)
-class Scored:
-    """The scores of a method on the skies that it finished.
+class SkyScores:
+    """The scores of a method on one sky.
+
+    Attributes
+    ----------
+    seconds
+        Seconds that it took.
+    tally
+        Counts of populations in classes.
+    curve
+        Discovery curve: a population is recognised in a row half of which it makes up.
+    glimpses
+        Discovery curve for which one galaxy of a population is enough.
+    enrichment
+        Enrichment of classes in populations.
+    precisions
+        Average precision of "most like this class"; empty unless populations are known of some galaxies only.
+    """
+
+    seconds: float
+    tally: Tally
+    curve: Float64[np.ndarray, " rows"]
+    glimpses: Float64[np.ndarray, " rows"]
+    enrichment: Enrichment
+    precisions: Float64[np.ndarray, " p"]
+
+    @cached_property
+    def measures(self) -> dict[str, float]:
+        """The measures, by the name of their column."""
+        return {
+            **self.tally.measures(),
+            "discovery": float(self.curve.mean()),
+            "glimpse": float(self.glimpses.mean()),
+            "rich": float(self.enrichment.rich.any(axis=1).sum()),
+            "precision": _mean(self.precisions),
+        }
+
+
+@dataclass(frozen=True)
+class MethodScores:
+    """The scores of a method on all skies.
 
     Attributes
     ----------
@@ -61,101 +100,80 @@ class Scored:
         Its description, one line.
     ranks
         Whether it ranks galaxies instead of finding classes.
-    troubles
+    skies
+        Its scores on each sky that it finished, by seed.
+    unfinished
         For each sky that it did not finish, the reason.
-    seconds
-        Seconds that it took on each sky.
-    tallies
-        Counts of populations in classes, by seed.
-    curves
-        Discovery curves by seed: a population is recognised in a row half of which it makes up.
-    glimpses
-        Discovery curves by seed for which one galaxy of a population is enough.
     stabilities
-        Mean best Jaccard index by variant, one value per sky that was searched again.
-    enrichments
-        Enrichment of classes in populations, by seed.
-    precisions
-        Average precision of "most like this class" by seed, where populations are known of some galaxies only.
+        Mean best Jaccard index with another seed and on a part of the galaxies, one value per sky that was searched
+        again.
     """
 
     name: str
     about: str
     ranks: bool
-    troubles: list[str] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    tallies: dict[int, Tally] = field(default_factory=dict)
-    curves: dict[int, Float64[np.ndarray, " rows"]] = field(default_factory=dict)
-    glimpses: dict[int, Float64[np.ndarray, " rows"]] = field(default_factory=dict)
+    skies: dict[int, SkyScores] = field(default_factory=dict)
+    unfinished: list[str] = field(default_factory=list)
     stabilities: dict[str, list[float]] = field(default_factory=lambda: {RESEEDED: [], PART: []})
-    enrichments: dict[int, Enrichment] = field(default_factory=dict)
-    precisions: dict[int, Float64[np.ndarray, " p"]] = field(default_factory=dict)
-
-    @cached_property
-    def measures(self) -> dict[int, dict[str, float]]:
-        """The measures, by seed and then by name."""
-        return {
-            seed: {
-                **tally.measures(),
-                "discovery": float(self.curves[seed].mean()),
-                "glimpse": float(self.glimpses[seed].mean()),
-                "rich": float(self.enrichments[seed].rich.any(axis=1).sum()),
-                "precision": _mean(self.precisions.get(seed, np.empty(0))),
-            }
-            for seed, tally in self.tallies.items()
-        }
 
     def values(self, name: str) -> list[float]:
-        """Return one measure over the seeds."""
-        return [measures[name] for measures in self.measures.values()]
+        """Return one measure over the skies."""
+        return [sky.measures[name] for sky in self.skies.values()]
+
+    @property
+    def seconds(self) -> float:
+        """Median of the seconds that a sky took."""
+        return float(np.median([sky.seconds for sky in self.skies.values()]))
 
 
-def scored(trials: TrialFolder, name: str, seeds: Sequence[int], *, refits: int) -> Scored:
+def method_scores(trials: TrialFolder, name: str, seeds: Sequence[int], *, refits: int) -> MethodScores:
     """Score one method from its files."""
     method = trials.methods[name]
-    result = Scored(name, method.about or name, isinstance(method, OutlierRanking))
+    scores = MethodScores(name, method.about or name, isinstance(method, OutlierRanking))
     for seed in seeds:
         outcome = trials.outcome(Trial(name, seed))
         if outcome is None or outcome["status"] != DONE:
             reason = f"{outcome['status']}: {outcome['message']}" if outcome else "not run"
-            result.troubles.append(f"sky {seed} {reason}")
+            scores.unfinished.append(f"sky {seed} {reason}")
             continue
         truth, entry = trials.truth(seed), trials.submission(Trial(name, seed))
-        result.seconds.append(outcome["seconds"])
-        result.tallies[seed] = Tally.of(entry["labels"], truth)
-        result.curves[seed] = discovery(entry["rows"], truth.members)
-        result.glimpses[seed] = discovery(entry["rows"], truth.members, share=0)
-        result.enrichments[seed] = Enrichment.of(entry["labels"], truth)
-        if "precisions" in entry:
-            result.precisions[seed] = best_precisions(entry["precisions"], truth)
+        scores.skies[seed] = SkyScores(
+            seconds=outcome["seconds"],
+            tally=Tally.of(entry["labels"], truth),
+            curve=discovery(entry["rows"], truth.members),
+            glimpses=discovery(entry["rows"], truth.members, share=0),
+            enrichment=Enrichment.of(entry["labels"], truth),
+            precisions=best_precisions(entry["precisions"], truth) if "precisions" in entry else np.empty(0),
+        )
         if seed in list(seeds)[:refits]:
-            for variant, values in result.stabilities.items():
+            for variant, values in scores.stabilities.items():
                 again = trials.outcome(Trial(name, seed, variant))
                 if again and again["status"] == DONE:
                     repeated = trials.submission(Trial(name, seed, variant))
                     searched = repeated["members"]
                     values.append(stability(entry["labels"][searched], repeated["labels"][searched]))
-    return result
+    return scores
 
 
 def write_results(trials: TrialFolder, seeds: Sequence[int], *, refits: int) -> str:
     """Write tables and figures into the folder of the trials, and return the tables as text."""
     truths = {seed: trials.truth(seed) for seed in seeds}
-    results = [scored(trials, name, seeds, refits=refits) for name in trials.methods]
+    results = [method_scores(trials, name, seeds, refits=refits) for name in trials.methods]
     first = next(iter(truths.values()))
     columns = _MAIN if first.known.all() else _PARTLY
     parts = [_heading(trials, seeds, truths), _main_table(results, columns=columns, populations=len(first.names))]
     parts += [_against_ours(results, columns=columns)] if any(score.name == OURS for score in results) else []
     groups = _groups(results, truths)
     parts += [_shares_table(results, groups)] if "contrast" in first.about else [_population_table(results, truths)]
-    parts += [_precision_table(results, first.names)] if any(score.precisions for score in results) else []
+    skies = [sky for score in results for sky in score.skies.values()]
+    parts += [_precision_table(results, first.names)] if any(len(sky.precisions) for sky in skies) else []
     ranked = {seed: trials.ranked(seed) for seed in seeds}
     parts += [_ranking_table(ranked, first.names)] if any(ranked.values()) else []
     text = "\n\n".join(parts)
     measures = [
-        {"method": score.name, "seed": seed, "seconds": seconds, **values}
+        {"method": score.name, "seed": seed, "seconds": sky.seconds, **sky.measures}
         for score in results
-        for (seed, values), seconds in zip(score.measures.items(), score.seconds, strict=True)
+        for seed, sky in score.skies.items()
     ]
     _write(trials.folder / "results.md", text + "\n")
     _write(trials.folder / "results.csv", pd.DataFrame(measures).to_csv(**_CSV, na_rep="nan"))
@@ -171,16 +189,15 @@ def write_null_results(trials: TrialFolder, seeds: Sequence[int], *, refits: int
 
     rows = []
     for name, method in trials.methods.items():
-        result = scored(trials, name, seeds, refits=refits)
-        counts = [len(score.classes) for score in result.tallies.values()]
+        result = method_scores(trials, name, seeds, refits=refits)
+        counts = [len(sky.tally.classes) for sky in result.skies.values()]
         if not counts:
-            rows.append([method.about, "0", "–", "–", "; ".join(result.troubles[:1])])
+            rows.append([method.about, "0", "–", "–", "; ".join(result.unfinished[:1])])
             continue
         any_class = sum(count > 0 for count in counts)
         ends = binomtest(any_class, len(counts)).proportion_ci()
         share = f"{any_class / len(counts):.3f} ({ends.low:.3f}–{ends.high:.3f})"
-        seconds = f"{np.median(result.seconds):.1f}"
-        rows.append([method.about, str(len(counts)), share, f"{np.mean(counts):.2f}", seconds])
+        rows.append([method.about, str(len(counts)), share, f"{np.mean(counts):.2f}", f"{result.seconds:.1f}"])
     head = ["method", "skies", "share with any class (95 %)", "classes per sky", "seconds"]
     text = f"{_heading(trials, seeds, {})}\n\n{markdown(head, rows)}"
     _write(trials.folder / "results.md", text + "\n")
@@ -189,30 +206,31 @@ def write_null_results(trials: TrialFolder, seeds: Sequence[int], *, refits: int
 
 def _heading(trials: TrialFolder, seeds: Sequence[int], truths: dict[int, Truth]) -> str:
     settings = ", ".join(f"{name} {value}" for name, value in trials.tier.settings().items() if value not in ("", None))
-    populations = f"; {len(next(iter(truths.values())).names)} populations" if truths else ""
+    count = len(next(iter(truths.values())).names) if truths else 0
+    populations = f"; {count} population{'s' * (count > 1)}" if count else ""
     span = f"{seeds[0]}–{seeds[-1]}" if len(seeds) > 2 else ", ".join(map(str, seeds))
     return (
         f"rarezoo {__version__}; {settings}; {len(seeds)} seeds ({span}){populations}; mean (95 % interval over seeds)"
     )
 
 
-def _main_table(results: Sequence[Scored], *, columns: Sequence[str], populations: int) -> str:
+def _main_table(results: Sequence[MethodScores], *, columns: Sequence[str], populations: int) -> str:
     """Return the table of measures: the best method comes first, methods that did not finish come last."""
 
-    def place(score: Scored) -> tuple[bool, float, float]:
-        if not score.tallies:
+    def place(score: MethodScores) -> tuple[bool, float, float]:
+        if not score.skies:
             return True, 0.0, 0.0
         return False, -float(np.mean(score.values(columns[0]))), -float(np.mean(score.values("discovery")))
 
     rows = []
     for score in sorted(results, key=place):
-        if not score.tallies:
-            rows.append([score.about, *["–"] * (len(columns) + 2), score.troubles[0].split(" ", 2)[2][:60]])
+        if not score.skies:
+            rows.append([score.about, *["–"] * (len(columns) + 2), score.unfinished[0].split(" ", 2)[2][:60]])
             continue
         cells = ["–" if score.ranks and name not in _RANKED else _shown(score.values(name), name) for name in columns]
         stable = [_shown(v, "purity") if v and not score.ranks else "–" for v in score.stabilities.values()]
-        rows.append([score.about, *cells, *stable, f"{np.median(score.seconds):.0f}"])
-    notes = [f"{score.about}: {'; '.join(score.troubles)}" for score in results if score.troubles]
+        rows.append([score.about, *cells, *stable, f"{score.seconds:.0f}"])
+    notes = [f"{score.about}: {'; '.join(score.unfinished)}" for score in results if score.unfinished]
     ideal = [f"discovery of an ideal order: {ideal_order(populations).mean():.2f}"] if columns == _MAIN else []
     head = ["method", *columns, "other seed", "80 %", "seconds"]
     return "\n".join([markdown(head, rows), "", *ideal, *notes]).strip()
@@ -222,22 +240,22 @@ def _shown(values: Sequence[float], name: str) -> str:
     return interval(values).text(_DECIMALS.get(name, ".1f"))
 
 
-def _against_ours(results: Sequence[Scored], *, columns: Sequence[str]) -> str:
+def _against_ours(results: Sequence[MethodScores], *, columns: Sequence[str]) -> str:
     """Return the table of differences on the same skies, and the share of what another method finds that ours finds."""
     ours = next(score for score in results if score.name == OURS)
     compared = [name for name in columns if name not in _UNCOMPARED]
     rows = []
     for other in results:
-        both = [seed for seed in ours.tallies if seed in other.tallies]
+        both = [(ours.skies[seed], other.skies[seed]) for seed in ours.skies if seed in other.skies]
         if other is ours or not both:
             continue
         cells = [other.about]
         for name in compared:
-            values = [ours.measures[seed][name] - other.measures[seed][name] for seed in both]
+            values = [ours_there.measures[name] - others.measures[name] for ours_there, others in both]
             unranked = other.ranks and name not in _RANKED
             cells.append("–" if unranked else interval(values).text("+" + _DECIMALS.get(name, ".1f")))
         if columns == _MAIN:
-            pairs = [(ours.tallies[seed].found, other.tallies[seed].found) for seed in both]
+            pairs = [(ours_there.tally.found, others.tally.found) for ours_there, others in both]
             shares = [float(by_ours[by_other].mean()) for by_ours, by_other in pairs if by_other.any()]
             cells.append(interval(shares).text(".2f"))
         rows.append(cells)
@@ -245,7 +263,7 @@ def _against_ours(results: Sequence[Scored], *, columns: Sequence[str]) -> str:
     return markdown(head, rows)
 
 
-def _groups(results: Sequence[Scored], truths: dict[int, Truth]) -> pd.DataFrame:
+def _groups(results: Sequence[MethodScores], truths: dict[int, Truth]) -> pd.DataFrame:
     """Return a row per planted population and sky: its size, contrast and place, and which methods found it, 0 or 1.
 
     The column of a method is empty on skies that it did not finish.
@@ -255,20 +273,20 @@ def _groups(results: Sequence[Scored], truths: dict[int, Truth]) -> pd.DataFrame
         for at, name in enumerate(truth.names):
             about = {key: values[at] for key, values in truth.about.items()}
             by_method = {
-                score.name: int(score.tallies[seed].found[at])
+                score.name: int(score.skies[seed].tally.found[at])
                 for score in results
-                if seed in score.tallies and not score.ranks
+                if seed in score.skies and not score.ranks
             }
             rows.append({"seed": seed, "population": name, "size": int(truth.sizes[at]), **about, **by_method})
     # Objects, so that a method that did not finish on some sky keeps whole numbers on the others.
     return pd.DataFrame(rows, dtype=object)
 
 
-def _classes(results: Sequence[Scored], truths: dict[int, Truth]) -> pd.DataFrame:
+def _classes(results: Sequence[MethodScores], truths: dict[int, Truth]) -> pd.DataFrame:
     """Return a row per class: its size, the population that makes up most of it, and how much of it."""
     rows = []
     for score in results:
-        for seed, tally in score.tallies.items():
+        for seed, tally in ((seed, sky.tally) for seed, sky in score.skies.items()):
             for at in range(len(tally.classes)):
                 most = int(tally.counts[:, at].argmax())
                 shared, size = int(tally.counts[most, at]), int(tally.classes[at])
@@ -281,7 +299,7 @@ def _classes(results: Sequence[Scored], truths: dict[int, Truth]) -> pd.DataFram
     return pd.DataFrame(rows)
 
 
-def _shares_table(results: Sequence[Scored], groups: pd.DataFrame) -> str:
+def _shares_table(results: Sequence[MethodScores], groups: pd.DataFrame) -> str:
     """Return the table of the share of groups that are found, by size, contrast and place."""
     cuts = {}
     for name, edges in (("size", _SIZES), ("contrast", _CONTRASTS)):
@@ -291,7 +309,7 @@ def _shares_table(results: Sequence[Scored], groups: pd.DataFrame) -> str:
     cuts |= {place: groups["place"] == place for place in PLACES}
     rows = []
     for score in results:
-        if score.tallies and not score.ranks:
+        if score.skies and not score.ranks:
             found = groups[score.name].astype(float)
             # A mean per sky; a sky without such a group has none.
             shares = [found[cut].groupby(groups["seed"]).mean().to_numpy() for cut in cuts.values()]
@@ -299,19 +317,19 @@ def _shares_table(results: Sequence[Scored], groups: pd.DataFrame) -> str:
     return markdown(["share found", *cuts], rows)
 
 
-def _population_table(results: Sequence[Scored], truths: dict[int, Truth]) -> str:
+def _population_table(results: Sequence[MethodScores], truths: dict[int, Truth]) -> str:
     """Return the table of enrichment: in how many classes a population is enriched, and the lift of the best class."""
     names = list(dict.fromkeys(name for truth in truths.values() for name in truth.names))
     rows = []
     for score in results:
-        if not score.tallies or score.ranks:
+        if not score.skies or score.ranks:
             continue
         cells = []
         for name in names:
             counts, lifts = [], []
-            for seed, enrichment in score.enrichments.items():
+            for seed, sky in score.skies.items():
                 if name in truths[seed].names:
-                    at = truths[seed].names.index(name)
+                    at, enrichment = truths[seed].names.index(name), sky.enrichment
                     counts.append(float(enrichment.rich[at].sum()))
                     lifts.append(float(enrichment.lifts[at][enrichment.rich[at]].max(initial=0.0)))
             cells.append(f"{interval(counts).value:.1f}, {interval(lifts).value:.1f} ×")
@@ -321,12 +339,13 @@ def _population_table(results: Sequence[Scored], truths: dict[int, Truth]) -> st
     return markdown(["enriched classes, best lift", *head], rows)
 
 
-def _precision_table(results: Sequence[Scored], names: Sequence[str]) -> str:
+def _precision_table(results: Sequence[MethodScores], names: Sequence[str]) -> str:
     """Return the average precision of "most like this class" of the class that ranks each population best."""
     rows = []
     for score in results:
-        if score.precisions:
-            values = np.stack(list(score.precisions.values()))
+        measured = [sky.precisions for sky in score.skies.values() if len(sky.precisions)]
+        if measured:
+            values = np.stack(measured)
             rows.append([score.about, *(interval(column).text(".3f") for column in values.T)])
     return markdown(["average precision of “most like this class”", *names], rows)
 
@@ -361,7 +380,7 @@ def _write(path: Path, text: str) -> None:
         temporary.write_text(text)
 
 
-def _draw(results: Sequence[Scored], truths: dict[int, Truth], groups: pd.DataFrame, folder: Path) -> None:
+def _draw(results: Sequence[MethodScores], truths: dict[int, Truth], groups: pd.DataFrame, folder: Path) -> None:
     """Draw discovery curves; where groups have contrasts, also the share found by size and by contrast."""
     from matplotlib.figure import Figure
 
@@ -372,8 +391,8 @@ def _draw(results: Sequence[Scored], truths: dict[int, Truth], groups: pd.DataFr
     populations = int(np.mean([len(truth.names) for truth in truths.values()]))
     curves.plot(rows, ideal_order(populations), color="black", linestyle=":", label="ideal order")
     for number, score in enumerate(results):
-        if score.curves:
-            mean = np.mean(list(score.curves.values()), axis=0)
+        if score.skies:
+            mean = np.mean([sky.curve for sky in score.skies.values()], axis=0)
             curves.plot(rows, mean, label=figure_text(score.about), **_style(score, number))
     curves.set(xlabel=f"rows of {ROW_WIDTH} galaxies looked at", ylabel="share of populations recognised")
     curves.set(ylim=(0, 1.02))
@@ -382,7 +401,7 @@ def _draw(results: Sequence[Scored], truths: dict[int, Truth], groups: pd.DataFr
         edges = np.geomspace(values.min(), values.max(), _CELLS + 1)
         cells = pd.Series(np.digitize(values, edges[1:-1]), index=groups.index)
         for number, score in enumerate(results):
-            if score.tallies and not score.ranks:
+            if score.skies and not score.ranks:
                 shares = groups[score.name].astype(float).groupby(cells).mean().reindex(range(_CELLS))
                 axes.plot(np.sqrt(edges[:-1] * edges[1:]), shares, **_style(score, number))
         axes.set(xscale="log", xlabel=f"{name} of the planted group", ylabel="share found", ylim=(-0.02, 1.02))
@@ -394,6 +413,6 @@ def _draw(results: Sequence[Scored], truths: dict[int, Truth], groups: pd.DataFr
             figure.savefig(temporary, format=kind, dpi=130)
 
 
-def _style(score: Scored, number: int) -> dict[str, Any]:
+def _style(score: MethodScores, number: int) -> dict[str, Any]:
     style = {"color": f"C{number % 10}", "linestyle": ("-", "--")[number // 10 % 2], "linewidth": 1.3}
     return style | ({"color": "black", "linewidth": 2.6} if score.name == OURS else {})
