@@ -3,8 +3,9 @@
 ``cli`` runs a command in this process, because a process of its own spends most of its time on importing torch. Tests
 of what only a process has (signals, the exit of an interpreter, threads, limits) start one with ``start_process``.
 
-``tiny_survey``, ``tiny_checkpoint``, ``tiny_store`` and ``tiny_search`` are made once per test run, also if several
-pytest workers share it. Tests read them and never change them: what a test writes goes to a folder of its own.
+``tiny_survey``, ``tiny_checkpoint``, ``tiny_store``, ``tiny_search`` and ``two_networks`` are made once per test run,
+also if several pytest workers share it. Tests read them and never change them: what a test writes goes to a folder of
+its own.
 """
 
 import contextlib
@@ -18,11 +19,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
 from filelock import FileLock
+
+if TYPE_CHECKING:
+    from rarezoo.data.surveys.mock import Mock
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = {"train.py": "train", "embed.py": "embed", "cluster.py": "cluster"}
@@ -192,16 +197,17 @@ class TinySurvey:
         settings = [f"data.n={self.galaxies}", "data.side=48", "data.seed=3", "data.workers=1"]
         return ["data=mock", *settings, f"data.cache={self.cache}"]
 
+    def mock(self) -> "Mock":
+        """The survey in Python."""
+        from rarezoo.data.surveys.mock import Mock
+
+        return Mock(n=self.galaxies, side=48, seed=3, workers=1, cache=str(self.cache))
+
 
 @pytest.fixture(scope="session")
 def tiny_survey(made_once) -> TinySurvey:
     """A small mock survey, drawn."""
-    from rarezoo.data.surveys.mock import Mock
-
-    def draw(folder: Path) -> None:
-        Mock(n=TinySurvey.galaxies, side=48, seed=3, workers=1, cache=str(folder)).open()
-
-    return TinySurvey(made_once("sky", draw))
+    return TinySurvey(made_once("sky", lambda folder: TinySurvey(folder).mock().open()))
 
 
 @pytest.fixture(scope="session")
@@ -234,3 +240,31 @@ def tiny_search(made_once, tiny_store) -> Path:
         run_command("cluster.py", f"store={tiny_store}", *SEARCH, f"out={folder}", "seed=1", cwd=folder.parent)
 
     return made_once("search", search)
+
+
+@pytest.fixture(scope="session")
+def two_networks(made_once, tiny_survey) -> Path:
+    """A folder with the networks ``net-a`` and ``net-b`` and the stores ``a`` and ``b`` of the tiny survey under them.
+
+    The networks have learnt nothing. They still see colours and sizes, so that a search finds classes.
+    """
+
+    def make(folder: Path) -> None:
+        from rarezoo.data.trees import named_tree
+        from rarezoo.embeddings.embed import EmbedRun
+        from rarezoo.zoo.checkpoint import Checkpoint
+        from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
+        from rarezoo.zoo.network import build_network
+
+        for seed, name in enumerate("ab"):
+            encoder, tree = EfficientNetB0(input_size=32, bottleneck=16), named_tree("desi")
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                network = build_network(encoder, tree)
+            net = folder / f"net-{name}"
+            Checkpoint.save(net, network=network, encoder=encoder, tree=tree, card={})
+            EmbedRun(
+                data=tiny_survey.mock(), checkpoint=str(net), out=str(folder / name), workers=0, shard_rows=100
+            ).run()
+
+    return made_once("two_networks", make)

@@ -8,15 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from astropy.io.votable import validate
 from astropy.table import Table
 
 from rarezoo import tables
 from rarezoo.data.surveys.huggingface import HuggingFace
-from rarezoo.data.surveys.mock import Mock
-from rarezoo.data.trees import named_tree
-from rarezoo.embeddings.embed import EmbedRun
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.searches.clusterers.hdbscan import Hdbscan
 from rarezoo.searches.compressors.pca import Pca
@@ -24,29 +20,17 @@ from rarezoo.searches.result import Search
 from rarezoo.searches.run import SearchRun
 from rarezoo.searches.stability import Stability
 from rarezoo.track import Tracker
-from rarezoo.zoo.checkpoint import Checkpoint
-from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
-from rarezoo.zoo.network import build_network
 
 pytestmark = pytest.mark.pipeline
 
-GALAXIES = 200
-
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """A survey under two networks that have learnt nothing, and a search of each."""
+def home(two_networks, tmp_path_factory):
+    """A folder with a search of the tiny survey under each of two networks."""
     home = tmp_path_factory.mktemp("home")
-    for seed, net in enumerate(("a", "b")):
-        encoder, tree = EfficientNetB0(input_size=32, bottleneck=16), named_tree("desi")
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            network = build_network(encoder, tree)
-        Checkpoint.save(home / net, network=network, encoder=encoder, tree=tree, card={})
-        survey = Mock(n=GALAXIES, side=32, workers=1, cache=str(home / "cache"))
-        EmbedRun(data=survey, checkpoint=str(home / net), out=str(home / f"{net}-store"), workers=0).run()
+    for net in "ab":
         SearchRun(
-            store=str(home / f"{net}-store"), compress=Pca(n_components=2), drawing=Pca(n_components=2),
+            store=str(two_networks / net), compress=Pca(n_components=2), drawing=Pca(n_components=2),
             clusterer=Hdbscan(min_samples=3, min_cluster_size=5), stability=Stability(refits=0),
             logger=Tracker(mode="none"), images=False, out=str(home / f"{net}-search"),
         ).run()  # fmt: skip
@@ -69,7 +53,7 @@ def inside(home, search="a-search"):
     return found.filter(pa.compute.greater_equal(found[tables.CLASS_ID], 0))
 
 
-def test_members_leave_with_class_place_and_the_answers_asked_for(told, home):
+def test_members_leave_with_class_place_and_the_answers_asked_for(told, home, two_networks, tiny_survey):
     told(home, "export", "a-search", "out=out/m.vot", "format=votable", "answers=[bar_strong,bar_no]")
     found, members = Table.read(home / "out" / "m.vot"), inside(home)
     report = io.StringIO()
@@ -77,10 +61,10 @@ def test_members_leave_with_class_place_and_the_answers_asked_for(told, home):
     assert found.colnames[-2:] == ["bar_strong_fraction", "bar_no_fraction"]
     labels = dict(zip(members[tables.ID].to_pylist(), members[tables.CLASS_ID].to_pylist(), strict=True))
     assert dict(zip(found[tables.ID], found[tables.CLASS_ID], strict=True)) == labels
-    store = EmbeddingStore.open(home / "a-store").read([tables.ID, "bar_strong_fraction"])
+    store = EmbeddingStore.open(two_networks / "a").read([tables.ID, "bar_strong_fraction"])
     predicted = dict(zip(store[tables.ID].to_pylist(), store["bar_strong_fraction"].to_pylist(), strict=True))
     np.testing.assert_allclose(found["bar_strong_fraction"], [predicted[one] for one in found[tables.ID]], rtol=1e-6)
-    catalogue = Mock(n=GALAXIES, side=32, workers=1, cache=str(home / "cache")).open().catalogue
+    catalogue = tiny_survey.mock().open().catalogue
     places = dict(zip(catalogue[tables.ID].to_pylist(), catalogue[tables.RA].to_pylist(), strict=True))
     np.testing.assert_array_equal(found[tables.RA], [places[one] for one in found[tables.ID]])
 
@@ -93,20 +77,20 @@ def test_one_class_alone_by_its_members(told, home):
     assert list(found[tables.PROBABILITY]) == sorted(found[tables.PROBABILITY], reverse=True)
 
 
-def test_a_data_set_of_members_is_a_survey_again(told, home):
+def test_a_data_set_of_members_is_a_survey_again(told, home, tiny_survey):
     told(home, "export", "a-search", "out=out/set", "format=huggingface", "classes=[0]", "answers=[all]")
     again = HuggingFace(name=str(home / "out" / "set"), votes="").open()
-    survey = Mock(n=GALAXIES, side=32, workers=1, cache=str(home / "cache")).open()
+    survey = tiny_survey.mock().open()
     assert len(again) == inside(home)[tables.CLASS_ID].to_pylist().count(0)
     row = list(survey.ids).index(again.ids[0])
     np.testing.assert_array_equal(again.images.cutout(0), survey.images.cutout(row))
 
 
-def test_mistakes_of_an_export_are_told_before_anything_is_written(told, home):
+def test_mistakes_of_an_export_are_told_before_anything_is_written(told, home, two_networks):
     assert "has no class: 99" in told(home, "export", "a-search", "out=x.csv", "classes=[99]", expect=2)
     assert "bars" in told(home, "export", "a-search", "out=x", "answers=[bars]", expect=2)
     assert "out=FILE" in told(home, "export", "a-search", expect=2)
-    assert "a-store" in told(home, "export", "a-store", "out=x.csv", expect=2)
+    assert "two_networks/a" in told(home, "export", two_networks / "a", "out=x.csv", expect=2)
     (home / "few.csv").write_text("id_str,ra,dec\nx,1,2\n")
     assert "few.csv" in told(home, "export", "a-search", "out=x.csv", "positions=few.csv", expect=2)
     assert not list(home.glob("x*"))
@@ -119,13 +103,13 @@ def test_a_report_is_written_again_from_a_finished_search(told, home):
     assert len(list((home / "again").glob("class-*.html"))) == len(Search.open(home / "a-search"))
 
 
-def test_two_networks_are_compared_with_their_galaxies(told, home):
+def test_two_networks_are_compared_with_their_galaxies(told, home, tiny_survey):
     out = told(home, "compare", "a-search", "b-search", "a-search", "out=out/compared", "queries=0")
     about = json.loads((home / "out" / "compared" / "compare.json").read_text())
     other, same, _ = (pair["embeddings"] for pair in about["pairs"])
     assert (other["galaxies"], other["queries"], [one["k"] for one in other["overlaps"]]) == (
-        GALAXIES,
-        GALAXIES,
+        tiny_survey.galaxies,
+        tiny_survey.galaxies,
         [10, 30, 100],
     )
     assert all(one["chance"] < one["share"] < 1 for one in other["overlaps"])

@@ -3,14 +3,6 @@
 import re
 
 import pytest
-import torch
-
-from rarezoo.data.surveys.mock import Mock
-from rarezoo.data.trees import named_tree
-from rarezoo.embeddings.embed import EmbedRun
-from rarezoo.zoo.checkpoint import Checkpoint
-from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
-from rarezoo.zoo.network import build_network
 
 pytestmark = pytest.mark.pipeline
 
@@ -22,17 +14,11 @@ LAUNCHERS = {"basic": [], "joblib": ["hydra/launcher=joblib"], "submitit": ["hyd
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """A survey under two networks that have learnt nothing, searched by one sweep under every launcher."""
+def home(two_networks, tmp_path_factory):
+    """A folder with links to the stores of one survey under two networks."""
     home = tmp_path_factory.mktemp("home")
-    for seed, net in enumerate("ab"):
-        encoder, tree = EfficientNetB0(input_size=32, bottleneck=16), named_tree("desi")
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            network = build_network(encoder, tree)
-        Checkpoint.save(home / f"net-{net}", network=network, encoder=encoder, tree=tree, card={})
-        survey = Mock(n=120, side=32, workers=1, cache=str(home / "cache"))
-        EmbedRun(data=survey, checkpoint=str(home / f"net-{net}"), out=str(home / net), workers=0).run()
+    for name in "ab":
+        (home / name).symlink_to(two_networks / name)
     return home
 
 
@@ -73,10 +59,10 @@ def test_by_verb_from_files_alone(cli, home, told):
     assert page.read_bytes() == before
 
 
-def test_networks_trained_by_a_sweep_have_a_page_too(cli, home):
+def test_networks_trained_by_a_sweep_have_a_page_too(cli, home, tiny_survey):
     words = [
-        "data=mock", "data.n=120", "data.side=32", f"data.cache={home / 'cache'}", "model.input_size=32",
-        "model.bottleneck=8,16", "train.epochs=2", "train.batch_size=32", "train.workers=0", "logger=none",
+        *tiny_survey.words, "data.limit=120", "model.input_size=32", "model.bottleneck=8,16", "train.epochs=2",
+        "train.batch_size=32", "train.workers=0", "logger=none",
     ]  # fmt: skip
     err = cli("train.py", "-m", *words, "out=networks", cwd=home).err
     assert "leaderboard: networks/leaderboard.html" in err

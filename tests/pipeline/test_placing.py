@@ -1,15 +1,14 @@
 """Searches compared, class ids that live on, stability, and new galaxies placed, on mock surveys under one network."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 from rarezoo import tables
 from rarezoo.data.surveys.mock import Mock
-from rarezoo.data.trees import named_tree
 from rarezoo.embeddings.embed import EmbedRun
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, OutputError, StoreError
@@ -23,27 +22,11 @@ from rarezoo.searches.result import Search
 from rarezoo.searches.run import SearchRun
 from rarezoo.searches.stability import Stability
 from rarezoo.track import Tracker
-from rarezoo.zoo.checkpoint import Checkpoint
-from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
-from rarezoo.zoo.network import build_network
 
 pytestmark = pytest.mark.pipeline
 
-GALAXIES, MORE = 200, 220
-
-
-def checkpoint(home, name, *, seed):
-    """A network that has learnt nothing: it still sees colours and sizes."""
-    encoder, tree = EfficientNetB0(input_size=32, bottleneck=16), named_tree("desi")
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        network = build_network(encoder, tree)
-    Checkpoint.save(home / name, network=network, encoder=encoder, tree=tree, card={})
-
-
-def embed(home, out, *, net="net", n=GALAXIES, seed=0):
-    survey = Mock(n=n, side=32, seed=seed, workers=1, cache=str(home / "cache"))
-    EmbedRun(data=survey, checkpoint=str(home / net), out=str(home / out), workers=0, shard_rows=90).run()
+# The tiny survey has 40 galaxies more.
+GALAXIES, MORE = 220, 260
 
 
 def search(home, out, *, store="store", seed=0, **settings):
@@ -58,15 +41,31 @@ def search(home, out, *, store="store", seed=0, **settings):
     return run
 
 
+def part(store, out, *, rows):
+    """The first galaxies of a store, as a store of their own."""
+    whole = EmbeddingStore.open(store)
+    manifest = replace(whole.manifest, rows=rows, shard_rows=90, survey_sha256=f"first {rows}")
+    begun = EmbeddingStore.create(out, manifest)
+    content, embeddings = whole.read([tables.ID, *map(tables.fraction_column, manifest.answers)]), whole.embeddings()
+    fractions = np.stack([column.to_numpy() for column in content.columns[1:]], axis=1)
+    for shard in range(manifest.shards):
+        inside = manifest.rows_of(shard)
+        begun.write_shard(
+            shard, ids=list(whole.ids[inside]), embeddings=embeddings[inside], fractions=fractions[inside]
+        )
+    begun.finish()
+
+
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
+def home(two_networks, tmp_path_factory):
+    """Stores of a part of the tiny survey, of all of it, and of another sky; two searches of the first."""
     home = tmp_path_factory.mktemp("placing")
-    for seed, name in enumerate(("net", "other-net")):
-        checkpoint(home, name, seed=seed)
-    embed(home, "store")
-    embed(home, "more", n=MORE)
-    embed(home, "elsewhere", seed=5)
-    embed(home, "other-store", net="other-net", n=40)
+    (home / "more").symlink_to(two_networks / "a")
+    part(two_networks / "a", home / "store", rows=GALAXIES)
+    part(two_networks / "b", home / "other-store", rows=40)
+    elsewhere = Mock(n=GALAXIES, side=32, seed=5, workers=1, cache=str(home / "cache"))
+    checkpoint = str(two_networks / "net-a")
+    EmbedRun(data=elsewhere, checkpoint=checkpoint, out=str(home / "elsewhere"), workers=0, shard_rows=90).run()
     search(home, "old")
     search(home, "new", seed=1, stability=Stability(refits=3))
     return home
@@ -168,7 +167,7 @@ def test_classes_keep_their_ids_with_a_tenth_more_galaxies(home):
 
 
 def test_an_id_is_never_given_twice(home):
-    """Back to the first galaxies: classes that died in between do not hand on their ids."""
+    """Back to the first galaxies: classes that were lost in between do not hand on their ids."""
     search(home, "between", seed=7, previous=str(home / "old"))
     search(home, "back", previous=str(home / "between"))
     old, between, back = ({row["class_id"] for row in classes_of(home, name)} for name in ("old", "between", "back"))
@@ -246,7 +245,7 @@ def test_galaxies_that_cannot_be_assigned_are_refused(home):
     def assignment(search, store, **settings):
         return AssignRun(search=str(home / search), store=str(home / store), **settings)
 
-    with pytest.raises(StoreError, match=r"another checkpoint.*other-net.* net "):
+    with pytest.raises(StoreError, match=r"another checkpoint.*net-b.* net-a "):
         assignment("old", "other-store").run()
     with pytest.raises(FileNotFoundError, match="no finished search"):
         assignment("store", "elsewhere").run()

@@ -1,6 +1,7 @@
 """The bottleneck study through its door: a sweep of four small trainings, stopped halfway, gone on with, summarised."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -9,16 +10,17 @@ from PIL import Image
 pytestmark = pytest.mark.pipeline
 
 SIZE = [
-    "experiment=bottleneck", "data=mock", "data.n=220", "data.limit=0", "data.side=48", "data.seed=3",
+    "experiment=bottleneck", "data=mock", "data.n=260", "data.limit=0", "data.side=48", "data.seed=3",
     "model=efficientnet_b0", "model.bottleneck=128,native", "model.input_size=32",
     "train.epochs=1", "train.batch_size=32", "train.workers=0", "out=sweep",
 ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def home(cli, tmp_path_factory):
-    """A folder in which one seed of the sweep is finished."""
+def home(cli, tiny_survey, tmp_path_factory):
+    """A folder with a copy of the tiny survey, in which one seed of the sweep is finished."""
     folder = tmp_path_factory.mktemp("home")
+    shutil.copytree(tiny_survey.cache, folder / "cache")
     cli("train.py", *SIZE, f"data.cache={folder / 'cache'}", "seed=0", cwd=folder)
     return folder
 
@@ -43,7 +45,7 @@ def test_a_finished_seed_is_summarised_and_measured_once(home):
     assert set(about["architectures"]) == {"efficientnet_b0"}
     for width in ("128", "native"):
         with np.load(home / "sweep" / f"efficientnet_b0.d{width}.seed0" / "study.npz") as kept:
-            assert kept["embeddings"].shape == (220, 128 if width == "128" else 1280)
+            assert kept["embeddings"].shape == (260, 128 if width == "128" else 1280)
             assert np.isfinite(kept["losses"]).all()
             assert len(kept["test"]) == len(kept["losses"]) > 10
 
