@@ -68,5 +68,6 @@ def test_a_lasso_around_the_middle_of_the_map_is_listed_and_saved(tab, report, t
     with page.expect_download() as waiting:
         page.click("#save-selection")
     waiting.value.save_as(tmp_path / "selection.csv")
-    rows = list(csv.reader((tmp_path / "selection.csv").open(newline="")))
+    with (tmp_path / "selection.csv").open(newline="") as stream:
+        rows = list(csv.reader(stream))
     assert len(rows) - 1 == int(told.split()[0].replace(",", "")) > 0

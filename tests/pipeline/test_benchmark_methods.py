@@ -55,7 +55,8 @@ def test_a_killed_run_goes_on_and_is_scored_again_from_its_files(tmp_path):
     again = benchmark(tmp_path, *TINY, *CHEAP, "rescore=true")
     assert again.stdout == whole.stdout
     assert (results / "results.md").read_text() == whole.stdout
-    assert Image.open(results / "results.webp").width > 1000
+    with Image.open(results / "results.webp") as figure:
+        assert figure.width > 1000
 
 
 def table(text):

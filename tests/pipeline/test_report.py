@@ -156,7 +156,8 @@ def test_the_class_table_has_images(tmp_path):
     cells = [row[content["columns"].index("galaxies")] for row in content["data"]]
     assert [cell["_type"] for cell in cells] == ["image-file"] * 2
     assert {cell["path"] for cell in cells} <= set(contents)
-    assert Image.open(contents[cells[0]["path"]]).height == 130
+    with Image.open(contents[cells[0]["path"]]) as mosaic:
+        assert mosaic.height == 130
 
 
 def test_servers_that_do_not_answer_leave_the_search_whole(tmp_path, monkeypatch, caplog):

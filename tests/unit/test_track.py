@@ -251,8 +251,9 @@ def test_a_search_as_csv(tmp_path, trained, broken):
     assert numbers == {"searched": 3, "classes": 1, "seconds/draw": 2, "persistence/most": 0.7}
     (row,) = pd.read_csv(folder / "classes.csv").to_dict("records")
     assert (row[tables.SIZE], row[tables.TOP_ANSWERS]) == (2, "bar 0.9; odd 0.1")
-    assert Image.open(folder / "map.png").size == (900, 900)
-    assert Image.open(folder / "mosaics" / "class-000.jpg").size == (260, 130)
+    for name, size in (("map.png", (900, 900)), ("mosaics/class-000.jpg", (260, 130))):
+        with Image.open(folder / name) as picture:
+            assert picture.size == size
     assert pd.read_csv(folder / "curves.csv")["validation/loss"].tolist() == [3.0, 2.5]
     assert pd.read_csv(folder / "calibration.csv")["found"].tolist() == [0.4, 0.8]
     assert not broken

@@ -286,7 +286,8 @@ def test_a_class_without_a_planted_galaxy_is_of_no_population(trials, monkeypatc
     labels = np.where(truth[:, 1], 0, np.where(truth.any(axis=1), -1, 1))
     np.savez(trials.folder / "sky1" / "thirds.whole.npz", **{**trials.submission(Trial("thirds", 1)), "labels": labels})
     write_results(trials, [1], refits=0)
-    rows = list(csv.DictReader((trials.folder / "false.csv").open()))
+    with (trials.folder / "false.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
     assert [(row["population"], float(row["purity"])) for row in rows] == [("group 1", 1.0), ("", 0.0)]
 
 

@@ -34,4 +34,5 @@ def test_a_table_that_does_not_exist_is_refused(table):
 
 def test_scores_are_drawn_with_one_row_per_method(tmp_path):
     draw_scores(RESULTS / "galaxies_50000_scores.csv", tmp_path / "scores.webp")
-    assert Image.open(tmp_path / "scores.webp").width > 800
+    with Image.open(tmp_path / "scores.webp") as figure:
+        assert figure.width > 800

@@ -225,7 +225,8 @@ def test_thumbnails_are_where_the_atlas_looks_for_them(tmp_path):
     labels = found["members"]["class_id"].to_numpy()
     assert np.all(slots[labels >= 0] >= 0), "members come first"
     assert sorted(slots[slots >= 0]) == list(range(100))
-    sheet = np.asarray(Image.open(tmp_path / "images" / "sheet-0000.jpg"))
+    with Image.open(tmp_path / "images" / "sheet-0000.jpg") as picture:
+        sheet = np.asarray(picture)
     for row in np.flatnonzero(slots >= 0):
         down, across = (about["pixels"] * place + about["pixels"] // 2 for place in divmod(slots[row], about["side"]))
         assert abs(int(sheet[down, across, 0]) - shades[row]) < 3
