@@ -4,8 +4,11 @@ The galaxies are synthetic; what is measured is the page. Frames are counted whi
 frame that the browser asks for, so that 60/s is the most there can be.
 """
 
+import io
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +16,7 @@ from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
+from PIL import Image
 
 from rarezoo import tables
 from rarezoo.data.survey import Galaxies
@@ -26,6 +30,8 @@ _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _CLASSES, _SHARE = 40, 0.05
 _ANSWERS = ("smooth-or-featured_smooth", "bar_strong")
 _WIDE, _HIGH = 1366, 820
+# Size of the picture of one class, and how far its panel is scrolled, px.
+_PANEL_WIDE, _PANEL_HIGH, _SCROLLED = 1180, 860, 320
 # Time during which frames are counted, ms.
 _WATCHED = 4000
 _OPENED = """async () => { await rarezooAtlas.drawn(); await new Promise((done) => requestAnimationFrame(done));
@@ -136,22 +142,63 @@ def measured(page: Path, *, browser: str, painter: str) -> dict[str, Any]:
     ConfigError
         playwright is not installed.
     """
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError as problem:
-        raise ConfigError("playwright is not installed", value=problem, fix="Say: pip install playwright.") from problem
-    with sync_playwright() as engine:
-        opened = engine.chromium.launch(executable_path=browser, args=["--enable-unsafe-swiftshader"])
-        tab = opened.new_page(viewport={"width": _WIDE, "height": _HIGH}, device_scale_factor=1)
-        tab.set_default_timeout(300_000)
+    with _tab(browser, width=_WIDE, height=_HIGH) as tab:
         tab.goto(f"{page.resolve().as_uri()}?painter={painter}")
         result = {"painter": tab.evaluate("rarezooAtlas.painter"), "opened s": tab.evaluate(_OPENED) / 1000}
         result["frames/s"] = tab.evaluate(_MOVING, _WATCHED)
         for doing in ("colour", "class", "lasso"):
             result[f"{doing} s"] = tab.evaluate(_TIMED, doing) / 1000
         result["heap MB"] = tab.evaluate("performance.memory.usedJSHeapSize / 1e6")
-        opened.close()
     return result
+
+
+def draw_class(page: Path, target: Path, *, class_id: int, browser: str = "") -> None:
+    """Write a picture of the atlas with the panel of one class.
+
+    Parameters
+    ----------
+    page
+        The file atlas.html.
+    target
+        WebP file to write.
+    class_id
+        Class whose panel is open.
+    browser
+        Path of Chromium; empty: the first one that is installed.
+
+    Raises
+    ------
+    ConfigError
+        playwright or Chromium is not installed.
+    """
+    with _tab(browser_path(browser), width=_PANEL_WIDE, height=_PANEL_HIGH) as tab:
+        tab.goto(f"{page.resolve().as_uri()}?painter=pixels#class-{class_id}")
+        tab.wait_for_function("window.rarezooAtlas && rarezooAtlas.images.ready()")
+        tab.evaluate("rarezooAtlas.drawn()")
+        tab.wait_for_load_state("networkidle")
+        # The panel is scrolled until the numbers of the class and its galaxies are both in view.
+        tab.mouse.move(0.8 * _PANEL_WIDE, 0.6 * _PANEL_HIGH)
+        tab.mouse.wheel(0, _SCROLLED)
+        tab.mouse.move(5, 5)
+        tab.wait_for_timeout(500)
+        picture = Image.open(io.BytesIO(tab.screenshot()))
+    with tables.atomic(target) as temporary:
+        picture.convert("RGB").save(temporary, format="WEBP", quality=85)
+
+
+@contextmanager
+def _tab(browser: str, *, width: int, height: int) -> Iterator[Any]:
+    """Yield a tab of a headless browser."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError as problem:
+        raise ConfigError("playwright is not installed", value=problem, fix="Say: pip install playwright.") from problem
+    with sync_playwright() as engine:
+        opened = engine.chromium.launch(executable_path=browser, args=["--enable-unsafe-swiftshader"])
+        tab = opened.new_page(viewport={"width": width, "height": height}, device_scale_factor=1)
+        tab.set_default_timeout(300_000)
+        yield tab
+        opened.close()
 
 
 @dataclass(kw_only=True)

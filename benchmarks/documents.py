@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.atlas import draw_class
 from rarezoo import tables
 from rarezoo.errors import DataError
+from rarezoo.searches.result import Search
 from rarezoo.settings import Settings, setting
 
 RESULTS = Path(__file__).with_name("results")
@@ -31,9 +33,15 @@ _SHOWN = {"like this": "#9db4c8", "10-shot": "#3c5a78", "probe": "#b3361b"}
 
 @dataclass(kw_only=True)
 class Documents(Settings):
-    """Write the tables and figures of the documentation from the files in ``benchmarks/results``."""
+    """Write the tables and figures of the documentation from the files in ``benchmarks/results``.
+
+    The picture of the atlas, ``figures/mock_atlas.webp``, is drawn if a search is named; it needs Chromium. ``rarezoo
+    demo`` makes such a search.
+    """
 
     docs: str = setting(str(DOCS), "folder of the documentation")
+    search: str = setting("", "folder of a finished search, such as runs/demo; empty: the atlas is not drawn")
+    class_id: int = setting(0, "class that the picture of the atlas shows", ge=0)
 
     def run(self) -> str:
         """Write them, and return the names of the files that changed."""
@@ -53,6 +61,10 @@ class Documents(Settings):
                 path = Path(self.docs) / "figures" / f"{name}.webp"
                 draw_embeddings(RESULTS / f"{name}.csv", path)
                 changed.append(str(path))
+        if self.search:
+            path = Path(self.docs) / "figures" / "mock_atlas.webp"
+            draw_class(Search.open(self.search).page.with_name("atlas.html"), path, class_id=self.class_id)
+            changed.append(str(path))
         return "\n".join(changed)
 
 
