@@ -38,7 +38,9 @@ def searched(folder, *overrides, stabilities, searched=1000, mosaics=True):
     ]  # fmt: skip
     classes = pa.Table.from_pylist(rows, pa.schema(list(tables.CLASSES.columns.items())))
     tables.write(classes, folder / "classes.parquet", tables.CLASSES)
-    tables.write_json({"searched": searched, "unassigned": 0.75, "seconds": {"report": 9}}, folder / "run.json")
+    tables.write_json(
+        {"settings": {}, "searched": searched, "unassigned": 0.75, "seconds": {"report": 9}}, folder / "run.json"
+    )
     images = folder / "report" / "images"
     images.mkdir(parents=True)
     (images.parent / "index.html").write_text("")
