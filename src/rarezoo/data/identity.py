@@ -8,6 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from rarezoo.data.images import ImageSource
+from rarezoo.errors import RarezooError
 from rarezoo.runs import Stamped
 
 # Reading small files waits for the disk or the network most of the time, so that several threads read faster.
@@ -34,17 +35,13 @@ def images_identity(images: ImageSource, ids: Sequence[str] | np.ndarray, rows: 
         Rows of the galaxies whose images count, in their order.
     """
     stamps = _digest(rows, lambda row: images.stamp(row).encode()) if len(rows) and images.stamp(int(rows[0])) else ""
-    scale = f" from {images.pixel_range}" if images.pixel_range else ""
-    return Stamped(
-        stamps and stamps + scale,
-        lambda: _digest(rows, lambda row: str(ids[row]).encode() + b"\0" + _content(images, row)) + scale,
-    )
+    return Stamped(stamps, lambda: _digest(rows, lambda row: str(ids[row]).encode() + b"\0" + _content(images, row)))
 
 
 def _content(images: ImageSource, row: int) -> bytes:
     try:
         return hashlib.sha256(images.content(row)).digest()
-    except Exception:  # decoders of damaged files raise anything
+    except (OSError, ValueError, RarezooError):
         return _UNREADABLE
 
 

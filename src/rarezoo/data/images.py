@@ -61,9 +61,6 @@ class ImageSource(ABC):
             The image is missing or unreadable; ``ids`` names the galaxy.
         """
 
-    #: The two values that become black and white; empty: the type of the pixels decides.
-    pixel_range: tuple[float, ...] = ()
-
     def stamp(self, row: int) -> str:
         """Return a text that changes whenever the image changes, such as size and time of its file; empty: unknown.
 
@@ -101,6 +98,11 @@ class StoredImages(ImageSource):
         # Fixed-width numpy strings: forked workers then share them instead of copying Python objects.
         self.names, self.ids = np.array(names, dtype=np.str_), np.array(ids, dtype=np.str_)
         self.pixel_range = tuple(pixel_range)
+
+    @property
+    def scale(self) -> str:
+        """The range of black and white as text, part of every stamp; empty if there is none."""
+        return " ".join(map(str, self.pixel_range))
 
     @abstractmethod
     def stored(self, row: int) -> np.ndarray:
@@ -151,8 +153,8 @@ class EncodedImages(StoredImages):
         """Return the bytes of an image file."""
 
     def content(self, row: int) -> bytes:
-        """Return the bytes of an image file, from which its pixels follow."""
-        return self.encoded(row)
+        """Return the bytes of an image file and the range of its pixels, from which the pixels follow."""
+        return self.encoded(row) + self.scale.encode()
 
     def stored(self, row: int) -> np.ndarray:
         """Return the pixels of one galaxy in the type that they have in the file."""
@@ -189,7 +191,7 @@ class FolderImages(EncodedImages):
 
     def stamp(self, row: int) -> str:
         """Return size and times of the file."""
-        return file_stamp(self.folder / str(self.names[row]))
+        return file_stamp(self.folder / str(self.names[row])) + self.scale
 
 
 class TarImages(EncodedImages):
@@ -245,7 +247,7 @@ class TarImages(EncodedImages):
     def stamp(self, row: int) -> str:
         """Return size and times of the shard, and the place of the file in it."""
         shard, offset, size = self.places[row].tolist()
-        return f"{file_stamp(self.shards[shard])} {offset} {size}"
+        return f"{file_stamp(self.shards[shard])} {offset} {size}{self.scale}" if shard >= 0 else "absent"
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_descriptors": {}}
@@ -344,7 +346,7 @@ class Hdf5Images(StoredImages):
 
     def stamp(self, row: int) -> str:
         """Return size and times of the file, and the row in it."""
-        return f"{file_stamp(self.path)} {self.rows[row]}"
+        return f"{file_stamp(self.path)} {self.rows[row]} {self.scale}"
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_files": {}}
@@ -354,7 +356,7 @@ def file_stamp(path: Path | str) -> str:
     """Return size and times of a file as text: whoever writes into the file changes the text."""
     try:
         about = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name that no file can have
         return "absent"
     # The time of change of the inode cannot be set by copying programs, unlike that of the content.
     return f"{about.st_size} {about.st_mtime_ns} {about.st_ctime_ns}"

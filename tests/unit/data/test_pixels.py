@@ -100,6 +100,15 @@ def test_a_range_for_images_of_eight_bits_is_refused_or_leaves_files_as_they_are
     np.testing.assert_array_equal(in_png(tmp_path, pixels, (0, 1)).cutout(0)[:, :, 0], pixels)
 
 
+@pytest.mark.parametrize("container", CONTAINERS["int32"])
+def test_another_range_is_another_content(tmp_path, container):
+    """What was measured of the images under one range is not taken for another one."""
+    pixels = (GREY * 200).astype("i4")
+    first, other = (container(tmp_path, pixels, bounds) for bounds in ((0, 255), (0, 100)))
+    assert first.content(0) != other.content(0)
+    assert first.stamp(0) != other.stamp(0) or first.stamp(0) == ""
+
+
 @pytest.mark.parametrize("values", [[1.0], [0.0, 0.0], [1.0, 0.0], [0.0, float("inf")], [float("nan"), 1.0], [0, 1, 2]])
 def test_a_range_that_is_none_is_refused(values):
     with pytest.raises(ConfigError, match="pixel_range"):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rarezoo.data.images import StoredImages, file_bytes, file_stamp, refuse_range
+from rarezoo.data.images import StoredImages, file_bytes, file_stamp, refuse_range, unreadable_image
 from rarezoo.data.pixels import stored_pixels
 from rarezoo.data.positions import positions_of
 from rarezoo.data.reading import ids_of, plain_columns, refuse_doubled
@@ -138,31 +138,39 @@ class HuggingFaceImages(StoredImages):
                     f"column {column} holds no images", value=data_set.features[column],
                     fix="Name the column of images with data.image_column.",
                 ) from problem  # fmt: skip
-        inside = bool(ids) and (self.pixel_type is not None or bool((self.data_set[0][column] or {}).get("bytes")))
+
+        inside = bool(ids) and (self.pixel_type is not None or bool((self._first() or {}).get("bytes")))
         self._files = [file_stamp(file["filename"]) for file in data_set.cache_files] if inside else []
+
+    def _first(self) -> Any:
+        """Return the first image; None if it cannot be read, which is reported when it is needed."""
+        try:
+            return self.data_set[0][self.column]
+        except Exception:
+            return None
 
     def stamp(self, row: int) -> str:
         """Return sizes and times of the data set's files; empty if the images lie outside of them."""
-        return f"{self._files} {row}" if self._files else ""
+        return f"{self._files} {row} {self.scale}" if self._files else ""
 
     def content(self, row: int) -> bytes:
-        """Return the bytes that decide the pixels of one galaxy: those of its image file, if it has one."""
+        """Return the bytes of an image file and the range of its pixels, from which the pixels follow."""
         if self.pixel_type is not None:
             return super().content(row)
-        return self._encoded(row)
+        try:
+            return self._encoded(row) + self.scale.encode()
+        except Exception as problem:
+            raise unreadable_image(str(self.ids[row]), str(self.names[row]), problem) from problem
 
     def stored(self, row: int) -> np.ndarray:
         """Return the pixels of one galaxy in the type that they have in the data set."""
         if self.pixel_type is None:
             return stored_pixels(self._encoded(row))
-        image = self.data_set[int(row)][self.column]
-        if image is None:
-            raise FileNotFoundError("no image")
-        return np.asarray(image, dtype=self.pixel_type)
+        return np.asarray(self.data_set[int(row)][self.column], dtype=self.pixel_type)
 
     def _encoded(self, row: int) -> bytes:
-        image = self.data_set[int(row)][self.column]
-        if image is None:
+        image = self.data_set[int(row)][self.column] or {}
+        if not (image.get("bytes") or image.get("path")):
             raise FileNotFoundError("no image")
         return image["bytes"] or file_bytes(Path(image["path"]), root=self.root)
 
