@@ -26,7 +26,7 @@ pytestmark = pytest.mark.unit
 
 MEASURES = {
     "like this": lambda features, positive: like_this(features, positive),
-    "few labels": lambda features, positive: few_labels(features, positive, labels=5, others=25)["AUC"],
+    "few labels": lambda features, positive: few_labels(features, positive, labels=5, others=25, draws=4)["AUC"],
     "probe": lambda features, positive: probe(features, positive, seeds=1, resamples=200),
     "retrieval": lambda features, positive: retrieval(features, positive.astype(float), queries=20),
 }
@@ -54,7 +54,7 @@ def test_features_that_hold_the_answer_reach_one(name):
 @pytest.mark.parametrize("name", MEASURES)
 def test_features_without_meaning_are_at_chance(name):
     values, chances = [], []
-    for seed in range(8):
+    for seed in range(6):
         features, positive = world(seed=seed)
         sample = MEASURES[name](features, positive)
         values.append(sample.value)
@@ -133,8 +133,7 @@ def test_draws_and_resamples_are_the_same_for_every_embedding_so_that_difference
         difference = second.minus(first)
         assert difference.value == pytest.approx(second.value - first.value), name
         assert second.minus(second)[:] == (0, 0, 0)
-        assert measure(features, positive).values.tolist() == first.values.tolist()
-    paired = probe(better, positive).minus(probe(features, positive))
+    paired = probe(better, positive, seeds=1).minus(probe(features, positive, seeds=1))
     apart = probe(better, positive, seeds=1).interval
     assert paired.high - paired.low < 1.5 * (apart.high - apart.low)
 
@@ -152,8 +151,8 @@ def test_the_interval_of_a_probe_covers_what_a_large_sample_gives():
         features[positive, 0] += 2
         return features, positive
 
-    truth = probe(*draw(20_000, 99), seeds=1, resamples=2).value
-    intervals = [probe(*draw(600, seed), seeds=1, resamples=300).interval for seed in range(30)]
+    truth = probe(*draw(10_000, 99), seeds=1, resamples=2).value
+    intervals = [probe(*draw(400, seed), seeds=1, resamples=200).interval for seed in range(20)]
     assert np.mean([interval.low <= truth <= interval.high for interval in intervals]) >= 0.8
 
 
