@@ -21,6 +21,9 @@ MEASUREMENTS = {
         _HEADING,
         groups=("data",),
     ),
+    "fuzz": Job(
+        "benchmarks.fuzz:FuzzRun", "readers on damaged and hostile files: only our own errors come out", _HEADING
+    ),
     "duplicates": Job("benchmarks.throughput:Duplicates", "how well near-identical images are recognised", _HEADING),
 }
 
