@@ -409,12 +409,19 @@ def provenance(table: pa.Table) -> dict[str, Any]:
     """Return what a table's metadata records: kind, schema, version, and what its writer added.
 
     The dictionary is empty for a table that rarezoo did not write.
+
+    Raises
+    ------
+    StoreError
+        The metadata are damaged.
     """
     try:
         recorded = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
     except (ValueError, RecursionError):
-        return {}
-    return recorded if isinstance(recorded, dict) else {}
+        recorded = None
+    if not isinstance(recorded, dict):
+        raise StoreError("a table with damaged metadata", value=METADATA_KEY.decode(), fix="Write the table again.")
+    return recorded
 
 
 @contextmanager

@@ -176,7 +176,7 @@ def _degrees(table: pa.Table, name: str, *, kind: str, source: str) -> Float64[n
     if unit is not None and unit.physical_type == "angle":
         factor = 15.0 if unit == units.hourangle else float(unit.to("deg"))
     if pa.types.is_integer(field.type) or pa.types.is_floating(field.type) or pa.types.is_decimal(field.type):
-        values = column.cast(pa.float64()).to_numpy()
+        values = column.cast(pa.float64(), safe=False).to_numpy()
         known = values[np.isfinite(values)]
         within_hours = len(known) >= _ENOUGH and known.min() >= 0 and known.max() <= _HOURS and np.ptp(known) > _WIDE
         if kind == tables.RA and unit is None and within_hours:

@@ -40,6 +40,7 @@ SKIPPED_FILE = "skipped.csv"
 IMPORTED = "imported"
 SHARD_ROWS = 10_000
 DTYPES = ("float32", "float16")
+_MOST_SHARDS = 1_000_000
 # Fields of the manifest that a shard must share with its store.
 _TIED = ("survey_sha256", "checkpoint_sha256")
 # Fields of the manifest that say where something lies, what it is called, or what a bad image does: the hashes identify
@@ -328,6 +329,8 @@ class EmbeddingStore:
 
         There is never a second copy of them in memory.
         """
+        # A damaged manifest may claim any width, so nothing is allocated before a shard has shown it.
+        self.shard(0, [tables.EMBEDDING])
         whole, filled = np.empty((len(self), self.manifest.width), dtype=self.manifest.dtype), 0
         for shard in self._shards([tables.EMBEDDING]):
             whole[filled : filled + shard.num_rows] = tables.matrix(shard, tables.EMBEDDING)
@@ -367,6 +370,17 @@ class EmbeddingStore:
                 f"shard from another {' and '.join(name.removesuffix('_sha256') for name in other)}",
                 value=self._path(index), fix="Delete that shard and run the embed command again.",
             )  # fmt: skip
+        if tables.EMBEDDING in shard.column_names:
+            kind = shard.schema.field(tables.EMBEDDING).type
+            if not (
+                pa.types.is_fixed_size_list(kind)
+                and pa.types.is_floating(kind.value_type)
+                and kind.list_size == self.manifest.width
+            ):
+                raise StoreError(
+                    f"{self._path(index)} does not hold vectors of width {self.manifest.width}", value=kind,
+                    fix="Write the store again.",
+                )  # fmt: skip
         return shard
 
     def skipped(self) -> list[str]:
@@ -718,7 +732,18 @@ def _refuse_unusable(ids: Sequence[str], vectors: np.ndarray, fractions: Mapping
 def _read_manifest(folder: Path) -> Manifest:
     try:
         content = tables.read_json(folder / MANIFEST_FILE, fix="Delete the folder and write the store again.")
-        return Manifest(**{**content, "answers": tuple(content["answers"])})
+        manifest = Manifest(**{**content, "answers": tuple(content["answers"])})
+        whole = [getattr(manifest, name) for name in ("width", "rows", "shard_rows", "turns")]
+        texts = [getattr(manifest, known.name) for known in fields(Manifest) if known.type in (str, "str")]
+        if not (
+            all(type(number) is int and number >= 1 for number in whole)
+            and all(isinstance(text, str) for text in (*texts, *manifest.answers))
+            and isinstance(manifest.survey_settings, dict)
+            and manifest.dtype in DTYPES
+            and manifest.shards <= _MOST_SHARDS
+        ):
+            raise ValueError("a field of another type")
+        return manifest
     except StoreNotFound as problem:
         raise StoreNotFound(
             "no embedding store", value=folder,

@@ -206,7 +206,7 @@ class ExportRun(Settings):
 
 def about_text(search: Search) -> dict[str, str]:
     """Return the origin of a search as text: survey, checkpoint, name of the search, version of rarezoo."""
-    origin = {key: str(search.about[key]) for key in ("survey", "checkpoint", "checkpoint_sha256")}
+    origin = {key: str(search.about.get(key) or "") for key in ("survey", "checkpoint", "checkpoint_sha256")}
     return {**origin, "search": search.folder.name, "rarezoo": __version__}
 
 

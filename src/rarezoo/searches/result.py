@@ -114,7 +114,10 @@ class Search:
         """
         try:
             about = tables.read_json(Path(folder) / RUN_FILE, fix="Search again.")
-            if not isinstance(about.get("settings"), dict):
+            settings = about.get("settings")
+            texts = [about.get(key) for key in ("survey", "survey_sha256", "checkpoint", "checkpoint_sha256", "folder")]
+            texts += [settings.get("store")] if isinstance(settings, dict) else [settings]
+            if settings is None or not all(text is None or isinstance(text, str) for text in texts):
                 raise tables.damaged(Path(folder) / RUN_FILE, fix="Search again.")
         except StoreError as problem:
             raise StoreNotFound(
@@ -188,6 +191,11 @@ class Search:
             It is no longer where it was, or it has changed since.
         """
         if self._store is None:
+            if not self.settings.get("store"):
+                raise StoreError(
+                    "the search does not say which store was searched", value=self.folder / RUN_FILE,
+                    fix="Search again.",
+                )  # fmt: skip
             where = self._moved(self.settings["store"])
             store = EmbeddingStore.open(where[0])
             changed = self._changed(store)
@@ -227,7 +235,7 @@ class Search:
 
     def _moved(self, path: str) -> list[str]:
         """Return where a recorded folder may be now: where it was, and where it was moved to with this folder."""
-        moved = relocated(path, recorded_in=self.about.get("folder", ""), folder=self.folder)
+        moved = relocated(path, recorded_in=self.about.get("folder") or "", folder=self.folder)
         return list(dict.fromkeys([path, moved] if Path(path).exists() else [moved]))
 
     @property

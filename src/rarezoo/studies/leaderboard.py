@@ -28,7 +28,7 @@ from rarezoo.searches.systematics import CLEAN
 from rarezoo.settings import Settings, setting
 from rarezoo.studies.failures import failure_of
 from rarezoo.track import epoch_metrics
-from rarezoo.zoo.cards import is_checkpoint, read_card
+from rarezoo.zoo.cards import is_checkpoint, read_card, whole_card
 
 PAGE, TABLE = "leaderboard.html", "leaderboard.csv"
 FINISHED, FAILED, UNFINISHED, UNREADABLE = "finished", "failed", "not finished", "unreadable"
@@ -238,17 +238,20 @@ def jobs_of(folder: Path) -> list[SweepJob]:
     marks = (f"{depth}/{mark}" for depth in ("*", "*/*", "*/*/*") for mark in (_HYDRA, SETTINGS_FILE))
     jobs = []
     for place in sorted({path.parent for mark in marks for path in folder.glob(mark)}):
-        claimed = _content(place / SETTINGS_FILE) or {}
-        hydra = _content(place / _HYDRA / "hydra.yaml") or {}
-        overrides = _content(place / _HYDRA / "overrides.yaml")
-        verb = str(claimed.get("verb") or hydra.get("hydra", {}).get("job", {}).get("config_name") or "")
+        claimed, overrides = _content(place / SETTINGS_FILE), _content(place / _HYDRA / "overrides.yaml")
+        verb = str(
+            _part(claimed, "verb") or _part(_content(place / _HYDRA / "hydra.yaml"), "hydra", "job", "config_name")
+        )
         if verb not in ("cluster", "train"):
             continue
-        if overrides is None:
-            flat = pd.json_normalize(claimed.get("settings", {})).to_dict("records")[0]
+        if not isinstance(overrides, list):
+            claimed_settings = _part(claimed, "settings")
+            flat = pd.json_normalize([claimed_settings if isinstance(claimed_settings, dict) else {}]).to_dict(
+                "records"
+            )[0]
             settings = {str(name): str(value) for name, value in flat.items()}
         else:
-            pairs = (text.lstrip("+~").partition("=") for text in overrides)
+            pairs = (str(text).lstrip("+~").partition("=") for text in overrides)
             settings = {name: value for name, _, value in pairs if name != "out" and not name.startswith("hydra")}
         job = SweepJob(place.relative_to(folder).as_posix(), verb, settings)
         try:
@@ -272,7 +275,7 @@ def _searched(job: SweepJob, place: Path) -> SweepJob:
     classes = search.classes.to_pandas()
     stabilities, causes = classes[tables.STABILITY].dropna(), classes[tables.CAUSE].dropna()
     numbers = {
-        "searched": search.about["searched"], "classes": len(search), "unassigned": search.about["unassigned"],
+        "searched": search.about.get("searched"), "classes": len(search), "unassigned": search.about.get("unassigned"),
         "come_back": int((stabilities >= SAME).sum()) if len(stabilities) else None,
         "clean": int((causes == CLEAN).sum()) if len(causes) else None,
         "stability": stabilities.median(), "beyond": classes[tables.BEYOND].median(),
@@ -301,20 +304,30 @@ def _trained(job: SweepJob, place: Path) -> SweepJob:
     if not is_checkpoint(place):
         return replace(_unfinished(job, place), curve=curve)
     card = read_card(place)
+    with whole_card(place):
+        numbers = _test_numbers(card)
+    return replace(job, state=FINISHED, numbers=_finite(numbers), link=_link(job, "README.md"), curve=curve)
+
+
+def _test_numbers(card: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the values of the columns of :data:`TRAINED` by their keys."""
     rows = [row for row in card["metrics"] if row["galaxies"]]
     loss, mean = (sum(row[key] * row["galaxies"] for row in rows) for key in ("loss", "mean_loss"))
     galaxies = card["data"].get("test galaxies") or max((row["galaxies"] for row in rows), default=0)
     errors = [row["rmse"] for row in rows if row["rmse"] is not None and math.isfinite(row["rmse"])]
-    numbers = {
+    return {
         "loss": loss / galaxies if rows else None, "gain": 1 - loss / mean if rows and mean else None,
         "rmse": sum(errors) / len(errors) if errors else None, "width": card["width"], "weights": card["weights"],
         "epochs": card["training"].get("epochs done"), "galaxies": galaxies,
     }  # fmt: skip
-    return replace(job, state=FINISHED, numbers=_finite(numbers), link=_link(job, "README.md"), curve=curve)
 
 
 def _finite(numbers: Mapping[str, float | None]) -> dict[str, float | None]:
-    return {key: None if value is None or not math.isfinite(value) else value for key, value in numbers.items()}
+    """Return numbers without those that are not finite; a damaged file may also hold something else than a number."""
+    return {
+        key: value if isinstance(value, (int, float)) and math.isfinite(value) else None
+        for key, value in numbers.items()
+    }
 
 
 def _curve(place: Path) -> str:
@@ -338,5 +351,12 @@ def _content(path: Path) -> Any:
     try:
         text = path.read_text()
         return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError):
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return None
+
+
+def _part(content: Any, *keys: str) -> Any:
+    """Return what nested mappings hold under these keys; empty if there is none, or something else than a mapping."""
+    for key in keys:
+        content = content.get(key, "") if isinstance(content, dict) else ""
+    return content

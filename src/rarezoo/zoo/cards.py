@@ -10,14 +10,15 @@ A checkpoint folder::
 """
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
-from rarezoo.errors import CheckpointError, CheckpointNotFound, StoreError
+from rarezoo.errors import CheckpointError, CheckpointNotFound, RarezooError, StoreError
 from rarezoo.escapes import markdown, markdown_code, markdown_passage
 from rarezoo.runs import digest
 from rarezoo.tables import atomic, read_json, write_json
@@ -129,6 +130,27 @@ def annotate(folder: Path | str, **entries: Any) -> None:
         temporary.write_text(model_card(content))
 
 
+@contextmanager
+def whole_card(place: object) -> Iterator[None]:
+    """Turn what fails because an entry of a card is missing or of another type into one message.
+
+    Parameters
+    ----------
+    place
+        Folder or name of the checkpoint, for the message.
+    """
+    try:
+        yield
+    except RarezooError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, jinja2.UndefinedError) as problem:
+        reason = " ".join(str(problem).split())[:200]
+        raise CheckpointError(
+            f"an entry of the card is missing or of another type ({reason})", value=place,
+            fix="Get the checkpoint again, or use the version of rarezoo that its card names.",
+        ) from problem  # fmt: skip
+
+
 def read_card(folder: Path | str) -> dict[str, Any]:
     """Return the content of card.json in a checkpoint folder.
 
@@ -145,7 +167,7 @@ def read_card(folder: Path | str) -> dict[str, Any]:
     try:
         card = read_json(folder / CARD, fix="Get the checkpoint again.")
         schema = int(card["schema"])
-    except (StoreError, ValueError, KeyError, TypeError) as problem:
+    except (StoreError, ValueError, KeyError, TypeError, OverflowError) as problem:
         raise CheckpointError("unreadable card", value=folder / CARD, fix="Get the checkpoint again.") from problem
     if schema > SCHEMA_VERSION:
         raise CheckpointError(

@@ -30,6 +30,7 @@ from rarezoo.zoo.cards import (
     identity,
     model_card,
     read_card,
+    whole_card,
 )
 from rarezoo.zoo.encoder import Encoder, encoder_from
 from rarezoo.zoo.network import BottleneckNetwork, blank_network
@@ -109,6 +110,12 @@ class Checkpoint:
         """
         folder = find_checkpoint(name_or_folder, root=root)
         card = read_card(folder)
+        with whole_card(folder):
+            return cls._opened(folder, card)
+
+    @classmethod
+    def _opened(cls, folder: Path, card: Mapping[str, Any]) -> "Checkpoint":
+        """Check the files of a checkpoint, and build its network."""
         for name, expected in card.get("sha256", {WEIGHTS: "", GOLDEN: ""}).items():
             if Path(name).name != name:
                 raise CheckpointError(
@@ -129,8 +136,9 @@ class Checkpoint:
             network = _loaded(encoder, tree, load_file(folder / WEIGHTS))
             golden = load_file(folder / GOLDEN)
         except (KeyError, TypeError, RuntimeError, SafetensorError) as problem:
+            reason = " ".join(str(problem).split())[:200]
             raise CheckpointError(
-                f"the card and the weights do not fit each other ({str(problem).splitlines()[0][:200]})", value=folder,
+                f"the card and the weights do not fit each other ({reason})", value=folder,
                 fix="Get the checkpoint again, or use the version of rarezoo that its card names.",
             ) from problem  # fmt: skip
         _check_golden_outputs(network, golden, folder)

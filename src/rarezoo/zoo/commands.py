@@ -9,7 +9,15 @@ from rarezoo.errors import CheckpointError, RarezooError
 from rarezoo.escapes import visible
 from rarezoo.settings import Settings, setting
 from rarezoo.tables import markdown
-from rarezoo.zoo.cards import WEIGHTS, checkpoint_roots, checkpoints, find_checkpoint, model_card, read_card
+from rarezoo.zoo.cards import (
+    WEIGHTS,
+    checkpoint_roots,
+    checkpoints,
+    find_checkpoint,
+    model_card,
+    read_card,
+    whole_card,
+)
 
 # Name that stands for every checkpoint below the root.
 ALL = "all"
@@ -54,7 +62,11 @@ class ListCheckpoints(_Zoo):
         CheckpointError
             There is no checkpoint, or a card cannot be read.
         """
-        return markdown(_HEAD, [[*_row(folder, read_card(folder)), str(folder.parent)] for folder in self.folders()])
+        rows = []
+        for folder in self.folders():
+            with whole_card(folder):
+                rows.append([*_row(folder, read_card(folder)), str(folder.parent)])
+        return markdown(_HEAD, rows)
 
 
 def _row(folder: Path, card: Mapping[str, Any]) -> list[str]:
@@ -99,7 +111,8 @@ class ShowCheckpoints(_Zoo):
             A checkpoint does not exist, or its card cannot be read.
         """
         cards = [read_card(find_checkpoint(name, root=self.root)) for name in self.names]
-        return model_card(cards[0]) if len(cards) == 1 else cards_table(cards)
+        with whole_card(", ".join(self.names)):
+            return model_card(cards[0]) if len(cards) == 1 else cards_table(cards)
 
 
 def cards_table(cards: Sequence[Mapping[str, Any]]) -> str:
