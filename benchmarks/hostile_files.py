@@ -570,9 +570,8 @@ def _make_decisions(random: Random, number: int, place: Path, folder: Folder) ->
 
 def _make_checkpoint(random: Random, number: int, place: Path, folder: Folder) -> Read:
     from rarezoo.runs import file_sha256
-    from rarezoo.zoo.cards import model_card, read_card
     from rarezoo.zoo.checkpoint import Checkpoint
-    from rarezoo.zoo.commands import ListCheckpoints, cards_table
+    from rarezoo.zoo.commands import ListCheckpoints, ShowCheckpoints
 
     root = place / "checkpoints"
     copy = root / "checkpoint"
@@ -593,8 +592,8 @@ def _make_checkpoint(random: Random, number: int, place: Path, folder: Folder) -
         if number % 3 == 0:
             Checkpoint.open(copy)
         elif number % 3 == 1:
-            model_card(read_card(copy))
-            cards_table([read_card(copy), read_card(folder.path / "checkpoint")])
+            ShowCheckpoints(names=[str(copy)]).run()
+            ShowCheckpoints(names=[str(copy), str(folder.path / "checkpoint")]).run()
         else:
             ListCheckpoints(root=str(root)).run()
 
