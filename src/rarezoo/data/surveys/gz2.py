@@ -74,6 +74,7 @@ class Gz2(Survey):
     )  # fmt: skip
     _: KW_ONLY
     volunteers: int = setting(42, "number of volunteers that a fraction of 1 stands for", unit="votes", ge=1)
+    voted: bool = setting(False, "whether only the galaxies with vote fractions are used: one in seven of the sample")
     leave_out: list[str] = setting(
         ["something-odd-gz2", ODD_FEATURE],
         "questions that the network is not trained on, so that finding such galaxies is a fair test",
@@ -93,6 +94,8 @@ class Gz2(Survey):
         table = _read_catalogue(folder / "catalogue.csv")
         if (folder / _MEASURED).is_file():
             table = _with_c5(table, folder / _MEASURED)
+        if self.voted:
+            table = table.filter(pc.is_valid(table["Class1.1"]))
         ids = table[tables.ID].to_pylist()
         tree = gz2_tree().without(self.leave_out)
         names = [f"{galaxy}.jpg" for galaxy in ids]
