@@ -30,8 +30,8 @@ class _Trunk(nn.Module):
 
     def forward(self, images: Tensor) -> Prediction:
         """Return the features of the trunk as the embedding, and the concentrations of the whole network."""
-        features = self.network.trunk(images.float().div_(255))
-        return Prediction(features, self.network.concentrations(self.network.bottleneck(features)))
+        features = self.network.features(images.float().div_(255))
+        return Prediction(self.network.standardise(features), self.network.from_features(features).concentrations)
 
 
 def trunk_features(galaxies: Galaxies, rows: Int64[np.ndarray, " n"], *, checkpoint: str) -> Float32[np.ndarray, "n D"]:

@@ -203,6 +203,8 @@ class CutoutLoader:
         of the loader (epoch and batches done) can be saved and loaded, so that an epoch continues where it stopped, and
         no galaxy is alone in a batch: the last batch may have one galaxy more, and a batch of which unreadable images
         have left one galaxy is left out.
+    cutouts
+        Data set whose items stand for the images of ``rows``, such as features of them; None reads the images.
 
     Attributes
     ----------
@@ -222,6 +224,7 @@ class CutoutLoader:
         workers: int | None = 0,
         on_bad_image: str = "stop",
         order: EpochOrder | None = None,
+        cutouts: Dataset[Any] | None = None,
     ) -> None:
         self.on_bad_image = on_bad_image
         self.skipped: list[str] = []
@@ -229,7 +232,7 @@ class CutoutLoader:
         self.sampler, self.batch_sampler, self.batch_size = order, None, batch_size
         self._resumed = {"epoch": -1, "done": 0}
         self._done = 0
-        self.cutouts = CutoutDataset(galaxies, rows, view=view)
+        self.cutouts: Any = CutoutDataset(galaxies, rows, view=view) if cutouts is None else cutouts
         processes = decoding_processes(workers)
         self._loader: DataLoader[Any] = DataLoader(
             self.cutouts,

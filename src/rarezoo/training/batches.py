@@ -10,7 +10,9 @@ from jaxtyping import Int64
 from rarezoo.data.loaders import CutoutLoader, EpochOrder
 from rarezoo.data.splits import TRAIN, VALIDATION
 from rarezoo.data.survey import Galaxies
+from rarezoo.training.frozen import FeatureDataset, FrozenFeatures
 from rarezoo.training.module import TrainSettings
+from rarezoo.training.objective import targets_of
 from rarezoo.zoo.encoder import Encoder
 from rarezoo.zoo.views import inference_view, training_cutout
 
@@ -30,6 +32,8 @@ class Batches(pl.LightningDataModule):
         Seed of the order of the training split.
     on_bad_image
         What an unreadable image does: ``stop`` or ``skip``.
+    features
+        Features of a frozen trunk, which are in the batches instead of images; None: the images.
     """
 
     def __init__(
@@ -41,8 +45,10 @@ class Batches(pl.LightningDataModule):
         settings: TrainSettings,
         seed: int,
         on_bad_image: str,
+        features: FrozenFeatures | None = None,
     ) -> None:
         super().__init__()
+        self.features = features
         self.galaxies, self.rows, self.encoder, self.settings = galaxies, rows, encoder, settings
         self.seed, self.on_bad_image = seed, on_bad_image
         self._loaders: dict[str, CutoutLoader] = {}
@@ -52,19 +58,26 @@ class Batches(pl.LightningDataModule):
         """Return the loader of a split; that of the training split has a random order and its own view."""
         if split not in self._loaders:
             side, zoom = self.encoder.input_size, self.encoder.zoom
+            rows, features = self.rows[split], None
+            if self.features is not None:
+                features = FeatureDataset(self.features, rows, targets_of(self.galaxies))
+                rows = features.rows
             order = None
             if split == TRAIN:
                 # Only the trainer knows how many processes there are, for example with all visible GPUs.
                 rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-                order = EpochOrder(len(self.rows[TRAIN]), seed=self.seed, rank=rank, world=world)
+                order = EpochOrder(len(rows), seed=self.seed, rank=rank, world=world)
+            # The view that only turns is complete after decoding, but for the turn.
+            random_part = split == TRAIN and self.settings.view == "zoobot"
             self._loaders[split] = CutoutLoader(
                 self.galaxies,
-                self.rows[split],
-                view=(training_cutout if split == TRAIN else inference_view)(side, zoom=zoom),
+                rows,
+                view=(training_cutout if random_part else inference_view)(side, zoom=zoom),
                 batch_size=min(self.settings.batch_size, len(self.rows[TRAIN])),
                 workers=self.settings.workers,
                 on_bad_image=self.on_bad_image,
                 order=order,
+                cutouts=features,
             )
         return self._loaders[split]
 
@@ -91,4 +104,13 @@ class Batches(pl.LightningDataModule):
     @property
     def skipped(self) -> list[str]:
         """Ids of galaxies whose images could not be read, in all splits, sorted."""
-        return sorted({galaxy for loader in self._loaders.values() for galaxy in loader.skipped})
+        without_features = self.features.skipped if self.features is not None else ()
+        return sorted({*without_features, *(galaxy for loader in self._loaders.values() for galaxy in loader.skipped)})
+
+    def image_loader(self, split: str) -> CutoutLoader:
+        """Return a loader of images in the order of the survey, also where training goes over features."""
+        return CutoutLoader(
+            self.galaxies, self.rows[split], view=inference_view(self.encoder.input_size, zoom=self.encoder.zoom),
+            batch_size=min(self.settings.batch_size, len(self.rows[TRAIN])), workers=self.settings.workers,
+            on_bad_image=self.on_bad_image,
+        )  # fmt: skip

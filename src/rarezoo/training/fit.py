@@ -4,6 +4,7 @@ import logging
 import shutil
 import time
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,13 @@ from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.loggers import Logger
 
 from rarezoo.data.splits import TEST, TRAIN, VALIDATION
-from rarezoo.data.survey import Survey
+from rarezoo.data.survey import Galaxies, Survey
 from rarezoo.errors import CheckpointError, ConfigError, DataError
 from rarezoo.runs import claim
 from rarezoo.settings import Settings, choice, described, refuse_unknown, setting
 from rarezoo.track import Tracker
 from rarezoo.training.batches import Batches
+from rarezoo.training.frozen import FrozenFeatures, frozen_features, start_bottleneck
 from rarezoo.training.module import VALIDATION_LOSS, Learner, TrainSettings
 from rarezoo.training.objective import Objective, targets_of
 from rarezoo.training.objectives.votes import Votes
@@ -32,14 +34,16 @@ from rarezoo.training.progress import Curves, EpochBar, States
 from rarezoo.zoo.cards import is_checkpoint
 from rarezoo.zoo.checkpoint import Checkpoint
 from rarezoo.zoo.encoder import Encoder
-from rarezoo.zoo.network import build_network
+from rarezoo.zoo.network import BottleneckNetwork, Standardise, build_network
 
 log = logging.getLogger(__name__)
 _SCRATCH = ".training"
 # Pixels of the input, per side, for one pixel of the last features of a trunk.
 _DEEPEST_STRIDE = 32
 # Settings that do not change the result of a training.
-_FREE = ("workers", "save_every", "accelerator")
+_FREE = ("workers", "save_every", "accelerator", "cache")
+# Galaxies of the training split from which the scale of the features is taken.
+_STANDARDISED = 1024
 
 
 @dataclass(kw_only=True)
@@ -88,7 +92,12 @@ class TrainRun(Settings):
     seed: int = setting(0, "seed of first weights, order, views and dropout", ge=0)
 
     def check(self) -> None:
-        """Refuse an objective that cannot be learnt with a frozen trunk."""
+        """Refuse an objective that cannot be learnt with a frozen trunk, and first weights without a bottleneck."""
+        if self.train.bottleneck_start == "invariant" and self.model.bottleneck_width is None:
+            raise ConfigError(
+                "there is no bottleneck to start", value="model.bottleneck=native",
+                fix="Set model.bottleneck=128, or train.bottleneck_start=random.",
+            )  # fmt: skip
         if self.train.freeze_trunk and self.objective.shapes_trunk:
             name = self.objective.card_entries()["objective"]
             raise ConfigError(
@@ -153,31 +162,36 @@ class TrainRun(Settings):
             raise TypeError(f"{type(self.objective).__name__}.prepare returned galaxies without a question tree")
         if self.train.shuffle_votes:
             galaxies = replace(galaxies, votes=np.random.default_rng(self.seed).permutation(targets_of(galaxies)))
-        rows = {split: self.objective.rows(galaxies, split) for split in (TRAIN, VALIDATION, TEST)}
-        voted = np.flatnonzero(targets_of(galaxies).sum(axis=1) > 0)
-        for split in (TRAIN, VALIDATION):
-            if not len(np.intersect1d(rows[split], voted)):
-                raise DataError(
-                    f"no galaxy with votes in the {split} split", value=f"{len(voted)} galaxies with votes",
-                    fix="Use more galaxies, or set data.validation_share and data.test_share.",
-                )  # fmt: skip
+        rows = self._rows(galaxies)
         self._refuse_single_galaxies(len(rows[TRAIN]))
-        batches = Batches(
-            galaxies, rows, encoder=self.model, settings=self.train, seed=self.seed, on_bad_image=self.data.on_bad_image
-        )
         logger = self.logger.training_logger(folder, name=folder.name)
         trainer = self._trainer(folder, logger, states)
         pl.seed_everything(self.seed, verbose=False)
+        network = build_network(self.model, tree)
+        features = self._start(network, galaxies, rows, cache=Path(self.train.cache or scratch))
+        batches = Batches(
+            galaxies, rows, encoder=self.model, settings=self.train, seed=self.seed, features=features,
+            on_bad_image=self.data.on_bad_image,
+        )  # fmt: skip
         learner = Learner(
-            build_network(self.model, tree), objective=self.objective, tree=tree, settings=self.train,
+            network if features is None else network.without_trunk(),
+            objective=self.objective, tree=tree, settings=self.train,
             encoder=self.model, seed=self.seed, id_of=lambda row: str(galaxies.ids[row]), processes=trainer.world_size,
         )  # fmt: skip
         _fit(trainer, learner, batches, states)
-        network = learner.result.cpu().eval()
+        trained = learner.result.cpu().eval()
+        if trainer.is_global_zero:
+            trained.load_state_dict(torch.load(states.best, map_location="cpu", weights_only=True))
+        if features is None:
+            network = trained
+        else:
+            network.standardise, network.bottleneck = trained.standardise, trained.bottleneck
+            network.head = trained.head
+            network = network.cpu().eval()
         if not trainer.is_global_zero:
             return Checkpoint(folder.name, folder, network, self.model, tree, card={})
-        network.load_state_dict(torch.load(states.best, map_location="cpu", weights_only=True))
-        measured = self.objective.measure(network, galaxies, rows=rows, test=batches.loader(TEST), cache=scratch)
+        test = batches.image_loader(TEST) if self.train.turns else batches.loader(TEST)
+        measured = self.objective.measure(network, galaxies, rows=rows, test=test, cache=scratch)
         card = {
             "tag": self.tag,
             "data": {
@@ -207,6 +221,52 @@ class TrainRun(Settings):
         if logger is not None:
             logger.conclude(folder, checkpoint.card)
         return checkpoint
+
+    def _rows(self, galaxies: Galaxies) -> dict[str, np.ndarray]:
+        """Return the rows of each split that are used.
+
+        Raises
+        ------
+        DataError
+            No galaxy for training or validation has votes.
+        """
+        rows = {split: self.objective.rows(galaxies, split) for split in (TRAIN, VALIDATION, TEST)}
+        number = targets_of(galaxies).sum(axis=1)
+        if self.train.galaxies:
+            for split, most in ((TRAIN, self.train.galaxies), (VALIDATION, max(self.train.galaxies // 5, 1))):
+                by_votes = rows[split][np.argsort(-number[rows[split]], kind="stable")]
+                rows[split] = np.sort(by_votes[:most])
+        voted = np.flatnonzero(number > 0)
+        for split in (TRAIN, VALIDATION):
+            if not len(np.intersect1d(rows[split], voted)):
+                raise DataError(
+                    f"no galaxy with votes in the {split} split", value=f"{len(voted)} galaxies with votes",
+                    fix="Use more galaxies, or set data.validation_share and data.test_share.",
+                )  # fmt: skip
+        return rows
+
+    def _start(
+        self, network: BottleneckNetwork, galaxies: Galaxies, rows: Mapping[str, np.ndarray], *, cache: Path
+    ) -> FrozenFeatures | None:
+        """Fit what is fitted to galaxies before training; return the features of the frozen trunk if they are kept."""
+        how = {
+            "encoder": self.model, "on_bad_image": self.data.on_bad_image, "workers": self.train.workers,
+            "cache": cache,
+        }  # fmt: skip
+        if isinstance(network.standardise, Standardise) and not network.standardise.fitted:
+            random = np.random.default_rng(self.seed)
+            few = random.choice(rows[TRAIN], min(len(rows[TRAIN]), _STANDARDISED), replace=False)
+            network.standardise.cpu().fit(
+                torch.from_numpy(frozen_features(network, galaxies, few, turns=1, **how).values[:, 0]).float()
+            )
+        if not self.train.turns:
+            return None
+        learnt = np.concatenate([rows[TRAIN], rows[VALIDATION]])
+        features = frozen_features(network, galaxies, learnt, turns=self.train.turns, **how)
+        if self.train.bottleneck_start == "invariant":
+            training = np.intersect1d(rows[TRAIN], features.rows)
+            start_bottleneck(network.cpu(), features.of(training), ridge=self.train.ridge)
+        return features
 
     def _settings(self) -> dict[str, Any]:
         """Return the settings that decide the result."""

@@ -1,29 +1,32 @@
 """The training step: one network that learns by an objective, as a Lightning module."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from timm.models import group_parameters
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from rarezoo.data.loaders import Batch
 from rarezoo.data.trees import QuestionTree
+from rarezoo.embeddings.embed import TURNS
 from rarezoo.errors import ConfigError, DataError
 from rarezoo.settings import Settings, setting
 from rarezoo.training.epoch_losses import EpochLosses
 from rarezoo.training.objective import LOSS, Objective
 from rarezoo.zoo.encoder import Encoder
 from rarezoo.zoo.network import BottleneckNetwork
-from rarezoo.zoo.views import TrainingView
+from rarezoo.zoo.views import OrientationOfFeatures, TrainingView, TurnedView
 
 VALIDATION_LOSS = f"validation/{LOSS}"
 ALL_VISIBLE = -1
 _EPOCH_LOSSES = "epoch_losses"
+VIEWS = ("zoobot", "turns")
 
 
 @dataclass(kw_only=True)
@@ -46,6 +49,12 @@ class TrainSettings(Settings):
     shuffle_votes: bool = setting(
         False, "give every galaxy the votes of another: a network that learns nothing, for null tests"
     )
+    galaxies: int = setting(
+        0,
+        "galaxies of the training split that are used, those with most votes first, and a fifth of that of the "
+        "validation split; 0 = all",
+        unit="galaxies", ge=0,
+    )  # fmt: skip
     epochs: int = setting(100, "largest number of passes over the training split", ge=1)
     batch_size: int = setting(256, "galaxies per step and process", unit="galaxies", ge=1)
     learning_rate: float = setting(1e-3, "peak learning rate of AdamW", ge=0)
@@ -59,7 +68,38 @@ class TrainSettings(Settings):
     ema: float = setting(0.0, "decay of the moving average of the weights, e.g. 0.999; 0 = no average", ge=0, lt=1)
     compile: bool = setting(False, "compile the network with torch.compile")
     channels_last: bool = setting(False, "memory format of images and weights; faster on GPUs")
-    freeze_trunk: bool = setting(False, "train only bottleneck and head (a baseline)")
+    freeze_trunk: bool = setting(False, "train only bottleneck and head")
+    freeze_stages: int = setting(
+        0, "number of the trunk's first groups of layers that stay as they are; the stem is the first", ge=0
+    )
+    layer_decay: float = setting(
+        1.0,
+        "factor on the learning rate from the head to the bottleneck, from there to the trunk's last stage, and from "
+        "each stage to the one before it; 0 = only the head learns",
+        ge=0, le=1,
+    )  # fmt: skip
+    view: str = setting(
+        "zoobot",
+        "random view of a galaxy in a step: zoobot also shifts, shears, zooms and erases; turns only turns by quarters "
+        "and mirrors, which erases nothing",
+        choices=VIEWS,
+    )
+    turns: int = setting(
+        0,
+        "orientations of each galaxy whose features of the frozen trunk are computed once and trained on; 0 = images "
+        "are read in every epoch",
+        unit="views", ge=0,
+    )  # fmt: skip
+    cache: str = setting("", "folder that keeps these features for other trainings; empty = deleted with the training")
+    bottleneck_start: str = setting(
+        "random",
+        "first weights of the bottleneck: random, or the directions of the features that tell galaxies apart and are "
+        "the same in all orientations, which needs train.turns",
+        choices=("random", "invariant"),
+    )
+    ridge: float = setting(
+        0.3, "for bottleneck_start=invariant: 0 counts only the invariance, more also counts the variance", ge=0
+    )
     accelerator: str = setting("auto", "Lightning's name: auto, cpu, gpu")
     devices: int = setting(1, "processes, one per GPU or on the CPU; -1 = all visible GPUs", ge=ALL_VISIBLE)
     nodes: int = setting(1, "machines", ge=1)
@@ -73,7 +113,22 @@ class TrainSettings(Settings):
     dtype: str = setting("float32", "how the checkpoint stores weights", choices=("float32", "float16"))
 
     def check(self) -> None:
-        """Refuse a training without any process."""
+        """Refuse a training without any process, and settings of a frozen trunk without one."""
+        if self.turns not in (0, *TURNS):
+            raise ConfigError(
+                "train.turns", value=self.turns, fix=f"Choose one of: {', '.join(map(str, (0, *TURNS)))}."
+            )
+        if self.turns and not (self.freeze_trunk and self.view == "turns"):
+            raise ConfigError(
+                "features are computed once only for a frozen trunk and for views that turn and mirror",
+                value=f"train.turns={self.turns}",
+                fix="Set train.freeze_trunk=true train.view=turns, or train.turns=0.",
+            )  # fmt: skip
+        if self.bottleneck_start != "random" and self.turns < 2:
+            raise ConfigError(
+                "invariant directions need several orientations", value=f"train.turns={self.turns}",
+                fix="Set train.turns=8 train.freeze_trunk=true train.view=turns, or train.bottleneck_start=random.",
+            )  # fmt: skip
         if self.devices == 0:
             raise ConfigError(
                 "train.devices must not be 0", value=0, fix="Choose 1 or more, or -1 for all visible GPUs."
@@ -124,12 +179,19 @@ class Learner(pl.LightningModule):
             self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True)
             # Otherwise several processes would wait for its gradients, which never come.
             self.average.requires_grad_(False)
-        self.view = TrainingView(encoder.input_size, zoom=encoder.zoom, jitter=objective.view_jitter)
+        self.view: Callable[[Tensor], Tensor] = TrainingView(
+            encoder.input_size, zoom=encoder.zoom, jitter=objective.view_jitter
+        )
+        if settings.view == "turns":
+            self.view = OrientationOfFeatures() if settings.turns else TurnedView(jitter=objective.view_jitter)
         self.extra_modules = objective.modules(width=network.width, processes=processes)
         # In a list, because the module tree would save the weights of the network a second time.
         self._compiled: list[Callable[[Tensor], Any]] = [torch.compile(network) if settings.compile else network]
         if settings.freeze_trunk:
             network.trunk.requires_grad_(False)
+        self._frozen_stages = first_groups(network.trunk, settings.freeze_stages)
+        for module in self._frozen_stages:
+            module.requires_grad_(False)
 
     @property
     def result(self) -> BottleneckNetwork:
@@ -141,6 +203,8 @@ class Learner(pl.LightningModule):
         """Return the loss of one batch."""
         if self.settings.freeze_trunk:
             self.network.trunk.eval()
+        for module in self._frozen_stages:
+            module.eval()
         views = torch.cat([self.view(batch.images) for _ in range(self.objective.views)])
         prediction = self._compiled[0](self._memory_format(views))
         losses = self.objective.losses(
@@ -178,7 +242,8 @@ class Learner(pl.LightningModule):
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Log what the objective watches."""
-        prediction = self.result(self._memory_format(batch.images))
+        images = batch.images[:, 0] if self.settings.turns else batch.images
+        prediction = self.result(self._memory_format(images))
         # Batches differ in size, and there may be several processes: the mean is over galaxies.
         together = self.trainer.world_size > 1
         for name, (value, galaxies) in self.objective.validation(prediction, batch.votes, tree=self.tree).items():
@@ -188,16 +253,22 @@ class Learner(pl.LightningModule):
         """Return AdamW and its learning rate at every step."""
         parameters = [*self.network.parameters(), *self.extra_modules.parameters()]
         optimiser, schedule = optimiser_of(
-            parameters, self.settings, steps=int(self.trainer.estimated_stepping_batches)
-        )
+            parameters, self.settings, steps=int(self.trainer.estimated_stepping_batches),
+            shares=learning_rate_shares(self.network, self.settings.layer_decay),
+        )  # fmt: skip
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _memory_format(self, images: Tensor) -> Tensor:
-        return images.contiguous(memory_format=torch.channels_last) if self.settings.channels_last else images
+        spatial = self.settings.channels_last and images.ndim == 4
+        return images.contiguous(memory_format=torch.channels_last) if spatial else images
 
 
 def optimiser_of(
-    parameters: Sequence[nn.Parameter], settings: TrainSettings, *, steps: int
+    parameters: Sequence[nn.Parameter],
+    settings: TrainSettings,
+    *,
+    steps: int,
+    shares: Mapping[nn.Parameter, float] | None = None,
 ) -> tuple[torch.optim.AdamW, torch.optim.lr_scheduler.LambdaLR]:
     """Return AdamW, without decay on norms and biases, and the curve of its learning rate.
 
@@ -209,12 +280,20 @@ def optimiser_of(
         How the network is trained.
     steps
         Number of optimiser steps of the whole training.
+    shares
+        Share of the learning rate that a parameter has, where it is not 1.
     """
+    shares = shares or {}
     trained = [parameter for parameter in parameters if parameter.requires_grad]
-    groups = [
-        {"params": [weight for weight in trained if weight.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [weight for weight in trained if weight.ndim <= 1], "weight_decay": 0.0},
-    ]
+    groups = []
+    for share in sorted({shares.get(parameter, 1.0) for parameter in trained}, reverse=True):
+        same = [parameter for parameter in trained if shares.get(parameter, 1.0) == share]
+        groups += [
+            {"params": [weight for weight in same if weight.ndim > 1], "weight_decay": settings.weight_decay},
+            {"params": [weight for weight in same if weight.ndim <= 1], "weight_decay": 0.0},
+        ]
+        for group in groups[-2:]:
+            group["lr"] = share * settings.learning_rate
     optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate)
     steps = max(steps, 1)
     warmup = min(settings.warmup_epochs * steps / max(settings.epochs, 1), steps - 1)
@@ -224,6 +303,57 @@ def optimiser_of(
         lambda step: learning_rate_share(step, total=steps, warmup=warmup, final=settings.final_learning_rate),
     )
     return optimiser, schedule
+
+
+def learning_rate_shares(network: BottleneckNetwork, decay: float) -> dict[nn.Parameter, float]:
+    """Return the share of the learning rate of all weights but the head's: ``decay`` to the power of their depth.
+
+    The bottleneck has depth 1, the last group of layers of the trunk has depth 2, and each group before it one more.
+
+    Parameters
+    ----------
+    network
+        The network. Its trunk is a model of timm, which knows its groups of layers, or else counts as one group.
+    decay
+        Factor from each group to the one before it; 1 gives no shares.
+    """
+    if decay == 1:
+        return {}
+    group_of = _groups(network.trunk)
+    last = max(group_of.values(), default=0)
+    shares = {weight: decay for weight in network.bottleneck.parameters()}
+    for name, weight in network.trunk.named_parameters():
+        shares[weight] = decay ** (2 + last - group_of[name])
+    return shares
+
+
+def first_groups(trunk: nn.Module, groups: int) -> list[nn.Module]:
+    """Return the modules of the first groups of layers of a trunk that hold weights themselves.
+
+    Raises
+    ------
+    ConfigError
+        The trunk has no more groups than that.
+    """
+    if not groups:
+        return []
+    group_of = _groups(trunk)
+    if groups > max(group_of.values(), default=0):
+        raise ConfigError(
+            f"the trunk has {max(group_of.values(), default=0) + 1} groups of layers",
+            value=f"train.freeze_stages={groups}",
+            fix="Freeze fewer of them, or all with train.freeze_trunk=true.",
+        )  # fmt: skip
+    frozen = {name.rpartition(".")[0] for name, group in group_of.items() if group < groups}
+    return [module for name, module in trunk.named_modules() if name in frozen]
+
+
+def _groups(trunk: nn.Module) -> dict[str, int]:
+    """Return the number of the group of layers of each weight, from the stem on, as timm groups them."""
+    if not hasattr(trunk, "group_matcher"):
+        return {name: 0 for name, _ in trunk.named_parameters()}
+    matcher: Any = trunk.group_matcher
+    return dict(group_parameters(trunk, matcher(coarse=True), reverse=True))
 
 
 def learning_rate_share(step: int, *, total: int, warmup: float, final: float) -> float:

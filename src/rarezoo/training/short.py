@@ -1,7 +1,9 @@
 """A training on mock galaxies that two cores finish in minutes, for the demo and the benchmark."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rarezoo.data.survey import Survey
 from rarezoo.errors import CheckpointNotFound
@@ -11,7 +13,7 @@ from rarezoo.training.module import TrainSettings
 from rarezoo.training.objective import Objective
 from rarezoo.training.objectives.hybrid import Hybrid
 from rarezoo.training.objectives.votes import Votes
-from rarezoo.zoo.cards import find_checkpoint
+from rarezoo.zoo.cards import find_checkpoint, read_card
 from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
 
 log = logging.getLogger(__name__)
@@ -25,6 +27,7 @@ _BATCH = 128
 _LEARNING_RATE = 7e-4
 _WARMUP, _DROP_PATH = 0.3, 0.05
 _CLIP = 5.0
+_SHAPE = ("pool", "stages", "activation", "head_width")
 # A small jitter, because colour distinguishes classes.
 _JITTER = 0.1
 
@@ -88,7 +91,10 @@ def short_training(
         clip=_CLIP,
         shuffle_votes=shuffle_votes,
     )
-    model = EfficientNetB0(input_size=_INPUT_SIZE, start=start, drop_path=_DROP_PATH)
+    card: Mapping[str, Any] = {} if start == "none" else read_card(Path(start))["encoder"]
+    # What decides which weights there are is that of the checkpoint; cards of older ones lack some of it.
+    shape = {"pool": "stages" if start == "none" else "last", **{name: card[name] for name in _SHAPE if name in card}}
+    model = EfficientNetB0(input_size=_INPUT_SIZE, start=start, drop_path=_DROP_PATH, **shape)
     tag = "shuffled" if shuffle_votes else "demo"
     learnt = Votes() if shuffle_votes else objective or Hybrid(jitter=_JITTER)
     return TrainRun(

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 NATIVE = "native"
 # Seconds within which a server on the other side of the world accepts a connection.
 _PATIENCE = 5
+POOLS = ("stages", "last")
 _STARTS = ("none", "imagenet", "zoobot")
 _WEIGHT_FILES = ("weights.safetensors", "model.safetensors", "pytorch_model.bin")
 
@@ -41,9 +42,19 @@ class Encoder(Settings, ABC):
     zoom: float = setting(ZOOM, "the network sees the central 1/zoom of the cutout", ge=1, le=10)
     # A text, because OmegaConf has no nested unions of types; the number 128 is accepted too.
     bottleneck: str = setting("128", f"number of dimensions of the embedding; {NATIVE} = those of the trunk")
+    pool: str = setting(
+        "stages",
+        "what the bottleneck is fed from: mean and standard deviation of the maps of several stages, or the output of "
+        "the last one",
+        choices=POOLS,
+    )
+    stages: list[int] = setting([], "stages for pool=stages, as timm numbers them from 0; empty = all", ge=0)
     start: str = setting("none", f"first weights: {', '.join(_STARTS)}, or a file or folder of weights")
     drop_path: float = setting(0.0, "stochastic depth rate", ge=0, lt=1)
     dropout: float = setting(0.0, "probability of dropout before the head", ge=0, lt=1)
+    head_width: int = setting(
+        0, "width of a hidden layer between the embedding and the predicted votes; 0 = the head is linear", ge=0
+    )
 
     def check(self) -> None:
         """Refuse an input size that no trunk takes, and a bottleneck that is no number."""
@@ -82,6 +93,30 @@ class Encoder(Settings, ABC):
     def bottleneck_width(self) -> int | None:
         """Number of dimensions of the bottleneck; None without a bottleneck."""
         return None if str(self.bottleneck) == NATIVE else int(self.bottleneck)
+
+    def stages_of(self, trunk: nn.Module) -> list[int] | None:
+        """Return the numbers of the trunk's stages that feed the bottleneck; None for the output of the trunk.
+
+        Raises
+        ------
+        ConfigError
+            The trunk lacks one of the stages, or has no stages.
+        """
+        if self.pool != "stages":
+            return None
+        known: Any = getattr(trunk, "feature_info", ())
+        if not len(known) or not hasattr(trunk, "forward_intermediates"):
+            raise ConfigError(
+                f"{self.architecture} has no stages that timm names", value="model.pool=stages",
+                fix="Use model.pool=last.",
+            )  # fmt: skip
+        lacking = [stage for stage in self.stages if stage >= len(known)]
+        if lacking or len(set(self.stages)) < len(self.stages):
+            raise ConfigError(
+                f"{self.architecture} has the stages 0 to {len(known) - 1}, each of which can be named once",
+                value=f"model.stages={self.stages}", fix="Leave out the others, or model.stages=[] for all.",
+            )  # fmt: skip
+        return sorted(self.stages) or list(range(len(known)))
 
     def timm_settings(self) -> dict[str, Any]:
         """Return further arguments of ``timm.create_model``."""
@@ -158,8 +193,8 @@ class Encoder(Settings, ABC):
 
 
 def encoder_from(settings: Mapping[str, Any]) -> Encoder:
-    """Make an encoder from :meth:`Encoder.settings`."""
-    fields = {key: value for key, value in settings.items() if key != "architecture"}
+    """Make an encoder from :meth:`Encoder.settings`; those of older cards lack the pool, which was the last stage."""
+    fields = {"pool": "last", **{key: value for key, value in settings.items() if key != "architecture"}}
     return choice("model", settings["architecture"])(**fields)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torchvision.transforms import InterpolationMode, v2
@@ -23,8 +23,11 @@ from rarezoo.errors import CheckpointError, ConfigError, OutputError, StoreError
 from rarezoo.tables import read_json, settle, unwritable, write_json
 from rarezoo.zoo.cards import GOLDEN, MODEL_CARD, model_card
 from rarezoo.zoo.checkpoint import GOLDEN_TOLERANCE, Checkpoint
+from rarezoo.zoo.network import BottleneckNetwork
+from rarezoo.zoo.stages import pooled_stages, stage_maps
 
 RECORD = "export.json"
+BOTTLENECK = "bottleneck.safetensors"
 _CARD_ENTRY = "card.json"
 _HUB_LICENCES = {"GPL-3.0-or-later": "gpl-3.0"}
 Outputs = Mapping[str, Tensor]
@@ -155,6 +158,16 @@ def export_timm(checkpoint: Checkpoint, *, folder: Path | str) -> ExportedNetwor
     ``encoder=torch.nn.Sequential(MODEL)``, because from timm's model itself they take the native width. The
     preprocessing in the folder is the checkpoint's.
 
+    A network whose bottleneck is fed from several stages (``model.pool=stages``) is written as its trunk, which gives
+    the native features of the last stage, and ``bottleneck.safetensors``. This gives the embedding::
+
+        trunk = timm.create_model("local-dir:FOLDER", pretrained=True).eval()
+        part = safetensors.torch.load_file("FOLDER/bottleneck.safetensors")
+        maps = trunk.forward_intermediates(images, part["stages"].tolist(), intermediates_only=True)
+        pooled = [f(m.flatten(2)) for m in maps for f in (lambda x: x.mean(2), lambda x: x.std(2, correction=0))]
+        features = (torch.cat(pooled, dim=1) - part["mean"]) / part["deviation"]
+        embedding = features @ part["weight"].T + part["bias"]
+
     Raises
     ------
     CheckpointError
@@ -171,6 +184,8 @@ def export_timm(checkpoint: Checkpoint, *, folder: Path | str) -> ExportedNetwor
         if checkpoint.card["dtype"] == "float16":
             model.half()
         save_for_hf(model, str(new), model_args=checkpoint.encoder.timm_settings(), safe_serialization=True)
+        if checkpoint.network.stages is not None:
+            save_file(_bottleneck_of_stages(checkpoint.network), new / BOTTLENECK)
         record["error"] = _timm_error(new, checkpoint, golden)
     return ExportedNetwork(Path(folder) / "model.safetensors", record["error"])
 
@@ -181,12 +196,26 @@ def _timm_model(checkpoint: Checkpoint) -> nn.Module:
 
     encoder, weights = checkpoint.encoder, dict(checkpoint.network.trunk.state_dict())
     bottleneck = checkpoint.network.bottleneck
-    width = bottleneck.out_features if isinstance(bottleneck, nn.Linear) else 0
+    width = _classes(checkpoint)
     model = timm.create_model(encoder.timm_architecture, num_classes=width, **encoder.timm_settings())
     classifier = model.pretrained_cfg["classifier"]  # type: ignore[index]
-    weights |= {f"{classifier}.{name}": value for name, value in bottleneck.state_dict().items()}
+    if width:
+        weights |= {f"{classifier}.{name}": value for name, value in bottleneck.state_dict().items()}
     model.load_state_dict(weights)
     return model.eval()
+
+
+def _classes(checkpoint: Checkpoint) -> int:
+    """Return the width of the bottleneck if timm can store it as a classifier behind the last stage, else 0."""
+    bottleneck = checkpoint.network.bottleneck
+    fits = isinstance(bottleneck, nn.Linear) and checkpoint.network.stages is None
+    return int(bottleneck.out_features) if fits else 0  # type: ignore[arg-type]
+
+
+def _bottleneck_of_stages(network: BottleneckNetwork) -> dict[str, Tensor]:
+    """Return standardisation and bottleneck, and the stages that they are fed from."""
+    parts = {**network.standardise.state_dict(), **network.bottleneck.state_dict()}
+    return {**parts, "stages": torch.tensor(network.stages, dtype=torch.int64)}
 
 
 def _timm_preprocessing(checkpoint: Checkpoint, architecture: Mapping[str, Any]) -> dict[str, Any]:
@@ -203,7 +232,7 @@ def _timm_preprocessing(checkpoint: Checkpoint, architecture: Mapping[str, Any])
         "interpolation": InterpolationMode(resize.interpolation).value,
         "mean": (0.0, 0.0, 0.0),
         "std": (1.0, 1.0, 1.0),
-        "num_classes": checkpoint.width if isinstance(checkpoint.network.bottleneck, nn.Linear) else 0,
+        "num_classes": _classes(checkpoint),
         "license": hub_licence(checkpoint.card),
         "description": f"{checkpoint.name}: trunk and bottleneck of a rarezoo checkpoint, trained on Galaxy Zoo votes",
     }
@@ -216,8 +245,17 @@ def _timm_error(folder: Path, checkpoint: Checkpoint, golden: Outputs) -> float:
     trunk = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0).eval()
     with torch.inference_mode():
         expected = {"embedding": golden["embedding"], "features": checkpoint.network.trunk(golden["images"])}
+    embedded: Callable[[Tensor], Tensor] = model
+    if (folder / BOTTLENECK).is_file():
+        part = load_file(folder / BOTTLENECK)
+
+        def embedded(images: Tensor) -> Tensor:
+            pooled = pooled_stages(stage_maps(trunk, images, part["stages"].tolist()))
+            features = (pooled - part["mean"]) / part["deviation"]
+            return nn.functional.linear(features, part["weight"], part["bias"]) if "weight" in part else features
+
     return _error(
-        lambda images: {"embedding": model(images), "features": trunk(images)},
+        lambda images: {"embedding": embedded(images), "features": trunk(images)},
         {"images": golden["images"], **expected},
         kind="timm",
     )

@@ -1,9 +1,10 @@
 """The network: a trunk, a linear bottleneck and a head that predicts votes.
 
-Shape letters: b galaxies in the batch, s input side in px, d width of the embedding, a answers of the tree.
+Shape letters: b galaxies in the batch, s input side in px, n native features, d width of the embedding, a answers.
 """
 
 import logging
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,12 +14,15 @@ from torch import Tensor, nn
 from rarezoo.data.trees import QuestionTree
 from rarezoo.errors import CheckpointError
 from rarezoo.zoo.encoder import Encoder
+from rarezoo.zoo.stages import pooled_stages, stage_maps
 
 log = logging.getLogger(__name__)
 # Zoobot's head: sigmoid × 100 + 1, so that concentrations lie in [1, 101].
 _SCALE, _FLOOR = 100.0, 1.0
 # sigmoid(−3) × 100 + 1 ≈ 5.7: the first guess is as certain as a handful of votes. At 0 every answer would start at 51.
 _FIRST_LOGIT = -3.0
+# A feature is constant if its standard deviation is below this share of its mean, or below this number.
+_CONSTANT_SHARE, _CONSTANT = 1e-3, 1e-6
 
 
 class Prediction(NamedTuple):
@@ -36,8 +40,49 @@ class Prediction(NamedTuple):
     concentrations: Float[Tensor, "b a"]
 
 
+class Standardise(nn.Module):
+    """Features less their mean, over their standard deviation; the numbers are fitted once and stored as weights.
+
+    Parameters
+    ----------
+    native
+        Number of features.
+
+    Examples
+    --------
+    >>> standardise = Standardise(2)
+    >>> standardise.fit(torch.tensor([[1.0, 10.0], [3.0, 30.0]]))
+    >>> standardise(torch.tensor([[3.0, 10.0]]))
+    tensor([[ 1., -1.]])
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, native: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(native))
+        self.register_buffer("deviation", torch.ones(native))
+
+    @property
+    def fitted(self) -> bool:
+        """Whether the numbers are those of some galaxies."""
+        return bool(self.mean.any())
+
+    def fit(self, features: Float[Tensor, "b n"]) -> None:
+        """Take mean and standard deviation from features; a constant feature keeps its scale."""
+        spread = features.std(dim=0, correction=0)
+        self.mean.copy_(features.mean(dim=0))
+        varies = spread > _CONSTANT_SHARE * self.mean.abs() + _CONSTANT
+        self.deviation.copy_(torch.where(varies, spread, torch.ones_like(spread)))
+
+    def forward(self, features: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
+        """Return standardised features."""
+        return (features - self.mean) / self.deviation
+
+
 class BottleneckNetwork(nn.Module):
-    """A trunk, a linear bottleneck (or none) and a linear head that predicts Dirichlet concentrations.
+    """A trunk, a linear bottleneck (or none) and a head that predicts Dirichlet concentrations.
 
     Parameters
     ----------
@@ -51,6 +96,11 @@ class BottleneckNetwork(nn.Module):
         Number of answers.
     dropout
         Probability of dropout before the head.
+    stages
+        Numbers of the stages of the trunk, a model of timm, whose pooled maps are the features: see
+        :func:`rarezoo.zoo.stages.pooled_stages`. None: the features are the output of the trunk.
+    head_width
+        Width of a hidden layer of the head; 0: the head is linear.
 
     Examples
     --------
@@ -60,27 +110,73 @@ class BottleneckNetwork(nn.Module):
     (torch.Size([5, 4]), torch.Size([5, 3]))
     """
 
-    def __init__(self, trunk: nn.Module, *, native: int, width: int | None, answers: int, dropout: float) -> None:
+    def __init__(
+        self,
+        trunk: nn.Module,
+        *,
+        native: int,
+        width: int | None,
+        answers: int,
+        dropout: float,
+        stages: Sequence[int] | None = None,
+        head_width: int = 0,
+    ) -> None:
         super().__init__()
-        self.trunk = trunk
+        self.trunk, self.native = trunk, native
+        self.stages = None if stages is None else list(stages)
+        self.standardise = nn.Identity() if stages is None else Standardise(native)
         self.bottleneck = nn.Identity() if width is None else nn.Linear(native, width)
         self.width = native if width is None else width
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(self.width, answers)
-        nn.init.constant_(self.head.bias, _FIRST_LOGIT)
+        last = nn.Linear(head_width or self.width, answers)
+        self.head = nn.Sequential(nn.Linear(self.width, head_width), nn.GELU(), last) if head_width else last
+        nn.init.constant_(last.bias, _FIRST_LOGIT)
 
     def forward(self, images: UInt8[Tensor, "b 3 s s"] | Float[Tensor, "b 3 s s"]) -> Prediction:
         """Return embedding and concentrations of images, which are uint8 or floats in [0, 1]."""
         # Converted, then divided in place: images / 255 is several times slower on a processor.
         pixels = images if images.is_floating_point() else images.float().div_(255)
-        embedding = self.bottleneck(self.trunk(pixels))
+        return self.from_features(self.features(pixels))
+
+    def features(self, pixels: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b n"]:
+        """Return the features of images in [0, 1]: what the bottleneck is fed from, before it is standardised."""
+        if self.stages is None:
+            return torch.as_tensor(self.trunk(pixels))
+        return pooled_stages(stage_maps(self.trunk, pixels, self.stages))
+
+    def from_features(self, features: Float[Tensor, "b n"]) -> Prediction:
+        """Return embedding and concentrations from :meth:`features`."""
+        embedding = self.bottleneck(self.standardise(features))
         return Prediction(embedding, self.concentrations(embedding))
+
+    def without_trunk(self) -> "FeatureNetwork":
+        """Return a network on features instead of images; it shares standardisation, bottleneck and head with this."""
+        return FeatureNetwork(self)
 
     def concentrations(self, embedding: Float[Tensor, "b d"]) -> Float[Tensor, "b a"]:
         """Return the concentrations that the head predicts from embeddings."""
         logits = self.head(self.dropout(embedding))
         # In float32 also under autocast, because lgamma of half-precision numbers is off by nats.
         return torch.sigmoid(logits.float()) * _SCALE + _FLOOR
+
+
+class FeatureNetwork(BottleneckNetwork):
+    """The part of a network behind its trunk, from features (b, n) to predictions.
+
+    Parameters
+    ----------
+    network
+        The network whose standardisation, bottleneck and head are shared.
+    """
+
+    def __init__(self, network: BottleneckNetwork) -> None:
+        super().__init__(nn.Identity(), native=network.native, width=network.width, answers=1, dropout=0.0)
+        self.standardise, self.bottleneck = network.standardise, network.bottleneck
+        self.dropout, self.head = network.dropout, network.head
+
+    def forward(self, features: Float[Tensor, "b n"]) -> Prediction:
+        """Return embedding and concentrations of features that are not yet standardised."""
+        return self.from_features(features)
 
 
 def build_network(encoder: Encoder, tree: QuestionTree) -> BottleneckNetwork:
@@ -101,24 +197,46 @@ def build_network(encoder: Encoder, tree: QuestionTree) -> BottleneckNetwork:
 
 
 def blank_network(encoder: Encoder, *, answers: int) -> BottleneckNetwork:
-    """Return the network of an encoder with random weights."""
+    """Return the network of an encoder with random weights.
+
+    Raises
+    ------
+    ConfigError
+        A setting does not fit the architecture, for example a stage that it lacks.
+    """
     trunk = encoder.trunk()
+    stages = encoder.stages_of(trunk)
+    images = torch.zeros(1, 3, encoder.input_size, encoder.input_size)
+    training = trunk.training
+    trunk.eval()
+    # Measured, because timm's num_features is not always right.
+    if stages is None:
+        with torch.no_grad():
+            native = trunk(images).shape[1]
+    else:
+        features = pooled_stages(stage_maps(trunk, images, stages))
+        native = features.shape[1]
+        _freeze_unused(trunk, features)
+    trunk.train(training)
     return BottleneckNetwork(
         trunk,
-        native=_native_width(trunk, side=encoder.input_size),
+        native=int(native),
         width=encoder.bottleneck_width,
         answers=answers,
         dropout=encoder.dropout,
+        stages=stages,
+        head_width=encoder.head_width,
     )
 
 
-def _native_width(trunk: nn.Module, *, side: int) -> int:
-    """Measure the number of features, because timm's ``num_features`` is not always right."""
-    training = trunk.training
-    with torch.no_grad():
-        width = trunk.eval()(torch.zeros(1, 3, side, side)).shape[1]
-    trunk.train(training)
-    return int(width)
+def _freeze_unused(trunk: nn.Module, features: Tensor) -> None:
+    """Freeze weights that do not reach the features, because several processes would wait for their gradients."""
+    weights = [weight for weight in trunk.parameters() if weight.requires_grad]
+    for weight, gradient in zip(
+        weights, torch.autograd.grad(features.sum(), weights, allow_unused=True), strict=True
+    ):  # fmt: skip
+        if gradient is None:
+            weight.requires_grad_(False)
 
 
 def load_start(
@@ -154,11 +272,26 @@ def load_start(
             f"the weights are of another architecture: {len(absent)} of {len(trunk_names)} trunk weights do not fit",
             value=source, fix=f"Choose the model= for which they were made (first misfit: {absent[0]}).",
         )  # fmt: skip
+    _refuse_other_pool(network, weights, source)
     target = network if whole else network.trunk
     target.load_state_dict({**wanted, **fitting})
     left = sorted(set(wanted) - set(fitting))
     new = f"; {len(left)} new, e.g. {left[0]}" if left else ""
     log.info("first weights: %d from %s%s", len(fitting), source, new)
+
+
+def _refuse_other_pool(network: BottleneckNetwork, weights: dict[str, Tensor], source: str) -> None:
+    """Raise CheckpointError for a whole network whose bottleneck is fed from other features."""
+    bottleneck = weights.get("bottleneck.weight")
+    fed_from_stages = "standardise.mean" in weights
+    other_kind = bottleneck is not None and fed_from_stages != (network.stages is not None)
+    if other_kind or (fed_from_stages and len(weights["standardise.mean"]) != network.native):
+        pool = "stages" if fed_from_stages else "last"
+        raise CheckpointError(
+            f"the bottleneck of these first weights is fed from other features: model.pool={pool}", value=source,
+            fix=f"Set model.pool={pool} and the model.stages of its card, or start from its trunk alone, which "
+            "rarezoo zoo export format=timm writes.",
+        )  # fmt: skip
 
 
 def _bare(name: str) -> str:

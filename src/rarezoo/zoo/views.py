@@ -70,6 +70,50 @@ class TrainingView:
         return _erased(_jittered(seen, self.jitter) if self.jitter else seen)
 
 
+@dataclass(frozen=True)
+class TurnedView:
+    """Each image of a batch in one of eight orientations at random: quarter turns and their mirror images.
+
+    No pixel is lost, so nothing of a galaxy, its companions or an artifact is erased.
+
+    Attributes
+    ----------
+    jitter
+        As that of :class:`TrainingView`.
+
+    Examples
+    --------
+    >>> TurnedView()(torch.zeros(5, 3, 64, 64, dtype=torch.uint8)).shape
+    torch.Size([5, 3, 64, 64])
+    """
+
+    jitter: float = 0.0
+
+    def __call__(self, cutouts: Num[Tensor, "b 3 s s"]) -> Float[Tensor, "b 3 s s"]:
+        """Return the turned images in [0, 1]; random numbers come from the global generator of torch."""
+        turns = torch.randint(0, 8, (len(cutouts),))
+        turned = torch.stack([
+            torch.rot90(image.flip(2) if turn >= 4 else image, turn, (1, 2))
+            for image, turn in zip(cutouts.float() / 255, turns.tolist(), strict=True)
+        ])  # fmt: skip
+        return _jittered(turned, self.jitter) if self.jitter else turned
+
+
+class OrientationOfFeatures:
+    """The features of each galaxy of a batch in one of the orientations in which they were computed, at random.
+
+    Examples
+    --------
+    >>> OrientationOfFeatures()(torch.zeros(5, 8, 7)).shape
+    torch.Size([5, 7])
+    """
+
+    def __call__(self, features: Float[Tensor, "b o f"]) -> Float[Tensor, "b f"]:
+        """Return the features; random numbers come from the global generator of torch."""
+        turns = torch.randint(0, features.shape[1], (len(features),))
+        return features[torch.arange(len(features)), turns.to(features.device)]
+
+
 def _affine(galaxies: int, *, zoom: float) -> Float[Tensor, "b 2 3"]:
     """Return the affine maps of the views: rotation × shears × flips / zoom, and a shift."""
     angle = _uniform(galaxies, -math.radians(_DEGREES), math.radians(_DEGREES))

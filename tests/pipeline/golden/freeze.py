@@ -37,7 +37,7 @@ LIBRARIES = ("torch", "timm", "numpy", "scipy", "scikit-learn", "numba", "umap-l
 
 SURVEY = ["data=mock", "data.n=200", "data.side=48", "data.seed=3", "data.cache=cache"]
 TRAINING = [
-    "model=efficientnet_b0", "model.input_size=32", "model.bottleneck=16", "model.start=none",
+    "model=efficientnet_b0", "model.input_size=32", "model.bottleneck=16", "model.start=none", "model.pool=last",
     "train.epochs=1", "train.batch_size=32", "train.workers=0", "logger=none", "seed=1", "out=checkpoint",
 ]  # fmt: skip
 # The released checkpoint, because a network after one epoch gives all galaxies nearly the same embedding.

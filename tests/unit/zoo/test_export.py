@@ -24,7 +24,7 @@ TREE = QuestionTree("small", (Question("shape", ("shape_smooth", "shape_disk")),
 
 
 def saved(folder, *, bottleneck, dtype):
-    encoder = EfficientNetB0(input_size=32, bottleneck=bottleneck)
+    encoder = EfficientNetB0(input_size=32, bottleneck=bottleneck, pool="last")
     torch.manual_seed(0)
     network = build_network(encoder, TREE).eval()
     return Checkpoint.save(folder, network=network, encoder=encoder, tree=TREE, card={}, dtype=dtype)

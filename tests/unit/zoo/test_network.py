@@ -35,7 +35,7 @@ def test_every_architecture_conforms(name):
 
 @pytest.mark.parametrize(("kind", "native"), [(EfficientNetB0, 1280), (MaxViTTiny, 512)])
 def test_native_width_is_measured(kind, native):
-    network = build_network(kind(input_size=32, bottleneck="native"), TREE)
+    network = build_network(kind(input_size=32, bottleneck="native", pool="last"), TREE)
     assert network.width == native
     assert isinstance(network.bottleneck, nn.Identity)
 
@@ -75,14 +75,14 @@ class DotEncoder(EfficientNetB0):
 def test_start_from_a_folder_with_a_trunks_weights(tmp_path):
     donor = Dot(5)
     save_file({f"encoder.{name}": value for name, value in donor.state_dict().items()}, tmp_path / "model.safetensors")
-    network = build_network(DotEncoder(input_size=32, start=str(tmp_path)), TREE)
+    network = build_network(DotEncoder(input_size=32, pool="last", start=str(tmp_path)), TREE)
     assert torch.equal(network.trunk.dot.weight, donor.dot.weight)
 
 
 def test_start_from_a_whole_network_takes_what_fits(tmp_path):
     donor = BottleneckNetwork(Dot(5), native=5, width=128, answers=7, dropout=0)
     torch.save(donor.state_dict(), tmp_path / "best.pt")
-    network = build_network(DotEncoder(input_size=32, start=str(tmp_path / "best.pt")), TREE)
+    network = build_network(DotEncoder(input_size=32, pool="last", start=str(tmp_path / "best.pt")), TREE)
     assert torch.equal(network.bottleneck.weight, donor.bottleneck.weight)
     assert network.head.out_features == len(TREE.answers)
 
@@ -90,7 +90,7 @@ def test_start_from_a_whole_network_takes_what_fits(tmp_path):
 def test_start_from_another_architecture_is_refused(tmp_path):
     save_file(Dot(6).state_dict(), tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match="another architecture"):
-        build_network(DotEncoder(input_size=32, start=str(tmp_path)), TREE)
+        build_network(DotEncoder(input_size=32, pool="last", start=str(tmp_path)), TREE)
 
 
 @pytest.mark.parametrize("content", [None, b"garbage"])
@@ -99,7 +99,7 @@ def test_missing_or_broken_start_is_refused(tmp_path, content):
     if content:
         file.write_bytes(content)
     with pytest.raises(CheckpointError, match="no weights" if content is None else "unreadable weights"):
-        build_network(DotEncoder(input_size=32, start=str(file)), TREE)
+        build_network(DotEncoder(input_size=32, pool="last", start=str(file)), TREE)
 
 
 @pytest.mark.parametrize(
@@ -162,18 +162,30 @@ def lite_names():
     return names | {f"{norm}.{part}": f"{other}.{part}" for norm, other in norms.items() for part in parts}
 
 
-def test_efficientnet_lite_starts_all_of_the_trunk_but_squeeze_and_excitation(tmp_path):
+def test_efficientnet_lite_is_carried_exactly_and_its_gates_can_learn(tmp_path):
+    """The original: timm's EfficientNet-Lite0 with the port's epsilon, on pixels less 127, over 128."""
     torch.manual_seed(1)
-    published = build_network(EfficientNetB0(input_size=32, bottleneck="8"), TREE).trunk.state_dict()
-    names = lite_names()
-    torch.save({theirs: published[ours] for theirs, ours in names.items()}, tmp_path / "lite0.pth")
-    torch.manual_seed(2)
-    started = build_network(EfficientNetB0(input_size=32, bottleneck="8", start=str(tmp_path / "lite0.pth")), TREE)
-    weights = started.trunk.state_dict()
-    assert all(torch.equal(weights[ours], published[ours]) for ours in names.values())
-    others = {name for name in weights if name not in names.values() and "num_batches" not in name}
-    assert others
-    assert all(".se." in name for name in others)
+    original = timm.create_model("efficientnet_lite0", num_classes=0).eval()
+    for name, value in original.state_dict().items():
+        if name.endswith("running_var"):
+            value.uniform_(0.5, 1.5)
+    for norm in original.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.eps = 1e-3
+    published = original.state_dict()
+    torch.save({theirs: published[ours] for theirs, ours in lite_names().items()}, tmp_path / "lite0.pth")
+    encoder = EfficientNetB0(input_size=64, bottleneck="8", activation="relu6", start=str(tmp_path / "lite0.pth"))
+    started = build_network(encoder, TREE).trunk.eval()
+    # The border is padded with black here and with grey there: black everywhere is the same for both.
+    images = torch.rand(2, 3, 64, 64) * 255
+    black = original.conv_stem.padding[0]
+    with torch.no_grad():
+        first = nn.functional.pad((images - 127) / 128, [black] * 4, value=-127 / 128)
+        original.conv_stem.padding = (0, 0)
+        expected = original(first)
+    torch.testing.assert_close(started(images / 255), expected, rtol=1e-3, atol=1e-4)
+    started(images / 255).sum().backward()
+    assert all(float(block.se.conv_expand.weight.grad.abs().sum()) > 0 for block in started.blocks[1])
 
 
 def test_a_lite_file_that_lacks_more_is_refused(tmp_path):

@@ -1,15 +1,20 @@
 """EfficientNetB0 (Tan & Le 2019): 1280-D, 4.0 million weights."""
 
+import logging
 import re
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from rarezoo.settings import option, setting
 from rarezoo.zoo.encoder import Encoder
 
-# EfficientNet-Lite0 (Google, Apache-2.0) is this network without squeeze-and-excitation. The PyTorch port numbers all
-# blocks in one sequence, timm numbers them within each stage.
+log = logging.getLogger(__name__)
+ACTIVATIONS = ("silu", "relu6")
+# EfficientNet-Lite0 (Google, Apache-2.0) is this network without squeeze-and-excitation, and with ReLU6. The PyTorch
+# port numbers all blocks in one sequence, timm numbers them within each stage.
 _LITE_BLOCKS = [(stage, block) for stage, blocks in enumerate((1, 2, 2, 3, 3, 4, 1)) for block in range(blocks)]
 _LITE_OUTER = {"_conv_stem.": "conv_stem.", "_bn0.": "bn1.", "_conv_head.": "conv_head.", "_bn1.": "bn2."}
 _LITE_INNER = {
@@ -18,6 +23,9 @@ _LITE_INNER = {
 }  # fmt: skip
 # The first stage has no expansion: its blocks lack the first convolution and its norm.
 _LITE_FIRST = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+# What Lite0 was trained with: the term in its batch norms (timm's is 1e-5), and pixels (0 to 255) less 127, over 128.
+_LITE_EPSILON, _EPSILON = 1e-3, 1e-5
+_LITE_MEAN, _LITE_SPREAD = 127 / 255, 128 / 255
 
 
 @option("model", "efficientnet_b0")
@@ -33,6 +41,9 @@ class EfficientNetB0(Encoder):
 
     # zoobot's own DESI training script, November 2023.
     drop_path: float = setting(0.2, "stochastic depth rate")
+    activation: str = setting(
+        "silu", "activation of the trunk; relu6 is that of EfficientNet-Lite0", choices=ACTIVATIONS
+    )
 
     @property
     def timm_architecture(self) -> str:
@@ -53,16 +64,43 @@ class EfficientNetB0(Encoder):
             f"model.start={package}/models/efficientnet-lite0-57934424.pth."
         )
 
+    def timm_settings(self) -> dict[str, Any]:
+        """Return the activation for timm if it is not that of EfficientNetB0."""
+        return {} if self.activation == ACTIVATIONS[0] else {"act_layer": self.activation}
+
     def renamed(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return weights of EfficientNet-Lite0 under the names that timm has for this network, others unchanged."""
+        """Return weights of EfficientNet-Lite0 as weights of this network, others unchanged.
+
+        With ``activation=relu6`` the network then computes what EfficientNet-Lite0 does, except at the borders: they
+        are padded with black sky on all sides, and not with grey on two. The gates of squeeze-and-excitation start at
+        one half and the weights behind them are doubled, so that the gates can still learn.
+        """
         if "_conv_stem.weight" not in weights:
             return weights
-        return {_timm_name(name): value for name, value in weights.items()}
+        if self.activation != "relu6":
+            log.warning("EfficientNet-Lite0 was trained with model.activation=relu6; this is %s", self.activation)
+        named = {_timm_name(name): value.float() for name, value in weights.items()}
+        for name in [name for name in named if name.endswith("running_var")]:
+            named[name] = named[name] + (_LITE_EPSILON - _EPSILON)
+        if "bn1.running_mean" in named:
+            # The pixels of this network are between 0 and 1: the first layer takes over the normalisation.
+            kernel = named["conv_stem.weight"] / _LITE_SPREAD
+            named["conv_stem.weight"] = kernel
+            named["bn1.running_mean"] = named["bn1.running_mean"] + kernel.sum(dim=(1, 2, 3)) * _LITE_MEAN
+        for name, value in self.trunk().state_dict().items():
+            if ".se.conv_expand." in name:
+                named[name] = torch.zeros_like(value)
+                behind = (
+                    name.split(".se.")[0] + (".conv_pw" if name.startswith("blocks.0.") else ".conv_pwl") + ".weight"
+                )
+                if name.endswith("weight") and behind in named:
+                    named[behind] = 2 * named[behind]
+        return named
 
     @property
     def may_lack(self) -> tuple[str, ...]:
-        """Parts of names: EfficientNet-Lite0 has no squeeze-and-excitation."""
-        return (".se.",)
+        """Parts of names: EfficientNet-Lite0 has no squeeze-and-excitation, whose first layer stays random."""
+        return (".se.conv_reduce",)
 
 
 def _timm_name(name: str) -> str:
