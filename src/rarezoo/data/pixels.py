@@ -19,6 +19,7 @@ larger than ``MOST_BYTES`` after decompression, so the memory that one image tak
 import gzip
 import io
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -84,9 +85,15 @@ def stored_pixels(content: bytes) -> np.ndarray:
     if not content:
         raise ValueError("the file is empty")
     if content.startswith(_FITS):
-        return _fits_pixels(content)
+        # astropy warns of damage; what cannot be read raises.
+        with warnings.catch_warnings(action="ignore"):
+            return _fits_pixels(content)
     try:
-        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+        # Pillow warns of damaged metadata, which do not change the pixels.
+        with (
+            warnings.catch_warnings(action="ignore"),
+            Image.open(io.BytesIO(content), formats=_FORMATS) as image,
+        ):
             refuse_large(image.size)
             image.load()
             if image.mode.startswith("I;16") or image.mode == "F":
