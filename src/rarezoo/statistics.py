@@ -41,11 +41,6 @@ def mean(sample: Float[np.ndarray, "r n"]) -> Float[np.ndarray, " r"]:
     return np.asarray(sample.mean(axis=-1))
 
 
-def ratio_of_means(first: Float[np.ndarray, "r n"], second: Float[np.ndarray, "r n"]) -> Float[np.ndarray, " r"]:
-    """Return the ratio of the means of each pair of resamples."""
-    return mean(first) / mean(second)
-
-
 def bootstrap_draws(
     *samples: Float[np.ndarray, " n"],
     statistic: Callable[..., np.ndarray] = mean,

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Float32, Float64, Int, Int64
 from rarezoo.embeddings.neighbours import NeighbourIndex
 from rarezoo.embeddings.whitening import principal_axes, projected
 from rarezoo.errors import ConfigError, DataError, StoreError
-from rarezoo.statistics import Interval, bootstrap_interval, ratio_of_means
+from rarezoo.statistics import Interval, bootstrap_interval
 
 METRICS = ("cosine", "euclidean")
 # Similarities that are in memory at once, as a block of queries × all galaxies: 64 MB as float32.
@@ -167,21 +167,6 @@ class Ranking:
         ranked, others = self.galaxies - 1, self.positives - 2
         harmonic = float(np.sum(1 / np.arange(1, ranked + 1)))
         return (harmonic + (ranked - harmonic) * others / max(ranked - 1, 1)) / ranked
-
-    def ratio(self, baseline: "Ranking") -> Interval:
-        """Return the mean average precision over that of a baseline, with its 95 % paired bootstrap interval.
-
-        Raises
-        ------
-        ConfigError
-            The baseline has other queries.
-        """
-        if not np.array_equal(self.queries, baseline.queries):
-            raise ConfigError(
-                "rankings of different queries", value=(len(self.queries), len(baseline.queries)),
-                fix="Use the same queries for both.",
-            )  # fmt: skip
-        return bootstrap_interval(self.precisions, baseline.precisions, statistic=ratio_of_means)
 
 
 def average_precisions(

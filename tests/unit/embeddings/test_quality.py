@@ -157,24 +157,10 @@ def test_the_interval_covers_the_mean_that_was_drawn_from():
     assert 0.88 <= np.mean([low <= 0.1 <= high for _, low, high in intervals]) <= 0.99
 
 
-def test_a_ratio_is_drawn_in_pairs():
-    baseline = np.random.default_rng(0).beta(1, 9, size=50)
-    doubled = ranking(2 * baseline).ratio(ranking(baseline))
-    assert doubled == pytest.approx((2, 2, 2))
-    value, low, high = ranking(2 * baseline).ratio(ranking(baseline[::-1]))
-    assert value == pytest.approx(2)
-    assert low < 1.9 < 2.1 < high
-
-
 def test_one_query_has_no_interval():
     value, low, high = ranking([0.25]).mean
     assert value == 0.25
     assert np.isnan([low, high]).all()
-
-
-def test_rankings_of_other_queries_are_not_compared():
-    with pytest.raises(ConfigError, match="different queries"):
-        ranking([0.1, 0.2]).ratio(ranking([0.1]))
 
 
 @pytest.mark.parametrize(
