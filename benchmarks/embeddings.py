@@ -1,7 +1,8 @@
 """``python -m benchmarks embeddings``: which embedding finds rare galaxies better, as tables of the documentation.
 
 It judges stores as ``rarezoo judge`` does, and writes into ``benchmarks/results``: ``NAME.csv`` (a row per measure and
-contestant, a column per answer), ``NAME_few_labels.csv`` (the same for the curve over numbers of labels), and, with
+contestant, a column per answer), for the curve over numbers of labels ``NAME_AUC.csv``, ``NAME_average_precision.csv``
+and ``NAME_balanced_accuracy.csv`` (a row per answer and contestant, a column per number of labels), and, with
 ``against=``, ``NAME_differences.csv``.
 """
 
@@ -41,16 +42,15 @@ class EmbeddingTables(JudgeRun):
         judgement = super().run()
         renamed = dict(zip(judgement.spectra, self.names or judgement.spectra, strict=True))
         table = judgement.table()
-        few = table["measure"].str.contains(" labels: ")
-        for suffix, part in (("", table[~few]), ("_few_labels", table[few])):
-            if len(part):
-                _write(by_answer(part, renamed), Path(self.results) / f"{self.name}{suffix}.csv")
+        curve = table["measure"].str.contains(" labels: ")
+        _write(by_answer(table[~curve], renamed), Path(self.results) / f"{self.name}.csv")
+        for score, part in table[curve].groupby(table["measure"].str.split(": ").str[1]):
+            _write(by_labels(part, renamed), Path(self.results) / f"{self.name}_{str(score).replace(' ', '_')}.csv")
         if self.against:
             differences = judgement.differences(self.against)
-            differences["cell"] = [
-                f"{text} {verdict}"
-                for text, verdict in zip(texts(differences, "+.3f"), differences["verdict"], strict=True)
-            ]
+            differences = differences[~differences["measure"].str.contains(" labels: ")]
+            cells = zip(texts(differences, "+.3f"), differences["verdict"], strict=True)
+            differences = differences.assign(cell=[f"{text} {verdict}" for text, verdict in cells])
             _write(_wide(differences, renamed), Path(self.results) / f"{self.name}_differences.csv")
         return judgement
 
@@ -77,6 +77,22 @@ def by_answer(table: pd.DataFrame, renamed: dict[str, str]) -> pd.DataFrame:
     order = list(dict.fromkeys(table["measure"]))
     wide = wide.sort_values("measure", key=lambda measures: measures.map(order.index), kind="stable")
     return pd.concat([pd.DataFrame([{"measure": _KNOWN, "contestant": "", **known}]), wide])[list(wide.columns)]
+
+
+def by_labels(table: pd.DataFrame, renamed: dict[str, str]) -> pd.DataFrame:
+    """Return values with their intervals as text: a row per answer and contestant, a column per number of labels.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        The rows of one score of :meth:`rarezoo.embeddings.judge.Judgement.table`.
+    renamed : dict
+        New names of contestants.
+    """
+    shown = table.assign(cell=texts(table, ".3f"), labels=table["measure"].str.split(": ").str[0])
+    numbers = list(dict.fromkeys(shown["labels"]))
+    wide = shown.pivot_table("cell", ["answer", "contestant"], "labels", aggfunc="first", sort=False)[numbers]
+    return wide.fillna("–").reset_index().replace({"contestant": renamed}).rename_axis(columns=None)
 
 
 def _wide(table: pd.DataFrame, renamed: dict[str, str]) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.documents import draw_embeddings
-from benchmarks.embeddings import EmbeddingTables, by_answer
+from benchmarks.embeddings import EmbeddingTables, by_answer, by_labels
 from rarezoo.errors import ConfigError
 
 pytestmark = pytest.mark.unit
@@ -38,6 +38,13 @@ def test_a_table_has_a_row_per_measure_and_contestant_and_a_column_per_answer():
     assert [row[0] for row in rows[1:]] == sorted(
         (row[0] for row in rows[1:]), key=("like this", "10-shot", "probe").index
     )
+
+
+def test_the_curve_has_a_column_per_number_of_labels():
+    table = judged().replace({"measure": {"like this": "5 labels: AUC", "10-shot": "13 labels: AUC"}})
+    curve = by_labels(table[table["measure"].str.contains("labels")], {"net": "our network"})
+    assert curve.columns.tolist() == ["answer", "contestant", "5 labels", "13 labels"]
+    assert curve.to_numpy().tolist()[-1] == ["odd", "our network", "0.500 (0.400–0.600)", "–"]
 
 
 def test_the_figure_has_a_panel_per_answer_also_where_something_was_not_measured(tmp_path):
