@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -249,20 +250,18 @@ class TrainRun(Settings):
         self, network: BottleneckNetwork, galaxies: Galaxies, rows: Mapping[str, np.ndarray], *, cache: Path
     ) -> FrozenFeatures | None:
         """Fit what is fitted to galaxies before training; return the features of the frozen trunk if they are kept."""
-        how = {
-            "encoder": self.model, "on_bad_image": self.data.on_bad_image, "workers": self.train.workers,
-            "cache": cache,
-        }  # fmt: skip
+        features_of = partial(
+            frozen_features, network, galaxies, encoder=self.model, on_bad_image=self.data.on_bad_image,
+            workers=self.train.workers, cache=cache,
+        )  # fmt: skip
         if isinstance(network.standardise, Standardise) and not network.standardise.fitted:
             random = np.random.default_rng(self.seed)
             few = random.choice(rows[TRAIN], min(len(rows[TRAIN]), _STANDARDISED), replace=False)
-            network.standardise.cpu().fit(
-                torch.from_numpy(frozen_features(network, galaxies, few, turns=1, **how).values[:, 0]).float()
-            )
+            network.standardise.cpu().fit(torch.from_numpy(features_of(few, turns=1).values[:, 0]).float())
         if not self.train.turns:
             return None
         learnt = np.concatenate([rows[TRAIN], rows[VALIDATION]])
-        features = frozen_features(network, galaxies, learnt, turns=self.train.turns, **how)
+        features = features_of(learnt, turns=self.train.turns)
         if self.train.bottleneck_start == "invariant":
             training = np.intersect1d(rows[TRAIN], features.rows)
             start_bottleneck(network.cpu(), features.of(training), ridge=self.train.ridge)

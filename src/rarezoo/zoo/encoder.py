@@ -107,13 +107,13 @@ class Encoder(Settings, ABC):
         known: Any = getattr(trunk, "feature_info", ())
         if not len(known) or not hasattr(trunk, "forward_intermediates"):
             raise ConfigError(
-                f"{self.architecture} has no stages that timm names", value="model.pool=stages",
+                f"{self.timm_architecture} has no stages that timm names", value="model.pool=stages",
                 fix="Use model.pool=last.",
             )  # fmt: skip
         lacking = [stage for stage in self.stages if stage >= len(known)]
         if lacking or len(set(self.stages)) < len(self.stages):
             raise ConfigError(
-                f"{self.architecture} has the stages 0 to {len(known) - 1}, each of which can be named once",
+                f"{self.timm_architecture} has the stages 0 to {len(known) - 1}, each of which can be named once",
                 value=f"model.stages={self.stages}", fix="Leave out the others, or model.stages=[] for all.",
             )  # fmt: skip
         return sorted(self.stages) or list(range(len(known)))
