@@ -152,7 +152,7 @@ def test_a_tree_from_python_needs_text(answer):
 def test_a_tree_that_an_older_zoobot_lacks_is_named(monkeypatch):
     from zoobot.shared import schemas
 
-    monkeypatch.delattr(schemas, "decals_dr12_ortho_schema")
+    monkeypatch.delattr(schemas, "decals_dr12_ortho_schema", raising=False)
     assert "decals_dr12" not in tree_names()
     with pytest.raises(ConfigError, match=r"decals_dr12.*pip install -U zoobot"):
         named_tree("decals_dr12")
