@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import numpy as np
 
@@ -131,7 +132,9 @@ class FuzzRun(Settings):
             worker = multiprocessing.get_context("spawn").Process(target=_work, args=(self, number, left))
             worker.start()
             _wait(worker, out / _NOW)
-            now = json.loads((out / _NOW).read_text()) if (out / _NOW).exists() else {"number": number, "kind": "start"}
+            now: dict[str, Any] = {"number": number, "kind": "start"}
+            if (out / _NOW).exists():
+                now = json.loads((out / _NOW).read_text())
             read.update(now.get("read", {}))
             refused.update(now.get("refused", {}))
             faults += [Fault(**fault) for fault in now.get("faults", [])]
