@@ -34,7 +34,7 @@ def sweep(tmp_path_factory):
         ]  # fmt: skip
         table = pa.Table.from_pylist(rows, pa.schema(list(tables.CLASSES.columns.items())))
         tables.write(table, folder / "classes.parquet", tables.CLASSES)
-        tables.write_json({"searched": 1000, "unassigned": 0.9}, folder / "run.json")
+        tables.write_json({"settings": {}, "searched": 1000, "unassigned": 0.9}, folder / "run.json")
         (folder / "report" / "images").mkdir(parents=True)
         (folder / "report" / "index.html").write_text("<!doctype html><title>a report</title>")
         for number in range(len(rows)):

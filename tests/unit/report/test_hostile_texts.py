@@ -145,7 +145,7 @@ def test_links_and_pictures_of_a_leaderboard_lead_to_the_folders_of_its_jobs(tmp
         tables.write(
             search(HARMLESS)["classes"].drop_columns([tables.NAME]), folder / "classes.parquet", tables.CLASSES
         )
-        tables.write_json({"searched": 100, "unassigned": 0.9}, folder / "run.json")
+        tables.write_json({"settings": {}, "searched": 100, "unassigned": 0.9}, folder / "run.json")
         (folder / "report" / "images").mkdir(parents=True)
         for file in ("index.html", "images/class-000-exemplars.jpg"):
             (folder / "report" / file).touch()
@@ -168,6 +168,7 @@ def members():
 ABOUT = {"survey": "\x1b[2J\n<b>'/x", "checkpoint": hostile.TEXTS[0], "checkpoint_sha256": "ab", "search": "END"}
 
 
+@pytest.mark.filterwarnings("ignore:It is strongly recommended that column names")
 def test_fits_gives_every_text_back(members, tmp_path):
     found = Table.read(exports.write_fits(tmp_path / "m.fits", members, ABOUT))
     assert [unescape(text) for text in np.char.decode(found[tables.ID])] == hostile.TEXTS
@@ -182,6 +183,7 @@ def test_a_column_name_that_is_too_long_for_fits_is_refused(members, tmp_path):
         exports.write_fits(tmp_path / "m.fits", longer, ABOUT)
 
 
+@pytest.mark.filterwarnings("ignore:.*Implicitly generating an ID")
 def test_votable_gives_every_text_back_and_is_valid(members, tmp_path):
     path, said = exports.write_votable(tmp_path / "m.vot", members, ABOUT), io.StringIO()
     found = parse_single_table(path).to_table(use_names_over_ids=True)

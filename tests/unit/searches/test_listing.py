@@ -17,7 +17,7 @@ def saved(folder, **columns):
     ]  # fmt: skip
     classes = pa.Table.from_pylist(rows, pa.schema(list(tables.CLASSES.columns.items())))
     tables.write(classes, folder / "classes.parquet", tables.CLASSES)
-    tables.write_json({}, folder / "run.json")
+    tables.write_json({"settings": {}}, folder / "run.json")
     return folder
 
 

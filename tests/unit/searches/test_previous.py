@@ -61,7 +61,7 @@ def test_the_first_free_id_is_read_from_a_folder(tmp_path, about, free):
     classes = pa.table({**blank, tables.CLASS_ID: pa.array([3], pa.int32())})
     tables.write(classes, tmp_path / "classes.parquet", tables.CLASSES, **about)
     tables.write(members([3] * 12), tmp_path / "members.parquet", tables.MEMBERS)
-    tables.write_json({}, tmp_path / "run.json")
+    tables.write_json({"settings": {}}, tmp_path / "run.json")
     assert PreviousSearch.read(tmp_path).free == free
 
 
