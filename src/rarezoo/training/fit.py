@@ -300,7 +300,13 @@ class TrainRun(Settings):
         for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
             logging.getLogger(name).setLevel(logging.ERROR)
         logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.ERROR)
-        for text in ("does not have many workers", "Checkpoint directory", "isinstance.treespec", "LeafSpec"):
+        for text in (
+            "does not have many workers",
+            "smaller than the logging interval",
+            "Checkpoint directory",
+            "isinstance.treespec",
+            "LeafSpec",
+        ):
             warnings.filterwarnings("ignore", f".*{text}.*")
         train = self.train
         callbacks = [
