@@ -642,8 +642,11 @@ def _preset_content(name: str) -> dict[str, Any]:
 def _settings_of(group: str, option: str) -> set[str]:
     """Return the names of the settings of a choice; the file of one may be based on another."""
     kinds = settings.options(group)
-    while option not in kinds and (defaults := _yaml(f"{group}/{option}.yaml").get("defaults")):
-        option = defaults[0]
+    while option not in kinds:
+        bases = [base for base in _yaml(f"{group}/{option}.yaml").get("defaults", []) if base != "_self_"]
+        if not bases or not isinstance(bases[0], str):
+            break
+        option = bases[0]
     return set(settings.choice(group, option).__dataclass_fields__) if option in kinds else set()
 
 

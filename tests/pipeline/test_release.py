@@ -50,7 +50,7 @@ def test_the_first_rung_keeps_the_trunk_and_the_second_trains_it_on(first_rung, 
     cli("train.py", "experiment=release_efficientnet_b0_gz2_gpu_tuned", *words, cwd=tmp_path)
     tuned = Checkpoint.open(tmp_path / "tuned")
     moved = {
-        name: float((value - start.network.state_dict()[name]).abs().mean())
+        name: float((value.detach() - start.network.state_dict()[name]).abs().mean())
         for name, value in tuned.network.named_parameters()
     }
     assert 0 < moved["trunk.conv_stem.weight"] < moved["trunk.blocks.5.0.conv_dw.weight"] < moved["head.0.weight"]

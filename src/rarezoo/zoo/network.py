@@ -214,9 +214,11 @@ def blank_network(encoder: Encoder, *, answers: int) -> BottleneckNetwork:
         with torch.no_grad():
             native = trunk(images).shape[1]
     else:
-        features = pooled_stages(stage_maps(trunk, images, stages))
+        # Gradients are needed also where a caller has switched them off, as for opening a checkpoint to embed.
+        with torch.inference_mode(False), torch.enable_grad():
+            features = pooled_stages(stage_maps(trunk, images.clone(), stages))
+            _freeze_unused(trunk, features)
         native = features.shape[1]
-        _freeze_unused(trunk, features)
     trunk.train(training)
     return BottleneckNetwork(
         trunk,
