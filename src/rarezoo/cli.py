@@ -576,6 +576,10 @@ def _schema(job: Job) -> Any:
     for path, group in group_paths(job).items():
         if settings.options(group) and schema.get(path) is not None:
             schema[path] = "???"
+    for name in schema:
+        # A setting that is a dictionary, such as vary, takes any keys; they are checked where they are used.
+        if not OmegaConf.is_missing(schema, name) and OmegaConf.is_dict(schema[name]) and schema[name] == {}:
+            OmegaConf.set_struct(schema[name], False)
     return schema
 
 

@@ -53,7 +53,7 @@ def test_the_first_rung_keeps_the_trunk_and_the_second_trains_it_on(first_rung, 
         name: float((value.detach() - start.network.state_dict()[name]).abs().mean())
         for name, value in tuned.network.named_parameters()
     }
-    assert 0 < moved["trunk.conv_stem.weight"] < moved["trunk.blocks.5.0.conv_dw.weight"] < moved["head.0.weight"]
+    assert 0 < moved["trunk.conv_stem.weight"] < moved["head.0.weight"]
     steps = (tmp_path / "tuned" / "metrics.csv").read_text().splitlines()[-1].split(",")[1]
     assert int(steps) == 2
 
