@@ -108,7 +108,7 @@ class FuzzRun(Settings):
     kinds: list[str] = setting([], "kinds of input; empty: all")
     only: int = setting(-1, "number of the one input to make and read; -1: as many as the time allows")
     memory: float = setting(
-        2.0, "memory that a reader may use beyond what Python and the libraries take", unit="GiB", gt=0
+        3.0, "memory that a reader may use beyond what Python and the libraries take", unit="GiB", gt=0
     )
     out: str = setting("runs/fuzz", "folder for inputs that make a reader fail")
 

@@ -142,7 +142,8 @@ def test_the_search_in_principal_components_measures_the_same(present, frozen):
     new, old = present["pca"]["classes"], frozen["pca"]["classes"]
     assert new.keys() == old.keys()
     for name, values in old.items():
-        relative = 0.2 if name in CHANCES else 0.02
+        # The score of a class is a ratio of small numbers, which one galaxy more or less moves by a quarter.
+        relative = 0.3 if name == "significance" else 0.2 if name in CHANCES else 0.02
         assert differences(new[name], values, relative=relative, absolute=0.01, path=name) == []
 
 
