@@ -92,9 +92,9 @@ class Cache:
         """
         place = self.place(key, code=code)
 
-        def bring(*, anew: bool) -> Any:
+        def cached_result(*, recompute: bool) -> Any:
             with locked(place):
-                if anew or not (place / last).exists():
+                if recompute or not (place / last).exists():
                     make(place)
             files = [file for file in place.iterdir() if not file.name.startswith(".")]
             for file in sorted(files, key=lambda file: file.name == last):
@@ -106,10 +106,10 @@ class Cache:
             place.mkdir(parents=True, exist_ok=True)
             target.mkdir(parents=True, exist_ok=True)
             try:
-                return bring(anew=False)
+                return cached_result(recompute=False)
             except StoreError as problem:
                 log.warning("%s is computed again: %s", place, problem.what)
-                return bring(anew=True)
+                return cached_result(recompute=True)
         except OSError as problem:
             raise tables.unwritable(place, problem) from problem
 

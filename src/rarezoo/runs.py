@@ -132,7 +132,7 @@ def claim(
         if depends and changed:
             raise OutputError(
                 f"{out} holds a run that was made from other inputs", value=changed,
-                fix=f"Bring them back as they were, or begin anew: {way_out[0].lower()}{way_out[1:]}",
+                fix=f"Bring them back as they were, or start again: {way_out[0].lower()}{way_out[1:]}",
             )  # fmt: skip
     if wanted != before:
         tables.write_json(wanted, out / SETTINGS_FILE)

@@ -133,7 +133,9 @@ def test_a_search_knows_the_same_galaxies(present, frozen, search):
 def test_the_search_in_principal_components_gives_every_galaxy_the_same_class(present, frozen):
     new, old = present["pca"], frozen["pca"]
     # On another processor the last digits of the components differ, and so may a few galaxies at the edge of a class.
-    assert np.mean(labels_of(new) == labels_of(old)) >= 0.99
+    present_labels, frozen_labels = labels_of(new), labels_of(old)
+    in_a_class = (present_labels >= 0) | (frozen_labels >= 0)
+    assert np.mean(present_labels[in_a_class] == frozen_labels[in_a_class]) >= 0.98
     assert new["rows"]["classes"] == old["rows"]["classes"]
     assert differences(new["mean_probability"], old["mean_probability"], relative=0.01) == []
 

@@ -222,7 +222,7 @@ IDS = [f"v{row:03d}" for row in range(VECTORS)]
 
 
 def imported(folder: Path, *, seed: int = 0, name: str = "network_a") -> EmbeddingStore:
-    """A store of vectors, made anew if there is one."""
+    """A store of vectors, which replaces the one that is there."""
     shutil.rmtree(folder, ignore_errors=True)
     return EmbeddingStore.from_array(IDS, vectors(seed), out=folder, name=name)
 

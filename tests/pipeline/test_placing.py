@@ -121,13 +121,13 @@ def test_stability_is_measured_and_shown(home):
     assert "<dt>stability</dt>" not in (home / "old" / "report" / "index.html").read_text()
 
 
-def refitted_anew(*arguments, **settings):
+def refitted_again(*arguments, **settings):
     raise AssertionError("a refit that was there already was made again")
 
 
-def test_a_killed_search_does_not_refit_anew(home, monkeypatch):
+def test_a_killed_search_does_not_fit_its_map_again(home, monkeypatch):
     (home / "new" / "run.json").rename(home / "run.json")
-    monkeypatch.setattr(SearchRun, "labels", refitted_anew)
+    monkeypatch.setattr(SearchRun, "labels", refitted_again)
     try:
         search(home, "new", seed=1, stability=Stability(refits=3))
     finally:

@@ -81,7 +81,7 @@ def test_the_same_command_goes_on_and_does_nothing_twice(cli, home, swept):
     assert finished.out == swept.out
 
 
-def test_the_page_is_written_anew_from_files_alone(cli, home, swept):
+def test_the_page_is_written_again_from_files_alone(cli, home, swept):
     page = home / "sweep" / "index.html"
     before = page.read_text()
     page.unlink()

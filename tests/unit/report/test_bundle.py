@@ -26,7 +26,7 @@ def test_bundle_was_built_from_these_sources():
         state.update(f"{name}\n".encode() + (web / name).read_bytes())
     output = re.match(r"/\* .*sources sha256 ([0-9a-f]{64});", (ASSETS / "atlas.js").read_text())
     assert output is not None
-    assert output[1] == state.hexdigest(), "make atlas builds it anew"
+    assert output[1] == state.hexdigest(), "make atlas builds it again"
 
 
 def test_lock_file_names_no_registry():

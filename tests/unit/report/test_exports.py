@@ -113,7 +113,7 @@ def test_hugging_face_folder_is_read_by_datasets(members, tmp_path, images):
         exports.write_huggingface(folder, members, ABOUT)
 
 
-def test_hugging_face_folder_killed_halfway_is_written_anew(members, tmp_path):
+def test_hugging_face_folder_killed_halfway_is_written_again(members, tmp_path):
     left = tmp_path / "set" / "data" / "train-00000-of-00009.parquet"
     left.parent.mkdir(parents=True)
     left.write_text("half")

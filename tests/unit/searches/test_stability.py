@@ -80,7 +80,7 @@ def test_a_killed_measurement_goes_on(tmp_path):
         np.testing.assert_array_equal(refit.rows, other.rows)
 
 
-def test_refits_of_another_pipeline_are_made_anew(tmp_path, caplog):
+def test_refits_of_another_pipeline_are_made_again(tmp_path, caplog):
     refits(Stability(refits=1), folder=tmp_path, made_with={"n_neighbors": 15})
     repeated = refits(
         Stability(refits=1), lambda values, **_: np.full(len(values), -1), folder=tmp_path, made_with={"n_neighbors": 9}
