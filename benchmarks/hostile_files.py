@@ -753,7 +753,22 @@ def _single_pictures() -> dict[str, Callable[[Path, Folder], Read]]:
            for kind in ("JPEG", "BMP", "GIF", "TIFF")},
         "claims-FITS": claims("p.fits", lambda: head + bytes(2880)),
         "bomb-FITS-image": claims("p.fits.gz", lambda: gzip.compress(head) + _bomb(b"\0", size=2**33)),
+        "bomb-FITS-tile": claims("p.fits", _fits_of_a_tile),
     }  # fmt: skip
+
+
+def _fits_of_a_tile() -> bytes:
+    """Return a FITS image of 8 x 8 pixels, whose compressed tile expands to 8 GiB."""
+    from astropy.io import fits
+
+    tiles = np.empty(1, dtype=object)
+    tiles[0] = np.frombuffer(_bomb(b"\0", size=2**33), dtype=np.uint8)
+    table = fits.BinTableHDU.from_columns([fits.Column("COMPRESSED_DATA", "1PB()", array=tiles)])
+    claims = {"ZNAXIS": 2, "ZNAXIS1": 8, "ZNAXIS2": 8, "ZTILE1": 8, "ZTILE2": 8, "ZPCOUNT": 0, "ZGCOUNT": 1}
+    table.header.update({"ZIMAGE": True, "ZTENSION": "IMAGE", "ZBITPIX": 16, "ZCMPTYPE": "GZIP_1", **claims})
+    stream = io.BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), table]).writeto(stream)
+    return stream.getvalue()
 
 
 def _single_tables() -> dict[str, Callable[[Path, Folder], Read]]:

@@ -13,7 +13,8 @@ Every image becomes uint8 (height, width, 3):
     no data in FITS              NaN, infinity, BLANK and values beyond ±10³⁰: the lowest value of the plane
 
 The content says what a file is, and its name does not matter. No file makes more than ``MOST_PIXELS`` pixels or is
-larger than ``MOST_BYTES`` after decompression, so the memory that one image takes is limited.
+larger than ``MOST_BYTES`` after decompression, so the memory that one image takes is limited. This holds for the
+compressed tiles inside a FITS file too.
 """
 
 import gzip
@@ -35,6 +36,8 @@ SCALE_HINT = "Say which values become black and white: data.pixel_range=[BLACK,W
 _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000", "PPM")
 _PIECE = 2**20
 _GZIP, _FITS = b"\x1f\x8b", b"SIMPLE  ="
+# Tiles of a compressed FITS image: its rows, as a rule.
+_MOST_TILES = 2**18
 _NO_DATA = 1e30
 _ASINH_PERCENTILES = (1.0, 99.8)
 _ASINH_SOFTENING = 0.1
@@ -108,14 +111,14 @@ def stored_pixels(content: bytes) -> np.ndarray:
         raise ValueError("not an image that Pillow knows") from problem
 
 
-def _unzipped(content: bytes) -> bytes:
+def _unzipped(content: bytes, *, most: int = MOST_BYTES) -> bytes:
     pieces, size = [], 0
     with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
         while piece := stream.read(_PIECE):
             pieces.append(piece)
             size += len(piece)
-            if size > MOST_BYTES:
-                raise ValueError(f"larger than {MOST_BYTES >> 20} MiB after decompression")
+            if size > most:
+                raise ValueError(f"larger than {most:,} bytes after decompression")
     return b"".join(pieces)
 
 
@@ -196,11 +199,13 @@ def _fits_pixels(content: bytes) -> np.ndarray:
     from astropy.io import fits
 
     with fits.open(io.BytesIO(content), memmap=False, lazy_load_hdus=True) as file:
-        image = next((unit for unit in file if _is_image(unit)), None)
+        number, image = next(((number, unit) for number, unit in enumerate(file) if _is_image(unit)), (-1, None))
         if image is None:
             raise ValueError("no image in the FITS file")
         # The header may claim any size, and a compressed image has its true size only in the header.
         refuse_large(image.shape)
+        if isinstance(image, fits.CompImageHDU):
+            _refuse_large_tiles(content, number, image)
         pixels = np.asarray(image.data)
     while pixels.ndim > 2 and pixels.shape[0] == 1:
         pixels = pixels[0]
@@ -216,6 +221,36 @@ def _fits_pixels(content: bytes) -> np.ndarray:
     if width not in (3, 4):
         raise ValueError(f"neither planes (planes, h, w) nor colours (h, w, 3 or 4): shape {pixels.shape}")
     return pixels.astype(pixels.dtype.newbyteorder("="))
+
+
+def _refuse_large_tiles(content: bytes, number: int, image: Any) -> None:
+    """Raise ValueError if a tile of a compressed image expands to more than its pixels.
+
+    astropy expands each tile that gzip has compressed as a whole, before it looks at its size. The other methods of
+    compression stop at the size that the header gives.
+
+    Parameters
+    ----------
+    content
+        Bytes of the file.
+    number
+        Number of the extension with the image.
+    image
+        The extension as astropy's ``CompImageHDU``.
+    """
+    from astropy.io import fits
+
+    sides = [min(side, tile) for side, tile in zip(image.shape, image.tile_shape, strict=True)]
+    count = math.prod(-(-side // tile) for side, tile in zip(image.shape, sides, strict=True))
+    with fits.open(io.BytesIO(content), memmap=False, disable_image_compression=True) as file:
+        table = file[number]
+        if not table.header["NAXIS2"] <= count <= _MOST_TILES:
+            raise ValueError(f"{table.header['NAXIS2']:,} compressed tiles for the {count:,} of the header")
+        zipped = ["GZIP_COMPRESSED_DATA", *["COMPRESSED_DATA"] * image.compression_type.startswith("GZIP")]
+        for name in set(zipped) & set(table.columns.names):
+            for tile in table.data[name]:
+                if len(tile):
+                    _unzipped(tile.astype(tile.dtype.newbyteorder(">")).tobytes(), most=8 * math.prod(sides))
 
 
 def _is_image(unit: Any) -> bool:

@@ -23,7 +23,7 @@ from pytorch_lightning.loggers import Logger
 from rarezoo.data.splits import TEST, TRAIN, VALIDATION
 from rarezoo.data.survey import Galaxies, Survey
 from rarezoo.errors import CheckpointError, ConfigError, DataError
-from rarezoo.runs import claim
+from rarezoo.runs import claim, digest, fingerprint
 from rarezoo.settings import Settings, choice, described, refuse_unknown, setting
 from rarezoo.track import Tracker
 from rarezoo.training.batches import Batches
@@ -150,7 +150,7 @@ class TrainRun(Settings):
         states = States(scratch, every=self.train.save_every)
         folder = claim(
             self.out, verb="train", settings=self._settings(), places=self._places(),
-            inputs=lambda: {"survey": opened.identity(), "first weights": self.model.start_sha256()},
+            inputs=lambda: self._inputs(opened),
             begun=lambda folder: is_checkpoint(folder) or states.last.exists(),
         )  # fmt: skip
         if is_checkpoint(folder):
@@ -222,6 +222,21 @@ class TrainRun(Settings):
         if logger is not None:
             logger.conclude(folder, checkpoint.card)
         return checkpoint
+
+    def _inputs(self, opened: Galaxies) -> dict[str, Any]:
+        """Return what the run is made from.
+
+        An objective may take its targets from elsewhere, such as a file of labels: they count where they are not the
+        survey's votes.
+        """
+        inputs = {"survey": opened.identity(), "first weights": self.model.start_sha256()}
+        prepared = self.objective.prepare(opened)
+        if prepared.votes is not opened.votes or prepared.tree is not opened.tree:
+            inputs["targets of the objective"] = {
+                "answers": None if prepared.tree is None else digest(prepared.tree.to_dict()),
+                "values": fingerprint(targets_of(prepared), ids=prepared.ids),
+            }
+        return inputs
 
     def _rows(self, galaxies: Galaxies) -> dict[str, np.ndarray]:
         """Return the rows of each split that are used.

@@ -307,6 +307,43 @@ def test_a_compressed_file_that_grows_without_end_is_refused(read):
         read(bomb)
 
 
+def tiled(tiles, *, column="COMPRESSED_DATA", method="GZIP_1"):
+    """A compressed FITS image of 8 x 8 pixels in one tile, whose tiles hold the given bytes."""
+    cells = {"COMPRESSED_DATA": [b""] * len(tiles), column: tiles}
+    columns = []
+    for name, parts in cells.items():
+        values = np.empty(len(parts), dtype=object)
+        values[:] = [np.frombuffer(part, "u1") for part in parts]
+        columns.append(fits.Column(name, "1PB()", array=values))
+    table = fits.BinTableHDU.from_columns(columns)
+    claims = {"ZNAXIS": 2, "ZNAXIS1": 8, "ZNAXIS2": 8, "ZTILE1": 8, "ZTILE2": 8, "ZPCOUNT": 0, "ZGCOUNT": 1}
+    table.header.update({"ZIMAGE": True, "ZTENSION": "IMAGE", "ZBITPIX": 16, "ZCMPTYPE": method, **claims})
+    return fits_bytes(fits.HDUList([fits.PrimaryHDU(), table]))
+
+
+@pytest.mark.parametrize(
+    ("column", "method"),
+    [("COMPRESSED_DATA", "GZIP_1"), ("COMPRESSED_DATA", "GZIP_2"), ("GZIP_COMPRESSED_DATA", "RICE_1")],
+)
+def test_a_tile_of_a_compressed_fits_image_may_not_expand_to_more_than_its_pixels(read, column, method):
+    sound = gzip.compress(np.arange(64, dtype=">i2").tobytes())
+    assert read(tiled([sound])).shape == (8, 8, 3)
+    for tiles, message in (([gzip.compress(bytes(2**20))], "after decompression"), ([sound, sound], "2 compressed")):
+        with pytest.raises(DataError, match=message):
+            read(tiled(tiles, column=column, method=method))
+
+
+@pytest.mark.parametrize(
+    ("method", "tile"),
+    [("GZIP_1", (1, 30)), ("GZIP_2", (7, 9)), ("RICE_1", (7, 9)), ("GZIP_1", (100, 100)), ("HCOMPRESS_1", (8, 10))],
+)
+def test_compressed_fits_images_have_the_pixels_of_ordinary_ones(read, method, tile):
+    plane = np.random.default_rng(3).integers(0, 3000, (24, 30)).astype("i4")
+    packed = fits.CompImageHDU(plane, compression_type=method, tile_shape=tile)
+    expected = read(fits_bytes(fits.PrimaryHDU(plane)))
+    np.testing.assert_array_equal(read(fits_bytes(fits.HDUList([fits.PrimaryHDU(), packed]))), expected)
+
+
 def test_programs_are_never_started_for_a_picture(read):
     """Pillow would call Ghostscript for PostScript."""
     with pytest.raises(DataError, match="not an image"):

@@ -11,7 +11,7 @@ import rarezoo as rz
 from rarezoo.data.surveys.catalogue import Catalogue
 from rarezoo.data.trees import Question, QuestionTree
 from rarezoo.errors import CheckpointError, ConfigError, OutputError
-from rarezoo.settings import option
+from rarezoo.settings import option, setting
 from rarezoo.track import Tracker
 from rarezoo.training.fit import TrainRun, TrainSettings
 from rarezoo.training.objective import Objective
@@ -46,6 +46,18 @@ class Brightness(Objective):
 
     def measure(self, network, galaxies, *, rows, test, cache):
         return {"accuracy on the test split": 1.0, "test rows": len(rows["test"])}
+
+
+@option("objective", "labels")
+@dataclass(kw_only=True)
+class Labels(Brightness):
+    """Learn labels of a file."""
+
+    file: str = setting(help="file with 0 or 1 for each galaxy")
+
+    def prepare(self, galaxies):
+        labels = np.loadtxt(self.file)
+        return replace(super().prepare(galaxies), votes=np.stack([1 - labels, labels], axis=1).astype(np.float32))
 
 
 @pytest.fixture
@@ -121,6 +133,18 @@ def test_an_objective_of_ones_own_decides_targets_loss_and_metrics(home):
     curves = (home / "net" / "metrics.csv").read_text()
     assert "validation/accuracy" in curves.splitlines()[0]
     assert "brightness" in (home / "net" / "README.md").read_text()
+
+
+def test_a_training_does_not_go_on_with_other_labels_of_its_objective(home):
+    labels = np.arange(GALAXIES) % 2
+    np.savetxt("labels.txt", labels)
+    first = rz.train(survey(), MODEL, out="net", objective=Labels(file="labels.txt"), **QUICK)
+    np.savetxt("labels.txt", 1 - labels)
+    with pytest.raises(OutputError, match=r"other inputs: targets of the objective.values \w+ → \w+\."):
+        rz.train(survey(), MODEL, out="net", objective=Labels(file="labels.txt"), **QUICK)
+    np.savetxt("labels.txt", labels, fmt="%d")
+    again = rz.train(survey(), MODEL, out="net", objective=Labels(file="labels.txt"), **QUICK)
+    assert again.card == first.card
 
 
 @pytest.mark.parametrize("objective", ["votes", "hybrid", "self_supervised"])
