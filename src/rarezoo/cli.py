@@ -22,6 +22,7 @@ from typing import Any, ClassVar, NamedTuple
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -29,6 +30,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
+    GrammarParseError,
     InterpolationResolutionError,
     OmegaConfBaseException,
     ValidationError,
@@ -334,6 +336,8 @@ def run_command(command: str, words: Sequence[str], *, usage: str) -> None:
     folder = _writes_folder(job, overrides)
     if multirun and not folder:
         raise ConfigError("a multirun needs a folder", value=usage, fix="Name one: out=DIR.")
+    if multirun:
+        _refuse_shared_folders(command, overrides)
     if not folder:
         overrides += ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=console"]
     _run_hydra(command, [*flags, *overrides])
@@ -541,6 +545,31 @@ def _file_name(text: str) -> str:
     return f"{begin}~{end}-{hashlib.sha256(encoded).hexdigest()[:8]}"
 
 
+def _refuse_shared_folders(command: str, overrides: Sequence[str]) -> None:
+    """Raise ConfigError if two jobs of a multirun would have the same folder.
+
+    Their folders are named after their settings, with some characters replaced, and some settings are left out.
+    """
+    read = OverridesParser.create().parse_overrides(list(overrides))
+    if any(override.key_or_group == "hydra.sweep.subdir" for override in read):
+        return
+    plain = [override.input_line for override in read if not override.is_sweep_override()]
+    left_out = _composed(command, plain).hydra.job.config.override_dirname.exclude_keys
+    for override in read:
+        if not override.is_choice_sweep():
+            continue
+        key, jobs = override.get_key_element(), dict[str, str]()
+        for value in override.sweep_string_iterator():
+            job = f"{key}={value}"
+            name = "" if key in left_out else _file_name(job)
+            if name in jobs:
+                raise ConfigError(
+                    "two jobs of this multirun would share a folder", value=f"{jobs[name]} and {job}",
+                    fix="Leave one out, or run it alone with an out= of its own.",
+                )  # fmt: skip
+            jobs[name] = job
+
+
 # Not in register(): launchers that start processes of their own import this module there and do nothing more.
 OmegaConf.register_new_resolver("file_name", _file_name, replace=True)
 
@@ -730,9 +759,14 @@ def _config_error(problem: Exception, command: str) -> str:
             return f"no such setting: {key}. {hint}"
         if isinstance(cause, ValidationError) and key:
             return f"{key}: {str(cause).splitlines()[0]}. --help shows the type of every setting."
-    if any(isinstance(cause, InterpolationResolutionError) for cause in chain):
-        reason = str(chain[0]).splitlines()[0]
-        return f"{reason}. ${{NAME}} stands for another setting; write \\${{ for these two characters themselves."
+    unresolved = [cause for cause in chain if isinstance(cause, (InterpolationResolutionError, GrammarParseError))]
+    if unresolved:
+        reason = " ".join(str(unresolved[0]).splitlines()[:1]).rstrip(".")
+        typed = [word for word in sys.argv[1:] if "${" in word]
+        return (
+            f"cannot tell what ${{…}} stands for ({reason}): {' '.join(typed)}. ${{NAME}} stands for another setting; "
+            "write \\${ for these two characters themselves."
+        )
     lines = [line for cause in chain[:2] for line in str(cause).strip().splitlines()[:8]]
     if any("override_grammar" in line for line in lines):
         word = next((text.partition(":")[2].strip() for text in lines if "Exception" in text), lines[0])

@@ -271,6 +271,7 @@ def _as_typed(text: str, *, optional: bool) -> str:
     """Return a text in Hydra's grammar, in quotes where that would read something else without them."""
     if _is_quoted(text):
         return text
+    text = _literal_path(text)
     if optional and text in ("null", ""):
         return text and "null"
     try:
@@ -280,6 +281,13 @@ def _as_typed(text: str, *, optional: bool) -> str:
     except HydraException:
         pass
     return quoted(text)
+
+
+def _literal_path(text: str) -> str:
+    """Return a text in which ``${`` means these two characters if there is a file or folder of exactly this name."""
+    if "${" not in text or not Path(text).exists():
+        return text
+    return re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", text)
 
 
 def quoted(text: str) -> str:
@@ -308,7 +316,7 @@ def _positional_overrides(command: str, job: Job, things: Sequence[Field], words
             after = sum(1 for later in things[place + 1 :] if _required(later))
             taken, waiting = waiting[: len(waiting) - after], waiting[len(waiting) - after :]
             text = get_args(kind)[0] in _TEXT
-            overrides.append(f"{known.name}=[{','.join(quoted(word) if text else word for word in taken)}]")
+            overrides.append(f"{known.name}=[{','.join(quoted(_literal_path(word)) if text else word for word in taken)}]")
         else:
             word = waiting.pop(0)
             overrides.append(f"{known.name}={_as_typed(word, optional=False) if kind in _TEXT else word}")

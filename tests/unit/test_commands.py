@@ -117,7 +117,11 @@ def test_a_path_in_the_home_folder_is_found_there_unless_a_folder_has_that_name(
         ("min_samples=g(1)", "min_samples: .*Integer"),
         ("images=~/x", "images: .*bool"),
         ("classes=1,~", "classes.*Integer"),
-        ("part.table=${x}", r"write \\\$\{"),
+        ("part.table=${x}", r"part.table=\$\{x\}. .* write \\\$\{"),
+        ("part.table=a${", r"part.table=a\$\{. .* write \\\$\{"),
+        ("part.table=${a b}", r"part.table=\$\{a b\}. .* write \\\$\{"),
+        ("reuse=${reuse}", r"Recursive.*reuse=\$\{reuse\}. .* write \\\$\{"),
+        ("classes=${oc.decode:'{a:1}'}", r"classes=.* write \\\$\{"),
         ("hydra.run.dir=~/x", "in quotes"),
     ],
 )
@@ -125,6 +129,30 @@ def test_characters_of_the_grammar_in_a_wrong_place_are_named_with_the_way_out(w
     status, _, err = weigh("thing", word)
     assert (status, err.count("\n")) == (2, 1)
     assert re.search(named, err)
+
+
+def test_dollar_and_brace_are_literal_in_the_name_of_a_file_that_exists(weigh, tmp_path):
+    for name in ("a${min_samples}.csv", "${", r"b\${x}.csv"):
+        (tmp_path / name).write_text("")
+        assert weigh("thing", f"part.table={name}")[1].endswith(f" {name}\n")
+        assert weigh(name)[1].startswith(f"[{name!r}]")
+    assert weigh("thing", "part.table=c${min_samples}.csv")[1].endswith(" c5.csv\n")
+    assert weigh("thing", r"part.table=\${min_samples}")[1].endswith(" ${min_samples}\n")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["thing", "part.table=a/b,a_b"], ["thing", "part.table='a=b','a\\:b'"], ["thing", "min_samples=1,2,1"],
+        ["scales=[a],[b]"],
+    ],
+)  # fmt: skip
+def test_jobs_of_a_multirun_never_share_a_folder(weigh, monkeypatch, tmp_path, words):
+    monkeypatch.setitem(cli.JOBS, "weigh", Job(JOB.target, JOB.help, folder=True))
+    status, _, err = weigh("-m", *words, "out=sweep")
+    assert (status, err.count("\n")) == (2, 1)
+    assert re.search("would share a folder: .*=.* and .*=", err)
+    assert not (tmp_path / "sweep").exists()
 
 
 def test_the_name_of_the_folder_of_a_multirun_is_taken_as_typed(weigh, monkeypatch, tmp_path):
