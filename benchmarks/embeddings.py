@@ -14,6 +14,7 @@ import pandas as pd
 
 from benchmarks.documents import RESULTS
 from rarezoo import tables
+from rarezoo.embeddings.contestants import PHOTOMETRY
 from rarezoo.embeddings.judge import Judgement, JudgeRun, texts
 from rarezoo.errors import ConfigError
 from rarezoo.settings import setting
@@ -30,11 +31,17 @@ class EmbeddingTables(JudgeRun):
     results: str = setting(str(RESULTS), "folder of the tables")
 
     def check(self) -> None:
-        """Raise ConfigError if there are other numbers of names and stores."""
+        """Raise ConfigError if there are other numbers of names and stores, or two rows would have one name."""
         if self.names and len(self.names) != len(self.stores):
             raise ConfigError(
                 "one name for each store is needed", value=f"{len(self.names)} names, {len(self.stores)} stores",
                 fix="Give names=A,B,… in the order of the stores.",
+            )  # fmt: skip
+        doubled = sorted({name for name in self.names if [*self.names, PHOTOMETRY, _CHANCE].count(name) > 1})
+        if doubled:
+            raise ConfigError(
+                "a row of the tables needs a name of its own", value=f"names={','.join(doubled)}",
+                fix="Give each store a name that no other row has.",
             )  # fmt: skip
 
     def run(self) -> Judgement:

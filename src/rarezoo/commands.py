@@ -316,7 +316,9 @@ def _positional_overrides(command: str, job: Job, things: Sequence[Field], words
             after = sum(1 for later in things[place + 1 :] if _required(later))
             taken, waiting = waiting[: len(waiting) - after], waiting[len(waiting) - after :]
             text = get_args(kind)[0] in _TEXT
-            overrides.append(f"{known.name}=[{','.join(quoted(_literal_path(word)) if text else word for word in taken)}]")
+            overrides.append(
+                f"{known.name}=[{','.join(quoted(_literal_path(word)) if text else word for word in taken)}]"
+            )
         else:
             word = waiting.pop(0)
             overrides.append(f"{known.name}={_as_typed(word, optional=False) if kind in _TEXT else word}")

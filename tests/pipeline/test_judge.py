@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
+from rarezoo.data.surveys.catalogue import Catalogue
 from rarezoo.data.surveys.mock import Mock
 from rarezoo.data.trees import named_tree
 from rarezoo.embeddings.answers import DEFAULT_CRITERIA, Criterion
@@ -275,3 +277,63 @@ def test_an_answer_that_does_not_read_is_refused(text):
 
 def test_an_answer_reads_name_column_and_threshold():
     assert Criterion.parsed("ring=Class8.1>0.3") == DEFAULT_CRITERIA["gz2"][0]
+
+
+def catalogue_store(folder, *, galaxies=40, rare=8):
+    """Embeddings of a survey in files, of which some are bright."""
+    (folder / "images").mkdir()
+    lines = ["id_str,bright"]
+    for row in range(galaxies):
+        level = 200 - row if row < rare else 90 + row
+        Image.new("L", (12, 12), level).save(folder / "images" / f"g{row:02d}.png")
+        lines.append(f"g{row:02d},{int(row < rare)}")
+    (folder / "galaxies.csv").write_text("\n".join(lines) + "\n")
+    survey = Catalogue(str(folder / "galaxies.csv"), images=str(folder / "images"))
+    vectors = np.random.default_rng(0).normal(size=(galaxies, 3))
+    ids = [f"g{row:02d}" for row in range(galaxies)]
+    return EmbeddingStore.from_array(ids, vectors, out=folder / "store", name="foreign", survey=survey)
+
+
+def test_galaxies_whose_image_was_damaged_are_left_out_of_all_contestants(tmp_path, caplog):
+    opened = catalogue_store(tmp_path)
+    settings = {"answers": ["bright=bright"], "cache": str(tmp_path / "kept"), "measures": ["like_this"]}
+    whole = judge(opened, **settings)
+    assert (whole.answers[0].positives, whole.answers[0].galaxies) == (8, 40)
+    for name in ("g00.png", "g30.png"):
+        (tmp_path / "images" / name).write_bytes(b"\x89PNG damaged")
+    left = judge(opened, **settings)
+    assert (left.answers[0].positives, left.answers[0].galaxies) == (7, 38)
+    assert left.contestants == ["photometry", "foreign"]
+    assert np.isfinite(left.table()["value"]).all()
+    assert "2 of 40 galaxies have an unreadable image, such as g00" in left.summary()
+    assert "2 of 40 galaxies have an unreadable image" in caplog.text
+    alone = judge(opened, **settings, beside=[])
+    before = whole.table()
+    pd.testing.assert_frame_equal(alone.table(), before[before.contestant == "foreign"].reset_index(drop=True))
+    for row in range(4):
+        (tmp_path / "images" / f"g{row:02d}.png").write_bytes(b"")
+    few = judge(opened, **settings)
+    assert few.contestants == ["foreign"]
+    assert "no photometry: 5 of 40" in few.summary()
+    pd.testing.assert_frame_equal(few.table(), alone.table())
+
+
+@pytest.mark.parametrize("name", ["photometry", "answer", "a whitened"])
+def test_a_store_whose_name_is_that_of_something_else_in_the_table_is_told_apart(tmp_path, name):
+    ids, vectors = [f"g{row}" for row in range(40)], np.random.default_rng(0).normal(size=(40, 3))
+    first = EmbeddingStore.from_array(ids, vectors, out=tmp_path / "first", name="a")
+    other = EmbeddingStore.from_array(ids, -vectors[::-1], out=tmp_path / "other", name=name)
+    pd.DataFrame({"id_str": ids, "ring": np.arange(40) % 4 == 0}).to_csv(tmp_path / "mine.csv", index=False)
+    settings = {"table": str(tmp_path / "mine.csv"), "cache": str(tmp_path / "kept"), "measures": ["like_this"]}
+    judgement = judge([first, other], answers=["ring=ring"], whiten=2, against="a", **settings)
+    theirs = f"{name} ({tmp_path / 'other'})"
+    assert judgement.contestants == ["a", "a whitened", theirs, f"{theirs} whitened"]
+    assert theirs in judgement.summary()
+
+
+def test_a_store_without_a_survey_is_judged_on_the_survey_of_another_store(tmp_path):
+    opened = catalogue_store(tmp_path)
+    foreign = EmbeddingStore.from_array(opened.ids[::-1], opened.embeddings()[::-1], out=tmp_path / "own", name="own")
+    settings = {"answers": ["bright=bright"], "cache": str(tmp_path / "kept"), "measures": ["like_this"]}
+    table = judge([foreign, opened], **settings).table().set_index("contestant")
+    assert table.value["own"] == table.value["foreign"]

@@ -49,6 +49,8 @@ _WRITTEN_FLOAT = re.compile(r"[+-]?(\d+|\d+\.\d+|\d(\.\d+)?[eE][+-]\d{2,3})")
 _WRITTEN_EXPONENT = re.compile(r"[+-]?\d\.\d+[eE]\+\d{2,3}")
 # The smallest whole numbers from which on a floating-point number of so many bits cannot hold all of them.
 _EXACT = {16: 2**11, 32: 2**24, 64: 2**53}
+# Digits that every float64 holds, and those of the largest one.
+_EXACT_DIGITS, _LONGEST_FLOAT = 15, 308
 _MOST_COLUMNS, _LONGEST_FOOTER, _CSV_BLOCK = 20_000, 2**25, 2**24
 # A .gz file may not expand to more than this many times its size: tables shrink to a hundredth at most.
 _MOST_EXPANSION, _ALWAYS_EXPANDED = 200, 2**26
@@ -350,8 +352,8 @@ def _text_cells(cells: pa.ChunkedArray) -> pa.ChunkedArray:
 def _typed(cells: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return a column of texts as numbers if it is one; whole numbers with leading zeros stay text.
 
-    So do whole numbers that no integer type can hold. Whole numbers with unknown ones among them become float64,
-    unless that would change them.
+    So do whole numbers that no integer type can hold, and those among fractional numbers that float64 would change.
+    Whole numbers with unknown ones among them become float64, unless that would change them.
     """
     cells = pc.if_else(pc.is_in(cells, pa.array(_NULLS)), pa.scalar(None, pa.string()), cells)
     numbers = pc.utf8_trim_whitespace(cells)
@@ -363,8 +365,10 @@ def _typed(cells: pa.ChunkedArray) -> pa.ChunkedArray:
     if not pc.all(pc.match_substring_regex(numbers, _NUMBER)).as_py():
         return cells
     numbers = pc.replace_substring_regex(numbers, r"^\+", "")
-    if not pc.all(pc.match_substring_regex(numbers, _WHOLE)).as_py():
-        return numbers.cast(pa.float64())
+    is_whole = pc.match_substring_regex(numbers, _WHOLE)
+    if not pc.all(is_whole).as_py():
+        long = numbers.filter(pc.and_(is_whole, pc.greater(pc.utf8_length(numbers), _EXACT_DIGITS))).to_pylist()
+        return cells if any(map(_is_rounded, long)) else numbers.cast(pa.float64())
     for kind in (pa.int64(), pa.uint64()):
         try:
             whole = numbers.cast(kind)
@@ -373,6 +377,11 @@ def _typed(cells: pa.ChunkedArray) -> pa.ChunkedArray:
         largest = max(abs(bound) for bound in pc.min_max(whole).as_py().values())
         return whole.cast(pa.float64()) if whole.null_count and largest < _EXACT[64] else whole
     return cells
+
+
+def _is_rounded(whole: str) -> bool:
+    """Return whether float64 cannot hold a whole number."""
+    return len(whole) > _LONGEST_FLOAT or int(float(whole)) != int(whole)
 
 
 # ── FITS, VOTable and ECSV ──────────────────────────────────────────────────────────────────────────────────────────

@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -176,6 +176,13 @@ class Answer:
         positive = values[known] > criterion.threshold
         a_fraction = np.all((values[known] >= 0) & (values[known] <= 1))
         return cls(criterion, known, positive, values[known] if a_fraction else positive.astype(np.float64))
+
+    def without(self, left_out: Bool[np.ndarray, " n"]) -> "Answer":
+        """Return the answer with some galaxies no longer known."""
+        kept = ~left_out[self.known]
+        return replace(
+            self, known=self.known & ~left_out, positive=self.positive[kept], fraction=self.fraction[kept]
+        )  # fmt: skip
 
     @property
     def positives(self) -> int:

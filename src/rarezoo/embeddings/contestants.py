@@ -18,6 +18,8 @@ from rarezoo.runs import fingerprint
 
 PHOTOMETRY, VOTES = "photometry", "votes"
 BESIDE = (PHOTOMETRY, VOTES)
+# What else stands beside the names of contestants in a table.
+_COLUMNS = ("answer", "measure", "chance")
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Contestant:
     name : str
         Name in the table.
     features : (n, d) array
-        NaN for galaxies for which no answer is known.
+        NaN for galaxies for which no answer is known, and for those whose image photometry cannot read.
     answers : tuple of str
         Answers that its network was trained on, as far as they are known.
     metrics : tuple of str
@@ -69,10 +71,11 @@ def of_stores(stores: Sequence[EmbeddingStore], ids: np.ndarray, *, whiten: int,
 
 
 def names_of(stores: Sequence[EmbeddingStore]) -> list[str]:
-    """Return each store's checkpoint, with the folder where several stores have one checkpoint."""
+    """Return each store's checkpoint, with the folder where that is also the name of something else in the table."""
     names = [store.manifest.checkpoint for store in stores]
+    derived = {beside for name in names for beside in (f"{name} whitened", f"votes predicted by {name}")}
     return [
-        name if names.count(name) == 1 else f"{name} ({store.folder})"
+        name if names.count(name) == 1 and name not in {PHOTOMETRY, *_COLUMNS, *derived} else f"{name} ({store.folder})"
         for name, store in zip(names, stores, strict=True)
     ]  # fmt: skip
 
@@ -86,8 +89,11 @@ def of_photometry(
     """
     wanted = rows[known]
     key = {"what": PHOTOMETRY, "images": galaxies.measured_from, "rows": fingerprint(wanted, ids=())}
-    measured = cache.array(key, lambda: photometry(galaxies.images, wanted), code=[photometry_module]).astype(float)
-    spread = measured.std(axis=0)
+    measured = cache.array(
+        key, lambda: photometry(galaxies.images, wanted, skip_unreadable=True), code=[photometry_module]
+    ).astype(float)
+    readable = np.isfinite(measured).all(axis=1)
+    spread = measured[readable].std(axis=0) if readable.any() else np.ones(measured.shape[1])
     features = np.full((len(rows), measured.shape[1]), np.nan)
     features[known] = measured / np.where(spread > 0, spread, 1)
     return Contestant(PHOTOMETRY, features, metrics=METRICS)

@@ -292,14 +292,16 @@ class JudgeRun(Settings):
         _refuse_unlike(stores)
         wanted = tuple(map(Criterion.parsed, self.answers))
         needs_survey = self.split != SPLITS[0] or (bool(wanted) and not self.table)
-        survey = stores[0].manifest.survey if self.data is None else name_of(type(self.data))
-        known_survey = self.data is not None or stores[0].has_survey
-        galaxies = stores[0].galaxies(self.data) if known_survey or needs_survey else None
+        # Imported embeddings may not know their survey, while another store does.
+        source = next((store for store in stores if store.has_survey), stores[0])
+        survey = source.manifest.survey if self.data is None else name_of(type(self.data))
+        known_survey = self.data is not None or source.has_survey
+        galaxies = source.galaxies(self.data) if known_survey or needs_survey else None
         ids, rows = self._common(galaxies, stores)
         notes: list[str] = []
         answers = self._answers(wanted, galaxies, ids, rows, survey=survey, notes=notes)
         folder = self._claimed(stores, answers, galaxies) if self.out else None
-        contestants = self._contestants(stores, galaxies, ids, rows, answers=answers, notes=notes)
+        contestants, answers = self._contestants(stores, galaxies, ids, rows, answers=answers, notes=notes)
         if self.against and self.against not in [contestant.name for contestant in contestants]:
             names = ", ".join(contestant.name for contestant in contestants)
             raise ConfigError("no such contestant", value=f"against={self.against}", fix=f"Choose from: {names}.")
@@ -380,18 +382,36 @@ class JudgeRun(Settings):
 
     def _contestants(
         self, stores: Sequence[EmbeddingStore], galaxies: Galaxies | None, ids: np.ndarray, rows: np.ndarray, *,
-        answers: Sequence[Answer], notes: list[str],
-    ) -> list[Contestant]:  # fmt: skip
+        answers: tuple[Answer, ...], notes: list[str],
+    ) -> tuple[list[Contestant], tuple[Answer, ...]]:  # fmt: skip
+        """Return the contestants, and the answers of the galaxies that all of them can be judged by.
+
+        Without photometry of an image that has become unreadable, its galaxy is judged by nobody: all values are of the
+        same galaxies.
+        """
         contestants = list(of_stores(stores, ids, whiten=self.whiten, votes=bool(answers) and VOTES in self.beside))
         if not answers or PHOTOMETRY not in self.beside:
-            return contestants
+            return contestants, answers
         if galaxies is None:
             notes.append(
                 "There is no photometry, because the survey with the images is not known: name it with data=…."
             )
-            return contestants
+            return contestants, answers
         known = np.any([answer.known for answer in answers], axis=0)
-        return [of_photometry(galaxies, rows, known=known, cache=Cache(Path(self.cache))), *contestants]
+        photometry = of_photometry(galaxies, rows, known=known, cache=Cache(Path(self.cache)))
+        unreadable = known & np.isnan(photometry.features).any(axis=1)
+        if not unreadable.any():
+            return [photometry, *contestants], answers
+        left = tuple(answer.without(unreadable) for answer in answers)
+        enough = [FEWEST <= answer.positives <= answer.galaxies - FEWEST for answer in left]
+        about = f"{unreadable.sum()} of {known.sum()} galaxies have an unreadable image, such as {ids[unreadable][0]}"
+        if not all(enough):
+            notes.append(f"There is no photometry: {about}, and too few others are left.")
+            log.warning("%s", notes[-1])
+            return contestants, answers
+        notes.append(f"{about}: they are left out, because photometry cannot measure them (beside= leaves it out).")
+        log.warning("%s", notes[-1])
+        return [photometry, *contestants], left
 
     def _samples(
         self, contestants: Sequence[Contestant], answers: Sequence[Answer], *, notes: list[str]

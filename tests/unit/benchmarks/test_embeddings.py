@@ -58,3 +58,9 @@ def test_the_figure_has_a_panel_per_answer_also_where_something_was_not_measured
 def test_another_number_of_names_than_stores_is_refused():
     with pytest.raises(ConfigError, match="1 names, 2 stores"):
         EmbeddingTables(stores=["a", "b"], name="table", names=["one"])
+
+
+@pytest.mark.parametrize("names", [["same", "same"], ["mine", "photometry"], ["chance", "mine"]])
+def test_names_that_two_rows_would_share_are_refused(names):
+    with pytest.raises(ConfigError, match=r"a name of its own: names=(same|photometry|chance)\."):
+        EmbeddingTables(stores=["a", "b"], name="table", names=names)
