@@ -553,7 +553,7 @@ def _refuse_shared_folders(command: str, overrides: Sequence[str]) -> None:
     read = OverridesParser.create().parse_overrides(list(overrides))
     if any(override.key_or_group == "hydra.sweep.subdir" for override in read):
         return
-    plain = [override.input_line for override in read if not override.is_sweep_override()]
+    plain = [word for word, override in zip(overrides, read, strict=True) if not override.is_sweep_override()]
     left_out = _composed(command, plain).hydra.job.config.override_dirname.exclude_keys
     for override in read:
         if not override.is_choice_sweep():

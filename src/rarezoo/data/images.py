@@ -12,7 +12,7 @@ import posixpath
 import stat
 import tarfile
 from abc import ABC, abstractmethod
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -25,7 +25,7 @@ from PIL import Image, ImageDraw
 
 from rarezoo.data.matching import files_by_name, is_inside
 from rarezoo.data.pixels import MOST_BYTES, SCALE_HINT, UnknownScale, refuse_large, rgb, stored_pixels
-from rarezoo.data.reading import ids_of
+from rarezoo.data.reading import ids_of, spelling_hint
 from rarezoo.errors import DataError, MissingDependency, RarezooError
 
 log = logging.getLogger(__name__)
@@ -291,6 +291,10 @@ class Hdf5Images(StoredImages):
                     raise DataError(
                         f"{path} needs data sets images and id_str", value=f"missing {sorted(absent)}", fix="Add them."
                     )
+                for name in ("images", "id_str"):
+                    if not getattr(file.get(name), "shape", ()):
+                        kind = type(file.get(name)).__name__
+                        raise DataError(f"{name} of {path} is not an array", value=kind, fix="Store a row per galaxy.")
                 if not allow_outside:
                     _refuse_other_files(file, h5py, path)
                 self._check_images(file["images"])
@@ -301,6 +305,12 @@ class Hdf5Images(StoredImages):
             raise DataError(
                 f"unreadable HDF5 file ({problem})", value=path, fix="Check that it opens elsewhere."
             ) from problem
+        spaced = [galaxy for galaxy, count in Counter(galaxy.strip() for galaxy in ids).items() if count > 1]
+        if spaced:
+            raise DataError(
+                "ids that differ only in spaces, which do not matter in HDF5", value=len(spaced),
+                fix="Give each galaxy an id of its own.", ids=spaced,
+            )  # fmt: skip
         rows_of = defaultdict(list)
         for row, galaxy in enumerate(stored_ids):
             rows_of[galaxy].append(row)
@@ -311,7 +321,8 @@ class Hdf5Images(StoredImages):
                 f"{len(doubled)} galaxies have several images", value=path, fix="Keep one row per id.", ids=doubled
             )
         missing = [galaxy for galaxy, known in zip(ids, rows, strict=True) if not known]
-        refuse_absent(missing, ids, where=str(path), skip=skip_absent)
+        hint = f"{spelling_hint(missing, stored_ids)}{SKIP_HINT}"
+        refuse_absent(missing, ids, where=str(path), skip=skip_absent, hint=hint)
         self.rows = np.array([known[0] if known else -1 for known in rows], dtype=np.int64)
         self._files: dict[int, Any] = {}
 

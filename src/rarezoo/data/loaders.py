@@ -181,6 +181,14 @@ def _ahead(batches: Iterator[Any]) -> Iterator[Any]:
         thread.shutdown(cancel_futures=True)
 
 
+def no_readable_image(split: str, skipped: Sequence[str]) -> DataError:
+    """Return the error for a split of which unreadable images have left nothing to use."""
+    return DataError(
+        f"too few images of the {split} split can be read", value=f"{len(skipped)} are unreadable",
+        fix="Repair them, or use more galaxies.", ids=skipped,
+    )  # fmt: skip
+
+
 class CutoutLoader:
     """Batches of some rows of a survey.
 
@@ -205,6 +213,8 @@ class CutoutLoader:
         have left one galaxy is left out.
     cutouts
         Data set whose items stand for the images of ``rows``, such as features of them; None reads the images.
+    split
+        Split that must give at least one batch, such as ``train``; otherwise DataError is raised at its end.
 
     Attributes
     ----------
@@ -225,8 +235,9 @@ class CutoutLoader:
         on_bad_image: str = "stop",
         order: EpochOrder | None = None,
         cutouts: Dataset[Any] | None = None,
+        split: str = "",
     ) -> None:
-        self.on_bad_image = on_bad_image
+        self.on_bad_image, self.split = on_bad_image, split
         self.skipped: list[str] = []
         # Lightning sets the epoch of the sampler, and expects a batch_sampler wherever there is a sampler.
         self.sampler, self.batch_sampler, self.batch_size = order, None, batch_size
@@ -255,6 +266,7 @@ class CutoutLoader:
             continues = self._resumed["epoch"] == self.sampler.epoch and self._resumed["done"] < len(self)
             self._done = self._resumed["done"] if continues else 0
             self.sampler.start = self._done * self.batch_size
+        begins, returned = not self._done, 0
         batches = iter(self._loader)
         for batch, errors in batches if self._loader.num_workers else _ahead(batches):
             self._done += 1
@@ -262,7 +274,10 @@ class CutoutLoader:
                 self._skip(error)
             alone = self.sampler is not None and bool(errors) and batch is not None and len(batch.rows) == 1
             if batch is not None and not alone:
+                returned += 1
                 yield batch
+        if self.split and begins and not returned:
+            raise no_readable_image(self.split, self.skipped)
 
     def _skip(self, error: DataError) -> None:
         """List the galaxies of an unreadable image, or raise its error."""

@@ -51,6 +51,8 @@ _WRITTEN_EXPONENT = re.compile(r"[+-]?\d\.\d+[eE]\+\d{2,3}")
 _EXACT = {16: 2**11, 32: 2**24, 64: 2**53}
 # Digits that every float64 holds, and those of the largest one.
 _EXACT_DIGITS, _LONGEST_FLOAT = 15, 308
+# First bytes of files that are not texts, although they may be called so.
+_PACKED = {b"\x1f\x8b": "gzip file", b"PK\x03\x04": "zip file or a spreadsheet", b"PAR1": "Parquet file"}
 _MOST_COLUMNS, _LONGEST_FOOTER, _CSV_BLOCK = 20_000, 2**25, 2**24
 # A .gz file may not expand to more than this many times its size: tables shrink to a hundredth at most.
 _MOST_EXPANSION, _ALWAYS_EXPANDED = 200, 2**26
@@ -302,6 +304,13 @@ def _as_utf8(content: bytes, *, source: Path) -> bytes:
         if content.startswith(mark):
             content = content.decode(encoding).encode() if "8" not in encoding else content[len(mark) :]
             break
+    packed = next((kind for first, kind in _PACKED.items() if content.startswith(first)), "")
+    if packed:
+        raise DataError(
+            f"not a text, but a {packed}",
+            value=source,
+            fix="Unpack it, or save it as CSV; CSV in gzip is called .csv.gz.",
+        )
     if b"\0" in content:
         raise DataError("not a text, because it holds bytes of value zero", value=source, fix="Save it as UTF-8.")
     return content
@@ -368,7 +377,11 @@ def _typed(cells: pa.ChunkedArray) -> pa.ChunkedArray:
     is_whole = pc.match_substring_regex(numbers, _WHOLE)
     if not pc.all(is_whole).as_py():
         long = numbers.filter(pc.and_(is_whole, pc.greater(pc.utf8_length(numbers), _EXACT_DIGITS))).to_pylist()
-        return cells if any(map(_is_rounded, long)) else numbers.cast(pa.float64())
+        if any(map(_is_rounded, long)):
+            return cells
+        values = numbers.cast(pa.float64())
+        too_large = pc.and_(pc.is_inf(values), pc.match_substring_regex(numbers, r"\d"))
+        return cells if pc.any(too_large).as_py() else values
     for kind in (pa.int64(), pa.uint64()):
         try:
             whole = numbers.cast(kind)
@@ -602,11 +615,11 @@ def matched_rows(
     what = f"only {matched:,} of {len(ids):,} ids of {source} and of {len(others):,} ids of {other_source} match"
     raise DataError(
         what if matched else f"no id of {other_source} is in {source}", value=f"{list(others[:2])} and {list(ids[:2])}",
-        fix=f"{_spelling_hint(ids, others)}{fix}",
+        fix=f"{spelling_hint(ids, others)}{fix}",
     )  # fmt: skip
 
 
-def _spelling_hint(ids: Sequence[str], others: Sequence[str]) -> str:
+def spelling_hint(ids: Sequence[str], others: Sequence[str]) -> str:
     """Say what the ids of two tables differ in, if that is only a matter of spelling."""
     spellings: dict[str, Callable[[str], str]] = {
         "spaces around them": str.strip,

@@ -19,6 +19,7 @@ from rarezoo.data.trees import Question, QuestionTree
 from rarezoo.embeddings.embed import embedded
 from rarezoo.embeddings.measures import standardised
 from rarezoo.embeddings.store import EmbeddingStore
+from rarezoo.errors import DataError
 from rarezoo.runs import refuse_seed
 from rarezoo.settings import Settings, setting
 from rarezoo.zoo.checkpoint import Checkpoint
@@ -96,6 +97,10 @@ class FrozenStore(Settings):
                 rows.append(batch.rows)
                 features.append(batch.embeddings)
                 progress.update(len(batch.rows))
+        if not rows:
+            raise DataError(
+                "no image can be read", value=f"{len(galaxies)} galaxies", fix="Check the folder of images."
+            )
         vectors = reduced(np.concatenate(features), width=self.width, standardise=self.standardise)
         ids = galaxies.ids[np.concatenate(rows)]
         return EmbeddingStore.from_array(ids, vectors, out=self.out, name=self.network_name, survey=self.data)

@@ -78,6 +78,7 @@ class Batches(pl.LightningDataModule):
                 on_bad_image=self.on_bad_image,
                 order=order,
                 cutouts=features,
+                split=split if split in (TRAIN, VALIDATION) else "",
             )
         return self._loaders[split]
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 from PIL import Image, ImageDraw
 
-from rarezoo.data.loaders import CutoutLoader
+from rarezoo.data.loaders import CutoutLoader, no_readable_image
 from rarezoo.data.splits import TEST
 from rarezoo.data.survey import Galaxies, Survey
 from rarezoo.data.trees import QuestionTree
@@ -87,14 +87,14 @@ def worst_predictions(
 
 
 def worst_of_test_split(
-    checkpoint: Checkpoint, galaxies: Galaxies, *, count: int, workers: int
+    checkpoint: Checkpoint, galaxies: Galaxies, *, count: int, workers: int, on_bad_image: str = "stop"
 ) -> list[WrongPrediction]:
     """Return the worst predictions of the galaxies with votes in the test split of a survey.
 
     Raises
     ------
     DataError
-        The survey has no votes on the checkpoint's questions, or none in the test split.
+        The survey has no votes on the checkpoint's questions, none in the test split, or an image cannot be read.
     """
     if galaxies.tree is None or galaxies.tree.answers != checkpoint.tree.answers or galaxies.votes is None:
         raise DataError(
@@ -104,8 +104,13 @@ def worst_of_test_split(
     rows = np.intersect1d(galaxies.rows(TEST), np.flatnonzero(galaxies.votes.sum(axis=1) > 0))
     if not len(rows):
         raise DataError("no galaxy with votes in the test split", value=len(galaxies), fix="Use more galaxies.")
-    loader = CutoutLoader(galaxies, rows, view=checkpoint.view, batch_size=256, workers=workers)
-    return worst_predictions(predictions(checkpoint.network, loader), checkpoint.tree, ids=galaxies.ids, count=count)
+    loader = CutoutLoader(
+        galaxies, rows, view=checkpoint.view, batch_size=256, workers=workers, on_bad_image=on_bad_image
+    )
+    predicted = predictions(checkpoint.network, loader)
+    if not len(predicted.rows):
+        raise no_readable_image(TEST, loader.skipped)
+    return worst_predictions(predicted, checkpoint.tree, ids=galaxies.ids, count=count)
 
 
 def contact_sheet(wrong: list[WrongPrediction], galaxies: Galaxies, checkpoint: Checkpoint) -> Image.Image:
@@ -155,8 +160,11 @@ class WorstPredictions(Settings):
             The checkpoint or its survey cannot be opened, or the picture cannot be written.
         """
         checkpoint, picture = Checkpoint.open(self.checkpoint), Path(self.out)
-        galaxies = (self.data or _survey_of(checkpoint)).open()
-        wrong = worst_of_test_split(checkpoint, galaxies, count=self.count, workers=self.workers)
+        survey = self.data or _survey_of(checkpoint)
+        galaxies = survey.open()
+        wrong = worst_of_test_split(
+            checkpoint, galaxies, count=self.count, workers=self.workers, on_bad_image=survey.on_bad_image
+        )
         try:
             picture.parent.mkdir(parents=True, exist_ok=True)
             contact_sheet(wrong, galaxies, checkpoint).save(picture)

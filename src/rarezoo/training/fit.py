@@ -20,6 +20,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.loggers import Logger
 
+from rarezoo.data.loaders import no_readable_image
 from rarezoo.data.splits import TEST, TRAIN, VALIDATION
 from rarezoo.data.survey import Galaxies, Survey
 from rarezoo.errors import CheckpointError, ConfigError, DataError
@@ -277,6 +278,10 @@ class TrainRun(Settings):
             return None
         learnt = np.concatenate([rows[TRAIN], rows[VALIDATION]])
         features = features_of(learnt, turns=self.train.turns)
+        needed = {TRAIN: 2 if self.train.bottleneck_start == "invariant" else 1, VALIDATION: 1}
+        for split, fewest in needed.items():
+            if np.isin(rows[split], features.rows).sum() < fewest:
+                raise no_readable_image(split, features.skipped)
         if self.train.bottleneck_start == "invariant":
             training = np.intersect1d(rows[TRAIN], features.rows)
             start_bottleneck(network.cpu(), features.of(training), ridge=self.train.ridge)

@@ -126,7 +126,7 @@ class Predicted(NamedTuple):
 def predictions(
     network: BottleneckNetwork, batches: Iterable[Batch], *, device: torch.device | str = "cpu"
 ) -> Predicted:
-    """Return the predicted concentrations and the votes of all batches."""
+    """Return the predicted concentrations and the votes of all batches, of which there may be none."""
     rows, concentrations, votes = [], [], []
     network = network.eval()
     with torch.inference_mode():
@@ -134,6 +134,8 @@ def predictions(
             rows.append(batch.rows.numpy())
             concentrations.append(network(batch.images.to(device)).concentrations.float().cpu().numpy())
             votes.append(batch.votes.numpy())
+    if not rows:
+        return Predicted(np.zeros(0, dtype=np.int64), *np.zeros((2, 0, 0), dtype=np.float32))
     return Predicted(np.concatenate(rows), np.concatenate(concentrations), np.concatenate(votes))
 
 

@@ -233,6 +233,29 @@ def test_a_foreign_file_called_h5_is_refused(tmp_path, content):
         Hdf5Images(tmp_path / "a.h5", ["a"])
 
 
+@pytest.mark.parametrize("kind", ["group", "number", "nothing", "link"])
+@pytest.mark.parametrize("name", ["images", "id_str"])
+def test_hdf5_in_which_a_data_set_is_no_array_is_refused(tmp_path, name, kind):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["images"], file["id_str"] = np.zeros((2, 8, 8), np.uint8), ["a", "b"]
+        del file[name]
+        if kind == "group":
+            file.create_group(name)
+        else:
+            file[name] = {"number": 5, "nothing": h5py.Empty("u1"), "link": h5py.SoftLink("/absent")}[kind]
+    with pytest.raises(DataError, match=rf"{name} of .*a.h5 is not an array: \w+\."):
+        Hdf5Images(tmp_path / "a.h5", ["a", "b"])
+
+
+def test_galaxies_whose_ids_differ_only_in_spaces_do_not_share_an_image_of_hdf5(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["images"], file["id_str"] = np.zeros((2, 8, 8), np.uint8), ["a", "1"]
+    with pytest.raises(DataError, match=r"differ only in spaces.*galaxies a\]"):
+        Hdf5Images(tmp_path / "a.h5", ["a", " a"])
+    with pytest.raises(DataError, match=r"no image.*Ids differ in zeros"):
+        Hdf5Images(tmp_path / "a.h5", ["a", "001"])
+
+
 def test_hdf5_that_leads_to_another_file_is_refused_unless_allowed(tmp_path):
     hdf5_of(tmp_path / "other.h5", np.zeros((1, 8, 8), np.uint8), ["a"])
     with h5py.File(tmp_path / "a.h5", "w") as file:

@@ -74,6 +74,20 @@ def test_columns_of_numbers_are_numbers_unless_no_type_holds_them(tmp_path, numb
     assert read == ([str(number) for number in numbers] if (whole and not fits) or rounded else numbers)
 
 
+def test_a_number_that_is_too_large_for_its_type_does_not_become_infinite(tmp_path):
+    table = read_any_table(written(tmp_path / "own.csv", "id_str,x,y\na,1e400,inf\nb,2,1.5\n"))
+    assert table["x"].to_pylist() == ["1e400", "2"]
+    assert table["y"].to_pylist() == [float("inf"), 1.5]
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"), [(gzip.compress(b"id_str\n"), "gzip"), (b"PK\x03\x04", "spreadsheet"), (b"PAR1", "Parquet")]
+)
+def test_a_table_of_another_kind_that_is_called_csv_is_named(tmp_path, content, kind):
+    with pytest.raises(DataError, match=f"not a text, but a .*{kind}"):
+        read_any_table(written(tmp_path / "own.csv", content))
+
+
 def test_whole_numbers_beside_blank_cells_are_not_rounded(tmp_path):
     path = written(tmp_path / "own.csv", "id_str,objid,n\na,588017702939984047,3\nb,,\n")
     table = read_any_table(path)

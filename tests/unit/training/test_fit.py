@@ -10,7 +10,7 @@ from PIL import Image
 import rarezoo as rz
 from rarezoo.data.surveys.catalogue import Catalogue
 from rarezoo.data.trees import Question, QuestionTree
-from rarezoo.errors import CheckpointError, ConfigError, OutputError
+from rarezoo.errors import CheckpointError, ConfigError, DataError, OutputError
 from rarezoo.settings import option, setting
 from rarezoo.track import Tracker
 from rarezoo.training.fit import TrainRun, TrainSettings
@@ -145,6 +145,34 @@ def test_a_training_does_not_go_on_with_other_labels_of_its_objective(home):
     np.savetxt("labels.txt", labels, fmt="%d")
     again = rz.train(survey(), MODEL, out="net", objective=Labels(file="labels.txt"), **QUICK)
     assert again.card == first.card
+
+
+FROZEN = {"freeze_trunk": True, "view": "turns", "turns": 2}
+
+
+@pytest.mark.parametrize(
+    ("split", "readable", "settings"),
+    [
+        ("train", 1, {}),
+        ("train", 1, {**FROZEN, "bottleneck_start": "invariant"}),
+        ("validation", 0, {}),
+        ("validation", 0, FROZEN),
+    ],
+)
+def test_a_split_of_which_too_few_images_can_be_read_is_named(home, split, readable, settings):
+    for row in survey().open().rows(split)[readable:]:
+        (home / "cut" / f"g{row:02d}.png").write_bytes(b"damaged")
+    skipping = replace(survey(), on_bad_image="skip")
+    with pytest.raises(DataError, match=rf"too few images of the {split} split .*: \d+ are unreadable \[galaxies g"):
+        rz.train(skipping, MODEL, out="net", **QUICK, **settings)
+
+
+def test_a_training_ends_without_numbers_if_no_image_of_the_test_split_can_be_read(home):
+    for row in survey().open().rows("test"):
+        (home / "cut" / f"g{row:02d}.png").write_bytes(b"damaged")
+    checkpoint = rz.train(replace(survey(), on_bad_image="skip"), MODEL, out="net", **QUICK)
+    assert checkpoint.card["metrics"] == []
+    assert checkpoint.card["data"]["skipped unreadable images"] == len(survey().open().rows("test"))
 
 
 @pytest.mark.parametrize("objective", ["votes", "hybrid", "self_supervised"])

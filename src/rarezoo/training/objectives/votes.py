@@ -66,18 +66,20 @@ class Votes(Objective):
         test: CutoutLoader,
         cache: Path,
     ) -> dict[str, Any]:
-        """Compare the predicted votes with the observed ones, and with two baselines; no rows if the split is empty.
+        """Compare the predicted votes with the observed ones, and with two baselines.
+
+        There are no rows if no galaxy of the split has an image that can be read.
 
         The baselines are fitted to the votes of the training split: the mean, and a linear head on colour, size,
         concentration and brightness.
         """
         entries: dict[str, Any] = {"min_votes": metrics.MIN_VOTES, "metrics": []}
-        if not len(test):
-            return entries
         tree, votes = galaxies.tree, targets_of(galaxies)
         assert tree is not None
         training = rows[TRAIN][votes[rows[TRAIN]].sum(axis=1) > 0]
         predicted = metrics.predictions(network, test)
+        if not len(predicted.rows):
+            return entries
         features = np.zeros((len(galaxies), len(COLUMNS)), dtype=np.float32)
         needed = np.concatenate([training, predicted.rows])
         # Training has ended at an unreadable image, unless such images are skipped.
