@@ -27,12 +27,16 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _GALAXIES = 4000
-_EPOCHS = 1
+_EPOCHS = 5
+# A galaxy has no up or down: its embedding is the mean over orientations.
+_TURNS = 4
 _SURVEYS, _REFITS = 10, 2
 # Most variance of the embeddings lies in the few directions of the questions: the others are given weight.
 _WHITEN = 32
 # Seconds per 1,000 galaxies on two free processor cores, for the estimate; derived from measured processor time.
-_SECONDS = {"survey": 10.0, "train": 14.0, "embed": 4.0, "search": 22.0}
+_SECONDS = {"survey": 10.0, "train": 14.0, "embed": 22.0, "search": 22.0}
+# The same for one pass of a training from random weights.
+_WHOLE_EPOCH = 14.0
 _STAGES = {
     "survey": "draw {galaxies:,} mock galaxies, some of them of rare populations",
     "train": "train a network on the volunteers' votes",
@@ -131,7 +135,9 @@ class DemoRun(Settings):
                 objective=Votes(),
             )
             checkpoint = stage("train", training.run)
-            embedding = EmbedRun(data=survey, checkpoint=str(checkpoint.folder), out=str(folder / "embeddings"))
+            embedding = EmbedRun(
+                data=survey, checkpoint=str(checkpoint.folder), turns=_TURNS, out=str(folder / "embeddings")
+            )  # fmt: skip
             store = stage("embed", embedding.run)
             tables.write(galaxies.truth, folder / "truth.parquet", tables.TRUTH)
             search = stage("search", self._search(store.folder).run)
@@ -155,7 +161,9 @@ class DemoRun(Settings):
 
     def _estimate(self, start: str) -> None:
         """Say how long the demo will take, and what the training starts from."""
-        scale = {"train": self.epochs, "search": (self.surveys + self.refits + 4) / (_SURVEYS + _REFITS + 4)}
+        scale = {"search": (self.surveys + self.refits + 4) / (_SURVEYS + _REFITS + 4)}
+        if start == "none":
+            scale["train"] = self.epochs * _WHOLE_EPOCH / _SECONDS["train"]
         seconds = sum(spent * scale.get(stage, 1) for stage, spent in _SECONDS.items()) * self.galaxies / 1000
         log.info(
             "The demo takes about %.0f minutes on two processor cores (this machine has %d). Everything lies in %s.",
@@ -163,8 +171,8 @@ class DemoRun(Settings):
         )  # fmt: skip
         if start == "none":
             log.warning(
-                "The training starts from random weights, and one pass is too little for them: few populations will "
-                "be found. Give epochs=10, or start= a checkpoint."
+                "The training starts from random weights. Unless it is long (epochs=30), few populations will be "
+                "found. start= names a checkpoint to start from."
             )
         else:
             log.info("The training starts from %s.", start)

@@ -34,7 +34,7 @@ from rarezoo.searches.select import Select, Selection
 from rarezoo.searches.significance import NullModel, Significance, TreeScores, null_model
 from rarezoo.searches.stability import Stabilities, Stability, stabilities
 from rarezoo.searches.systematics import ColumnTest, Systematics, cause_columns
-from rarezoo.settings import Settings, described, name_of, refuse_unknown, setting
+from rarezoo.settings import Settings, choice, described, name_of, refuse_unknown, setting
 from rarezoo.track import Tracker
 
 log = logging.getLogger(__name__)
@@ -49,6 +49,8 @@ _DEFAULTS = preset_settings(DEFAULT)
 _KEPT = (FITTED, LINKAGE_FILE, _NULL_SURVEYS, "refits", RUN_FILE)
 # Settings that only say where an input lies.
 _PLACES = ("store", "select.fractions_from", "previous", "stability.stores", "significance.store", "decisions")
+# Settings of a search that are components, and the group of choices of each.
+_CHOICES = {"compress": "compress", "drawing": "compress", "clusterer": "clusterer"}
 
 
 @dataclass(kw_only=True)
@@ -458,7 +460,8 @@ def search(
     **settings
         Fields of :class:`SearchRun`, which replace those of the preset: ``seed=1``, ``images=False``,
         ``significance=Significance(surveys=50)``. A dictionary changes some settings of a field and keeps the others:
-        ``compress={"whiten": 32}`` means the same as ``compress.whiten=32`` on the command line.
+        ``compress={"whiten": 32}`` means the same as ``compress.whiten=32`` on the command line, and
+        ``clusterer="hdbscan"`` the same as ``clusterer=hdbscan``: settings of the preset that it has too are kept.
         Nothing is logged unless a ``logger`` is given.
 
     Raises
@@ -478,7 +481,11 @@ def search(
     for name, value in settings.items():
         values[name] = value
         part = getattr(defaults, name)
-        if isinstance(value, Mapping) and is_dataclass(part) and not isinstance(part, type):
+        if isinstance(value, str) and name in _CHOICES:
+            kind = choice(_CHOICES[name], value)
+            shared = [field.name for field in fields(kind) if field.init and hasattr(part, field.name)]
+            values[name] = kind(**{field: getattr(part, field) for field in shared})
+        elif isinstance(value, Mapping) and is_dataclass(part) and not isinstance(part, type):
             refuse_unknown(value, [field.name for field in fields(part)], of=name)
             values[name] = replace(part, **value)
     return SearchRun(store=store, out=str(out), **values).run()

@@ -350,7 +350,7 @@ class TreeScores:
     def false_discoveries(self) -> Float64[np.ndarray, " m"]:
         """Expected share of false classes if all nodes that stand out at least as much were classes.
 
-        After Benjamini & Hochberg 1995; nodes that hold each other are counted once.
+        After Benjamini & Hochberg 1995; of nodes inside each other only the innermost counts.
         """
         shares, order = np.empty(len(self.scores)), np.argsort(-self.scores, kind="stable")
         order = order[np.argsort(self.expected[order], kind="stable")]
@@ -364,8 +364,9 @@ class TreeScores:
         """The nodes that are classes, and the group of each class that belongs together with others.
 
         A class is a node that stands out from null surveys. If such a node has others inside it, the rule decides
-        whether the larger node or the nodes inside are the classes. ``level`` is a setting of :class:`Significance`;
-        ``clear_lead``, ``far_lead``, ``made_up`` and ``most`` are thresholds of :class:`Rule`. In pseudo-code::
+        whether the larger node or the nodes inside are the classes. ``level`` and ``largest`` are settings of
+        :class:`Significance`; ``clear_lead``, ``far_lead``, ``made_up`` and ``most`` are thresholds of :class:`Rule`.
+        In pseudo-code::
 
             for each node, children before their parents:
                 inside = classes found inside the node so far
@@ -379,8 +380,10 @@ class TreeScores:
             5.      else:                                         classes = {node} if lead >= −clear_lead else inside
             the answer is what the root has
 
-            isolated within a node: has at most ``most`` of its galaxies, and null surveys of the node's size are
-                                    expected to show at most ``level`` groups that are isolated as much
+            false_discovery:        is 1 for a node of more than the share ``largest`` of the galaxies
+            isolated within a node: has at most ``most`` of its galaxies, and null surveys are expected to show at most
+                                    ``level`` groups that are isolated as much: those of 500 galaxies, or the large
+                                    ones if the node has at least as many galaxies as these
             make up a node:         are two or more, and hold at least ``made_up`` of its galaxies
 
         Returns

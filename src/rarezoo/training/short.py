@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,17 @@ from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
 
 log = logging.getLogger(__name__)
 
-# Trained on votes and views of another mock sky (seed 1, 8,000 galaxies, 8 epochs), from the weights of
-# efficientnet_b0.gz2.
+# Trained on the votes of another mock sky: conf/experiment/release_efficientnet_b0_mock.yaml.
 MOCK_CHECKPOINT = "efficientnet_b0.mock"
-# The network sees small cutouts.
-_INPUT_SIZE = 64
-_BATCH = 128
-_LEARNING_RATE = 7e-4
-_WARMUP, _DROP_PATH = 0.3, 0.05
-_CLIP = 5.0
-_SHAPE = ("pool", "stages", "activation", "head_width")
+# What decides which weights there are, and what the features of a frozen trunk depend on.
+_SHAPE = ("pool", "stages", "activation", "head_width", "input_size", "zoom")
+# A frozen trunk computes its features once, so that many passes over them are cheap.
+_FROZEN = TrainSettings(
+    freeze_trunk=True, view="turns", turns=2, layer_decay=0.3, batch_size=128, learning_rate=1e-3, warmup_epochs=0.3
+)
+# A training of all weights sees small cutouts.
+_WHOLE = TrainSettings(batch_size=128, learning_rate=7e-4, warmup_epochs=0.3, clip=5.0)
+_INPUT_SIZE, _DROP_PATH = 64, 0.05
 # A small jitter, because colour distinguishes classes.
 _JITTER = 0.1
 
@@ -63,6 +65,9 @@ def short_training(
 ) -> TrainRun:
     """Return a training that two cores can do in minutes.
 
+    If the start is a network that is fed from several stages, its trunk stays as it is, and bottleneck and head learn
+    the votes. All weights of other networks learn.
+
     Parameters
     ----------
     survey
@@ -80,24 +85,20 @@ def short_training(
     start
         Checkpoint to start from, or ``none``. Empty: the checkpoint that knows mock galaxies.
     objective
-        What is learnt. None: the votes, and that two views of a galaxy are alike.
+        What is learnt if all weights learn. None: the votes, and that two views of a galaxy are alike.
     """
     start = "none" if shuffle_votes else start or start_folder(MOCK_CHECKPOINT)
-    train = TrainSettings(
-        epochs=epochs,
-        batch_size=_BATCH,
-        learning_rate=_LEARNING_RATE,
-        warmup_epochs=_WARMUP,
-        clip=_CLIP,
-        shuffle_votes=shuffle_votes,
-    )
     card: Mapping[str, Any] = {} if start == "none" else read_card(Path(start))["encoder"]
-    # What decides which weights there are is that of the checkpoint; cards of older ones lack some of it.
+    frozen = card.get("pool") == "stages"
+    # Cards of older checkpoints lack the pool, which was the last stage.
     shape = {"pool": "stages" if start == "none" else "last", **{name: card[name] for name in _SHAPE if name in card}}
-    model = EfficientNetB0(input_size=_INPUT_SIZE, start=start, drop_path=_DROP_PATH, **shape)
-    tag = "shuffled" if shuffle_votes else "demo"
-    learnt = Votes() if shuffle_votes else objective or Hybrid(jitter=_JITTER)
+    if not frozen:
+        shape["input_size"] = _INPUT_SIZE
+        shape.pop("zoom", None)
+    train = replace(_FROZEN if frozen else _WHOLE, epochs=epochs, shuffle_votes=shuffle_votes)
+    model = EfficientNetB0(start=start, drop_path=0.0 if frozen else _DROP_PATH, **shape)
+    learnt = Votes() if shuffle_votes or frozen else objective or Hybrid(jitter=_JITTER)
     return TrainRun(
-        data=survey, model=model, objective=learnt, train=train, logger=Tracker(mode="none"), out=str(folder), tag=tag,
-        seed=seed,
+        data=survey, model=model, objective=learnt, train=train, logger=Tracker(mode="none"), out=str(folder),
+        tag="shuffled" if shuffle_votes else "demo", seed=seed,
     )  # fmt: skip

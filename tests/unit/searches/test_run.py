@@ -9,6 +9,7 @@ from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, OutputError, StoreNotFound
 from rarezoo.searches.clusterers.hdbscan import Hdbscan
 from rarezoo.searches.compressors.pca import Pca
+from rarezoo.searches.presets import preset
 from rarezoo.searches.run import SearchRun, search
 from rarezoo.searches.select import Select
 from rarezoo.searches.significance import Significance
@@ -88,6 +89,18 @@ def test_a_dictionary_changes_some_settings_and_keeps_the_others(store, tmp_path
     assert finished.settings["clusterer"]["min_samples"] == 5
     assert finished.settings["clusterer"]["min_cluster_size"] == 20
     assert finished.settings["clusterer"]["selection"] == "leaf"
+
+
+def test_a_name_chooses_a_component_which_keeps_the_settings_of_the_preset(store, tmp_path):
+    quick = {name: value for name, value in QUICK.items() if name not in ("clusterer", "compress")}
+    finished = rz.search(
+        store, out=tmp_path / "found", preset="small", clusterer="fast_hdbscan", compress="none", **quick
+    )  # fmt: skip
+    assert finished.settings["clusterer"]["option"] == "fast_hdbscan"
+    assert finished.settings["clusterer"]["min_samples"] == preset("small")["clusterer"].min_samples
+    assert finished.settings["compress"]["option"] == "none"
+    with pytest.raises(ConfigError, match="unknown clusterer: nothing"):
+        rz.search(store, out=tmp_path / "found", clusterer="nothing")
 
 
 @pytest.mark.parametrize(
