@@ -9,7 +9,7 @@ import pytest
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 
-CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "efficientnet_b0.mock"
+CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "efficientnet_b0.mock_64px"
 COMMAND = [sys.executable, "-m", "benchmarks"]
 ROOT = Path(__file__).parents[2]
 

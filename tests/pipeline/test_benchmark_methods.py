@@ -20,7 +20,7 @@ from rarezoo.embeddings.store import EmbeddingStore
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 
-CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "efficientnet_b0.mock"
+CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "efficientnet_b0.mock_64px"
 CONF = Path(__file__).parents[2] / "conf" / "method"
 COMMAND = [sys.executable, "-c", "from rarezoo.cli import main; main()", "benchmark"]
 TINY = ("vectors", "galaxies=1500", "groups=4", "largest=120", "seeds=1,2")

@@ -41,7 +41,7 @@ TRAINING = [
     "train.epochs=1", "train.batch_size=32", "train.workers=0", "logger=none", "seed=1", "out=checkpoint",
 ]  # fmt: skip
 # The released checkpoint, because a network after one epoch gives all galaxies nearly the same embedding.
-RELEASED = ROOT / "checkpoints" / "efficientnet_b0.mock"
+RELEASED = ROOT / "checkpoints" / "efficientnet_b0.mock_64px"
 EMBEDDING = [f"checkpoint={RELEASED}", "shard_rows=80", "batch_size=64", "workers=0", "out=store"]
 SEARCH = ["store=planted", "images=false", "logger=none", "seed=0", "stability.refits=2"]
 MULTISCALE = [*SEARCH, "significance.surveys=10", "out=multiscale"]

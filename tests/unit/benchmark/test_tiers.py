@@ -15,7 +15,6 @@ from rarezoo.benchmark.tiers import KnownAnswers, MockGalaxies, Shuffled, Sky, T
 from rarezoo.data.surveys.mock import Mock
 from rarezoo.embeddings.store import EmbeddingStore, Manifest
 from rarezoo.errors import ConfigError, StoreError
-from rarezoo.training.objectives.hybrid import Hybrid
 from rarezoo.training.objectives.votes import Votes
 from rarezoo.training.short import short_training
 
@@ -160,8 +159,11 @@ def test_a_network_with_shuffled_votes_has_learnt_nothing_before(tmp_path):
     )
     assert not usual.train.shuffle_votes
     assert usual.model.start.endswith("efficientnet_b0.mock")
-    assert isinstance(usual.objective, Hybrid)
+    # It knows mock galaxies already: its trunk stays as it is, and only votes are learnt.
+    assert usual.train.freeze_trunk
+    assert usual.objective == Votes()
     assert blind.train.shuffle_votes
+    assert not blind.train.freeze_trunk
     assert blind.model.start == "none"
     # Views alone would teach it what galaxies look like.
     assert blind.objective == Votes()
