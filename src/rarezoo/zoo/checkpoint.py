@@ -198,7 +198,7 @@ class Checkpoint:
             for name, arrays in ((WEIGHTS, weights), (GOLDEN, _golden_outputs(stored, encoder))):
                 with atomic(folder / name) as temporary:
                     save_file(arrays, temporary)
-            part = "the whole" if encoder.zoom == 1 else f"centre 1/{encoder.zoom:g}"
+            part = "the whole cutout" if encoder.zoom == 1 else f"centre 1/{encoder.zoom:g} of the cutout"
             content = {
                 "schema": SCHEMA_VERSION,
                 "name": folder.resolve().name,
@@ -209,7 +209,7 @@ class Checkpoint:
                 "weights": sum(parameter.numel() for parameter in network.parameters()),
                 "dtype": dtype,
                 "preprocessing": {
-                    "view": f"{part} of the cutout, resized",
+                    "view": f"{part}, resized",
                     "side": encoder.input_size,
                     "scale": "/255",
                 },
