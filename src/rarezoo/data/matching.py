@@ -187,6 +187,8 @@ class Folder:
                     continue
                 if entry.is_symlink() and not self.outside and not is_inside(entry.path, self.root):
                     self.leaving.append(path)
+                elif entry.is_symlink() and not os.path.exists(entry.path):
+                    continue  # it leads nowhere, or to itself
                 elif entry.is_dir():
                     (links if entry.is_symlink() else folders).append(path)
                 elif entry.is_file():

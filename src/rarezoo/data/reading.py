@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from rarezoo.data.matching import Folder
 from rarezoo.errors import DataError, DataNotFound, RarezooError
 from rarezoo.tables import report_matched
 
@@ -178,12 +179,7 @@ def _read_folder(folder: Path, choose: Callable[[list[str]], Sequence[str]] | No
 
     Parts of their paths such as ``split=train`` become columns, as Spark and Hive write them.
     """
-    files = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in _PARQUET and path.is_file()
-        and not any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
-    )  # fmt: skip
+    files = parquet_files(folder)
     if not files:
         raise DataError(
             "a folder without Parquet files is no table", value=folder,
@@ -213,6 +209,19 @@ def _read_folder(folder: Path, choose: Callable[[list[str]], Sequence[str]] | No
             f"{folder}: files with different types ({str(problem).splitlines()[0]})", value=f"{len(files)} files",
             fix="Write them with the same types.",
         ) from problem  # fmt: skip
+
+
+def parquet_files(folder: Path) -> list[Path]:
+    """Return the Parquet files below a folder, also through links, in the order of their names.
+
+    Names that begin with a dot or an underscore are left out, as Spark and Hive do.
+    """
+    names = (Path(file) for file in Folder(folder, outside=True).files)
+    return sorted(
+        folder / name
+        for name in names
+        if name.suffix.lower() in _PARQUET and not any(part.startswith((".", "_")) for part in name.parts)
+    )
 
 
 def plain_columns(table: pa.Table) -> pa.Table:

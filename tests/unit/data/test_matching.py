@@ -156,6 +156,7 @@ def test_folders_that_are_links_are_walked_once_and_without_end(home):
     (home / "im" / "merger" / "self").symlink_to("..")
     (home / "im" / "merger" / "loop").symlink_to(".")
     (home / "im" / "nowhere").symlink_to("absent")
+    (home / "im" / "itself").symlink_to("itself")
     assert Folder(home / "im").files == sorted(FILES)
     # A path through a link is a path, and an id of a file with several paths is not ambiguous.
     assert values(home, ["best/000.png", "best/deep/001.png"]) == [200, 60]
@@ -171,6 +172,15 @@ def test_links_out_of_the_folder_are_followed_only_if_that_is_allowed(home):
         with pytest.raises(DataError, match=r"outside.*link|outside.*010.*allow_outside=true"):
             survey(home, names, ids=ids).open()
         assert values(home, names, ids=ids, allow_outside=True) == [77]
+
+
+def test_a_link_to_a_tar_file_outside_is_read_only_if_that_is_allowed(home):
+    packed(home)
+    (home / "linked").mkdir()
+    (home / "linked" / "a.tar").symlink_to(home / "shards" / "a.tar")
+    with pytest.raises(DataError, match=r"leads out of data.images: .*a\.tar.*allow_outside=true"):
+        survey(home, ["002.png"], images="linked").open()
+    assert values(home, ["002.png"], images="linked", allow_outside=True) == [90]
 
 
 @pytest.mark.parametrize("name", ["{home}/out.png", "../out.png", "ring/../../out.png", "/{home}/im/../out.png"])
@@ -212,6 +222,19 @@ def test_images_inside_a_table_lead_to_the_survey_that_reads_them(home, column):
     pq.write_table(pa.table({"id_str": ["J1"], "image": column}), home / "t.parquet")
     with pytest.raises(DataError, match=r"images themselves.*data=huggingface data.name="):
         Catalogue(str(home / "t.parquet"), images=str(home / "im")).open()
+
+
+def test_names_of_fixed_width_are_names(home):
+    names = pa.array([b"ring/000.png", b"002.png     ", b"002.png\0\0\0\0\0"], pa.binary(12))
+    pq.write_table(pa.table({"id_str": ["J1", "J2", "J3"], "image": names}), home / "t.parquet")
+    galaxies = Catalogue(str(home / "t.parquet"), images=str(home / "im")).open()
+    assert [int(galaxies.images.cutout(row).mean()) for row in range(3)] == [10, 90, 90]
+
+
+@pytest.mark.parametrize(("names", "ids", "named"), [(["x 7.png"], ["J1"], "x 7.png"), (None, ["J1"], "J1")])
+def test_the_name_that_no_image_has_is_in_the_message(home, names, ids, named):
+    with pytest.raises(DataError, match=f"no image: .*im \\(such as '{named}'\\) .galaxies J1"):
+        survey(home, names, ids=ids).open()
 
 
 def test_the_order_in_which_files_are_listed_does_not_matter(home):

@@ -227,6 +227,16 @@ def test_a_folder_of_parquet_files_is_one_table(tmp_path):
     assert read_any_table(tmp_path, choose=lambda names: names[:1]).column_names == ["id_str"]
 
 
+def test_folders_of_parquet_files_are_walked_through_links(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    pq.write_table(pa.table({"id_str": ["x"]}), tmp_path / "elsewhere" / "0.parquet")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "split=a").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "loop").symlink_to(tmp_path / "set")
+    (tmp_path / "elsewhere" / "itself").symlink_to("itself")
+    assert read_any_table(tmp_path / "set").to_pydict() == {"id_str": ["x"], "split": ["a"]}
+
+
 @pytest.mark.parametrize("other", [{"id_str": [1.5]}, {"id_str": ["x"], "m": [1]}])
 def test_a_folder_of_files_that_do_not_fit_is_refused(tmp_path, other):
     pq.write_table(pa.table({"id_str": [1]}), tmp_path / "0.parquet")

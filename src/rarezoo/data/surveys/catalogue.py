@@ -18,7 +18,7 @@ from rarezoo.data.images import (
     refuse_absent,
     tar_members,
 )
-from rarezoo.data.matching import Folder, files_by_id, files_by_name
+from rarezoo.data.matching import Folder, files_by_id, files_by_name, is_inside
 from rarezoo.data.positions import positions_of
 from rarezoo.data.reading import ids_of, matched_rows, no_column, read_any_table, refuse_doubled
 from rarezoo.data.survey import FileSurvey, Galaxies, catalogue_table
@@ -131,6 +131,10 @@ class Catalogue(FileSurvey):
                     value=kind,
                     fix=f"Read it with data=huggingface data.name={self.table} data.image_column={self.image_column}.",
                 )
+            if pa.types.is_fixed_size_binary(kind):
+                # Pictures differ in size: these are names.
+                column = column.cast(pa.binary()).cast(pa.string())
+                return ["" if name is None else str(name).strip(" \0") for name in column.to_pylist()]
             return ["" if name is None or name != name else str(name).strip() for name in column.to_pylist()]
         if self.image_column != _DEFAULT_IMAGE_COLUMN:
             raise no_column(table, self.image_column, source=self.table, setting_name="data.image_column")
@@ -148,6 +152,10 @@ class Catalogue(FileSurvey):
             return images, [place.name] * len(ids)
         if os.path.isdir(place):
             shards = sorted(path for path in place.iterdir() if path.suffix.lower() == ".tar" and path.is_file())
+            root = os.path.realpath(place)
+            leaving = [] if self.allow_outside else [path for path in shards if not is_inside(path, root)]
+            if leaving:
+                raise DataError("a link that leads out of data.images", value=leaving[0], fix=OUTSIDE_HINT)
         elif place.suffix.lower() == ".tar":
             shards = [place]
         else:
@@ -167,8 +175,9 @@ class Catalogue(FileSurvey):
             folder = Folder(place, outside=self.allow_outside)
             files = folder.by_id(ids) if names is None else folder.by_name(names, ids)
             hint = _way_out(folder, [name for name, file in zip(names or [], files, strict=False) if file is None])
-        missing = [galaxy for galaxy, file in zip(ids, files, strict=True) if file is None]
-        refuse_absent(missing, ids, where=str(place), skip=skip, hint=hint)
+        rows = [row for row, file in enumerate(files) if file is None]
+        looked_for = f" (such as {(names or ids)[rows[0]]!r})" if rows else ""
+        refuse_absent([ids[row] for row in rows], ids, where=f"{place}{looked_for}", skip=skip, hint=hint)
         # With data.on_bad_image=skip a missing image is reported when it is read.
         image_names = [file or f"{galaxy} (missing)" for galaxy, file in zip(ids, files, strict=True)]
         if shards:

@@ -11,7 +11,7 @@ import numpy as np
 from rarezoo.data.images import StoredImages, file_bytes, file_stamp, refuse_range, unreadable_image
 from rarezoo.data.pixels import stored_pixels
 from rarezoo.data.positions import positions_of
-from rarezoo.data.reading import ids_of, plain_columns, refuse_doubled
+from rarezoo.data.reading import ids_of, parquet_files, plain_columns, refuse_doubled
 from rarezoo.data.survey import FileSurvey, Galaxies, catalogue_table
 from rarezoo.data.trees import named_tree
 from rarezoo.data.votes import votes_of
@@ -88,7 +88,7 @@ class HuggingFace(FileSurvey):
                 saved = datasets.load_from_disk(str(place))
                 return saved[self.part] if isinstance(saved, datasets.DatasetDict) else saved
             if place.is_dir() or place.is_file():
-                files = [str(path) for path in sorted(place.rglob("*.parquet"))] if place.is_dir() else [str(place)]
+                files = [str(path) for path in (parquet_files(place) if place.is_dir() else [place])]
                 return datasets.load_dataset("parquet", data_files={self.part: files}, split=self.part)
             return datasets.load_dataset(self.name, self.config or None, split=self.part)
         except Exception as problem:
