@@ -4,6 +4,7 @@ A result is filed under a hash of its key. The key holds the settings and inputs
 of the source code that computes it: when that code changes, the result is computed again.
 """
 
+import errno
 import hashlib
 import importlib.util
 import logging
@@ -90,6 +91,7 @@ class Cache:
         OutputError
             The cache or the target cannot be written.
         """
+        self._refuse_unwritable()
         place = self.place(key, code=code)
 
         def cached_result(*, recompute: bool) -> Any:
@@ -120,9 +122,20 @@ class Cache:
 
         Parameters are those of :meth:`fetch`; ``make`` returns the array.
         """
+        self._refuse_unwritable()
         path = self.place(key, code=code).with_suffix(".npy")
         with locked(path):
             return kept_array(path, make)
+
+    def _refuse_unwritable(self) -> None:
+        """Raise OutputError if the folder cannot be written."""
+        folder = Path(self.folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as problem:
+            raise tables.unwritable(folder, problem, setting="cache") from problem
 
 
 def kept_array(path: Path | str | None, make: Callable[[], np.ndarray]) -> np.ndarray:

@@ -388,7 +388,7 @@ def _run_hydra(command: str, words: Sequence[str]) -> None:
         sys.argv = typed
         try:
             _run(command, config)
-        except (RarezooError, OmegaConfBaseException) as problem:
+        except (RarezooError, OmegaConfBaseException, OSError) as problem:
             # Hydra would add a line of its own to the message.
             refused.append(problem)
 

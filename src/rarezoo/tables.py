@@ -493,12 +493,24 @@ def write_csv(table: pa.Table, path: Path | str) -> Path:
     return path
 
 
-def unwritable(path: Path, problem: OSError) -> RarezooError:
-    """Return the error for a path that the system refuses to write; an error of rarezoo is returned as it is."""
+def unwritable(path: Path, problem: OSError, *, setting: str = "out") -> RarezooError:
+    """Return the error for a path that the system refuses to write; an error of rarezoo is returned as it is.
+
+    Parameters
+    ----------
+    path : Path
+        The path.
+    problem : OSError
+        What the system says.
+    setting : str
+        Setting by which the user can choose another folder.
+    """
     if isinstance(problem, RarezooError):
         return problem
     reason = problem.strerror or str(problem)
-    return OutputError(f"cannot write ({reason})", value=path, fix="Choose another out=DIR, or free some space there.")
+    return OutputError(
+        f"cannot write ({reason})", value=path, fix=f"Choose another {setting}=DIR, or free some space there."
+    )
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -8,6 +8,7 @@ import pytest
 
 from rarezoo import cache as cache_module
 from rarezoo.cache import Cache, code_sha256, kept_array
+from rarezoo.errors import OutputError
 
 pytestmark = pytest.mark.unit
 
@@ -145,3 +146,15 @@ def test_an_array_is_kept_in_its_file_and_a_damaged_file_is_computed_again(tmp_p
 
 def test_without_a_file_an_array_is_computed_each_time():
     assert kept_array(None, lambda: np.array(1)) == 1
+
+
+@pytest.mark.parametrize("use", ["array", "fetch"])
+def test_a_cache_that_cannot_be_written_names_its_own_setting(tmp_path, use):
+    (tmp_path / "file").write_text("")
+    cache = Cache(tmp_path / "file" / "cache")
+    ways = {
+        "array": lambda: cache.array({"n": 1}, lambda: np.arange(3)),
+        "fetch": lambda: cache.fetch({"n": 1}, tmp_path / "target", last="x", make=lambda folder: None),
+    }
+    with pytest.raises(OutputError, match=r"cannot write .*file/cache. Choose another cache=DIR"):
+        ways[use]()

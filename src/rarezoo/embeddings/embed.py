@@ -122,6 +122,9 @@ class EmbedRun(Settings):
     ) -> None:
         manifest = store.manifest
         rows = np.concatenate([np.arange(manifest.rows)[manifest.rows_of(shard)] for shard in missing])
+        # The last bits of an embedding depend on its batch: batches are those of a run that was never stopped.
+        starts = np.unique(rows // self.batch_size) * self.batch_size
+        rows = np.concatenate([np.arange(start, min(start + self.batch_size, manifest.rows)) for start in starts])
         loader = CutoutLoader(
             galaxies,
             rows,
@@ -220,11 +223,14 @@ def _by_shard(
 ) -> Iterator[tuple[int, Embedded]]:
     """Yield the outputs of each missing shard, from batches in the order of the survey; skipped rows are absent.
 
-    Batches do not end where a shard does, because the last bits of an embedding depend on the size of its batch.
+    Batches do not end where a shard does, because the last bits of an embedding depend on the size of its batch. They
+    may hold rows of shards that are there already, which are left out.
     """
     waiting, parts = deque(missing), [_none_of(manifest)]
     for batch in batches:
         progress.update(len(batch.rows))
+        wanted = np.isin(batch.rows // manifest.shard_rows, missing)
+        batch = Embedded(*(column[wanted] for column in batch))
         while len(batch.rows):
             last = manifest.rows_of(waiting[0]).stop - 1
             cut = int(np.searchsorted(batch.rows, last, side="right"))

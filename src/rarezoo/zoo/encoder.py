@@ -2,7 +2,9 @@
 
 import logging
 import os
+import pickle
 import socket
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -253,10 +255,11 @@ def weights_file(place: Path) -> Path:
         There is no such file.
     """
     file = next((place / name for name in _WEIGHT_FILES if (place / name).is_file()), place)
-    if not file.is_file():
+    # The path of an empty text is the working folder.
+    if not file.is_file() or not place.parts:
         raise CheckpointNotFound(
-            "no weights", value=place, fix=f"model.start takes {', '.join(_STARTS)}, a file, or a folder with one of: "
-            f"{', '.join(_WEIGHT_FILES)}.",
+            "no weights", value=place if place.parts else "model.start=",
+            fix=f"model.start takes {', '.join(_STARTS)}, a file, or a folder with one of: {', '.join(_WEIGHT_FILES)}.",
         )  # fmt: skip
     return file
 
@@ -277,7 +280,16 @@ def local_weights(place: Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             return load_file(file)
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as problem:
-        raise CheckpointError(f"unreadable weights ({problem})", value=file, fix="Download them again.") from problem
-    return dict(content.get("state_dict", content))
+        # torch advises to read such a file without protection, which may run programs in it.
+        unsafe = isinstance(problem, pickle.UnpicklingError)
+        reason = "not a file of weights alone" if unsafe else str(problem).partition("\n")[0] or type(problem).__name__
+        raise CheckpointError(f"unreadable weights ({reason})", value=file, fix="Download them again.") from problem
+    state = content.get("state_dict", content) if isinstance(content, dict) else content
+    named = state.items() if isinstance(state, dict) else ()
+    weights = {str(name): value for name, value in named if isinstance(value, Tensor)}
+    if not weights:
+        raise CheckpointError("no weights in this file", value=file, fix="Name another file, or download it again.")
+    return weights

@@ -1,5 +1,7 @@
 """Every architecture, without being told: shapes, widths, starts, and what it refuses."""
 
+from pathlib import Path
+
 import pytest
 import timm
 import torch
@@ -9,7 +11,7 @@ from torch import nn
 from rarezoo.data.trees import named_tree
 from rarezoo.errors import CheckpointError, ConfigError
 from rarezoo.settings import options
-from rarezoo.zoo.encoder import Encoder, encoder_from
+from rarezoo.zoo.encoder import Encoder, encoder_from, local_weights
 from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
 from rarezoo.zoo.encoders.maxvit_tiny import MaxViTTiny
 from rarezoo.zoo.network import BottleneckNetwork, build_network
@@ -100,6 +102,28 @@ def test_missing_or_broken_start_is_refused(tmp_path, content):
         file.write_bytes(content)
     with pytest.raises(CheckpointError, match="no weights" if content is None else "unreadable weights"):
         build_network(DotEncoder(input_size=32, pool="last", start=str(file)), TREE)
+
+
+@pytest.mark.parametrize("content", [[torch.zeros(2)], "text", {"state_dict": 5}, {"epoch": 3}, {"state_dict": {}}])
+def test_a_file_of_torch_without_weights_is_refused(tmp_path, content):
+    torch.save(content, tmp_path / "net.pt")
+    with pytest.raises(CheckpointError, match=r"no weights in this file: .*net\.pt"):
+        local_weights(tmp_path / "net.pt")
+
+
+@pytest.mark.parametrize("content", [b"", b"id_str,ra\n1,2\n", b"\x89PNG\r\n", b"\x80\x04K\x01."])
+def test_other_files_are_no_weights_and_the_message_does_not_advise_to_run_them(tmp_path, content):
+    (tmp_path / "net.pt").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"unreadable weights \(.+\): .*net.pt") as refused:
+        local_weights(tmp_path / "net.pt")
+    assert "weights_only" not in str(refused.value)
+
+
+def test_an_empty_name_of_first_weights_is_not_the_working_folder(tmp_path, monkeypatch):
+    save_file(Dot(6).state_dict(), tmp_path / "model.safetensors")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match=r"no weights: model\.start="):
+        local_weights(Path(""))
 
 
 @pytest.mark.parametrize(
