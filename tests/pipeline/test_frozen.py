@@ -1,9 +1,12 @@
 """``rarezoo store frozen``: a survey under first weights, without any training."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from rarezoo.data.surveys.catalogue import Catalogue
 from rarezoo.data.surveys.mock import Mock
 from rarezoo.data.trees import named_tree
 from rarezoo.embeddings.frozen import FrozenStore, reduced
@@ -48,12 +51,36 @@ def test_features_are_those_of_the_first_weights_and_random_ones_follow_the_seed
         FrozenStore(model=EfficientNetB0(input_size=32), seed=seed, out=str(tmp_path / f"seed{seed}"), **settings).run()
         for seed in (5, 6)
     ]
+    # The same weights are the same network, wherever they come from; others are not, although they have one name.
+    assert random[0].manifest.checkpoint == random[1].manifest.checkpoint
+    assert random[0].manifest.checkpoint_sha256 == from_file.manifest.checkpoint_sha256
+    assert random[0].manifest.checkpoint_sha256 != random[1].manifest.checkpoint_sha256
     values = [store.embeddings() for store in (from_file, *random)]
     assert values[0].shape == (260, network.width)
     # Features of random weights are tiny.
     largest = np.abs(values[0]).max()
     np.testing.assert_allclose(values[0] / largest, values[1] / largest, atol=1e-4)
     assert np.abs(values[1] - values[2]).max() > 0.1 * largest
+
+
+def test_principal_components_of_other_galaxies_are_another_network(survey, tmp_path):
+    made = [
+        FrozenStore(
+            data=replace(survey, limit=limit), model=EfficientNetB0(input_size=32), width=4, workers=0,
+            out=str(tmp_path / f"{limit}"),
+        ).run()
+        for limit in (60, 50)
+    ]  # fmt: skip
+    assert made[0].manifest.checkpoint_sha256 != made[1].manifest.checkpoint_sha256
+
+
+def test_without_a_readable_image_there_is_no_store(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").write_bytes(b"damaged")
+    (tmp_path / "own.csv").write_text("id_str\na\n")
+    survey = Catalogue(str(tmp_path / "own.csv"), images=str(tmp_path / "images"), on_bad_image="skip")
+    with pytest.raises(DataError, match="no image can be read: 1 galaxies"):
+        FrozenStore(data=survey, model=EfficientNetB0(input_size=32), workers=0, out=str(tmp_path / "out")).run()
 
 
 def test_weights_that_do_not_exist_and_a_width_below_zero_are_refused(survey, tmp_path):

@@ -20,11 +20,11 @@ from rarezoo.embeddings.embed import embedded
 from rarezoo.embeddings.measures import standardised
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import DataError
-from rarezoo.runs import refuse_seed
+from rarezoo.runs import digest, fingerprint, refuse_seed
 from rarezoo.settings import Settings, setting
 from rarezoo.zoo.checkpoint import Checkpoint
 from rarezoo.zoo.encoder import NATIVE, Encoder
-from rarezoo.zoo.network import build_network
+from rarezoo.zoo.network import build_network, trunk_sha256
 
 # A head is part of every network; that of a frozen network is never asked.
 _NO_QUESTION = QuestionTree("none", (Question("none", ("none_yes", "none_no")),))
@@ -103,7 +103,15 @@ class FrozenStore(Settings):
             )
         vectors = reduced(np.concatenate(features), width=self.width, standardise=self.standardise)
         ids = galaxies.ids[np.concatenate(rows)]
-        return EmbeddingStore.from_array(ids, vectors, out=self.out, name=self.network_name, survey=self.data)
+        # Principal components are those of this survey: what they make of another one cannot be compared.
+        is_reduced = vectors.shape[1] < features[0].shape[1] or self.standardise
+        network = {
+            "trunk": trunk_sha256(network), "zoom": encoder.zoom, "input_size": encoder.input_size,
+            "components": fingerprint(vectors, ids=ids) if is_reduced else None,
+        }  # fmt: skip
+        return EmbeddingStore.from_array(
+            ids, vectors, out=self.out, name=self.network_name, survey=self.data, network_sha256=digest(network)
+        )
 
 
 def reduced(

@@ -167,6 +167,7 @@ class EmbeddingStore:
         fractions: Mapping[str, np.ndarray] | None = None,
         survey: Survey | None = None,
         shard_rows: int = SHARD_ROWS,
+        network_sha256: str = "",
     ) -> "EmbeddingStore":
         """Make a store of embeddings from any network, which can then be searched, compared and judged.
 
@@ -188,6 +189,8 @@ class EmbeddingStore:
             embedding are listed as skipped.
         shard_rows : int
             Number of galaxies per file.
+        network_sha256 : str
+            Hash of the network, by which stores count as embedded by the same one; empty: name and width decide.
 
         Raises
         ------
@@ -217,7 +220,7 @@ class EmbeddingStore:
             survey=name_of(type(survey)) if survey else IMPORTED,
             survey_sha256=opened.sha256 if opened else digest({"ids": sorted(names)}),
             checkpoint=name,
-            checkpoint_sha256=digest({"network": name, "width": vectors.shape[1]}),
+            checkpoint_sha256=network_sha256 or digest({"network": name, "width": vectors.shape[1]}),
             precision=IMPORTED,
             width=vectors.shape[1],
             dtype=str(vectors.dtype),

@@ -7,6 +7,7 @@ A members table has the columns id_str, class_id, probability, outlier_score. In
 import io
 import logging
 import re
+import shutil
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -325,7 +326,8 @@ def write_huggingface(
     Parameters
     ----------
     folder
-        A folder that is absent, empty, or left behind by a write that was killed.
+        A folder that is absent or empty. It appears when it is complete; what a killed write has left is in the folder
+        ``.NAME.partial`` beside it, and is deleted.
     members
         Members table.
     about
@@ -346,7 +348,7 @@ def write_huggingface(
         import datasets
     except ImportError as problem:
         raise MissingDependency("datasets", extra="huggingface", purpose="A Hugging Face data set") from problem
-    if (folder / "README.md").exists() or (folder.is_dir() and {entry.name for entry in folder.iterdir()} - {"data"}):
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise OutputError("the folder is not empty", value=folder, fix="Choose another folder: out=DIR.")
     # Arrow and datasets have different names for floating-point types.
     types = {"float": "float32", "double": "float64"}
@@ -354,22 +356,24 @@ def write_huggingface(
     features |= {field.name: datasets.Value(types.get(str(field.type), str(field.type))) for field in members.schema}
     schema = datasets.Features(features).arrow_schema
     files = max(1, -(-members.num_rows // rows_per_file))
-    for old in folder.glob("data/*.parquet"):
-        old.unlink()
+    partial = folder.resolve().with_name(f".{folder.resolve().name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
     for number in tqdm(range(files), desc="data set", unit="file", mininterval=1.0):
         rows = members.slice(number * rows_per_file, rows_per_file)
         if cutouts:
             images = [{"bytes": _png(cutouts, galaxy), "path": None} for galaxy in rows.column(tables.ID).to_pylist()]
             kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
             rows = rows.add_column(0, "image", pa.array(images, kind))
-        with tables.atomic(folder / "data" / f"train-{number:05d}-of-{files:05d}.parquet") as temporary:
+        with tables.atomic(partial / "data" / f"train-{number:05d}-of-{files:05d}.parquet") as temporary:
             pq.write_table(rows.cast(schema), temporary)
     head = "configs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/train-*.parquet"
     origin = "\n".join(f"- {key}: {markdown(value)}" for key, value in about.items())
     columns = "\n".join(f"- `{markdown_code(name)}`: {_meaning(name)[2]}" for name in members.column_names)
     title = f"{members.num_rows:,} galaxies in classes found by rarezoo"
-    with tables.atomic(folder / "README.md") as temporary:
+    with tables.atomic(partial / "README.md") as temporary:
         temporary.write_text(f"---\n{head}\n---\n\n# {title}\n\n{origin}\n\nColumns:\n\n{columns}\n", encoding="utf-8")
+    # A folder is renamed onto an empty one.
+    partial.replace(folder.resolve())
     return folder
 
 

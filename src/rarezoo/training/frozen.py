@@ -23,7 +23,7 @@ from rarezoo.data.survey import Galaxies
 from rarezoo.embeddings.embed import turned
 from rarezoo.errors import DataError
 from rarezoo.zoo.encoder import Encoder
-from rarezoo.zoo.network import BottleneckNetwork
+from rarezoo.zoo.network import BottleneckNetwork, trunk_sha256
 from rarezoo.zoo.views import inference_view
 
 # Galaxies whose features are one file of the cache: a killed training loses at most this much work.
@@ -94,8 +94,8 @@ def frozen_features(
 ) -> FrozenFeatures:
     """Return the features that the trunk of a network has for some galaxies.
 
-    They are kept in files of 1,024 galaxies, each under a hash of the trunk's weights, the view, the number of
-    orientations and the pixels: with another trunk, view or image, they are computed again.
+    They are kept in files of 1,024 galaxies, each under a hash of the trunk (layers and weights), the view, the
+    number of orientations and the pixels: with another trunk, view or image, they are computed again.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def frozen_features(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     training, network = network.training, network.to(device).eval()
     key = {
-        "weights": _weights_sha256(network), "stages": network.stages, "input_size": encoder.input_size,
+        "trunk": trunk_sha256(network), "input_size": encoder.input_size,
         "zoom": encoder.zoom, "turns": turns,
     }  # fmt: skip
     view = inference_view(encoder.input_size, zoom=encoder.zoom)
@@ -173,14 +173,6 @@ def _computed(
             "features of the trunk are too large for half precision", value="inf", fix="Train without train.turns."
         )
     return np.asarray(values.numpy())
-
-
-def _weights_sha256(network: BottleneckNetwork) -> str:
-    state = hashlib.sha256()
-    for name, value in sorted(network.trunk.state_dict().items()):
-        state.update(name.encode())
-        state.update(value.cpu().contiguous().numpy().tobytes())
-    return state.hexdigest()
 
 
 def invariant_directions(

@@ -3,6 +3,7 @@
 Shape letters: b galaxies in the batch, s input side in px, n native features, d width of the embedding, a answers.
 """
 
+import hashlib
 import logging
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -301,3 +302,15 @@ def _bare(name: str) -> str:
     for prefix in ("network.", "encoder.", "model.", "_orig_mod."):
         name = name.removeprefix(prefix)
     return name
+
+
+def trunk_sha256(network: BottleneckNetwork) -> str:
+    """Return the sha256 (hex) of what decides the features of a network: the layers and weights of its trunk, stages.
+
+    Layers without weights count too: the same weights with another activation give other features.
+    """
+    state = hashlib.sha256(f"{network.trunk!r} {network.stages}".encode())
+    for name, value in sorted(network.trunk.state_dict().items()):
+        state.update(name.encode())
+        state.update(value.cpu().contiguous().numpy().tobytes())
+    return state.hexdigest()

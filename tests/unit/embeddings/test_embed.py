@@ -124,14 +124,14 @@ def test_the_manifest_ties_survey_checkpoint_and_settings(grey_survey, network, 
     assert open_survey(EmbeddingStore.open(tmp_path).manifest.survey_settings) == survey
 
 
-def test_a_lost_shard_alone_is_embedded_again(grey_survey, network, tmp_path):
+def test_a_lost_shard_is_embedded_again_in_the_batches_that_it_was_made_in(grey_survey, network, tmp_path):
     before = job(grey_survey(), tmp_path).run().read()
     (tmp_path / "shard-00001.parquet").unlink()
     network.seen.clear()
     assert job(grey_survey(), tmp_path, batch_size=2).run().read().equals(before)
-    assert network.seen == [3, 4, 5]
+    assert network.seen == [2, 3, 4, 5]
     job(grey_survey(), tmp_path).run()
-    assert network.seen == [3, 4, 5]
+    assert network.seen == [2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("bad", [[0], [2, 3], [3, 4, 5], [9], [0, 1, 2, 3, 4, 5, 6, 7, 8]])
@@ -149,7 +149,7 @@ def test_a_bad_image_stops_the_run_and_what_was_done_is_kept(grey_survey, networ
     assert sorted(path.name for path in tmp_path.glob("*.parquet")) == ["shard-00000.parquet", "shard-00001.parquet"]
     network.seen.clear()
     assert len(job(grey_survey(bad=[7], on_bad_image="skip"), tmp_path).run().ids) == 9
-    assert network.seen == [6, 8, 9]
+    assert network.seen == [4, 5, 6, 8, 9]
 
 
 def test_no_image_at_all_is_told(grey_survey, network, tmp_path):

@@ -113,12 +113,33 @@ def test_hugging_face_folder_is_read_by_datasets(members, tmp_path, images):
         exports.write_huggingface(folder, members, ABOUT)
 
 
-def test_hugging_face_folder_killed_halfway_is_written_again(members, tmp_path):
-    left = tmp_path / "set" / "data" / "train-00000-of-00009.parquet"
-    left.parent.mkdir(parents=True)
-    left.write_text("half")
+def test_hugging_face_folder_killed_halfway_is_written_again(members, tmp_path, monkeypatch):
+    (tmp_path / "set").mkdir()
+    written = []
+
+    def write_one(table, path):
+        if written:
+            raise KeyboardInterrupt
+        written.append(path)
+        path.write_text("half")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pyarrow.parquet.write_table", write_one)
+        with pytest.raises(KeyboardInterrupt):
+            exports.write_huggingface(tmp_path / "set", members, ABOUT, rows_per_file=2)
+    assert not list((tmp_path / "set").iterdir())
     exports.write_huggingface(tmp_path / "set", members, ABOUT)
-    assert [path.name for path in left.parent.iterdir()] == ["train-00000-of-00001.parquet"]
+    assert [path.name for path in (tmp_path / "set" / "data").iterdir()] == ["train-00000-of-00001.parquet"]
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_a_data_set_of_the_users_own_is_never_deleted_by_an_export(members, tmp_path):
+    own = tmp_path / "set" / "data" / "train-00000-of-00009.parquet"
+    own.parent.mkdir(parents=True)
+    own.write_text("mine")
+    with pytest.raises(OutputError, match="not empty"):
+        exports.write_huggingface(tmp_path / "set", members, ABOUT)
+    assert own.read_text() == "mine"
 
 
 @pytest.fixture

@@ -70,6 +70,10 @@ def test_features_are_kept_and_computed_again_for_other_weights_views_and_pixels
     assert files(turns=4) == 3
     assert files(settings=dataclasses.replace(encoder, zoom=2.0)) == 4
     assert files(source=dataclasses.replace(survey, seed=4).open()) == 5
+    # The same weights with another activation.
+    torch.manual_seed(0)
+    settings = dataclasses.replace(encoder, activation="relu6")
+    assert files(net=build_network(settings, TREE).eval(), settings=settings) == 6
 
 
 def test_the_first_orientation_is_the_image_itself(survey, encoder, tmp_path):
