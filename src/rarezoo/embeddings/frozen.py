@@ -105,12 +105,12 @@ class FrozenStore(Settings):
         ids = galaxies.ids[np.concatenate(rows)]
         # Principal components are those of this survey: what they make of another one cannot be compared.
         is_reduced = vectors.shape[1] < features[0].shape[1] or self.standardise
-        network = {
+        identity = {
             "trunk": trunk_sha256(network), "zoom": encoder.zoom, "input_size": encoder.input_size,
             "components": fingerprint(vectors, ids=ids) if is_reduced else None,
         }  # fmt: skip
         return EmbeddingStore.from_array(
-            ids, vectors, out=self.out, name=self.network_name, survey=self.data, network_sha256=digest(network)
+            ids, vectors, out=self.out, name=self.network_name, survey=self.data, network_sha256=digest(identity)
         )
 
 
