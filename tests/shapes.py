@@ -6,6 +6,8 @@ signature must stand for the same number. Other annotations are not checked: myp
 """
 
 import functools
+import importlib._bootstrap_external
+import importlib.util
 import typing
 from pathlib import Path
 
@@ -20,7 +22,33 @@ SOURCE = Path(__file__).parents[1] / "src"
 
 def install():
     """Check arrays in all modules of our packages that are imported from now on."""
-    jaxtyping.install_import_hook(list(_modules()), "tests.shapes.arrays_checked")
+    hook = jaxtyping.install_import_hook(list(_modules()), "tests.shapes.arrays_checked").hook
+    find_spec = hook.find_spec
+
+    def find_spec_of_ours(*arguments, **settings):
+        spec = find_spec(*arguments, **settings)
+        if spec is not None:
+            spec.loader.get_code = _with_own_file_name(spec.loader.get_code)
+        return spec
+
+    hook.find_spec = find_spec_of_ours
+
+
+def _with_own_file_name(get_code):
+    """Return a ``get_code`` that ends the other name of compiled files which jaxtyping sets for a module of ours.
+
+    jaxtyping keeps that name until the module has run, and with it everything that the module imports. Python then
+    looks for compiled files of torch and others under that name, finds none and compiles them from their source.
+    """
+
+    @functools.wraps(get_code)
+    def get_own_code(name):
+        try:
+            return get_code(name)
+        finally:
+            importlib._bootstrap_external.cache_from_source = importlib.util.cache_from_source
+
+    return get_own_code
 
 
 def _modules():
