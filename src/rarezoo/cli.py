@@ -698,7 +698,6 @@ def choices(group: str, *, command: str = "") -> list[str]:
 def command_help(command: str, words: Sequence[str], *, usage: str) -> str:
     """Return the help of a command under the choices that the words make."""
     job = JOBS[command]
-    register(command)
     overrides = read_words(usage, job, [word for word in words if "=" in word], multirun=False).overrides
     config = _composed(command, _with_fitting_preset(command, overrides))
     names = {group: choices(group, command=command) for group in job.groups}

@@ -14,11 +14,12 @@ choice of its own by an entry point in one of the groups that :data:`ENTRY_POINT
 import copy
 import difflib
 import importlib
+import importlib.metadata
 import logging
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, field, fields, is_dataclass
-from importlib.metadata import entry_points
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -246,6 +247,15 @@ def option(group: str, name: str) -> Callable[[type[T]], type[T]]:
         return kind
 
     return register
+
+
+# Looking through all installed packages takes 50 ms, and a command asks for choices twenty times.
+_installed_entry_points = cache(importlib.metadata.entry_points)
+
+
+def entry_points(group: str) -> importlib.metadata.EntryPoints:
+    """Return the entry points of a group of all packages that were installed when the process first asked."""
+    return _installed_entry_points().select(group=group)
 
 
 def load_options(group: str) -> None:

@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from rarezoo import cli
 from rarezoo.commands import Job, positional_words, read_words
@@ -87,6 +88,17 @@ def weigh(monkeypatch, capsys, tmp_path):
         "a\nb",
     ],
 )
+def test_text_is_written_so_that_hydra_reads_what_was_typed(monkeypatch, text):
+    monkeypatch.setattr(Job, "kind", property(lambda self: Weigh))
+    words = read_words("weigh", JOB, ["thing", f"out={text}", f"part.table={text}"], multirun=False)
+    read = {
+        override.key_or_group: override.value()
+        for override in OverridesParser.create().parse_overrides(words.overrides)
+    }
+    assert read == {"scales": ["thing"], "out": text, "part.table": text}
+
+
+@pytest.mark.parametrize("text", ["~x.csv", "1e3", "it's", "a\\", "a\nb"])
 def test_text_arrives_as_it_was_typed(weigh, text):
     status, out, err = weigh("thing", f"out={text}", f"part.table={text}")
     assert status == 0, err

@@ -12,6 +12,7 @@ A checkpoint folder::
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,11 @@ def released_roots() -> list[Path]:
 
 def model_card(card: Mapping[str, Any]) -> str:
     """Return the text of README.md for a card, in which no entry of the card is taken for Markdown or HTML."""
+    return _environment().get_template("model_card.md.jinja").render(card=card)
+
+
+@cache
+def _environment() -> jinja2.Environment:
     loader = jinja2.PackageLoader("rarezoo.zoo", ".")
     environment = jinja2.Environment(
         loader=loader, trim_blocks=True, lstrip_blocks=True, autoescape=False, finalize=_escaped
@@ -92,7 +98,7 @@ def model_card(card: Mapping[str, Any]) -> str:
         "shell": lambda value: Markup(markdown_code(shlex.quote(str(value)))),
         "passage": lambda value: Markup(markdown_passage(str(value))),
     }  # fmt: skip
-    return environment.get_template("model_card.md.jinja").render(card=card)
+    return environment
 
 
 def _escaped(value: Any) -> str:
