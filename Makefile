@@ -6,6 +6,8 @@ RAREZOO_GZ2 ?= ../shared/data/gz2
 export RAREZOO_GZ2
 # Threads that wait by spinning starve the processes that decode images, and each other on a shared machine.
 export OMP_WAIT_POLICY := PASSIVE
+# Tests and the commands that they start keep the bytecode of what they import, also where the environment forbids it.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test slow accept bench lint docs atlas setup lock clean
 .DELETE_ON_ERROR:
@@ -39,6 +41,23 @@ atlas: ## the code of the report pages in src/rarezoo/report/assets, from web/ (
 
 setup: $(VENV)/.ready-to-develop
 
+# Numba takes a minute to compile the functions of a search. It does so here, and not in the first search or in two tests
+# at a time.
+define COMPILE
+import numpy as np
+from rarezoo.embeddings.neighbours import NeighbourIndex
+from rarezoo.searches.clusterers.fast_hdbscan import FastHdbscan
+from rarezoo.searches.compressors.fast_umap import FastUmap
+galaxies = np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32)
+ids = np.arange(300).astype(str)
+fitted = FastUmap(n_epochs=10).fit(galaxies, ids=ids)
+fitted.transform(galaxies[:50])
+NeighbourIndex(galaxies).query(galaxies[:50], 5)
+clusterer = FastHdbscan(min_samples=10, min_cluster_size=30)
+clusterer.classes(clusterer.linkage(fitted.positions), ids=ids)
+endef
+export COMPILE
+
 # The environment that runs rarezoo, and the one that tests it: the second adds to the first.
 $(VENV)/.ready-to-run: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
@@ -46,6 +65,7 @@ $(VENV)/.ready-to-run: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	$(BIN)/python -c "$$COMPILE"
 	@touch $@
 
 $(VENV)/.ready-to-develop: $(VENV)/.ready-to-run requirements-dev.lock
