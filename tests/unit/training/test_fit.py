@@ -1,5 +1,6 @@
 """A training as a notebook starts it: its result, its resumption, and an objective that is defined in a test."""
 
+import shutil
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -60,18 +61,26 @@ class Labels(Brightness):
         return replace(super().prepare(galaxies), votes=np.stack([1 - labels, labels], axis=1).astype(np.float32))
 
 
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    """A working folder with a survey of grey cutouts and their votes."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "cut").mkdir()
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """A folder with a survey of grey cutouts and their votes, which no test changes."""
+    folder = tmp_path_factory.mktemp("survey")
+    (folder / "cut").mkdir()
     lines = ["id_str,smooth-or-featured_smooth,smooth-or-featured_featured-or-disk,smooth-or-featured_artifact"]
     for row in range(GALAXIES):
         level = 5 + 6 * row
         noise = np.random.default_rng(row).integers(0, 9, (32, 32, 3))
-        Image.fromarray((level + noise).clip(0, 255).astype(np.uint8)).save(tmp_path / "cut" / f"g{row:02d}.png")
+        Image.fromarray((level + noise).clip(0, 255).astype(np.uint8)).save(folder / "cut" / f"g{row:02d}.png")
         lines.append(f"g{row:02d},{row},{GALAXIES - row},1")
-    (tmp_path / "galaxies.csv").write_text("\n".join(lines) + "\n")
+    (folder / "galaxies.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture
+def home(images, tmp_path, monkeypatch):
+    """A working folder with a copy of it."""
+    shutil.copytree(images, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
@@ -192,31 +201,43 @@ def test_batches_of_one_galaxy_are_refused_where_nothing_can_be_learnt_from_them
         rz.train(survey(), MODEL, out="net", objective=objective, **{**QUICK, "batch_size": 1})
 
 
+TWO_EPOCHS = {**QUICK, "epochs": 2}
+
+
+@pytest.fixture(scope="module")
+def stopped(images, tmp_path_factory):
+    """A folder with a training that was stopped before its checkpoint was saved, and the same one that was not."""
+
+    def stop(*arguments, **settings):
+        raise KeyboardInterrupt
+
+    folder = shutil.copytree(images, tmp_path_factory.mktemp("stopped"), dirs_exist_ok=True)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        rz.train(survey(), MODEL, out="whole", **TWO_EPOCHS)
+        patched.setattr(Checkpoint, "save", stop)
+        with pytest.raises(KeyboardInterrupt):
+            rz.train(survey(), MODEL, out="net", **TWO_EPOCHS)
+    return folder
+
+
 @pytest.mark.parametrize("kept", [0, 0.5])
 @pytest.mark.parametrize("name", ["last.ckpt", "best.pt"])
-def test_a_state_that_a_power_failure_has_cut_off_begins_the_training_again(home, monkeypatch, caplog, name, kept):
-    settings = {**QUICK, "epochs": 2}
-    whole = rz.train(survey(), MODEL, out="whole", **settings).card["sha256"]
-    with monkeypatch.context() as patched:
-        patched.setattr(Checkpoint, "save", stopped)
-        with pytest.raises(KeyboardInterrupt):
-            rz.train(survey(), MODEL, out="net", **settings)
+def test_a_state_that_a_power_failure_has_cut_off_begins_the_training_again(home, stopped, caplog, name, kept):
+    shutil.copytree(stopped, home, dirs_exist_ok=True)
     state = home / "net" / ".training" / name
     state.write_bytes(state.read_bytes()[: int(kept * state.stat().st_size)])
-    assert rz.train(survey(), MODEL, out="net", **settings).card["sha256"] == whole
+    again = rz.train(survey(), MODEL, out="net", **TWO_EPOCHS)
+    assert again.card["sha256"] == Checkpoint.open("whole", root=".").card["sha256"]
     assert "is damaged" in caplog.text
 
 
-def stopped(*arguments, **settings):
-    raise KeyboardInterrupt
-
-
 @pytest.mark.parametrize("name", ["card.json", "weights.safetensors", "golden.safetensors"])
-def test_a_damaged_checkpoint_says_what_to_delete_to_train_again(home, name):
-    rz.train(survey(), MODEL, out="net", **QUICK)
+def test_a_damaged_checkpoint_says_what_to_delete_to_train_again(home, stopped, name):
+    shutil.copytree(stopped / "whole", home / "net")
     (home / "net" / name).write_bytes(b"")
     with pytest.raises(CheckpointError, match="delete net and train again"):
-        rz.train(survey(), MODEL, out="net", **QUICK)
+        rz.train(survey(), MODEL, out="net", **TWO_EPOCHS)
 
 
 def test_a_frozen_trunk_cannot_learn_the_likeness_of_views():

@@ -37,6 +37,12 @@ def trained(survey, encoder, out, *, dtype="float32", **settings):
     return run.run()
 
 
+@pytest.fixture(scope="module")
+def start(survey, encoder, tmp_path_factory):
+    """A checkpoint after one epoch, from which trainings start."""
+    return trained(survey, encoder, tmp_path_factory.mktemp("net") / "start", epochs=1)
+
+
 def test_training_on_kept_features_equals_training_on_images(survey, encoder, tmp_path):
     images = trained(survey, encoder, tmp_path / "images", **FROZEN)
     features = trained(survey, encoder, tmp_path / "features", turns=8, **FROZEN)
@@ -153,14 +159,13 @@ def test_the_learning_rate_decays_from_the_head_to_the_stem(encoder):
     assert len(rate) == len(list(network.parameters()))
 
 
-def test_frozen_stages_keep_weights_and_the_statistics_of_their_norms(survey, encoder, tmp_path):
+def test_frozen_stages_keep_weights_and_the_statistics_of_their_norms(survey, encoder, start, tmp_path):
     torch.manual_seed(0)
     trunk = build_network(encoder, TREE).trunk
     assert trunk.conv_stem in first_groups(trunk, 2)
     assert trunk.blocks[1][0].conv_dw not in first_groups(trunk, 2)
     with pytest.raises(ConfigError, match=r"8 groups.*train\.freeze_stages"):
         first_groups(trunk, 9)
-    start = trained(survey, encoder, tmp_path / "start", epochs=1)
     again = dataclasses.replace(encoder, start=str(start.folder))
     tuned = trained(survey, again, tmp_path / "tuned", epochs=1, freeze_stages=3, view="turns")
     before, after = start.network.trunk.state_dict(), tuned.network.trunk.state_dict()
@@ -170,8 +175,7 @@ def test_frozen_stages_keep_weights_and_the_statistics_of_their_norms(survey, en
     assert not torch.equal(after["blocks.4.0.conv_dw.weight"], before["blocks.4.0.conv_dw.weight"])
 
 
-def test_a_start_keeps_its_standardisation(survey, encoder, tmp_path):
-    start = trained(survey, encoder, tmp_path / "start", epochs=1)
+def test_a_start_keeps_its_standardisation(survey, encoder, start, tmp_path):
     again = trained(survey, dataclasses.replace(encoder, start=str(start.folder)), tmp_path / "again", epochs=1)
     assert torch.equal(again.network.standardise.mean, start.network.standardise.mean)
     with pytest.raises(CheckpointError, match=r"model\.pool=stages"):
