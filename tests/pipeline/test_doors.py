@@ -95,7 +95,7 @@ def test_another_setting_into_the_same_folder_is_refused(cli, home, tiny_setting
 
 
 def test_training_killed_in_the_middle_goes_on_to_the_same_weights(cli, start_process, home, small):
-    words = ("train.py", *small, "train.epochs=3", "train.batch_size=16", "train.workers=0")
+    words = ("train.py", *small, "data.limit=120", "train.epochs=3", "train.batch_size=16", "train.workers=0")
     words = (*words, "train.save_every=2", "logger=none", "seed=4")
     cli(*words, "out=straight", cwd=home)
     process = start_process(*words, "out=killed", cwd=home)
@@ -118,8 +118,8 @@ def test_training_killed_after_any_state_goes_on_to_the_same_weights(cli, home, 
     """
     from rarezoo.training.progress import States
 
-    words = [*small, "train.epochs=2", "train.batch_size=32", "train.accumulate=2", "train.workers=0"]
-    words += ["train.save_every=1", "logger=none", "seed=4"]
+    words = [*small, "data.limit=120", "train.epochs=2", "train.batch_size=16", "train.accumulate=2"]
+    words += ["train.workers=0", "train.save_every=1", "logger=none", "seed=4"]
     save, states = States.save, []
 
     def save_and_copy(callback, trainer):
@@ -249,9 +249,8 @@ def test_a_corrupted_checkpoint_is_refused(cli, home, mock):
     assert "corrupted" in cli("embed.py", *mock, "checkpoint=broken", "out=x6", cwd=home, expect=2).message
 
 
-def test_a_store_of_another_checkpoint_is_not_mixed(cli, home, mock, quick):
-    cli("train.py", *quick, "out=other", "seed=9", "logger=none", cwd=home)
-    words = (*mock, "checkpoint=other", "out=store", "shard_rows=100")
+def test_a_store_of_another_checkpoint_is_not_mixed(cli, home, mock, two_networks):
+    words = (*mock, f"checkpoint={two_networks / 'net-a'}", "out=store", "shard_rows=100")
     assert "checkpoint" in cli("embed.py", *words, cwd=home, expect=2).message
 
 
