@@ -7,6 +7,8 @@ CHANGELOG which number moved and why.
 On the machine that wrote the files (the same processor and versions of the numerical libraries, see ``machine.json``)
 every value, rounded to five significant digits, and every digest of a whole table must be equal.
 
+The default search takes a minute and is among the slow tests.
+
 On every machine, also another one, the following must hold.
 
 - Exactly equal: the hash of the mock survey's votes and catalogue, numbers of galaxies, weights and answers, ids, the
@@ -34,6 +36,9 @@ freeze = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(freeze)
 
 PARTS = ("training", "store", "multiscale", "pca")
+# The default search fits a dozen maps. Among the quick tests, test_isolated.py finds planted classes by it, and
+# test_doors.py makes it twice with the same result.
+MULTISCALE = pytest.param("multiscale", marks=pytest.mark.slow)
 # Of the card's numbers per question, by what their names contain: relative and absolute tolerance; the first fits.
 TOLERANCES = {
     "galaxies": (0, 0),
@@ -49,9 +54,22 @@ CHANCES = ("p_value", "false_discovery")
 
 
 @pytest.fixture(scope="module")
-def present(tmp_path_factory):
-    """The values that the present code computes."""
-    return freeze.all_values(tmp_path_factory.mktemp("golden"))
+def quick(tmp_path_factory):
+    """The values that the present code computes, but for the default search."""
+    return freeze.quick_values(tmp_path_factory.mktemp("golden"))
+
+
+@pytest.fixture(scope="module")
+def default_search(tmp_path_factory):
+    """The values that the present code computes in the default search."""
+    return freeze.default_search_values(tmp_path_factory.mktemp("golden_default"))
+
+
+@pytest.fixture
+def present(request):
+    """The values that the present code computes; those of the default search only where a test is about it."""
+    slow = request.node.get_closest_marker("slow") is not None
+    return request.getfixturevalue("default_search" if slow else "quick")
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +94,7 @@ def differences(present, frozen, *, relative, absolute=0.0, path=""):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", ["training", "store", MULTISCALE, "pca"])
 def test_every_digit_is_the_same_on_the_machine_that_froze_it(present, frozen, part):
     if freeze.machine() != freeze.read("machine"):
         pytest.skip("The golden values were frozen on another processor or with other versions of the libraries.")
@@ -119,7 +137,7 @@ def test_the_store_holds_the_same_embeddings(present, frozen):
         assert differences(new[key], old[key], relative=0, absolute=tolerance, path=key) == []
 
 
-@pytest.mark.parametrize("search", ["multiscale", "pca"])
+@pytest.mark.parametrize("search", [MULTISCALE, "pca"])
 def test_a_search_knows_the_same_galaxies(present, frozen, search):
     new, old = present[search], frozen[search]
     assert (new["galaxies"], new["first_ids"]) == (old["galaxies"], old["first_ids"])
@@ -149,6 +167,7 @@ def test_the_search_in_principal_components_measures_the_same(present, frozen):
         assert differences(new[name], values, relative=relative, absolute=0.01, path=name) == []
 
 
+@pytest.mark.slow
 def test_the_default_search_finds_the_same_classes(present, frozen):
     new, old = present["multiscale"], frozen["multiscale"]
     assert new["classes"].keys() == old["classes"].keys()
@@ -158,6 +177,7 @@ def test_the_default_search_finds_the_same_classes(present, frozen):
     assert differences(new["rows"]["tree"], old["rows"]["tree"], relative=0.05) == []
 
 
+@pytest.mark.slow
 def test_the_default_search_gives_nearly_every_galaxy_the_same_class(present, frozen):
     new, old = (labels_of(values["multiscale"]) for values in (present, frozen))
     in_a_class = (new >= 0) | (old >= 0)
@@ -174,6 +194,7 @@ def labels_of(search):
     return labels
 
 
+@pytest.mark.slow
 def test_the_default_search_measures_the_same(present, frozen):
     new, old = present["multiscale"]["classes"], frozen["multiscale"]["classes"]
     for name in SHARES:
