@@ -13,7 +13,7 @@ pytestmark = pytest.mark.pipeline
 @pytest.fixture(scope="module")
 def demo(cli, tmp_path_factory):
     home = tmp_path_factory.mktemp("demo")
-    done = cli("rarezoo", "demo", "galaxies=300", "surveys=5", "refits=0", cwd=home)
+    done = cli("rarezoo", "demo", "galaxies=200", "surveys=5", "refits=0", cwd=home)
     return home, done, json.loads((home / "runs" / "demo" / "demo.json").read_text())
 
 

@@ -115,13 +115,12 @@ def test_studies_sweep_every_width_of_both_architectures_over_seeds(experiment, 
     assert config.out.startswith("runs/")
 
 
-def test_a_machine_without_gpus_or_slurm_says_so(mock, tmp_path):
-    _, err = ended(start(*mock, "machine=gpus", "out=net", cwd=tmp_path), expect=2)
-    assert "not possible on this machine" in err
-    assert "Traceback" not in err
-    _, err = ended(start(*mock, "machine=slurm", "out=sweep", cwd=tmp_path, PATH="/usr/bin:/bin"), expect=2)
-    assert "no SLURM here" in err
-    assert "Traceback" not in err
+def test_a_machine_without_gpus_or_slurm_says_so(cli, mock, monkeypatch, tmp_path):
+    assert (
+        "not possible on this machine" in cli("train.py", *mock, "machine=gpus", "out=net", cwd=tmp_path, expect=2).err
+    )
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    assert "no SLURM here" in cli("train.py", *mock, "machine=slurm", "out=sweep", cwd=tmp_path, expect=2).err
 
 
 def test_a_job_goes_through_sbatch_and_srun_to_a_checkpoint(mock, slurm, tmp_path):
@@ -139,12 +138,12 @@ def test_a_job_goes_through_sbatch_and_srun_to_a_checkpoint(mock, slurm, tmp_pat
     assert "srun --unbuffered" in script
 
 
-def test_slurm_that_warns_a_training_gets_it_back_and_it_goes_on_to_the_same_weights(mock, slurm, tmp_path):
+def test_slurm_that_warns_a_training_gets_it_back_and_it_goes_on_to_the_same_weights(cli, mock, slurm, tmp_path):
     """Lightning's requeue, as under a plain ``srun python train.py``, whose script has --signal=USR1@120."""
-    words = [*mock, *NETWORK, "train.epochs=3", "train.batch_size=16", "train.save_every=2"]
+    words = [*mock, "data.limit=120", *NETWORK, "train.epochs=3", "train.batch_size=16", "train.save_every=2"]
     task = {"SLURM_NTASKS": "1", "SLURM_JOB_ID": "77", "SLURM_JOB_NAME": "net", "SLURM_PROCID": "0"}
     task |= {"SLURM_LOCALID": "0", "SLURM_NODEID": "0", **slurm}
-    straight = start(*words, "out=straight", cwd=tmp_path)
+    cli("train.py", *words, "out=straight", cwd=tmp_path)
     warned = start(*words, "out=warned", cwd=tmp_path, **task)
     started(warned, tmp_path / "warned" / ".training" / "last.ckpt")
     warned.send_signal(signal.SIGUSR1)
@@ -154,13 +153,13 @@ def test_slurm_that_warns_a_training_gets_it_back_and_it_goes_on_to_the_same_wei
     warned.kill()
     warned.wait()
     _, err = ended(start(*words, "out=warned", cwd=tmp_path, **task))
-    ended(straight)
     assert "resuming from" in err
     assert weights(tmp_path / "warned") == weights(tmp_path / "straight")
 
 
 def test_a_sweep_of_two_under_submitit_survives_that_one_is_preempted(mock, tmp_path):
-    words = [*mock, *NETWORK, "train.batch_size=16", "train.save_every=2", "train.epochs=2", "seed=1,2", "out=sweep"]
+    words = [*mock, "data.limit=120", *NETWORK, "train.batch_size=16", "train.save_every=2", "train.epochs=2"]
+    words += ["seed=1,2", "out=sweep"]
     sweep = start("-m", *words, "hydra/launcher=submitit_local", "hydra.sweep.subdir=${seed}", cwd=tmp_path)
     started(sweep, tmp_path / "sweep" / "1" / ".training" / "last.ckpt")
     log = tmp_path / "sweep" / "1" / "run.log"
@@ -187,11 +186,10 @@ def _opened_log(process):
     return next((os.path.realpath(link) for link in links if os.path.realpath(link).endswith("run.log")), process)
 
 
-def test_a_job_of_a_multirun_cannot_start_processes_of_its_own(mock, tmp_path):
+def test_a_job_of_a_multirun_cannot_start_processes_of_its_own(cli, mock, tmp_path):
     words = [*mock, *NETWORK, "train.devices=2", "train.strategy=ddp", "seed=1,2", "out=sweep"]
-    _, err = ended(start("-m", *words, cwd=tmp_path), expect=2)
+    err = cli("train.py", "-m", *words, cwd=tmp_path, expect=2).err
     assert "a job of a multirun cannot start processes" in err
-    assert "Traceback" not in err
 
 
 @pytest.fixture(scope="module")
