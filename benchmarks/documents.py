@@ -166,7 +166,7 @@ def draw_embeddings(path: Path, target: Path) -> None:
         panel.spines[["top", "right"]].set_visible(False)
     for panel in panels[len(answers) :]:
         panel.set_visible(False)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
     figure.supxlabel("average precision (95 % interval)")
     with tables.atomic(target) as temporary:
         figure.savefig(temporary, format="webp", dpi=120)
