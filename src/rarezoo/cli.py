@@ -1,4 +1,4 @@
-"""The command line. :data:`JOBS` is the table of all commands: a new command is one line there.
+"""The command line. :data:`JOBS` is the table of all commands: a new command is one entry there.
 
 Every command is a dataclass with a ``run()`` method. Its fields are the settings, which Hydra reads from the command
 line and from the YAML presets in ``conf/``. Only this module and :mod:`rarezoo.commands` import Hydra.

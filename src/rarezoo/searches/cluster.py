@@ -122,7 +122,7 @@ class Clusterer(Settings, ABC):
             )  # fmt: skip
 
     def linkage(self, positions: Float[np.ndarray, "galaxies k"]) -> pa.Table:
-        """Compute the hierarchy of n galaxies; it depends on ``min_samples`` only.
+        """Compute the hierarchy of n galaxies; it depends on ``min_samples``, and on settings of its own class, only.
 
         Galaxies are taken in the order of their positions, so that their order in the table changes nothing.
 

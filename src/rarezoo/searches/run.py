@@ -34,7 +34,7 @@ from rarezoo.searches.select import Select, Selection
 from rarezoo.searches.significance import NullModel, Significance, TreeScores, null_model
 from rarezoo.searches.stability import Stabilities, Stability, stabilities
 from rarezoo.searches.systematics import ColumnTest, Systematics, cause_columns
-from rarezoo.settings import Settings, choice, described, name_of, refuse_unknown, setting
+from rarezoo.settings import Settings, choice, described, refuse_unknown, setting
 from rarezoo.track import Tracker
 
 log = logging.getLogger(__name__)
@@ -324,9 +324,14 @@ class SearchRun(Settings):
         return fetched
 
     def _linkage(self, fitted: FittedMap, folder: Path) -> pa.Table:
-        """Return the linkage: saved already, or computed and saved. It depends on the map and min_samples only."""
+        """Return the linkage: saved already, or computed and saved.
+
+        It depends on the map, on ``min_samples``, and on settings that a clusterer has of its own.
+        """
+        selecting = {field.name for field in fields(Clusterer)} - {"min_samples"}
+        settings = {name: value for name, value in described(self.clusterer).items() if name not in selecting}
         made_with = {
-            "clusterer": name_of(type(self.clusterer)), "min_samples": self.clusterer.min_samples,
+            "clusterer": settings.pop("option"), **settings,
             "positions": fingerprint(fitted.positions, ids=fitted.ids),
         }  # fmt: skip
 

@@ -1,5 +1,7 @@
 """A search as a function and as a job: what it takes, what it records, when it is the same search."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ from rarezoo.searches.run import SearchRun, search
 from rarezoo.searches.select import Select
 from rarezoo.searches.significance import Significance
 from rarezoo.searches.stability import Stability
+from rarezoo.settings import option, setting
 from rarezoo.track import Tracker
 
 pytestmark = pytest.mark.unit
@@ -101,6 +104,31 @@ def test_a_name_chooses_a_component_which_keeps_the_settings_of_the_preset(store
     assert finished.settings["compress"]["option"] == "none"
     with pytest.raises(ConfigError, match="unknown clusterer: nothing"):
         rz.search(store, out=tmp_path / "found", clusterer="nothing")
+
+
+@option("clusterer_of_this_test", "stretched")
+@dataclass
+class Stretched(Hdbscan):
+    """A clusterer of another package, whose own setting changes the distances of the tree."""
+
+    stretch: float = setting(1.0, "factor on distances", gt=0)
+
+    def _merges(self, positions):
+        return super()._merges(positions) * [1, 1, self.stretch, 1]
+
+
+def test_a_saved_linkage_is_used_again_only_with_the_same_settings_of_the_clusterer(store, tmp_path):
+    reuse = None
+    for out, stretch in (("first", 1.0), ("again", 1.0), ("other", 2.0)):
+        clusterer = Stretched(min_samples=5, min_cluster_size=10, stretch=stretch)
+        search(store, out=tmp_path / out, preset="small", **{**QUICK, "clusterer": clusterer, "reuse": reuse})
+        reuse = str(tmp_path / "first")
+    first, other = (
+        tables.read(tmp_path / out / "linkage.parquet", tables.LINKAGE)["distance"] for out in ("first", "other")
+    )
+    np.testing.assert_allclose(other, 2 * first.to_numpy())
+    # A linkage that is used again is not written once more.
+    assert not (tmp_path / "again" / "linkage.parquet").exists()
 
 
 @pytest.mark.parametrize(
