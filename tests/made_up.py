@@ -40,10 +40,10 @@ def made_up_search(
     )  # fmt: skip
 
 
-def write_report(folder, *, thumbnails=pages.THUMBNAILS, seed=0, **found):
+def write_report(folder, *, thumbnails=pages.THUMBNAILS, seed=0, **parts):
     """Write the report of a made-up search into a folder; the tables of the search go beside it."""
-    search = made_up_search(folder.with_name(f"{folder.name}-search"), **found)
-    has_survey = any(found.get(name) is not None for name in ("catalogue", "truth", "cutouts"))
+    search = made_up_search(folder.with_name(f"{folder.name}-search"), **parts)
+    has_survey = any(parts.get(name) is not None for name in ("catalogue", "truth", "cutouts"))
     return pages.write_report(
-        search, folder, images=found.get("cutouts") is not None, survey=has_survey, thumbnails=thumbnails, seed=seed
+        search, folder, images=parts.get("cutouts") is not None, survey=has_survey, thumbnails=thumbnails, seed=seed
     )

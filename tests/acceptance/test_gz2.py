@@ -50,13 +50,13 @@ def test_the_sample_is_what_its_description_says(galaxies):
 def test_counts_give_back_the_fractions_multiplied_down_the_tree(galaxies):
     tree, votes = galaxies.tree, galaxies.votes
     joint = tree.joint_fractions(tree.fractions(votes))
-    given = galaxies.catalogue["Class4.1"].to_numpy()
+    published = galaxies.catalogue["Class4.1"].to_numpy()
     ours = joint[:, tree.answers.index("has-spiral-arms-gz2_yes")]
-    both = np.isfinite(given) & np.isfinite(ours)
+    both = np.isfinite(published) & np.isfinite(ours)
     assert both.sum() > 400
     # Class4 stands below "not edge-on" in the sample's table, directly below "featured" in zoobot's tree.
     not_edge_on = tree.fractions(votes)[:, tree.answers.index("disk-edge-on-gz2_no")]
-    np.testing.assert_allclose((ours * not_edge_on)[both], given[both], atol=0.06)
+    np.testing.assert_allclose((ours * not_edge_on)[both], published[both], atol=0.06)
 
 
 def test_no_two_images_of_the_sample_are_near_identical(galaxies, tmp_path):

@@ -52,8 +52,8 @@ def tab(browser):
         return page
 
     yield opened
-    for one in contexts:
-        one.close()
+    for context in contexts:
+        context.close()
     assert not problems
 
 
@@ -75,14 +75,14 @@ def faults():
     if not AXE.is_file():
         cannot_run("NO ACCESSIBILITY TEST: axe-core is not installed; run npm ci in web/")
 
-    def found(page):
+    def faults_of(page):
         # The policy of the pages forbids to add it as a script.
         page.evaluate(AXE.read_text(encoding="utf-8"))
         violations = page.evaluate("axe.run({ preload: false }).then((found) => found.violations)")
         return [
-            (one["id"], one["nodes"][0]["html"], one["nodes"][0]["failureSummary"])
-            for one in violations
-            if one["impact"] in ("serious", "critical")
+            (violation["id"], violation["nodes"][0]["html"], violation["nodes"][0]["failureSummary"])
+            for violation in violations
+            if violation["impact"] in ("serious", "critical")
         ]
 
-    return found
+    return faults_of

@@ -130,7 +130,7 @@ def test_both_painters_draw_classes_in_their_colours_at_their_places(visit, pain
     assert page.evaluate("rarezooAtlas.painter") == painter
     page.wait_for_timeout(500)
     wanted = {0: (0, 114, 178), 1: (213, 94, 0), 2: (0, 158, 115), 3: (204, 121, 167)}
-    assert all(is_drawn(page, middle(one), rgb) for one, rgb in wanted.items())
+    assert all(is_drawn(page, middle(class_id), rgb) for class_id, rgb in wanted.items())
     assert not is_drawn(page, middle(0), wanted[1])
 
 

@@ -10,7 +10,7 @@ from rarezoo.searches.decisions import Decisions
 
 pytestmark = pytest.mark.browser
 
-FOLDERS = [Path(one) for one in os.environ.get("RAREZOO_REPORTS", "").split(os.pathsep) if one]
+FOLDERS = [Path(folder) for folder in os.environ.get("RAREZOO_REPORTS", "").split(os.pathsep) if folder]
 
 
 @pytest.fixture(params=FOLDERS or [None], ids=lambda folder: "none" if folder is None else folder.parent.name)
@@ -21,7 +21,7 @@ def report(request):
 
 
 def pages_of(folder):
-    return sorted(one.name for one in folder.glob("*.html"))
+    return sorted(page.name for page in folder.glob("*.html"))
 
 
 def test_every_page_opens_without_a_problem_and_fits(tab, report, view):
@@ -31,7 +31,7 @@ def test_every_page_opens_without_a_problem_and_fits(tab, report, view):
 
 
 def test_axe_finds_no_serious_fault(tab, faults, report, scheme):
-    for name in ("index.html", "atlas.html", *[one for one in pages_of(report) if one.startswith("class-")][:2]):
+    for name in ("index.html", "atlas.html", *[page for page in pages_of(report) if page.startswith("class-")][:2]):
         assert not faults(tab(report, name, color_scheme=scheme)), name
 
 
@@ -64,10 +64,10 @@ def test_a_lasso_around_the_middle_of_the_map_is_listed_and_saved(tab, report, t
         page.mouse.move(x + across, y + down, steps=5)
     page.mouse.up()
     page.wait_for_selector("#save-selection")
-    told = page.inner_text("#selected [role=status]")
+    status = page.inner_text("#selected [role=status]")
     with page.expect_download() as waiting:
         page.click("#save-selection")
     waiting.value.save_as(tmp_path / "selection.csv")
     with (tmp_path / "selection.csv").open(newline="") as stream:
         rows = list(csv.reader(stream))
-    assert len(rows) - 1 == int(told.split()[0].replace(",", "")) > 0
+    assert len(rows) - 1 == int(status.split()[0].replace(",", "")) > 0

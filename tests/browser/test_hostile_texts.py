@@ -9,8 +9,8 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    found = hostile.search(hostile.TEXTS)
-    return write_report(tmp_path_factory.mktemp("hostile") / "report", **found, thumbnails=hostile.COUNT).parent
+    search = hostile.search(hostile.TEXTS)
+    return write_report(tmp_path_factory.mktemp("hostile") / "report", **search, thumbnails=hostile.COUNT).parent
 
 
 def was_run(page):

@@ -13,11 +13,11 @@ from rarezoo.studies.leaderboard import write_leaderboard
 pytestmark = pytest.mark.browser
 
 
-def job(folder, verb, *told):
+def job(folder, verb, *overrides):
     """What hydra leaves in a job's folder."""
     (folder / ".hydra").mkdir(parents=True)
     (folder / ".hydra" / "hydra.yaml").write_text(f"hydra:\n  job:\n    config_name: {verb}\n")
-    (folder / ".hydra" / "overrides.yaml").write_text(json.dumps(told))
+    (folder / ".hydra" / "overrides.yaml").write_text(json.dumps(overrides))
     return folder
 
 
@@ -28,9 +28,9 @@ def sweep(tmp_path_factory):
     for samples, stabilities in ((30, [0.9, 0.8, 0.1]), (100, [0.7])):
         folder = job(sweep / f"min_samples={samples}", "cluster", f"clusterer.min_samples={samples}")
         rows = [
-            {tables.CLASS_ID: one, tables.PERSISTENCE: 1.0 + one, tables.STABILITY: stability, tables.FLAGS: [],
-             tables.EXEMPLARS: [f"<g{row}>" for row in range(10)]}
-            for one, stability in enumerate(stabilities)
+            {tables.CLASS_ID: class_id, tables.PERSISTENCE: 1.0 + class_id, tables.STABILITY: stability,
+             tables.FLAGS: [], tables.EXEMPLARS: [f"<g{row}>" for row in range(10)]}
+            for class_id, stability in enumerate(stabilities)
         ]  # fmt: skip
         table = pa.Table.from_pylist(rows, pa.schema(list(tables.CLASSES.columns.items())))
         tables.write(table, folder / "classes.parquet", tables.CLASSES)

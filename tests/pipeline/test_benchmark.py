@@ -28,7 +28,7 @@ def test_a_small_search_benchmark_prints_every_number_and_measures_nothing_twice
     first = benchmark("search", tmp_path, *options)
     assert first.returncode == 0, first.stderr
     assert "map and linkage: the same bits (2 threads, 2 threads again, 1 threads)" in first.stdout
-    for told in (
+    for text in (
         "another selection",
         "found:",
         "trustworthiness:",
@@ -37,7 +37,7 @@ def test_a_small_search_benchmark_prints_every_number_and_measures_nothing_twice
         "plain / ours",
         "GB",
     ):
-        assert told in first.stdout
+        assert text in first.stdout
     written = times(tmp_path, "*.json")
     assert len(written) == 6
     assert benchmark("search", tmp_path, *options).stdout == first.stdout

@@ -64,10 +64,10 @@ def table(text):
 
 
 def test_skies_without_groups_are_counted(tmp_path):
-    told = benchmark(tmp_path, "vectors", "null_skies=2", "galaxies=800", "methods=[leaf_10]")
-    assert told.returncode == 0, told.stderr
+    finished = benchmark(tmp_path, "vectors", "null_skies=2", "galaxies=800", "methods=[leaf_10]")
+    assert finished.returncode == 0, finished.stderr
     # Noise has leaves, too: that is why they must be held against it.
-    assert "| 2     | 1.000" in told.stdout
+    assert "| 2     | 1.000" in finished.stdout
 
 
 def test_galaxies_are_planted_and_a_table_of_known_ones_is_scored_alike(tmp_path):
@@ -76,18 +76,18 @@ def test_galaxies_are_planted_and_a_table_of_known_ones_is_scored_alike(tmp_path
     first = benchmark(tmp_path, "galaxies", "galaxies=240", "rarest=6", "workers=2", *seen)
     assert first.returncode == 0, first.stderr
     outcomes = [json.loads(path.read_text()) for path in (tmp_path / "galaxies" / "sky3").glob("*.whole.json")]
-    assert [one["status"] for one in outcomes] == ["done"] * 2
+    assert [outcome["status"] for outcome in outcomes] == ["done"] * 2
     store = tmp_path / "galaxies" / "sky3" / "embeddings"
     truth = Mock(n=240, seed=3, rates=MockGalaxies(galaxies=240, rarest=6).rates(), cache=str(tmp_path)).open().truth
     known = truth.to_pandas().query("population in ('one_armed', 'off_centre_ring')")
     known = known.rename(columns={"population": "label"})[["id_str", "label"]]
     known.to_csv(tmp_path / "known.csv", index=False)
-    told = benchmark(tmp_path, "answers", f"store={store}", f"answers={tmp_path / 'known.csv'}", *seen)
-    assert told.returncode == 0, told.stderr
-    assert "2 populations" in told.stdout
+    finished = benchmark(tmp_path, "answers", f"store={store}", f"answers={tmp_path / 'known.csv'}", *seen)
+    assert finished.returncode == 0, finished.stderr
+    assert "2 populations" in finished.stdout
     # Both tiers rank the same galaxies by the same embeddings.
-    assert precisions(told.stdout)["off_centre_ring"] == precisions(first.stdout)["off_centre_ring"]
-    assert precisions(told.stdout)["one_armed"] > 0.2
+    assert precisions(finished.stdout)["off_centre_ring"] == precisions(first.stdout)["off_centre_ring"]
+    assert precisions(finished.stdout)["one_armed"] > 0.2
 
 
 def test_votes_are_shuffled_for_a_contestant_that_asks_for_it_and_once(tmp_path):
@@ -97,9 +97,9 @@ def test_votes_are_shuffled_for_a_contestant_that_asks_for_it_and_once(tmp_path)
     without = benchmark(tmp_path, *seen, "methods=[kmeans_100]")
     assert without.returncode == 0, without.stderr
     assert not list(sky.glob("*shuffled*"))
-    told = benchmark(tmp_path, *seen, "methods=[kmeans_100,ours_shuffled]")
-    assert told.returncode == 0, told.stderr
-    row = next(line for line in table(told.stdout) if "ours on a network with shuffled votes" in line)
+    finished = benchmark(tmp_path, *seen, "methods=[kmeans_100,ours_shuffled]")
+    assert finished.returncode == 0, finished.stderr
+    row = next(line for line in table(finished.stdout) if "ours on a network with shuffled votes" in line)
     assert "failed" not in row
     blind, own = (EmbeddingStore.open(sky / name) for name in ("embeddings_shuffled", "embeddings"))
     assert blind.ids.tolist() == own.ids.tolist()
@@ -107,7 +107,7 @@ def test_votes_are_shuffled_for_a_contestant_that_asks_for_it_and_once(tmp_path)
     card = json.loads((sky / "efficientnet_b0.shuffled" / "card.json").read_text())
     assert "shuffled" in json.dumps(card)
     # It is ranked now that it is there; what the votes taught, it cannot rank.
-    assert precisions(told.stdout, "shuffled")["one_armed"] < precisions(told.stdout)["one_armed"]
+    assert precisions(finished.stdout, "shuffled")["one_armed"] < precisions(finished.stdout)["one_armed"]
     written = {path: path.stat().st_mtime_ns for path in sky.glob("*shuffled/*") if path.is_file()}
     assert written
     (sky / "ours_shuffled.whole.json").unlink()
@@ -124,7 +124,7 @@ def precisions(text, features="embedding"):
     return {name: float(value) for name, value in zip(lines[head][1:], row[1:], strict=True)}
 
 
-def test_a_wrong_name_is_told_before_anything_runs(tmp_path):
+def test_a_wrong_name_is_reported_before_anything_runs(tmp_path):
     ended = benchmark(tmp_path, "vectors", "methods=[our]")
     assert ended.returncode == 2
     assert "unknown method: our. Did you mean ours? There are: evoc" in ended.stderr
@@ -136,21 +136,21 @@ def test_the_default_finds_more_than_raw_leaves_and_hardly_any_noise(tmp_path):
     """Counts over three skies that were never tuned on; five null surveys instead of twenty, for time."""
     methods = read_methods(CONF, ["ours", "leaf_10"])
     methods["ours"] = replace(methods["ours"], surveys=5)
-    found, false, noise = (dict.fromkeys(methods, 0) for _ in range(3))
+    hits, false, noise = (dict.fromkeys(methods, 0) for _ in range(3))
     for seed in (200, 201, 202):
         planted = planted_vectors(seed, galaxies=1500, groups=8, largest=150)
         truth = Truth.of_groups(planted.groups, names=[str(group) for group in range(8)])
         for name, method in methods.items():
             tally = Tally.of(method.run(planted.embeddings, seed=seed, cache=tmp_path).labels, truth)
-            found[name] += int(tally.found.sum())
+            hits[name] += int(tally.found.sum())
             false[name] += tally.impure + tally.pieces
             # Noise: no group makes up more than half of it, and of none does it hold more than half.
             share_of_class, share_of_group = tally.counts / tally.classes, tally.counts / tally.populations[:, None]
             noise[name] += int((np.maximum(share_of_class, share_of_group).max(axis=0) <= 0.5).sum())
     # They found 17 and 8 when this was written, with 5 and 80 false classes, of which 0 and 43 were noise. Seeds
     # 203 to 208, three at a time, had 15 and 18 found, 1 and 2 false, none of them noise.
-    assert found["ours"] >= 13
-    assert found["ours"] >= found["leaf_10"] + 3
+    assert hits["ours"] >= 13
+    assert hits["ours"] >= hits["leaf_10"] + 3
     assert false["ours"] <= 10
     assert false["leaf_10"] >= 40
     assert noise["ours"] <= 2

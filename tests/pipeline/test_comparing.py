@@ -38,7 +38,7 @@ def home(two_networks, tmp_path_factory):
 
 
 @pytest.fixture
-def told(cli):
+def command(cli):
     """Give a function that types a command in a folder and returns its standard output, or its one message."""
 
     def typed(home, *words, expect=0):
@@ -49,36 +49,38 @@ def told(cli):
 
 
 def inside(home, search="a-search"):
-    found = pq.read_table(home / search / "members.parquet")
-    return found.filter(pa.compute.greater_equal(found[tables.CLASS_ID], 0))
+    members = pq.read_table(home / search / "members.parquet")
+    return members.filter(pa.compute.greater_equal(members[tables.CLASS_ID], 0))
 
 
-def test_members_leave_with_class_place_and_the_answers_asked_for(told, home, two_networks, tiny_survey):
-    told(home, "export", "a-search", "out=out/m.vot", "format=votable", "answers=[bar_strong,bar_no]")
-    found, members = Table.read(home / "out" / "m.vot"), inside(home)
+def test_members_leave_with_class_place_and_the_answers_asked_for(command, home, two_networks, tiny_survey):
+    command(home, "export", "a-search", "out=out/m.vot", "format=votable", "answers=[bar_strong,bar_no]")
+    exported, members = Table.read(home / "out" / "m.vot"), inside(home)
     report = io.StringIO()
     assert validate(str(home / "out" / "m.vot"), output=report), report.getvalue()
-    assert found.colnames[-2:] == ["bar_strong_fraction", "bar_no_fraction"]
+    assert exported.colnames[-2:] == ["bar_strong_fraction", "bar_no_fraction"]
     labels = dict(zip(members[tables.ID].to_pylist(), members[tables.CLASS_ID].to_pylist(), strict=True))
-    assert dict(zip(found[tables.ID], found[tables.CLASS_ID], strict=True)) == labels
+    assert dict(zip(exported[tables.ID], exported[tables.CLASS_ID], strict=True)) == labels
     store = EmbeddingStore.open(two_networks / "a").read([tables.ID, "bar_strong_fraction"])
     predicted = dict(zip(store[tables.ID].to_pylist(), store["bar_strong_fraction"].to_pylist(), strict=True))
-    np.testing.assert_allclose(found["bar_strong_fraction"], [predicted[one] for one in found[tables.ID]], rtol=1e-6)
+    np.testing.assert_allclose(
+        exported["bar_strong_fraction"], [predicted[galaxy_id] for galaxy_id in exported[tables.ID]], rtol=1e-6
+    )
     catalogue = tiny_survey.mock().open().catalogue
     places = dict(zip(catalogue[tables.ID].to_pylist(), catalogue[tables.RA].to_pylist(), strict=True))
-    np.testing.assert_array_equal(found[tables.RA], [places[one] for one in found[tables.ID]])
+    np.testing.assert_array_equal(exported[tables.RA], [places[galaxy_id] for galaxy_id in exported[tables.ID]])
 
 
-def test_one_class_alone_by_its_members(told, home):
-    told(home, "export", "a-search", "out=out/c.csv", "classes=[1]")
-    found = Table.read(home / "out" / "c.csv")
-    assert set(found[tables.CLASS_ID]) == {1}
-    assert len(found) == inside(home)[tables.CLASS_ID].to_pylist().count(1)
-    assert list(found[tables.PROBABILITY]) == sorted(found[tables.PROBABILITY], reverse=True)
+def test_one_class_alone_by_its_members(command, home):
+    command(home, "export", "a-search", "out=out/c.csv", "classes=[1]")
+    exported = Table.read(home / "out" / "c.csv")
+    assert set(exported[tables.CLASS_ID]) == {1}
+    assert len(exported) == inside(home)[tables.CLASS_ID].to_pylist().count(1)
+    assert list(exported[tables.PROBABILITY]) == sorted(exported[tables.PROBABILITY], reverse=True)
 
 
-def test_a_data_set_of_members_is_a_survey_again(told, home, tiny_survey):
-    told(home, "export", "a-search", "out=out/set", "format=huggingface", "classes=[0]", "answers=[all]")
+def test_a_data_set_of_members_is_a_survey_again(command, home, tiny_survey):
+    command(home, "export", "a-search", "out=out/set", "format=huggingface", "classes=[0]", "answers=[all]")
     again = HuggingFace(name=str(home / "out" / "set"), votes="").open()
     survey = tiny_survey.mock().open()
     assert len(again) == inside(home)[tables.CLASS_ID].to_pylist().count(0)
@@ -86,39 +88,39 @@ def test_a_data_set_of_members_is_a_survey_again(told, home, tiny_survey):
     np.testing.assert_array_equal(again.images.cutout(0), survey.images.cutout(row))
 
 
-def test_mistakes_of_an_export_are_told_before_anything_is_written(told, home, two_networks):
-    assert "has no class: 99" in told(home, "export", "a-search", "out=x.csv", "classes=[99]", expect=2)
-    assert "bars" in told(home, "export", "a-search", "out=x", "answers=[bars]", expect=2)
-    assert "out=FILE" in told(home, "export", "a-search", expect=2)
-    assert "two_networks/a" in told(home, "export", two_networks / "a", "out=x.csv", expect=2)
+def test_mistakes_of_an_export_are_reported_before_anything_is_written(command, home, two_networks):
+    assert "has no class: 99" in command(home, "export", "a-search", "out=x.csv", "classes=[99]", expect=2)
+    assert "bars" in command(home, "export", "a-search", "out=x", "answers=[bars]", expect=2)
+    assert "out=FILE" in command(home, "export", "a-search", expect=2)
+    assert "two_networks/a" in command(home, "export", two_networks / "a", "out=x.csv", expect=2)
     (home / "few.csv").write_text("id_str,ra,dec\nx,1,2\n")
-    assert "few.csv" in told(home, "export", "a-search", "out=x.csv", "positions=few.csv", expect=2)
+    assert "few.csv" in command(home, "export", "a-search", "out=x.csv", "positions=few.csv", expect=2)
     assert not list(home.glob("x*"))
 
 
-def test_a_report_is_written_again_from_a_finished_search(told, home):
-    told(home, "report", "a-search", "out=again", "images=false")
+def test_a_report_is_written_again_from_a_finished_search(command, home):
+    command(home, "report", "a-search", "out=again", "images=false")
     index = (home / "again" / "index.html").read_text()
     assert "written without images" in index
     assert len(list((home / "again").glob("class-*.html"))) == len(Search.open(home / "a-search"))
 
 
-def test_two_networks_are_compared_with_their_galaxies(told, home, tiny_survey):
-    out = told(home, "compare", "a-search", "b-search", "a-search", "out=out/compared", "queries=0")
+def test_two_networks_are_compared_with_their_galaxies(command, home, tiny_survey):
+    out = command(home, "compare", "a-search", "b-search", "a-search", "out=out/compared", "queries=0")
     about = json.loads((home / "out" / "compared" / "compare.json").read_text())
     other, same, _ = (pair["embeddings"] for pair in about["pairs"])
-    assert (other["galaxies"], other["queries"], [one["k"] for one in other["overlaps"]]) == (
+    assert (other["galaxies"], other["queries"], [overlap["k"] for overlap in other["overlaps"]]) == (
         tiny_survey.galaxies,
         tiny_survey.galaxies,
         [10, 30, 100],
     )
-    assert all(one["chance"] < one["share"] < 1 for one in other["overlaps"])
+    assert all(overlap["chance"] < overlap["share"] < 1 for overlap in other["overlaps"])
     assert 0 < other["cka"] < same["cka"] == pytest.approx(1)
-    assert [one["share"] for one in same["overlaps"]] == [1, 1, 1]
+    assert [overlap["share"] for overlap in same["overlaps"]] == [1, 1, 1]
     assert about["pairs"][1]["agreement"]["ari_all"] == 1
     page = (home / "out" / "compared" / "A-B.html").read_text()
     pictures = set(re.findall(r"images/[^)]+\.jpg", page))
     assert pictures
-    assert all((home / "out" / "compared" / one).is_file() for one in pictures)
+    assert all((home / "out" / "compared" / picture).is_file() for picture in pictures)
     assert "in one search only: A: " in out
     assert out.splitlines()[-1] == "out/compared/index.html"

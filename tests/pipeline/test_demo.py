@@ -52,7 +52,7 @@ def test_truth_lies_beside_the_members(demo):
     assert "ordinary" in truth["population"].to_pylist()
 
 
-def test_classes_and_cards_are_told_in_the_terminal(cli, demo):
+def test_classes_and_cards_are_printed_in_the_terminal(cli, demo):
     home, *_ = demo
     shown = cli("rarezoo", "zoo", "show", "runs/demo/efficientnet_b0.demo", cwd=home)
     assert "| smooth-or-featured " in shown.out

@@ -227,7 +227,7 @@ def test_a_mistake_ends_in_one_message_that_names_it(cli, home, mock, typed, nam
     assert named in cli(script, *survey, *words, cwd=home, expect=2).message
 
 
-def test_a_full_disk_is_told_as_such(start_process, ended, home, mock):
+def test_a_full_disk_is_reported_as_such(start_process, ended, home, mock):
     """RLIMIT_FSIZE stands for the full disk: writing past it fails as writing to a full disk does."""
     import resource
 

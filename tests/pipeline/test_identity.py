@@ -309,8 +309,8 @@ def test_a_copied_or_renamed_search_is_the_same_search(tmp_path):
     moved = (tmp_path / "tree").rename(tmp_path / "moved")
     assert len(Search.open(moved / "search").store) == VECTORS
     (moved / "store").rename(moved / "renamed")
-    found = searching(moved / "renamed", moved / "search").run()
-    assert found.store.folder == moved / "renamed"
+    result = searching(moved / "renamed", moved / "search").run()
+    assert result.store.folder == moved / "renamed"
     assert Search.open(moved / "search").store.folder == moved / "renamed"
     copy = copied(moved, tmp_path / "copy")
     shutil.rmtree(moved)

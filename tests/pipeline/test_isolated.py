@@ -29,9 +29,9 @@ def sky():
     random = np.random.default_rng(0)
     bulk = random.normal(size=(GALAXIES, 6)) @ random.normal(size=(6, WIDTH)) / 4
     embeddings = bulk + 0.3 * random.normal(size=(GALAXIES, WIDTH))
-    for one, members in enumerate(MEMBERS):
+    for group, members in enumerate(MEMBERS):
         centre = bulk[random.integers(GALAXIES)] + 0.5 * random.normal(size=WIDTH)
-        embeddings[one == PLANTED] = centre + 0.15 * random.normal(size=(members, WIDTH))
+        embeddings[group == PLANTED] = centre + 0.15 * random.normal(size=(members, WIDTH))
     return embeddings.astype(np.float32)
 
 

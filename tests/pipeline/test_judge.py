@@ -188,8 +188,8 @@ def test_another_command_in_the_same_folder_is_refused(home, tmp_path):
 
 def test_stores_under_one_name_are_told_apart_by_their_folders(home, tmp_path):
     (tmp_path / "copy").mkdir()
-    for one in (home / "one").iterdir():
-        (tmp_path / "copy" / one.name).write_bytes(one.read_bytes())
+    for file in (home / "one").iterdir():
+        (tmp_path / "copy" / file.name).write_bytes(file.read_bytes())
     spectra = quick(home, "one", tmp_path / "copy").spectra
     assert list(spectra) == [f"net-one ({home / 'one'})", f"net-one ({tmp_path / 'copy'})"]
 
@@ -260,8 +260,8 @@ def test_a_store_that_is_named_twice_is_refused(home):
 
 def test_a_survey_that_has_changed_is_refused(home, tmp_path):
     opened = EmbeddingStore.open(home / "one")
-    for one in opened.folder.iterdir():
-        (tmp_path / one.name).write_bytes(one.read_bytes())
+    for file in opened.folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     manifest["survey_settings"]["volunteers"] += 1
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))

@@ -22,7 +22,7 @@ def home(two_networks, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def told(start_process, ended, home):
+def stderr(start_process, ended, home):
     """Standard error of the same sweep under every launcher, each with jobs that fail."""
     # A launcher sends the state of Hydra to processes of its own; that of a test's process does not travel.
     return {
@@ -31,9 +31,9 @@ def told(start_process, ended, home):
     }
 
 
-def test_a_sweep_ends_with_a_whole_page_though_jobs_fail(home, told):
-    assert "leaderboard: basic/sweep/leaderboard.html" in told["basic"]
-    assert "too few" in told["basic"]
+def test_a_sweep_ends_with_a_whole_page_though_jobs_fail(home, stderr):
+    assert "leaderboard: basic/sweep/leaderboard.html" in stderr["basic"]
+    assert "too few" in stderr["basic"]
     page = (home / "basic" / "sweep" / "leaderboard.html").read_text()
     assert "3 searches, 2 of them finished" in page
     assert len(re.findall(r'<span class="state">failed</span>', page)) == 1
@@ -42,14 +42,14 @@ def test_a_sweep_ends_with_a_whole_page_though_jobs_fail(home, told):
     assert page.count('<span class="cutout"') >= 4
 
 
-def test_the_page_is_the_same_under_every_launcher(home, told):
+def test_the_page_is_the_same_under_every_launcher(home, stderr):
     pages = {name: (home / name / "sweep" / "leaderboard.html").read_bytes() for name in LAUNCHERS}
-    assert all(f"leaderboard: {name}/sweep" in err for name, err in told.items())
+    assert all(f"leaderboard: {name}/sweep" in err for name, err in stderr.items())
     assert pages["joblib"] == pages["basic"]
     assert pages["submitit"] == pages["basic"]
 
 
-def test_by_verb_from_files_alone(cli, home, told):
+def test_by_verb_from_files_alone(cli, home, stderr):
     page = home / "basic" / "sweep" / "leaderboard.html"
     before = page.read_bytes()
     page.unlink()

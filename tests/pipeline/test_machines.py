@@ -215,7 +215,7 @@ def test_two_processes_train_to_the_loss_of_one(one_process):
     assert (folder / "two" / "metrics.csv").read_text().splitlines()[-1].split(",")[1] == "40", "ten steps per epoch"
 
 
-def test_the_verb_trains_with_two_processes_too_and_auto_is_told_from_one(mock, tmp_path):
+def test_the_verb_trains_with_two_processes_and_the_automatic_strategy(mock, tmp_path):
     words = [*mock, *NETWORK, "train.epochs=1", "train.batch_size=16", "train.devices=2", "out=net"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     verb = Path(sys.executable).with_name("rarezoo")

@@ -22,7 +22,7 @@ def survey(seed, *, more=()):
     """A bulk and classes at its edge."""
     random = np.random.default_rng(seed)
     parts = [random.normal(size=(BULK, WIDTH))]
-    parts += [random.normal(4.5 * one, 0.3, (MEMBERS, WIDTH)) for one in np.eye(WIDTH)[:CLASSES]]
+    parts += [random.normal(4.5 * direction, 0.3, (MEMBERS, WIDTH)) for direction in np.eye(WIDTH)[:CLASSES]]
     parts += [random.normal(middle, 0.3, (size, WIDTH)) for middle, size in more]
     return np.concatenate(parts).astype(np.float32)
 
@@ -57,7 +57,7 @@ def test_the_planted_classes_were_found_and_come_back(home):
     classes = tables.read(home / "search" / "classes.parquet", tables.CLASSES)
     planted = [row for row in classes.to_pylist() if 60 <= row[tables.SIZE] <= 100]
     assert len(planted) >= CLASSES
-    assert sum(one[tables.STABILITY] > 0.8 for one in planted) >= CLASSES
+    assert sum(row[tables.STABILITY] > 0.8 for row in planted) >= CLASSES
 
 
 def test_a_new_draw_brings_no_news_and_its_members_are_found(cli, home):

@@ -108,16 +108,16 @@ def test_the_classes_of_one_search_are_listed(cli, home):
 
 
 def test_stability_is_measured_and_shown(home):
-    found = classes_of(home, "new")
+    classes = classes_of(home, "new")
     stabilities = tables.read(home / "new" / "stability.parquet", tables.STABILITIES).to_pandas()
     assert set(stabilities["refit"]) == {"other seed 1", "subsample 2", "other seed 3"}
-    for one in found:
-        best = stabilities.loc[stabilities["class_id"] == one["class_id"], "jaccard"]
-        assert one["stability"] == pytest.approx(best.mean())
-        assert one["survived"] == pytest.approx((best >= 0.5).mean())
+    for row in classes:
+        best = stabilities.loc[stabilities["class_id"] == row["class_id"], "jaccard"]
+        assert row["stability"] == pytest.approx(best.mean())
+        assert row["survived"] == pytest.approx((best >= 0.5).mean())
     assert len(list((home / "new" / "refits").glob("refit-*.parquet"))) == 3
     page = (home / "new" / "report" / "index.html").read_text()
-    assert page.count("<dt>stability</dt>") == len(found)
+    assert page.count("<dt>stability</dt>") == len(classes)
     assert "<dt>stability</dt>" not in (home / "old" / "report" / "index.html").read_text()
 
 
@@ -162,8 +162,8 @@ def test_classes_keep_their_ids_with_a_tenth_more_galaxies(home):
     assert grown & old == {row["class_a"] for row in kept}
     members = pq.read_table(home / "grown" / "members.parquet")
     assert set(members["class_id"].to_pylist()) - {-1} == grown
-    for one in grown:
-        assert (home / "grown" / "report" / f"class-{one:03d}.html").exists()
+    for class_id in grown:
+        assert (home / "grown" / "report" / f"class-{class_id:03d}.html").exists()
 
 
 def test_an_id_is_never_given_twice(home):
@@ -198,7 +198,9 @@ def test_a_killed_assignment_continues_to_the_same_table(home, monkeypatch):
     monkeypatch.setattr(EmbeddingStore, "shard", shard)
     looked = []
     assigned = Assigner.assign
-    monkeypatch.setattr(Assigner, "assign", lambda *one, **other: looked.append(1) or assigned(*one, **other))
+    monkeypatch.setattr(
+        Assigner, "assign", lambda *arguments, **other: looked.append(1) or assigned(*arguments, **other)
+    )
     result = assignment("killed").run()
     assert result.about == whole.about
     assert result.table.equals(whole.table)

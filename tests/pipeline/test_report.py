@@ -29,12 +29,13 @@ def search(galaxies, *, classes, seed=0):
     ids = [f"J{row:08d}" for row in range(galaxies)]
     rows = [
         {
-            tables.CLASS_ID: one, tables.NODE: 2 * galaxies + one, tables.SIZE: int((labels == one).sum()),
-            tables.FRACTION: float((labels == one).mean()), tables.BIRTH: 1.0, tables.DEATH: 2.0,
-            tables.PERSISTENCE: 0.5 + one, tables.TOP_ANSWERS: ["bar_strong 0.61 (sample 0.12)"],
-            tables.EXEMPLARS: [ids[row] for row in np.flatnonzero(labels == one)[:24]], tables.FLAGS: [],
+            tables.CLASS_ID: class_id, tables.NODE: 2 * galaxies + class_id,
+            tables.SIZE: int((labels == class_id).sum()), tables.FRACTION: float((labels == class_id).mean()),
+            tables.BIRTH: 1.0, tables.DEATH: 2.0,
+            tables.PERSISTENCE: 0.5 + class_id, tables.TOP_ANSWERS: ["bar_strong 0.61 (sample 0.12)"],
+            tables.EXEMPLARS: [ids[row] for row in np.flatnonzero(labels == class_id)[:24]], tables.FLAGS: [],
         }
-        for one in range(classes)
+        for class_id in range(classes)
     ]  # fmt: skip
     positions = random.normal(size=(galaxies, 2)).astype(np.float32)
     empty = {name: pa.array([], kind) for name, kind in tables.TREE.columns.items()}
@@ -56,9 +57,9 @@ def search(galaxies, *, classes, seed=0):
     }
 
 
-def log_search(tracker, out, found):
+def log_search(tracker, out, parts):
     """Log a search as a finished search does it."""
-    search = made_up_search(out, **found)
+    search = made_up_search(out, **parts)
     tracker.log_search(out, lambda: search_record(search, checkpoint=tracker.checkpoint))
 
 
@@ -76,8 +77,8 @@ def history(folder):
 
 def test_two_searches_in_one_process_are_two_whole_runs(tmp_path, capfd):
     for name, classes in (("first", 2), ("second", 3)):
-        found = search(400, classes=classes)
-        log_search(Tracker(group="sweep"), tmp_path / name, found)
+        parts = search(400, classes=classes)
+        log_search(Tracker(group="sweep"), tmp_path / name, parts)
     assert capfd.readouterr().out == ""
     for name, classes in (("first", 2), ("second", 3)):
         (item,) = history(tmp_path / name)
@@ -86,9 +87,9 @@ def test_two_searches_in_one_process_are_two_whole_runs(tmp_path, capfd):
         assert item["persistence/most"] == 0.5 + classes - 1
         assert item["class_table.nrows"] == classes
         shown = {key.removesuffix(".path") for key in item if key.endswith(".path")}
-        assert shown == {"map", "class_table", *(f"mosaics/class-{one:03d}" for one in range(classes))}
+        assert shown == {"map", "class_table", *(f"mosaics/class-{class_id:03d}" for class_id in range(classes))}
         (files,) = (tmp_path / name).glob("wandb/offline-run-*/files")
-        assert all((files / item[f"{one}.path"]).is_file() for one in shown)
+        assert all((files / item[f"{key}.path"]).is_file() for key in shown)
         records = logged(tmp_path / name)
         (run,) = [record["run"] for record in records if record["type"] == "run"]
         assert run["run_group"] == "sweep"
@@ -121,12 +122,12 @@ def artifacts(records):
 
 
 def test_the_run_of_a_search_tells_all_of_its_network(tmp_path, trained):
-    store, out, found = tmp_path / "store", tmp_path / "found", search(400, classes=2)
+    store, out, parts = tmp_path / "store", tmp_path / "found", search(400, classes=2)
     store.mkdir()
     for name in ("manifest.json", "shard-00000.parquet"):
         (store / name).write_text(name)
     settings = {"settings": {"store": str(store)}, "checkpoint": "b0.v1", "checkpoint_sha256": identity(CARD)}
-    log_search(Tracker(checkpoint=str(trained)), out, {**found, "about": {**found["about"], **settings}})
+    log_search(Tracker(checkpoint=str(trained)), out, {**parts, "about": {**parts["about"], **settings}})
     records = logged(out)
     items = [record["history"]["item"] for record in records if record["type"] == "history"]
     losses = [item["training/validation/loss"] for item in items if "training/validation/loss" in item]
@@ -137,21 +138,21 @@ def test_the_run_of_a_search_tells_all_of_its_network(tmp_path, trained):
     }  # fmt: skip
     linked = artifacts(records)
     for kind, folder in (("checkpoint", trained), ("store", store)):
-        references = {one["ref"] for one in linked[kind]["manifest"]["contents"]}
+        references = {entry["ref"] for entry in linked[kind]["manifest"]["contents"]}
         assert references == {path.as_uri() for path in folder.iterdir()}
     assert json.loads(linked["checkpoint"]["metadata"])["sha256"] == CARD["sha256"]
-    staged = [Path(one["local_path"]) for one in linked["run_table"]["manifest"]["contents"]]
+    staged = [Path(entry["local_path"]) for entry in linked["run_table"]["manifest"]["contents"]]
     assert staged
-    assert all(one.is_relative_to(out / "wandb") and one.is_file() for one in staged), "sync finds them with the run"
+    assert all(file.is_relative_to(out / "wandb") and file.is_file() for file in staged), "sync finds them with the run"
     (run,) = [record["run"] for record in records if record["type"] == "run"]
     assert run["config"]["update"]["trained"]["encoder"] == CARD["encoder"]
 
 
 def test_the_class_table_has_images(tmp_path):
-    found = search(400, classes=2)
-    log_search(Tracker(), tmp_path / "found", found)
-    (table,) = (one for kind, one in artifacts(logged(tmp_path / "found")).items() if kind == "run_table")
-    contents = {one["path"]: Path(one["local_path"]) for one in table["manifest"]["contents"]}
+    parts = search(400, classes=2)
+    log_search(Tracker(), tmp_path / "found", parts)
+    (table,) = (artifact for kind, artifact in artifacts(logged(tmp_path / "found")).items() if kind == "run_table")
+    contents = {entry["path"]: Path(entry["local_path"]) for entry in table["manifest"]["contents"]}
     content = json.loads(contents.pop("class_table.table.json").read_text())
     cells = [row[content["columns"].index("galaxies")] for row in content["data"]]
     assert [cell["_type"] for cell in cells] == ["image-file"] * 2
@@ -163,11 +164,11 @@ def test_the_class_table_has_images(tmp_path):
 def test_servers_that_do_not_answer_leave_the_search_whole(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    found = search(400, classes=2)
+    parts = search(400, classes=2)
     with caplog.at_level(logging.WARNING, logger="rarezoo"):
-        log_search(Tracker(mode="wandb", timeout=2), tmp_path / "found", found)
-    (told,) = [record.getMessage() for record in caplog.records if record.name.startswith("rarezoo")]
-    assert told.startswith("could not log to W&B (")
+        log_search(Tracker(mode="wandb", timeout=2), tmp_path / "found", parts)
+    (message,) = [record.getMessage() for record in caplog.records if record.name.startswith("rarezoo")]
+    assert message.startswith("could not log to W&B (")
 
 
 class Line(pl.LightningModule):
@@ -199,8 +200,8 @@ def test_two_trainings_in_one_process_are_two_runs(tmp_path, trained):
         tracker.conclude(trained, CARD)
     for name in ("first", "second"):
         records = logged(tmp_path / name)
-        (linked,) = [one for kind, one in artifacts(records).items() if kind == "checkpoint"]
-        assert (trained / "weights.safetensors").as_uri() in {one["ref"] for one in linked["manifest"]["contents"]}
+        (linked,) = [artifact for kind, artifact in artifacts(records).items() if kind == "checkpoint"]
+        assert (trained / "weights.safetensors").as_uri() in {entry["ref"] for entry in linked["manifest"]["contents"]}
         assert [item["loss/bar"] for item in history(tmp_path / name) if "loss/bar" in item] == [1.5]
         assert records[-1]["exit"].get("exit_code", 0) == 0
         losses = [item["train/loss"] for item in history(tmp_path / name) if "train/loss" in item]

@@ -65,19 +65,19 @@ def test_every_map_and_linkage_was_made_once(home, swept):
     maps = home / "sweep" / ".maps"
     assert len(list(maps.glob("*/map.json"))) == 4, "two seeds, each with a map to search and one to draw"
     assert len(list(maps.glob("*/linkage.parquet"))) == 4, "two seeds, each with two min_samples"
-    logs = "".join(one.read_text() for one in (home / "sweep").glob("*/run.log"))
+    logs = "".join(log.read_text() for log in (home / "sweep").glob("*/run.log"))
     assert logs.count("compress …") == 2
-    searches = [one.parent for one in (home / "sweep").glob("*/run.json")]
+    searches = [file.parent for file in (home / "sweep").glob("*/run.json")]
     assert len(searches) == 4
-    assert all((one / "fitted_map" / "map.json").exists() for one in searches)
+    assert all((folder / "fitted_map" / "map.json").exists() for folder in searches)
 
 
 def test_the_same_command_goes_on_and_does_nothing_twice(cli, home, swept):
-    before = {one: one.stat().st_mtime_ns for one in (home / "sweep").glob("*/run.json")}
+    before = {file: file.stat().st_mtime_ns for file in (home / "sweep").glob("*/run.json")}
     words = ["experiment=sensitivity", "store=store", "out=sweep", *SEARCH, f"vary={CENTRE},{OTHER}"]
     finished = cli("cluster.py", *words, cwd=home)
     assert finished.err.count("already searched") == 4
-    assert {one: one.stat().st_mtime_ns for one in before} == before
+    assert {file: file.stat().st_mtime_ns for file in before} == before
     assert finished.out == swept.out
 
 
@@ -91,7 +91,7 @@ def test_the_page_is_written_again_from_files_alone(cli, home, swept):
     assert "nowhere" in cli(*command, "centre=nowhere", cwd=home, expect=2).message
 
 
-def test_a_setting_that_does_not_exist_is_told(cli, home):
+def test_a_setting_that_does_not_exist_is_reported(cli, home):
     words = ["store=store", "out=one", "vary={compress.neighbours:3}"]
     assert "compress.neighbours:3" in cli("cluster.py", *words, cwd=home, expect=2).message
 

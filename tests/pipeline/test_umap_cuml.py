@@ -51,9 +51,9 @@ def cuml(monkeypatch):
 
 def test_settings_and_seed_reach_cuml_and_arrays_come_back(cuml):
     fitted = UmapCuml(n_neighbors=9, n_components=3, min_dist=0.2, n_epochs=7).fit(EMBEDDINGS, ids=IDS, seed=5)
-    given = cuml.made[0].settings
-    assert [given[key] for key in ("n_neighbors", "n_components", "min_dist", "n_epochs")] == [9, 3, 0.2, 7]
-    assert (given["random_state"], given["output_type"], given["metric"]) == (5, "numpy", "euclidean")
+    settings = cuml.made[0].settings
+    assert [settings[key] for key in ("n_neighbors", "n_components", "min_dist", "n_epochs")] == [9, 3, 0.2, 7]
+    assert (settings["random_state"], settings["output_type"], settings["metric"]) == (5, "numpy", "euclidean")
     assert fitted.positions.dtype == np.float32
     np.testing.assert_array_equal(fitted.positions, EMBEDDINGS[:, :3])
 

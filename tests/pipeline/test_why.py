@@ -36,8 +36,8 @@ def sky():
     random = np.random.default_rng(0)
     kinds, secrets = random.normal(size=(GALAXIES, 3)), 0.5 * random.normal(size=(GALAXIES, 3))
     kinds[PLANTED == VOTED] = [3, 0, 2] + 0.1 * random.normal(size=(MEMBERS, 3))
-    for one, centre in ((HIDDEN, [6, 0, 0]), (BLURRED, [0, 6, 0]), (SHREDDED, [0, 0, 6])):
-        secrets[one == PLANTED] = centre + 0.3 * random.normal(size=(MEMBERS, 3))
+    for label, centre in ((HIDDEN, [6, 0, 0]), (BLURRED, [0, 6, 0]), (SHREDDED, [0, 0, 6])):
+        secrets[label == PLANTED] = centre + 0.3 * random.normal(size=(MEMBERS, 3))
     fractions = np.hstack([softmax(kinds * [1, 0.5, 0.3], axis=1), softmax(kinds[:, 1:], axis=1)])
     turned = np.linalg.qr(random.normal(size=(WIDTH, WIDTH)))[0]
     seen = np.tanh(logit(fractions) / 2) * 3
@@ -97,15 +97,19 @@ def classes(folder):
     rows = pq.read_table(folder / "classes.parquet").to_pylist()
     labels = members[tables.CLASS_ID].to_numpy()
     inside = {label: labels[(planted == label) & (labels >= 0)] for label in np.unique(planted[planted >= 0])}
-    return {one: rows[np.bincount(found).argmax()] for one, found in inside.items() if len(found) > MEMBERS / 2}
+    return {
+        label: rows[np.bincount(class_ids).argmax()]
+        for label, class_ids in inside.items()
+        if len(class_ids) > MEMBERS / 2
+    }
 
 
-def test_every_planted_class_is_told_for_what_it_is(home):
+def test_every_planted_class_is_recognised(home):
     result = classes(home / "found")
     assert sorted(result) == [VOTED, HIDDEN, BLURRED, SHREDDED]
-    verdicts = {one: row[tables.BEYOND_VERDICT] for one, row in result.items()}
+    verdicts = {label: row[tables.BEYOND_VERDICT] for label, row in result.items()}
     assert verdicts == {VOTED: "named by the votes", **dict.fromkeys((HIDDEN, BLURRED, SHREDDED), "beyond")}
-    causes = {one: row[tables.CAUSE] for one, row in result.items()}
+    causes = {label: row[tables.CAUSE] for label, row in result.items()}
     assert causes == {VOTED: "clean", HIDDEN: "clean", BLURRED: "systematics", SHREDDED: "shredded"}
     assert "psf: median 1.5" in result[BLURRED][tables.CAUSE_REASON]
     page = (home / "found" / "report" / "index.html").read_text()
@@ -119,7 +123,7 @@ def test_the_terminal_tells_it_too(cli, home):
     assert "| beyond |" in out
 
 
-def test_without_images_or_answers_less_is_told(cli, home):
+def test_without_images_or_answers_less_is_measured(cli, home):
     cli("cluster.py", "store=store", *SEARCH, "images=false", "beyond=false", "out=blind", cwd=home)
     rows = classes(home / "blind").values()
     assert {row[tables.CAUSE] for row in rows} == {"clean"}
@@ -155,7 +159,7 @@ def test_another_threshold_is_read_from_the_saved_linkage(cli, home):
     cli("cluster.py", "store=store", *SEARCH, *words, "out=cut-at-one-density", cwd=home)
     assert not (home / "cut-at-one-density" / "linkage.parquet").exists()
     result = classes(home / "cut-at-one-density")
-    assert {one for one, row in result.items() if row[tables.CAUSE] != "clean"} == {BLURRED, SHREDDED}
+    assert {label for label, row in result.items() if row[tables.CAUSE] != "clean"} == {BLURRED, SHREDDED}
 
 
 @pytest.mark.parametrize(

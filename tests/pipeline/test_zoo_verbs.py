@@ -136,9 +136,9 @@ def test_onnxruntime_says_the_same_for_any_number_of_images(zoo, home, images, e
     session = onnxruntime.InferenceSession(str(home / "onnx" / "model.onnx"))
     for rows in (1, 3):
         said = session.run(["embedding", "concentrations"], {"images": images[:rows].numpy()})
-        for found, value in zip(said, expected, strict=True):
-            np.testing.assert_allclose(found, value[:rows].numpy(), rtol=1e-4, atol=1e-5)
-    metadata = {one.key: one.value for one in onnx.load(home / "onnx" / "model.onnx").metadata_props}
+        for output, value in zip(said, expected, strict=True):
+            np.testing.assert_allclose(output, value[:rows].numpy(), rtol=1e-4, atol=1e-5)
+    metadata = {entry.key: entry.value for entry in onnx.load(home / "onnx" / "model.onnx").metadata_props}
     assert json.loads(metadata["card.json"])["name"] == "tiny"
 
 
@@ -182,8 +182,8 @@ def test_zoobot_finetunes_what_is_exported_for_timm(zoo, home):
     zoo("export", "tiny", "format=timm", "out=timm", cwd=home)
     done = python("-c", FINETUNING, cwd=home)
     assert done.returncode == 0, done.stderr
-    told = [line for line in done.stdout.splitlines() if "moved=" in line]
-    assert told == [
+    lines = [line for line in done.stdout.splitlines() if "moved=" in line]
+    assert lines == [
         "tree: 1280 moved=True finite=True",
         "classifier: 1280 moved=True finite=True",
         "on the embedding: 8 moved=True finite=True",

@@ -19,7 +19,7 @@ OPTIONS = [
 @pytest.mark.parametrize("kind", OPTIONS)
 def test_every_setting_says_what_it_is(kind):
     assert kind.__doc__
-    assert [one.name for one in fields(kind) if not one.metadata.get("help")] == []
+    assert [setting.name for setting in fields(kind) if not setting.metadata.get("help")] == []
 
 
 @pytest.mark.parametrize("kind", OPTIONS)
@@ -50,7 +50,7 @@ def test_a_sweeps_folder_is_named_after_what_varies_and_never_too_long():
     assert _file_name("vary={compress.min_dist\\:0.3},seed=1") == "compress.min_dist=0.3,seed=1"
     assert _file_name("vary={}") == "centre"
     long = [_file_name(",".join(f"compress.setting_{number}={value}" for number in range(20))) for value in "äb"]
-    assert all(len(one.encode()) <= 255 for one in long)
+    assert all(len(name.encode()) <= 255 for name in long)
     alike = [_file_name("a" * 300 + end + "a" * 100) for end in "xy"]
     assert alike[0] != alike[1]
     assert _file_name("a" * 300 + ",seed=7").rsplit("-", 1)[0].endswith(",seed=7")

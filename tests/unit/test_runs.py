@@ -91,9 +91,9 @@ def test_a_recorded_place_is_found_after_it_was_moved_with_the_folder_that_recor
     (tmp_path / "new" / "survey").mkdir(parents=True)
     (tmp_path / "new" / "runs" / "embed").mkdir(parents=True)
 
-    def found(path, recorded_in):
+    def relocated(path, recorded_in):
         return runs.relocated(path, recorded_in=recorded_in, folder=tmp_path / "new" / "runs" / "embed")
 
-    assert found("/old/survey", "/old/runs/embed") == str(tmp_path / "new" / "survey")
+    assert relocated("/old/survey", "/old/runs/embed") == str(tmp_path / "new" / "survey")
     for path, recorded_in in (("/old/lost", "/old/runs/embed"), ("/old/survey", ""), ("desi", "/old/runs/embed")):
-        assert found(path, recorded_in) == path
+        assert relocated(path, recorded_in) == path

@@ -23,10 +23,10 @@ def test_the_interval_of_a_ratio_of_paired_samples_is_that_of_scipy():
     first = np.random.default_rng(5).exponential(size=137)
     second = first**2 + 1
     value, low, high = bootstrap_interval(
-        first, second, statistic=lambda one, other: one.mean(axis=-1) / other.mean(axis=-1)
+        first, second, statistic=lambda numerator, other: numerator.mean(axis=-1) / other.mean(axis=-1)
     )
     expected = bootstrap(
-        (first, second), lambda one, other, axis: one.mean(axis=axis) / other.mean(axis=axis), paired=True,
+        (first, second), lambda numerator, other, axis: numerator.mean(axis=axis) / other.mean(axis=axis), paired=True,
         vectorized=True, n_resamples=2000, method="percentile", rng=np.random.default_rng(0),
     ).confidence_interval  # fmt: skip
     assert value == pytest.approx(first.mean() / second.mean())

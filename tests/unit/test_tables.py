@@ -84,7 +84,7 @@ def test_a_missing_a_broken_and_a_foreign_file_are_told_apart(tmp_path):
         tables.read(tmp_path / "t.parquet", tables.MEMBERS)
 
 
-def test_an_output_folder_that_cannot_be_made_is_told(tmp_path):
+def test_an_output_folder_that_cannot_be_made_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot write"):
         tables.write(members(), tmp_path / "file" / "members.parquet", tables.MEMBERS)
@@ -106,10 +106,10 @@ def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path):
 
 def test_json_takes_numpy_and_writes_nan_as_null(tmp_path):
     content = {"loss": np.float32("nan"), "n": np.int64(3), "path": tmp_path, "row": np.array([1.5, np.inf])}
-    found = json.loads(tables.write_json(content, tmp_path / "run.json").read_text())
-    assert found == {"loss": None, "n": 3, "path": str(tmp_path), "row": [1.5, None]}
+    loaded = json.loads(tables.write_json(content, tmp_path / "run.json").read_text())
+    assert loaded == {"loss": None, "n": 3, "path": str(tmp_path), "row": [1.5, None]}
 
 
-def test_fraction_columns_are_told_from_a_class_share():
+def test_fraction_columns_are_distinguished_from_a_class_share():
     assert tables.answer_of(tables.fraction_column("bar_strong")) == "bar_strong"
     assert tables.answer_of(tables.FRACTION) is None

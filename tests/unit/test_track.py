@@ -41,10 +41,10 @@ SEARCH = {
 }
 
 
-def log_search(tracker, out, found):
+def log_search(tracker, out, parts):
     """Log a search as a finished search does it."""
-    search = made_up_search(out, tree=NO_TREE, predictions=found["members"].select([tables.ID]), **found)
-    images = found["cutouts"] is not None
+    search = made_up_search(out, tree=NO_TREE, predictions=parts["members"].select([tables.ID]), **parts)
+    images = parts["cutouts"] is not None
     tracker.log_search(out, lambda: search_record(search, images=images, checkpoint=tracker.checkpoint))
 
 
@@ -119,7 +119,7 @@ def test_log_that_fails_half_way_is_given_up_but_finished(tmp_path, monkeypatch,
         for step in range(4):
             logger.log_metrics({"loss": float(step)}, step)
     logger.finalize("failed")
-    assert [one["loss"] for one in Run.logged] == [0.0, 1.0]
+    assert [metrics["loss"] for metrics in Run.logged] == [0.0, 1.0]
     assert Run.finished == [1]
     assert len(caplog.records) == 1
 
@@ -147,7 +147,7 @@ class Whole:
 
 
 @pytest.mark.parametrize("job", ["search", "training"])
-def test_a_disk_that_fills_up_is_told_once(tmp_path, monkeypatch, caplog, job):
+def test_a_disk_that_fills_up_is_reported_once(tmp_path, monkeypatch, caplog, job):
     import wandb
 
     monkeypatch.setattr(wandb, "init", lambda **settings: Whole())
@@ -167,21 +167,21 @@ def test_a_disk_that_fills_up_is_told_once(tmp_path, monkeypatch, caplog, job):
             logger.finalize("success")
             logger.conclude(tmp_path, {})
     assert not room
-    (told,) = [record.getMessage() for record in caplog.records]
-    assert "No space left on device" in told
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert "No space left on device" in message
 
 
-def test_a_run_that_left_no_file_is_told(tmp_path, monkeypatch, caplog):
+def test_a_run_that_left_no_file_is_reported(tmp_path, monkeypatch, caplog):
     import wandb
 
     monkeypatch.setattr(wandb, "init", lambda **settings: Whole())
     with caplog.at_level(logging.WARNING, logger="rarezoo"):
         log_search(Tracker(), tmp_path, SEARCH)
-    (told,) = [record.getMessage() for record in caplog.records]
-    assert "holds no file of the run r" in told
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert "holds no file of the run r" in message
 
 
-def test_a_folder_that_takes_no_log_is_told(tmp_path, broken, caplog):
+def test_a_folder_that_takes_no_log_is_reported(tmp_path, broken, caplog):
     (tmp_path / "wandb").write_text("in the way")
     with caplog.at_level(logging.WARNING, logger="rarezoo"):
         log_search(Tracker(), tmp_path, SEARCH)
@@ -211,17 +211,17 @@ def trained(tmp_path):
 
 
 def test_what_a_checkpoint_tells_of_its_training(trained):
-    found = TrainingRecord(trained, CARD)
-    assert found.epochs == [
+    record = TrainingRecord(trained, CARD)
+    assert record.epochs == [
         {"epoch": 0, "validation/loss": 3.0},
         {"epoch": 1, "validation/loss": 2.5, "train/votes": 2.0},
     ]
-    assert found.scores == {"loss/bar": 1.5, "rmse/bar": 0.2, "loss/odd": 0.5}
-    assert found.coverages == {"calibration/bar/50%": 0.4, "calibration/bar/90%": 0.8}
-    assert found.calibration[0] == {
+    assert record.scores == {"loss/bar": 1.5, "rmse/bar": 0.2, "loss/odd": 0.5}
+    assert record.coverages == {"calibration/bar/50%": 0.4, "calibration/bar/90%": 0.8}
+    assert record.calibration[0] == {
         "question": "bar", "galaxies": 40, "expected": 0.5, "found": 0.4, "low": 0.3, "high": 0.5,
     }  # fmt: skip
-    assert (found.calibration[1]["low"], found.calibration[1]["expected"]) == (None, 0.9)
+    assert (record.calibration[1]["low"], record.calibration[1]["expected"]) == (None, 0.9)
 
 
 def test_only_the_network_of_the_store_is_behind_a_search(trained, tmp_path):
@@ -281,18 +281,18 @@ def test_a_training_as_csv(tmp_path, trained):
 @pytest.fixture
 def board(monkeypatch):
     """TensorBoard's writer, replaced by the list of what it was told."""
-    told = []
+    calls = []
 
     class SummaryWriter:
         def __init__(self, folder):
-            told.append(("open", folder))
+            calls.append(("open", folder))
 
         def __getattr__(self, verb):
-            return lambda *words, **named: told.append((verb, *words))
+            return lambda *words, **named: calls.append((verb, *words))
 
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=SummaryWriter))
     monkeypatch.setattr("rarezoo.track.tracker.find_spec", lambda name: object())
-    return told
+    return calls
 
 
 def test_a_search_in_tensorboard(tmp_path, trained, board):
@@ -335,7 +335,7 @@ def test_settings_reach_wandb(tmp_path, monkeypatch, broken, mode, wanted):
     assert asked["config"]["searched"] == 3
 
 
-def test_no_key_is_told_and_never_asked_for(tmp_path, monkeypatch, broken, caplog):
+def test_a_missing_key_is_reported_and_never_asked_for(tmp_path, monkeypatch, broken, caplog):
     import wandb
 
     monkeypatch.setattr(wandb, "login", lambda prompt: prompt)
@@ -348,7 +348,7 @@ def test_no_key_is_told_and_never_asked_for(tmp_path, monkeypatch, broken, caplo
 def test_map_picture_shows_each_galaxy_in_its_colour():
     positions = np.array([[0, 0], [1, 1], [0.5, 0]], dtype=np.float32)
     picture = map_picture(positions, labels=np.array([-1, 0, 1], dtype=np.int32))
-    colours = [tuple(bytes.fromhex(palette.LIGHT[one][1:])) for one in (0, 1)]
+    colours = [tuple(bytes.fromhex(palette.LIGHT[class_id][1:])) for class_id in (0, 1)]
     assert {colour for _, colour in picture.getcolors()} == {(255, 255, 255), (200, 200, 200), *colours}
     places = [np.argwhere((np.asarray(picture) == colour).all(axis=2)).mean(axis=0) for colour in colours]
     assert places[0][0] < 10, "the galaxy highest on the map is highest in the picture"

@@ -47,13 +47,13 @@ def test_every_method_can_be_read_and_written_down():
         assert method.about
 
 
-def test_a_wrong_name_is_told_with_the_nearest():
+def test_a_wrong_name_is_reported_with_the_nearest():
     with pytest.raises(ConfigError, match=r"unknown method: our[.] Did you mean ours"):
         read_methods(CONF / "method", ["our"])
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"kind": "kmean"}, "unknown kind of method: kmean"),
         ({"kind": "kmeans", "k": 3}, "do not fit"),
@@ -61,8 +61,8 @@ def test_a_wrong_name_is_told_with_the_nearest():
         ({"kind": "search", "compress": {"option": "tsne"}}, "unknown compress: tsne"),
     ],
 )
-def test_a_file_that_describes_no_method_is_refused(settings, told):
-    with pytest.raises(ConfigError, match=told):
+def test_a_file_that_describes_no_method_is_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
         method_from(settings)
 
 
@@ -167,14 +167,14 @@ def test_a_folder_holds_skies_of_one_kind(trials, tmp_path):
         other.run([Trial("thirds", 1)])
 
 
-@pytest.mark.parametrize(("generation", "told"), [(None, "unknown"), (1, "1")])
-def test_results_on_older_skies_are_refused(trials, generation, told):
+@pytest.mark.parametrize(("generation", "written"), [(None, "unknown"), (1, "1")])
+def test_results_on_older_skies_are_refused(trials, generation, written):
     trials.run([Trial("thirds", 1)])
     path = trials.folder / "settings.json"
     content = json.loads(path.read_text())
     assert content["settings"].pop("generation") == GENERATION
     path.write_text(json.dumps({**content, "settings": {**content["settings"], "generation": generation}}))
-    message = rf"another generator drew: .*vectors \(generation {told}, now {GENERATION}\)[.] Choose another out="
+    message = rf"another generator drew: .*vectors \(generation {written}, now {GENERATION}\)[.] Choose another out="
     with pytest.raises(OutputError, match=message):
         trials.run([Trial("thirds", 1)])
 
@@ -273,7 +273,7 @@ def test_scores_are_read_from_what_is_saved(trials, monkeypatch):
         np.savez(place, **{**trials.submission(Trial("thirds", seed)), "labels": labels})
     seen = len(Thirds.seen)
     row = next(line for line in write_results(trials, [1, 2], refits=1).splitlines() if "in thirds" in line)
-    cells = [one.strip() for one in row.split("|")[2:7]]
+    cells = [cell.strip() for cell in row.split("|")[2:7]]
     assert cells == ["3.0 (3.0–3.0)", "0.0 (0.0–0.0)", "0.0 (0.0–0.0)", "3.0 (3.0–3.0)", "1.00 (1.00–1.00)"]
     assert len(Thirds.seen) == seen
     assert {"results.md", "results.csv", "groups.csv", "false.csv"} <= {path.name for path in trials.folder.iterdir()}
@@ -352,7 +352,7 @@ def test_a_sky_that_cannot_be_made_says_why(trials):
 
 
 def test_refits_are_of_the_first_skies():
-    variants = [one.variant for one in trials_of(["a"], [5, 6], refits=1)]
+    variants = [trial.variant for trial in trials_of(["a"], [5, 6], refits=1)]
     assert variants == ["whole", "whole", RESEEDED, PART]
 
 
@@ -370,15 +370,15 @@ def test_a_table_of_known_objects_says_who_has_which_label(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ("id,label\n1,ring\n", "no table of known objects"),
         ("id_str,label\n9,ring\n", "no id of the store is in"),
         ("id_str,label\n1,\n", "without a label"),
     ],
 )
-def test_a_table_without_known_objects_is_refused(tmp_path, content, told):
+def test_a_table_without_known_objects_is_refused(tmp_path, content, message):
     path = tmp_path / "known.csv"
     path.write_text(content)
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         labelled(path, np.array(["1"], dtype=object))

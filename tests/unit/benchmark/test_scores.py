@@ -128,7 +128,7 @@ def test_students_interval_is_from_the_table():
     assert np.isnan(students_interval(np.array([1.0, np.nan])).value)
 
 
-def test_an_interval_is_told_with_as_much_as_is_known():
+def test_an_interval_is_written_with_as_much_as_is_known():
     assert interval([1.0, 2.0, 3.0]).text(".1f") == "2.0 (1.0–3.0)"
     assert interval([5.0]).text(".1f") == "5.0"
     assert interval([np.nan]).text(".1f") == "–"

@@ -91,9 +91,9 @@ def test_the_network_is_trained_once_and_only_when_it_is_asked_for(tmp_path):
 def test_settings_that_are_not_used_do_not_part_a_tier_from_its_older_results(known):
     assert "shuffled" not in known.settings()
     assert tier_from(known.settings()) == known
-    given = replace(known, shuffled="blind")
-    assert given.settings()["shuffled"] == "blind"
-    assert tier_from(given.settings()) == given
+    blind = replace(known, shuffled="blind")
+    assert blind.settings()["shuffled"] == "blind"
+    assert tier_from(blind.settings()) == blind
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ def labelled(*classes):
     return labels
 
 
-def test_every_fate_is_told():
+def test_every_fate_is_reported():
     # The first is found; the second split in two; the third lies with a crowd; the fourth is in no class.
     result = found(PLANTED, labelled(slice(0, 18), slice(20, 40), slice(40, 60), slice(60, 220), slice(400, 420)))
     assert result.whole.tolist() == [True, False, False, False]
@@ -31,7 +31,7 @@ def test_every_fate_is_told():
 
 
 def result(whole, fate="split"):
-    fates = tuple("found" if one else fate for one in whole)
+    fates = tuple("found" if is_whole else fate for is_whole in whole)
     return Found(np.array(whole, bool), fates, 0.0, 0, np.array([]))
 
 

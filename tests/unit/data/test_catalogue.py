@@ -69,11 +69,11 @@ def test_every_kind_of_table_gives_the_same_galaxies(home, kind):
 def test_leading_zeros_survive_csv_and_columns_can_be_named(home):
     frame = pd.DataFrame({"objid": ["001", "003"], "file": ["003.jpeg", "001.jpg"], "RA": [1, 2]})
     frame.to_csv(home / "own.csv", index=False)
-    found = survey(home, "own.csv", id_column="objid", image_column="file", ra_column="RA").open()
-    assert found.ids.tolist() == ["001", "003"]
-    assert found.catalogue["ra"].to_pylist() == [1.0, 2.0]
+    opened = survey(home, "own.csv", id_column="objid", image_column="file", ra_column="RA").open()
+    assert opened.ids.tolist() == ["001", "003"]
+    assert opened.catalogue["ra"].to_pylist() == [1.0, 2.0]
     direct = survey(home).open()
-    np.testing.assert_array_equal(found.images.cutout(0), direct.images.cutout(2))
+    np.testing.assert_array_equal(opened.images.cutout(0), direct.images.cutout(2))
 
 
 def test_ids_are_ints_in_one_table_and_strings_in_the_other(home):
@@ -82,8 +82,8 @@ def test_ids_are_ints_in_one_table_and_strings_in_the_other(home):
         path.rename(path.with_name(name.lstrip("0")))
     pd.DataFrame({"id_str": [1, 2, 3]}).to_parquet(home / "ints.parquet")
     pd.DataFrame({"id_str": ["3", "1"], "smooth-or-featured_smooth": [7, 9]}).to_parquet(home / "votes.parquet")
-    found = survey(home, "ints.parquet", votes="desi", votes_table=str(home / "votes.parquet")).open()
-    assert found.votes[:, 0].tolist() == [9, 0, 7]
+    opened = survey(home, "ints.parquet", votes="desi", votes_table=str(home / "votes.parquet")).open()
+    assert opened.votes[:, 0].tolist() == [9, 0, 7]
 
 
 def test_vote_table_of_other_galaxies_is_refused(home):

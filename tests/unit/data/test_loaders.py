@@ -72,9 +72,9 @@ def test_without_an_order_rows_come_as_they_are():
 
 def test_the_order_follows_from_the_seed_whatever_the_number_of_workers():
     alone, helped = (list(loader(survey(), workers=workers)) for workers in (0, 2))
-    for one, other in zip(alone, helped, strict=True):
-        assert torch.equal(one.rows, other.rows)
-        assert torch.equal(one.images, other.images)
+    for expected, other in zip(alone, helped, strict=True):
+        assert torch.equal(expected.rows, other.rows)
+        assert torch.equal(expected.images, other.images)
     other_seed = torch.cat([batch.rows for batch in loader(survey(), seed=1)])
     assert other_seed.tolist() != torch.cat([batch.rows for batch in alone]).tolist()
 
@@ -119,9 +119,9 @@ def test_an_epoch_goes_on_where_its_state_was_saved():
     resumed.load_state_dict(begun.state_dict())
     rest = list(resumed)
     assert len(rest) == 3
-    for one, other in zip(whole[2:], rest, strict=True):
-        assert torch.equal(one.rows, other.rows)
-        assert torch.equal(one.images, other.images)
+    for expected, other in zip(whole[2:], rest, strict=True):
+        assert torch.equal(expected.rows, other.rows)
+        assert torch.equal(expected.images, other.images)
 
 
 @pytest.mark.parametrize(

@@ -128,8 +128,8 @@ def test_an_id_with_several_files_is_refused(tmp_path, files, images):
 
 def test_ids_match_names_with_extensions_of_all_kinds():
     files = ["a/J1.fits.gz", "J2.rgb.jpg", "J3.5.png", "J3.PNG", "J4.tar", "J5", "b.c/J6.JPEG", "J7.9.png"]
-    found = files_by_id(files, ["J1", "J2", "J3", "J3.5", "J4", "J5", "J6", "J7"])
-    assert found == ["a/J1.fits.gz", "J2.rgb.jpg", "J3.PNG", "J3.5.png", None, None, "b.c/J6.JPEG", None]
+    names = files_by_id(files, ["J1", "J2", "J3", "J3.5", "J4", "J5", "J6", "J7"])
+    assert names == ["a/J1.fits.gz", "J2.rgb.jpg", "J3.PNG", "J3.5.png", None, None, "b.c/J6.JPEG", None]
 
 
 @pytest.mark.parametrize("images", ["im", "shards", "images.h5"])

@@ -36,9 +36,9 @@ def test_every_way_of_writing_a_position_gives_the_same_one(ra, dec):
     for style in ({"sep": ":"}, {"sep": " "}, {"sep": "hms"}):
         right = place.ra.to_string(unit=units.hourangle, precision=6, **style)
         declination = place.dec.to_string(precision=6, **{"sep": "dms"} if style["sep"] == "hms" else style)
-        found = degrees({"ra": [right], "dec": [declination]})
-        assert found[0][0] % 360 == pytest.approx(ra, abs=1e-7) or abs(found[0][0] - ra) == pytest.approx(360)
-        assert found[1][0] == pytest.approx(dec, abs=1e-7)
+        position = degrees({"ra": [right], "dec": [declination]})
+        assert position[0][0] % 360 == pytest.approx(ra, abs=1e-7) or abs(position[0][0] - ra) == pytest.approx(360)
+        assert position[1][0] == pytest.approx(dec, abs=1e-7)
     assert degrees({"ra": [repr(ra)], "dec": [repr(dec)]}) == ([ra], [dec])
 
 

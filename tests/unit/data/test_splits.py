@@ -65,9 +65,9 @@ def reencoded(pixels, **settings):
 
 
 def test_a_reencoded_picture_is_found_and_another_galaxy_is_not(tmp_path, stack):
-    one, other = soft_noise(0), soft_noise(1)
-    brighter = np.clip(one.astype(int) + 5, 0, 255).astype(np.uint8)
-    pixels = np.stack([one, other, reencoded(one, format="JPEG", quality=80), brighter])
+    picture, other = soft_noise(0), soft_noise(1)
+    brighter = np.clip(picture.astype(int) + 5, 0, 255).astype(np.uint8)
+    pixels = np.stack([picture, other, reencoded(picture, format="JPEG", quality=80), brighter])
     images = stack(pixels)
     groups = near_identical(fingerprints(images, 4, cache=tmp_path / "prints.npy"))
     assert groups[0] == groups[2] == groups[3] != groups[1]

@@ -23,8 +23,8 @@ def votes(scale=0.0, **columns):
 
 
 def test_missing_null_nan_and_zero_mean_no_volunteer():
-    found = votes(shape_smooth=[3, None, 0], shape_disk=[float("nan"), 2.0, 0.0])
-    np.testing.assert_array_equal(found, [[3, 0, 0, 0], [0, 2, 0, 0], [0, 0, 0, 0]])
+    counts = votes(shape_smooth=[3, None, 0], shape_disk=[float("nan"), 2.0, 0.0])
+    np.testing.assert_array_equal(counts, [[3, 0, 0, 0], [0, 2, 0, 0], [0, 0, 0, 0]])
 
 
 def test_weighted_votes_are_kept_as_they_are():
@@ -151,5 +151,5 @@ def test_values_that_are_not_votes_are_an_error(columns, message):
 
 
 def test_published_tables_derived_columns_are_no_foreign_answers():
-    found = votes(shape_smooth=[4], shape_disk=[1], **{"shape_smooth_fraction": [0.8], "shape_smooth_debiased": [0.7]})
-    np.testing.assert_array_equal(found[0, :2], [4, 1])
+    counts = votes(shape_smooth=[4], shape_disk=[1], **{"shape_smooth_fraction": [0.8], "shape_smooth_debiased": [0.7]})
+    np.testing.assert_array_equal(counts[0, :2], [4, 1])

@@ -152,7 +152,7 @@ def test_a_bad_image_stops_the_run_and_what_was_done_is_kept(grey_survey, networ
     assert network.seen == [4, 5, 6, 8, 9]
 
 
-def test_no_image_at_all_is_told(grey_survey, network, tmp_path):
+def test_no_image_at_all_is_reported(grey_survey, network, tmp_path):
     with pytest.raises(StoreError, match="no image of the survey could be read: 3 skipped"):
         job(grey_survey(n=3, bad=[0, 1, 2], on_bad_image="skip"), tmp_path).run()
 
@@ -195,8 +195,8 @@ def test_turns_are_different_orientations_of_the_same_pixels(turns):
     images = torch.arange(54, dtype=torch.uint8).reshape(2, 3, 3, 3)
     seen = list(turned(images, turns=turns))
     assert torch.equal(seen[0], images)
-    assert len({one[0].numpy().tobytes() for one in seen}) == turns
-    assert all(torch.equal(one.flatten(2).sort().values, images.flatten(2).sort().values) for one in seen)
+    assert len({batch[0].numpy().tobytes() for batch in seen}) == turns
+    assert all(torch.equal(batch.flatten(2).sort().values, images.flatten(2).sort().values) for batch in seen)
 
 
 def test_a_turned_galaxy_has_the_same_row_when_all_turns_are_averaged():

@@ -190,8 +190,8 @@ def test_several_examples_are_left_out_of_their_own_ranking_and_average_what_the
     fraction = np.r_[np.ones(30), np.zeros(970)]
     features = random.normal(size=(1000, 20))
     features[:30, 0] += 3
-    one, ten = (retrieval(features, fraction, examples=examples, queries=30).value for examples in (1, 10))
-    assert ten > one + 0.2
+    single, ten = (retrieval(features, fraction, examples=examples, queries=30).value for examples in (1, 10))
+    assert ten > single + 0.2
     # If examples were found again, ten of eleven would make this perfect.
     noise = retrieval(random.normal(size=(1000, 20)), fraction, examples=10, queries=30)
     assert noise.value < 0.2

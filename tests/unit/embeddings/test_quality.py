@@ -213,8 +213,8 @@ def test_neighbours_are_those_that_all_pairs_give_and_never_the_galaxy_itself():
     first, second = blob(60, 3, 0), blob(60, 3, 1)
     first[1] = first[0]
     near = []
-    for one in (first, second):
-        units = one - one.mean(axis=0)
+    for features in (first, second):
+        units = features - features.mean(axis=0)
         units /= np.linalg.norm(units, axis=1, keepdims=True)
         alike = units @ units.T
         np.fill_diagonal(alike, -np.inf)
@@ -227,8 +227,8 @@ def test_neighbours_are_those_that_all_pairs_give_and_never_the_galaxy_itself():
 def test_cka_is_that_of_its_definition_whatever_the_blocks():
     first, second = blob(300, 4, 0), blob(300, 7, 1)
     second[:, :2] = first[:, :2]
-    x, y = (one - one.mean(axis=0) for one in (first.astype(float), second.astype(float)))
-    kernels = [one @ one.T for one in (x, y)]
+    x, y = (features - features.mean(axis=0) for features in (first.astype(float), second.astype(float)))
+    kernels = [features @ features.T for features in (x, y)]
     expected = np.sum(kernels[0] * kernels[1]) / (np.linalg.norm(kernels[0]) * np.linalg.norm(kernels[1]))
     assert linear_cka(first, second, block=77) == pytest.approx(expected)
     assert linear_cka(first.astype(np.float16), second, block=77) == pytest.approx(expected, rel=1e-3)

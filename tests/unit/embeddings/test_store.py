@@ -128,7 +128,7 @@ def test_skipped_galaxies_are_absent_and_listed(tmp_path):
     store = store.finish()
     assert store.skipped() == ["g1", "g2"]
     assert (tmp_path / stores.SKIPPED_FILE).read_text().split() == [tables.ID, "g1", "g2"]
-    assert list(store.ids) == [one for one in IDS if one not in ("g1", "g2")]
+    assert list(store.ids) == [galaxy_id for galaxy_id in IDS if galaxy_id not in ("g1", "g2")]
     assert store.embeddings().shape == (5, 2)
 
 
@@ -148,7 +148,7 @@ def test_a_store_of_skipped_galaxies_only_is_refused(tmp_path):
         store.finish()
 
 
-def test_a_full_disk_is_told_and_leaves_no_half_shard(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_and_leaves_no_half_shard(tmp_path, monkeypatch):
     store = EmbeddingStore.create(tmp_path, MANIFEST)
 
     def full(table, path, **settings):
@@ -158,7 +158,7 @@ def test_a_full_disk_is_told_and_leaves_no_half_shard(tmp_path, monkeypatch):
     monkeypatch.setattr(tables.pq, "write_table", full)
     with pytest.raises(OutputError, match=r"cannot write \(No space left on device\).*out=DIR"):
         write(store, 0)
-    assert [one.name for one in tmp_path.iterdir()] == [stores.MANIFEST_FILE]
+    assert [path.name for path in tmp_path.iterdir()] == [stores.MANIFEST_FILE]
 
 
 @pytest.mark.parametrize(("dtype", "value"), [("float32", np.nan), ("float16", 1e6)])
@@ -183,7 +183,7 @@ def test_a_shard_of_other_rows_is_a_bug_not_a_users_mistake(tmp_path):
         store.write_shard(0, ids=IDS[:2], embeddings=EMBEDDINGS[:2], fractions=FRACTIONS[:2])
 
 
-def test_what_is_no_store_is_told(tmp_path):
+def test_what_is_no_store_is_reported(tmp_path):
     with pytest.raises(StoreError, match="no embedding store"):
         EmbeddingStore.open(tmp_path)
     (tmp_path / stores.MANIFEST_FILE).write_text('{"rows": 3}')

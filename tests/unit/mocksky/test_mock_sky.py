@@ -54,15 +54,15 @@ def test_a_galaxy_depends_on_seed_and_number_alone(index):
 
 def test_the_default_sky_has_enough_of_everything_planted():
     survey = Mock()
-    found = [galaxy_at(row, seed=survey.seed, rates=survey.rates).shown.population for row in range(survey.n)]
+    kinds = [galaxy_at(row, seed=survey.seed, rates=survey.rates).shown.population for row in range(survey.n)]
     for population in PLANTED:
         # 96 expected, σ = 10.
-        assert 60 <= found.count(population) <= 150, population
+        assert 60 <= kinds.count(population) <= 150, population
 
 
 def test_a_rate_of_zero_plants_nothing():
-    found = {galaxy_at(index, seed=0, rates={"shells": 1.0}).shown.population for index in range(20)}
-    assert found == {"shells"}
+    kinds = {galaxy_at(index, seed=0, rates={"shells": 1.0}).shown.population for index in range(20)}
+    assert kinds == {"shells"}
     assert {galaxy_at(index, seed=0, rates={}).shown.population for index in range(50)} == {ORDINARY}
 
 
@@ -81,9 +81,9 @@ def test_volunteers_vote_on_an_ordinary_host(population):
 def test_blends_changed_no_sky_that_has_none():
     """The numbers were written down before blends were added."""
     shown = [galaxy_at(index, seed=3, rates=RATES).shown for index in range(40)]
-    planted = {index: one.population for index, one in enumerate(shown) if one.population != ORDINARY}
+    planted = {index: galaxy.population for index, galaxy in enumerate(shown) if galaxy.population != ORDINARY}
     assert planted == PLANTED_THEN
-    assert [round(one.radius, 4) for one in shown[:6]] == RADII_THEN
+    assert [round(galaxy.radius, 4) for galaxy in shown[:6]] == RADII_THEN
     merging, trailed = (planted_galaxy(stream(1, 0, "truth"), name) for name in ("merging_pair", "satellite_trail"))
     assert [round(getattr(merging.shown, name), 4) for name in ("inclination", "companion", "severity")] == MERGING_THEN
     assert [round(getattr(trailed.shown, name), 4) for name in ("spoiled", "severity")] == TRAILED_THEN
@@ -91,10 +91,10 @@ def test_blends_changed_no_sky_that_has_none():
 
 def test_blends_are_planted_if_the_rates_name_them():
     rates = {"one_armed": 0.2, **dict.fromkeys(BLENDS, 0.1)}
-    found = [galaxy_at(index, seed=0, rates=rates).shown.population for index in range(200)]
-    assert {*found} == {ORDINARY, *rates}
+    kinds = [galaxy_at(index, seed=0, rates=rates).shown.population for index in range(200)]
+    assert {*kinds} == {ORDINARY, *rates}
     before = [galaxy_at(index, seed=0, rates={"one_armed": 0.2}).shown for index in range(200)]
-    assert [one == "one_armed" for one in found] == [one.population == "one_armed" for one in before]
+    assert [kind == "one_armed" for kind in kinds] == [galaxy.population == "one_armed" for galaxy in before]
 
 
 # What each blend is made of, and what takes one of both features away again.
@@ -263,7 +263,7 @@ def test_a_planted_feature_is_visible(population):
     changed = []
     for number in range(4):
         pair = planted_galaxy(stream(8, number, "truth"), population)
-        host, shown = (coarse_picture(one, stream(8, number, "pixels")) for one in (pair.host, pair.shown))
+        host, shown = (coarse_picture(galaxy, stream(8, number, "pixels")) for galaxy in (pair.host, pair.shown))
         changed.append((np.abs(shown - host).max(axis=2) > 12).mean())
     assert np.median(changed) > 0.06
 
@@ -422,7 +422,7 @@ def test_a_clear_feature_gets_most_votes(question, answer, changes):
 @pytest.mark.parametrize("worse", [{"radius": 2.0}, {"magnitude": 18.5}, {"seeing": 3.5}, {"pitch": 8.0}])
 def test_small_faint_blurred_and_tight_spirals_are_missed(worse):
     clear, poor = (galaxy_of_kind(SPIRAL, **{**FACE_ON, **changes}) for changes in ({}, worse))
-    seen, missed = (votes.expected_fractions(one)["has-spiral-arms"][0] for one in (clear, poor))
+    seen, missed = (votes.expected_fractions(galaxy)["has-spiral-arms"][0] for galaxy in (clear, poor))
     assert missed < seen - 0.05
 
 

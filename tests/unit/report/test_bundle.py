@@ -33,13 +33,13 @@ def test_lock_file_names_no_registry():
     assert "resolved" not in (ROOT / "web" / "package-lock.json").read_text()
 
 
-def test_licences_are_told_of_the_versions_that_are_locked():
+def test_licences_are_those_of_the_versions_that_are_locked():
     """Of all that ships: some packages come inside another, where the bundler does not see them."""
     packages = json.loads((ROOT / "web" / "package-lock.json").read_text())["packages"]
     locked = {name.removeprefix("node_modules/"): package for name, package in packages.items() if name}
     text = (ASSETS / "atlas-licences.txt").read_text()
     result = dict(re.findall(r"^(\S+) (\d+\.\d+\.\d+\S*) \(", text, re.MULTILINE))
     assert result == {name: locked[name]["version"] for name in result}
-    shipped = {name.rpartition("node_modules/")[2] for name, one in locked.items() if not one.get("dev")}
+    shipped = {name.rpartition("node_modules/")[2] for name, package in locked.items() if not package.get("dev")}
     assert shipped | {"kdbush"} == set(result)
     assert len(re.findall(r"Permission\s", text)) == len(result)

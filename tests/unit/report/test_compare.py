@@ -33,8 +33,8 @@ def search(folder, labels, *, ids, network="net", width=2):
     drawn = pa.table({tables.ID: ids, tables.POSITION: tables.vectors(positions)})
     tables.write(drawn, folder / "map_2d.parquet", tables.MAP)
     rows = [
-        {tables.CLASS_ID: int(one), tables.TOP_ANSWERS: [f"bar_<i>{one}"]}
-        for one in sorted(set(labels.tolist()) - {-1})
+        {tables.CLASS_ID: int(class_id), tables.TOP_ANSWERS: [f"bar_<i>{class_id}"]}
+        for class_id in sorted(set(labels.tolist()) - {-1})
     ]
     classes = pa.Table.from_pylist(rows, pa.schema(list(tables.CLASSES.columns.items())))
     tables.write(classes, folder / "classes.parquet", tables.CLASSES)
@@ -86,7 +86,7 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
     def tags(self, name):
-        return [found for tag, found in self.elements if tag == name]
+        return [attributes for tag, attributes in self.elements if tag == name]
 
 
 def section(page, name):
@@ -113,7 +113,7 @@ def test_a_class_that_only_one_search_can_see_is_reported_as_its_own(home):
 
 def test_a_class_of_one_search_among_three_is_in_neither_of_the_others(home):
     about = json.loads((home / "three" / "compare.json").read_text())
-    assert [(one["first"], one["second"]) for one in about["pairs"]] == [("A", "B"), ("A", "C"), ("B", "C")]
+    assert [(pair["first"], pair["second"]) for pair in about["pairs"]] == [("A", "B"), ("A", "C"), ("B", "C")]
     assert about["alone"] == {"A": [3], "B": [], "C": []}
     assert about["pairs"][1]["agreement"]["ari_both"] == 1
     assert {path.name for path in (home / "three").glob("*.html")} == {"index.html", "A-B.html", "A-C.html", "B-C.html"}
@@ -155,26 +155,26 @@ def test_both_maps_hold_the_same_galaxies_in_the_same_order(home):
     table = tables.read(home / "b" / "map_2d.parquet", tables.MAP)
     place = dict(zip(table[tables.ID].to_pylist(), tables.matrix(table, tables.POSITION).tolist(), strict=True))
     positions = np.frombuffer(base64.b64decode(script("run-B")["positions"]), "<f4").reshape(-1, 2)
-    np.testing.assert_array_equal(positions, [place[one] for one in ids])
+    np.testing.assert_array_equal(positions, [place[galaxy_id] for galaxy_id in ids])
 
 
 @pytest.mark.parametrize("name", ["index", "A-B"])
 def test_pages_open_from_disk_can_be_read_aloud_and_take_nothing_for_html(home, name):
     path = home / "three" / f"{name}.html"
     page = Page(path)
-    ids = [found["id"] for _, found in page.elements if "id" in found]
+    ids = [values["id"] for _, values in page.elements if "id" in values]
     assert len(ids) == len(set(ids))
     assert page.tags("html")[0]["lang"] == "en"
     assert len(page.tags("h1")) == 1
-    for _, found in page.elements:
-        for target in (found.get("href", ""), found.get("src", "")):
+    for _, attributes in page.elements:
+        for target in (attributes.get("href", ""), attributes.get("src", "")):
             assert "//" not in target
             if target.startswith("#"):
                 assert target[1:] in ids
             elif target and not target.startswith("data:"):
                 assert (page.folder / unquote(target.split("#")[0])).exists(), target
-        if "aria-labelledby" in found:
-            assert found["aria-labelledby"] in ids
+        if "aria-labelledby" in attributes:
+            assert attributes["aria-labelledby"] in ids
     assert len(page.tags("script")) == (0 if name == "index" else 4)
     assert not page.tags("i")
     assert not re.search(r"https?://|@import|\bfetch\(", path.read_text())
@@ -183,11 +183,11 @@ def test_pages_open_from_disk_can_be_read_aloud_and_take_nothing_for_html(home, 
 
 def test_every_flow_cell_and_choice_leads_to_the_maps(home):
     page = Page(home / "two" / "A-B.html")
-    ribbons = [found for found in page.tags("path") if "data-first" in found]
-    assert {(one["data-first"], one["data-second"]) for one in ribbons} == {
+    ribbons = [attributes for attributes in page.tags("path") if "data-first" in attributes]
+    assert {(ribbon["data-first"], ribbon["data-second"]) for ribbon in ribbons} == {
         ("0", "7"), ("1", "4"), ("2", "5"), ("2", "6"),
     }  # fmt: skip
-    assert [found["value"] for found in page.tags("option")] == ["", "0", "1", "2", "3", "", "4", "5", "6", "7"]
+    assert [option["value"] for option in page.tags("option")] == ["", "0", "1", "2", "3", "", "4", "5", "6", "7"]
 
 
 def test_galaxies_shown_are_of_whom_it_is_said_and_the_same_every_time(home):
@@ -196,11 +196,11 @@ def test_galaxies_shown_are_of_whom_it_is_said_and_the_same_every_time(home):
     shown = re.findall(r'aria-label="Galaxy (g\d+|[^"]+)"', both)
     assert len(shown) == 8
     inside = {f"g{row:04d}" for row in range(60)}
-    assert sum(one in inside for one in shown) >= 6
+    assert sum(galaxy_id in inside for galaxy_id in shown) >= 6
     compare(home, "a", "b", out="again")
     files = [path.relative_to(home / "two") for path in (home / "two").rglob("*") if path.is_file()]
-    for one in files:
-        assert (home / "two" / one).read_bytes() == (home / "again" / one).read_bytes(), one
+    for file in files:
+        assert (home / "two" / file).read_bytes() == (home / "again" / file).read_bytes(), file
 
 
 def test_galaxies_that_one_search_lacks_are_left_out(home):

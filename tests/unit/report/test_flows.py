@@ -29,7 +29,7 @@ def test_every_class_has_a_bar_as_high_as_its_galaxies_and_no_two_overlap():
     ):  # fmt: skip
         assert sorted(bar.id for bar in bars) == ids.tolist()
         heights = {bar.id: bar.height for bar in bars}
-        shares = np.array([heights[one] for one in ids.tolist()]) / sizes
+        shares = np.array([heights[class_id] for class_id in ids.tolist()]) / sizes
         np.testing.assert_allclose(shares, shares[0], rtol=1e-2)
         for above, below in pairwise(bars):
             assert below.top >= above.top + above.height + GAP - 0.02

@@ -122,8 +122,8 @@ def compared(letter, name, texts):
 def test_comparisons_have_no_element_or_attribute_that_a_text_made(tmp_path):
     for kind, texts in (("hostile", hostile.TEXTS), ("harmless", HARMLESS)):
         searches = compared("A", texts[1], texts), compared("B", texts[2], texts)
-        overlap = ClassOverlap.of_labels(*(found.labels for found in searches))
-        pair = SearchPair(*searches, overlap, agreement(*(found.labels for found in searches)), None)
+        overlap = ClassOverlap.of_labels(*(side.labels for side in searches))
+        pair = SearchPair(*searches, overlap, agreement(*(side.labels for side in searches)), None)
         ids = np.array(texts, dtype=object)
         write_comparison(tmp_path / kind, ids, searches, (pair,), cutouts=search(texts)["cutouts"])
     assert_same_pages(tmp_path / "hostile", tmp_path / "harmless")
@@ -170,11 +170,11 @@ ABOUT = {"survey": "\x1b[2J\n<b>'/x", "checkpoint": hostile.TEXTS[0], "checkpoin
 
 @pytest.mark.filterwarnings("ignore:It is strongly recommended that column names")
 def test_fits_gives_every_text_back(members, tmp_path):
-    found = Table.read(exports.write_fits(tmp_path / "m.fits", members, ABOUT))
-    assert [unescape(text) for text in np.char.decode(found[tables.ID])] == hostile.TEXTS
-    assert [unescape(name) for name in found.colnames] == members.column_names
+    exported = Table.read(exports.write_fits(tmp_path / "m.fits", members, ABOUT))
+    assert [unescape(text) for text in np.char.decode(exported[tables.ID])] == hostile.TEXTS
+    assert [unescape(name) for name in exported.colnames] == members.column_names
     keys = {"survey": "SURVEY", "checkpoint": "CHECKPOI", "checkpoint_sha256": "CKPT_SHA", "search": "SEARCH"}
-    assert {key: unescape(found.meta[short]) for key, short in keys.items()} == ABOUT
+    assert {key: unescape(exported.meta[short]) for key, short in keys.items()} == ABOUT
 
 
 def test_a_column_name_that_is_too_long_for_fits_is_refused(members, tmp_path):
@@ -186,9 +186,9 @@ def test_a_column_name_that_is_too_long_for_fits_is_refused(members, tmp_path):
 @pytest.mark.filterwarnings("ignore:.*Implicitly generating an ID")
 def test_votable_gives_every_text_back_and_is_valid(members, tmp_path):
     path, said = exports.write_votable(tmp_path / "m.vot", members, ABOUT), io.StringIO()
-    found = parse_single_table(path).to_table(use_names_over_ids=True)
-    assert [unescape(text) for text in found[tables.ID]] == hostile.TEXTS
-    assert [unescape(name) for name in found.colnames] == members.column_names
+    exported = parse_single_table(path).to_table(use_names_over_ids=True)
+    assert [unescape(text) for text in exported[tables.ID]] == hostile.TEXTS
+    assert [unescape(name) for name in exported.colnames] == members.column_names
     assert validate(str(path), output=said), said.getvalue()
 
 
@@ -207,9 +207,9 @@ def test_hugging_face_gives_every_text_back(members, tmp_path):
     # Arrow itself ends the name of a column at a null character.
     members = members.drop_columns([name for name in members.column_names if "\0" in name])
     folder = exports.write_huggingface(tmp_path / "set", members, ABOUT)
-    found = datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
-    assert found[tables.ID][:] == hostile.TEXTS
-    assert found.column_names == members.column_names
+    exported = datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
+    assert exported[tables.ID][:] == hostile.TEXTS
+    assert exported.column_names == members.column_names
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert card.count("---\n") == 2
     assert "\x1b" not in card
@@ -227,25 +227,25 @@ def test_ds9_has_one_region_per_galaxy_and_nothing_of_a_text_but_a_label(members
 
 
 @pytest.fixture
-def found(tmp_path):
+def hostile_search(tmp_path):
     return made_up_search(tmp_path / "$x^2$ \x1b[2J", **search(hostile.TEXTS))
 
 
-def test_figures_show_names_that_look_like_formulas(found, tmp_path):
-    figure = notebook.map_figure(found)
+def test_figures_show_names_that_look_like_formulas(hostile_search, tmp_path):
+    figure = notebook.map_figure(hostile_search)
     figure.savefig(tmp_path / "map.png")
     assert figure.axes[0].get_title() == r"\$x^2\$ \x1b[2J"
 
 
-def test_notebooks_escape_every_text(found):
-    text = found._repr_html_()
+def test_notebooks_escape_every_text(hostile_search):
+    text = hostile_search._repr_html_()
     assert "<script" not in text
     assert "onerror=window" not in re.sub(r"&lt;.*?&gt;", "", text)
     assert "\x1b" not in text
 
 
-def test_tables_for_terminals_have_one_line_per_row(found):
-    lines = classes_table(found).split("\n")
+def test_tables_for_terminals_have_one_line_per_row(hostile_search):
+    lines = classes_table(hostile_search).split("\n")
     assert len(lines) == 4
     assert all(visible(line) == line for line in lines)
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
@@ -265,9 +265,9 @@ def test_decisions_keep_every_name(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["csv", "tensorboard", "offline"])
-def test_logs_hold_every_text_and_no_html(found, tmp_path, mode, caplog):
+def test_logs_hold_every_text_and_no_html(hostile_search, tmp_path, mode, caplog):
     out = tmp_path / "log"
-    Tracker(mode=mode).log_search(out, lambda: search_record(found))
+    Tracker(mode=mode).log_search(out, lambda: search_record(hostile_search))
     assert not [record for record in caplog.records if record.name.startswith("rarezoo")]
     if mode == "csv":
         classes = pd.read_csv(out / "log" / "classes.csv", keep_default_na=False)

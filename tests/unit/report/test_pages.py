@@ -47,16 +47,17 @@ def search(*, classes=3, members=30, unassigned=30, truth=False, seed=0):
     }
     rows = [
         {
-            tables.CLASS_ID: one, tables.NODE: 1000 + one, tables.SIZE: members, tables.FRACTION: members / len(labels),
-            tables.BIRTH: 1.0, tables.DEATH: 2.0 + one, tables.PERSISTENCE: float(np.log(2.0 + one)),
+            tables.CLASS_ID: class_id, tables.NODE: 1000 + class_id, tables.SIZE: members,
+            tables.FRACTION: members / len(labels), tables.BIRTH: 1.0, tables.DEATH: 2.0 + class_id,
+            tables.PERSISTENCE: float(np.log(2.0 + class_id)),
             tables.TOP_ANSWERS: ["bar_strong 0.61 (sample 0.12)"], tables.FLAGS: [],
-            tables.EXEMPLARS: [ids[row] for row in np.flatnonzero(labels == one)[:24]],
+            tables.EXEMPLARS: [ids[row] for row in np.flatnonzero(labels == class_id)[:24]],
         }
-        for one in range(classes)
+        for class_id in range(classes)
     ]  # fmt: skip
     tree = {
         tables.PARENT: [900, 900, *([901] * max(classes - 1, 0))][: classes + 1],
-        tables.CHILD: [1000, 901, *(1001 + one for one in range(classes - 1))][: classes + 1],
+        tables.CHILD: [1000, 901, *(1001 + number for number in range(classes - 1))][: classes + 1],
         tables.LAMBDA: [1.0] * (classes + 1),
         tables.CHILD_SIZE: [members] * (classes + 1),
     }
@@ -74,19 +75,19 @@ def search(*, classes=3, members=30, unassigned=30, truth=False, seed=0):
         "tree": pa.table({name: pa.array(column) for name, column in tree.items()}),
         "map_2d": pa.table({tables.ID: ids, tables.POSITION: tables.vectors(positions)}),
         "predictions": pa.table({tables.ID: ids, **fractions}),
-        "cutouts": lambda wanted: [np.full((20, 20, 3), len(one), np.uint8) for one in wanted],
+        "cutouts": lambda wanted: [np.full((20, 20, 3), len(galaxy_id), np.uint8) for galaxy_id in wanted],
         "about": ABOUT,
         "truth": pa.table({tables.ID: ids, tables.POPULATION: populations}) if truth else None,
     }
 
 
-def changed(found, **columns):
+def changed(parts, **columns):
     """A search whose class table has other columns."""
-    classes = found["classes"]
+    classes = parts["classes"]
     for name, values in columns.items():
         index = classes.column_names.index(name)
         classes = classes.set_column(index, name, pa.array(values, classes.schema.field(index).type))
-    return {**found, "classes": classes}
+    return {**parts, "classes": classes}
 
 
 class Page(HTMLParser):
@@ -108,10 +109,10 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
     def all(self, attribute):
-        return [found[attribute] for _, found in self.elements if attribute in found]
+        return [attributes[attribute] for _, attributes in self.elements if attribute in attributes]
 
     def tags(self, name):
-        return [found for tag, found in self.elements if tag == name]
+        return [attributes for tag, attributes in self.elements if tag == name]
 
     def targets(self):
         styled = [url for style in self.all("style") for url in re.findall(r"url\(([^)]*)\)", style)]
@@ -151,13 +152,13 @@ def test_nothing_is_loaded_from_a_network(report):
         if asset.suffix in (".html", ".css", ".js"):
             text = asset.read_text()
             assert not re.search(r"@import|\bfetch\(|\bimport |XMLHttpRequest", text), asset.name
-            assert all(found.startswith(LINKS) for found in re.findall(r"https?://\S{,60}", text)), asset.name
+            assert all(url.startswith(LINKS) for url in re.findall(r"https?://\S{,60}", text)), asset.name
 
 
 def script(report, name):
     """What a script of the atlas leaves behind."""
-    told = (report / "assets" / f"{name}.js").read_text()
-    return json.loads(told.removeprefix(f'rarezooData["{name}"]=').removesuffix(";\n"))
+    text = (report / "assets" / f"{name}.js").read_text()
+    return json.loads(text.removeprefix(f'rarezooData["{name}"]=').removesuffix(";\n"))
 
 
 def numbers(report, name, kind="<f4"):
@@ -171,43 +172,43 @@ def drawn(report):
 
 
 def test_every_answer_and_column_can_colour_the_map(tmp_path):
-    found = search()
-    ids = found["members"]["id_str"]
+    parts = search()
+    ids = parts["members"]["id_str"]
     depth = np.arange(len(ids)) % 7 + 0.5
     bands = [None if row == 3 else f"band {row % 10}" for row in range(len(ids))]
     catalogue = {tables.ID: ids, tables.RA: depth, tables.DEC: -depth, "depth": depth, "band": bands, "name": ids}
     shuffled = np.random.default_rng(1).permutation(len(ids))
-    write_report(tmp_path, **{**found, "catalogue": pa.table(catalogue).take(shuffled)})
-    columns = {one["label"]: one for one in drawn(tmp_path)["columns"]}
+    write_report(tmp_path, **{**parts, "catalogue": pa.table(catalogue).take(shuffled)})
+    columns = {column["label"]: column for column in drawn(tmp_path)["columns"]}
     assert list(columns) == [*ANSWERS, "membership", "outlier score", "ra", "dec", "depth", "band"]
     np.testing.assert_allclose(numbers(tmp_path, columns["depth"]["file"]), depth)
     assert (columns["depth"]["low"], columns["depth"]["high"]) == (0.5, 6.5)
-    strong = found["predictions"]["bar_strong_fraction"].to_numpy()
+    strong = parts["predictions"]["bar_strong_fraction"].to_numpy()
     np.testing.assert_array_equal(numbers(tmp_path, columns["bar_strong"]["file"]), strong)
     codes = numbers(tmp_path, columns["band"]["file"], "u1")
     names = columns["band"]["names"]
     assert len(names) == 9
     assert codes[3] == 255
-    told = [names[code] for code in codes if code != 255]
-    assert all(name in (band, "other") for name, band in zip(told, filter(None, bands), strict=True))
-    assert set(told) == set(names)
+    shown = [names[code] for code in codes if code != 255]
+    assert all(name in (band, "other") for name, band in zip(shown, filter(None, bands), strict=True))
+    assert set(shown) == set(names)
     np.testing.assert_allclose(numbers(tmp_path, "dec", "<f8"), -depth)
     assert sum(script(tmp_path, "sky")["counts"]) == len(ids)
 
 
 def test_card_says_what_sets_a_class_apart(report):
     card = script(report, "card-000")
-    (strong,) = [one for one in card["answers"] if one["name"] == "bar_strong"]
+    (strong,) = [answer for answer in card["answers"] if answer["name"] == "bar_strong"]
     assert round(strong["effect"], 2) == -1
     assert strong["q"] < 1e-3
     assert card["significance"] is None
-    assert [one["name"] for one in card["galleries"]] == ["exemplars", "random", "outskirts", "outside"]
+    assert [gallery["name"] for gallery in card["galleries"]] == ["exemplars", "random", "outskirts", "outside"]
 
 
 def test_nearest_outside_are_no_members_and_near(report):
-    found = search()
-    labels, positions = found["members"]["class_id"].to_numpy(), tables.matrix(found["map_2d"], tables.POSITION)
-    shown = [one["row"] for one in script(report, "card-001")["galleries"][3]["galaxies"]]
+    parts = search()
+    labels, positions = parts["members"]["class_id"].to_numpy(), tables.matrix(parts["map_2d"], tables.POSITION)
+    shown = [galaxy["row"] for galaxy in script(report, "card-001")["galleries"][3]["galaxies"]]
     assert shown
     assert not np.any(labels[shown] == 1)
     away = np.linalg.norm(positions[:, None] - positions[None, labels == 1], axis=2).min(axis=1)
@@ -215,14 +216,14 @@ def test_nearest_outside_are_no_members_and_near(report):
 
 
 def test_thumbnails_are_where_the_atlas_looks_for_them(tmp_path):
-    found = search()
+    parts = search()
     # Neighbours are far from alike.
-    shades = np.arange(len(found["members"])) * 97 % 251
-    shade = dict(zip(found["members"]["id_str"].to_pylist(), shades.tolist(), strict=True))
-    cutouts = lambda wanted: [np.full((20, 20, 3), shade[one], np.uint8) for one in wanted]  # noqa: E731
-    write_report(tmp_path, **{**found, "cutouts": cutouts, "thumbnails": 100})
+    shades = np.arange(len(parts["members"])) * 97 % 251
+    shade = dict(zip(parts["members"]["id_str"].to_pylist(), shades.tolist(), strict=True))
+    cutouts = lambda wanted: [np.full((20, 20, 3), shade[galaxy_id], np.uint8) for galaxy_id in wanted]  # noqa: E731
+    write_report(tmp_path, **{**parts, "cutouts": cutouts, "thumbnails": 100})
     slots, about = numbers(tmp_path, "slots", "<i4"), drawn(tmp_path)["thumbnails"]
-    labels = found["members"]["class_id"].to_numpy()
+    labels = parts["members"]["class_id"].to_numpy()
     assert np.all(slots[labels >= 0] >= 0), "members come first"
     assert sorted(slots[slots >= 0]) == list(range(100))
     with Image.open(tmp_path / "images" / "sheet-0000.jpg") as picture:
@@ -235,7 +236,7 @@ def test_thumbnails_are_where_the_atlas_looks_for_them(tmp_path):
 def test_tree_of_the_atlas_has_the_classes_at_their_nodes(report):
     tree = script(report, "tree")
     of = dict(zip(tree["node"], tree["class"], strict=True))
-    assert {node: one for node, one in of.items() if one >= 0} == {1000: 0, 1001: 1, 1002: 2}
+    assert {node: class_id for node, class_id in of.items() if class_id >= 0} == {1000: 0, 1001: 1, 1002: 2}
     parents = dict(zip(tree["node"], tree["parent"], strict=True))
     assert parents == {900: -1, 1000: 900, 901: 900, 1001: 901, 1002: 901}
 
@@ -243,7 +244,7 @@ def test_tree_of_the_atlas_has_the_classes_at_their_nodes(report):
 def test_ids_and_titles_are_never_taken_for_html(report):
     page = Page(report / "class-000.html")
     assert len(page.tags("script")) == 2
-    assert all("style" in found for found in page.tags("b")), "the title's <b> became an element"
+    assert all("style" in attributes for attributes in page.tags("b")), "the title's <b> became an element"
     assert EVIL[0] in " ".join(page.all("title"))
     assert set(EVIL) <= {title.split(" · ")[0] for title in page.all("title")}
     assert page.text.startswith("Class 0 · mock <b>sky</b>")
@@ -279,16 +280,16 @@ def test_index_says_what_was_searched_and_how(report):
 
 
 @pytest.mark.parametrize(
-    ("rates", "told"),
+    ("rates", "sentence"),
     [
         ([0.001, 0.04, 0.3], "2 of the classes are significantly more isolated than groups in null surveys"),
         ([0.001, 0.2, None], "1 of the classes is significantly more isolated"),
         ([0.06, 0.2, 1.0], "None of the classes are significantly more isolated"),
     ],
 )
-def test_index_says_first_how_many_classes_noise_does_not_show(tmp_path, rates, told):
+def test_index_says_first_how_many_classes_noise_does_not_show(tmp_path, rates, sentence):
     write_report(tmp_path, **{**changed(search(), **{tables.FALSE_DISCOVERY: rates}), "cutouts": None})
-    assert told in Page(tmp_path / "index.html").text
+    assert sentence in Page(tmp_path / "index.html").text
 
 
 def test_index_says_nothing_of_noise_that_was_not_asked(report):
@@ -302,7 +303,9 @@ def test_index_warns_of_a_sample_cut_into_pieces(tmp_path, unassigned, warned):
 
 
 def cards(folder):
-    return [found["data-class"] for found in Page(folder / "index.html").tags("li") if "data-class" in found]
+    return [
+        attributes["data-class"] for attributes in Page(folder / "index.html").tags("li") if "data-class" in attributes
+    ]
 
 
 def test_most_persistent_class_comes_first(report):
@@ -338,7 +341,7 @@ def test_what_the_telescope_may_explain_comes_last_with_its_reason(tmp_path):
     index = Page(tmp_path / "index.html").text
     assert "Systematics: psf: median 2 against 1" in index
     assert "beyond the answers 75 % telescope clean" in index
-    clean, untested, flagged = (Page(tmp_path / f"class-00{one}.html").text for one in range(3))
+    clean, untested, flagged = (Page(tmp_path / f"class-00{class_id}.html").text for class_id in range(3))
     assert "Clean: nothing large in psf." in clean
     assert "Beyond the answers: beyond; 50 % to 90 % (95 % interval); d′ 4.0." in clean
     assert "beyond the answers not measured telescope not tested" in untested
@@ -348,8 +351,8 @@ def test_what_the_telescope_may_explain_comes_last_with_its_reason(tmp_path):
 
 def test_class_page_says_what_was_not_measured(report):
     text = Page(report / "class-002.html").text
-    told = ("significance", "chance in noise", "false discovery", "isolation", "stability")
-    assert " ".join(f"{one} not measured" for one in told) in text
+    names = ("significance", "chance in noise", "false discovery", "isolation", "stability")
+    assert " ".join(f"{name} not measured" for name in names) in text
     assert "persistence 1.39" in text
     assert "30 galaxies, 25 % of the 120 searched. Number 1 of 3 by persistence." in text
 
@@ -366,13 +369,13 @@ def test_pages_say_how_a_class_compares_with_noise(tmp_path):
     assert "significance 4.25 chance in noise 2.0 % false discovery 1.2 %" in index
     assert "significance 9 chance in noise < 0.1 % false discovery < 0.1 %" in index
     assert "compared with groups of the same size in null surveys" in index
-    first, last = (Page(tmp_path / f"class-00{one}.html").text for one in (0, 2))
+    first, last = (Page(tmp_path / f"class-00{class_id}.html").text for class_id in (0, 2))
     assert "significance 4.25 chance in noise 2.0 % false discovery 1.2 % isolation 50 %" in first
     assert "too few groups" not in first
     assert "significance not measured chance in noise 4.8 % false discovery 5.0 %" in last
     assert "too few groups of this size to measure a scatter, so there is no significance" in last
     card = script(tmp_path, "card-000")
-    assert [card[one] for one in ("significance", "p_value", "false_discovery")] == [4.25, 0.02, 0.012]
+    assert [card[key] for key in ("significance", "p_value", "false_discovery")] == [4.25, 0.02, 0.012]
 
 
 def test_what_was_not_held_against_noise_does_not_explain_how(report):
@@ -383,22 +386,22 @@ def test_what_was_not_held_against_noise_does_not_explain_how(report):
 
 def test_classes_of_one_group_name_each_other(tmp_path):
     """Node 901 holds classes 1 and 2; class 0 hangs elsewhere."""
-    found = changed(search(), **{tables.GROUP: [None, 901, 901]})
-    tree = found["tree"].set_column(3, tables.CHILD_SIZE, pa.array([30, 812, 30, 30]))
-    write_report(tmp_path, **{**found, "tree": tree, "cutouts": None})
-    pages = [Page(tmp_path / f"class-00{one}.html") for one in range(3)]
+    parts = changed(search(), **{tables.GROUP: [None, 901, 901]})
+    tree = parts["tree"].set_column(3, tables.CHILD_SIZE, pa.array([30, 812, 30, 30]))
+    write_report(tmp_path, **{**parts, "tree": tree, "cutouts": None})
+    pages = [Page(tmp_path / f"class-00{class_id}.html") for class_id in range(3)]
     assert "One of 2 classes in group 901 (812 galaxies). The others: class 2 ." in pages[1].text
     assert "One of 2 classes in group 901 (812 galaxies). The others: class 1 ." in pages[2].text
     assert "classes in group" not in pages[0].text
     assert Page(tmp_path / "index.html").text.count("classes in group 901 (812 galaxies)") == 2
     assert script(tmp_path, "card-001")["group"] == {"node": 901, "size": 812, "classes": [1, 2]}
-    assert {one["id"]: one["group"] for one in drawn(tmp_path)["classes"]} == {0: None, 1: 901, 2: 901}
+    assert {entry["id"]: entry["group"] for entry in drawn(tmp_path)["classes"]} == {0: None, 1: 901, 2: 901}
 
 
 def test_a_class_left_alone_in_its_group_is_in_none(tmp_path):
     """Its sister was dropped or merged by hand."""
-    found = changed(search(), **{tables.GROUP: [None, None, 901], tables.NODE: [1000, None, 1002]})
-    write_report(tmp_path, **{**found, "cutouts": None})
+    parts = changed(search(), **{tables.GROUP: [None, None, 901], tables.NODE: [1000, None, 1002]})
+    write_report(tmp_path, **{**parts, "cutouts": None})
     assert "classes in group" not in Page(tmp_path / "class-002.html").text
 
 
@@ -418,7 +421,7 @@ def test_no_class_is_said_in_the_words_of_the_selection(tmp_path, selection, sai
 def thumbnails(path, section):
     """Ids in one section of a class page, in order."""
     html = path.read_text().split(f'id="{section}"', 1)[1].split("</section>", 1)[0]
-    return [json.loads(f'"{found}"') for found in re.findall(r'aria-label="Galaxy ([^",]+), membership', html)]
+    return [json.loads(f'"{text}"') for text in re.findall(r'aria-label="Galaxy ([^",]+), membership', html)]
 
 
 def test_galleries_show_whom_they_promise(report):
@@ -434,10 +437,10 @@ def test_galleries_show_whom_they_promise(report):
 
 
 def test_random_draw_depends_on_the_seed_and_not_on_the_order_of_rows(tmp_path):
-    found = {**search(), "cutouts": None}
-    backwards = np.arange(found["members"].num_rows)[::-1]
-    turned = {**found, **{name: found[name].take(backwards) for name in ("members", "map_2d")}}
-    runs = {"a": (found, 0), "b": (turned, 0), "c": (found, 1)}
+    parts = {**search(), "cutouts": None}
+    backwards = np.arange(parts["members"].num_rows)[::-1]
+    turned = {**parts, **{name: parts[name].take(backwards) for name in ("members", "map_2d")}}
+    runs = {"a": (parts, 0), "b": (turned, 0), "c": (parts, 1)}
     drawn = {}
     for name, (tables_, seed) in runs.items():
         write_report(tmp_path / name, **tables_, seed=seed)
@@ -446,10 +449,10 @@ def test_random_draw_depends_on_the_seed_and_not_on_the_order_of_rows(tmp_path):
 
 
 def test_tables_in_another_order_are_joined_by_id(tmp_path):
-    found = {**search(), "cutouts": None}
-    shuffled = np.random.default_rng(0).permutation(found["members"].num_rows)
-    other = {**found, **{name: found[name].take(shuffled) for name in ("map_2d", "predictions")}}
-    write_report(tmp_path / "a", **found)
+    parts = {**search(), "cutouts": None}
+    shuffled = np.random.default_rng(0).permutation(parts["members"].num_rows)
+    other = {**parts, **{name: parts[name].take(shuffled) for name in ("map_2d", "predictions")}}
+    write_report(tmp_path / "a", **parts)
     write_report(tmp_path / "b", **other)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
@@ -464,25 +467,25 @@ def test_same_search_gives_the_same_bytes(report, tmp_path):
 
 
 def test_map_holds_every_point(report):
-    found = search()
+    parts = search()
     script = (report / "assets" / "map.js").read_text()
     content = json.loads(script.removeprefix("window.rarezooMap = ").removesuffix(";\n"))
     positions = np.frombuffer(base64.b64decode(content["positions"]), "<f4").reshape(-1, 2)
     labels = np.frombuffer(base64.b64decode(content["labels"]), "<u2").astype(int)
-    np.testing.assert_array_equal(positions, tables.matrix(found["map_2d"], tables.POSITION))
-    np.testing.assert_array_equal(np.where(labels == 65535, -1, labels), found["members"]["class_id"].to_numpy())
+    np.testing.assert_array_equal(positions, tables.matrix(parts["map_2d"], tables.POSITION))
+    np.testing.assert_array_equal(np.where(labels == 65535, -1, labels), parts["members"]["class_id"].to_numpy())
     assert content["points"] == 120
     middle = np.median(positions[labels == 2], axis=0)
-    drawn = next(one for one in content["classes"] if one["id"] == 2)
+    drawn = next(entry for entry in content["classes"] if entry["id"] == 2)
     np.testing.assert_allclose([drawn["x"], drawn["y"]], middle, atol=1e-6)
     assert (report / drawn["page"]).is_file()
 
 
 def test_thumbnails_know_their_place_on_the_map(report):
     ids = search()["members"]["id_str"].to_pylist()
-    buttons = [found for found in Page(report / "class-000.html").tags("button") if "data-row" in found]
+    buttons = [attributes for attributes in Page(report / "class-000.html").tags("button") if "data-row" in attributes]
     assert len(buttons) == 96
-    assert all(ids[int(one["data-row"])] == one["title"].split(" · ")[0] for one in buttons)
+    assert all(ids[int(button["data-row"])] == button["title"].split(" · ")[0] for button in buttons)
 
 
 @pytest.mark.parametrize(("name", "expected"), [("class-000", 0), ("class-002", 2), ("members", None)])
@@ -507,10 +510,10 @@ def test_answers_that_differ_most_come_first(report):
 
 
 def test_answers_without_a_number_are_left_out(tmp_path):
-    found = search()
-    nothing = pa.array([float("nan")] * found["predictions"].num_rows, pa.float32())
-    predictions = found["predictions"].set_column(1, "bar_strong_fraction", nothing)
-    write_report(tmp_path, **{**found, "predictions": predictions, "cutouts": None})
+    parts = search()
+    nothing = pa.array([float("nan")] * parts["predictions"].num_rows, pa.float32())
+    predictions = parts["predictions"].set_column(1, "bar_strong_fraction", nothing)
+    write_report(tmp_path, **{**parts, "predictions": predictions, "cutouts": None})
     assert "strong 0." not in Page(tmp_path / "class-000.html").text.split("answer")[1]
 
 
@@ -520,10 +523,10 @@ def test_relatives_share_the_deepest_branch(report):
 
 
 def test_mock_truth_is_marked_as_such(report):
-    index, one = Page(report / "index.html").text, Page(report / "class-001.html").text
+    index, class_page = Page(report / "index.html").text, Page(report / "class-001.html").text
     assert "This sky was simulated" in index
     assert "ring 30 class 1 100 % 100 % yes" in index
-    assert "ring 30 100 % 100 %" in one
+    assert "ring 30 100 % 100 %" in class_page
 
 
 def test_no_truth_no_word_of_it(tmp_path):
@@ -567,17 +570,17 @@ def test_about_may_know_little(tmp_path):
 
 
 def test_galaxy_missing_from_the_map_is_named(tmp_path):
-    found = search()
+    parts = search()
     with pytest.raises(StoreError, match=r"the map.*g0000") as problem:
-        write_report(tmp_path, **{**found, "map_2d": found["map_2d"].slice(1)})
+        write_report(tmp_path, **{**parts, "map_2d": parts["map_2d"].slice(1)})
     assert problem.value.ids == ("g0000",)
 
 
 def test_map_of_three_dimensions_is_refused(tmp_path):
-    found = search()
-    deep = pa.table({tables.ID: found["members"]["id_str"], tables.POSITION: tables.vectors(np.ones((120, 3), "f4"))})
+    parts = search()
+    deep = pa.table({tables.ID: parts["members"]["id_str"], tables.POSITION: tables.vectors(np.ones((120, 3), "f4"))})
     with pytest.raises(StoreError, match=r"two dimensions.*drawing.n_components=2"):
-        write_report(tmp_path, **{**found, "map_2d": deep})
+        write_report(tmp_path, **{**parts, "map_2d": deep})
 
 
 def test_folder_that_is_a_file_is_refused(tmp_path):
@@ -587,14 +590,14 @@ def test_folder_that_is_a_file_is_refused(tmp_path):
 
 
 def test_an_image_that_was_damaged_after_embedding_is_a_crossed_square(tmp_path, caplog):
-    found = search()
-    whole, damaged = found["cutouts"], found["members"][tables.ID].to_pylist()[3]
+    parts = search()
+    whole, damaged = parts["cutouts"], parts["members"][tables.ID].to_pylist()[3]
 
     def cutouts(ids):
         if damaged in ids:
             raise DataError("unreadable image", value="a.png", fix="Repair it.", ids=[damaged])
         return whole(ids)
 
-    write_report(tmp_path, **{**found, "cutouts": cutouts, "thumbnails": 100})
+    write_report(tmp_path, **{**parts, "cutouts": cutouts, "thumbnails": 100})
     assert (tmp_path / "images" / "sheet-0000.jpg").exists()
     assert caplog.text.count(damaged) == 1

@@ -37,7 +37,7 @@ def lab(rgb):
 @pytest.mark.parametrize("colours", [palette.LIGHT, palette.DARK], ids=["light", "dark"])
 def test_colours_are_told_apart(colours, reader):
     seen = [lab(np.clip(SEEN_BY[reader] @ linear(colour), 0, 1)) for colour in colours]
-    assert min(np.linalg.norm(one - other) for one, other in itertools.combinations(seen, 2)) > CLEARLY_DIFFERENT
+    assert min(np.linalg.norm(colour - other) for colour, other in itertools.combinations(seen, 2)) > CLEARLY_DIFFERENT
 
 
 def test_forty_eight_classes_have_a_mark_each():

@@ -75,7 +75,7 @@ def test_the_same_seed_gives_the_same_result_with_unknown_fractions_too():
     fractions[::7] = np.nan
     first, second = (measured(embeddings.astype(np.float16), fractions, labels, seed=3) for _ in range(2))
     assert first == second
-    assert {one.verdict for one in first} == {BEYOND}
+    assert {judgement.verdict for judgement in first} == {BEYOND}
 
 
 def test_without_answers_or_members_nothing_is_measured():

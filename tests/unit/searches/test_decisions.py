@@ -27,10 +27,11 @@ def members():
 
 def classes():
     rows = [
-        {tables.CLASS_ID: one, tables.NODE: 21 + one, tables.SIZE: 5, tables.FRACTION: 0.25, tables.BIRTH: 1.0,
-         tables.DEATH: 2.0, tables.PERSISTENCE: 0.7, tables.EXEMPLARS: [IDS[5 * one + 5]], tables.TOP_ANSWERS: [],
-         tables.FLAGS: [], tables.ISOLATION: 0.5, tables.P_VALUE: 0.01, tables.FALSE_DISCOVERY: 0.01, tables.GROUP: 20}
-        for one in range(3)
+        {tables.CLASS_ID: class_id, tables.NODE: 21 + class_id, tables.SIZE: 5, tables.FRACTION: 0.25,
+         tables.BIRTH: 1.0, tables.DEATH: 2.0, tables.PERSISTENCE: 0.7, tables.EXEMPLARS: [IDS[5 * class_id + 5]],
+         tables.TOP_ANSWERS: [], tables.FLAGS: [], tables.ISOLATION: 0.5, tables.P_VALUE: 0.01,
+         tables.FALSE_DISCOVERY: 0.01, tables.GROUP: 20}
+        for class_id in range(3)
     ]  # fmt: skip
     return pa.Table.from_pylist(rows, pa.schema(list(tables.CLASSES.columns.items())))
 
@@ -45,8 +46,8 @@ def saved(folder, *made, search=KEY):
     return path
 
 
-def merge(one, into):
-    return {"class_id": one, "decision": "merge", "merge_into": into}
+def merge(class_id, into):
+    return {"class_id": class_id, "decision": "merge", "merge_into": into}
 
 
 def applied(folder, *made):
@@ -60,7 +61,7 @@ def test_members_of_dropped_classes_are_in_no_class_and_others_stay(tmp_path):
     np.testing.assert_array_equal(labels, np.where(LABELS == 1, -1, LABELS))
     assert not np.any(after.members[tables.PROBABILITY].to_numpy()[labels < 0])
     rows = after.classes.to_pylist()
-    assert [(one["class_id"], one["name"], one["decision"]) for one in rows] == [(0, "", ""), (2, "rings", "keep")]
+    assert [(row["class_id"], row["name"], row["decision"]) for row in rows] == [(0, "", ""), (2, "rings", "keep")]
     assert rows[0][tables.PERSISTENCE] == 0.7
 
 
@@ -70,12 +71,12 @@ def test_merged_classes_are_measured_again(tmp_path):
         merge(0, 1),
         merge(1, 2),
     )
-    (one,) = after.classes.to_pylist()
-    assert (one[tables.CLASS_ID], one[tables.SIZE], one[tables.FRACTION], one["decision"]) == (2, 15, 0.75, "merged")
-    assert one[tables.EXEMPLARS][0] == "g12", "the medoid of all fifteen"
-    assert one[tables.PERSISTENCE] is None
-    assert one[tables.NODE] is None
-    assert [one[name] for name in (tables.ISOLATION, tables.P_VALUE, tables.FALSE_DISCOVERY, tables.GROUP)] == [
+    (row,) = after.classes.to_pylist()
+    assert (row[tables.CLASS_ID], row[tables.SIZE], row[tables.FRACTION], row["decision"]) == (2, 15, 0.75, "merged")
+    assert row[tables.EXEMPLARS][0] == "g12", "the medoid of all fifteen"
+    assert row[tables.PERSISTENCE] is None
+    assert row[tables.NODE] is None
+    assert [row[name] for name in (tables.ISOLATION, tables.P_VALUE, tables.FALSE_DISCOVERY, tables.GROUP)] == [
         None
     ] * 4
     assert set(after.members[tables.CLASS_ID].to_pylist()) == {-1, 2}

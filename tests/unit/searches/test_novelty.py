@@ -47,7 +47,7 @@ def test_two_planted_groups_are_two_clumps(assigner):
     random = np.random.default_rng(21)
     groups = [random.normal(sign * GROUP, 0.3, (size, WIDTH)) for sign, size in ((1, 20), (-1, 40))]
     result, _, _ = clumps_of(assigner, np.concatenate([random.normal(size=(500, WIDTH)), *groups]))
-    assert [one.size for one in result] == [pytest.approx(40, abs=2), pytest.approx(20, abs=2)]
+    assert [clump.size for clump in result] == [pytest.approx(40, abs=2), pytest.approx(20, abs=2)]
 
 
 def test_a_broader_survey_is_new_but_not_one_population():

@@ -100,10 +100,12 @@ def test_every_table_is_checked_against_its_schema(search):
 
 def test_classes_are_found_by_their_id(search):
     assert len(search) == len(search.classes) == 3
-    assert [found.id for found in search] == [0, 1, 2]
-    found = search[1]
-    assert found.size == len(found.members) == found.row[tables.SIZE]
-    assert list(found.members[tables.PROBABILITY]) == sorted(found.members[tables.PROBABILITY], reverse=True)
+    assert [item.id for item in search] == [0, 1, 2]
+    found_class = search[1]
+    assert found_class.size == len(found_class.members) == found_class.row[tables.SIZE]
+    assert list(found_class.members[tables.PROBABILITY]) == sorted(
+        found_class.members[tables.PROBABILITY], reverse=True
+    )
     with pytest.raises(KeyError, match="no class 7"):
         search[7]
 
@@ -130,9 +132,9 @@ def test_members_and_classes_are_pandas_tables(search):
 
 
 def test_a_gallery_shows_the_members(search):
-    for found in search:
-        row = IDS.index(found.members[tables.ID][0])
-        picture = np.asarray(found.gallery(1))
+    for found_class in search:
+        row = IDS.index(found_class.members[tables.ID][0])
+        picture = np.asarray(found_class.gallery(1))
         assert abs(int(picture[64, 64, 0]) - 80 * GROUP[row]) < 5
 
 

@@ -78,7 +78,7 @@ def test_a_random_subset_is_seeded_and_does_not_depend_on_the_order_of_the_rows(
     ids = np.array(SAMPLE[tables.ID].to_pylist())
     backwards = SAMPLE.take(np.arange(6)[::-1])
     chosen = [set(ids[select.kept(SAMPLE, seed=seed).mask]) for seed in range(6)]
-    assert all(len(one) == 3 and "a" not in one for one in chosen)
+    assert all(len(subset) == 3 and "a" not in subset for subset in chosen)
     assert len(set(map(frozenset, chosen))) > 1
     assert set(ids[::-1][select.kept(backwards, seed=2).mask]) == chosen[2]
     assert select.kept(SAMPLE.slice(0, 3)).mask.sum() == 2

@@ -562,7 +562,7 @@ def test_a_tree_is_scored_once_per_search(monkeypatch):
     """Choosing the classes and measuring them use the same scores."""
     counted = []
     real = NodeTree.isolations
-    monkeypatch.setattr(NodeTree, "isolations", lambda *given: counted.append(1) or real(*given))
+    monkeypatch.setattr(NodeTree, "isolations", lambda *arguments: counted.append(1) or real(*arguments))
     features = sky()
     null = model_of(features, Pca(n_components=4))
     counted.clear()

@@ -27,8 +27,8 @@ def refits(setting, pipeline=thirds, **about):
 
 def test_every_second_refit_is_of_a_subsample():
     repeated = refits(Stability(refits=4, share=0.8), seed=3)
-    assert [one.name for one in repeated] == ["other seed 1", "subsample 2", "other seed 3", "subsample 4"]
-    assert [len(one.rows) for one in repeated] == [100, 80, 100, 80]
+    assert [refit.name for refit in repeated] == ["other seed 1", "subsample 2", "other seed 3", "subsample 4"]
+    assert [len(refit.rows) for refit in repeated] == [100, 80, 100, 80]
     assert set(repeated[1].rows) != set(repeated[3].rows)
 
 

@@ -62,7 +62,7 @@ def test_columns_with_ids_positions_or_votes_are_left_out():
 @pytest.mark.parametrize("seed", range(3))
 def test_no_class_is_flagged_without_a_planted_cause(seed):
     result = judged(columns(seed))
-    assert [one.flag for one in result] == [CLEAN] * CLASSES
+    assert [judgement.flag for judgement in result] == [CLEAN] * CLASSES
     assert "psf" in result[0].reason
 
 
@@ -103,9 +103,9 @@ def test_a_class_that_the_network_takes_for_artifacts_is_one():
     fractions[FIRST] += 0.2
     predictions = pa.table({"smooth-or-featured-gz2_artifact_fraction": fractions})
     without = Systematics().causes(LABELS, classes=CLASSES, predictions=predictions)
-    for found in (judged(columns(), predictions=predictions), without):
-        assert [one.flag for one in found] == [ARTIFACT] + [CLEAN] * (CLASSES - 1)
-        assert "predicted smooth-or-featured-gz2_artifact: mean 0.23" in found[0].reason
+    for judgements in (judged(columns(), predictions=predictions), without):
+        assert [judgement.flag for judgement in judgements] == [ARTIFACT] + [CLEAN] * (CLASSES - 1)
+        assert "predicted smooth-or-featured-gz2_artifact: mean 0.23" in judgements[0].reason
 
 
 def test_a_tiny_effect_in_a_big_sample_is_no_cause():
@@ -120,7 +120,7 @@ def test_a_tiny_effect_in_a_big_sample_is_no_cause():
 
 def test_without_anything_to_test_there_is_no_flag():
     result = Systematics().causes(LABELS, classes=CLASSES)
-    assert {(one.flag, one.reason) for one in result} == {(None, None)}
+    assert {(judgement.flag, judgement.reason) for judgement in result} == {(None, None)}
     assert set(cause_columns(result)) <= set(tables.CLASSES.columns)
     assert Systematics().tested(None) == []
 

@@ -31,10 +31,11 @@ def searched(folder, *overrides, stabilities, searched=1000, mosaics=True):
     job(folder, "cluster", *overrides)
     rows = [
         {
-            tables.CLASS_ID: one, tables.PERSISTENCE: 1.0 + one, tables.STABILITY: stability, tables.FLAGS: [],
-            tables.EXEMPLARS: [f"<g{one}-{row}>" for row in range(10)], tables.CAUSE: "clean" if one else "artifact",
+            tables.CLASS_ID: class_id, tables.PERSISTENCE: 1.0 + class_id, tables.STABILITY: stability,
+            tables.FLAGS: [], tables.EXEMPLARS: [f"<g{class_id}-{row}>" for row in range(10)],
+            tables.CAUSE: "clean" if class_id else "artifact",
         }
-        for one, stability in enumerate(stabilities)
+        for class_id, stability in enumerate(stabilities)
     ]  # fmt: skip
     classes = pa.Table.from_pylist(rows, pa.schema(list(tables.CLASSES.columns.items())))
     tables.write(classes, folder / "classes.parquet", tables.CLASSES)
@@ -117,7 +118,7 @@ def test_every_job_has_a_row_the_best_first_whatever_became_of_it(sweep):
 def test_a_job_that_goes_well_at_last_takes_its_word_back(sweep):
     place = sweep / "min_samples=300,store=a"
     note_failure(place, None)
-    states = {one.name: one.state for one in jobs_of(sweep)}
+    states = {sweep_job.name: sweep_job.state for sweep_job in jobs_of(sweep)}
     assert states[place.name] == "not finished"
     assert not (place / "failed.json").exists()
 
@@ -171,7 +172,7 @@ def test_networks_are_ranked_by_their_loss(tmp_path):
     assert line == "0.0,2.0 80.0,42.0 160.0,22.0"
 
 
-def test_tables_that_cannot_be_read_are_told_in_their_row(sweep):
+def test_tables_that_cannot_be_read_are_reported_in_their_row(sweep):
     (sweep / "min_samples=30,store=a" / "classes.parquet").write_text("not a table")
     rows = {row[0]: row for row in Page(write_leaderboard(sweep)).rows}
     assert "unreadable classes table" in rows["min_samples=30,store=a unreadable"][1]

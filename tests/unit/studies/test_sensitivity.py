@@ -31,9 +31,9 @@ def search(labels, *, seed=0, name="", **changed):
 def swept():
     """The centre, one setting that loses the second class, one that splits the first; two seeds of each."""
     return [
-        one
+        run
         for seed in (0, 1)
-        for one in (
+        for run in (
             search(SPLIT, seed=seed, clusterer__min_samples=5),
             search(BOTH, seed=seed),
             search(FIRST, seed=seed, compress__n_neighbors=100),
@@ -42,10 +42,10 @@ def swept():
 
 
 def test_the_centre_differs_least_from_all_settings():
-    found = Sensitivity(swept(), {})
-    assert found.varied == ("clusterer.min_samples", "compress.n_neighbors")
-    assert [one.name for one in found.settings] == ["centre", "min_samples 5", "n_neighbors 100"]
-    assert (found.centre.settings, found.centre.seed) == (CENTRE, 0)
+    sensitivity = Sensitivity(swept(), {})
+    assert sensitivity.varied == ("clusterer.min_samples", "compress.n_neighbors")
+    assert [setting.name for setting in sensitivity.settings] == ["centre", "min_samples 5", "n_neighbors 100"]
+    assert (sensitivity.centre.settings, sensitivity.centre.seed) == (CENTRE, 0)
 
 
 def test_in_a_full_grid_the_centre_is_in_the_middle():
@@ -58,45 +58,49 @@ def test_in_a_full_grid_the_centre_is_in_the_middle():
 
 
 def test_the_centre_may_be_named():
-    given = swept()
-    found = Sensitivity(given, {}, named=given[2].name)
-    assert [one.name for one in found.settings] == ["centre", "n_neighbors 15", "min_samples 5, n_neighbors 15"]
+    searches = swept()
+    sensitivity = Sensitivity(searches, {}, named=searches[2].name)
+    assert [setting.name for setting in sensitivity.settings] == [
+        "centre",
+        "n_neighbors 15",
+        "min_samples 5, n_neighbors 15",
+    ]
     with pytest.raises(StoreError, match="no finished search has this name: nowhere"):
-        _ = Sensitivity(given, {}, named="nowhere").settings
+        _ = Sensitivity(searches, {}, named="nowhere").settings
 
 
 def test_the_same_search_twice_counts_once():
-    given = swept()
-    found = Sensitivity([*given, search(FIRST, name="again")], {})
-    assert found.table.num_rows == len(given)
+    searches = swept()
+    sensitivity = Sensitivity([*searches, search(FIRST, name="again")], {})
+    assert sensitivity.table.num_rows == len(searches)
 
 
 def test_classes_are_followed_through_every_setting():
-    found = Sensitivity(swept(), {})
+    sensitivity = Sensitivity(swept(), {})
     # Columns: the centre's other seed, the split, the loss.
-    np.testing.assert_allclose(found.living, [[1, 0.5, 1], [1, 1, 0]])
-    assert found.lived_through.tolist() == [2, 1]
-    assert found.lives.num_rows == 2 * 5, "every class in every search but its own"
+    np.testing.assert_allclose(sensitivity.living, [[1, 0.5, 1], [1, 1, 0]])
+    assert sensitivity.lived_through.tolist() == [2, 1]
+    assert sensitivity.lives.num_rows == 2 * 5, "every class in every search but its own"
 
 
 def test_seeds_are_compared_within_a_setting_and_settings_within_a_seed():
-    found = Sensitivity(swept(), {})
-    rows = found.agreements.to_pylist()
+    sensitivity = Sensitivity(swept(), {})
+    rows = sensitivity.agreements.to_pylist()
     assert len(rows) == 2 * 3 + 3
     assert all(
         row[tables.SETTING_A] == row[tables.SETTING_B] or row[tables.SEED_A] == row[tables.SEED_B] for row in rows
     )
-    matrix = found.co_assignment
+    matrix = sensitivity.co_assignment
     np.testing.assert_allclose(np.diag(matrix), 1)
     np.testing.assert_allclose(matrix, matrix.T)
     assert 0 < matrix[0, 2] < 1
 
 
 def test_one_seed_gives_no_agreement_between_seeds():
-    found = Sensitivity([one for one in swept() if one.seed == 0], {})
-    assert np.isnan(np.diag(found.co_assignment)).all()
-    assert np.isnan(found.living[:, 0]).all()
-    assert found.summaries[0].co_assignment is None
+    sensitivity = Sensitivity([run for run in swept() if run.seed == 0], {})
+    assert np.isnan(np.diag(sensitivity.co_assignment)).all()
+    assert np.isnan(sensitivity.living[:, 0]).all()
+    assert sensitivity.summaries[0].co_assignment is None
 
 
 def test_numbers_and_sizes_of_classes_are_those_of_the_searches():
@@ -109,15 +113,15 @@ def test_numbers_and_sizes_of_classes_are_those_of_the_searches():
 
 def test_settings_without_any_class_are_shown_as_such(tmp_path):
     nothing = np.full(GALAXIES, -1)
-    found = Sensitivity([search(nothing), search(nothing, compress__n_neighbors=100)], {})
-    page = write_sensitivity_page(tmp_path, found).read_text()
+    sensitivity = Sensitivity([search(nothing), search(nothing, compress__n_neighbors=100)], {})
+    page = write_sensitivity_page(tmp_path, sensitivity).read_text()
     assert "The centre found no class." in page
     assert "100 %" in page
 
 
 def test_the_page_lists_missing_searches_and_needs_no_network(tmp_path):
-    found = Sensitivity(swept(), {"min_samples=<b>": "too few & far"})
-    page = write_sensitivity_page(tmp_path, found).read_text()
+    sensitivity = Sensitivity(swept(), {"min_samples=<b>": "too few & far"})
+    page = write_sensitivity_page(tmp_path, sensitivity).read_text()
     assert "1 search was not finished" in page
     assert "<code>min_samples=&lt;b&gt;</code>: too few &amp; far" in page
     assert "://" not in page
@@ -153,9 +157,9 @@ def sweep(tmp_path):
 
 
 def test_a_sweep_becomes_a_page_tables_and_a_text(sweep):
-    told = write_sensitivity(sweep, centre="centre")
-    assert "missing: killed (not finished)\nmissing: min_samples=999 (200 galaxies are too few)" in told
-    assert "2 of the 2 classes of the centre are kept in every other setting (1)" in told
+    summary = write_sensitivity(sweep, centre="centre")
+    assert "missing: killed (not finished)\nmissing: min_samples=999 (200 galaxies are too few)" in summary
+    assert "2 of the 2 classes of the centre are kept in every other setting (1)" in summary
     assert "200 galaxies are too few" in (sweep / "index.html").read_text()
     rows = pq.read_table(sweep / "searches.parquet").to_pylist()
     assert [row["search"] for row in rows] == ["centre", "min_samples=5", "killed", "min_samples=999"]
@@ -164,7 +168,7 @@ def test_a_sweep_becomes_a_page_tables_and_a_text(sweep):
     for name in ("agreements", "lives"):
         rows = pq.read_table(sweep / f"{name}.parquet").num_rows
         assert len((sweep / f"{name}.csv").read_text().splitlines()) == rows + 1
-    assert write_sensitivity(sweep, centre="centre") == told, "the same result from the same files"
+    assert write_sensitivity(sweep, centre="centre") == summary, "the same result from the same files"
 
 
 def test_searches_of_other_stores_or_galaxies_are_not_mixed(sweep):

@@ -67,8 +67,8 @@ def test_without_a_cost_the_interval_contains_zero():
 
 
 def test_the_verdict_is_one_sentence_with_its_uncertainty():
-    found = BottleneckStudy(sweep(cost=0.3), {})
-    sentence, cost = verdict(found, "net"), found.to_pandas().loc[("net", "128", "loss")]
+    study = BottleneckStudy(sweep(cost=0.3), {})
+    sentence, cost = verdict(study, "net"), study.to_pandas().loc[("net", "128", "loss")]
     assert sentence.startswith("net: 128 dimensions cost +0.3")
     assert f"95 % interval +{cost.low:.4f} … +{cost.high:.4f}; {TEST} test galaxies, 3 seeds" in sentence
     assert f"exclude a cost above +{cost.high:.4f} nats" in sentence
@@ -76,17 +76,17 @@ def test_the_verdict_is_one_sentence_with_its_uncertainty():
 
 
 def test_with_one_seed_the_verdict_says_that_its_scatter_is_unknown():
-    found = BottleneckStudy(sweep(cost=0.3, seeds=1), {})
-    assert "1 seed, whose own scatter is not in it" in verdict(found, "net")
-    assert np.isnan(found.to_pandas().deviation["net", "128", "loss"])
-    assert "nan" not in study_text(found)
+    study = BottleneckStudy(sweep(cost=0.3, seeds=1), {})
+    assert "1 seed, whose own scatter is not in it" in verdict(study, "net")
+    assert np.isnan(study.to_pandas().deviation["net", "128", "loss"])
+    assert "nan" not in study_text(study)
 
 
 def test_without_128_or_native_there_is_no_verdict():
-    jobs = {place: one for place, one in sweep().items() if place.width != "native"}
-    found = BottleneckStudy(jobs, {})
-    assert "no verdict on 128" in verdict(found, "net")
-    table = found.to_pandas()
+    jobs = {place: values for place, values in sweep().items() if place.width != "native"}
+    study = BottleneckStudy(jobs, {})
+    assert "no verdict on 128" in verdict(study, "net")
+    table = study.to_pandas()
     assert table.paired_seeds.eq(0).all()
     assert table[["cost", "low", "high"]].isna().all(axis=None)
 
@@ -97,7 +97,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say_with_three_seeds():
         offsets, galaxies = random.normal(scale=1, size=(3, 1)), random.normal(size=30)
         differences = offsets + galaxies + random.normal(scale=0.3, size=(3, 30))
         nothing = [GalaxyValues(np.zeros(30))] * 3
-        interval = paired_interval([GalaxyValues(one) for one in differences], nothing)
+        interval = paired_interval([GalaxyValues(row) for row in differences], nothing)
         held += interval.low < 0 < interval.high
     # 95 % of 150 is 142 ± 2.7; drawing the three seeds anew instead holds it 121 times.
     assert held >= 134
@@ -161,7 +161,10 @@ def place(folder, job, *, finished=True, **train):
 def swept(tmp_path, monkeypatch):
     """A sweep on disk, one job of which has failed and one never begun."""
     jobs = sweep(cost=0.3)
-    homes = {place(tmp_path, one, finished=one != StudyJob("net", "128", 1)): found for one, found in jobs.items()}
+    homes = {
+        place(tmp_path, study_job, finished=study_job != StudyJob("net", "128", 1)): values
+        for study_job, values in jobs.items()
+    }
     never = tmp_path / "net.native.2"
     for file in never.iterdir():
         file.unlink()
@@ -170,11 +173,11 @@ def swept(tmp_path, monkeypatch):
 
 
 def test_missing_jobs_are_listed_and_the_rest_is_summarised(swept):
-    found = study_of(swept)
-    text, content = study_text(found), plain(study_content(found))
+    study = study_of(swept)
+    text, content = study_text(study), plain(study_content(study))
     assert "missing: net, D = 128, seed 1 (not trained)" in text
     assert "missing: net, D = native, seed 2 (not trained)" in text
-    assert [(one["width"], one["seed"]) for one in content["missing"]] == [("128", 1), ("native", 2)]
+    assert [(row["width"], row["seed"]) for row in content["missing"]] == [("128", 1), ("native", 2)]
     narrow = content["architectures"]["net"]["widths"][0]
     assert (narrow["seeds"], narrow["paired_seeds"]) == ([0, 2], 1)
     assert narrow["measures"]["loss"]["against_native"]["value"] == pytest.approx(0.3, abs=0.05)

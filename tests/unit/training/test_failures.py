@@ -17,7 +17,7 @@ def test_each_question_gives_its_worst_galaxies_and_those_not_asked_give_none():
     alpha = np.array([[9, 1, 5, 5], [5, 5, 9, 1], [2, 8, 5, 5]], np.float32)
     votes = np.array([[1, 9, 0, 0], [20, 20, 0, 4], [8, 32, 0, 0]], np.float32)
     worst = worst_predictions(Predicted(np.array([3, 5, 7]), alpha, votes), TREE, ids=IDS, count=4)
-    assert [(one.row, one.id_str, one.question) for one in worst] == [
+    assert [(failure.row, failure.id_str, failure.question) for failure in worst] == [
         (3, "g3", "shape"), (5, "g5", "shape"), (5, "g5", "bar"),
     ]  # fmt: skip
     first = worst[0]

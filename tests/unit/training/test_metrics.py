@@ -70,7 +70,7 @@ def test_the_linear_baseline_reads_votes_off_features_and_beats_the_mean():
     training, wanted = np.arange(600), np.arange(600, 900)
     linear = linear_concentrations(features, training, votes[training], TREE, wanted=wanted)
     mean = mean_concentrations(votes[training], TREE, galaxies=300)
-    ours, theirs = (question_metrics(one, votes[wanted], TREE)[0] for one in (linear, mean))
+    ours, theirs = (question_metrics(predicted, votes[wanted], TREE)[0] for predicted in (linear, mean))
     assert ours.rmse < 0.12 < 0.25 < theirs.rmse
     assert ours.loss < theirs.loss
 

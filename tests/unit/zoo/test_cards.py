@@ -43,11 +43,11 @@ def copy(saved, tmp_path):
 
 def test_opens_by_name_and_by_folder_and_gives_the_same_outputs(saved):
     folder, network, dtype = saved
-    for found in (Checkpoint.open("net.v1", root=folder.parent), Checkpoint.open(folder)):
-        assert (found.name, found.width, found.tree, found.encoder.input_size) == ("net.v1", 8, TREE, 32)
+    for opened in (Checkpoint.open("net.v1", root=folder.parent), Checkpoint.open(folder)):
+        assert (opened.name, opened.width, opened.tree, opened.encoder.input_size) == ("net.v1", 8, TREE, 32)
     images = torch.rand(2, 3, 32, 32)
     with torch.inference_mode():
-        ours, theirs = network(images), found.network(images)
+        ours, theirs = network(images), opened.network(images)
     tolerance = 1e-6 if dtype == "float32" else 2e-2
     torch.testing.assert_close(theirs.embedding, ours.embedding, rtol=tolerance, atol=tolerance)
     assert [path.name for path in checkpoints(folder.parent)] == ["net.v1"]

@@ -49,7 +49,9 @@ def said(network, images):
 
 def test_timm_gives_the_embedding_and_without_classes_the_native_features(checkpoint, timm_folder):
     images = torch.rand(3, 3, 32, 32)
-    whole, trunk = (timm.create_model(f"local-dir:{timm_folder}", pretrained=True, **one) for one in ({}, NO_CLASSES))
+    whole, trunk = (
+        timm.create_model(f"local-dir:{timm_folder}", pretrained=True, **options) for options in ({}, NO_CLASSES)
+    )
     torch.testing.assert_close(said(whole, images), said(checkpoint.network, images).embedding)
     torch.testing.assert_close(said(trunk, images), said(checkpoint.network.trunk, images))
     assert said(whole, images).shape == (3, 8)

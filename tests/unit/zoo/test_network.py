@@ -251,7 +251,7 @@ def test_training_views_are_unit_floats_that_differ_and_follow_from_the_seed(jit
     assert first.dtype == torch.float32
     assert first.min() >= 0
     assert 0.5 < first.max() <= 1
-    assert len({one.sum().item() for one in first}) == 6
+    assert len({image.sum().item() for image in first}) == 6
     torch.manual_seed(3)
     torch.testing.assert_close(view(ring(6)), first, rtol=0, atol=0)
 
