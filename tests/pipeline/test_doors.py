@@ -111,6 +111,7 @@ def test_training_killed_in_the_middle_goes_on_to_the_same_weights(cli, start_pr
     assert killed["sha256"] == straight["sha256"]
 
 
+@pytest.mark.slow
 def test_training_killed_after_any_state_goes_on_to_the_same_weights(cli, home, small, monkeypatch):
     """Three steps of two batches make an epoch, of which the third is followed by the validation.
 

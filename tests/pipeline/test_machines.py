@@ -138,6 +138,7 @@ def test_a_job_goes_through_sbatch_and_srun_to_a_checkpoint(mock, slurm, tmp_pat
     assert "srun --unbuffered" in script
 
 
+@pytest.mark.slow
 def test_slurm_that_warns_a_training_gets_it_back_and_it_goes_on_to_the_same_weights(cli, mock, slurm, tmp_path):
     """Lightning's requeue, as under a plain ``srun python train.py``, whose script has --signal=USR1@120."""
     words = [*mock, "data.limit=120", *NETWORK, "train.epochs=3", "train.batch_size=16", "train.save_every=2"]
@@ -157,6 +158,7 @@ def test_slurm_that_warns_a_training_gets_it_back_and_it_goes_on_to_the_same_wei
     assert weights(tmp_path / "warned") == weights(tmp_path / "straight")
 
 
+@pytest.mark.slow
 def test_a_sweep_of_two_under_submitit_survives_that_one_is_preempted(mock, tmp_path):
     words = [*mock, "data.limit=120", *NETWORK, "train.batch_size=16", "train.save_every=2", "train.epochs=2"]
     words += ["seed=1,2", "out=sweep"]

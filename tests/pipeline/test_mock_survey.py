@@ -23,6 +23,7 @@ def blocks(cache):
     return sorted(cache.glob("mock-*/*.npy"))
 
 
+@pytest.mark.slow
 def test_any_number_of_workers_draws_the_same_sky(tmp_path):
     for workers in (1, 2):
         Mock(n=540, side=16, workers=workers, cache=str(tmp_path / str(workers))).open()

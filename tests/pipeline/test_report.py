@@ -211,6 +211,7 @@ def test_two_trainings_in_one_process_are_two_runs(tmp_path, trained):
         assert run["config"]["update"]["settings"] == {"seed": len(name)}
 
 
+@pytest.mark.slow
 def test_page_of_a_hundred_thousand_galaxies_stays_small(tmp_path):
     index = write_report(tmp_path, **search(100_000, classes=40))
     assert (tmp_path / "assets" / "map.js").stat().st_size < 1.5e6

@@ -142,6 +142,7 @@ def test_onnxruntime_says_the_same_for_any_number_of_images(zoo, home, images, e
     assert json.loads(metadata["card.json"])["name"] == "tiny"
 
 
+@pytest.mark.slow
 def test_attention_on_another_grid_is_exported_too(tmp_path):
     """MaxViT's attention has a kernel that ONNX cannot express, and its grid must be told to timm."""
     encoder = MaxViTTiny(input_size=64, bottleneck="8", variant="maxvit_rmlp_pico_rw_256")
