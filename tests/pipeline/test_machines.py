@@ -198,7 +198,7 @@ def test_a_job_of_a_multirun_cannot_start_processes_of_its_own(cli, mock, tmp_pa
 def one_process(mock, tmp_path_factory):
     """Validation loss of one process, and the settings that two share."""
     folder = tmp_path_factory.mktemp("ddp")
-    words = [*mock, *NETWORK, "train.epochs=4", "data.n=400", "seed=1"]
+    words = [*mock, *NETWORK, "model.pool=last", "train.epochs=4", "data.n=400", "seed=1"]
     ended(start(*words, "train.batch_size=32", "out=one", cwd=folder))
     return _validation_loss(folder / "one"), words, folder
 
