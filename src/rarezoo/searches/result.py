@@ -116,8 +116,9 @@ class Search:
             about = tables.read_json(Path(folder) / RUN_FILE, fix="Search again.")
             settings = about.get("settings")
             texts = [about.get(key) for key in ("survey", "survey_sha256", "checkpoint", "checkpoint_sha256", "folder")]
-            texts += [settings.get("store")] if isinstance(settings, dict) else [settings]
-            if settings is None or not all(text is None or isinstance(text, str) for text in texts):
+            if not isinstance(settings, dict) or not all(
+                text is None or isinstance(text, str) for text in [*texts, settings.get("store")]
+            ):
                 raise tables.damaged(Path(folder) / RUN_FILE, fix="Search again.")
         except StoreError as problem:
             raise StoreNotFound(

@@ -10,7 +10,7 @@ from PIL import Image
 from rarezoo import tables
 from rarezoo.data.surveys.catalogue import Catalogue
 from rarezoo.embeddings.store import EmbeddingStore, Manifest
-from rarezoo.errors import ConfigError, DataError, StoreError
+from rarezoo.errors import ConfigError, DataError, StoreError, StoreNotFound
 from rarezoo.searches.clusterers.hdbscan import Hdbscan
 from rarezoo.searches.compressors.pca import Pca
 from rarezoo.searches.result import Search
@@ -196,3 +196,10 @@ def test_a_colour_that_is_no_number_is_refused(search):
     for name in ("nowhere", "id_str"):
         with pytest.raises(ConfigError, match=name):
             search.plot_map(name)
+
+
+@pytest.mark.parametrize("settings", ["é ", [], None, 3, {"store": 3}])
+def test_a_record_whose_settings_are_something_else_is_no_finished_search(tmp_path, settings):
+    (tmp_path / "run.json").write_text(json.dumps({"settings": settings}))
+    with pytest.raises(StoreNotFound, match="no finished search"):
+        Search.open(tmp_path)
