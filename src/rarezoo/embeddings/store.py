@@ -518,7 +518,7 @@ class EmbeddingStore:
             return False
         try:
             pq.read_metadata(path)
-        except (pa.ArrowInvalid, OSError):
+        except Exception:  # The library raises many kinds of error for damaged files.
             log.warning("%s is damaged and counts as missing", path)
             return False
         return True

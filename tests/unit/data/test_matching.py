@@ -229,6 +229,10 @@ def test_names_of_fixed_width_are_names(home):
     pq.write_table(pa.table({"id_str": ["J1", "J2", "J3"], "image": names}), home / "t.parquet")
     galaxies = Catalogue(str(home / "t.parquet"), images=str(home / "im")).open()
     assert [int(galaxies.images.cutout(row).mean()) for row in range(3)] == [10, 90, 90]
+    latin = pa.array([b"caf\xe9.png"], pa.binary(8))
+    pq.write_table(pa.table({"id_str": ["J1"], "image": latin}), home / "t.parquet")
+    with pytest.raises(DataError, match="names that are not UTF-8"):
+        Catalogue(str(home / "t.parquet"), images=str(home / "im")).open()
 
 
 @pytest.mark.parametrize(("names", "ids", "named"), [(["x 7.png"], ["J1"], "x 7.png"), (None, ["J1"], "J1")])

@@ -72,6 +72,15 @@ def test_a_begun_store_goes_on_with_what_is_missing(tmp_path):
     assert not list(tmp_path.glob(".shard-*"))
 
 
+def test_a_shard_whose_column_names_are_no_text_counts_as_missing(tmp_path):
+    store = whole(tmp_path)
+    shard = tmp_path / "shard-00001.parquet"
+    shard.write_bytes(shard.read_bytes().replace(b"embedding", b"embeddin\xe9"))
+    assert store.missing() == [1]
+    with pytest.raises(StoreError, match="1 of 3 shards missing"):
+        EmbeddingStore.open(tmp_path)
+
+
 @pytest.mark.parametrize(
     "change",
     [

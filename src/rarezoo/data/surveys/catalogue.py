@@ -133,7 +133,13 @@ class Catalogue(FileSurvey):
                 )
             if pa.types.is_fixed_size_binary(kind):
                 # Pictures differ in size: these are names.
-                column = column.cast(pa.binary()).cast(pa.string())
+                try:
+                    column = column.cast(pa.binary()).cast(pa.string())
+                except pa.ArrowInvalid as problem:
+                    raise DataError(
+                        f"column {self.image_column} of {self.table} holds names that are not UTF-8", value=kind,
+                        fix="Write the names as text.",
+                    ) from problem  # fmt: skip
                 return ["" if name is None else str(name).strip(" \0") for name in column.to_pylist()]
             return ["" if name is None or name != name else str(name).strip() for name in column.to_pylist()]
         if self.image_column != _DEFAULT_IMAGE_COLUMN:
