@@ -33,8 +33,8 @@ _TURNS = 4
 _SURVEYS, _REFITS = 10, 2
 # Most variance of the embeddings lies in the few directions of the questions: the others are given weight.
 _WHITEN = 32
-# Seconds per 1,000 galaxies on two free processor cores, for the estimate; derived from measured processor time.
-_SECONDS = {"survey": 10.0, "train": 14.0, "embed": 22.0, "search": 22.0}
+# Seconds per 1,000 galaxies on two processor cores, for the estimate; those that a demo printed.
+_SECONDS = {"survey": 11.0, "train": 19.0, "embed": 42.0, "search": 16.0}
 # The same for one pass of a training from random weights.
 _WHOLE_EPOCH = 14.0
 _STAGES = {
