@@ -5,8 +5,11 @@ import json
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from rarezoo import tables
+from rarezoo.benchmark.tiers import Measured
+from rarezoo.data.surveys.catalogue import Catalogue
 from rarezoo.embeddings.store import EmbeddingStore, Manifest
 
 pytestmark = pytest.mark.pipeline
@@ -101,3 +104,22 @@ def test_half_precision_with_duplicates_a_constant_column_and_an_outlier_is_sear
     ]
     assert ordinary.max() >= 2
     assert min(purest) > 0.95
+
+
+def test_a_damaged_image_does_not_stop_photometry_or_the_untrained_network(tmp_path, tiny_checkpoint):
+    (tmp_path / "images").mkdir()
+    ids = [f"g{number}" for number in range(6)]
+    for number, galaxy in enumerate(ids):
+        pixels = np.random.default_rng(number).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{galaxy}.png")
+    (tmp_path / "images" / "g3.png").write_bytes(b"\x89PNG damaged")
+    (tmp_path / "galaxies.csv").write_text("\n".join(["id_str", *ids]) + "\n")
+    galaxies = Catalogue(str(tmp_path / "galaxies.csv"), images=str(tmp_path / "images")).open()
+    # The store holds the galaxies in another order than the catalogue.
+    measured = Measured(galaxies, np.array(ids[::-1]), str(tiny_checkpoint), tmp_path)
+    for kind in ("photometry", "native", "untrained"):
+        features = measured.features(kind)
+        assert np.isfinite(features).all()
+        others = np.delete(features, 2, axis=0)
+        np.testing.assert_allclose(features[2], np.median(others, axis=0), rtol=1e-5)
+        assert len(np.unique(others, axis=0)) == 5

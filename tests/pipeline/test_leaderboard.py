@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-pytestmark = pytest.mark.pipeline
+pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 
 SEARCH = [
     "compress=pca", "compress@drawing=pca", "drawing.n_components=2", "stability.refits=0", "logger=none",

@@ -1,12 +1,18 @@
 """The recipes of the released networks: all are composed, and both rungs and MaxViT-Tiny make two steps."""
 
 import json
+import shutil
 from pathlib import Path
 
 import hydra
+import numpy as np
 import pytest
 
 from rarezoo import cli as apps
+from rarezoo.data.loaders import CutoutLoader
+from rarezoo.data.survey import open_survey
+from rarezoo.embeddings.embed import embedded
+from rarezoo.studies.measurement import measured
 from rarezoo.zoo.checkpoint import Checkpoint
 
 pytestmark = pytest.mark.pipeline
@@ -63,6 +69,29 @@ def test_the_first_rung_keeps_the_trunk_and_the_second_trains_it_on(first_rung, 
     assert 0 < moved["trunk.conv_stem.weight"] < moved["head.0.weight"]
     steps = (tmp_path / "tuned" / "metrics.csv").read_text().splitlines()[-1].split(",")[1]
     assert int(steps) == 2
+
+
+def test_the_bottleneck_study_measures_a_frozen_network_over_its_orientations(first_rung, tmp_path):
+    job = tmp_path / "sweep" / "job"
+    shutil.copytree(first_rung, job)
+    measurement = measured(job)
+    checkpoint = Checkpoint.open(job)
+    galaxies = open_survey(json.loads((job / "settings.json").read_text())["settings"]["data"], folder=job).open()
+    loader = CutoutLoader(galaxies, np.arange(len(galaxies)), view=checkpoint.view, batch_size=64, workers=0)
+    batches = list(embedded(loader, checkpoint, precision="float32", turns=checkpoint.card["training"]["turns"]))
+    assert checkpoint.card["training"]["turns"] > 1
+    assert measurement.ids.tolist() == galaxies.ids.tolist()
+    expected = np.concatenate([batch.embeddings for batch in batches])
+    # The features are kept in half precision.
+    np.testing.assert_allclose(measurement.embeddings, expected, atol=0.02 * expected.std())
+    assert np.isfinite(measurement.losses).all()
+    # Jobs of one study share the features of the trunk.
+    kept = list((tmp_path / "sweep" / ".study").rglob("*.npy"))
+    assert kept
+    (job / "study.npz").unlink()
+    times = [file.stat().st_mtime_ns for file in kept]
+    measured(job)
+    assert [file.stat().st_mtime_ns for file in kept] == times
 
 
 def test_maxvit_is_trained_by_its_recipe(tiny_survey, cli, tmp_path):

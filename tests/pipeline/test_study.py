@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pytestmark = pytest.mark.pipeline
+pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 
 SIZE = [
     "experiment=bottleneck", "data=mock", "data.n=260", "data.limit=0", "data.side=48", "data.seed=3",

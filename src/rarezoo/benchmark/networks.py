@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from rarezoo.data.loaders import CutoutLoader
 from rarezoo.data.survey import Galaxies
 from rarezoo.embeddings.embed import embedded
+from rarezoo.errors import DataError
 from rarezoo.zoo.checkpoint import Checkpoint
 from rarezoo.zoo.network import BottleneckNetwork, Prediction, blank_network
 
@@ -52,8 +53,15 @@ def untrained_features(
 
 
 def _features(galaxies: Galaxies, rows: np.ndarray, checkpoint: Checkpoint, *, network: Any) -> np.ndarray:
-    loader = CutoutLoader(galaxies, rows, view=checkpoint.view, batch_size=_BATCH, workers=0)
+    """Return features in the order of the rows; those of galaxies whose image cannot be read are NaN."""
+    loader = CutoutLoader(
+        galaxies, rows, view=checkpoint.view, batch_size=_BATCH, workers=0, on_bad_image="skip"
+    )  # fmt: skip
     batches = embedded(loader, replace(checkpoint, network=network), precision="float32")
-    return np.concatenate(
-        [batch.embeddings for batch in tqdm(batches, desc="computing features", total=-(-len(rows) // _BATCH))]
-    )
+    parts = list(tqdm(batches, desc="computing features", total=-(-len(rows) // _BATCH)))
+    if not parts:
+        raise DataError("no image can be read", value=f"{len(rows)} galaxies", fix="Bring the images back.")
+    seen, features = np.concatenate([part.rows for part in parts]), np.concatenate([part.embeddings for part in parts])
+    values = np.full((len(rows), features.shape[1]), np.nan, dtype=np.float32)
+    values[np.flatnonzero(np.isin(rows, seen))] = features
+    return values

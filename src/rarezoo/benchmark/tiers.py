@@ -3,6 +3,7 @@
 Shape letters: n galaxies, D features, p populations.
 """
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -33,6 +34,7 @@ from rarezoo.searches.recovery import ORDINARY
 from rarezoo.searches.result import galaxies_of
 from rarezoo.zoo.cards import find_checkpoint, identity, read_card
 
+log = logging.getLogger(__name__)
 _EMBEDDING, _NATIVE, _UNTRAINED, _SHUFFLED, _PHOTOMETRY = FEATURES
 # Left out of the settings of a tier where they are not used, so that older results stay valid.
 _LATER = ("blends", "shuffled", "generation")
@@ -157,7 +159,8 @@ class Measured:
 
     def _photometry(self) -> Float32[np.ndarray, "n 4"]:
         """Return two colours, size and concentration, each scaled to unit variance."""
-        values = photometry(self.galaxies.images, self._rows)[:, : len(_BASELINE)]
+        values = photometry(self.galaxies.images, self._rows, skip_unreadable=True)[:, : len(_BASELINE)]
+        values = with_medians(values, self.ids)
         spread = values.std(axis=0)
         return values / np.where(spread > 0, spread, 1)
 
@@ -167,7 +170,37 @@ class Measured:
         from rarezoo.benchmark.networks import trunk_features, untrained_features
 
         measure = untrained_features if untrained else trunk_features
-        return measure(self.galaxies, self._rows, checkpoint=self.checkpoint)
+        return with_medians(measure(self.galaxies, self._rows, checkpoint=self.checkpoint), self.ids)
+
+
+def with_medians(values: Float32[np.ndarray, "n D"], ids: np.ndarray) -> Float32[np.ndarray, "n D"]:
+    """Return features in which galaxies whose image cannot be read, rows of NaN, have the median of all others.
+
+    They were embedded when their images could still be read, so all methods must be given features of them. A warning
+    says how many there are.
+
+    Raises
+    ------
+    DataError
+        No image can be read.
+
+    Examples
+    --------
+    >>> with_medians(np.array([[1.0], [3.0]], dtype=np.float32), np.array(["J1", "J2"])).ravel().tolist()
+    [1.0, 3.0]
+    """
+    unreadable = np.isnan(values).any(axis=1)
+    if unreadable.all():
+        raise DataError(
+            "no image can be read", value=f"{len(values)} galaxies", fix="Bring the images back to where they were."
+        )
+    if unreadable.any():
+        examples = ", ".join(map(str, ids[unreadable][:3]))
+        log.warning(
+            "%d of %d images cannot be read; these galaxies get the median features: %s", unreadable.sum(), len(values),
+            examples,
+        )  # fmt: skip
+    return np.where(unreadable[:, None], np.nanmedian(values, axis=0), values).astype(np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -494,7 +494,7 @@ class EmbeddingStore:
         except DataError as problem:
             raise DataError(
                 f"the survey of store {self.folder} cannot be opened ({problem.what})", value=problem.value,
-                fix=way_out,
+                fix=way_out, ids=problem.ids,
             ) from problem  # fmt: skip
         same = galaxies.sha256 == self.manifest.survey_sha256 or (
             not self.has_survey and set(self.ids) <= set(galaxies.ids)

@@ -34,6 +34,8 @@ from rarezoo.settings import Settings, setting
 
 log = logging.getLogger(__name__)
 
+# Galaxies whose images are in memory at once, and of which one warning names those that cannot be read.
+_AT_ONCE = 256
 CSV, FITS, VOTABLE, DS9, HUGGINGFACE = FORMATS = ("csv", "fits", "votable", "ds9", "huggingface")
 _ALL = "all"
 # By column: unit, UCD (https://www.ivoa.net/documents/UCD1+) and description.
@@ -361,7 +363,9 @@ def write_huggingface(
     for number in tqdm(range(files), desc="data set", unit="file", mininterval=1.0):
         rows = members.slice(number * rows_per_file, rows_per_file)
         if cutouts:
-            images = [{"bytes": _png(cutouts, galaxy), "path": None} for galaxy in rows.column(tables.ID).to_pylist()]
+            ids = rows.column(tables.ID).to_pylist()
+            shown = (cutouts(ids[start : start + _AT_ONCE]) for start in range(0, len(ids), _AT_ONCE))
+            images = [{"bytes": _png(image), "path": None} for part in shown for image in part]
             kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
             rows = rows.add_column(0, "image", pa.array(images, kind))
         with tables.atomic(partial / "data" / f"train-{number:05d}-of-{files:05d}.parquet") as temporary:
@@ -469,7 +473,7 @@ def _ds9_text(text: str) -> str:
     return "".join(letter if letter.isprintable() and letter not in _UNFIT_DS9 else " " for letter in text)
 
 
-def _png(cutouts: Cutouts, galaxy: str) -> bytes:
+def _png(image: np.ndarray) -> bytes:
     stream = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(cutouts([galaxy])[0])).save(stream, format="PNG")
+    Image.fromarray(np.ascontiguousarray(image)).save(stream, format="PNG")
     return stream.getvalue()

@@ -15,13 +15,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float64
 
 from rarezoo import tables
 from rarezoo.errors import RarezooError, StoreError
 from rarezoo.runs import SETTINGS_FILE, inputs_sha256
 from rarezoo.settings import Settings, setting
 from rarezoo.statistics import Interval
-from rarezoo.studies.measurement import MEASURED, GalaxyValues, Measurement, measured
+from rarezoo.studies.measurement import MEASURED, GalaxyValues, Measurement, Resampled, measured
 from rarezoo.zoo.cards import is_checkpoint
 from rarezoo.zoo.encoder import NATIVE
 
@@ -120,7 +121,7 @@ def _require_same_settings(jobs: Mapping[Path, Mapping[str, Any]]) -> None:
             for part in ("data", "model", "train", "inputs")
             for key in sorted({*job.get(part, {}), *jobs[reference].get(part, {})})
             if job.get(part, {}).get(key) != jobs[reference].get(part, {}).get(key)
-            and key != "bottleneck"
+            and not _follows_from_width(key, job, jobs[reference])
             and not _are_places(job.get(part, {}).get(key), jobs[reference].get(part, {}).get(key))
         ]
         if changed:
@@ -128,6 +129,12 @@ def _require_same_settings(jobs: Mapping[Path, Mapping[str, Any]]) -> None:
                 f"jobs of one study may differ only in width and seed; these differ in {', '.join(changed)}",
                 value=f"{reference} and {place}", fix="Move one of them out of the folder.",
             )  # fmt: skip
+
+
+def _follows_from_width(key: str, *jobs: Mapping[str, Any]) -> bool:
+    """Return whether a setting may differ: the width, and how the bottleneck starts if one of the jobs has none."""
+    lacks_bottleneck = any(str(job["model"]["bottleneck"]) == NATIVE for job in jobs)
+    return key == "bottleneck" or (key == "bottleneck_start" and lacks_bottleneck)
 
 
 def _are_places(*values: Any) -> bool:
@@ -213,7 +220,9 @@ class BottleneckStudy:
         return table.fillna({"paired_seeds": 0}).astype({"paired_seeds": int})
 
 
-def paired_interval(narrow: Sequence[GalaxyValues], native: Sequence[GalaxyValues]) -> Interval:
+def paired_interval(
+    narrow: Sequence[GalaxyValues | Resampled], native: Sequence[GalaxyValues | Resampled]
+) -> Interval:  # fmt: skip
     """Return the mean difference over seeds, with its 95 % interval over galaxies and seeds.
 
     The bootstrap draws galaxies, the same ones for all seeds, because every seed is measured on the same galaxies. A
@@ -234,20 +243,35 @@ def paired_interval(narrow: Sequence[GalaxyValues], native: Sequence[GalaxyValue
     >>> paired_interval([values], [GalaxyValues(np.arange(20.0) - 1)]).value
     1.0
     """
-    random, galaxies, seeds = np.random.default_rng(0), len(native[0].values), len(native)
-    draws = []
+    random, seeds = np.random.default_rng(0), len(native)
+    by_seed = np.array([values.value - reference.value for values, reference in zip(narrow, native, strict=True)])
+    scattered = _resampled_differences(narrow, native, random)
+    if not len(scattered):
+        return Interval(float(by_seed.mean()), np.nan, np.nan)
+    if seeds > 1:
+        error = by_seed.std(ddof=1) / np.sqrt(seeds)
+        scattered = scattered + error * random.standard_t(seeds - 1, size=len(scattered))
+    low, high = np.quantile(scattered, (0.025, 0.975))
+    return Interval(float(by_seed.mean()), float(low), float(high))
+
+
+def _resampled_differences(
+    narrow: Sequence[GalaxyValues | Resampled], native: Sequence[GalaxyValues | Resampled], random: np.random.Generator
+) -> Float64[np.ndarray, " r"]:
+    """Return the mean difference over seeds in resamples of the galaxies; nothing for fewer than ten galaxies."""
+    pairs = list(zip(narrow, native, strict=True))
+    if isinstance(native[0], Resampled):
+        return np.mean([values.values - reference.values for values, reference in pairs], axis=0)  # type: ignore[union-attr]
+    galaxies, draws = len(native[0].values), []
+    if galaxies < _FEWEST:
+        return np.empty(0)
     for start in range(0, _DRAWS, _AT_ONCE):
         size = min(_AT_ONCE, _DRAWS - start)
         # Weights and not rows as in rarezoo.statistics, because all seeds share one draw and its matrix product.
         weights = random.multinomial(galaxies, np.full(galaxies, 1 / galaxies), size=size).T.astype(np.float64)
         differences = [
-            values.statistic(weights) - reference.statistic(weights)
-            for values, reference in zip(narrow, native, strict=True)
+            values.statistic(weights) - reference.statistic(weights)  # type: ignore[union-attr]
+            for values, reference in pairs
         ]
         draws.append(np.mean(differences, axis=0))
-    scattered = np.concatenate(draws)
-    by_seed = np.array([values.value - reference.value for values, reference in zip(narrow, native, strict=True)])
-    if seeds > 1:
-        scattered = scattered + by_seed.std(ddof=1) / np.sqrt(seeds) * random.standard_t(seeds - 1, size=_DRAWS)
-    low, high = np.quantile(scattered, (0.025, 0.975)) if galaxies >= _FEWEST else (np.nan, np.nan)
-    return Interval(float(by_seed.mean()), float(low), float(high))
+    return np.concatenate(draws)

@@ -10,7 +10,7 @@ import pandas as pd
 from rarezoo import tables
 from rarezoo.escapes import figure_text
 from rarezoo.studies.bottleneck import RANK, RATIO, BottleneckStudy
-from rarezoo.studies.measurement import LOSS, PRECISION, RMSE
+from rarezoo.studies.measurement import LOSS, PRECISION, PROBE, RMSE, TEN_SHOT
 from rarezoo.tables import markdown
 from rarezoo.zoo.encoder import NATIVE
 
@@ -18,6 +18,13 @@ from rarezoo.zoo.encoder import NATIVE
 _PAPER = "128"
 # Shares of the variance for which the number of principal components is printed.
 _SHARES = (0.5, 0.9, 0.95, 0.99)
+# Tables of measures whose names begin with these words, and their titles.
+_TABLES = {
+    RMSE: "RMSE of vote fractions",
+    PRECISION: "Average precision of a ranking by similarity to one example",
+    TEN_SHOT: "Average precision of a classifier that has learnt from 10 galaxies of the kind and 100 others",
+    PROBE: "Average precision of a classifier that has learnt from four fifths of all galaxies (probe)",
+}
 # Factor in D over which the measures of one width are spread in the figure.
 _BESIDE = 1.3
 
@@ -52,7 +59,7 @@ def _architecture_text(study: BottleneckStudy, architecture: str) -> Iterator[st
             f"{share:.0%} in {_spread(float(np.mean(counts)), pd.Series(counts).std(), '.1f')}"
             for share, counts in components.items()
         )
-        yield f"components that hold the variance of the native {len(native[0].ratios)}: {held}\n"
+        yield f"Number of components that hold a share of the variance of the native {len(native[0].ratios)}: {held}\n"
     rows = []
     for width in widths:
         loss, rank, ratio = (table.loc[(width, name)] for name in (LOSS, RANK, RATIO))
@@ -64,7 +71,7 @@ def _architecture_text(study: BottleneckStudy, architecture: str) -> Iterator[st
         ])  # fmt: skip
     head = ["D", "seeds", "test loss (nats)", "cost against native (95 %)", "effective rank", "participation ratio"]
     yield markdown(head, rows) + "\n"
-    for prefix, title in ((RMSE, "vote-fraction RMSE"), (PRECISION, 'average precision of "most like this one"')):
+    for prefix, title in _TABLES.items():
         names = [name for name in table.loc[widths[-1]].index if name.startswith(prefix)]
         if names:
             cells = [
@@ -72,7 +79,10 @@ def _architecture_text(study: BottleneckStudy, architecture: str) -> Iterator[st
                 for name in names
             ]
             rows = [[name.removeprefix(prefix), *row] for name, row in zip(names, cells, strict=True)]
-            yield f"{title}: native, and the others' difference to it with half its 95 % interval\n"
+            yield (
+                f"{title}: for the native width the value, for the others the difference from it, with half of its "
+                "95 % interval\n"
+            )
             yield markdown(["", *(f"D = {width}" for width in widths)], rows) + "\n"
 
 

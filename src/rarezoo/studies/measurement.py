@@ -2,16 +2,19 @@
 
 Every job of a bottleneck study is measured once. :mod:`rarezoo.studies.bottleneck` compares the measurements.
 
+If the trunk was frozen, the galaxies are embedded as the recipe for released networks embeds them: as the mean over the
+orientations of the training. The features of the trunk are then computed once for all jobs.
+
 Shape letters: n galaxies measured, t of them in the test split, d width of the embedding, q questions, w sets of
-weights.
+weights, r resamples.
 """
 
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -25,22 +28,28 @@ from rarezoo import tables
 from rarezoo.data.loaders import CutoutLoader
 from rarezoo.data.splits import TEST
 from rarezoo.data.survey import Galaxies, Survey, open_survey
+from rarezoo.embeddings import measures
 from rarezoo.embeddings.answers import DEFAULT_CRITERIA
 from rarezoo.embeddings.quality import Ranking, Spectrum, average_precisions, spectrum
 from rarezoo.errors import DataError, StoreError
 from rarezoo.runs import SETTINGS_FILE, changed_inputs, hashed
 from rarezoo.training.fit import TrainRun
+from rarezoo.training.frozen import frozen_features
 from rarezoo.training.loss import question_losses
 from rarezoo.training.metrics import MIN_VOTES
 from rarezoo.zoo.cards import identity, read_card
 from rarezoo.zoo.checkpoint import Checkpoint
 
 MEASURED = "study.npz"
-# Measures that every network has; the others are named RMSE QUESTION and average precision KIND.
-LOSS, RMSE, PRECISION = "loss", "RMSE ", "average precision "
-# Folder of fingerprints of the survey's images, which the jobs of a multirun share.
+# The measure that every network has, and the beginnings of the names of others: RMSE QUESTION, probe KIND and so on.
+LOSS, RMSE, PRECISION, TEN_SHOT, PROBE = "loss", "RMSE ", "average precision ", "10-shot ", "probe "
+# Labels of a kind and others from which a classifier learns for 10-shot.
+_LABELS, _OTHERS = 10, 100
+# Folder of what the jobs of a multirun share: fingerprints of the survey's images, features of a frozen trunk.
 _CACHE = ".study"
 _BATCH = 256
+# Number of the form of the files, which grows when something else is measured.
+_EDITION = 2
 _ARRAYS = ("embeddings", "test", "losses", "squared_errors")
 
 
@@ -60,6 +69,14 @@ class GalaxyValues:
     def value(self) -> float:
         """(Root) mean."""
         return float(self.statistic(np.ones((len(self.values), 1)))[0])
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """A number that is not a mean over galaxies, and its values in resamples of them, the same ones for every job."""
+
+    value: float
+    values: Float64[np.ndarray, " r"]
 
 
 @dataclass(frozen=True)
@@ -84,6 +101,9 @@ class Measurement:
         (t, q) squared error of the vote fractions, mean over answers; NaN with fewer than MIN_VOTES votes.
     kinds
         Rare kinds of galaxies: for each (n,) 1 for a member, 0 for others, NaN where unknown.
+    learnt
+        How well classifiers find these kinds, by the name of the measure. ``10-shot KIND``: the average precision for
+        each draw of labels. ``probe KIND``: the average precision, then its values in resamples of the galaxies.
     """
 
     checkpoint: str
@@ -94,6 +114,7 @@ class Measurement:
     losses: Float32[np.ndarray, "t q"]
     squared_errors: Float[np.ndarray, "t q"]
     kinds: Mapping[str, Float32[np.ndarray, " n"]]
+    learnt: Mapping[str, Float64[np.ndarray, " r"]] = field(default_factory=dict)
 
     @cached_property
     def spectrum(self) -> Spectrum:
@@ -112,21 +133,25 @@ class Measurement:
         return rankings
 
     @cached_property
-    def samples(self) -> dict[str, GalaxyValues]:
+    def samples(self) -> dict[str, GalaxyValues | Resampled]:
         """Values that are compared between widths, by the name of the measure."""
-        samples = {LOSS: GalaxyValues(self.losses.sum(axis=1))}
+        samples: dict[str, GalaxyValues | Resampled] = {LOSS: GalaxyValues(self.losses.sum(axis=1))}
         for question, errors in zip(self.questions, self.squared_errors.T, strict=True):
             if np.isfinite(errors).any():
                 samples[RMSE + question] = GalaxyValues(errors[np.isfinite(errors)], root=True)
         for kind, ranking in self.rankings.items():
             samples[PRECISION + kind] = GalaxyValues(ranking.precisions)
+        for name, values in self.learnt.items():
+            is_probe = name.startswith(PROBE)
+            samples[name] = Resampled(float(values[0]), values[1:]) if is_probe else GalaxyValues(values)
         return samples
 
     def write(self, path: Path) -> None:
         """Write the measurement; the file appears as a whole or not at all."""
         arrays: dict[str, Any] = {f"kind {name}": membership for name, membership in self.kinds.items()}
+        arrays |= {f"learnt {name}": values for name, values in self.learnt.items()}
         arrays |= {name: getattr(self, name) for name in _ARRAYS}
-        arrays |= {"questions": np.array(self.questions, str), "ids": self.ids.astype(str)}
+        arrays |= {"questions": np.array(self.questions, str), "ids": self.ids.astype(str), "edition": _EDITION}
         with tables.atomic(path) as temporary, temporary.open("wb") as stream:
             np.savez(stream, checkpoint=self.checkpoint, **arrays)
 
@@ -142,15 +167,22 @@ class Measurement:
         try:
             # The file is opened here, because NumPy would not close a damaged one.
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+                if int(stored["edition"]) != _EDITION:
+                    raise ValueError("a measurement of another edition")
                 return cls(
                     checkpoint=str(stored["checkpoint"]),
                     questions=tuple(map(str, stored["questions"])),
                     ids=stored["ids"],
-                    kinds={name.removeprefix("kind "): stored[name] for name in stored if name.startswith("kind ")},
+                    kinds=_beginning_with("kind ", stored),
+                    learnt=_beginning_with("learnt ", stored),
                     **{name: stored[name] for name in _ARRAYS},
                 )
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as problem:
             raise StoreError("unreadable measurement", value=path, fix="Delete it; it is then made again.") from problem
+
+
+def _beginning_with(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)}
 
 
 def measured(folder: Path | str, *, workers: int | None = 0) -> Measurement:
@@ -189,7 +221,11 @@ def measured(folder: Path | str, *, workers: int | None = 0) -> Measurement:
             f"the survey has changed since the job was trained ({changed or 'names of images'})", value=folder,
             fix="Bring it back as it was, or train again.",
         )  # fmt: skip
-    measurement = _measurement(checkpoint, galaxies, survey, workers=workers)
+    trained = record["settings"]["train"]
+    turns = trained["turns"] if trained["freeze_trunk"] else 0
+    measurement = _measurement(
+        checkpoint, galaxies, survey, turns=turns, cache=folder.parent / _CACHE, workers=workers
+    )  # fmt: skip
     measurement.write(kept)
     return measurement
 
@@ -200,7 +236,9 @@ def measure_job(job: TrainRun) -> None:
     measured(job.out, workers=job.train.workers)
 
 
-def _measurement(checkpoint: Checkpoint, galaxies: Galaxies, survey: Survey, *, workers: int | None) -> Measurement:
+def _measurement(
+    checkpoint: Checkpoint, galaxies: Galaxies, survey: Survey, *, turns: int, cache: Path, workers: int | None
+) -> Measurement:
     """Measure the test galaxies that have votes, and all galaxies of which a rare kind is known, in full precision."""
     voted = np.flatnonzero(galaxies.votes.sum(axis=1) > 0)  # type: ignore[union-attr]
     tested = np.intersect1d(galaxies.rows(TEST), voted)
@@ -208,23 +246,24 @@ def _measurement(checkpoint: Checkpoint, galaxies: Galaxies, survey: Survey, *, 
         raise DataError("no galaxy with votes", value="the test split", fix="Set data.test_share=0.15.")
     kinds = rare_kinds(galaxies, survey=survey.settings()["option"])
     known = [np.flatnonzero(np.isfinite(membership)) for membership in kinds.values()]
-    loader = CutoutLoader(
-        galaxies, np.unique(np.concatenate([tested, *known])), view=checkpoint.view, batch_size=_BATCH,
-        workers=workers, on_bad_image=survey.on_bad_image,
-    )  # fmt: skip
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = checkpoint.network.to(device).eval()
-    parts = []
-    with torch.inference_mode():
-        for batch in tqdm(loader, desc=f"measuring {checkpoint.folder.name}", unit="batch", leave=False):
-            outputs = network(batch.images.to(device))
-            parts.append((batch.rows.numpy(), *(output.float().cpu().numpy() for output in outputs[:2])))
-    rows, embeddings, concentrations = (np.concatenate(part) for part in zip(*parts, strict=True))
+    wanted = np.unique(np.concatenate([tested, *known]))
+    if turns:
+        outputs = _of_frozen_trunk(
+            checkpoint, galaxies, wanted, turns=turns, cache=cache, on_bad_image=survey.on_bad_image, workers=workers
+        )
+    else:
+        loader = CutoutLoader(
+            galaxies, wanted, view=checkpoint.view, batch_size=_BATCH, workers=workers,
+            on_bad_image=survey.on_bad_image,
+        )  # fmt: skip
+        outputs = _of_images(checkpoint, loader)
+    rows, embeddings, concentrations = outputs
     test = np.flatnonzero(np.isin(rows, tested))
     tree, votes, concentrations = checkpoint.tree, galaxies.votes[rows[test]], concentrations[test]  # type: ignore[index]
     losses = question_losses(torch.from_numpy(concentrations), torch.from_numpy(votes), tree)
     errors = tree.fractions(concentrations) - tree.fractions(votes)
     squared_errors = np.stack([np.square(errors[:, part]).mean(axis=1) for part in tree.slices], axis=1)
+    kinds = {name: membership[rows] for name, membership in kinds.items()}
     return Measurement(
         checkpoint=checkpoint.sha256,
         questions=tuple(question.name for question in tree.questions),
@@ -233,8 +272,65 @@ def _measurement(checkpoint: Checkpoint, galaxies: Galaxies, survey: Survey, *, 
         test=test,
         losses=losses.numpy(),
         squared_errors=np.where(tree.totals(votes) >= MIN_VOTES, squared_errors, np.nan).astype(np.float32),
-        kinds={name: membership[rows] for name, membership in kinds.items()},
+        kinds=kinds,
+        learnt=found_by_classifiers(embeddings, kinds),
     )
+
+
+class _Outputs(NamedTuple):
+    """What a network says of some rows of a survey."""
+
+    rows: Int64[np.ndarray, " n"]
+    embeddings: Float32[np.ndarray, "n d"]
+    concentrations: Float32[np.ndarray, "n a"]
+
+
+def _of_images(checkpoint: Checkpoint, loader: CutoutLoader) -> _Outputs:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = checkpoint.network.to(device).eval()
+    parts = []
+    with torch.inference_mode():
+        for batch in tqdm(loader, desc=f"measuring {checkpoint.folder.name}", unit="batch", leave=False):
+            outputs = network(batch.images.to(device))
+            parts.append((batch.rows.numpy(), *(output.float().cpu().numpy() for output in outputs[:2])))
+    return _Outputs(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def _of_frozen_trunk(
+    checkpoint: Checkpoint, galaxies: Galaxies, rows: np.ndarray, *, turns: int, cache: Path, on_bad_image: str,
+    workers: int | None,
+) -> _Outputs:  # fmt: skip
+    """Return the mean embedding over orientations, and the concentrations of the galaxy as its image is."""
+    features = frozen_features(
+        checkpoint.network, galaxies, rows, encoder=checkpoint.encoder, turns=turns, cache=cache,
+        on_bad_image=on_bad_image, workers=workers,
+    )  # fmt: skip
+    network = checkpoint.network.without_trunk().cpu().eval()
+    with torch.inference_mode():
+        outputs = [network(torch.from_numpy(turn).float()) for turn in features.values.swapaxes(0, 1)]
+    embeddings = torch.stack([output.embedding for output in outputs]).mean(dim=0)
+    return _Outputs(features.rows, embeddings.numpy(), outputs[0].concentrations.numpy())
+
+
+def found_by_classifiers(
+    embeddings: Float32[np.ndarray, "n d"], kinds: Mapping[str, Float32[np.ndarray, " n"]]
+) -> dict[str, Float64[np.ndarray, " r"]]:
+    """Return how well classifiers find rare kinds with ten labels and with four fifths of all.
+
+    Kinds of which too few galaxies are known are left out. See :attr:`Measurement.learnt`.
+    """
+    learnt = {}
+    for kind, membership in kinds.items():
+        known = np.isfinite(membership)
+        features, positive = embeddings[known], membership[known] > 0
+        members, rest = int(positive.sum()), int((~positive).sum())
+        if members >= _LABELS + measures.FEWEST and rest >= _OTHERS + measures.FEWEST:
+            few = measures.few_labels(features, positive, labels=_LABELS, others=_OTHERS)
+            learnt[TEN_SHOT + kind] = few["average precision"].values
+        if min(members, rest) >= measures.FEWEST:
+            sample = measures.probe(features, positive, seeds=1)
+            learnt[PROBE + kind] = np.array([sample.value, *sample.values])
+    return learnt
 
 
 def rare_kinds(galaxies: Galaxies, *, survey: str) -> dict[str, Float32[np.ndarray, " n"]]:

@@ -170,6 +170,8 @@ class TrainRun(Settings):
         trainer = self._trainer(folder, logger, states)
         pl.seed_everything(self.seed, verbose=False)
         network = build_network(self.model, tree)
+        if isinstance(network.standardise, Standardise):
+            network.standardise.follows = not self.train.freeze_trunk
         features = self._start(network, galaxies, rows, cache=Path(self.train.cache or scratch))
         batches = Batches(
             galaxies, rows, encoder=self.model, settings=self.train, seed=self.seed, features=features,

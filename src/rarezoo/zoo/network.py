@@ -24,6 +24,8 @@ _SCALE, _FLOOR = 100.0, 1.0
 _FIRST_LOGIT = -3.0
 # A feature is constant if its standard deviation is below this share of its mean, or below this number.
 _CONSTANT_SHARE, _CONSTANT = 1e-3, 1e-6
+# Of the running average of standardised features, as PyTorch's batch normalisation has them.
+_MOMENTUM, _EPSILON = 0.1, 1e-5
 
 
 class Prediction(NamedTuple):
@@ -42,12 +44,21 @@ class Prediction(NamedTuple):
 
 
 class Standardise(nn.Module):
-    """Features less their mean, over their standard deviation; the numbers are fitted once and stored as weights.
+    """Features less their mean, over their standard deviation; the numbers are stored as weights.
+
+    With a frozen trunk, the numbers are fitted once. While a trunk is trained, its features change, and the numbers
+    follow them as those of batch normalisation do: each batch is standardised by itself, and the stored numbers are a
+    running average over batches.
 
     Parameters
     ----------
     native
         Number of features.
+
+    Attributes
+    ----------
+    follows
+        Whether the numbers follow the features in training; this is not stored.
 
     Examples
     --------
@@ -62,6 +73,7 @@ class Standardise(nn.Module):
 
     def __init__(self, native: int) -> None:
         super().__init__()
+        self.follows = False
         self.register_buffer("mean", torch.zeros(native))
         self.register_buffer("deviation", torch.ones(native))
 
@@ -79,6 +91,12 @@ class Standardise(nn.Module):
 
     def forward(self, features: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
         """Return standardised features."""
+        if self.training and self.follows and len(features) > 1:
+            mean, variance = features.mean(dim=0), features.var(dim=0, correction=0) + _EPSILON
+            with torch.no_grad():
+                self.mean.lerp_(mean, _MOMENTUM)
+                self.deviation.copy_(self.deviation.square().lerp(variance, _MOMENTUM).sqrt())
+            return (features - mean) / variance.sqrt()
         return (features - self.mean) / self.deviation
 
 

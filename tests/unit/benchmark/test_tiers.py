@@ -11,10 +11,19 @@ from mocksky.populations import BLENDS, PLANTED
 from rarezoo.benchmark.harness import TrialFolder, rank_features
 from rarezoo.benchmark.methods import FEATURES
 from rarezoo.benchmark.scores import Truth
-from rarezoo.benchmark.tiers import KnownAnswers, MockGalaxies, Shuffled, Sky, Tier, Vectors, tier_from
+from rarezoo.benchmark.tiers import (
+    KnownAnswers,
+    MockGalaxies,
+    Shuffled,
+    Sky,
+    Tier,
+    Vectors,
+    tier_from,
+    with_medians,
+)
 from rarezoo.data.surveys.mock import Mock
 from rarezoo.embeddings.store import EmbeddingStore, Manifest
-from rarezoo.errors import ConfigError, StoreError
+from rarezoo.errors import ConfigError, DataError, StoreError
 from rarezoo.training.objectives.votes import Votes
 from rarezoo.training.short import short_training
 
@@ -168,3 +177,15 @@ def test_a_network_with_shuffled_votes_has_learnt_nothing_before(tmp_path):
     # Views alone would teach it what galaxies look like.
     assert blind.objective == Votes()
     assert (blind.train.epochs, blind.seed) == (usual.train.epochs, usual.seed) == (3, 4)
+
+
+def test_galaxies_whose_image_cannot_be_read_get_the_median_features(caplog):
+    features = np.array([[1.0, 0], [3, 0], [np.nan, np.nan], [2, 5]], dtype=np.float32)
+    filled = with_medians(features, np.array(["a", "b", "c", "d"]))
+    np.testing.assert_array_equal(filled, [[1, 0], [3, 0], [2, 0], [2, 5]])
+    assert "1 of 4 images cannot be read; these galaxies get the median features: c" in caplog.text
+
+
+def test_without_any_readable_image_there_are_no_features():
+    with pytest.raises(DataError, match="no image can be read: 3 galaxies"):
+        with_medians(np.full((3, 2), np.nan, dtype=np.float32), np.array(["a", "b", "c"]))

@@ -113,6 +113,17 @@ def test_hugging_face_folder_is_read_by_datasets(members, tmp_path, images):
         exports.write_huggingface(folder, members, ABOUT)
 
 
+def test_images_are_asked_for_together_so_that_one_warning_names_those_that_cannot_be_read(tmp_path, members):
+    asked = []
+
+    def together(ids):
+        asked.append(len(ids))
+        return [np.zeros((6, 5, 3), np.uint8) for _ in ids]
+
+    exports.write_huggingface(tmp_path / "set", members, ABOUT, cutouts=together)
+    assert asked == [members.num_rows]
+
+
 def test_hugging_face_folder_killed_halfway_is_written_again(members, tmp_path, monkeypatch):
     (tmp_path / "set").mkdir()
     written = []

@@ -1,6 +1,7 @@
 """The bottleneck study, on jobs whose differences are known."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from rarezoo.errors import StoreError
 from rarezoo.studies import bottleneck
 from rarezoo.studies.bottleneck import BottleneckStudy, StudyJob, paired_interval, study_of
 from rarezoo.studies.bottleneck_report import study_content, study_text, verdict
-from rarezoo.studies.measurement import GalaxyValues, Measurement
+from rarezoo.studies.measurement import GalaxyValues, Measurement, found_by_classifiers
 from rarezoo.tables import plain
 
 pytestmark = pytest.mark.unit
@@ -122,6 +123,39 @@ def test_rare_kinds_that_only_the_native_width_sees_are_a_cost_in_precision():
     assert table.loc[("128", "average precision ring"), "high"] < -0.5
 
 
+def test_a_cost_in_what_classifiers_find_has_an_interval_over_draws_or_galaxies_and_seeds():
+    random = np.random.default_rng(0)
+    jobs = {}
+    for seed in range(3):
+        draws, resamples = random.normal(0.5, 0.05, size=15), random.normal(0.7, 0.05, size=400)
+        for width, worse in (("native", 0.0), ("128", 0.1)):
+            learnt = {"10-shot ring": draws - worse, "probe ring": np.concatenate([[0.7 - worse], resamples - worse])}
+            jobs[StudyJob("net", width, seed)] = replace(job(width=16, seed=seed), learnt=learnt)
+    study = BottleneckStudy(jobs, {})
+    table = study.to_pandas().loc[("net", "128")]
+    for measure in ("10-shot ring", "probe ring"):
+        assert table.cost[measure] == pytest.approx(-0.1)
+        # Every draw and every resample has the same difference, so nothing is uncertain.
+        assert table.low[measure] == pytest.approx(-0.1)
+        assert table.high[measure] == pytest.approx(-0.1)
+    text = study_text(study)
+    assert "10 galaxies of the kind and 100 others" in text
+    assert "four fifths of all galaxies (probe)" in text
+
+
+def test_classifiers_measure_kinds_of_which_enough_galaxies_are_known():
+    random = np.random.default_rng(0)
+    embeddings = random.normal(size=(300, 4)).astype(np.float32)
+    ring, trail, shell = (np.zeros(300, np.float32) for _ in range(3))
+    ring[:30], trail[:6], shell[:4] = 1, 1, 1
+    embeddings[:30, 0] += 6
+    ring[200:] = np.nan
+    learnt = found_by_classifiers(embeddings, {"ring": ring, "trail": trail, "shell": shell})
+    assert set(learnt) == {"10-shot ring", "probe ring", "probe trail"}
+    assert learnt["10-shot ring"].mean() > 0.8
+    assert learnt["probe ring"][0] > 0.9
+
+
 def test_widths_are_ordered_by_their_number_and_native_comes_last():
     jobs = {StudyJob("net", width, 0): job(width=16) for width in ("native", "128", "8")}
     assert list(BottleneckStudy(jobs, {}).to_pandas().index.unique("width")) == ["8", "128", "native"]
@@ -135,6 +169,12 @@ def test_a_measurement_is_read_as_it_was_written(tmp_path):
     np.testing.assert_array_equal(after.embeddings, before.embeddings)
     np.testing.assert_array_equal(after.kinds["ring"], before.kinds["ring"])
     assert list(after.ids) == list(before.ids)
+
+
+def test_what_classifiers_found_is_read_as_it_was_written(tmp_path):
+    before = replace(job(), learnt={"probe ring": np.arange(5.0)})
+    before.write(tmp_path / "study.npz")
+    np.testing.assert_array_equal(Measurement.read(tmp_path / "study.npz").learnt["probe ring"], np.arange(5.0))
 
 
 def test_a_damaged_measurement_is_refused(tmp_path):
@@ -187,6 +227,24 @@ def test_jobs_trained_in_another_way_are_not_mixed(swept):
     place(swept, StudyJob("net", "16", 0), epochs=7)
     with pytest.raises(StoreError, match=r"differ only in width and seed; these differ in train\.epochs"):
         study_of(swept)
+
+
+def test_only_the_native_width_which_has_no_bottleneck_may_start_in_another_way(swept, monkeypatch):
+    monkeypatch.setattr(bottleneck, "measured", lambda folder, workers: job(width=4))
+    place(swept, StudyJob("net", "native", 3), bottleneck_start="random")
+    assert StudyJob("net", "native", 3) in study_of(swept).jobs
+    place(swept, StudyJob("net", "16", 0), bottleneck_start="random")
+    with pytest.raises(StoreError, match=r"these differ in train\.bottleneck_start"):
+        study_of(swept)
+
+
+def test_a_measurement_of_an_older_edition_is_refused(tmp_path):
+    job().write(tmp_path / "study.npz")
+    with np.load(tmp_path / "study.npz") as kept:
+        older = {name: kept[name] for name in kept if name != "edition"}
+    np.savez(tmp_path / "study.npz", **older)
+    with pytest.raises(StoreError, match=r"unreadable measurement.*Delete it; it is then made again"):
+        Measurement.read(tmp_path / "study.npz")
 
 
 def test_jobs_measured_on_other_galaxies_are_not_mixed(swept, monkeypatch):

@@ -70,6 +70,37 @@ def test_a_constant_feature_is_not_blown_up():
     torch.testing.assert_close(standardise.deviation, torch.tensor([1.0, 1.0]))
 
 
+def batches(*, number, seed=0):
+    """Batches of features whose mean is 5 and whose standard deviation is 2."""
+    generator = torch.Generator().manual_seed(seed)
+    return [5 + 2 * torch.randn(64, 3, generator=generator) for _ in range(number)]
+
+
+def test_while_a_trunk_is_trained_the_standardisation_follows_its_features():
+    standardise = Standardise(3)
+    # Before training, the features of random weights are tiny.
+    standardise.fit(1e-4 * torch.randn(64, 3, generator=torch.Generator().manual_seed(1)))
+    standardise.follows = True
+    for batch in batches(number=60):
+        output = standardise.train()(batch)
+        torch.testing.assert_close(output.mean(dim=0), torch.zeros(3), atol=1e-4, rtol=0)
+        torch.testing.assert_close(output.std(dim=0, correction=0), torch.ones(3), atol=1e-4, rtol=0)
+    later = standardise.eval()(torch.cat(batches(number=20, seed=2)))
+    torch.testing.assert_close(later.mean(dim=0), torch.zeros(3), atol=0.15, rtol=0)
+    torch.testing.assert_close(later.std(dim=0), torch.ones(3), atol=0.15, rtol=0)
+
+
+def test_the_standardisation_of_a_frozen_trunk_and_of_a_network_in_use_stays_as_it_is():
+    standardise = Standardise(3)
+    standardise.fit(batches(number=1)[0])
+    before = standardise.mean.clone(), standardise.deviation.clone()
+    standardise.train()(10 * batches(number=1)[0])
+    standardise.follows = True
+    standardise.eval()(10 * batches(number=1)[0])
+    standardise.train()(10 * batches(number=1)[0][:1])
+    torch.testing.assert_close((standardise.mean, standardise.deviation), before)
+
+
 @pytest.mark.parametrize("name", options("model"))
 def test_weights_that_do_not_reach_the_features_are_frozen(name):
     network = build_network(options("model")[name](input_size=32, bottleneck="8"), TREE)
