@@ -34,7 +34,7 @@ lint: $(VENV)/.ready-to-develop
 	$(BIN)/lint-imports
 
 docs: $(VENV)/.ready-to-develop ## the documentation site, in site/
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 atlas: ## the code of the report pages in src/rarezoo/report/assets, from web/ (needs Node)
 	cd web && npm ci --no-fund --no-audit && npm run build

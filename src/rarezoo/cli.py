@@ -179,7 +179,7 @@ JOBS: dict[str, Job] = {
         ),
     ),
     "store frozen": Job(
-        "rarezoo.embeddings.frozen:FrozenStore", "embed a survey with first weights, without any training", _PIPELINE,
+        "rarezoo.embeddings.frozen:FrozenStore", "embed a survey with initial weights, without any training", _PIPELINE,
         groups=("data", "model"),
         examples=("data=gz2 model=efficientnet_b0 model.start=imagenet out=runs/frozen",),
     ),

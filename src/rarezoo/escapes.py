@@ -1,4 +1,4 @@
-r"""Texts of a user's files in the languages of others: terminals, Markdown, figures, and formats with fewer characters.
+r"""Write a user's texts so that terminals, Markdown and figures show them and do not interpret them.
 
 An id, a name or a path may hold any character. Pages escape what HTML would interpret by themselves; this module has
 what other outputs need. An escape is written as Python writes it, for example ``\x1b``.
@@ -13,7 +13,7 @@ import logging
 import re
 from types import TracebackType
 
-# Characters that a terminal or a reader could take for something else: control characters, halves of a character,
+# Characters that a terminal or a reader could take for something else: control characters, surrogates,
 # separators of lines, and marks that change the direction of the text after them.
 _HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 _HIDDEN_IN_LINES = re.compile(_HIDDEN.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
@@ -44,7 +44,7 @@ def visible(text: str, *, lines: bool = False) -> str:
 
 
 class VisibleFormatter(logging.Formatter):
-    r"""Format records of a log so that a name of the user's neither commands the terminal nor begins another line.
+    r"""Format records of a log so that a user's name cannot control the terminal or start a new line.
 
     Examples
     --------

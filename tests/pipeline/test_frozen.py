@@ -1,4 +1,4 @@
-"""``rarezoo store frozen``: a survey under first weights, without any training."""
+"""``rarezoo store frozen``: a survey under initial weights, without any training."""
 
 from dataclasses import replace
 

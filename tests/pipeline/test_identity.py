@@ -121,7 +121,7 @@ def test_a_training_is_known_again_wherever_its_inputs_lie(world, tmp_path):
         (lambda sky: edited(sky / "galaxies.csv", "g03,4,0\n", ""), "survey.ids"),
         (lambda sky: edited(sky / "tree.yaml", "name: bar,", "name: barred,"), "survey.question tree"),
         (lambda sky: another_image(sky, 5), "survey.images"),
-        (lambda sky: shutil.copy(sky.parent / "net" / "weights.safetensors", sky.parent / "first"), "first weights"),
+        (lambda sky: shutil.copy(sky.parent / "net" / "weights.safetensors", sky.parent / "first"), "initial weights"),
     ],
 )
 def test_a_training_does_not_go_on_with_other_inputs(world, change, named):

@@ -10,7 +10,7 @@ from rarezoo.errors import ConfigError
 
 pytestmark = pytest.mark.unit
 
-GROUPS = ("data", "model", "compress", "clusterer")
+GROUPS = ("data", "model", "compress", "clusterer", "objective")
 OPTIONS = [
     pytest.param(kind, id=f"{group}={name}") for group in GROUPS for name, kind in registry.options(group).items()
 ]

@@ -20,14 +20,14 @@ from rarezoo.errors import ConfigError, OutputError
 GENERATION = 2
 WIDTH, LATENT = 128, 8
 PLACES = ("inside", "edge", "off")
-# Latent distance from the middle of the bulk (σ = 1) between which groups of each place lie.
+# Smallest and largest distance of groups of each place from the middle of the bulk, in its σ.
 _RADII = {"inside": (0.0, 2.0), "edge": (3.0, 4.0), "off": (0.0, 2.5)}
 # Distance off the manifold; the bulk is about 16 across.
 _AWAY = (2.0, 10.0)
 # Density of a group at a typical member (√8 scatters out, in 8 dimensions) over the bulk's at its centre: from hardly
-# there to plain.
+# visible to obvious.
 _CONTRASTS = (1.5, 60.0)
-# Latent scatter of a group at most: beyond it is a part of the bulk. Spread of its axes' logarithms.
+# Largest latent scatter of a group, because a wider one would be part of the bulk; spread of its axes' logarithms.
 _WIDEST, _ELONGATION = 0.6, 0.25
 # Waves that bend the bulk, their amplitude, and the scatter of every embedding in all directions; rows scattered at a
 # time.
@@ -48,7 +48,7 @@ class Planted:
     sizes
         (g,) number of galaxies in each group.
     contrasts
-        (g,) density of the group at a typical member divided by the density of the bulk there.
+        (g,) density of the group at a typical member divided by the density of the bulk at the centre of the group.
     places
         (g,) where each group lies, one of :data:`PLACES`.
     """

@@ -1,4 +1,4 @@
-"""``rarezoo store frozen``: embed a survey with first weights, without any training.
+"""``rarezoo store frozen``: embed a survey with initial weights, without any training.
 
 What a trained network must beat is the network that it began with, and the same network with random weights. Their
 features are wide, so they are reduced to the width of a bottleneck by their principal components.
@@ -32,7 +32,7 @@ _NO_QUESTION = QuestionTree("none", (Question("none", ("none_yes", "none_no")),)
 
 @dataclass(kw_only=True)
 class FrozenStore(Settings):
-    """Embed one survey with the first weights of a network: published ones, or random ones (``model.start=none``).
+    """Embed one survey with the initial weights of a network: published ones, or random ones (``model.start=none``).
 
     Examples
     --------
@@ -75,7 +75,7 @@ class FrozenStore(Settings):
         Raises
         ------
         ConfigError, CheckpointError
-            A setting does not fit the architecture, or the first weights cannot be found.
+            A setting does not fit the architecture, or the initial weights cannot be found.
         DataError
             The survey or an image cannot be used.
         StoreError, OutputError
@@ -92,7 +92,7 @@ class FrozenStore(Settings):
             on_bad_image=self.data.on_bad_image,
         )  # fmt: skip
         rows, features = [], []
-        with tqdm(total=len(galaxies), unit=" images", desc="features of first weights") as progress:
+        with tqdm(total=len(galaxies), unit=" images", desc="features of initial weights") as progress:
             for batch in embedded(loader, frozen, precision="float32"):
                 rows.append(batch.rows)
                 features.append(batch.embeddings)

@@ -91,10 +91,10 @@ class TrainRun(Settings):
     logger: Tracker = setting(Tracker(), "where metrics are logged")
     out: str = setting(help="checkpoint folder to write")
     tag: str = setting("local", "second half of the checkpoint's name, <architecture>.<tag>")
-    seed: int = setting(0, "seed of first weights, order, views and dropout", ge=0)
+    seed: int = setting(0, "seed of initial weights, order, views and dropout", ge=0)
 
     def check(self) -> None:
-        """Refuse an objective that cannot be learnt with a frozen trunk, and first weights without a bottleneck."""
+        """Refuse an objective that cannot be learnt with a frozen trunk, and initial weights without a bottleneck."""
         if self.train.bottleneck_start == "invariant" and self.model.bottleneck_width is None:
             raise ConfigError(
                 "there is no bottleneck to start", value="model.bottleneck=native",
@@ -141,7 +141,7 @@ class TrainRun(Settings):
         DataError
             The survey cannot be used, has no votes, or the loss is not finite.
         CheckpointError
-            The first weights cannot be used.
+            The initial weights cannot be used.
         OutputError
             The folder cannot be written or holds another run.
         KeyboardInterrupt
@@ -232,7 +232,7 @@ class TrainRun(Settings):
         An objective may take its targets from elsewhere, such as a file of labels: they count where they are not the
         survey's votes.
         """
-        inputs = {"survey": opened.identity(), "first weights": self.model.start_sha256()}
+        inputs = {"survey": opened.identity(), "initial weights": self.model.start_sha256()}
         prepared = self.objective.prepare(opened)
         if prepared.votes is not opened.votes or prepared.tree is not opened.tree:
             inputs["targets of the objective"] = {

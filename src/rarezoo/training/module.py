@@ -93,7 +93,7 @@ class TrainSettings(Settings):
     cache: str = setting("", "folder that keeps these features for other trainings; empty = deleted with the training")
     bottleneck_start: str = setting(
         "random",
-        "first weights of the bottleneck: random, or the directions of the features that tell galaxies apart and are "
+        "initial weights of the bottleneck: random, or the directions of the features that tell galaxies apart and are "
         "the same in all orientations, which needs train.turns",
         choices=("random", "invariant"),
     )
@@ -141,7 +141,7 @@ class Learner(pl.LightningModule):
     Parameters
     ----------
     network
-        The network, with its first weights.
+        The network, with its initial weights.
     objective
         What it learns.
     tree

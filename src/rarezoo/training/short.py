@@ -77,7 +77,7 @@ def short_training(
     epochs
         Passes over the training split.
     seed
-        Seed of order, views and first weights.
+        Seed of order, views and initial weights.
     shuffle_votes
         Give every galaxy another galaxy's votes, so that there is nothing to learn. Such a network starts from random
         weights and learns from the votes alone: the mock checkpoint has learnt real votes, and the likeness of two

@@ -1,4 +1,4 @@
-"""What all architectures share: their settings, the source of their first weights, and their trunk."""
+"""What all architectures share: their settings, the source of their initial weights, and their trunk."""
 
 import logging
 import os
@@ -51,7 +51,7 @@ class Encoder(Settings, ABC):
         choices=POOLS,
     )
     stages: list[int] = setting([], "stages for pool=stages, as timm numbers them from 0; empty = all", ge=0)
-    start: str = setting("none", f"first weights: {', '.join(_STARTS)}, or a file or folder of weights")
+    start: str = setting("none", f"initial weights: {', '.join(_STARTS)}, or a file or folder of weights")
     drop_path: float = setting(0.0, "stochastic depth rate", ge=0, lt=1)
     dropout: float = setting(0.0, "probability of dropout before the head", ge=0, lt=1)
     head_width: int = setting(
@@ -143,7 +143,7 @@ class Encoder(Settings, ABC):
             ) from problem
 
     def start_weights(self) -> dict[str, Tensor] | None:
-        """Return the first weights of the trunk or of the whole network by name; None if they stay random.
+        """Return the initial weights of the trunk or of the whole network by name; None if they stay random.
 
         Raises
         ------
@@ -166,11 +166,11 @@ class Encoder(Settings, ABC):
 
     @property
     def starts_from_file(self) -> bool:
-        """Whether the first weights are a file of the user."""
+        """Whether the initial weights are a file of the user."""
         return self.start not in _STARTS
 
     def start_sha256(self) -> str | None:
-        """Return the hash of the file of first weights; None if they are random or published ones.
+        """Return the hash of the file of initial weights; None if they are random or published ones.
 
         Raises
         ------
@@ -185,11 +185,11 @@ class Encoder(Settings, ABC):
 
     @property
     def may_lack(self) -> tuple[str, ...]:
-        """Parts of names of weights that may be absent from first weights; these weights stay random."""
+        """Parts of names of weights that may be absent from initial weights; these weights stay random."""
         return ()
 
     def settings(self) -> dict[str, Any]:
-        """Return what :func:`encoder_from` needs to make the same encoder; a path of first weights becomes its name."""
+        """Return what :func:`encoder_from` needs to make the same encoder; a path of initial weights becomes its name."""
         start = self.start if self.start in _STARTS else Path(self.start).name
         return {"architecture": self.architecture, **asdict(self), "start": start}
 

@@ -199,14 +199,14 @@ class FeatureNetwork(BottleneckNetwork):
 
 
 def build_network(encoder: Encoder, tree: QuestionTree) -> BottleneckNetwork:
-    """Return the network of an encoder for the answers of a tree, with its first weights.
+    """Return the network of an encoder for the answers of a tree, with its initial weights.
 
     Raises
     ------
     ConfigError
         A setting does not fit the architecture.
     CheckpointError
-        The first weights cannot be found or do not fit.
+        The initial weights cannot be found or do not fit.
     """
     weights = encoder.start_weights()
     network = blank_network(encoder, answers=len(tree.answers))
@@ -263,7 +263,7 @@ def _freeze_unused(trunk: nn.Module, features: Tensor) -> None:
 def load_start(
     network: BottleneckNetwork, weights: dict[str, Tensor], *, source: str, may_lack: tuple[str, ...] = ()
 ) -> None:
-    """Put first weights into a network: those of a trunk, or those of a whole network as far as the shapes fit.
+    """Put initial weights into a network: those of a trunk, or those of a whole network as far as the shapes fit.
 
     Parameters
     ----------
@@ -298,7 +298,7 @@ def load_start(
     target.load_state_dict({**wanted, **fitting})
     left = sorted(set(wanted) - set(fitting))
     new = f"; {len(left)} new, e.g. {left[0]}" if left else ""
-    log.info("first weights: %d from %s%s", len(fitting), source, new)
+    log.info("initial weights: %d from %s%s", len(fitting), source, new)
 
 
 def _refuse_other_pool(network: BottleneckNetwork, weights: dict[str, Tensor], source: str) -> None:
@@ -309,7 +309,7 @@ def _refuse_other_pool(network: BottleneckNetwork, weights: dict[str, Tensor], s
     if other_kind or (fed_from_stages and len(weights["standardise.mean"]) != network.native):
         pool = "stages" if fed_from_stages else "last"
         raise CheckpointError(
-            f"the bottleneck of these first weights is fed from other features: model.pool={pool}", value=source,
+            f"the bottleneck of these initial weights is fed from other features: model.pool={pool}", value=source,
             fix=f"Set model.pool={pool} and the model.stages of its card, or start from its trunk alone, which "
             "rarezoo zoo export format=timm writes.",
         )  # fmt: skip
