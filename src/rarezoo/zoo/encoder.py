@@ -189,7 +189,7 @@ class Encoder(Settings, ABC):
         return ()
 
     def settings(self) -> dict[str, Any]:
-        """Return what :func:`encoder_from` needs to make the same encoder; a path of initial weights becomes its name."""
+        """Return what :func:`encoder_from` needs to make the same encoder; a path of weights becomes its name."""
         start = self.start if self.start in _STARTS else Path(self.start).name
         return {"architecture": self.architecture, **asdict(self), "start": start}
 
