@@ -183,11 +183,6 @@ class Encoder(Settings, ABC):
         """Return weights of a related publication under the names of timm, others unchanged."""
         return weights
 
-    @property
-    def may_lack(self) -> tuple[str, ...]:
-        """Parts of names of weights that may be absent from initial weights; these weights stay random."""
-        return ()
-
     def settings(self) -> dict[str, Any]:
         """Return what :func:`encoder_from` needs to make the same encoder; a path of weights becomes its name."""
         start = self.start if self.start in _STARTS else Path(self.start).name

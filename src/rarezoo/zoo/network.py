@@ -211,7 +211,7 @@ def build_network(encoder: Encoder, tree: QuestionTree) -> BottleneckNetwork:
     weights = encoder.start_weights()
     network = blank_network(encoder, answers=len(tree.answers))
     if weights is not None:
-        load_start(network, weights, source=encoder.start, may_lack=encoder.may_lack)
+        load_start(network, weights, source=encoder.start)
     return network
 
 
@@ -260,9 +260,7 @@ def _freeze_unused(trunk: nn.Module, features: Tensor) -> None:
             weight.requires_grad_(False)
 
 
-def load_start(
-    network: BottleneckNetwork, weights: dict[str, Tensor], *, source: str, may_lack: tuple[str, ...] = ()
-) -> None:
+def load_start(network: BottleneckNetwork, weights: dict[str, Tensor], *, source: str) -> None:
     """Put initial weights into a network: those of a trunk, or those of a whole network as far as the shapes fit.
 
     Parameters
@@ -273,8 +271,6 @@ def load_start(
         Weights by name.
     source
         Where they come from, for messages.
-    may_lack
-        Parts of names of trunk weights that may be absent and then stay random.
 
     Raises
     ------
@@ -286,8 +282,7 @@ def load_start(
     wanted = network.state_dict() if whole else network.trunk.state_dict()
     fitting = {name: value for name, value in weights.items() if name in wanted and wanted[name].shape == value.shape}
     trunk_names = [name for name in wanted if name.startswith("trunk.") or not whole]
-    free = ("num_batches_tracked", *may_lack)
-    absent = [name for name in trunk_names if name not in fitting and not any(part in name for part in free)]
+    absent = [name for name in trunk_names if name not in fitting and "num_batches_tracked" not in name]
     if absent:
         raise CheckpointError(
             f"the weights are of another architecture: {len(absent)} of {len(trunk_names)} trunk weights do not fit",

@@ -14,7 +14,7 @@ from rarezoo.settings import options
 from rarezoo.zoo.encoder import Encoder, encoder_from, local_weights
 from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
 from rarezoo.zoo.encoders.maxvit_tiny import MaxViTTiny
-from rarezoo.zoo.network import BottleneckNetwork, build_network
+from rarezoo.zoo.network import BottleneckNetwork, build_network, trunk_sha256
 from rarezoo.zoo.views import TrainingView, inference_view, training_cutout
 
 pytestmark = pytest.mark.unit
@@ -210,6 +210,11 @@ def test_efficientnet_lite_is_carried_exactly_and_its_gates_can_learn(tmp_path):
     torch.testing.assert_close(started(images / 255), expected, rtol=1e-3, atol=1e-4)
     started(images / 255).sum().backward()
     assert all(float(block.se.conv_expand.weight.grad.abs().sum()) > 0 for block in started.blocks[1])
+    # Trainings with other seeds share the features of the frozen trunk.
+    torch.manual_seed(2)
+    again = build_network(encoder, TREE)
+    torch.manual_seed(3)
+    assert trunk_sha256(build_network(encoder, TREE)) == trunk_sha256(again)
 
 
 def test_a_lite_file_that_lacks_more_is_refused(tmp_path):

@@ -25,6 +25,8 @@ _LITE_INNER = {
 _LITE_FIRST = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
 # What Lite0 was trained with: the term in its batch norms (timm's is 1e-5), and pixels (0 to 255) less 127, over 128.
 _LITE_EPSILON, _EPSILON = 1e-3, 1e-5
+# Seed of the first layer of squeeze-and-excitation, which EfficientNet-Lite0 lacks.
+_GATES_SEED = 0
 _LITE_MEAN, _LITE_SPREAD = 127 / 255, 128 / 255
 
 
@@ -73,7 +75,8 @@ class EfficientNetB0(Encoder):
 
         With ``activation=relu6`` the network then computes what EfficientNet-Lite0 does, except at the borders: they
         are padded with black sky on all sides, and not with grey on two. The gates of squeeze-and-excitation start at
-        one half and the weights behind them are doubled, so that the gates can still learn.
+        one half and the weights behind them are doubled, so that the gates can still learn. The first layer of the
+        gates is drawn with a fixed seed, so that trainings with other seeds share the features of a frozen trunk.
         """
         if "_conv_stem.weight" not in weights:
             return weights
@@ -95,12 +98,11 @@ class EfficientNetB0(Encoder):
                 )
                 if name.endswith("weight") and behind in named:
                     named[behind] = 2 * named[behind]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(_GATES_SEED)
+            drawn = self.trunk().state_dict()
+        named |= {name: value for name, value in drawn.items() if ".se.conv_reduce." in name}
         return named
-
-    @property
-    def may_lack(self) -> tuple[str, ...]:
-        """Parts of names: EfficientNet-Lite0 has no squeeze-and-excitation, whose first layer stays random."""
-        return (".se.conv_reduce",)
 
 
 def _timm_name(name: str) -> str:
