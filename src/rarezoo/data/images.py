@@ -297,6 +297,7 @@ class Hdf5Images(StoredImages):
                         raise DataError(f"{name} of {path} is not an array", value=kind, fix="Store a row per galaxy.")
                 if not allow_outside:
                     _refuse_other_files(file, h5py, path)
+                _refuse_absent_sources(file["images"], path)
                 self._check_images(file["images"])
                 stored_ids = _hdf5_ids(file["id_str"], images=len(file["images"]), path=path)
         except RarezooError:
@@ -353,7 +354,10 @@ class Hdf5Images(StoredImages):
         process = os.getpid()
         if process not in self._files:
             self._files[process] = _h5py().File(self.path, "r")
-        return np.asarray(self._files[process]["images"][self.rows[row]])
+        images = self._files[process]["images"]
+        if not _is_written(images, int(self.rows[row])):
+            raise ValueError("nothing was written at its place in the data set")
+        return np.asarray(images[self.rows[row]])
 
     def stamp(self, row: int) -> str:
         """Return size and times of the file, and the row in it."""
@@ -387,6 +391,28 @@ def _refuse_other_files(file: Any, h5py: Any, path: Path) -> None:
         linked = isinstance(file.get(name, getlink=True), h5py.ExternalLink)
         if linked or file[name].external or file[name].is_virtual:
             raise DataError(f"data set {name} is stored in another file", value=path, fix=OUTSIDE_HINT)
+
+
+def _refuse_absent_sources(images: Any, path: Path) -> None:
+    """Refuse a virtual data set whose files do not exist: HDF5 would read black images from it."""
+    for source in images.virtual_sources() if images.is_virtual else ():
+        # A name with % stands for several files.
+        if source.file_name != "." and "%" not in source.file_name:
+            file = path.absolute().parent / source.file_name
+            if not file.exists() and not Path(source.file_name).exists():
+                raise DataError(
+                    f"data set images of {path} is stored in a file that does not exist", value=source.file_name,
+                    fix="Bring that file back.",
+                )  # fmt: skip
+
+
+def _is_written(images: Any, row: int) -> bool:
+    """Return whether an image was ever written: HDF5 reads zeros where nothing was, and that is a black picture."""
+    if images.is_virtual or images.external:
+        return True
+    if images.chunks is None:
+        return bool(images.id.get_storage_size())
+    return bool(images.id.get_chunk_info_by_coord((row,) + (0,) * (images.ndim - 1)).size)
 
 
 def _hdf5_ids(column: Any, *, images: int, path: Path) -> list[str]:

@@ -86,7 +86,8 @@ def _files_that_end_with(paths: set[str], files: Iterable[str]) -> dict[str, lis
 def files_by_id(files: Iterable[str], ids: Sequence[str], *, same: Callable[[str], object] = str) -> list[str | None]:
     """Return the file of each galaxy that is named after its id, with an extension of an image.
 
-    A name such as ``J1.rgb.jpg``, as webdataset writes it, belongs to ``J1`` if no file is named after that id alone.
+    A name such as ``J1.rgb.jpg``, as webdataset writes it, belongs to ``J1`` if no file is named after that id alone,
+    and no other galaxy is ``J1.rgb``.
 
     Raises
     ------
@@ -98,14 +99,15 @@ def files_by_id(files: Iterable[str], ids: Sequence[str], *, same: Callable[[str
     >>> files_by_id(["a/J1.fits.gz", "J2.txt"], ["J1", "J2"])
     ['a/J1.fits.gz', None]
     """
-    by_stem, by_key = defaultdict(list), defaultdict(list)
+    by_stem, by_key, galaxies = defaultdict(list), defaultdict(list), set(ids)
     for file in sorted(files):
         base = posixpath.basename(file)
         suffix = max((known for known in EXTENSIONS if base.lower().endswith(known)), key=len, default="")
         if suffix:
             stem = base[: -len(suffix)]
             by_stem[stem].append(file)
-            by_key[re.sub(r"(\.[A-Za-z_]+)+$", "", stem)].append(file)
+            if stem not in galaxies:
+                by_key[re.sub(r"(\.[A-Za-z_]+)+$", "", stem)].append(file)
     named = [by_stem.get(galaxy) or by_key.get(galaxy) or [] for galaxy in ids]
     ambiguous = {
         galaxy: paths

@@ -99,16 +99,37 @@ def stored_pixels(content: bytes) -> np.ndarray:
         ):
             refuse_large(image.size)
             image.load()
+            if image.format == "TIFF" and image.mode in ("L", "I", "I;16", "I;16B"):
+                return _tiff_pixels(image)
             if image.mode.startswith("I;16") or image.mode == "F":
                 return np.asarray(image)
             if image.mode == "I":
-                # Pillow keeps the 16 bits of PNG and PPM in 32; TIFF has true integers of 32 bits.
-                return np.asarray(image).astype(np.int32 if image.format == "TIFF" else np.uint16)
+                # Pillow keeps the 16 bits of PNG and PPM in 32.
+                return np.asarray(image).astype(np.uint16)
             colours = image.convert("RGB") if not _is_transparent(image) else _on_black(image)
             pixels = np.asarray(colours)
             return pixels.astype(np.uint16) * np.uint16(257) if _has_sixteen_bits(image, content) else pixels
     except UnidentifiedImageError as problem:
         raise ValueError("not an image that Pillow knows") from problem
+
+
+def _tiff_pixels(image: Image.Image) -> np.ndarray:
+    """Return the pixels of a grey TIFF in the type that its tags say.
+
+    Pillow reads signed numbers of 8 bits and unsigned ones of 32 bits as the other kind, and numbers of 16 bits as
+    they are where zero means white.
+    """
+    tags = getattr(image, "tag_v2", {})
+    bits, signed = max(tags.get(258, (1,))), tags.get(339, (1,))[0] == 2
+    pixels = np.asarray(image)
+    if image.mode == "L" and signed:
+        return pixels.view(np.int8)
+    if image.mode == "L":
+        return np.asarray(image.convert("RGB"))
+    if image.mode == "I" and bits == 32 and not signed:
+        return pixels.view(np.uint32)
+    zero_is_white = image.mode.startswith("I;16") and tags.get(262) == 0
+    return np.iinfo(np.uint16).max - pixels if zero_is_white else pixels
 
 
 def _unzipped(content: bytes, *, most: int = MOST_BYTES) -> bytes:
@@ -206,7 +227,11 @@ def _fits_pixels(content: bytes) -> np.ndarray:
         refuse_large(image.shape)
         if isinstance(image, fits.CompImageHDU):
             _refuse_large_tiles(content, number, image)
+        blank, zero = image.header.get("BLANK", image.header.get("ZBLANK")), image.header.get("BZERO", 0)
         pixels = np.asarray(image.data)
+    # astropy replaces BLANK by NaN only in signed integers.
+    if blank is not None and pixels.dtype.kind == "u":
+        pixels = np.where(pixels == int(blank) + int(zero), np.nan, pixels.astype(np.float64))
     while pixels.ndim > 2 and pixels.shape[0] == 1:
         pixels = pixels[0]
     if pixels.ndim > 3:

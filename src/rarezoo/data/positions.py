@@ -5,7 +5,8 @@ A column may hold these values:
     number without a unit            degrees
     number with a unit               converted to degrees; hours of right ascension too
     text of a number                 like the number
-    text such as 12:22:54.9          right ascension in hours, declination in degrees, as astropy reads them
+    text such as 12:22:54.9          right ascension in hours, unless the column has a unit of degrees; declination in
+                                     degrees, as astropy reads them
     null, NaN, blank                 unknown
     right ascension −180 to 0        360 is added
     other values beyond the sphere   an error
@@ -97,6 +98,14 @@ def positions_of(
         kind: np.full(table.num_rows, np.nan) if name is None else _degrees(table, name, kind=kind, source=source)
         for kind, name in names.items()
     }
+    whole_sky = np.abs(degrees[tables.RA] - np.pi) <= np.pi, np.abs(degrees[tables.DEC]) <= np.pi / 2
+    known = ~np.isnan(degrees[tables.RA] + degrees[tables.DEC])
+    spread = np.ptp(degrees[tables.RA][known]) > np.pi if known.sum() >= _ENOUGH else False
+    if spread and all(inside[known].all() for inside in whole_sky):
+        log.warning(
+            "%s: all positions are within 6.28 by 3.14 degrees and are taken as degrees; radians need the unit rad",
+            source,
+        )  # fmt: skip
     ra, dec = on_sphere(degrees[tables.RA], degrees[tables.DEC], ids=ids, source=source)
     return Positions(
         pa.array(ra, from_pandas=True),
@@ -185,7 +194,8 @@ def _degrees(table: pa.Table, name: str, *, kind: str, source: str) -> Float64[n
                 "text such as 12:22:54.9", source, name,
             )  # fmt: skip
         return values * factor if factor != 1 else values
-    values = _from_text(column.to_pylist(), factor=factor, kind=kind, source=source)
+    in_hours = kind == tables.RA and (unit is None or unit.physical_type != "angle" or unit == units.hourangle)
+    values = _from_text(column.to_pylist(), factor=factor, in_hours=in_hours, kind=kind, source=source)
     unread = [
         cell
         for cell, value in zip(column.to_pylist(), values, strict=True)
@@ -198,12 +208,14 @@ def _degrees(table: pa.Table, name: str, *, kind: str, source: str) -> Float64[n
     return values
 
 
-def _from_text(cells: Sequence[object], *, factor: float, kind: str, source: str) -> Float64[np.ndarray, " n"]:
-    """Read texts: a number is in the unit of the column; sexagesimal right ascensions are hours unless they say d."""
+def _from_text(
+    cells: Sequence[object], *, factor: float, in_hours: bool, kind: str, source: str
+) -> Float64[np.ndarray, " n"]:
+    """Read texts: a number is in the unit of the column; sexagesimal ones are in hours or degrees."""
     from astropy import units
     from astropy.coordinates import Angle, RangeError
 
-    sexagesimal, in_degrees = (units.hourangle, 15) if kind == tables.RA else (units.deg, 1)
+    sexagesimal, in_degrees = (units.hourangle, 15) if in_hours else (units.deg, 1)
     values = np.full(len(cells), np.nan)
     with warnings.catch_warnings():
         # Sixty seconds are taken as a minute.

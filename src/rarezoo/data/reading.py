@@ -9,6 +9,7 @@ import gzip
 import io
 import logging
 import re
+import unicodedata
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -45,9 +46,9 @@ _NULLS = (
 )  # fmt: skip
 _NUMBER = r"^[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[iI][nN][fF]([iI][nN][iI][tT][yY])?)$"
 _WHOLE, _LEADING_ZERO, _WHOLE_FLOAT = r"^[+-]?\d+$", r"^[+-]?0\d", r"^[+-]?\d+\.0$"
-# How floating-point numbers are written: by Python, pandas and spreadsheets.
-_WRITTEN_FLOAT = re.compile(r"[+-]?(\d+|\d+\.\d+|\d(\.\d+)?[eE][+-]\d{2,3})")
-_WRITTEN_EXPONENT = re.compile(r"[+-]?\d\.\d+[eE]\+\d{2,3}")
+# How floating-point numbers are written: by Python, pandas, spreadsheets, Java (5.88E17) and Fortran (5.88D+17).
+_WRITTEN_FLOAT = re.compile(r"[+-]?(\d+|\d+\.\d+|\d(\.\d+)?[eEdD][+-]?\d{2,3})")
+_WRITTEN_EXPONENT = re.compile(r"[+-]?\d\.\d+[eEdD]\+?\d{2,3}")
 # The smallest whole numbers from which on a floating-point number of so many bits cannot hold all of them.
 _EXACT = {16: 2**11, 32: 2**24, 64: 2**53}
 # Digits that every float64 holds, and those of the largest one.
@@ -291,17 +292,50 @@ def _read_csv(content: bytes, delimiter: str, *, text: Sequence[str], source: Pa
             raise DataError(
                 f"{source}: a row with another number of cells than the header",
                 value=f"{row.actual_columns} instead of {row.expected_columns} in {row.text[:60]!r}",
-                fix="Correct it; a cell that holds the delimiter needs quotes, and comments stand above the header.",
+                fix=_other_delimiter(names).strip()
+                or "Correct it; a cell that holds the delimiter needs quotes, and comments stand above the header.",
             ) from problem  # fmt: skip
         if "UTF8" in str(problem):
             raise _not_utf8(source) from problem
         raise
+    # A quote that is never closed makes one cell of all the rows behind it.
+    if any(pc.any(pc.match_substring_regex(column, r"[\r\n]")).as_py() for column in table.columns):
+        _refuse_open_quotes(content[start:], delimiter, source=source)
     if ends_blank and pc.all(pc.equal(table.column(len(names) - 1), "")).as_py() is not False:
         table = table.remove_column(len(names) - 1)
     columns = {
         name: _text_cells(table[name]) if name in text else _typed(table[name]) for name in table.column_names
     }  # fmt: skip
     return pa.table(columns)
+
+
+def _refuse_open_quotes(content: bytes, delimiter: str, *, source: Path) -> None:
+    """Raise DataError if a cell of the rows has a quote at its beginning and none at its end."""
+    before = ""
+    limit = csv.field_size_limit(len(content) + 1)
+    try:
+        text = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", newline="")
+        for row in csv.reader(text, delimiter=delimiter, strict=True):
+            before = f"below the row {delimiter.join(row)[:60]!r}"
+    except csv.Error as problem:
+        raise DataError(
+            f"{source}: a quote that is not closed ({problem})", value=before or "in the first row",
+            fix='Correct that row: a quote within a cell is written twice, as in "5"" ring".',
+        ) from problem  # fmt: skip
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _other_delimiter(names: Sequence[str]) -> str:
+    """Say that cells seem to be separated by another character, if the header is one name that holds it."""
+    characters = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+    separating = [name for character, name in characters.items() if len(names) == 1 and character in names[0]]
+    return (
+        f"The cells seem to be separated by {separating[0]}: save it with commas, or as .tsv with tabs, and with "
+        "decimal points. "
+        if separating
+        else ""
+    )
 
 
 def _as_utf8(content: bytes, *, source: Path) -> bytes:
@@ -555,6 +589,14 @@ def _refuse_rounded(ids: Sequence[str], *, column: str, source: str) -> None:
     if large and all(_WRITTEN_FLOAT.fullmatch(text) for text in ids):
         raise _rounded(large[0], column=column, source=source)
     numbers = [int(text) for text in ids if len(text) > 15 and text.isascii() and text.isdigit()]
+    shortened = [text for text in ids if len(text) > _EXACT_DIGITS and text.isascii() and text.isdigit()]
+    if len(shortened) >= _ROUNDED_IDS and not any(text[_EXACT_DIGITS:].strip("0") for text in shortened):
+        log.warning(
+            "%s: all %d ids of column %s with more than %d digits have only zeros after the first %d, such as %s; a "
+            "spreadsheet may have rounded them",
+            source, len(shortened), column, _EXACT_DIGITS, _EXACT_DIGITS, shortened[0],
+        )  # fmt: skip
+        return
     numbers = [number for number in numbers if _EXACT[64] <= number < 2**64]
     if len(numbers) >= _ROUNDED_IDS and all(int(float(number)) == number for number in numbers):
         log.warning(
@@ -634,6 +676,8 @@ def spelling_hint(ids: Sequence[str], others: Sequence[str]) -> str:
         "spaces around them": str.strip,
         "zeros before them": lambda text: text.strip().lstrip("0"),
         "upper and lower case": lambda text: text.strip().casefold(),
+        "“.0” behind them": lambda text: text.strip().removesuffix(".0"),
+        "the Unicode form of letters (NFC and NFD)": lambda text: unicodedata.normalize("NFC", text.strip()),
     }
     alike = len(set(ids) & set(others))
     for difference, spell in spellings.items():
@@ -645,9 +689,7 @@ def spelling_hint(ids: Sequence[str], others: Sequence[str]) -> str:
 def no_column(table: pa.Table, column: str, *, source: str, setting_name: str) -> DataError:
     """Return the error for a column that a table lacks."""
     names = table.column_names
-    separated = "The cells seem to be separated by another character than a comma. " if len(names) == 1 and (
-        ";" in names[0] or "\t" in names[0] or "|" in names[0]
-    ) else ""  # fmt: skip
+    separated = _other_delimiter(names)
     return DataError(
         f"{source} has no column", value=column,
         fix=f"{separated}Name it with {setting_name}=; there are: {', '.join(names[:12])}.",

@@ -3,7 +3,7 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -269,7 +269,8 @@ class FileSurvey(Survey):
         """Raise ConfigError if the values of black and white are not two numbers that differ."""
         super().check()
         values = self.pixel_range
-        if len(values) and not (len(values) == 2 and np.isfinite(values).all() and values[0] < values[1]):
+        numbers = all(isinstance(value, (int, float, np.number)) for value in values)
+        if len(values) and not (numbers and len(values) == 2 and np.isfinite(values).all() and values[0] < values[1]):
             raise ConfigError(
                 "data.pixel_range needs two numbers, black and white", value=list(values),
                 fix="Give the smaller number first, such as data.pixel_range=[0,1].",
@@ -292,8 +293,15 @@ def open_survey(settings: Mapping[str, Any], *, recorded_in: str = "", folder: P
     >>> open_survey({"option": "mock", "n": 100}).n
     100
     """
-    fields = {key: value for key, value in settings.items() if key != "option"}
-    for key, value in fields.items():
+    kept = {key: value for key, value in settings.items() if key != "option"}
+    kind = choice("data", str(settings.get("option", "")))
+    unknown = sorted(set(kept) - {known.name for known in fields(kind)})
+    if unknown:
+        raise DataError(
+            f"the recorded survey {settings['option']} has settings that do not exist", value=", ".join(unknown),
+            fix="Name the survey (data=…), or bring back the file that recorded it as it was.",
+        )  # fmt: skip
+    for key, value in kept.items():
         if isinstance(value, str) and Path(value).is_absolute() and not Path(value).exists():
-            fields[key] = relocated(value, recorded_in=recorded_in, folder=folder)
-    return choice("data", settings["option"])(**fields)
+            kept[key] = relocated(value, recorded_in=recorded_in, folder=folder)
+    return kind(**kept)

@@ -62,8 +62,8 @@ class QuestionTree:
     Raises
     ------
     ConfigError
-        The tree has no answer or a doubled one, asks after an answer that does not exist, or questions lead to each
-        other.
+        A question has no answers, a question or an answer is doubled, one is asked after an answer that does not
+        exist, or questions lead to each other.
 
     Examples
     --------
@@ -81,6 +81,17 @@ class QuestionTree:
     def __post_init__(self) -> None:
         if not self.answers:
             raise ConfigError("the question tree has no answers", value=self.name, fix="Give it at least one question.")
+        names = [question.name for question in self.questions]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ConfigError(
+                f"tree {self.name}: doubled questions", value=repeated, fix="Give each question a name of its own."
+            )
+        empty = [question.name for question in self.questions if not question.answers]
+        if empty:
+            raise ConfigError(
+                f"tree {self.name}: questions without answers", value=empty, fix="Give them answers, or remove them."
+            )
         doubled = sorted({label for label in self.answers if self.answers.count(label) > 1})
         if doubled:
             raise ConfigError(
@@ -195,7 +206,11 @@ class QuestionTree:
         """
         try:
             questions = []
+            if not isinstance(content["questions"], (list, tuple)):
+                raise TypeError("questions is not a list")
             for entry in content["questions"]:
+                if not isinstance(entry, Mapping):
+                    raise TypeError(f"the question {entry!r} has no name and answers")
                 refuse_unknown(entry, _KEYS, of="a question")
                 above, answers = entry.get("asked_after"), entry["answers"]
                 if not isinstance(answers, (list, tuple)):
@@ -206,7 +221,8 @@ class QuestionTree:
         except (KeyError, TypeError, AttributeError) as problem:
             raise ConfigError(
                 "a question tree is `name:` and a list `questions:` of name, answers and (optional) asked_after",
-                value=problem, fix="Correct the file; docs/reference/question-trees.md has an example.",
+                value=f"no key {problem}" if isinstance(problem, KeyError) else problem,
+                fix="Correct the file; docs/reference/question-trees.md has an example.",
             ) from problem  # fmt: skip
 
 
@@ -235,8 +251,14 @@ def _own_tree(path: Path) -> QuestionTree:
         content = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_AsWritten)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, OSError) as problem:
         reason = " ".join(str(problem).split())[:200]
-        raise ConfigError(f"{path} is not YAML", value=reason, fix="Correct the file.") from problem
-    for question in content.get("questions", ()) if isinstance(content, dict) else ():
+        fix = "Save it as UTF-8." if isinstance(problem, UnicodeDecodeError) else "Correct the file."
+        raise ConfigError(f"{path} is not YAML", value=reason, fix=fix) from problem
+    if not isinstance(content, dict):
+        raise ConfigError(
+            f"{path} holds no question tree", value="nothing" if content is None else f"a {type(content).__name__}",
+            fix="Write `name:` and a list `questions:`; docs/reference/question-trees.md has an example.",
+        )  # fmt: skip
+    for question in content.get("questions", ()):
         if isinstance(question, dict) and question.get("asked_after") in _NO_ANSWER:
             del question["asked_after"]
     return QuestionTree.from_dict(content)

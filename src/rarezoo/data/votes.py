@@ -6,14 +6,15 @@ A table may hold these values for an answer:
     whole number                    the number of volunteers
     fractional number               weighted votes (Galaxy Zoo weighs its volunteers), kept as they are
     fractions of one                an error, unless ``scale`` says how many volunteers they stand for
-    percentages                     an error
-    negative, infinite, text        an error
+    percentages                     an error, also if only the first questions add up to 100, as cumulative ones do
+    negative, above 2²⁴, text       an error
 
 Whether numbers are fractions is decided for the whole table. A question of a galaxy looks like fractions if no answer
 is above one, some answer is not a whole number, and the total is at most 1.5: debiased and cumulative fractions do not
 add up to one.
 """
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -36,6 +37,8 @@ _WHOLE = 1e-4
 _FEW_FIRST, _FEW = 0.05, 0.5
 # Percentages: share of totals within this distance of a hundred, and the number of totals needed.
 _HUNDRED, _NEAR, _MOST, _ENOUGH = 100, 2.0, 0.9, 10
+# float32, which training computes with, holds every number of votes up to this one.
+MOST_VOTES = 2**24
 # Endings of derived columns, which published tables have beside the counts.
 _DERIVED = ("_fraction", "_debiased", "_mask", "_count", "_weighted", "_total-votes", "_flag")
 
@@ -89,6 +92,15 @@ def votes_of(
             f"{source}: vote columns that tree {tree.name} lacks", value=", ".join(foreign[:6]),
             fix="Choose the tree of that campaign (data.votes=NAME), or drop those columns.",
         )  # fmt: skip
+    spelled = {_plain_name(column): column for column in table.column_names if column not in tree.answers}
+    misspelt = {spelled[name]: answer for answer in tree.answers
+                if answer not in present and (name := _plain_name(answer)) in spelled}  # fmt: skip
+    if misspelt:
+        raise DataError(
+            f"{source}: vote columns that differ from answers of tree {tree.name} in their spelling",
+            value=", ".join(f"{column} (for {answer})" for column, answer in list(misspelt.items())[:3]),
+            fix="Rename them: votes in a column of another name would not be counted.",
+        )  # fmt: skip
     if ids is None:
         ids = (
             list(map(str, table.column(tables.ID).to_pylist()))
@@ -137,10 +149,11 @@ def _refuse_fractions(
             value=f"largest total of such a question {totals[fractions].max():.2f}", fix=way_out,
             ids=[ids[int(row)] for row in rows] if counts.any() else (),
         )  # fmt: skip
-    if _is_percent(totals[asked]):
+    percent = _percentages(totals)
+    if len(percent):
         raise DataError(
-            f"{source}: these look like percentages (the answers of most questions add up to 100)",
-            value=f"median total {np.median(totals[asked]):.1f}",
+            f"{source}: these look like percentages (the answers of a question add up to 100 for most galaxies)",
+            value=f"median total {np.median(percent):.1f}",
             fix="Divide them by 100 and set the number of volunteers: data.votes_scale=40. "
             "If they are votes, data.votes_scale=1 keeps them as they are.",
         )  # fmt: skip
@@ -151,10 +164,11 @@ def _refuse_counts(
 ) -> None:
     """Raise DataError if numbers that are to be multiplied are not fractions."""
     totals = tree.totals(votes)
-    if _is_percent(totals[totals > 0]):
+    percent = _percentages(totals)
+    if len(percent):
         raise DataError(
             f"{source}: data.votes_scale is for fractions, and these look like percentages",
-            value=f"median total {np.median(totals[totals > 0]):.1f}", fix="Divide them by 100.",
+            value=f"median total {np.median(percent):.1f}", fix="Divide them by 100.",
         )  # fmt: skip
     several = np.any((totals > _LARGEST_SUM) & _whole_questions(votes, tree), axis=1)
     rows = np.flatnonzero(several | (votes > _ONE).any(axis=1))
@@ -176,9 +190,21 @@ def _whole_questions(
     return np.stack([whole[:, part].all(axis=1) for part in tree.slices], axis=1)
 
 
-def _is_percent(totals: Float64[np.ndarray, " totals"]) -> bool:
-    near = np.abs(totals - _HUNDRED) <= _NEAR
-    return len(totals) >= _ENOUGH and float(near.mean()) >= _MOST
+def _percentages(totals: Float64[np.ndarray, "galaxies questions"]) -> Float64[np.ndarray, " n"]:
+    """Return the totals of the first question that has percentages, or of all of them together; empty if none has.
+
+    Cumulative percentages add up to 100 only for the questions that every galaxy is asked.
+    """
+    for part in (*totals.T, totals):
+        known = part[part > 0]
+        if len(known) >= _ENOUGH and float(np.mean(np.abs(known - _HUNDRED) <= _NEAR)) >= _MOST:
+            return known
+    return np.zeros(0)
+
+
+def _plain_name(column: str) -> str:
+    """Return the name of a column without what programs change in it: case, hyphens, underscores and spaces."""
+    return re.sub(r"[-_ .]+", "_", column.strip().casefold())
 
 
 def _numbers(table: pa.Table, answer: str, *, source: str, ids: Sequence[str]) -> Float64[np.ndarray, " galaxies"]:
@@ -196,10 +222,10 @@ def _numbers(table: pa.Table, answer: str, *, source: str, ids: Sequence[str]) -
             f"{source}: votes that are no numbers in {answer}", value=problem, fix="Correct them."
         ) from problem
     numbers = np.where(np.isnan(numbers), 0.0, numbers)
-    bad = np.flatnonzero((numbers < 0) | ~np.isfinite(numbers))
+    bad = np.flatnonzero((numbers < 0) | ~(numbers <= MOST_VOTES))
     if len(bad):
         raise DataError(
-            f"{source}: votes must be finite and not negative, {answer}", value=numbers[bad[0]],
+            f"{source}: votes must be finite, not negative and at most {MOST_VOTES:,}, {answer}", value=numbers[bad[0]],
             fix="Correct or empty those cells.", ids=[ids[int(row)] for row in bad],
         )  # fmt: skip
     return numbers

@@ -1,6 +1,7 @@
 """Known answers: kinds of galaxies by which embeddings are measured, from a catalogue, a table or a mock sky."""
 
 import difflib
+import logging
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from rarezoo.data.reading import ids_of, matched_rows, no_column, read_any_table
 from rarezoo.data.surveys.gz2 import question_of
 from rarezoo.errors import ConfigError
 
+log = logging.getLogger(__name__)
 _FORM = re.compile(r"(?P<name>[^=]+)=(?P<column>[^=>]+)(?:>(?P<above>[^=>]+)|==(?P<equals>.+))?")
 _HALF = 0.5
 
@@ -60,7 +62,9 @@ class Criterion:
         parts = _FORM.fullmatch(text.strip())
         try:
             if parts:
-                above = None if parts["above"] is None else float(parts["above"])
+                above = None if parts["above"] is None else float(parts["above"].replace("_", "no number"))
+                if above is not None and not np.isfinite(above):
+                    raise ValueError("no threshold")
                 return cls(parts["name"].strip(), parts["column"].strip(), above, (parts["equals"] or "").strip())
         except ValueError:
             pass
@@ -95,7 +99,20 @@ class Criterion:
             )
         column = table[self.column]
         if self.equals:
-            texts = pc.cast(column, pa.string())
+            try:
+                texts = pc.cast(column, pa.string())
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as problem:
+                raise ConfigError(
+                    "not a column of texts", value=f"{self.column} ({column.type})",
+                    fix="Choose a column of texts or numbers.",
+                ) from problem  # fmt: skip
+            spelled = [text for text in pc.unique(texts).drop_null().to_pylist() if text != self.equals]
+            alike = [text for text in spelled if text.strip().casefold() == self.equals.casefold()]
+            if alike and pc.any(pc.equal(texts, self.equals)).as_py():
+                log.warning(
+                    "column %s also holds %r, which differs from %s only in spelling and counts as another text",
+                    self.column, alike[0], self.equals,
+                )  # fmt: skip
             if not pc.any(pc.equal(texts, self.equals)).as_py():
                 known = sorted(set(texts.drop_null().to_pylist()))[:8]
                 raise ConfigError(
@@ -108,7 +125,7 @@ class Criterion:
             # CSV files have True and False as texts, and Arrow casts no booleans to floats.
             numbers = column.cast(pa.bool_()) if is_text and self.above is None else column
             numbers = numbers.cast(pa.int8()) if pa.types.is_boolean(numbers.type) else numbers
-            values = np.asarray(numbers.cast(pa.float64()).to_numpy(), dtype=np.float64)
+            values = np.asarray(numbers.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as problem:
             raise ConfigError(
                 "not a column of numbers", value=self.column,

@@ -379,11 +379,20 @@ class EmbeddingStore:
                 pa.types.is_fixed_size_list(kind)
                 and pa.types.is_floating(kind.value_type)
                 and kind.list_size == self.manifest.width
+                and np.dtype(kind.value_type.to_pandas_dtype()) == self.manifest.dtype
             ):
                 raise StoreError(
-                    f"{self._path(index)} does not hold vectors of width {self.manifest.width}", value=kind,
-                    fix="Write the store again.",
+                    f"{self._path(index)} does not hold {self.manifest.dtype} vectors of width {self.manifest.width}",
+                    value=kind, fix="Write the store again.",
                 )  # fmt: skip
+        covered = self.manifest.rows_of(index)
+        rows = shard.num_rows + len(about.get(_SKIPPED, ()))
+        if shard.num_columns and rows != covered.stop - covered.start:
+            raise StoreError(
+                f"{self._path(index)} does not hold the galaxies that the manifest says",
+                value=f"{rows:,} instead of {covered.stop - covered.start:,}",
+                fix="Delete that shard and run the embed command again, or import the table again.",
+            )  # fmt: skip
         return shard
 
     def skipped(self) -> list[str]:

@@ -6,6 +6,7 @@ class_id, size, decision (keep, drop, merge or empty), name, merge_into.
 """
 
 import csv
+import difflib
 import hashlib
 import io
 import json
@@ -34,6 +35,7 @@ KEEP, DROP, MERGE = "keep", "drop", "merge"
 MERGED = "merged"
 SCHEMA = 1
 _CHOICES = ("", KEEP, DROP, MERGE)
+_COLUMNS = ("search", "class_id", "size", "decision", "name", "merge_into")
 # Columns of CLASSES that hold for a class as HDBSCAN found it, but not for one that was merged by hand.
 _UNMEASURED = (
     tables.NODE,
@@ -128,8 +130,9 @@ class Decisions:
             # Spreadsheets begin a file with a mark of its encoding.
             content = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as problem:
+            reason = "it is not UTF-8" if isinstance(problem, UnicodeDecodeError) else problem.strerror
             raise ConfigError(
-                "no file of decisions", value=path, fix="Save one from the atlas, as JSON or CSV."
+                f"no file of decisions ({reason})", value=path, fix="Save one from the atlas, as JSON or CSV."
             ) from problem
         read = _csv_rows if path.suffix.lower() == ".csv" else _json_rows
         rows, search = read(content, path)
@@ -382,11 +385,17 @@ def _has_survey(search: Search) -> bool:
 
 
 def _json_rows(content: str, path: Path) -> tuple[list[Mapping[str, Any]], str]:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        _refuse_columns([key for key, _ in pairs], path)
+        return dict(pairs)
+
     try:
-        parsed = json.loads(content)
+        parsed = json.loads(content, object_pairs_hook=unique)
         if parsed["rarezoo"] != "decisions" or parsed["schema"] != SCHEMA:
             raise ValueError("another kind of file")
         return list(parsed["classes"]), str(parsed.get("search", ""))
+    except ConfigError:
+        raise
     except (ValueError, KeyError, TypeError, RecursionError) as problem:
         raise ConfigError(
             f"no file of decisions ({problem})",
@@ -397,9 +406,14 @@ def _json_rows(content: str, path: Path) -> tuple[list[Mapping[str, Any]], str]:
 
 def _csv_rows(content: str, path: Path) -> tuple[list[Mapping[str, Any]], str]:
     try:
-        rows = list(csv.DictReader(io.StringIO(content, newline="")))
+        reader = csv.DictReader(io.StringIO(content, newline=""))
+        header = list(reader.fieldnames or ())
+        # Spreadsheets and people change case and spaces.
+        reader.fieldnames = [name.strip().casefold() for name in header]
+        rows = list(reader)
     except csv.Error as problem:
         raise ConfigError(f"no file of decisions ({problem})", value=path, fix="Save it again as CSV.") from problem
+    _refuse_columns(reader.fieldnames, path)
     # Cells beyond the header, which may be those of another column, have the key None.
     beyond = [row for row in rows if any(row.get(None) or ())]
     if beyond:
@@ -417,12 +431,23 @@ def _csv_rows(content: str, path: Path) -> tuple[list[Mapping[str, Any]], str]:
     return filled, next(iter(searches), "")
 
 
+def _refuse_columns(names: Sequence[str], path: Path) -> None:
+    """Raise ConfigError for a column or key that occurs twice, or that is nearly one of those that exist."""
+    doubled = sorted({name for name in names if name and names.count(name) > 1})
+    if doubled:
+        raise ConfigError(f"{path}: a column or key occurs twice", value=doubled, fix="Leave one of them.")
+    for name in names:
+        near = difflib.get_close_matches(name.casefold(), _COLUMNS, n=1, cutoff=0.8)
+        if near and name not in _COLUMNS and near[0] not in names:
+            raise ConfigError(f"{path}: no such column or key", value=name, fix=f"Did you mean {near[0]}?")
+
+
 def _decision(row: Mapping[str, Any], path: Path) -> Decision:
     try:
         into = row.get("merge_into")
         item = Decision(
             class_id=_class_id(row["class_id"]),
-            decision=str(row.get("decision") or ""),
+            decision=str(row.get("decision") or "").strip().lower(),
             name=str(row.get("name") or "").strip(),
             merge_into=None if into in (None, "") else _class_id(into),
         )

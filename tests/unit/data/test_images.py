@@ -323,3 +323,31 @@ def test_a_crossed_square_stands_for_an_image_that_cannot_be_shown(broken_folder
     shown_cutouts(images, [1, 1], named=named)
     assert caplog.text.count("J2") == 1
     assert "J1" not in caplog.text
+
+
+@pytest.mark.parametrize("chunks", [(1, 8, 8), (1, 4, 8), None])
+def test_images_of_hdf5_that_were_never_written_are_unreadable_and_not_black(tmp_path, chunks):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("images", (3, 8, 8), "u1", chunks=chunks)
+        file["id_str"] = ["a", "b", "c"]
+        if chunks:
+            file["images"][1] = 0
+    images = Hdf5Images(tmp_path / "a.h5", ["a", "b"])
+    with pytest.raises(DataError, match=r"nothing was written.*galaxies a"):
+        images.cutout(0)
+    if chunks:
+        assert not images.cutout(1).any(), "a black picture that was written is a picture"
+
+
+def test_a_virtual_data_set_whose_file_is_gone_is_refused(tmp_path):
+    with h5py.File(tmp_path / "part.h5", "w") as file:
+        file["pixels"] = np.full((2, 8, 8), 9, "u1")
+    layout = h5py.VirtualLayout((2, 8, 8), "u1")
+    layout[:] = h5py.VirtualSource("part.h5", "pixels", (2, 8, 8))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_virtual_dataset("images", layout)
+        file["id_str"] = ["a", "b"]
+    assert Hdf5Images(tmp_path / "a.h5", ["a"], allow_outside=True).cutout(0).mean() == 9
+    (tmp_path / "part.h5").unlink()
+    with pytest.raises(DataError, match=r"does not exist: part\.h5"):
+        Hdf5Images(tmp_path / "a.h5", ["a"], allow_outside=True)

@@ -132,6 +132,31 @@ def test_ids_match_names_with_extensions_of_all_kinds():
     assert names == ["a/J1.fits.gz", "J2.rgb.jpg", "J3.PNG", "J3.5.png", None, None, "b.c/J6.JPEG", None]
 
 
+@pytest.mark.parametrize("images", ["im", "shards"])
+def test_a_galaxy_never_gets_the_image_of_one_whose_id_begins_like_its_own(home, images):
+    files = ["J1.b.png", "J2.rgb.png"]
+    assert files_by_id(files, ["J1", "J1.b", "J2"]) == [None, "J1.b.png", "J2.rgb.png"]
+    packed(home)
+    with tarfile.open(home / "shards" / "c.tar", "w") as archive:
+        for file in files:
+            picture(home / "im" / file, 5)
+            archive.add(home / "im" / file, arcname=file)
+    with pytest.raises(DataError, match=r"1 galaxies have no image.*galaxies J1\]"):
+        survey(home, ids=["J1", "J1.b"], images=images).open()
+
+
+@pytest.mark.parametrize(
+    ("name", "difference"), [("002.PNG", "case"), ("ring/cafe\u0301.png", "Unicode"), (" 002.png", "")]
+)
+def test_a_name_that_differs_in_spelling_from_a_file_gets_a_hint(home, name, difference):
+    picture(home / "im/ring/caf\u00e9.png", 30)
+    if not difference:
+        assert survey(home, [name]).open().images.cutout(0).mean() == 90
+        return
+    with pytest.raises(DataError, match=f"Names differ in .*{difference}.*on_bad_image"):
+        survey(home, [name]).open()
+
+
 @pytest.mark.parametrize("images", ["im", "shards", "images.h5"])
 def test_absent_images_are_skipped_in_every_container(home, images):
     import h5py

@@ -348,3 +348,37 @@ def test_programs_are_never_started_for_a_picture(read):
     """Pillow would call Ghostscript for PostScript."""
     with pytest.raises(DataError, match="not an image"):
         read(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n")
+
+
+def tiff(pixels, *, kind, photometric=1):
+    """A grey TIFF in which a tag says what kind of number a pixel is: 1 unsigned, 2 signed."""
+    content, bits = pixels.tobytes(), 8 * pixels.dtype.itemsize
+    tags = {256: pixels.shape[1], 257: pixels.shape[0], 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1}
+    tags |= {278: pixels.shape[0], 279: len(content), 339: kind}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<I", 8 + len(content)) + content + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+def test_tags_of_a_tiff_say_what_its_numbers_are():
+    ramp = np.linspace(0, 200, 64).reshape(8, 8)
+    with pytest.raises(UnknownScale, match="int8"):
+        decoded(tiff((ramp - 100).astype("i1"), kind=2))
+    signed = decoded(tiff((ramp - 100).astype("i1"), kind=2), pixel_range=(-100, 155))
+    np.testing.assert_array_equal(signed[:, :, 0], (ramp - 100).astype("i1").astype(int) + 100)
+    large = decoded(tiff((ramp * 2**24).astype("<u4"), kind=1), pixel_range=(0, 255 * 2**24))
+    np.testing.assert_allclose(large[:, :, 0], ramp, atol=1)
+    for name, step in (("u1", 1), ("<u2", 257)):
+        pixels = (ramp.astype("u1") * np.uint16(step)).astype(name)
+        black, white = (decoded(tiff(pixels, kind=1, photometric=kind))[:, :, 0] for kind in (1, 0))
+        np.testing.assert_array_equal(black, ramp.astype("u1"))
+        np.testing.assert_array_equal(white, 255 - black)
+
+
+def test_blank_of_unsigned_numbers_in_fits_becomes_the_lowest_value():
+    plane = (PLANES[0] * 10).astype("u2")
+    plane[0, 0] = plane.min()
+    expected = decoded(fits_bytes(fits.PrimaryHDU(plane)))
+    plane[0, 0] = 65535
+    unit = fits.PrimaryHDU(plane)
+    unit.header["BLANK"] = 32767  # the number in the file, which BZERO = 32768 is added to
+    np.testing.assert_array_equal(decoded(fits_bytes(unit)), expected)

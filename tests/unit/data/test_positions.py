@@ -139,3 +139,20 @@ def test_a_position_of_a_data_frame_is_read_without_change():
     ra = np.random.default_rng(0).uniform(0, 360, 100)
     frame = pd.DataFrame({"ra": ra, "dec": ra / 4 - 45})
     assert degrees(pa.Table.from_pandas(frame)) == (ra.tolist(), (ra / 4 - 45).tolist())
+
+
+def test_sexagesimal_right_ascensions_are_degrees_if_the_unit_says_so():
+    for unit, ra in (("deg", 5.5), ("d:m:s", 5.5), ("h:m:s", 82.5), ("hourangle", 82.5)):
+        field = pa.field("ra", pa.string(), metadata={"unit": unit})
+        table = pa.table({"ra": ["05:30:00"], "dec": ["-05:30:00"]}, schema=pa.schema([field, ("dec", pa.string())]))
+        assert degrees(table) == ([ra], [-5.5]), unit
+
+
+def test_numbers_that_may_be_radians_cause_a_warning(caplog):
+    ra, dec = np.linspace(0, 6.2, 40), np.linspace(-1.5, 1.5, 40)
+    degrees({"ra": ra, "dec": dec})
+    assert "radians" in caplog.text
+    caplog.clear()
+    degrees({"ra": ra, "dec": dec * 2})
+    degrees({"ra": ra / 3, "dec": dec})
+    assert "radians" not in caplog.text

@@ -139,6 +139,10 @@ def test_cells_with_delimiters_quotes_and_ends_of_line_stay_whole(tmp_path):
         ("id_str,m\nü,1\n".encode("latin-1"), "not UTF-8.*iconv"),
         (b"id_str,m\na\0,1\n", "zero"),
         ('id_str,m\n"a,1\nb,2\n', "own.csv"),
+        ('# a "b, "c\nid_str,m\nz,0\na,"5\nb,2\nc,3\n', "below the row 'z,0'"),
+        ('id_str,m\na,"5\nb,2\nc,3\n', "quote that is not closed.*written twice"),
+        ('id_str,m\na,"5\nb,2\nc,"4\n', "quote that is not closed.*in the first row"),
+        ("id_str;m\na;1,5\n", "separated by semicolons"),
         (",".join(map(str, range(20_001))) + "\n", "too many columns: 20,001"),
         ("#\n#\n", "empty"),
         (" \n", "empty"),
@@ -151,14 +155,21 @@ def test_a_csv_file_whose_cells_have_no_certain_column_is_refused(tmp_path, cont
 
 def test_ids_that_a_program_wrote_as_floating_point_numbers(tmp_path):
     assert ids(written(tmp_path / "whole.csv", "id_str\n1.0\n22.0\n")) == ["1", "22"]
-    for content in ("5.88017702939984e+17\n12.0\n", "5.88018E+17\n12\n", "588017702939984000.0\n12.0\n"):
+    for content in (
+        "5.88017702939984e+17\n12.0\n", "5.88018E+17\n12\n", "588017702939984000.0\n12.0\n",
+        "5.88017702939984E17\n12.0\n", "5.88017702939984D+17\n12\n",
+    ):  # fmt: skip
         with pytest.raises(DataError, match="floating-point"):
             ids(written(tmp_path / "rounded.csv", f"id_str\n{content}"))
 
 
 def test_ids_that_all_look_rounded_cause_a_warning(tmp_path, caplog):
     exact = [588017702939984047 + 131 * row for row in range(12)]
-    for numbers, warned in ((exact, False), ([int(float(number)) for number in exact], True)):
+    of_spreadsheet = [number // 1000 * 1000 for number in exact]
+    for numbers, warned in (
+        (exact, False), ([int(float(number)) for number in exact], True), (of_spreadsheet, True),
+        ([number - 12 for number in of_spreadsheet[:-1]] + of_spreadsheet[-1:], False),
+    ):  # fmt: skip
         caplog.clear()
         ids_of(pa.table({"id_str": list(map(str, numbers))}), "id_str", source="votes.csv")
         assert ("rounded" in caplog.text) == warned
@@ -332,7 +343,14 @@ def test_how_many_ids_match_is_reported_and_few_are_refused(caplog):
 
 
 @pytest.mark.parametrize(
-    ("ids", "others", "hint"), [(["a"], [" a "], "spaces"), (["7"], ["007"], "zeros"), (["J1A"], ["j1a"], "case")]
+    ("ids", "others", "hint"),
+    [
+        (["a"], [" a "], "spaces"),
+        (["7"], ["007"], "zeros"),
+        (["J1A"], ["j1a"], "case"),
+        (["7"], ["7.0"], "“.0”"),
+        (["caf\u00e9"], ["cafe\u0301"], "Unicode"),
+    ],
 )
 def test_ids_that_differ_in_spelling_get_a_hint(ids, others, hint):
     with pytest.raises(DataError, match=hint):

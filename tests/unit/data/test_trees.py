@@ -81,7 +81,11 @@ def test_own_tree_comes_from_yaml_and_goes_through_json_unchanged(tmp_path):
             ],
             "lead to each other",
         ),
-        ([{"answers": ["a_x"]}], "name"),
+        ([{"answers": ["a_x"]}], "no key 'name'"),
+        ([{"name": "a", "answers": ["a_x"]}, {"name": "a", "answers": ["a_y"]}], r"doubled questions: \['a'\]"),
+        ([{"name": "a", "answers": ["a_x"]}, {"name": "b", "answers": []}], r"without answers: \['b'\]"),
+        (["a"], "the question 'a' has no name"),
+        ({"a": ["a_x"]}, "questions is not a list"),
     ],
 )
 def test_broken_trees_are_refused(questions, message):
@@ -128,11 +132,11 @@ def test_answers_of_a_yaml_file_are_the_texts_that_were_written(tmp_path_factory
         ("name: a\nquestions: [{name: b, answers: [c], askedafter: d}]", "Did you mean asked_after"),
         ("name: a\nquestions: yes", "question"),
         ("- name: a", "question"),
-        ("", "question"),
+        ("", "no question tree: nothing"),
         ("name: [", "not YAML"),
         ("[" * 3000, "not YAML"),
         ("!!python/object:os.system {}", "not YAML|question"),
-        (b"name: g\xfc", "not YAML"),
+        (b"name: g\xfc", "not YAML.*UTF-8"),
         (b"name: \0", "not YAML"),
     ],
 )

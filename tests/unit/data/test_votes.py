@@ -136,7 +136,7 @@ def test_a_scale_of_one_keeps_numbers_whatever_they_look_like():
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"shape_smooth": [1, -2]}, r"not negative, shape_smooth: -2.0 \[galaxies g1\]"),
+        ({"shape_smooth": [1, -2]}, r"not negative.*shape_smooth: -2.0 \[galaxies g1\]"),
         ({"shape_smooth": [1.0, float("inf")]}, "finite"),
         ({"shape_smooth": ["many", "few"]}, "no numbers in shape_smooth"),
         ({"shape_smooth": [[1], [2]]}, "no numbers in shape_smooth"),
@@ -153,3 +153,26 @@ def test_values_that_are_not_votes_are_an_error(columns, message):
 def test_published_tables_derived_columns_are_no_foreign_answers():
     counts = votes(shape_smooth=[4], shape_disk=[1], **{"shape_smooth_fraction": [0.8], "shape_smooth_debiased": [0.7]})
     np.testing.assert_array_equal(counts[0, :2], [4, 1])
+
+
+def test_percentages_of_which_only_the_first_question_adds_up_to_100_are_refused():
+    counts = drawn(3)
+    first, second = counts[:, :2], counts[:, 2:]
+    volunteers = first.sum(1, keepdims=True)
+    cumulative = (100 * np.hstack([first, second]) / volunteers).round(1)
+    for scale in (0, 40):
+        with pytest.raises(DataError, match=r"percentages.*by 100"):
+            read(cumulative, scale=scale)
+
+
+@pytest.mark.parametrize("column", ["SHAPE_DISK", "shape-disk", " shape disk", "Shape.Disk"])
+def test_votes_in_a_column_that_is_spelled_otherwise_are_not_lost(column):
+    with pytest.raises(DataError, match=f"spelling: {column} .for shape_disk.*Rename"):
+        votes(shape_smooth=[3], **{column: [4]})
+    np.testing.assert_array_equal(votes(shape_smooth=[3], shape_disk=[5], **{column: [4]})[0, :2], [3, 5])
+
+
+@pytest.mark.parametrize("value", [1e39, 1e30, 2.0**24 + 2])
+def test_more_votes_than_float32_holds_are_refused(value):
+    with pytest.raises(DataError, match=r"at most 16,777,216, shape_smooth.*galaxies g0"):
+        votes(shape_smooth=[value])

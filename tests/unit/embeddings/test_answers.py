@@ -88,3 +88,22 @@ def test_a_network_is_in_sample_for_questions_that_it_was_trained_on():
     assert Criterion("merger", "merging_merger", 0.5).in_sample(("merging_merger", "merging_none"))
     assert Criterion("merger", "merging_merger_fraction", 0.5).in_sample(("merging_merger",))
     assert not Criterion("merger", "merger", 0.5).in_sample(("merging_merger",))
+
+
+@pytest.mark.parametrize(
+    "column", [pa.array([[1.0], [2.0]]), pa.array([{"a": 1}, {"a": 2}]), pa.array([b"x", b"\xff"])]
+)
+def test_a_column_that_holds_no_texts_is_refused(column):
+    with pytest.raises(ConfigError, match="not a column of texts: x"):
+        Criterion.parsed("a=x==1").values(pa.table({"x": column}))
+
+
+@pytest.mark.parametrize("threshold", ["nan", "inf", "1e999", "1_0", "0,3"])
+def test_a_threshold_that_is_no_number_is_refused(threshold):
+    with pytest.raises(ConfigError, match="an answer reads"):
+        Criterion.parsed(f"a=fraction>{threshold}")
+
+
+def test_texts_that_differ_in_spelling_are_named(caplog):
+    assert Criterion.parsed("a=x==Ring").values(pa.table({"x": ["Ring", "ring ", "no"]})).tolist() == [1, 0, 0]
+    assert "'ring '" in caplog.text

@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from rarezoo import tables
 from rarezoo.embeddings import store as stores
 from rarezoo.embeddings.store import EmbeddingStore, Manifest
-from rarezoo.errors import OutputError, StoreError
+from rarezoo.errors import OutputError, RarezooError, StoreError
 from rarezoo.runs import claim
 
 pytestmark = pytest.mark.unit
@@ -204,3 +205,31 @@ def test_a_folder_of_another_command_is_not_written_into(tmp_path):
     claim(tmp_path, verb="train", settings={"seed": 1})
     with pytest.raises(OutputError, match="another command's run"):
         EmbeddingStore.create(tmp_path, MANIFEST)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("shard_rows", 4, "3 instead of 4|1 of 2 shards"),
+        ("dtype", "float16", "float16 vectors"),
+        ("rows", 9, "1 instead of 3"),
+    ],
+)
+def test_a_manifest_that_does_not_fit_its_shards_is_refused(tmp_path, name, value, message):
+    whole(tmp_path, rows=7, shard_rows=3)
+    manifest = json.loads((tmp_path / stores.MANIFEST_FILE).read_text())
+    (tmp_path / stores.MANIFEST_FILE).write_text(json.dumps({**manifest, name: value}))
+    with pytest.raises(StoreError, match=message):
+        EmbeddingStore.open(tmp_path).embeddings()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"option": "catalogue", "table": "a.csv", "images": "b", "nope": 1}, "do not exist: nope.*data="),
+        ({"table": "a.csv"}, "unknown data"),
+    ],
+)
+def test_a_recorded_survey_that_cannot_be_made_is_refused(tmp_path, settings, message):
+    with pytest.raises(RarezooError, match=message):
+        whole(tmp_path, survey_settings=settings).galaxies()

@@ -229,3 +229,26 @@ def test_damaged_and_hostile_files_are_refused_with_a_message(tmp_path, name, co
 def test_a_csv_file_that_a_spreadsheet_saved_is_read(tmp_path):
     (tmp_path / "d.csv").write_text(f"{HEAD}{KEY},0,5,keep,rings,\r\n", encoding="utf-8-sig", newline="")
     assert Decisions.read(tmp_path / "d.csv").names == {0: "rings"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("d.json", '{"class_id": 1, "decision": "drop", "class_id": 2}', r"occurs twice: \['class_id'\]"),
+        ("d.json", '{"class_id": 1, "decison": "drop"}', "no such column or key: decison. Did you mean decision"),
+        ("d.json", '{"class_id": 1, "Decision": "drop"}', "no such column or key: Decision"),
+        ("d.csv", "class_id,decision,Decision\n1,drop,keep\n", r"occurs twice: \['decision'\]"),
+        ("d.csv", "class_id,decisions\n1,drop\n", "no such column or key: decisions"),
+    ],
+)
+def test_a_column_that_would_not_be_read_is_refused(tmp_path, name, content, message):
+    whole = content if name == "d.csv" else f'{{"rarezoo": "decisions", "schema": 1, "classes": [{content}]}}'
+    (tmp_path / name).write_text(whole)
+    with pytest.raises(ConfigError, match=message):
+        Decisions.read(tmp_path / name)
+
+
+def test_case_and_spaces_in_a_csv_file_of_decisions_do_not_matter(tmp_path):
+    (tmp_path / "d.csv").write_text("Class_ID, Decision, Name, Notes\n1, Drop, thin arcs, see below\n")
+    (decision,) = Decisions.read(tmp_path / "d.csv").items
+    assert (decision.class_id, decision.decision, decision.name) == (1, "drop", "thin arcs")

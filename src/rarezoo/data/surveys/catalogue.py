@@ -1,7 +1,8 @@
 """``data=catalogue``: a table (CSV, Parquet, FITS, VOTable, ECSV) and images in a folder, tar shards or HDF5."""
 
 import os
-from collections.abc import Sequence
+import posixpath
+from collections.abc import Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
@@ -20,10 +21,10 @@ from rarezoo.data.images import (
 )
 from rarezoo.data.matching import Folder, files_by_id, files_by_name, is_inside
 from rarezoo.data.positions import positions_of
-from rarezoo.data.reading import ids_of, matched_rows, no_column, read_any_table, refuse_doubled
+from rarezoo.data.reading import ids_of, matched_rows, no_column, read_any_table, refuse_doubled, spelling_hint
 from rarezoo.data.survey import FileSurvey, Galaxies, catalogue_table
 from rarezoo.data.trees import QuestionTree, named_tree
-from rarezoo.data.votes import votes_of
+from rarezoo.data.votes import MOST_VOTES, votes_of
 from rarezoo.errors import DataError, DataNotFound
 from rarezoo.settings import option, setting
 
@@ -67,7 +68,7 @@ class Catalogue(FileSurvey):
     votes_table: str = setting("", "file that holds the votes, if they are not in the table itself; matched by id")
     votes_scale: float = setting(
         0.0, "number of volunteers that vote fractions stand for; 0: the votes are counts; 1: kept as they are",
-        unit="votes", ge=0,
+        unit="votes", ge=0, le=MOST_VOTES,
     )  # fmt: skip
     least_matched: float = setting(
         0.1, "smallest share of the ids, of the smaller table, that table and votes_table must have in common", ge=0,
@@ -176,11 +177,12 @@ class Catalogue(FileSurvey):
                 if names is None
                 else files_by_name(members, names, ids, same=members.get)
             )
-            hint = ""
+            hint = _spelled_otherwise([(names or ids)[row] for row, file in enumerate(files) if file is None], members)
         else:
             folder = Folder(place, outside=self.allow_outside)
             files = folder.by_id(ids) if names is None else folder.by_name(names, ids)
-            hint = _way_out(folder, [name for name, file in zip(names or [], files, strict=False) if file is None])
+            absent = [(names or ids)[row] for row, file in enumerate(files) if file is None]
+            hint = _way_out(folder, absent if names else []) or _spelled_otherwise(absent, folder.files)
         rows = [row for row, file in enumerate(files) if file is None]
         looked_for = f" (such as {(names or ids)[rows[0]]!r})" if rows else ""
         refuse_absent([ids[row] for row in rows], ids, where=f"{place}{looked_for}", skip=skip, hint=hint)
@@ -203,6 +205,14 @@ def _is_hdf5(place: Path) -> bool:
         return False
     with place.open("rb") as stream:
         return place.suffix.lower() in _HDF5 or stream.read(len(_HDF5_SIGNATURE)) == _HDF5_SIGNATURE
+
+
+def _spelled_otherwise(absent: Sequence[str], files: Iterable[str]) -> str:
+    """Return what to do about missing images if there are files whose names differ only in spelling; empty if not."""
+    bases = [posixpath.basename(file) for file in files] if absent else []
+    stems = [base.split(".")[0] for base in bases]
+    hint = spelling_hint([posixpath.basename(name) for name in absent], [*bases, *stems]).replace("Ids", "Names")
+    return f"{hint}{SKIP_HINT}" if hint else ""
 
 
 def _way_out(folder: Folder, missing: Sequence[str]) -> str:

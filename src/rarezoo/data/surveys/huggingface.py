@@ -14,7 +14,7 @@ from rarezoo.data.positions import positions_of
 from rarezoo.data.reading import ids_of, parquet_files, plain_columns, refuse_doubled
 from rarezoo.data.survey import FileSurvey, Galaxies, catalogue_table
 from rarezoo.data.trees import named_tree
-from rarezoo.data.votes import votes_of
+from rarezoo.data.votes import MOST_VOTES, votes_of
 from rarezoo.errors import DataError, MissingDependency
 from rarezoo.settings import option, setting
 
@@ -34,7 +34,7 @@ class HuggingFace(FileSurvey):
     votes: str = setting("desi", "question tree of the vote columns; empty: no votes")
     votes_scale: float = setting(
         0.0, "number of volunteers that vote fractions stand for; 0: the votes are counts; 1: kept as they are",
-        unit="votes", ge=0,
+        unit="votes", ge=0, le=MOST_VOTES,
     )  # fmt: skip
     id_column: str = setting("id_str", "column of galaxy ids")
     image_column: str = setting("image", "column of images")
