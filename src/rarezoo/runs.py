@@ -196,7 +196,7 @@ def hashed(inputs: Mapping[str, Any], before: Any) -> dict[str, Any]:
         known = before.get(name) if isinstance(before, Mapping) else None
         if isinstance(content, Stamped):
             kept = known if isinstance(known, Mapping) else {}
-            same = bool(content.stamp) and kept.get("stamp") == content.stamp
+            same = bool(content.stamp) and kept.get("stamp") == content.stamp and "sha256" in kept
             record[name] = {"stamp": content.stamp, "sha256": kept["sha256"] if same else content.read()}
         else:
             record[name] = hashed(content, known) if isinstance(content, Mapping) else tables.plain(content)
@@ -219,7 +219,7 @@ def _sha256_only(inputs: Any) -> Any:
     if not isinstance(inputs, Mapping):
         return inputs
     if "stamp" in inputs:
-        return inputs["sha256"]
+        return inputs.get("sha256")
     return {name: _sha256_only(content) for name, content in inputs.items()}
 
 

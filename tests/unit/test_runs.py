@@ -2,7 +2,7 @@
 
 import pytest
 
-from rarezoo import runs
+from rarezoo import runs, tables
 from rarezoo.errors import OutputError
 
 pytestmark = pytest.mark.unit
@@ -97,3 +97,14 @@ def test_a_recorded_place_is_found_after_it_was_moved_with_the_folder_that_recor
     assert relocated("/old/survey", "/old/runs/embed") == str(tmp_path / "new" / "survey")
     for path, recorded_in in (("/old/lost", "/old/runs/embed"), ("/old/survey", ""), ("desi", "/old/runs/embed")):
         assert relocated(path, recorded_in) == path
+
+
+def test_a_recorded_stamp_without_its_hash_is_read_again(tmp_path):
+    record = {
+        "verb": "train",
+        "settings": {"data": {"table": "/a/b.csv", "n": 3}},
+        "inputs": {"images": {"stamp": "s"}},
+    }
+    tables.write_json(record, tmp_path / runs.SETTINGS_FILE)
+    with pytest.raises(OutputError, match=r"images None → h"):
+        claimed(tmp_path, lambda: {"images": runs.Stamped("s", lambda: "h")})

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
@@ -55,6 +56,8 @@ _EXACT = {16: 2**11, 32: 2**24, 64: 2**53}
 _EXACT_DIGITS, _LONGEST_FLOAT = 15, 308
 # First bytes of files that are not texts, although they may be called so.
 _PACKED = {b"\x1f\x8b": "gzip file", b"PK\x03\x04": "zip file or a spreadsheet", b"PAR1": "Parquet file"}
+# How Hive and Spark write an unknown value in the name of a folder.
+_HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 _MOST_COLUMNS, _LONGEST_FOOTER, _CSV_BLOCK = 20_000, 2**25, 2**24
 # A .gz file may not expand to more than this many times its size: tables shrink to a hundredth at most.
 _MOST_EXPANSION, _ALWAYS_EXPANDED = 200, 2**26
@@ -146,7 +149,11 @@ def _read_parquet(path: Path, choose: Callable[[list[str]], Sequence[str]] | Non
             "unreadable table (not a Parquet file, or an incomplete one)", value=path, fix="Write it again."
         )
     # The description of the columns is read as a whole and takes some ten times its size in memory.
-    footer = int.from_bytes(ends[2][:4], "little")
+    footer, size = int.from_bytes(ends[2][:4], "little"), path.stat().st_size
+    if footer > size:
+        raise DataError(
+            "unreadable table (a damaged or incomplete Parquet file)", value=path, fix="Copy or write it again."
+        )
     if footer > _LONGEST_FOOTER:
         raise DataError(
             f"{path}: too many columns or row groups", value=f"{footer >> 20} MiB of names and types",
@@ -180,6 +187,10 @@ def _read_folder(folder: Path, choose: Callable[[list[str]], Sequence[str]] | No
 
     Parts of their paths such as ``split=train`` become columns, as Spark and Hive write them.
     """
+    if (folder / "_delta_log").is_dir():
+        raise DataError(
+            "a Delta table, of which not every file counts", value=folder, fix="Export it as Parquet files of its own."
+        )
     files = parquet_files(folder)
     if not files:
         raise DataError(
@@ -192,7 +203,8 @@ def _read_folder(folder: Path, choose: Callable[[list[str]], Sequence[str]] | No
         part = plain_columns(_read_parquet(file, None))
         for key, equals, value in (name.partition("=") for name in file.relative_to(folder).parts[:-1]):
             if equals and key not in part.column_names:
-                part = part.append_column(key, pa.array([value] * part.num_rows, pa.string()))
+                text = None if value == _HIVE_NULL else unquote(value)
+                part = part.append_column(key, pa.array([text] * part.num_rows, pa.string()))
         names = names or part.column_names
         if set(part.column_names) != set(names):
             other = sorted(set(part.column_names) ^ set(names))
@@ -551,7 +563,7 @@ def ids_of(table: pa.Table, column: str, *, source: str) -> list[str]:
         raise DataError(f"{source}: column {column} cannot hold ids", value=str(kind), fix="Give one id in each row.")
     else:
         cells = [value if value is None else str(value) for value in values.to_pylist()]
-    blank = [row for row, cell in enumerate(cells) if cell is None or not cell]
+    blank = [row for row, cell in enumerate(cells) if cell is None or not cell.strip()]
     if blank:
         raise DataError(
             f"{source}: rows without an id",

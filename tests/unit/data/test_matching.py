@@ -272,3 +272,10 @@ def test_the_order_in_which_files_are_listed_does_not_matter(home):
     forward, backward = (files_by_name(order, names, names) for order in (files, files[::-1]))
     assert forward == backward == files
     assert all(PurePosixPath(name).match(file) for name, file in zip(names, forward, strict=True))
+
+
+def test_images_beside_tar_files_are_named(home):
+    packed(home)
+    picture(home / "shards/J9.png", 9)
+    with pytest.raises(DataError, match=r"no image.*Only the \.tar files.*on_bad_image"):
+        survey(home, ids=["J9"], images="shards").open()

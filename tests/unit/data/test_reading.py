@@ -270,9 +270,12 @@ def test_compressed_files_are_bounded_and_must_be_complete(tmp_path):
 
 
 def test_a_parquet_file_that_describes_too_many_columns_is_refused_unread(tmp_path):
-    content = b"PAR1" + bytes(99) + (2**28).to_bytes(4, "little") + b"PAR1"
+    with (tmp_path / "own.parquet").open("wb") as stream:
+        stream.write(b"PAR1")
+        stream.seek(2**28)  # a file with a hole, which takes no place on the disk
+        stream.write((2**28 - 99).to_bytes(4, "little") + b"PAR1")
     with pytest.raises(DataError, match="too many columns"):
-        read_any_table(written(tmp_path / "own.parquet", content))
+        read_any_table(tmp_path / "own.parquet")
 
 
 def test_a_fits_file_that_claims_more_rows_than_it_has_is_refused_unread(tmp_path):
@@ -355,3 +358,23 @@ def test_how_many_ids_match_is_reported_and_few_are_refused(caplog):
 def test_ids_that_differ_in_spelling_get_a_hint(ids, others, hint):
     with pytest.raises(DataError, match=hint):
         matched_rows(ids, others, source="a", other_source="b", fix="")
+
+
+def test_values_in_the_names_of_folders_are_read_as_hive_writes_them(tmp_path):
+    for name in ("kind=a%2Fb", "kind=__HIVE_DEFAULT_PARTITION__"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        pq.write_table(pa.table({"id_str": [name[:7]]}), tmp_path / "set" / name / "0.parquet")
+    assert sorted(read_any_table(tmp_path / "set")["kind"].to_pylist(), key=str) == [None, "a/b"]
+    (tmp_path / "set/_delta_log").mkdir()
+    with pytest.raises(DataError, match=r"Delta table.*Export"):
+        read_any_table(tmp_path / "set")
+
+
+def test_a_parquet_file_whose_end_is_damaged_is_called_so(tmp_path):
+    with pytest.raises(DataError, match="damaged or incomplete"):
+        read_any_table(written(tmp_path / "own.parquet", b"PAR1junkjunkPAR1"))
+
+
+def test_an_id_of_spaces_is_no_id(tmp_path):
+    with pytest.raises(DataError, match=r"without an id.*1, row 1"):
+        ids(written(tmp_path / "own.csv", 'id_str\na\n"  "\n'))

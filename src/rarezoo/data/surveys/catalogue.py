@@ -19,7 +19,7 @@ from rarezoo.data.images import (
     refuse_absent,
     tar_members,
 )
-from rarezoo.data.matching import Folder, files_by_id, files_by_name, is_inside
+from rarezoo.data.matching import EXTENSIONS, Folder, files_by_id, files_by_name, is_inside
 from rarezoo.data.positions import positions_of
 from rarezoo.data.reading import ids_of, matched_rows, no_column, read_any_table, refuse_doubled, spelling_hint
 from rarezoo.data.survey import FileSurvey, Galaxies, catalogue_table
@@ -177,7 +177,10 @@ class Catalogue(FileSurvey):
                 if names is None
                 else files_by_name(members, names, ids, same=members.get)
             )
-            hint = _spelled_otherwise([(names or ids)[row] for row, file in enumerate(files) if file is None], members)
+            absent = [(names or ids)[row] for row, file in enumerate(files) if file is None]
+            hint = _spelled_otherwise(absent, members)
+            if not hint and any(Path(file).suffix.lower() in EXTENSIONS for file in _files_beside(place)):
+                hint = f"Only the .tar files of this folder are read, not the images beside them. {SKIP_HINT}"
         else:
             folder = Folder(place, outside=self.allow_outside)
             files = folder.by_id(ids) if names is None else folder.by_name(names, ids)
@@ -205,6 +208,11 @@ def _is_hdf5(place: Path) -> bool:
         return False
     with place.open("rb") as stream:
         return place.suffix.lower() in _HDF5 or stream.read(len(_HDF5_SIGNATURE)) == _HDF5_SIGNATURE
+
+
+def _files_beside(place: Path) -> list[str]:
+    """Return the names of the files in a folder; none of a file."""
+    return [entry.name for entry in os.scandir(place) if entry.is_file()] if place.is_dir() else []
 
 
 def _spelled_otherwise(absent: Sequence[str], files: Iterable[str]) -> str:
