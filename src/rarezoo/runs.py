@@ -18,6 +18,8 @@ from rarezoo import tables
 from rarezoo.errors import ConfigError, OutputError, StoreError
 
 SETTINGS_FILE = "settings.json"
+# Files by which a folder without a record of settings is known to be something that no run may be mixed with.
+_OTHER_FOLDERS = {"manifest.json": "an embedding store", "card.json": "a checkpoint"}
 
 
 def digest(content: Mapping[str, Any]) -> str:
@@ -105,11 +107,7 @@ def claim(
     >>> claim(folder, verb="train", settings={"seed": 1}) == folder
     True
     """
-    if not str(out):
-        raise OutputError("no output folder", value="out=", fix="Name one: out=DIR.")
-    out = Path(out)
-    if out.exists() and not out.is_dir():
-        raise OutputError("the output path is a file", value=out, fix="Choose a folder: out=DIR.")
+    out = _output_folder(out)
     wanted: dict[str, Any] = {"verb": verb, "settings": tables.plain(settings), "folder": str(out.resolve())}
     way_out = "Choose another out=DIR, or delete that folder if you no longer need it."
     before = _record(out, way_out=way_out)
@@ -136,6 +134,23 @@ def claim(
             )  # fmt: skip
     if wanted != before:
         tables.write_json(wanted, out / SETTINGS_FILE)
+    return out
+
+
+def _output_folder(out: Path | str) -> Path:
+    """Return the path of an output folder; raise OutputError if no folder can be there."""
+    if not str(out):
+        raise OutputError("no output folder", value="out=", fix="Name one: out=DIR.")
+    out = Path(out)
+    try:
+        is_file = out.resolve().exists() and not out.is_dir()
+    except (OSError, ValueError) as problem:
+        # Names that are too long, or hold a byte of value zero.
+        raise OutputError(
+            f"no name of a folder ({problem})", value=repr(str(out))[:80], fix="Choose another out=DIR."
+        ) from problem
+    if is_file:
+        raise OutputError("the output path is a file", value=out, fix="Choose a folder: out=DIR.")
     return out
 
 
@@ -171,6 +186,9 @@ def _record(out: Path, *, way_out: str) -> dict[str, Any]:
     """Return what settings.json holds; empty if there is none, or a damaged one in a folder without results."""
     record = out / SETTINGS_FILE
     if not record.exists():
+        others = [kind for name, kind in _OTHER_FOLDERS.items() if (out / name).exists()]
+        if others:
+            raise OutputError(f"the output folder is {others[0]}", value=out, fix="Choose another out=DIR.")
         return {}
     try:
         content = tables.read_json(record, fix=way_out)

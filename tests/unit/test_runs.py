@@ -108,3 +108,17 @@ def test_a_recorded_stamp_without_its_hash_is_read_again(tmp_path):
     tables.write_json(record, tmp_path / runs.SETTINGS_FILE)
     with pytest.raises(OutputError, match=r"images None → h"):
         claimed(tmp_path, lambda: {"images": runs.Stamped("s", lambda: "h")})
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b"])
+def test_a_name_that_no_folder_can_have_is_refused(tmp_path, name):
+    with pytest.raises(OutputError, match=r"no name of a folder.*out=DIR"):
+        runs.claim(tmp_path / name, verb="train", settings={})
+
+
+@pytest.mark.parametrize(("file", "kind"), [("manifest.json", "an embedding store"), ("card.json", "a checkpoint")])
+def test_a_run_is_never_written_into_a_store_or_a_checkpoint(tmp_path, file, kind):
+    (tmp_path / file).write_text("{}")
+    with pytest.raises(OutputError, match=f"the output folder is {kind}"):
+        runs.claim(tmp_path, verb="cluster", settings={})
+    assert [path.name for path in tmp_path.iterdir()] == [file]

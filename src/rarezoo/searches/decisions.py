@@ -413,6 +413,10 @@ def _csv_rows(content: str, path: Path) -> tuple[list[Mapping[str, Any]], str]:
         rows = list(reader)
     except csv.Error as problem:
         raise ConfigError(f"no file of decisions ({problem})", value=path, fix="Save it again as CSV.") from problem
+    if not any(reader.fieldnames):
+        raise ConfigError(
+            "no file of decisions (it is empty)", value=path, fix="Save one from the atlas, or give it a header."
+        )
     _refuse_columns(reader.fieldnames, path)
     # Cells beyond the header, which may be those of another column, have the key None.
     beyond = [row for row in rows if any(row.get(None) or ())]

@@ -238,6 +238,7 @@ def test_a_csv_file_that_a_spreadsheet_saved_is_read(tmp_path):
         ("d.json", '{"class_id": 1, "decison": "drop"}', "no such column or key: decison. Did you mean decision"),
         ("d.json", '{"class_id": 1, "Decision": "drop"}', "no such column or key: Decision"),
         ("d.csv", "class_id,decision,Decision\n1,drop,keep\n", r"occurs twice: \['decision'\]"),
+        ("d.csv", "", "it is empty"),
         ("d.csv", "class_id,decisions\n1,drop\n", "no such column or key: decisions"),
     ],
 )
