@@ -261,7 +261,7 @@ def _resampled_differences(
     """Return the mean difference over seeds in resamples of the galaxies; nothing for fewer than ten galaxies."""
     pairs = list(zip(narrow, native, strict=True))
     if isinstance(native[0], Resampled):
-        return np.mean([values.values - reference.values for values, reference in pairs], axis=0)  # type: ignore[union-attr]
+        return np.mean([values.values - reference.values for values, reference in pairs], axis=0)
     galaxies, draws = len(native[0].values), []
     if galaxies < _FEWEST:
         return np.empty(0)

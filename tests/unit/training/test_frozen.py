@@ -176,7 +176,11 @@ def test_frozen_stages_keep_weights_and_the_statistics_of_their_norms(survey, en
 
 
 def test_a_start_keeps_its_standardisation(survey, encoder, start, tmp_path):
-    again = trained(survey, dataclasses.replace(encoder, start=str(start.folder)), tmp_path / "again", epochs=1)
+    begun = dataclasses.replace(encoder, start=str(start.folder))
+    again = trained(survey, begun, tmp_path / "again", epochs=1, **FROZEN)
     assert torch.equal(again.network.standardise.mean, start.network.standardise.mean)
+    # While the trunk is trained, the standardisation follows its features.
+    followed = trained(survey, begun, tmp_path / "followed", epochs=1)
+    assert not torch.equal(followed.network.standardise.mean, start.network.standardise.mean)
     with pytest.raises(CheckpointError, match=r"model\.pool=stages"):
         trained(survey, dataclasses.replace(encoder, pool="last", start=str(start.folder)), tmp_path / "no", epochs=1)
