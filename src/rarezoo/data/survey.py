@@ -68,7 +68,9 @@ class Galaxies:
         """Hash of ids, image names, votes and truth, in order: equal hashes mean equal galaxies."""
         state = hashlib.sha256()
         for column in (tables.ID, tables.IMAGE):
-            state.update("\n".join(map(str, self.catalogue.column(column).to_pylist())).encode())
+            texts = map(str, self.catalogue.column(column).to_pylist())
+            # A text that holds the separator itself is written otherwise, so that one id is never taken for two.
+            state.update("\n".join(f"\0{text!r}" if "\n" in text else text for text in texts).encode())
         if self.votes is not None:
             state.update(np.ascontiguousarray(self.votes).tobytes())
         if self.truth is not None:

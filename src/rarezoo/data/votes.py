@@ -6,7 +6,7 @@ A table may hold these values for an answer:
     whole number                    the number of volunteers
     fractional number               weighted votes (Galaxy Zoo weighs its volunteers), kept as they are
     fractions of one                an error, unless ``scale`` says how many volunteers they stand for
-    percentages                     an error, also if only the first questions add up to 100, as cumulative ones do
+    percentages, per mille          an error, also if only the first questions add up to 100, as cumulative ones do
     negative, above 2²⁴, text       an error
 
 Whether numbers are fractions is decided for the whole table. A question of a galaxy looks like fractions if no answer
@@ -35,8 +35,9 @@ _WHOLE = 1e-4
 # Shares of questions that look like fractions from which on weighted votes are not believed: among the questions that
 # every galaxy is asked, and among all. Few volunteers reach the last questions, whose weighted votes are often below 1.
 _FEW_FIRST, _FEW = 0.05, 0.5
-# Percentages: share of totals within this distance of a hundred, and the number of totals needed.
-_HUNDRED, _NEAR, _MOST, _ENOUGH = 100, 2.0, 0.9, 10
+# Percentages and parts of a thousand: the totals, their relative tolerance, the share of totals within it, and the
+# number of totals needed: fewer if they are sums of numbers that are not whole, which counts rarely are.
+_PARTS, _NEAR, _MOST, _ENOUGH, _ENOUGH_NOT_WHOLE = (100, 1000), 0.02, 0.9, 10, 3
 # float32, which training computes with, holds every number of votes up to this one.
 MOST_VOTES = 2**24
 # Endings of derived columns, which published tables have beside the counts.
@@ -149,12 +150,12 @@ def _refuse_fractions(
             value=f"largest total of such a question {totals[fractions].max():.2f}", fix=way_out,
             ids=[ids[int(row)] for row in rows] if counts.any() else (),
         )  # fmt: skip
-    percent = _percentages(totals)
-    if len(percent):
+    parts = _percentages(totals, whole)
+    if parts:
         raise DataError(
-            f"{source}: these look like percentages (the answers of a question add up to 100 for most galaxies)",
-            value=f"median total {np.median(percent):.1f}",
-            fix="Divide them by 100 and set the number of volunteers: data.votes_scale=40. "
+            f"{source}: these look like percentages (the answers of a question add up to {parts} for most galaxies)",
+            value=f"{len(votes):,} galaxies",
+            fix=f"Divide them by {parts} and set the number of volunteers: data.votes_scale=40. "
             "If they are votes, data.votes_scale=1 keeps them as they are.",
         )  # fmt: skip
 
@@ -163,14 +164,14 @@ def _refuse_counts(
     votes: Float64[np.ndarray, "galaxies answers"], tree: QuestionTree, *, source: str, ids: Sequence[str]
 ) -> None:
     """Raise DataError if numbers that are to be multiplied are not fractions."""
-    totals = tree.totals(votes)
-    percent = _percentages(totals)
-    if len(percent):
+    totals, whole = tree.totals(votes), _whole_questions(votes, tree)
+    parts = _percentages(totals, whole)
+    if parts:
         raise DataError(
             f"{source}: data.votes_scale is for fractions, and these look like percentages",
-            value=f"median total {np.median(percent):.1f}", fix="Divide them by 100.",
+            value=f"the answers of a question add up to {parts} for most galaxies", fix=f"Divide them by {parts}.",
         )  # fmt: skip
-    several = np.any((totals > _LARGEST_SUM) & _whole_questions(votes, tree), axis=1)
+    several = np.any((totals > _LARGEST_SUM) & whole, axis=1)
     rows = np.flatnonzero(several | (votes > _ONE).any(axis=1))
     if len(rows):
         raise DataError(
@@ -190,16 +191,21 @@ def _whole_questions(
     return np.stack([whole[:, part].all(axis=1) for part in tree.slices], axis=1)
 
 
-def _percentages(totals: Float64[np.ndarray, "galaxies questions"]) -> Float64[np.ndarray, " n"]:
-    """Return the totals of the first question that has percentages, or of all of them together; empty if none has.
+def _percentages(
+    totals: Float64[np.ndarray, "galaxies questions"], whole: Bool[np.ndarray, "galaxies questions"]
+) -> int:  # fmt: skip
+    """Return 100 or 1000 if the answers of the questions, or of one of them, add up to it; 0 if to neither.
 
     Cumulative percentages add up to 100 only for the questions that every galaxy is asked.
     """
-    for part in (*totals.T, totals):
-        known = part[part > 0]
-        if len(known) >= _ENOUGH and float(np.mean(np.abs(known - _HUNDRED) <= _NEAR)) >= _MOST:
-            return known
-    return np.zeros(0)
+    for parts in _PARTS:
+        for values, are_whole in (*zip(totals.T, whole.T, strict=True), (totals, whole)):
+            known = values[values > 0]
+            enough = _ENOUGH if are_whole[values > 0].all() else _ENOUGH_NOT_WHOLE
+            near = np.abs(known - parts) <= _NEAR * parts
+            if len(known) >= enough and float(np.mean(near)) >= _MOST:
+                return parts
+    return 0
 
 
 def _plain_name(column: str) -> str:

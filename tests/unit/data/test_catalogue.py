@@ -126,6 +126,15 @@ def test_tar_and_hdf5_hold_the_same_images_as_the_folder(home):
         np.testing.assert_array_equal(survey(home, images=images).open().images.cutout(1), direct.images.cutout(1))
 
 
+def test_surveys_whose_ids_hold_a_newline_have_other_hashes():
+    images = SimpleNamespace()
+    hashes = {
+        Galaxies(catalogue_table(ids, ["1", "2"], survey="own", source="own"), images).sha256
+        for ids in (["a\nb", "c"], ["a", "b\nc"])
+    }
+    assert len(hashes) == 2
+
+
 def test_recorded_settings_open_the_same_survey_from_another_folder(home, monkeypatch):
     monkeypatch.chdir(home)
     shutil.copy("galaxies.csv", "votes.csv")

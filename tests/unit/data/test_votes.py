@@ -123,9 +123,18 @@ def test_a_few_fractions_among_counts_are_refused_with_their_galaxies():
 
 @pytest.mark.parametrize("scale", [0, 40])
 @pytest.mark.parametrize("digits", [0, 2])
-def test_percentages_are_refused(scale, digits):
+@pytest.mark.parametrize("parts", [100, 1000])
+def test_percentages_and_parts_of_a_thousand_are_refused(scale, digits, parts):
+    with pytest.raises(DataError, match=rf"percentages.*by {parts}\b"):
+        read((fractions_of(drawn(1)) * parts).round(digits), scale=scale)
+
+
+def test_three_galaxies_are_enough_if_their_percentages_are_not_whole_numbers():
+    percentages = np.array([[46.1, 53.9, 30.2, 69.8], [12.5, 87.5, 99.9, 0.1], [50.4, 49.6, 1.3, 98.7]])
     with pytest.raises(DataError, match=r"percentages.*by 100"):
-        read((fractions_of(drawn(1)) * 100).round(digits), scale=scale)
+        read(percentages)
+    # A hundred volunteers may have been asked about each of three galaxies.
+    np.testing.assert_array_equal(read(percentages.round()), percentages.round())
 
 
 def test_a_scale_of_one_keeps_numbers_whatever_they_look_like():
