@@ -8,6 +8,7 @@ Exit status: 0 when the result is complete, 2 for a user's mistake (one message 
 """
 
 import contextlib
+import difflib
 import hashlib
 import os
 import re
@@ -686,12 +687,12 @@ def _settings_of(group: str, option: str) -> set[str]:
 def choices(group: str, *, command: str = "") -> list[str]:
     """Return every name that ``group=`` takes: presets in ``conf/`` and registered options.
 
-    An experiment is one of the command that its comment names: ``# python train.py …``.
+    An experiment is one of the command that its comment names: ``python train.py …``.
     """
     group = group.split("@")[0]
     files = sorted((conf_dir() / group).glob("*.yaml"))
     if group == "experiment" and command:
-        files = [path for path in files if f"# python {command}.py" in path.read_text()]
+        files = [path for path in files if f"python {command}.py" in path.read_text()]
     return sorted({path.stem for path in files} | set(settings.options(group)))
 
 
@@ -748,7 +749,10 @@ def _config_error(problem: Exception, command: str) -> str:
         if isinstance(cause, MissingConfigException) and cause.missing_cfg_file:
             group, _, name = cause.missing_cfg_file.rpartition("/")
             if group:
-                return f"no such choice: {group}={name}. Choose one of: {', '.join(choices(group, command=command))}."
+                known = choices(group, command=command)
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"Did you mean {group}={near[0]}? " if near else ""
+                return f"no such choice: {group}={name}. {hint}Choose one of: {', '.join(known)}."
     for cause in chain:
         key = str(getattr(cause, "full_key", None) or getattr(cause, "key", None) or "")
         if isinstance(cause, (ConfigAttributeError, ConfigKeyError)) and key and command:

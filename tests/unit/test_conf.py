@@ -21,6 +21,20 @@ def test_every_option_has_a_file_and_every_file_is_a_choice(group):
     assert files
 
 
+def test_every_experiment_is_listed_by_the_command_that_its_comment_names():
+    listed = [set(cli.choices("experiment", command=command)) for command in ("train", "cluster")]
+    assert set.union(*listed) == {path.stem for path in (cli.conf_dir() / "experiment").glob("*.yaml")}
+    assert not set.intersection(*listed)
+
+
+def test_a_misspelt_choice_gets_the_nearest_one(capsys):
+    words = ["experiment=bottleneck_frozn", "out=nowhere"]
+    assert cli.exit_status(lambda: cli.run_command("train", words, usage="train"), command="train") == 2
+    assert "no such choice: experiment=bottleneck_frozn. Did you mean experiment=bottleneck_frozen? " in (
+        capsys.readouterr().err
+    )
+
+
 @pytest.mark.parametrize(("command", "group"), GROUPS)
 def test_every_choice_can_be_composed(command, group):
     cli.register(command)
