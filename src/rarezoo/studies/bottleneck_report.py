@@ -153,7 +153,7 @@ def study_content(study: BottleneckStudy) -> dict[str, Any]:
 
 
 def _draw(study: BottleneckStudy, path: Path) -> None:
-    """Draw per architecture the explained variance, the cost in loss, and the cost in finding rare kinds."""
+    """Draw per architecture the explained variance, the cost in loss, and what narrower embeddings find less."""
     from matplotlib.figure import Figure
     from PIL import Image
 
@@ -168,9 +168,12 @@ def _draw(study: BottleneckStudy, path: Path) -> None:
         variance.set(ylabel="variance held, native, each seed")
         variance.set_title(figure_text(architecture), loc="left")
         table: Any = study.to_pandas().loc[architecture]
-        kinds = [name for name in table.loc[table.index[-1][0]].index if name.startswith(PRECISION)]
+        measures = list(table.loc[table.index[-1][0]].index)
+        # A probe where there is one: it shows more than a ranking by one example.
+        prefix = PROBE if any(name.startswith(PROBE) for name in measures) else PRECISION
+        kinds = [name for name in measures if name.startswith(prefix)]
         _draw_costs(loss, table, [LOSS], "test loss less native's (nats per galaxy)")
-        _draw_costs(precision, table, kinds, "average precision less native's")
+        _draw_costs(precision, table, kinds, f"{prefix.strip()}: value less native's")
     with tables.atomic(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
     with tables.atomic(path.with_suffix(".webp")) as temporary, Image.open(path) as picture:
@@ -186,7 +189,7 @@ def _draw_costs(axes: Any, table: pd.DataFrame, names: Sequence[str], label: str
         # Side by side, so that the intervals do not overlap.
         places = costs.dimensions * _BESIDE ** ((number + 0.5) / len(names) - 0.5)
         ends = [costs.cost - costs.low, costs.high - costs.cost]
-        kind = name.removeprefix(PRECISION)
+        kind = name.removeprefix(PRECISION).removeprefix(PROBE)
         axes.errorbar(places, costs.cost, yerr=ends, marker=".", capsize=2, label=figure_text(kind))
     axes.axhline(0, color="grey", linewidth=1)
     axes.set(xscale="log", xlabel="D", ylabel=label)
