@@ -123,6 +123,7 @@ def test_a_machine_without_gpus_or_slurm_says_so(cli, mock, monkeypatch, tmp_pat
     assert "no SLURM here" in cli("train.py", *mock, "machine=slurm", "out=sweep", cwd=tmp_path, expect=2).err
 
 
+@pytest.mark.slow
 def test_a_job_goes_through_sbatch_and_srun_to_a_checkpoint(mock, slurm, tmp_path):
     words = ["machine=slurm", "train.compile=false", "train.precision=32-true", "train.epochs=1", "out=sweep"]
     words += ["hydra.launcher.partition=gpu", "hydra.sweep.subdir=job"]
@@ -217,6 +218,7 @@ def test_two_processes_train_to_the_loss_of_one(one_process):
     assert (folder / "two" / "metrics.csv").read_text().splitlines()[-1].split(",")[1] == "40", "ten steps per epoch"
 
 
+@pytest.mark.slow
 def test_the_verb_trains_with_two_processes_and_the_automatic_strategy(mock, tmp_path):
     words = [*mock, *NETWORK, "train.epochs=1", "train.batch_size=16", "train.devices=2", "out=net"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}

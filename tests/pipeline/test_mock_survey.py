@@ -33,6 +33,7 @@ def test_any_number_of_workers_draws_the_same_sky(tmp_path):
     assert all(left.read_bytes() == right.read_bytes() for left, right in zip(first, two, strict=True))
 
 
+@pytest.mark.slow
 def test_kill_9_leaves_whole_blocks_and_the_next_run_goes_on(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", _SCRIPT.format(cache=str(tmp_path))], stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120

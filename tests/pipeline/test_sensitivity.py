@@ -8,7 +8,7 @@ import pytest
 from rarezoo import cli as apps
 from rarezoo.embeddings.store import EmbeddingStore, Manifest
 
-pytestmark = pytest.mark.pipeline
+pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 
 GALAXIES, WIDTH = 240, 8
 SEARCH = [

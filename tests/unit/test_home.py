@@ -80,6 +80,7 @@ print(len(search.ids))
 
 
 @pytest.mark.pipeline
+@pytest.mark.slow
 def test_a_search_needs_neither_a_home_nor_a_package_that_can_be_written(tmp_path):
     packages = tmp_path / "packages"
     shutil.copytree(PACKAGES, packages, ignore=shutil.ignore_patterns("__pycache__"))
