@@ -57,24 +57,30 @@ SEED_A, SEED_B = "seed_a", "seed_b"
 CO_ASSIGNMENT, ARI_BOTH, AMI_BOTH, ASSIGNED_BOTH = "co_assignment", "ari_both", "ami_both", "assigned"
 KEPT, MATCHED = "kept", "matched"
 NAME, DECISION = "name", "decision"
+GRADE, RANK = "grade", "rank"
 NO_CLASS = -1
 _FRACTION_SUFFIX = "_fraction"
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of table: its name, its required columns with types (None: any type), and the columns without nulls."""
+    """A kind of table: its name, its required columns with types (None: any type), and the columns without nulls.
+
+    Columns in ``later`` did not exist in earlier versions: where a file lacks them, they are null.
+    """
 
     name: str
     columns: Mapping[str, pa.DataType | None]
     key: str | None = None
     not_null: tuple[str, ...] = ()
+    later: tuple[str, ...] = ()
 
     def narrowed(self, columns: Sequence[str]) -> "Kind":
         """Return the kind of a table of which only some columns were read."""
         wanted = {name: self.columns.get(name) for name in columns}
         not_null = tuple(name for name in self.not_null if name in wanted)
-        return Kind(self.name, wanted, key=self.key if self.key in wanted else None, not_null=not_null)
+        later = tuple(name for name in self.later if name in wanted)
+        return Kind(self.name, wanted, key=self.key if self.key in wanted else None, not_null=not_null, later=later)
 
 
 _strings = pa.list_(pa.string())
@@ -122,8 +128,11 @@ CLASSES = Kind(
         BEYOND_REASON: pa.string(),
         CAUSE: pa.string(),
         CAUSE_REASON: pa.string(),
+        GRADE: pa.string(),
+        RANK: pa.int32(),
     },
     key=CLASS_ID,
+    later=(GRADE, RANK),
 )
 
 MATCHES = Kind(
@@ -319,6 +328,8 @@ def check(table: pa.Table, kind: Kind, *, source: str = "table") -> pa.Table:
         A column is missing or cannot be cast, a key is null or doubled, or a value is null that must not be.
     """
     for column, wanted in kind.columns.items():
+        if column in kind.later and column not in table.column_names:
+            table = table.append_column(pa.field(column, wanted), pa.nulls(len(table), wanted))
         if column not in table.column_names:
             raise StoreError(
                 f"{source}: a {kind.name} table needs a column", value=column, fix="Write the table again with it."

@@ -1,10 +1,11 @@
 """Embeddings with planted groups, which a search should find, in a bulk in which it should find nothing.
 
-The bulk is smooth and redundant, as the embeddings of vote-trained networks are: 8 latent directions, normally
-distributed, bent into 128. Groups are normal clouds in the same latent space, so that they lie on the bulk's manifold,
-or such clouds moved off it.
+The bulk is smooth and redundant, as the embeddings of vote-trained networks are: 8 latent directions, bent into 128 by
+a random network with one layer of waves. In the latent space the bulk is one normal distribution, or a mixture of
+several broad ones that overlap, as the common kinds of galaxies do. Groups are normal clouds in the same latent space,
+so that they lie on the bulk's manifold, or such clouds moved off it.
 
-Shape letters: n galaxies, D embedding width, g groups.
+Shape letters: n galaxies, D embedding width, g groups, k components of the bulk.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,6 +21,11 @@ from rarezoo.errors import ConfigError, OutputError
 GENERATION = 2
 WIDTH, LATENT = 128, 8
 PLACES = ("inside", "edge", "off")
+NORMAL, MIXTURE = "normal", "mixture"
+BULKS = (NORMAL, MIXTURE)
+# Components of a mixture; spread of their centres and scatter of each along its axes, so that neighbours overlap;
+# smallest and largest of their weights, before these are divided by their sum.
+_COMPONENTS, _SPREAD, _SCATTERS, _WEIGHTS = 12, 0.8, (0.35, 0.7), (0.5, 1.5)
 # Smallest and largest distance of groups of each place from the middle of the bulk, in its σ.
 _RADII = {"inside": (0.0, 2.0), "edge": (3.0, 4.0), "off": (0.0, 2.5)}
 # Distance off the manifold; the bulk is about 16 across.
@@ -61,8 +67,9 @@ class Planted:
 
 
 def planted_vectors(
-    seed: int, *, galaxies: int = 30_000, groups: int = 30, smallest: int = _SMALLEST, largest: int = _LARGEST
-) -> Planted:
+    seed: int, *, galaxies: int = 30_000, groups: int = 30, smallest: int = _SMALLEST, largest: int = _LARGEST,
+    bulk: str = NORMAL,
+) -> Planted:  # fmt: skip
     """Draw a bulk with groups inside it, at its edge, and off it; with ``groups=0`` there is only the bulk.
 
     It takes at most about 20 n × D bytes of memory while it draws.
@@ -77,11 +84,13 @@ def planted_vectors(
         Number of groups g; their sizes are evenly spaced in the logarithm.
     smallest, largest
         Number of galaxies in the smallest and the largest group.
+    bulk : {"normal", "mixture"}
+        Latent distribution of the bulk: one normal distribution, or a mixture of twelve that overlap.
 
     Raises
     ------
     ConfigError
-        The groups leave a bulk of less than half of the galaxies.
+        The groups leave a bulk of less than half of the galaxies, or there is no such bulk.
 
     Examples
     --------
@@ -96,19 +105,64 @@ def planted_vectors(
             value=f"{groups} groups of {smallest} to {largest} in {galaxies}",
             fix="Plant fewer or smaller groups, or take more galaxies.",
         )  # fmt: skip
+    if bulk not in BULKS:
+        raise ConfigError("unknown bulk", value=bulk, fix=f"Choose one of: {', '.join(BULKS)}.")
     random = np.random.default_rng(seed)
     bent = _bend(random)
-    bulk = int(galaxies - sizes.sum())
-    embeddings = [bent(random.normal(size=(bulk, LATENT)))]
+    latent = _Bulk.normal() if bulk == NORMAL else _Bulk.mixture(random)
+    remaining = int(galaxies - sizes.sum())
+    embeddings = [bent(latent.draw(remaining, random))]
     faintest, strongest = np.log(_CONTRASTS)
     contrasts = np.exp(random.uniform(faintest, strongest, size=groups))
     places = tuple(PLACES[number] for number in random.integers(0, len(PLACES), groups))
     for size, contrast, place in zip(sizes, contrasts, places, strict=True):
-        embeddings.append(_group(bent, random, size=int(size), contrast=contrast, place=place, bulk=bulk))
+        centre = latent.centre(place, random)
+        # Solved from size · exp(−8 / 2) / scatter⁸ = contrast · density of the bulk at the centre.
+        scatter = (size * np.exp(-LATENT / 2) / (contrast * remaining * latent.density(centre))) ** (1 / LATENT)
+        embeddings.append(_group(bent, random, size=int(size), centre=centre, scatter=scatter, off=place == "off"))
     values = _scattered(embeddings, random)
     order = random.permutation(galaxies)
-    truth = np.concatenate([np.full(bulk, -1), np.repeat(np.arange(groups), sizes)])
+    truth = np.concatenate([np.full(remaining, -1), np.repeat(np.arange(groups), sizes)])
     return Planted(values[order], truth[order], sizes, contrasts, places)
+
+
+@dataclass(frozen=True)
+class _Bulk:
+    """Latent distribution of the bulk: k round normal distributions with their centres, scatters and weights."""
+
+    centres: Float64[np.ndarray, "k 8"]
+    scatters: Float64[np.ndarray, " k"]
+    weights: Float64[np.ndarray, " k"]
+
+    @classmethod
+    def normal(cls) -> "_Bulk":
+        return cls(np.zeros((1, LATENT)), np.ones(1), np.ones(1))
+
+    @classmethod
+    def mixture(cls, random: np.random.Generator) -> "_Bulk":
+        weights = random.uniform(*_WEIGHTS, size=_COMPONENTS)
+        centres = _SPREAD * random.normal(size=(_COMPONENTS, LATENT))
+        return cls(centres, random.uniform(*_SCATTERS, size=_COMPONENTS), weights / weights.sum())
+
+    def draw(self, galaxies: int, random: np.random.Generator) -> Float64[np.ndarray, "galaxies 8"]:
+        """Return latent positions of galaxies."""
+        if len(self.weights) == 1:
+            return random.normal(size=(galaxies, LATENT))
+        component = random.choice(len(self.weights), size=galaxies, p=self.weights)
+        return self.centres[component] + self.scatters[component, None] * random.normal(size=(galaxies, LATENT))
+
+    def density(self, position: Float64[np.ndarray, " 8"]) -> float:
+        """Return the share of the bulk per unit of volume, times (2π)⁴."""
+        squares = np.square(position - self.centres).sum(axis=1) / self.scatters**2
+        return float((self.weights * np.exp(-squares / 2) / self.scatters**LATENT).sum())
+
+    def centre(self, place: str, random: np.random.Generator) -> Float64[np.ndarray, " 8"]:
+        """Draw the centre of a group: from the middle in σ of the bulk, or within or between two components."""
+        if len(self.weights) == 1 or place == "edge":
+            sigma = float(np.sqrt((self.weights * (np.square(self.centres).mean(axis=1) + self.scatters**2)).sum()))
+            return _unit(random.normal(size=LATENT)) * random.uniform(*_RADII[place]) * sigma
+        first, second = self.centres[random.choice(len(self.weights), size=2, replace=False)]
+        return first + random.uniform(0, 0.5) * (second - first)
 
 
 def refuse_other_skies(found: int | str | None, *, now: int | str, where: Path) -> None:
@@ -134,18 +188,14 @@ def _group(
     random: np.random.Generator,
     *,
     size: int,
-    contrast: float,
-    place: str,
-    bulk: int,
+    centre: Float64[np.ndarray, " 8"],
+    scatter: float,
+    off: bool,
 ) -> Float64[np.ndarray, "members D"]:
-    direction = _unit(random.normal(size=LATENT))
-    radius = random.uniform(*_RADII[place])
-    # Solved from size · exp(−8 / 2) / scatter⁸ = contrast · bulk · exp(−radius² / 2).
-    scatter = min((size / (contrast * bulk * np.exp((LATENT - radius**2) / 2))) ** (1 / LATENT), _WIDEST)
     axes = np.exp(random.normal(size=LATENT) * _ELONGATION)
-    axes *= scatter / np.exp(np.log(axes).mean())
-    members = bent(direction * radius + axes * random.normal(size=(size, LATENT)))
-    return members + _unit(random.normal(size=WIDTH)) * random.uniform(*_AWAY) if place == "off" else members
+    axes *= min(scatter, _WIDEST) / np.exp(np.log(axes).mean())
+    members = bent(centre + axes * random.normal(size=(size, LATENT)))
+    return members + _unit(random.normal(size=WIDTH)) * random.uniform(*_AWAY) if off else members
 
 
 def _scattered(parts: Sequence[Float64[np.ndarray, "_ D"]], random: np.random.Generator) -> Float32[np.ndarray, "n D"]:

@@ -46,6 +46,7 @@ class BenchmarkRun(Settings):
         MockGalaxies.rarest, "galaxies: expected size of the rarest population", unit="galaxies", ge=1
     )
     blends: bool = setting(False, "galaxies: also plant blends of two features")
+    turns: int = setting(1, "galaxies: orientations over which an embedding is averaged; 1, 2, 4 or 8", ge=1)
     store: str = setting("", "answers: embedding store")
     answers: str = setting(
         "", "answers: CSV file of known rare objects with columns id_str and label; empty: those of Galaxy Zoo 2"
@@ -109,7 +110,12 @@ class BenchmarkRun(Settings):
             return Vectors(groups=groups, smallest=self.smallest, largest=self.largest, **size)
         if self.tier == "galaxies":
             return MockGalaxies(
-                checkpoint=self.checkpoint, epochs=self.epochs, rarest=self.rarest, blends=self.blends, **size
+                checkpoint=self.checkpoint,
+                epochs=self.epochs,
+                rarest=self.rarest,
+                blends=self.blends,
+                turns=self.turns,
+                **size,
             )
         return KnownAnswers(store=self.store, answers=self.answers, checkpoint=self.checkpoint, shuffled=self.shuffled)
 

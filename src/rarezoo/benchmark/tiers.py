@@ -286,6 +286,8 @@ class MockGalaxies(Tier):
         Number of epochs of that training, and of the training on shuffled votes if a method needs it.
     blends
         Also plant blends of two features.
+    turns
+        Number of orientations over which an embedding is averaged: 1, 2, 4 or 8.
     """
 
     galaxies: int = 5000
@@ -293,17 +295,17 @@ class MockGalaxies(Tier):
     checkpoint: str = ""
     epochs: int = 2
     blends: bool = False
+    turns: int = 1
 
     def sky(self, seed: int, folder: Path) -> Sky:
         """Render the sky, train on it and embed it; every finished part is kept."""
-        from rarezoo.embeddings.embed import EmbedRun
         from rarezoo.training.short import short_training
 
         survey, checkpoint = self._survey(seed, folder), self.checkpoint
         if not checkpoint:
             training = short_training(survey, folder / "efficientnet_b0.trained", epochs=self.epochs, seed=seed)
             checkpoint = str(training.run().folder)
-        store = EmbedRun(data=survey, checkpoint=checkpoint, out=str(folder / "embeddings")).run()
+        store = self._embedded(survey, checkpoint, folder / "embeddings")
         galaxies, ids = survey.open(), store.ids
         assert galaxies.truth is not None  # for the type checker: a mock survey knows
         return Sky(
@@ -327,12 +329,16 @@ class MockGalaxies(Tier):
 
     def _shuffled(self, survey: Mock, folder: Path, *, seed: int) -> EmbeddingStore:
         """Embed the sky with a network that was trained on its votes in random order."""
-        from rarezoo.embeddings.embed import EmbedRun
         from rarezoo.training.short import short_training
 
         place = folder / "efficientnet_b0.shuffled"
         training = short_training(survey, place, epochs=self.epochs, seed=seed, shuffle_votes=True)
-        return EmbedRun(data=survey, checkpoint=str(training.run().folder), out=str(folder / _SHUFFLED_STORE)).run()
+        return self._embedded(survey, str(training.run().folder), folder / _SHUFFLED_STORE)
+
+    def _embedded(self, survey: Mock, checkpoint: str, folder: Path) -> EmbeddingStore:
+        from rarezoo.embeddings.embed import EmbedRun
+
+        return EmbedRun(data=survey, checkpoint=checkpoint, turns=self.turns, out=str(folder)).run()
 
     def rates(self) -> dict[str, float]:
         """Return the share of galaxies in each population, evenly spaced in the logarithm."""

@@ -25,6 +25,7 @@ from rarezoo.searches.cluster import ISOLATED, Clusterer, Clustering, needs_null
 from rarezoo.searches.clusterers import fine_tree
 from rarezoo.searches.compress import SETTINGS_FILE, Compressor, FittedMap
 from rarezoo.searches.decisions import DecidedTables, Decisions, apply_decisions, search_key
+from rarezoo.searches.grades import graded
 from rarezoo.searches.metadata import Metadata
 from rarezoo.searches.presets import DEFAULT
 from rarezoo.searches.presets import preset as preset_settings
@@ -162,6 +163,7 @@ class SearchRun(Settings):
         other_tables = {"tree": clustering.tree, "map": _map_table(fitted), "map_2d": _map_table(drawn)}
         if stability:
             classes, other_tables["stability"] = stability.added_to(classes), stability.table()
+        classes = graded(classes, level=self.significance.level)
 
         # Take over the class ids of an earlier search.
         free_class_id = len(clustering)
