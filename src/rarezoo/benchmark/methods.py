@@ -19,10 +19,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 import yaml
-from jaxtyping import Float32, Float64, Int32, Int64
+from jaxtyping import Bool, Float32, Float64, Int32, Int64
 
 from rarezoo import tables
-from rarezoo.benchmark.scores import EMPTY_PLACE, ROW_WIDTH
+from rarezoo.benchmark.scores import EMPTY_PLACE, ROW_WIDTH, ROWS
 from rarezoo.cache import Cache
 from rarezoo.embeddings.neighbours import unit_vectors
 from rarezoo.errors import ConfigError, MissingDependency
@@ -31,8 +31,9 @@ from rarezoo.searches.classes import nearest_to_medoid
 from rarezoo.searches.cluster import ISOLATED, Clusterer
 from rarezoo.searches.clusterers import fine_tree
 from rarezoo.searches.compress import Compressor
+from rarezoo.searches.null_surveys import null_surveys
 from rarezoo.searches.presets import preset
-from rarezoo.searches.significance import Significance, TreeScores, null_model
+from rarezoo.searches.significance import Significance, TreeScores
 from rarezoo.settings import Settings, choice, described, setting
 
 FEATURES = ("embedding", "native", "untrained", "shuffled", "photometry")
@@ -47,10 +48,11 @@ class Submission:
     Attributes
     ----------
     labels
-        (n,) class of each galaxy from 0, −1 for none; all −1 for a ranking.
+        (n,) class of each galaxy from 0, −1 for none; all −1 for a ranking. Candidates that are not significant are
+        no classes here.
     rows
-        (r, w) its gallery from the top: galaxies of one class in each row, or the next galaxies of a ranking; −1 marks
-        an empty place.
+        (r, w) its gallery from the top: galaxies of one class or candidate in each row, or the next galaxies of a
+        ranking; −1 marks an empty place.
     seconds_saved
         Seconds of work that were saved because another method had already made the same map.
     """
@@ -114,13 +116,17 @@ class SearchMethod(Method):
             )
         seen = whitened_by(self.compress, features)
         folder = cache / f"noise-{digest(self._noise_key(seen, seed))[:16]}"
-        settings = Significance(surveys=self.surveys, galaxies=self.galaxies, kind=self.noise)
-        null = null_model(seen, self.compress, settings=settings, tree_of=fine_tree, folder=folder, seed=seed)
-        tree = self.clusterer.tree(linkage)
-        tree_scores = TreeScores.of(tree, seen, null, seed=seed)
-        clustering = self.clusterer.select(tree, tree_scores, ids=ids)
-        scores = tree_scores.columns(clustering.nodes)[tables.SIGNIFICANCE]
-        return Submission(clustering.labels, gallery(clustering.labels, features, scores), seconds_saved)
+        null = null_surveys(
+            seen, self.compress, count=self.surveys, galaxies=self.galaxies, kind=self.noise, tree_of=fine_tree,
+            folder=folder, seed=seed,
+        )  # fmt: skip
+        tree, settings = self.clusterer.tree(linkage), Significance(rows=ROWS)
+        scores = TreeScores.of(tree, seen, null, settings, seed=seed)
+        listed = self.clusterer.select(tree, scores, ids=ids)
+        values = scores.columns(listed.nodes)
+        rows = gallery(listed.labels, features, values[tables.SIGNIFICANCE])
+        significant = np.array(values[tables.FALSE_DISCOVERY]) <= settings.level
+        return Submission(_only_classes(listed.labels, significant), rows, seconds_saved)
 
     def _noise_key(self, features: np.ndarray, seed: int) -> dict[str, Any]:
         galaxies = fingerprint(features, ids=row_names(len(features)))
@@ -319,6 +325,12 @@ def gallery(
         nearest = nearest_to_medoid(features, np.flatnonzero(labels == class_id), most=ROW_WIDTH)
         rows[row, : len(nearest)] = nearest
     return rows
+
+
+def _only_classes(labels: Int32[np.ndarray, " n"], chosen: Bool[np.ndarray, " c"]) -> Int32[np.ndarray, " n"]:
+    """Return the labels of the chosen classes, numbered from 0; galaxies of other classes are in none."""
+    numbers = np.append(np.where(chosen, np.cumsum(chosen) - 1, tables.NO_CLASS), tables.NO_CLASS)
+    return numbers[labels].astype(np.int32)
 
 
 def class_similarities(submission: Submission, features: Features) -> Float32[np.ndarray, "c n"]:

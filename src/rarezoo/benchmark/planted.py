@@ -25,7 +25,7 @@ NORMAL, MIXTURE = "normal", "mixture"
 BULKS = (NORMAL, MIXTURE)
 # Components of a mixture; spread of their centres and scatter of each along its axes, so that neighbours overlap;
 # smallest and largest of their weights, before these are divided by their sum.
-_COMPONENTS, _SPREAD, _SCATTERS, _WEIGHTS = 12, 0.8, (0.35, 0.7), (0.5, 1.5)
+_COMPONENTS, _SPREAD, _SCATTERS, _WEIGHTS = 8, 0.8, (0.35, 0.7), (0.7, 1.4)
 # Smallest and largest distance of groups of each place from the middle of the bulk, in its σ.
 _RADII = {"inside": (0.0, 2.0), "edge": (3.0, 4.0), "off": (0.0, 2.5)}
 # Distance off the manifold; the bulk is about 16 across.
@@ -85,7 +85,7 @@ def planted_vectors(
     smallest, largest
         Number of galaxies in the smallest and the largest group.
     bulk : {"normal", "mixture"}
-        Latent distribution of the bulk: one normal distribution, or a mixture of twelve that overlap.
+        Latent distribution of the bulk: one normal distribution, or a mixture of eight that overlap.
 
     Raises
     ------

@@ -15,8 +15,8 @@ Every step is also a function of plain arrays and tables. Row i is the same gala
     linkage = clusterer.linkage(fitted.positions)                          # LINKAGE table; slow, once
     tree = clusterer.tree(linkage)                                         # CondensedTree; fast
     features = fitted.features(embeddings)
-    null = null_model(features, fitted.compressor, settings=Significance(), tree_of=fine_tree)
-    scores = TreeScores.of(tree, features, null)
+    null = null_surveys(features, fitted.compressor, count=20, galaxies=4000, tree_of=fine_tree)
+    scores = TreeScores.of(tree, features, null, Significance())
     clustering = clusterer.select(tree, scores, ids=ids)                   # labels, probabilities, nodes
     classes = class_table(clustering, ids=ids, positions=fitted.positions)  # CLASSES table
     members = member_table(clustering, ids=ids)                            # MEMBERS table

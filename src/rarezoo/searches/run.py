@@ -27,12 +27,13 @@ from rarezoo.searches.compress import SETTINGS_FILE, Compressor, FittedMap
 from rarezoo.searches.decisions import DecidedTables, Decisions, apply_decisions, search_key
 from rarezoo.searches.grades import graded
 from rarezoo.searches.metadata import Metadata
+from rarezoo.searches.null_surveys import NullSurveys, null_surveys
 from rarezoo.searches.presets import DEFAULT
 from rarezoo.searches.presets import preset as preset_settings
 from rarezoo.searches.previous import PreviousSearch
 from rarezoo.searches.result import FITTED, RUN_FILE, TABLES, Search, galaxies_of
 from rarezoo.searches.select import Select, Selection
-from rarezoo.searches.significance import NullModel, Significance, TreeScores, null_model
+from rarezoo.searches.significance import Significance, TreeScores
 from rarezoo.searches.stability import Stabilities, Stability, stabilities
 from rarezoo.searches.systematics import ColumnTest, Systematics, cause_columns
 from rarezoo.settings import Settings, choice, described, refuse_unknown, setting
@@ -43,7 +44,7 @@ LINKAGE_FILE = TABLES["linkage"][0]
 _DRAWN_MAP, _NULL_SURVEYS = "drawn_map", "null_surveys"
 # Code that the nodes of null surveys depend on, besides that of the compressor.
 _NULL_CODE = tuple(
-    f"rarezoo.searches.{name}" for name in ("significance", "isolation", "condensed", "compiled", "clusterers")
+    f"rarezoo.searches.{name}" for name in ("null_surveys", "isolation", "condensed", "compiled", "clusterers")
 )
 _DEFAULTS = preset_settings(DEFAULT)
 # What a killed search leaves behind and goes on with.
@@ -147,8 +148,8 @@ class SearchRun(Settings):
         with clock.stage("significance"):
             if self.significance.surveys:
                 features = fitted.features(embeddings)
-                null = self._null_model(fitted, features, ids, folder)
-                scores = TreeScores.of(tree, features, null, seed=self.seed)
+                null = self._null_surveys(fitted, features, ids, folder)
+                scores = TreeScores.of(tree, features, null, self.significance, seed=self.seed)
         with clock.stage("classes"):
             clustering = self.clusterer.select(tree, scores, ids=ids)
             classes = class_table(clustering, ids=ids, positions=fitted.positions, predictions=sample)
@@ -245,9 +246,9 @@ class SearchRun(Settings):
         return search
 
     def labels(
-        self, embeddings: Float[np.ndarray, "galaxies D"], *, ids: np.ndarray, seed: int, null: NullModel | None
+        self, embeddings: Float[np.ndarray, "galaxies D"], *, ids: np.ndarray, seed: int, null: NullSurveys | None
     ) -> Int32[np.ndarray, " galaxies"]:
-        """Search other embeddings, or some of the galaxies, with the same settings and the same null model.
+        """Search other embeddings, or some of the galaxies, with the same settings and the same null surveys.
 
         Parameters
         ----------
@@ -257,7 +258,7 @@ class SearchRun(Settings):
             Their ids.
         seed : int
             Seed of every random draw.
-        null : NullModel or None
+        null : NullSurveys or None
             What null surveys show; None if significance is not measured.
 
         Returns
@@ -267,7 +268,8 @@ class SearchRun(Settings):
         """
         fitted = self.compress.fit(embeddings, ids=ids, seed=seed)
         tree = self.clusterer.tree(self.clusterer.linkage(fitted.positions))
-        scores = TreeScores.of(tree, fitted.features(embeddings), null, seed=seed) if null else None
+        features = fitted.features(embeddings)
+        scores = TreeScores.of(tree, features, null, self.significance, seed=seed) if null else None
         return self.clusterer.select(tree, scores, ids=ids).labels
 
     def _survey(self, store: EmbeddingStore) -> Galaxies | None:
@@ -361,7 +363,7 @@ class SearchRun(Settings):
         compute(folder)
         return read(folder)
 
-    def _null_model(self, fitted: FittedMap, features: np.ndarray, ids: np.ndarray, folder: Path) -> NullModel:
+    def _null_surveys(self, fitted: FittedMap, features: np.ndarray, ids: np.ndarray, folder: Path) -> NullSurveys:
         """Return what null surveys show; their nodes are kept in the run's folder, or in the cache if there is one."""
         place = folder / _NULL_SURVEYS
         store = EmbeddingStore.open(self.significance.store) if self.significance.store else None
@@ -379,13 +381,14 @@ class SearchRun(Settings):
             fitted.compressor, fitted.seed, fitted.made_from,
         )  # fmt: skip
         earlier = Path(self.reuse) / _NULL_SURVEYS if self.reuse and same else None
-        return null_model(
-            features, self.compress, settings=self.significance, tree_of=fine_tree, folder=place, earlier=earlier,
+        return null_surveys(
+            features, self.compress, count=self.significance.surveys, galaxies=self.significance.galaxies,
+            kind=self.significance.kind, tree_of=fine_tree, folder=place, earlier=earlier,
             untrained=store.embeddings() if store else None, seed=self.seed,
         )  # fmt: skip
 
     def _stability(
-        self, embeddings: np.ndarray, ids: np.ndarray, clustering: Clustering, null: NullModel | None, folder: Path
+        self, embeddings: np.ndarray, ids: np.ndarray, clustering: Clustering, null: NullSurveys | None, folder: Path
     ) -> Stabilities | None:
         if not self.stability.wanted or not len(clustering):
             return None
