@@ -86,7 +86,7 @@ class DemoResult:
                 "–" if row[recovery.BEST_CLASS] == tables.NO_CLASS else str(row[recovery.BEST_CLASS]),
                 row[tables.GRADE] or "–",
                 f"{row[recovery.PURITY]:.2f}", f"{row[recovery.COMPLETENESS]:.2f}",
-                "yes" if row[recovery.FOUND] else "no",
+                "yes" if row[recovery.FOUND] else "as a candidate" if row[recovery.SHOWN] else "no",
             ]
             for row in rows.to_pylist()
         ]  # fmt: skip
