@@ -22,7 +22,19 @@ class MadeUpImages(ImageSource):
 
 
 def made_up_search(
-    folder, *, members, classes, tree, map_2d, predictions, cutouts=None, about, truth=None, catalogue=None, tests=None
+    folder,
+    *,
+    members,
+    classes,
+    tree,
+    map_2d,
+    predictions,
+    cutouts=None,
+    about,
+    truth=None,
+    catalogue=None,
+    tests=None,
+    main_groups=None,
 ):
     """Write a search whose survey is only a catalogue, a truth and a function that returns cutouts."""
     ids = members[tables.ID]
@@ -35,7 +47,10 @@ def made_up_search(
         galaxies = Galaxies(catalogue=catalogue, images=images, truth=truth)
     return Search.write(
         folder, {**dict.fromkeys(_ABOUT), **about},
-        {"members": members, "classes": classes, "tree": tree, "map": map_2d, "map_2d": map_2d},
+        {
+            "members": members, "classes": classes, "tree": tree, "map": map_2d, "map_2d": map_2d,
+            **({} if main_groups is None else {"main_groups": main_groups}),
+        },
         free_class_id=classes.num_rows, galaxies=galaxies, tests=tests or {}, predictions=predictions,
     )  # fmt: skip
 

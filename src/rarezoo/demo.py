@@ -71,6 +71,7 @@ class DemoResult:
             "seconds": {stage: round(spent, 1) for stage, spent in self.seconds.items()},
             "planted": len(found),
             "planted_found": sum(found),
+            "planted_shown": sum(self.populations[recovery.SHOWN].to_pylist()),
             "populations": self.populations.to_pylist(),
             "page": str(self.page),
         }
@@ -78,22 +79,23 @@ class DemoResult:
     def summary(self) -> str:
         """Return the planted populations as a table, and where the report is."""
         rows = self.populations.sort_by([(recovery.FOUND, "descending"), (recovery.COMPLETENESS, "descending")])
-        head = ["planted population", "galaxies", "best class", "purity", "completeness", "found"]
+        head = ["planted population", "galaxies", "best class", "grade", "purity", "completeness", "found"]
         cells = [
             [
                 row[tables.POPULATION], str(row[tables.SIZE]),
                 "–" if row[recovery.BEST_CLASS] == tables.NO_CLASS else str(row[recovery.BEST_CLASS]),
+                row[tables.GRADE] or "–",
                 f"{row[recovery.PURITY]:.2f}", f"{row[recovery.COMPLETENESS]:.2f}",
-                "yes" if row[recovery.FOUND] else "no",
+                "yes" if row[recovery.FOUND] else "as a candidate" if row[recovery.SHOWN] else "no",
             ]
             for row in rows.to_pylist()
         ]  # fmt: skip
-        found, planted = sum(self.populations[recovery.FOUND].to_pylist()), self.populations.num_rows
-        sentence = (
-            f"{found} of {planted} planted populations were found: more than half of a class belongs to the "
-            "population, and more than half of the population to the class."
+        meaning = (
+            "Found: more than half of a class belongs to the population, more than half of the population to the "
+            "class, and the class is no mere candidate."
         )
-        return "\n".join([tables.markdown(head, cells), "", sentence, f"Report: {self.page}"])
+        text = recovery.recovery_text(self.populations.to_pylist())
+        return "\n".join([tables.markdown(head, cells), "", text, meaning, f"Report: {self.page}"])
 
 
 @dataclass(kw_only=True)
@@ -141,7 +143,7 @@ class DemoRun(Settings):
             store = stage("embed", embedding.run)
             tables.write(galaxies.truth, folder / "truth.parquet", tables.TRUTH)
             search = stage("search", self._search(store.folder).run)
-        populations = recovery.recovery(search.table("members"), galaxies.truth)
+        populations = recovery.recovery(search.table("members"), galaxies.truth, search.table("classes"))
         result = DemoResult(populations, seconds, Path(search.page))
         tables.write_json(result.record(), folder / _RECORD)
         return result

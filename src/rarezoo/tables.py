@@ -58,6 +58,7 @@ CO_ASSIGNMENT, ARI_BOTH, AMI_BOTH, ASSIGNED_BOTH = "co_assignment", "ari_both", 
 KEPT, MATCHED = "kept", "matched"
 NAME, DECISION = "name", "decision"
 GRADE, RANK = "grade", "rank"
+MAIN_GROUP = "group"
 NO_CLASS = -1
 _FRACTION_SUFFIX = "_fraction"
 
@@ -135,6 +136,20 @@ CLASSES = Kind(
     later=(GRADE, RANK),
 )
 
+MAIN_GROUPS = Kind(
+    "main_groups",
+    {
+        MAIN_GROUP: pa.int32(),
+        NODE: pa.int64(),
+        SIZE: pa.int64(),
+        FRACTION: pa.float64(),
+        SIGNIFICANCE: pa.float64(),
+        P_VALUE: pa.float64(),
+        TOP_ANSWERS: _strings,
+        EXEMPLARS: _strings,
+    },
+    key=MAIN_GROUP,
+)
 MATCHES = Kind(
     "matches",
     {

@@ -310,3 +310,92 @@ def test_images_can_be_stretched(visit):
     assert page.evaluate("getComputedStyle(document.querySelector('#card .cutout')).filter").startswith("url")
     curve = page.locator("#stretch feFuncR").get_attribute("tableValues").split()
     assert float(curve[8]) == pytest.approx(np.arcsinh(10 / 8) / np.arcsinh(10), abs=1e-3)
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory):
+    """The report of the same search with grades; class 1 is a candidate, class 3 is to be looked at first."""
+    parts = search()
+    classes = parts["classes"]
+    grades = ["significant", "candidate", "significant and stable", "significant and stable"]
+    for name, values in ((tables.GRADE, grades), (tables.RANK, [3, 4, 2, 1]), (tables.FLAGS, [[]] * 4)):
+        kind = tables.CLASSES.columns[name]
+        classes = classes.set_column(classes.column_names.index(name), name, pa.array(values, kind))
+    return write_report(tmp_path_factory.mktemp("graded"), **{**parts, "classes": classes}).parent
+
+
+@pytest.fixture
+def visit_graded(tab, graded):
+    """Opens a page of the report with grades and waits until its map is drawn."""
+
+    def opened(name="atlas.html", **settings):
+        page = tab(graded, name, **settings)
+        page.wait_for_function("window.rarezooAtlas && rarezooAtlas.images.ready()")
+        page.evaluate("rarezooAtlas.drawn()")
+        return page
+
+    return opened
+
+
+LISTED = "#class-picker option:not([value=''])"
+
+
+def listed(page):
+    return page.eval_on_selector_all(LISTED, "all => all.map((one) => Number(one.value))")
+
+
+def test_classes_are_listed_by_grade_and_rank(visit_graded):
+    page = visit_graded()
+    assert listed(page) == [3, 2, 0, 1]
+    groups = page.eval_on_selector_all("#class-picker optgroup", "all => all.map((one) => one.label)")
+    assert groups == ["significant and stable", "significant", "candidate"]
+    page.keyboard.press("]")
+    page.wait_for_selector("#card .grade")
+    assert page.inner_text("#class-title") == "Class 3"
+    assert page.inner_text("#class-place") == "number 1 of 4 by grade: significant and stable"
+    assert page.inner_text("#card .grade") == "significant and stable"
+
+
+def test_candidates_can_be_hidden(visit_graded):
+    page = visit_graded("atlas.html?painter=pixels#class-1")
+    page.wait_for_selector("#card .grade.candidate")
+    page.keyboard.press("Escape")
+    page.wait_for_timeout(300)
+    assert is_drawn(page, middle(1), (213, 94, 0))
+    page.uncheck("#candidates")
+    page.wait_for_timeout(300)
+    assert listed(page) == [3, 2, 0]
+    assert not is_drawn(page, middle(1), (213, 94, 0))
+    assert is_drawn(page, middle(0), (0, 114, 178))
+    assert page.inner_text("#class-title") == "No class is open"
+    assert page.locator("#card .sheet").count() == 0
+    for class_id in (3, 2, 0, 3):
+        page.keyboard.press("]")
+        page.wait_for_function(
+            "id => document.getElementById('class-title').textContent === `Class ${id}`", arg=class_id
+        )
+    page.mouse.move(*screen(page, middle(1)))
+    page.wait_for_function("document.querySelector('.map .tip').textContent === 'in a hidden candidate'")
+    page.fill("#wanted", "class 1")
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.getElementById('class-title').textContent === 'Class 1'")
+    assert page.is_checked("#candidates"), "a candidate that is opened is shown"
+    assert listed(page) == [3, 2, 0, 1]
+
+
+def test_there_is_nothing_to_hide_without_candidates(visit):
+    assert visit().is_hidden("#hiding")
+
+
+@pytest.mark.parametrize("name", ["index.html", "class-001.html", "atlas.html#class-1"])
+def test_axe_finds_no_serious_fault_in_grades(visit_graded, faults, name, scheme):
+    page = visit_graded(name, color_scheme=scheme)
+    if name.startswith("atlas"):
+        page.wait_for_selector("#card .grade")
+    assert not faults(page)
+
+
+@pytest.mark.parametrize("name", ["index.html", "class-001.html", "atlas.html#class-1"])
+def test_graded_pages_fit(visit_graded, name, view):
+    page = visit_graded(name, **view)
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")

@@ -259,6 +259,28 @@ def test_a_search_as_csv(tmp_path, trained, broken):
     assert not broken
 
 
+def test_classes_and_mosaics_are_logged_in_the_order_of_their_ranks(tmp_path, trained, board):
+    rows = [
+        {**CLASS, tables.CLASS_ID: number, tables.RANK: rank, tables.GRADE: grade}
+        for number, rank, grade in ((0, 3, "candidate"), (1, 1, "significant and stable"), (2, 2, "significant"))
+    ]
+    grades = {"significant and stable": 1, "significant": 1, "candidate": 1}
+    classes = pa.Table.from_pylist(rows, pa.schema(list(tables.CLASSES.columns.items())))
+    found = {**FOUND, "classes": classes, "about": {**FOUND["about"], "grades": grades}}
+    log_search(Tracker(mode="csv"), tmp_path / "found", found)
+    logged = pd.read_csv(tmp_path / "found" / "log" / "classes.csv")
+    assert logged[tables.CLASS_ID].tolist() == [1, 2, 0]
+    assert logged[tables.GRADE].tolist() == list(grades)
+    numbers = dict(pd.read_csv(tmp_path / "found" / "log" / "numbers.csv").to_numpy().tolist())
+    assert numbers["grades/significant_and_stable"] == numbers["grades/candidate"] == 1
+    log_search(Tracker(mode="tensorboard"), tmp_path / "again", found)
+    assert [words[1] for words in board if words[0] == "add_image"] == [
+        "map", "mosaics/class-001", "mosaics/class-002", "mosaics/class-000",
+    ]  # fmt: skip
+    captions = [words[2] for words in board if words[0] == "add_text" and words[1].startswith("mosaics")]
+    assert [caption.split("; ")[0] for caption in captions] == list(grades)
+
+
 def test_a_training_as_csv(tmp_path, trained):
     for start in range(2):
         logger = Tracker(mode="csv").training_logger(tmp_path, name="x")

@@ -11,11 +11,13 @@ import { search } from "./search.js";
 import { selection } from "./selection.js";
 import { stretching } from "./stretch.js";
 
+const CANDIDATE = "candidate";
 const $ = (name) => document.getElementById(name);
 
 export function atlasPage(map) {
   const decisions = new Decisions(map, () => { showDecisions(); atlas.redraw(); });
-  const order = map.classes.map((known) => known.id);
+  const order = map.classes.map((known) => known.id), gradeOf = new Map(map.classes.map((known) => [known.id, known.grade]));
+  const hidden = (id) => gradeOf.get(id) === CANDIDATE && !$("candidates").checked;
   let current = -1, timer = 0;
   const name = (id) => decisions.name(id);
   const say = (words) => { $("message").textContent = words; clearTimeout(timer); timer = setTimeout(() => { $("message").textContent = ""; }, 6000); };
@@ -36,13 +38,14 @@ export function atlasPage(map) {
   }
 
   async function open(id) {
+    if (hidden(id)) { $("candidates").checked = true; showCandidates(); }
     current = id;
     atlas.only([id]);
     tab("class");
     history.replaceState(null, "", `#class-${id}`);
     showDecisions();
     const tree = $("branch-of") || el("div", { id: "branch-of" });
-    const content = await card(id, about.choose, tree);
+    const content = await card(id, about.choose, tree, map.meanings);
     if (current !== id) return;
     $("card").replaceChildren(content);
     await branch(id, content.querySelector("#branch-of"));
@@ -56,7 +59,28 @@ export function atlasPage(map) {
     if (tree.node.includes(opened.node)) branches(tree, opened.node, ways)(box, opened.node);
     else box.replaceChildren(el("p", { class: "small" }, "The tree has no branch for this class."));
   }
-  function step(by) { open(order[(order.indexOf(current) + by + (current < 0 && by < 0 ? 1 : 0) + order.length) % order.length]).catch(fail); }
+  function close() {
+    current = -1;
+    atlas.only(null);
+    history.replaceState(null, "", location.pathname + location.search);
+    $("card").replaceChildren();
+    showDecisions();
+  }
+  function step(by) {
+    const shown = order.filter((id) => !hidden(id));
+    if (shown.length) open(shown[(shown.indexOf(current) + by + (current < 0 && by < 0 ? 1 : 0) + shown.length) % shown.length]).catch(fail);
+  }
+
+  // Fills the list of classes, by grade, and draws on the map those that are shown.
+  function showCandidates() {
+    const shown = order.filter((id) => !hidden(id)), listed = $("class-picker"), options = (ids) => ids.map((id) => el("option", { value: id }, labelled(id)));
+    atlas.keep(shown);
+    if (hidden(current)) close();
+    const grades = [...new Set(shown.map((id) => gradeOf.get(id)))];
+    listed.replaceChildren(el("option", { value: "" }, "choose a class"),
+      ...(grades.some(Boolean) ? grades.map((grade) => el("optgroup", { label: grade || "without a grade" }, options(shown.filter((id) => gradeOf.get(id) === grade)))) : options(shown)));
+    showDecisions();
+  }
 
   function select(rows) {
     atlas.pick(rows);
@@ -76,7 +100,7 @@ export function atlasPage(map) {
   function showDecisions() {
     const { decision, merge_into: into } = decisions.of(current), rows = decisions.rows();
     $("class-title").textContent = current < 0 ? "No class is open" : `Class ${name(current) === String(current) ? current : `${current}: ${name(current)}`}`;
-    $("class-place").textContent = current < 0 ? `${map.classes.length} classes. Click a class on the map or press ] to open one.` : `number ${order.indexOf(current) + 1} of ${order.length} by ${map.measure}`;
+    $("class-place").textContent = current < 0 ? `${order.filter((id) => !hidden(id)).length} classes. Click a class on the map or press ] to open one.` : `number ${order.indexOf(current) + 1} of ${order.length} by ${map.measure}${gradeOf.get(current) ? `: ${gradeOf.get(current)}` : ""}`;
     $("class-picker").value = current < 0 ? "" : current;
     $("deciding").hidden = current < 0;
     $("keep").setAttribute("aria-pressed", decision === "keep"); $("drop").setAttribute("aria-pressed", decision === "drop");
@@ -96,7 +120,9 @@ export function atlasPage(map) {
   }
   const toggle = (decision) => decide({ decision: decisions.of(current).decision === decision ? "" : decision });
 
-  for (const id of order) { $("class-picker").append(el("option", { value: id }, labelled(id))); $("merge").append(el("option", { value: id }, `class ${id}`)); }
+  for (const id of order) $("merge").append(el("option", { value: id }, `class ${id}`));
+  $("hiding").hidden = ![...gradeOf.values()].includes(CANDIDATE);
+  $("candidates").addEventListener("change", showCandidates);
   for (const group of ["predicted answers", "catalogue", "search"]) {
     const columns = map.columns.filter((column) => column.group === group);
     if (columns.length) $("colour").append(el("optgroup", { label: group }, columns.map((column) => el("option", { value: column.key }, column.label))));
@@ -151,7 +177,7 @@ export function atlasPage(map) {
     keys[event.key]();
   });
   stretching();
-  showDecisions();
+  showCandidates();
   const openedByLink = location.hash.match(/^#class-(\d+)$/);
   if (openedByLink && order.includes(Number(openedByLink[1]))) open(Number(openedByLink[1])).catch(fail);
   return { ...atlas, decisions, open, select, colour, choose };

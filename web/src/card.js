@@ -1,6 +1,6 @@
 // The card of a class: numbers, galleries, answers, catalogue, sky.
 import { data } from "./columns.js";
-import { count, el, file, number, share, words } from "./dom.js";
+import { badge, count, el, file, number, share, words } from "./dom.js";
 
 const SKY = { wide: 360, high: 180 };
 const shownQ = (q) => (q === null ? "–" : q < 1e-20 ? "< 1e-20" : q < 0.001 ? q.toExponential(0) : q.toFixed(3));
@@ -70,11 +70,13 @@ function skyOf(details) {
 
 const block = (title, open, ...inner) => el("details", { class: "block", open }, el("summary", {}, title), ...inner);
 
-// Returns the element of the card; a click on a galaxy calls choose(row).
-export async function card(id, choose, branch) {
+// Returns the element of the card; a click on a galaxy calls choose(row). meanings: what each grade means.
+export async function card(id, choose, branch, meanings) {
   const details = await data(`card-${String(id).padStart(3, "0")}`);
   const warned = [...details.warnings.map(words), ...(details.cause && details.cause !== "clean" ? [`${details.cause}: ${details.cause_reason}`] : [])];
-  return el("div", {}, facts(details),
+  return el("div", {},
+    details.grade ? el("p", { class: "small graded-as" }, badge(details.grade), ` ${meanings[details.grade]}`) : null,
+    facts(details),
     details.group ? el("p", { class: "small" }, `One of ${details.group.classes.length} classes in group ${details.group.node} (${count(details.group.size)} galaxies). The others: ${details.group.classes.filter((other) => other !== details.id).map((other) => `class ${other}`).join(", ")}.`) : null,
     warned.length ? el("p", { class: "warning" }, warned.join("; ")) : null,
     details.beyond_reason ? el("p", { class: "small" }, `Beyond the answers: ${details.beyond_reason}.`) : null,

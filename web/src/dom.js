@@ -15,6 +15,8 @@ export const number = (value) => (value === null || value === undefined ? "not m
 export const count = (value) => value.toLocaleString("en");
 export const share = (value) => (value > 0 && value < 0.001 ? "< 0.1 %" : `${(100 * value).toFixed(value < 0.0995 ? 1 : 0)} %`);
 export const words = (name) => name.replaceAll("-", " ").replaceAll("_", " ");
+// The grade of a class in words.
+export const badge = (grade) => el("span", { class: `grade${{ "significant and stable": " stable", candidate: " candidate" }[grade] || ""}` }, grade);
 export const file = (id) => `class-${String(id).padStart(3, "0")}`;
 
 export function download(name, text, kind) {

@@ -25,8 +25,9 @@ function between(stops, t) {
 export function mapIn(box, map, act, fixed = -1) {
   const canvas = box.querySelector(".points"), over = box.querySelector(".labels"), tip = box.querySelector(".tip");
   const p = points(map), view = new View(p), paint = painter(canvas, p), classOf = new Map(map.classes.map((known) => [known.id, known]));
+  // Classes that are shown: the galaxies of the others look like galaxies in no class.
   const images = thumbnails(map, () => redraw());
-  const above = overlay(over, p, map, images);
+  const above = overlay(over, p, map, classOf, images);
   const state = { only: fixed < 0 ? null : new Set([fixed]), byClass: true, name: act.name || String, ringed: -1, line: null };
   let waiting = false, lasso = false, column = null, shown = null, picked = null;
 
@@ -83,7 +84,7 @@ export function mapIn(box, map, act, fixed = -1) {
     over.classList.toggle("over", !tip.hidden);
     if (tip.hidden) return;
     const value = shown && column ? ` · ${column.label}: ${worded(shown[row])}` : "";
-    tip.textContent = (own ? `${state.name(own.id) === String(own.id) ? `class ${own.id}` : state.name(own.id)} · ${own.size.toLocaleString("en")} galaxies` : "in no class") + value;
+    tip.textContent = (own ? `${state.name(own.id) === String(own.id) ? `class ${own.id}` : state.name(own.id)} · ${own.size.toLocaleString("en")} galaxies` : p.label[row] === NONE ? "in no class" : "in a hidden candidate") + value;
     tip.style.left = `${Math.max(0, Math.min(sx + 14, view.w - tip.offsetWidth - 6))}px`;
     tip.style.top = `${Math.max(sy - 36, 6)}px`;
   }
@@ -123,6 +124,12 @@ export function mapIn(box, map, act, fixed = -1) {
     // Marked classes, or null for none; or marked rows instead of classes.
     only: (ids) => { state.only = ids && ids.length ? new Set(ids) : fixed < 0 ? null : new Set([fixed]); picked = null; mark(); },
     pick: (rows) => { picked = rows && rows.length ? rows : null; state.only = null; mark(); },
+    // Shows only some classes.
+    keep: (ids) => {
+      classOf.clear();
+      for (const known of map.classes) if (ids.includes(known.id)) classOf.set(known.id, known);
+      recolour();
+    },
     ring: (row) => { state.ringed = row; redraw(); },
     inside: (line) => inside(p, line),
     show: (rows) => { view.fit(rows); redraw(); },

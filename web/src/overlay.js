@@ -8,8 +8,9 @@ const SHAPES = ["circle", "square", "triangle", "diamond", "ring", "plus"].map((
   "M0-6.5a6.5 6.5 0 1 0 .01 0zM0-3.2a3.2 3.2 0 1 1-.01 0z", "M-2.2-7h4.4v4.8H7v4.4H2.2V7h-4.4V2.2H-7v-4.4h4.8z",
 ][shape]));
 
-export function overlay(canvas, p, map, thumbnails) {
-  const pen = canvas.getContext("2d"), classOf = new Map(map.classes.map((known) => [known.id, known]));
+// classOf: the classes that are shown, by id.
+export function overlay(canvas, p, map, classOf, thumbnails) {
+  const pen = canvas.getContext("2d");
   const centre = new Map(map.classes.map((known) => [known.id, p.toPlace(known.x, known.y)]));
   let looked = { key: "", rows: null };
 
@@ -58,7 +59,7 @@ export function overlay(canvas, p, map, thumbnails) {
   function numbers(view, state) {
     pen.font = "600 13px system-ui, sans-serif"; pen.textAlign = "center"; pen.textBaseline = "middle"; pen.lineJoin = "round";
     const taken = [];
-    for (const known of map.classes) {
+    for (const known of classOf.values()) {
       if (state.only && !state.only.has(known.id)) continue;
       const [x, top] = view.screen(...centre.get(known.id)), y = top - 16, words = state.name(known.id);
       const half = pen.measureText(words).width / 2 + 6;

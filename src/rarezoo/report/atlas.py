@@ -29,6 +29,7 @@ from rarezoo import tables
 from rarezoo.report import gallery, palette
 from rarezoo.report.contents import Sample, ShownClass, file_name
 from rarezoo.report.gallery import Cutouts
+from rarezoo.searches import grades
 from rarezoo.searches.decisions import search_key
 from rarezoo.searches.systematics import ColumnTest, answer_tests, column_kind
 
@@ -44,8 +45,8 @@ _TAIL = 0.01
 
 # Attributes of a class that its card holds unchanged.
 _ON_CARD = (
-    "id", "size", "share", "persistence", "significance", "p_value", "false_discovery", "isolation", "stability",
-    "beyond", "beyond_reason", "cause", "cause_reason", "warnings",
+    "id", "grade", "size", "share", "persistence", "significance", "p_value", "false_discovery", "isolation",
+    "stability", "beyond", "beyond_reason", "cause", "cause_reason", "warnings",
 )  # fmt: skip
 
 
@@ -96,7 +97,7 @@ class Atlas:
     tree
         TREE table.
     measure
-        Column by which the classes are ordered.
+        Column by which the classes are ordered, ``grade`` where they have grades.
     title
         Title of the search.
     catalogue
@@ -134,6 +135,7 @@ class Atlas:
         labels = np.where(self.sample.labels == tables.NO_CLASS, _UNASSIGNED, self.sample.labels).astype("<u2")
         content = {
             "points": len(self.sample), "title": self.title, "measure": self.measure, "ramp": palette.RAMP,
+            "meanings": grades.MEANINGS,
             "search": search_key(self.sample.ids, self.sample.labels), "sky": has_sky,
             "thumbnails": {"side": _SHEET, "pixels": _PIXELS} if has_sheets else None,
             "columns": [asdict(column) for column in columns],
@@ -265,7 +267,8 @@ class Atlas:
         x, y = np.median(self.sample.positions[self.sample.members(shown.id)].astype(np.float64), axis=0)
         mark = palette.mark(shown.id)
         return {
-            "id": shown.id, "page": f"{file_name(shown.id)}.html", "size": shown.size, "node": shown.node,
+            "id": shown.id, "grade": shown.grade, "page": f"{file_name(shown.id)}.html",
+            "size": shown.size, "node": shown.node,
             "group": None if shown.group is None else shown.group.node,
             "colour": mark.colour, "shape": mark.shape, "x": x, "y": y,
         }  # fmt: skip

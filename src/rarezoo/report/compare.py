@@ -26,6 +26,7 @@ from rarezoo.report import flows, gallery, palette
 from rarezoo.report.gallery import Cutouts, Gallery, Thumbnail
 from rarezoo.report.pages import environment
 from rarezoo.searches.compare import ComparedSearch, SearchPair
+from rarezoo.searches.grades import MEANINGS
 from rarezoo.searches.matching import ClassOverlap
 
 # Galaxies in each mosaic of two classes side by side.
@@ -148,7 +149,7 @@ class ComparisonPages:
         shared: dict[str, Any] = {
             "about": {"version": __version__}, "palette": palette, "runs": self.searches, "pairs": self.pairs,
             "galaxies": len(self.ids), "images": self.cutouts is not None, "folder": self.folder,
-            "style": "\n".join(asset(name) for name in ("style.css", "compare.css")),
+            "meanings": MEANINGS, "style": "\n".join(asset(name) for name in ("style.css", "compare.css")),
         }  # fmt: skip
         pages = environment()
         for pair in self.pairs:

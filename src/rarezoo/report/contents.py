@@ -215,13 +215,13 @@ def population_shares(
     return shares
 
 
-def planted_populations(sample: Sample, *, truth: pa.Table) -> list[dict[str, object]]:
+def planted_populations(sample: Sample, *, truth: pa.Table, classes: pa.Table) -> list[dict[str, object]]:
     """Return one row per planted population, by name: the class that holds most of it, and whether it was found.
 
     See :func:`rarezoo.searches.recovery.recovery` for the columns.
     """
     members = pa.table({tables.ID: pa.array(sample.ids, pa.string()), tables.CLASS_ID: sample.labels})
-    return recovery.recovery(members, truth).to_pylist()
+    return recovery.recovery(members, truth, classes).to_pylist()
 
 
 @dataclass(frozen=True)
@@ -323,6 +323,10 @@ class ShownClass:
         λ = 1 / distance on the map that was clustered, at which the class appears and disappears.
     persistence, significance, p_value, false_discovery, isolation, stability
         Columns of CLASSES; None if not measured.
+    grade
+        How strong the evidence for the class is, see :data:`rarezoo.searches.grades.GRADES`; None if not measured.
+    rank
+        Its place in the order in which to look at the classes, from 1; None if the search gave none.
     answers
         Predicted answers that describe the class, the most distinctive first.
     warnings
@@ -360,6 +364,8 @@ class ShownClass:
     false_discovery: float | None
     isolation: float | None
     stability: float | None
+    grade: str | None
+    rank: int | None
     answers: tuple[str, ...]
     warnings: tuple[str, ...]
     beyond: float | None
@@ -371,6 +377,35 @@ class ShownClass:
     galleries: tuple[Gallery, ...]
     questions: tuple[QuestionMeans, ...]
     populations: tuple[PopulationShare, ...]
+
+
+@dataclass(frozen=True)
+class MainGroup:
+    """A broad group of galaxies that stands apart and is too large to be rare.
+
+    Attributes
+    ----------
+    number
+        0 for the largest.
+    size
+        Number of galaxies.
+    share
+        Share of the galaxies searched, 0-1.
+    significance, p_value
+        As of a class; None if not measured.
+    answers
+        Predicted answers that describe it, the most distinctive first.
+    exemplars
+        The galaxies closest to its centre.
+    """
+
+    number: int
+    size: int
+    share: float
+    significance: float | None
+    p_value: float | None
+    answers: tuple[str, ...]
+    exemplars: Gallery
 
 
 def file_name(class_id: int) -> str:

@@ -1,7 +1,8 @@
 """Members of classes in the formats of other tools: CSV, FITS, VOTable, DS9 regions, a Hugging Face data set, or SAMP.
 
 A members table has the columns id_str, class_id, probability, outlier_score. In an export it also has ra and dec
-(degrees, ICRS; null if unknown) and any number of predicted vote fractions (0-1).
+(degrees, ICRS; null if unknown), grade and rank of the class of each galaxy (if the search gave grades; null for
+galaxies in no class), and any number of predicted vote fractions (0-1).
 """
 
 import io
@@ -44,9 +45,13 @@ _MEANINGS = {
     tables.RA: ("deg", "pos.eq.ra;meta.main", "right ascension, ICRS"),
     tables.DEC: ("deg", "pos.eq.dec;meta.main", "declination, ICRS"),
     tables.CLASS_ID: ("", "meta.code.class", "class; -1: in no class"),
+    tables.GRADE: ("", "meta.code.qual", "evidence for the class: significant and stable, significant, or candidate"),
+    tables.RANK: ("", "stat.rank", "place of the class in the list of classes; 1: look at it first"),
     tables.PROBABILITY: ("", "stat.probability", "strength of membership, 0 to 1"),
     tables.OUTLIER_SCORE: ("", "stat.value", "GLOSH outlier score, 0 to 1"),
 }
+# Columns of the members of a search that an export has, in this order.
+_OF_MEMBERS = (tables.CLASS_ID, tables.GRADE, tables.RANK, tables.PROBABILITY, tables.OUTLIER_SCORE)
 _FRACTION_MEANING = ("", "stat.fit.param;arith.ratio", "predicted vote fraction among those asked, 0 to 1")
 _LOADS_TABLES = "table.load.votable"
 # Characters that a format cannot hold. FITS has printable ASCII and drops spaces at the end of a text; XML 1.0 has no
@@ -165,11 +170,12 @@ class ExportRun(Settings):
             )  # fmt: skip
         fractions = [tables.fraction_column(answer) for answer in wanted]
         stored = tables.aligned(search.store.read([tables.ID, *fractions]), ids, source="the store") if wanted else None
+        graded = with_grades(members, search.table("classes"))
         return pa.table(
             {
                 tables.ID: ids,
                 **{name: positions.column(name) for name in (tables.RA, tables.DEC)},
-                **{name: members.column(name) for name in (tables.CLASS_ID, tables.PROBABILITY, tables.OUTLIER_SCORE)},
+                **{name: graded.column(name) for name in graded.column_names if name in _OF_MEMBERS},
                 **{name: stored.column(name) for name in fractions if stored is not None},
             }
         )
@@ -205,6 +211,27 @@ class ExportRun(Settings):
         if self.format == DS9:
             return write_ds9(out, members, about, radius=self.radius)
         return {CSV: write_csv, FITS: write_fits, VOTABLE: write_votable}[self.format](out, members, about)
+
+
+def with_grades(members: pa.Table, classes: pa.Table) -> pa.Table:
+    """Return members with grade and rank of their classes, after the class id; unchanged if no class has a rank.
+
+    Both are null for galaxies in no class, and the grade also for classes without one.
+
+    Parameters
+    ----------
+    members
+        MEMBERS table.
+    classes
+        CLASSES table.
+    """
+    if classes.column(tables.RANK).null_count == classes.num_rows:
+        return members
+    rows = pc.index_in(members.column(tables.CLASS_ID), value_set=classes.column(tables.CLASS_ID).combine_chunks())
+    place = members.column_names.index(tables.CLASS_ID) + 1
+    for name in (tables.RANK, tables.GRADE):
+        members = members.add_column(place, name, classes.column(name).take(rows))
+    return members
 
 
 def about_text(search: Search) -> dict[str, str]:
@@ -271,7 +298,7 @@ def write_votable(path: Path, members: pa.Table, about: Mapping[str, str]) -> Pa
 
 
 def write_ds9(path: Path, members: pa.Table, about: Mapping[str, str], *, radius: float = 10.0) -> Path:
-    """Write members as circles for DS9, in the colour of their class and grouped by a tag of their class.
+    """Write members as circles for DS9, in the colour of their class, with tags of their class and of its grade.
 
     Galaxies whose position is unknown are left out, and a warning gives their number. Characters of an id that DS9
     could take for something else than text become spaces.
@@ -308,8 +335,9 @@ def write_ds9(path: Path, members: pa.Table, about: Mapping[str, str], *, radius
         class_id = row[tables.CLASS_ID]
         colour = palette.LIGHT[palette.mark(class_id).colour] if class_id != tables.NO_CLASS else "#8d929b"
         tag = f"class {class_id}" if class_id != tables.NO_CLASS else "no class"
+        grade = f" tag={{{row[tables.GRADE]}}}" if row.get(tables.GRADE) else ""
         place = f'{row[tables.RA]:.7f},{row[tables.DEC]:.7f},{radius:g}"'
-        lines.append(f"circle({place}) # color={colour} text={{{_ds9_text(row[tables.ID])}}} tag={{{tag}}}")
+        lines.append(f"circle({place}) # color={colour} text={{{_ds9_text(row[tables.ID])}}} tag={{{tag}}}{grade}")
     with tables.atomic(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
@@ -454,17 +482,22 @@ def _meaning(column: str) -> tuple[str, str, str]:
 
 
 def _astropy_table(members: pa.Table, *, unfit: re.Pattern[str], unfit_names: re.Pattern[str]) -> Any:
-    """Return members with units and descriptions; an unknown position is NaN, and texts are escaped."""
-    from astropy.table import Column, Table
+    """Return members with units and descriptions; an unknown position is NaN, texts are escaped, no grade is empty."""
+    from astropy.table import Column, MaskedColumn, Table
 
     columns = []
     for name in members.column_names:
         unit, _, description = _meaning(name)
         if name == tables.ID:
             values = np.array([escape(text, unfit) for text in members.column(name).to_pylist()], dtype=np.str_)
+        elif name == tables.GRADE:
+            values = np.array([grade or "" for grade in members.column(name).to_pylist()], dtype=np.str_)
+        elif name == tables.RANK:
+            values = np.ma.masked_equal(pc.fill_null(members.column(name), 0).to_numpy(), 0)
         else:
             values = members.column(name).to_numpy()
-        columns.append(Column(values, name=escape(name, unfit_names), unit=unit or None, description=description))
+        kind = MaskedColumn if np.ma.is_masked(values) else Column
+        columns.append(kind(values, name=escape(name, unfit_names), unit=unit or None, description=description))
     return Table(columns)
 
 

@@ -17,6 +17,7 @@ from rarezoo import tables
 from rarezoo.errors import ConfigError, RarezooError
 from rarezoo.escapes import figure_text, visible
 from rarezoo.report import gallery, palette
+from rarezoo.searches.grades import in_order
 from rarezoo.searches.result import Search
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ log = logging.getLogger(__name__)
 
 # Columns of CLASSES in a notebook; those without any value are left out.
 _COLUMNS = (
-    tables.NAME, tables.SIZE, tables.SIGNIFICANCE, tables.FALSE_DISCOVERY, tables.STABILITY, tables.CAUSE,
-    tables.TOP_ANSWERS,
+    tables.NAME, tables.GRADE, tables.SIZE, tables.SIGNIFICANCE, tables.FALSE_DISCOVERY, tables.STABILITY,
+    tables.CAUSE, tables.TOP_ANSWERS,
 )  # fmt: skip
 # Number of exemplars in a row, number of classes with pictures, and side of a picture, px.
 _EXEMPLARS, _ILLUSTRATED, _SIDE = 5, 40, 56
@@ -46,9 +47,9 @@ def classes_frame(search: Search) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row per class, indexed by class id.
+        One row per class, indexed by class id, in the order of their ranks.
     """
-    classes = search.table("classes").to_pandas().set_index(tables.CLASS_ID)
+    classes = in_order(search.table("classes")).to_pandas().set_index(tables.CLASS_ID)
     shown = classes[[name for name in _COLUMNS if name in classes]].copy()
     shown[tables.TOP_ANSWERS] = ["; ".join(list(answers)[:3]) for answers in shown[tables.TOP_ANSWERS]]
     return shown.dropna(axis="columns", how="all")
@@ -70,7 +71,7 @@ def classes_html(search: Search) -> str:
             shown[name] = [html.escape(visible(text)) if isinstance(text, str) else "" for text in shown[name]]
     try:
         pictures = {}
-        for row in search.table("classes").slice(0, _ILLUSTRATED).to_pylist():
+        for row in in_order(search.table("classes")).slice(0, _ILLUSTRATED).to_pylist():
             images = search.cutouts(row[tables.EXEMPLARS][:_EXEMPLARS])
             pictures[row[tables.CLASS_ID]] = _inline(gallery.mosaic(images, side=_SIDE), alt="exemplars")
         shown.insert(0, "exemplars", [pictures.get(class_id, "") for class_id in shown.index])

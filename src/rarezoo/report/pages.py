@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from rarezoo.escapes import visible
 from rarezoo.report import exports, gallery, palette
 from rarezoo.report.atlas import Atlas
 from rarezoo.report.contents import (
+    MainGroup,
     Sample,
     ShownClass,
     class_groups,
@@ -45,20 +47,29 @@ from rarezoo.report.contents import (
     question_means,
 )
 from rarezoo.report.gallery import Gallery, Thumbnail
+from rarezoo.searches import grades
 from rarezoo.searches.classes import mean_fractions, nearest_outside
+from rarezoo.searches.recovery import recovery_text
 from rarezoo.searches.result import Search
 from rarezoo.searches.systematics import CLEAN, ColumnTest
 from rarezoo.settings import Settings, setting
 
 log = logging.getLogger(__name__)
 # Beginnings of the names of files that an earlier report may have left: pages, mosaics and tables of classes; thumbnail
-# sheets, columns and cards of the atlas.
-_NUMBERED = ("class", "sheet", "column", "card")
+# sheets, columns and cards of the atlas; mosaics of main groups.
+_NUMBERED = ("class", "sheet", "column", "card", "main-group")
 _ASSETS = ("atlas.js", "atlas-licences.txt", "atlas.css", "style.css")
 # Largest number of galaxies with a thumbnail on the map, about 2 kB each.
 THUMBNAILS = 20_000
 # Share of false classes up to which classes count as outstanding, if the settings of the search do not say it.
 _LEVEL = 0.05
+# Exemplars of a main group: one row of a gallery.
+_OF_MAIN_GROUP = gallery.COLUMNS
+# Headings of the sections of the index page.
+_GRADE_TITLES = {
+    grades.STABLE: "Significant and stable", grades.SIGNIFICANT: "Significant", grades.CANDIDATE: "Candidates",
+    None: "Without a grade",
+}  # fmt: skip
 # Entries of run.json that the pages show. Those that are missing are left out.
 _ABOUT = (
     "title", "survey", "survey_sha256", "checkpoint", "checkpoint_sha256", "version", "galaxies", "cuts", "settings",
@@ -192,7 +203,7 @@ class _Report:
         classes, truth = self.search.table("classes"), self.galaxies.truth if self.galaxies else None
         sample = self.sample
         self._clear()
-        measure = _measure(classes)
+        measure = tables.GRADE if any(classes.column(tables.GRADE).to_pylist()) else _measure(classes)
         shown = _ranked(self._shown_classes(classes, truth), measure=measure)
         self._write_atlas(shown, measure=measure, title=str(about["title"] or "Rare galaxy classes"))
         self._write_tables(shown)
@@ -200,6 +211,7 @@ class _Report:
             "about": about, "images": self.images, "palette": palette, "file": file_name,
             "classes": shown, "measure": measure, "searched": len(sample),
         }  # fmt: skip
+        shared |= {"meanings": grades.MEANINGS, "titles": _GRADE_TITLES}
         pages = environment()
         for place, found in enumerate(shown):
             page = pages.get_template("class.html.jinja").render(**shared, shown=found, place=place)
@@ -210,9 +222,12 @@ class _Report:
         index = pages.get_template("index.html.jinja").render(
             **shared, everything=self._whole_sample(), level=level,
             settings=pd.json_normalize(dict(settings), sep=".").to_dict("records")[0] if settings else {},
+            sections=_by_grade(shown), counts=grades.counts([found.grade for found in shown]),
             outstanding=sum(rate <= level for rate in rates) if rates else None,
+            main_groups=self._main_groups(),
             unassigned=float(np.mean(sample.labels == tables.NO_CLASS)),
-            planted=None if truth is None else planted_populations(sample, truth=truth),
+            planted=None if truth is None else planted_populations(sample, truth=truth, classes=classes),
+            recovery_text=recovery_text,
         )  # fmt: skip
         return self._save("index.html", index)
 
@@ -269,7 +284,7 @@ class _Report:
                     id=class_id, name=row.get(tables.NAME) or "", node=row[tables.NODE], size=row[tables.SIZE],
                     share=row[tables.FRACTION], birth=row[tables.BIRTH], death=row[tables.DEATH], **measures,
                     answers=tuple(row[tables.TOP_ANSWERS] or ()), warnings=tuple(row[tables.FLAGS] or ()),
-                    beyond_reason=_beyond_text(row),
+                    beyond_reason=_beyond_text(row), grade=row[tables.GRADE], rank=row[tables.RANK],
                     cause=row[tables.CAUSE], cause_reason=row[tables.CAUSE_REASON] or "",
                     relatives=relatives[class_id], group=groups.get(class_id),
                     galleries=self._class_galleries(row, tables.matrix(positions, tables.POSITION)),
@@ -309,6 +324,22 @@ class _Report:
         ]  # fmt: skip
         return tuple(self._gallery(file_name(class_id), *section) for section in sections)
 
+    def _main_groups(self) -> list[MainGroup]:
+        members, groups = self.search.table("members"), []
+        for row in self.search.main_groups.to_pylist():
+            number = row[tables.MAIN_GROUP]
+            exemplars = tables.rows_of(row[tables.EXEMPLARS][:_OF_MAIN_GROUP], members, source="the sample")
+            about = "The galaxies closest to the centre of the group, the closest first."
+            groups.append(
+                MainGroup(
+                    number=number, size=row[tables.SIZE], share=row[tables.FRACTION],
+                    significance=_known(row[tables.SIGNIFICANCE]), p_value=_known(row[tables.P_VALUE]),
+                    answers=tuple(row[tables.TOP_ANSWERS] or ()),
+                    exemplars=self._gallery(f"main-group-{number:03d}", "exemplars", "Exemplars", about, exemplars),
+                )
+            )  # fmt: skip
+        return groups
+
     def _whole_sample(self) -> Gallery:
         text = _draw_text(len(self.sample), of="galaxies searched") + " Compare the classes with it."
         rows = self.sample.drawn(None, most=gallery.SHOWN, seed=self.seed)
@@ -332,10 +363,11 @@ class _Report:
         return Gallery(name, title, about, tuple(thumbnails), image, *gallery.shape(len(ids)))
 
     def _write_tables(self, shown: Sequence[ShownClass]) -> None:
+        classes = self.search.table("classes")
         inside = np.flatnonzero(self.sample.labels != tables.NO_CLASS)
         parts = [("members", inside), *((file_name(found.id), self.sample.members(found.id)) for found in shown)]
         for name, rows in parts:
-            members = self.sample.member_table(rows)
+            members = exports.with_grades(self.sample.member_table(rows), classes)
             exports.write_csv(self.folder / "tables" / f"{name}.csv", members)
             exports.write_fits(self.folder / "tables" / f"{name}.fits", members)
 
@@ -365,14 +397,28 @@ def _known(value: float | None) -> float | None:
 
 
 def _ranked(classes: Sequence[ShownClass], *, measure: str) -> list[ShownClass]:
-    """Sort classes: those with a warning or a cause last, then by their measure, highest first."""
+    """Sort classes by grade; in a grade those with a warning or a cause last, then by rank.
 
-    def key(shown: ShownClass) -> tuple[bool, bool, float, int]:
+    Classes without a rank follow by their measure, highest first.
+    """
+
+    def key(shown: ShownClass) -> tuple[float, ...]:
         value = shown.significance if measure == tables.SIGNIFICANCE else shown.persistence
         doubtful = bool(shown.warnings) or shown.cause not in (None, CLEAN)
-        return doubtful, value is None, -(value or 0.0), shown.id
+        rank = len(classes) + 1 if shown.rank is None else shown.rank
+        return _place(shown.grade), doubtful, rank, value is None, -(value or 0.0), shown.id
 
     return sorted(classes, key=key)
+
+
+def _place(grade: str | None) -> int:
+    """Return the place of a grade among the sections of the index page."""
+    return grades.GRADES.index(grade) if grade in grades.GRADES else len(grades.GRADES)
+
+
+def _by_grade(classes: Sequence[ShownClass]) -> list[tuple[str | None, list[ShownClass]]]:
+    """Return the classes of each grade that occurs, in their order; those without a grade last."""
+    return [(grade, list(inside)) for grade, inside in groupby(classes, key=lambda shown: shown.grade)]
 
 
 def environment() -> jinja2.Environment:
@@ -388,7 +434,7 @@ def environment() -> jinja2.Environment:
     pages.filters.update(
         share=share_text,
         number=number_text,
-        grade=lambda value: "not measured" if value is None else f"{value:.2f}",
+        index=lambda value: "not measured" if value is None else f"{value:.2f}",
         words=lambda name: name.replace("-", " ").replace("_", " "),
         setting=setting_text,
     )

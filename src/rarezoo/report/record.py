@@ -13,6 +13,7 @@ from rarezoo import tables
 from rarezoo.errors import CheckpointError
 from rarezoo.report import gallery, palette
 from rarezoo.report.gallery import Cutouts
+from rarezoo.searches.grades import in_order
 from rarezoo.searches.result import Search
 from rarezoo.track import ClassMosaic, SearchRecord, TrainingRecord
 from rarezoo.zoo.cards import identity, is_checkpoint, read_card
@@ -33,7 +34,7 @@ def search_record(search: Search, *, images: bool = True, checkpoint: Path | str
     checkpoint
         Folder of the checkpoint of the network; None: the folder of that name in ``checkpoints/``.
     """
-    classes, map_2d = search.table("classes"), search.table("map_2d")
+    classes, map_2d = in_order(search.table("classes")), search.table("map_2d")
     members = tables.aligned(search.table("members"), map_2d.column(tables.ID), source="the members")
     labels = members.column(tables.CLASS_ID).to_numpy()
     place = Path(checkpoint) if checkpoint else Path("checkpoints") / Path(str(search.about.get("checkpoint", ""))).name
@@ -71,11 +72,12 @@ def training_behind(about: Mapping[str, Any], *, places: Sequence[Path]) -> Trai
 
 
 def class_mosaics(classes: pa.Table, cutouts: Cutouts) -> Iterator[ClassMosaic]:
-    """Make a mosaic of the exemplars of each class of a CLASSES table, one at a time."""
+    """Make a mosaic of the exemplars of each class of a CLASSES table, one at a time, in the order of the table."""
     for row in classes.to_pylist():
         ids = row[tables.EXEMPLARS][: gallery.SHOWN]
         images = cutouts(ids)
-        caption = f"{row[tables.SIZE]} galaxies; {', '.join(ids)}"
+        grade = f"{row[tables.GRADE]}; " if row[tables.GRADE] else ""
+        caption = f"{grade}{row[tables.SIZE]} galaxies; {', '.join(ids)}"
         first_row = gallery.mosaic(images[: gallery.COLUMNS])
         yield ClassMosaic(row[tables.CLASS_ID], caption, gallery.mosaic(images), first_row)
 

@@ -5,7 +5,7 @@ Shape letters: n galaxies that all searches have, c classes of a search.
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -21,6 +21,7 @@ from jaxtyping import Float, Float32, Int64
 from rarezoo import tables
 from rarezoo.embeddings.quality import KS, QUERIES, EmbeddingSimilarity, embedding_similarity
 from rarezoo.errors import ConfigError, OutputError, StoreError
+from rarezoo.searches.grades import counts
 from rarezoo.searches.matching import EVENTS, RELATIONS, Agreement, ClassOverlap, agreement, fates, labels_of
 from rarezoo.searches.result import Search
 from rarezoo.settings import Settings, setting
@@ -55,6 +56,8 @@ class ComparedSearch:
         Predicted answers that distinguish each class, the most different first.
     page
         Index page of its own report; None if there is none.
+    grades
+        How strong the evidence for each class is, see :data:`rarezoo.searches.grades.GRADES`; None if not measured.
     """
 
     letter: str
@@ -66,6 +69,7 @@ class ComparedSearch:
     positions: Float32[np.ndarray, "n 2"]
     answers: Mapping[int, tuple[str, ...]]
     page: Path | None = None
+    grades: Mapping[int, str | None] = field(default_factory=dict)
 
     @classmethod
     def of(cls, search: Search, letter: str, ids: np.ndarray) -> "ComparedSearch":
@@ -76,7 +80,7 @@ class ComparedSearch:
         StoreError
             A table is missing, or the map that is drawn does not have two dimensions.
         """
-        classes = search.table("classes").select([tables.CLASS_ID, tables.TOP_ANSWERS]).to_pylist()
+        classes = search.table("classes").select([tables.CLASS_ID, tables.TOP_ANSWERS, tables.GRADE]).to_pylist()
         drawn = tables.aligned(search.table("map_2d"), ids, source=f"the map of {search.folder}")
         positions = tables.matrix(drawn, tables.POSITION)
         if positions.shape[1] != 2:
@@ -95,7 +99,13 @@ class ComparedSearch:
             positions=positions.astype(np.float32),
             answers={row[tables.CLASS_ID]: tuple(row[tables.TOP_ANSWERS] or ()) for row in classes},
             page=search.page if search.page.is_file() else None,
+            grades={row[tables.CLASS_ID]: row[tables.GRADE] for row in classes},
         )
+
+    @property
+    def graded(self) -> bool:
+        """Whether any of its classes has a grade."""
+        return any(self.grades.values())
 
     @property
     def unassigned(self) -> float:
@@ -255,6 +265,7 @@ class Comparison:
                     "search": str(source.folder),
                     "checkpoint": search.checkpoint,
                     "classes": len(search.classes),
+                    "grades": counts(list(search.grades.values())),
                 }
                 for source, search in zip(self.sources, self.searches, strict=True)
             ],

@@ -25,6 +25,7 @@ from jaxtyping import Float, Int
 from rarezoo import tables
 from rarezoo.errors import ConfigError, RarezooError, StoreError
 from rarezoo.searches.classes import nearest_to_medoid, top_answers
+from rarezoo.searches.grades import counts, renumbered
 from rarezoo.searches.previous import PreviousSearch
 from rarezoo.searches.result import TABLES, Search
 from rarezoo.settings import Settings, setting
@@ -56,9 +57,10 @@ _UNMEASURED = (
     tables.P_VALUE,
     tables.FALSE_DISCOVERY,
     tables.GROUP,
+    tables.GRADE,
 )
 # Tables that decisions leave as they are.
-_COPIED = ("map", "map_2d", "tree", "linkage")
+_COPIED = ("map", "map_2d", "tree", "linkage", "main_groups")
 
 
 def search_key(ids: Iterable[object], labels: Int[np.ndarray, " galaxies"]) -> str:
@@ -217,8 +219,8 @@ def apply_decisions(
     """Drop, merge and name classes in the tables of a search; the other classes stay as they are.
 
     The members of a dropped class are in no class. A merged class has the id of the class that it is merged into; its
-    size, exemplars and answers are computed again, and the measurements of its parts become null. CLASSES gains the
-    columns ``name`` and ``decision`` (keep, merged or empty).
+    size, exemplars and answers are computed again, and the measurements of its parts, also their grade, become null.
+    The ranks are numbered again from 1. CLASSES gains the columns ``name`` and ``decision`` (keep, merged or empty).
 
     Parameters
     ----------
@@ -256,7 +258,8 @@ def apply_decisions(
     new = [pa.field(name, pa.string()) for name in (tables.NAME, tables.DECISION) if name not in classes.column_names]
     schema = pa.schema([*classes.schema, *new], metadata=classes.schema.metadata)
     members = _replaced(_replaced(members, tables.CLASS_ID, labels), tables.PROBABILITY, strengths)
-    return DecidedTables(members, pa.Table.from_pylist(rows, schema))
+    decided = pa.Table.from_pylist(rows, schema)
+    return DecidedTables(members, renumbered(decided) if tables.RANK in decided.column_names else decided)
 
 
 def _merged_row(
@@ -331,6 +334,7 @@ class ApplyRun(Settings):
             "settings": {**search.settings, "store": search.store_folder, "decisions": str(Path(self.file).resolve())},
             "folder": str(folder.resolve()),
             "classes": decided.classes.num_rows,
+            "grades": counts(decided.classes.column(tables.GRADE).to_pylist()),
             "unassigned": unassigned,
         }
         for file, _ in (TABLES[name] for name in _COPIED):

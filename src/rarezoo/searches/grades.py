@@ -11,6 +11,15 @@ from rarezoo.searches.matching import SAME
 # From the strongest evidence to the weakest.
 STABLE, SIGNIFICANT, CANDIDATE = "significant and stable", "significant", "candidate"
 GRADES = (STABLE, SIGNIFICANT, CANDIDATE)
+# What the grade of a class means, for a reader who sees the class.
+MEANINGS = {
+    STABLE: "Null surveys, which have no groups, hardly ever show a group that stands out as much, and the class comes "
+    "back when the search is repeated.",
+    SIGNIFICANT: "Null surveys, which have no groups, hardly ever show a group that stands out as much, but the class "
+    "does not come back when the search is repeated, or this was not measured.",
+    CANDIDATE: "A candidate stands apart from other galaxies, but null surveys, which have no groups, show such a "
+    "group too often: it may be chance. It says where to look and is no discovery.",
+}
 
 
 def grade(false_discovery: float | None, stability: float | None, *, level: float) -> str | None:
@@ -68,6 +77,39 @@ def graded(classes: pa.Table, *, level: float) -> pa.Table:
 
     ranks = dict(zip(sorted(range(len(rows)), key=place), range(1, len(rows) + 1), strict=True))
     return with_columns(classes, {tables.GRADE: grades, tables.RANK: [ranks[at] for at in range(len(rows))]})
+
+
+def in_order(classes: pa.Table) -> pa.Table:
+    """Return a CLASSES table in the order of its ranks, those without a rank last; without any rank it stays as it is.
+
+    >>> in_order(pa.table({"class_id": [0, 1, 2], "rank": [2, None, 1]})).column("class_id").to_pylist()
+    [2, 0, 1]
+    """
+    return classes.sort_by([(tables.RANK, "ascending")])
+
+
+def renumbered(classes: pa.Table) -> pa.Table:
+    """Return a CLASSES table of which rows were dropped or changed, with ranks from 1 on in the same order.
+
+    Classes that have lost their grade come after those with one. Without any rank the table stays as it is.
+    """
+    rows = classes.to_pylist()
+    ranked = [at for at, row in enumerate(rows) if row[tables.RANK] is not None]
+    ranked.sort(key=lambda at: (rows[at][tables.GRADE] is None, rows[at][tables.RANK]))
+    ranks: list[int | None] = [None] * len(rows)
+    for rank, at in enumerate(ranked, start=1):
+        ranks[at] = rank
+    return with_columns(classes, {tables.RANK: ranks})
+
+
+def counts(grades: Sequence[str | None]) -> dict[str, int]:
+    """Return the number of classes of each grade; empty if no class has one.
+
+    >>> counts([STABLE, CANDIDATE, None, CANDIDATE]), counts([None])
+    ({'significant and stable': 1, 'significant': 0, 'candidate': 2}, {})
+    """
+    known = [grade for grade in grades if grade is not None]
+    return {name: known.count(name) for name in GRADES} if known else {}
 
 
 def counted(grades: Sequence[str | None]) -> str:

@@ -21,10 +21,12 @@ _ANSWERS = 3
 class ListRun(Settings):
     """List the classes of a search.
 
-    By default there is one line per class: size, share of the galaxies, persistence, false discovery rate, stability
-    (mean over refits of the best Jaccard index, and the share of refits in which the class is kept), the share beyond
-    the predicted answers, its cause, and the answers that distinguish it. The most significant class is first, or the
-    most persistent one where significance was not measured.
+    By default there is one line per class: grade, size, share of the galaxies, persistence, false discovery rate,
+    stability (mean over refits of the best Jaccard index, and the share of refits in which the class is kept), the
+    share beyond the predicted answers, its cause, and the answers that distinguish it. The grade says how strong the
+    evidence is: ``significant and stable``, ``significant`` or ``candidate``; a candidate is no discovery. The class to
+    look at first is first. In searches that gave no ranks it is the most significant class, or the most persistent one
+    where significance was not measured.
 
     With a numeric column of the survey's catalogue the list holds the mean of the column per class, the highest first,
     over the members for which it is known.
@@ -52,11 +54,14 @@ def classes_table(search: Search) -> str:
     classes = search.table("classes").to_pylist()
     measured = any(row[tables.SIGNIFICANCE] is not None for row in classes)
     measure = tables.SIGNIFICANCE if measured else tables.PERSISTENCE
-    classes = sorted(classes, key=lambda row: (row[measure] is None, -(row[measure] or 0)))
-    head = ["class", "galaxies", "share", "persistence", "false discovery", "stability", "beyond", "cause"]
+    classes = sorted(
+        classes, key=lambda row: (row[tables.RANK] or len(classes) + 1, row[measure] is None, -(row[measure] or 0))
+    )
+    head = ["class", "grade", "galaxies", "share", "persistence", "false discovery", "stability", "beyond", "cause"]
     rows = [
         [
             str(row[tables.CLASS_ID]),
+            row[tables.GRADE] or "–",
             str(row[tables.SIZE]),
             f"{row[tables.FRACTION]:.2%}",
             "–" if row[tables.PERSISTENCE] is None else f"{row[tables.PERSISTENCE]:.3f}",

@@ -22,6 +22,7 @@ from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, RarezooError, StoreError, StoreNotFound
 from rarezoo.runs import digest, fingerprint, relocated
 from rarezoo.searches.compress import FittedMap
+from rarezoo.searches.grades import counted
 from rarezoo.searches.metadata import Metadata
 from rarezoo.searches.select import Select
 from rarezoo.searches.systematics import ColumnTest, Systematics
@@ -39,8 +40,8 @@ log = logging.getLogger(__name__)
 RUN_FILE, PAGE, FITTED = "run.json", Path("report") / "index.html", "fitted_map"
 # Key in the metadata of the classes table: the smallest class id that no search of the chain has used.
 FREE = "free_class_id"
-# Name of a table: its file and its schema. The last two exist only where refits were made, or where an earlier search
-# was continued.
+# Name of a table: its file and its schema. The last three exist only where refits were made, where an earlier search
+# was continued, and where broad groups of galaxies stand apart.
 TABLES: dict[str, tuple[str, tables.Kind]] = {
     "classes": ("classes.parquet", tables.CLASSES),
     "members": ("members.parquet", tables.MEMBERS),
@@ -50,6 +51,7 @@ TABLES: dict[str, tuple[str, tables.Kind]] = {
     "linkage": ("linkage.parquet", tables.LINKAGE),
     "stability": ("stability.parquet", tables.STABILITIES),
     "evolution": ("evolution.parquet", tables.MATCHES),
+    "main_groups": ("main_groups.parquet", tables.MAIN_GROUPS),
 }
 # Keys of run.json that every table repeats in its metadata.
 _PROVENANCE = ("survey", "survey_sha256", "checkpoint", "checkpoint_sha256", "settings")
@@ -305,7 +307,7 @@ class Search:
         ----------
         name
             ``classes``, ``members``, ``map`` (the space that was clustered), ``map_2d`` (the map that is drawn),
-            ``tree``, ``linkage``; ``stability`` and ``evolution`` where they were made.
+            ``tree``, ``linkage``; ``stability``, ``evolution`` and ``main_groups`` where they were made.
 
         Raises
         ------
@@ -340,6 +342,14 @@ class Search:
     def members(self) -> pd.DataFrame:
         """Every galaxy searched: id, class id (−1 for none), membership probability and outlier score."""
         return self.table("members").to_pandas()
+
+    @property
+    def main_groups(self) -> pa.Table:
+        """Broad groups that stand apart and are too large to be rare, as a MAIN_GROUPS table; often without rows."""
+        if "main_groups" not in self._tables and not (self.folder / TABLES["main_groups"][0]).exists():
+            columns = tables.MAIN_GROUPS.columns
+            return pa.table({name: pa.array([], kind) for name, kind in columns.items()})
+        return self.table("main_groups")
 
     @property
     def predictions(self) -> pa.Table:
@@ -395,14 +405,19 @@ class Search:
 
     def __repr__(self) -> str:
         searched = self.about.get("searched", len(self.ids))
-        return f"Search({str(self.folder)!r}: {len(self)} classes among {searched:,} galaxies)"
+        return f"Search({str(self.folder)!r}: {self._counted} among {searched:,} galaxies)"
 
     def _repr_html_(self) -> str:
         return f"<p>{html.escape(repr(self))}</p>{self.classes._repr_html_()}"
 
     def summary(self) -> str:
         """Return what a terminal shows when the search is done."""
-        return f"{len(self)} classes; {self.page if self.page.exists() else self.folder}"
+        return f"{self._counted}; {self.page if self.page.exists() else self.folder}"
+
+    @property
+    def _counted(self) -> str:
+        """The number of classes of each grade, in words."""
+        return counted(self.table("classes").column(tables.GRADE).to_pylist())
 
     # --- what can be done with it
 
@@ -561,6 +576,12 @@ class FoundClass:
         return int(self.row[tables.SIZE])
 
     @property
+    def grade(self) -> str | None:
+        """How strong the evidence for it is, see :data:`rarezoo.searches.grades.GRADES`; None if not measured."""
+        grade: str | None = self.row[tables.GRADE]
+        return grade
+
+    @property
     def members(self) -> pd.DataFrame:
         """Its galaxies, the most probable members first."""
         members = self.search.members
@@ -596,7 +617,8 @@ class FoundClass:
 
     def __repr__(self) -> str:
         name = f" {self.name}" if self.name else ""
-        return f"<class {self.id}{name}: {self.size:,} galaxies>"
+        grade = f", {self.grade}" if self.grade else ""
+        return f"<class {self.id}{name}: {self.size:,} galaxies{grade}>"
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from rarezoo.searches.cluster import ISOLATED, Clusterer, Clustering, needs_null
 from rarezoo.searches.clusterers import fine_tree
 from rarezoo.searches.compress import SETTINGS_FILE, Compressor, FittedMap
 from rarezoo.searches.decisions import DecidedTables, Decisions, apply_decisions, search_key
-from rarezoo.searches.grades import graded
+from rarezoo.searches.grades import counts, graded
 from rarezoo.searches.metadata import Metadata
 from rarezoo.searches.null_surveys import NullSurveys, null_surveys
 from rarezoo.searches.presets import DEFAULT
@@ -449,6 +449,7 @@ class SearchRun(Settings):
             "searched": members.num_rows,
             "cuts": [asdict(cut) for cut in selection.cuts],
             "classes": classes.num_rows,
+            "grades": counts(classes.column(tables.GRADE).to_pylist()),
             "unassigned": float(np.mean(members.column(tables.CLASS_ID).to_numpy() == tables.NO_CLASS)),
         }
 

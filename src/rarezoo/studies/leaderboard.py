@@ -22,6 +22,7 @@ from rarezoo.report.compare import asset
 from rarezoo.report.gallery import Thumbnail
 from rarezoo.report.pages import environment
 from rarezoo.runs import SETTINGS_FILE
+from rarezoo.searches.grades import CANDIDATE
 from rarezoo.searches.matching import SAME
 from rarezoo.searches.result import RUN_FILE, Search
 from rarezoo.searches.systematics import CLEAN
@@ -74,8 +75,9 @@ class Column:
 
 # The first column for which more is better or worse ranks the rows.
 SEARCHED = (
-    Column("come_back", "come back", "classes whose stability is at least one half", better=True),
-    Column("classes", "classes", "classes found"),
+    Column("come_back", "come back", "classes, without candidates, whose stability is at least one half", better=True),
+    Column("classes", "classes", "classes found, without candidates"),
+    Column("candidates", "candidates", "groups that stand apart, but that null surveys show too often"),
     Column("clean", "clean", "classes that nothing in the catalogue explains"),
     Column("stability", "stability", "median over classes of the mean best Jaccard over refits, 0–1", ".2f", True),
     Column("persistence", "persistence", "of the most persistent class", ".2f"),
@@ -126,7 +128,7 @@ class SweepJob:
     numbers
         Values by the key of a column; absent or None where not measured.
     shown
-        Most persistent classes of a search.
+        First classes of a search.
     curve
         Validation loss by epoch, as points of an SVG line.
     """
@@ -268,24 +270,27 @@ def _unfinished(job: SweepJob, place: Path) -> SweepJob:
 
 
 def _searched(job: SweepJob, place: Path) -> SweepJob:
-    """Return the job of a search with its numbers and its most persistent classes."""
+    """Return the job of a search with its numbers and its first classes."""
     if not (place / RUN_FILE).exists():
         return _unfinished(job, place)
     search = Search.open(place)
-    classes = search.classes.to_pandas()
+    everything = search.classes.to_pandas()
+    candidate = everything[tables.GRADE] == CANDIDATE
+    classes = everything[~candidate]
     stabilities, causes = classes[tables.STABILITY].dropna(), classes[tables.CAUSE].dropna()
     numbers = {
-        "searched": search.about.get("searched"), "classes": len(search), "unassigned": search.about.get("unassigned"),
+        "searched": search.about.get("searched"), "unassigned": search.about.get("unassigned"),
+        "classes": len(classes), "candidates": int(candidate.sum()) if everything[tables.GRADE].notna().any() else None,
         "come_back": int((stabilities >= SAME).sum()) if len(stabilities) else None,
         "clean": int((causes == CLEAN).sum()) if len(causes) else None,
         "stability": stabilities.median(), "beyond": classes[tables.BEYOND].median(),
         "persistence": classes[tables.PERSISTENCE].max(),
     }  # fmt: skip
-    # The most persistent classes, those without a warning first, of which the report has a mosaic.
-    order = [tables.FLAGS, tables.PERSISTENCE, tables.CLASS_ID]
+    # The classes to look at first, or the most persistent ones where there are no ranks; those with a warning last.
+    order = [tables.FLAGS, tables.RANK, tables.PERSISTENCE, tables.CLASS_ID]
     warned = classes.assign(**{tables.FLAGS: [flags is not None and len(flags) > 0 for flags in classes[tables.FLAGS]]})
     shown = []
-    for class_id in warned.sort_values(order, ascending=[True, False, True]).index[:_CLASSES]:
+    for class_id in warned.sort_values(order, ascending=[True, True, False, True]).index[:_CLASSES]:
         image = f"report/images/class-{class_id:03d}-exemplars.jpg"
         if (place / image).is_file():
             ids = search[class_id].row[tables.EXEMPLARS][: gallery.SHOWN]

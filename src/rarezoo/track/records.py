@@ -119,7 +119,7 @@ class ClassMosaic:
     class_id
         The class.
     caption
-        The size of the class and the ids of the exemplars.
+        The grade and the size of the class, and the ids of the exemplars.
     image
         All exemplars.
     row
@@ -141,7 +141,7 @@ class SearchRecord:
     name
         Name of the search, which is the name of its folder.
     classes
-        CLASSES table.
+        CLASSES table, in the order in which the classes are shown.
     about
         The content of ``run.json``. It becomes the config of a W&B run.
     map
@@ -172,12 +172,15 @@ class SearchRecord:
 
     @property
     def numbers(self) -> dict[str, int | float]:
-        """Numbers of the search by name: galaxies, classes, seconds per stage, the largest persistence."""
+        """Numbers by name: galaxies, classes, classes of each grade, seconds per stage, the largest persistence."""
         counts = {name: self.about[name] for name in ("galaxies", "searched", "classes", "unassigned")
                   if name in self.about}  # fmt: skip
+        grades = {
+            f"grades/{grade.replace(' ', '_')}": number for grade, number in (self.about.get("grades") or {}).items()
+        }
         seconds = {f"seconds/{stage}": spent for stage, spent in (self.about.get("seconds") or {}).items()}
         persistences = [value for value in self.classes.column(tables.PERSISTENCE).to_pylist() if value is not None]
-        return {**counts, **seconds, **({"persistence/most": max(persistences)} if persistences else {})}
+        return {**counts, **grades, **seconds, **({"persistence/most": max(persistences)} if persistences else {})}
 
     @property
     def rows(self) -> list[dict[str, Any]]:

@@ -236,3 +236,24 @@ def test_mistakes_are_refused(home):
     (home / "file").write_text("")
     with pytest.raises(OutputError, match=r"out=DIR"):
         compare(home, "a", "b", out="file")
+
+
+def test_grades_are_shown_where_they_are_known(home, tmp_path):
+    import shutil
+
+    shutil.copytree(home / "a", tmp_path / "a")
+    classes = tables.read(tmp_path / "a" / "classes.parquet", tables.CLASSES)
+    grades = pa.array(["significant and stable", "candidate", "candidate", "significant"][: classes.num_rows])
+    place = classes.column_names.index(tables.GRADE)
+    tables.write(classes.set_column(place, tables.GRADE, grades), tmp_path / "a" / "classes.parquet", tables.CLASSES)
+    compared = CompareRun(
+        searches=[str(tmp_path / "a"), str(home / "b")], out=str(tmp_path / "out"), images=False, embeddings=False
+    ).run()
+    text = compared.page.read_text()
+    assert text.count(">candidate</span>") == 2
+    assert text.count('<th scope="col">grade</th>') == 1
+    assert ">significant and stable</span>" in (tmp_path / "out" / "A-B.html").read_text()
+    written = json.loads((tmp_path / "out" / "compare.json").read_text())["searches"]
+    assert [search["grades"] for search in written] == [
+        {"significant and stable": 1, "significant": 1, "candidate": 2}, {},
+    ]  # fmt: skip

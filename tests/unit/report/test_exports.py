@@ -237,6 +237,45 @@ def test_members_of_the_chosen_classes_leave_with_their_positions(search, tmp_pa
     assert dict(zip(table[tables.ID], table[tables.RA], strict=True)).get("J1", 150.25) == 150.25
 
 
+@pytest.fixture
+def graded(search, tmp_path):
+    """The same search, whose classes have grades."""
+    classes = search.table("classes")
+    for name, values in ((tables.GRADE, ["candidate", "significant"]), (tables.RANK, [2, 1])):
+        kind = tables.CLASSES.columns[name]
+        classes = classes.set_column(classes.column_names.index(name), name, pa.array(values, kind))
+    tables.write(classes, search.folder / "classes.parquet", tables.CLASSES)
+    search._tables["classes"] = classes
+    return search
+
+
+@pytest.mark.parametrize("format", ["csv", "fits", "votable"])
+def test_grade_and_rank_of_the_class_leave_with_each_member(graded, tmp_path, format):
+    path = graded.export(tmp_path / "m", format=format, unassigned=True)
+    reader = {"csv": "ascii.csv", "fits": "fits", "votable": "votable"}[format]
+    table = Table.read(path, format=reader)
+    assert table.colnames[3:6] == [tables.CLASS_ID, tables.GRADE, tables.RANK]
+    assert table[tables.CLASS_ID].tolist() == [-1, 0, 0, 1]
+    assert [str(grade or "") for grade in table[tables.GRADE].tolist()] == ["", "candidate", "candidate", "significant"]
+    assert table[tables.RANK].tolist() == [None, 2, 2, 1]
+
+
+def test_a_search_without_grades_has_no_columns_of_them(search, tmp_path):
+    search.export(tmp_path / "m.csv")
+    assert not {tables.GRADE, tables.RANK} & set(Table.read(tmp_path / "m.csv").colnames)
+
+
+def test_ds9_and_hugging_face_know_the_grade(graded, tmp_path):
+    import datasets
+
+    lines = (tmp_path / "m.reg", graded.export(tmp_path / "m.reg", format="ds9"))[0].read_text().splitlines()
+    assert lines[-1].endswith("tag={class 0} tag={candidate}")
+    folder = graded.export(tmp_path / "set", format="huggingface", images=False, unassigned=True)
+    data_set = datasets.load_dataset(folder, split="train", cache_dir=str(tmp_path / "cache"))
+    assert data_set[tables.GRADE][:] == [None, "candidate", "candidate", "significant"]
+    assert data_set[tables.RANK][:] == [None, 2, 2, 1]
+
+
 def test_a_class_that_does_not_exist_is_refused_with_those_that_do(search, tmp_path):
     with pytest.raises(ConfigError, match=r"99.*0, 1"):
         search.export(tmp_path / "m.csv", classes=[99])

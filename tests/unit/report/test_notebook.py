@@ -9,7 +9,7 @@ from matplotlib.colors import to_hex
 from rarezoo import tables
 from rarezoo.errors import ConfigError
 from rarezoo.report import palette
-from rarezoo.report.notebook import classes_html, map_figure
+from rarezoo.report.notebook import classes_frame, classes_html, map_figure
 
 pytestmark = pytest.mark.unit
 
@@ -47,6 +47,22 @@ def test_the_table_of_classes_has_a_picture_of_each_and_no_foreign_html(search):
     assert "<script>" not in shown
     assert "<b>bar" not in shown
     assert "&lt;b&gt;bar" in shown
+
+
+def test_the_table_of_classes_is_in_the_order_of_their_ranks_with_the_grade(search):
+    assert "grade" not in classes_frame(search)
+    classes = search.table("classes")
+    for name, values in ((tables.GRADE, ["candidate", "significant"]), (tables.RANK, [2, 1])):
+        kind = tables.CLASSES.columns[name]
+        classes = classes.set_column(classes.column_names.index(name), name, pa.array(values, kind))
+    search._tables["classes"] = classes
+    frame = classes_frame(search)
+    assert frame.index.tolist() == [9, 0]
+    assert frame["grade"].tolist() == ["significant", "candidate"]
+    assert [found.id for found in search] == [0, 9]
+    assert "1 significant class, 1 candidate among" in repr(search)
+    assert search[0].grade == "candidate"
+    assert repr(search[0]).endswith("candidate>")
 
 
 def test_a_notebook_shows_the_map_although_pyplot_did_not_make_it(search):

@@ -384,6 +384,107 @@ def test_what_was_not_held_against_noise_does_not_explain_how(report):
     assert "null survey" not in text
 
 
+STABLE, SIGNIFICANT, CANDIDATE = "significant and stable", "significant", "candidate"
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory):
+    """The report of a search of six classes with grades: class 2 has a warning, class 5 was merged by a reader."""
+    columns = {
+        tables.GRADE: [CANDIDATE, STABLE, STABLE, SIGNIFICANT, STABLE, None], tables.RANK: [5, 2, 1, 4, 3, 6],
+        tables.FALSE_DISCOVERY: [0.4, 0.01, 0.01, 0.01, 0.01, None],
+        tables.FLAGS: [[], [], ["coincident"], [], [], []],
+    }  # fmt: skip
+    parts = changed(search(classes=6, truth=True), **columns)
+    ids = parts["members"]["id_str"].to_pylist()
+    rows = [
+        {"group": number, "node": 900, "size": 90 - number, "fraction": 0.25, "significance": 8.5, "p_value": 0.001,
+         "top_answers": ["bar_no 0.9 (sample 0.5)"], "exemplars": ids[:12]}
+        for number in range(2)
+    ]  # fmt: skip
+    main_groups = pa.Table.from_pylist(rows, pa.schema(list(tables.MAIN_GROUPS.columns.items())))
+    return write_report(tmp_path_factory.mktemp("graded"), **parts, main_groups=main_groups).parent
+
+
+def test_classes_are_listed_by_grade_then_doubt_then_rank(graded):
+    assert cards(graded) == ["1", "4", "2", "3", "0", "5"]
+    assert [entry["id"] for entry in drawn(graded)["classes"]] == [1, 4, 2, 3, 0, 5]
+    links = [
+        Page(graded / f"class-00{class_id}.html").text.split(" all classes")[0].split("\u2190 ")[-1]
+        for class_id in (4, 2, 3, 0, 5)
+    ]
+    assert links == ["class 1", "class 4", "class 2", "class 3", "class 0"]
+
+
+def test_index_counts_classes_by_grade_and_says_what_a_grade_means(graded):
+    page = Page(graded / "index.html")
+    assert "3 significant and stable 1 significant 1 candidate Only a significant and stable class" in page.text
+    assert "sorted by grade, the strongest evidence first" in page.text
+    titles = {"Significant and stable": 3, "Significant": 1, "Candidates": 1, "Without a grade": 1}
+    headings = [page.text.index(f"{title} {number}") for title, number in titles.items()]
+    assert headings == sorted(headings)
+    badges = [attributes for attributes in page.tags("span") if "grade" in attributes.get("class", "").split()]
+    assert len(badges) == 3 + 5
+    assert all(badge["title"] for badge in badges)
+    light = [attributes["data-class"] for attributes in page.tags("li") if "candidate" in attributes.get("class", "")]
+    assert light == ["0"]
+
+
+def test_page_of_a_candidate_begins_with_what_a_candidate_is(graded):
+    text = Page(graded / "class-000.html").text
+    assert "by grade. A candidate stands apart from other galaxies" in text
+    assert "is no discovery" in text.split("In numbers")[0]
+    assert all(name in text for name in ("Exemplars", "Random draw", "Outskirts", "Predicted answers of volunteers"))
+    assert "candidate" not in Page(graded / "class-001.html").text.split("In numbers")[0]
+    assert script(graded, "card-000")["grade"] == CANDIDATE
+
+
+def test_main_groups_are_listed_apart(graded, report):
+    page = Page(graded / "index.html")
+    assert "Main groups: broad structure, not rare" in page.text
+    assert "Main group 0 galaxies 90 share 25 % significance 8.5 chance in noise 0.1 %" in page.text
+    assert {path.name for path in (graded / "images").glob("main-group-*")} == {
+        "main-group-000-exemplars.jpg", "main-group-001-exemplars.jpg",
+    }  # fmt: skip
+    assert "Main group" not in Page(report / "index.html").text
+
+
+@pytest.mark.parametrize("name", ["index.html", "atlas.html", "class-000.html", "class-005.html"])
+def test_links_of_graded_pages_lead_somewhere_and_ids_are_unique(graded, name):
+    page = Page(graded / name)
+    test_every_link_leads_to_a_file_of_the_report(page)
+    test_every_page_can_be_read_aloud(page)
+
+
+def test_truth_says_what_was_found_and_which_grade_it_has(graded):
+    text = Page(graded / "index.html").text
+    assert "1 of 1 planted populations were found: ring." in text
+    assert "ring 30 class 1 significant and stable 100 % 100 % yes" in text
+
+
+def test_a_population_of_a_candidate_is_not_found(tmp_path):
+    columns = {tables.GRADE: [STABLE, CANDIDATE, STABLE], tables.RANK: [1, 3, 2]}
+    write_report(tmp_path, **{**changed(search(truth=True), **columns), "cutouts": None})
+    text = Page(tmp_path / "index.html").text
+    assert "0 of 1 planted populations were found. One was missed: ring is listed as a candidate" in text
+    assert "ring 30 class 1 candidate 100 % 100 % as a candidate" in text
+
+
+def test_downloads_know_the_grade(graded):
+    with (graded / "tables" / "members.csv").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert {(row["class_id"], row["grade"], row["rank"]) for row in rows} == {
+        ("0", CANDIDATE, "5"), ("1", STABLE, "2"), ("2", STABLE, "1"), ("3", SIGNIFICANT, "4"), ("4", STABLE, "3"),
+        ("5", "", "6"),
+    }  # fmt: skip
+
+
+def test_ranks_without_grades_order_the_classes(tmp_path):
+    write_report(tmp_path, **{**changed(search(), **{tables.RANK: [2, 1, 3]}), "cutouts": None})
+    assert cards(tmp_path) == ["1", "0", "2"]
+    assert "candidate" not in Page(tmp_path / "index.html").text
+
+
 def test_classes_of_one_group_name_each_other(tmp_path):
     """Node 901 holds classes 1 and 2; class 0 hangs elsewhere."""
     parts = changed(search(), **{tables.GROUP: [None, 901, 901]})
@@ -407,7 +508,7 @@ def test_a_class_left_alone_in_its_group_is_in_none(tmp_path):
 
 @pytest.mark.parametrize(
     ("selection", "said", "tip"),
-    [("isolated", "is significantly more isolated than the groups in null surveys", "A higher significance.level"),
+    [("isolated", "is significantly more isolated than the groups in null surveys", "A smaller clusterer.min_cluster"),
      ("leaf", "found no group of galaxies that is denser than its surroundings", "A smaller clusterer.min_samples")],
 )  # fmt: skip
 def test_no_class_is_said_in_the_words_of_the_selection(tmp_path, selection, said, tip):

@@ -82,6 +82,24 @@ def test_merged_classes_are_measured_again(tmp_path):
     assert set(after.members[tables.CLASS_ID].to_pylist()) == {-1, 2}
 
 
+def test_a_merged_class_has_no_grade_and_ranks_have_no_gap(tmp_path):
+    grades, ranks = pa.array(["candidate", "significant", "significant and stable"]), pa.array([3, 2, 1], pa.int32())
+    before = classes()
+    for name, values in ((tables.GRADE, grades), (tables.RANK, ranks)):
+        before = before.set_column(before.column_names.index(name), name, values)
+
+    def decide(*made):
+        decisions = Decisions.read(saved(tmp_path, *made))
+        return apply_decisions(decisions, members=members(), classes=before, positions=positions()).classes
+
+    after = decide({"class_id": 2, "decision": "drop"})
+    assert after[tables.RANK].to_pylist() == [2, 1]
+    after = decide(merge(1, 2))
+    assert after.select([tables.CLASS_ID, tables.GRADE, tables.RANK]).to_pylist() == [
+        {"class_id": 0, "grade": "candidate", "rank": 1}, {"class_id": 2, "grade": None, "rank": 2},
+    ]  # fmt: skip
+
+
 def test_a_class_merged_into_a_dropped_class_is_dropped(tmp_path):
     after = applied(tmp_path, merge(0, 1), {"class_id": 1, "decision": "drop"})
     assert after.classes[tables.CLASS_ID].to_pylist() == [2]

@@ -37,3 +37,12 @@ def test_classes_without_significance_are_listed_by_persistence(tmp_path):
     table = ListRun(search=str(saved(tmp_path))).run()
     assert list(cells(table, "false discovery").items()) == [("2", "–"), ("1", "–"), ("0", "–")]
     assert set(cells(table, "stability").values()) == {"not measured"}
+
+
+def test_classes_with_ranks_are_listed_by_rank_with_their_grade(tmp_path):
+    grades = {
+        tables.RANK: [3, 1, 2], tables.GRADE: ["candidate", "significant and stable", None],
+        tables.SIGNIFICANCE: [9.0, 1.0, 2.0],
+    }  # fmt: skip
+    table = ListRun(search=str(saved(tmp_path, **grades))).run()
+    assert list(cells(table, "grade").items()) == [("1", "significant and stable"), ("2", "–"), ("0", "candidate")]

@@ -98,6 +98,12 @@ def test_every_table_is_checked_against_its_schema(search):
         search.table("evolution")
 
 
+def test_a_search_without_main_groups_has_an_empty_table_of_them(tmp_path):
+    search = Search(tmp_path, {})
+    assert search.main_groups.num_rows == 0
+    assert search.main_groups.column_names == list(tables.MAIN_GROUPS.columns)
+
+
 def test_classes_are_found_by_their_id(search):
     assert len(search) == len(search.classes) == 3
     assert [item.id for item in search] == [0, 1, 2]

@@ -188,3 +188,19 @@ def test_jobs_may_lie_deeper(tmp_path):
 def test_a_folder_without_a_job_is_refused(tmp_path):
     with pytest.raises(StoreError, match=r"no search and no training.*cluster.py -m"):
         write_leaderboard(tmp_path)
+
+
+def test_candidates_are_counted_apart_and_not_shown(tmp_path):
+    place = tmp_path / "only"
+    searched(place, "store=a", stabilities=[0.9, 0.8, 0.2])
+    classes = tables.read(place / "classes.parquet", tables.CLASSES)
+    grades = ["candidate", "significant and stable", "significant"]
+    for name, values in ((tables.GRADE, grades), (tables.RANK, [3, 1, 2])):
+        kind = tables.CLASSES.columns[name]
+        classes = classes.set_column(classes.column_names.index(name), name, pa.array(values, kind))
+    tables.write(classes, place / "classes.parquet", tables.CLASSES)
+    (only,) = jobs_of(tmp_path)
+    assert {name: only.numbers[name] for name in ("classes", "candidates", "come_back")} == {
+        "classes": 2, "candidates": 1, "come_back": 1,
+    }  # fmt: skip
+    assert [preview.id for preview in only.shown] == [1, 2]
