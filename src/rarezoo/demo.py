@@ -31,8 +31,6 @@ _EPOCHS = 5
 # A galaxy has no up or down: its embedding is the mean over orientations.
 _TURNS = 4
 _SURVEYS, _REFITS = 10, 2
-# Most variance of the embeddings lies in the few directions of the questions: the others are given weight.
-_WHITEN = 32
 # Seconds per 1,000 galaxies on two processor cores, for the estimate; those that a demo printed.
 _SECONDS = {"survey": 11.0, "train": 19.0, "embed": 42.0, "search": 16.0}
 # The same for one pass of a training from random weights.
@@ -149,16 +147,14 @@ class DemoRun(Settings):
         return result
 
     def _search(self, store: Path) -> SearchRun:
-        """Return the default search, with fewer null surveys and refits, and with whitening."""
-        settings = preset()
-        settings["compress"].whiten = _WHITEN
+        """Return the default search, with fewer null surveys and refits."""
         return SearchRun(
             store=str(store),
             significance=Significance(surveys=self.surveys),
             stability=Stability(refits=self.refits),
             out=self.out,
             seed=self.seed,
-            **settings,
+            **preset(),
         )
 
     def _estimate(self, start: str) -> None:

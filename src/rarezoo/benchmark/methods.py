@@ -313,7 +313,8 @@ def whitened_by(compress: Compressor, features: Features) -> Features:
     """Return the features as a compressor uses them: whitened, if it whitens."""
     if not compress.whiten:
         return features
-    return choice("compress", "none")(whiten=compress.whiten).fit(features, ids=row_names(len(features))).positions
+    whitened = choice("compress", "none")(whiten=compress.whiten, whiten_power=compress.whiten_power)
+    return whitened.fit(features, ids=row_names(len(features))).positions
 
 
 def gallery(

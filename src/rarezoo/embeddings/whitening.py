@@ -1,4 +1,4 @@
-"""Principal components of embeddings at unit variance.
+"""Principal components of embeddings at unit variance, or nearer to it than they were.
 
 Shape letters: n galaxies, D width of the embeddings, c components.
 """
@@ -12,15 +12,17 @@ _BLOCK = 1024
 
 
 def principal_axes(
-    embeddings: Float[np.ndarray, "n D"], *, components: int
+    embeddings: Float[np.ndarray, "n D"], *, components: int, power: float = 1.0
 ) -> tuple[Float32[np.ndarray, " D"], Float32[np.ndarray, "D c"]]:
-    """Return the mean of embeddings and their principal axes, each divided by the scatter along it.
+    """Return the mean of embeddings and their principal axes, each divided by a power of the scatter along it.
 
     Parameters
     ----------
     embeddings : (n, D) array of floats
     components : int
         Largest number of axes. Directions in which the embeddings do not vary beyond rounding are left out.
+    power : float
+        1 gives every component unit variance, 0 leaves its variance as it is.
 
     Returns
     -------
@@ -39,7 +41,7 @@ def principal_axes(
     components = min(components, varied)
     # The sign of an eigenvector is arbitrary: its largest entry is made positive.
     signs = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(len(mean))])
-    scaled = (axes * signs)[:, :components] / np.sqrt(variances[:components])
+    scaled = (axes * signs)[:, :components] / np.sqrt(variances[:components]) ** power
     return mean.astype(np.float32), scaled.astype(np.float32)
 
 

@@ -4,6 +4,7 @@ Shape letters: n galaxies, k dimensions of the map.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +22,27 @@ _EXACT_MEDOID = 2000
 # Galaxies outside a class, nearest to its mean, among which those nearest to a member are sought.
 _OUTSIDE_COMPARED = 20_000
 COINCIDENT = "coincident"
+
+
+class MainGroup(NamedTuple):
+    """Broad structure: a node too large to be rare that stands apart more than such nodes of null surveys do.
+
+    Attributes
+    ----------
+    node : int
+        Node, as the condensed tree numbers it.
+    members : array of integers
+        Rows of its galaxies.
+    significance : float
+        Scatters by which its isolation exceeds what is usual at its size.
+    p_value : float
+        Probability that a null survey shows such a node.
+    """
+
+    node: int
+    members: Int64[np.ndarray, " members"]
+    significance: float
+    p_value: float
 
 
 def class_table(
@@ -68,6 +90,37 @@ def class_table(
     return pa.table(
         {name: pa.array(columns.get(name, unmeasured), kind) for name, kind in tables.CLASSES.columns.items()}
     )
+
+
+def main_group_table(
+    groups: Sequence[MainGroup],
+    *,
+    ids: Sequence[str] | np.ndarray,
+    positions: Float[np.ndarray, "galaxies k"],
+    predictions: pa.Table | None = None,
+) -> pa.Table:
+    """Return the MAIN_GROUPS table, one row per group in the order given.
+
+    Parameters
+    ----------
+    groups : sequence of MainGroup
+        What significance says of each group; see :attr:`rarezoo.searches.significance.TreeScores.main_groups`.
+    ids, positions, predictions
+        See :func:`class_table`.
+    """
+    names = np.asarray(ids, dtype=object).astype(str)
+    members = [group.members[np.argsort(names[group.members], kind="stable")] for group in groups]
+    columns = {
+        tables.MAIN_GROUP: range(len(groups)),
+        tables.NODE: [group.node for group in groups],
+        tables.SIZE: [len(rows) for rows in members],
+        tables.FRACTION: [len(rows) / max(len(names), 1) for rows in members],
+        tables.SIGNIFICANCE: [group.significance for group in groups],
+        tables.P_VALUE: [group.p_value for group in groups],
+        tables.TOP_ANSWERS: top_answers(predictions, members) if predictions is not None else [[]] * len(groups),
+        tables.EXEMPLARS: [list(names[nearest_to_medoid(positions, rows)]) for rows in members],
+    }
+    return pa.table({name: pa.array(columns[name], kind) for name, kind in tables.MAIN_GROUPS.columns.items()})
 
 
 def with_columns(classes: pa.Table, columns: Mapping[str, Sequence[object]]) -> pa.Table:

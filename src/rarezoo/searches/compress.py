@@ -70,7 +70,8 @@ class Compressor(Settings, ABC):
 
     A network that was trained on few questions puts nearly all variance of its embedding into one or two directions,
     those of the questions. Everything else that it noticed lies in the other directions. ``whiten`` gives the first
-    principal components equal weight before anything is compressed.
+    principal components equal weight before anything is compressed, or with a ``whiten_power`` below 1 weights that
+    are more nearly equal than they were: the components of least variance may hold noise.
 
     A new compressor implements :meth:`_fit`, :meth:`_check_shape` and :meth:`restored`.
 
@@ -97,6 +98,12 @@ class Compressor(Settings, ABC):
         "number of principal components that are brought to unit variance first; fewer if fewer vary; 0 = no whitening",
         ge=0,
     )
+    whiten_power: float = setting(
+        1.0,
+        "power of its scatter by which each of these components is divided: 1 = unit variance, 0.5 = half of the way "
+        "there on a logarithmic scale",
+        gt=0, le=1,
+    )  # fmt: skip
 
     def fit(self, embeddings: np.ndarray, *, ids: Sequence[str] | np.ndarray, seed: int = 0) -> "FittedMap":
         """Learn a map from n galaxies.
@@ -138,7 +145,7 @@ class Compressor(Settings, ABC):
         # Galaxies that are in the order of their ids already are not copied.
         sorted_values = values if (order[:-1] < order[1:]).all() else values[order]
         if self.whiten:
-            mean, axes = principal_axes(sorted_values, components=self.whiten)
+            mean, axes = principal_axes(sorted_values, components=self.whiten, power=self.whiten_power)
             in_order, inner = self._fit(projected(sorted_values, mean, axes), seed=seed)
             transform: Transform = _Whitened(inner, mean, axes)
         else:

@@ -7,6 +7,7 @@ import pyarrow as pa
 from rarezoo import tables
 from rarezoo.searches.classes import with_columns
 from rarezoo.searches.matching import SAME
+from rarezoo.searches.systematics import CLEAN
 
 # From the strongest evidence to the weakest.
 STABLE, SIGNIFICANT, CANDIDATE = "significant and stable", "significant", "candidate"
@@ -57,23 +58,25 @@ def grade(false_discovery: float | None, stability: float | None, *, level: floa
 def graded(classes: pa.Table, *, level: float) -> pa.Table:
     """Return a CLASSES table with the grade of each class, and its place in the order in which to look at them.
 
-    The better grade comes first, and within a grade the higher significance. Where significance was not measured, the
-    class that persists over more densities comes first, and there is no grade.
+    The better grade comes first. Within a grade, classes with a warning, or with a cause in the telescope or the
+    catalogue, come last, and the higher significance comes first. Where significance was not measured, the class that
+    persists over more densities comes first, and there is no grade.
 
     Parameters
     ----------
     classes : pyarrow.Table
-        CLASSES table, after significance and stability were added to it.
+        CLASSES table, after significance, stability and causes were added to it.
     level : float
         Largest false discovery rate of a significant class.
     """
     rows = classes.to_pylist()
     grades = [grade(row[tables.FALSE_DISCOVERY], row[tables.STABILITY], level=level) for row in rows]
 
-    def place(at: int) -> tuple[int, float, float]:
+    def place(at: int) -> tuple[int, bool, float, float]:
         row = rows[at]
         number = GRADES.index(grades[at]) if grades[at] in GRADES else len(GRADES)
-        return number, -(row[tables.SIGNIFICANCE] or 0.0), -(row[tables.PERSISTENCE] or 0.0)
+        doubtful = bool(row[tables.FLAGS]) or row[tables.CAUSE] not in (None, CLEAN)
+        return number, doubtful, -(row[tables.SIGNIFICANCE] or 0.0), -(row[tables.PERSISTENCE] or 0.0)
 
     ranks = dict(zip(sorted(range(len(rows)), key=place), range(1, len(rows) + 1), strict=True))
     return with_columns(classes, {tables.GRADE: grades, tables.RANK: [ranks[at] for at in range(len(rows))]})

@@ -25,10 +25,10 @@ _ARTIFACT = "`smooth-or-featured_artifact_fraction` >= 0.30"
 
 # Two dimensions, to draw. Few neighbours, so that small samples can be drawn too.
 _DRAWN = {"drawing": Umap(n_neighbors=15, n_components=2)}
-# Classes of every size in one run: every node of the tree that stands apart more than those of null surveys.
+# Classes of every size in one run: on each branch of the tree the node that stands apart most.
 _MULTISCALE = {
-    "compress": FastUmap(n_neighbors=15, n_components=5, min_dist=0.0),
-    "drawing": FastUmap(n_neighbors=15, n_components=2),
+    "compress": FastUmap(whiten=64, whiten_power=0.5, n_neighbors=15, n_components=5, min_dist=0.0),
+    "drawing": FastUmap(whiten=64, whiten_power=0.5, n_neighbors=15, n_components=2),
     "clusterer": FastHdbscan(min_samples=15, min_cluster_size=10, selection=ISOLATED),
 }
 # Walmsley & Scaife 2023: UMAP 50/5, HDBSCAN 300/10, leaf selection, after the cuts. For half a million galaxies; each

@@ -20,7 +20,7 @@ from rarezoo.data.survey import Galaxies, Survey
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, OutputError, StoreError, StoreNotFound
 from rarezoo.runs import changed_inputs, claim, file_sha256, fingerprint
-from rarezoo.searches.classes import class_table, member_table, with_columns
+from rarezoo.searches.classes import class_table, main_group_table, member_table, with_columns
 from rarezoo.searches.cluster import ISOLATED, Clusterer, Clustering, needs_null_surveys
 from rarezoo.searches.clusterers import fine_tree
 from rarezoo.searches.compress import SETTINGS_FILE, Compressor, FittedMap
@@ -162,9 +162,12 @@ class SearchRun(Settings):
             stability = self._stability(embeddings, ids, clustering, null, folder / "refits")
         drawn = self._map(self.drawing, embeddings, ids, folder / _DRAWN_MAP, clock, "draw")
         other_tables = {"tree": clustering.tree, "map": _map_table(fitted), "map_2d": _map_table(drawn)}
+        if scores:
+            other_tables["main_groups"] = main_group_table(
+                scores.main_groups, ids=ids, positions=fitted.positions, predictions=sample
+            )
         if stability:
             classes, other_tables["stability"] = stability.added_to(classes), stability.table()
-        classes = graded(classes, level=self.significance.level)
 
         # Take over the class ids of an earlier search.
         free_class_id = len(clustering)
@@ -175,8 +178,9 @@ class SearchRun(Settings):
             if stability:
                 other_tables["stability"] = lineage.renamed(other_tables["stability"])
 
-        # Explain the classes, apply the decisions of a reader.
+        # Explain the classes, give them grades and an order, apply the decisions of a reader.
         classes, tests = self._explained(classes, clustering, sample, embeddings, metadata, clock)
+        classes = graded(classes, level=self.significance.level)
         if decisions:
             decided = self._decided(decisions, previous, members, classes, fitted, sample)
             classes, members = decided.classes, decided.members

@@ -19,6 +19,7 @@ from jaxtyping import Float32, Float64, Int32, Int64
 from rarezoo import tables
 from rarezoo.embeddings.neighbours import NeighbourIndex
 from rarezoo.errors import ConfigError
+from rarezoo.searches.classes import MainGroup
 from rarezoo.searches.condensed import CondensedTree
 from rarezoo.searches.isolation import MOST_NEIGHBOURS, NodeTree
 from rarezoo.searches.null_surveys import GAUSSIAN, PERMUTED, STORE, NullSurveys, best_nodes, windows
@@ -60,7 +61,7 @@ class Significance(Settings):
     store: str = setting("", "kind=store: embedding store of a network that learnt nothing (train.shuffle_votes=true)")
     level: float = setting(0.05, "largest expected share of false classes among the significant ones", gt=0, lt=1)
     largest: float = setting(
-        0.06, "share of the galaxies above which a group is no rare class but a main group", gt=0, lt=_MOST
+        0.07, "share of the galaxies above which a group is no rare class but a main group", gt=0, lt=_MOST
     )
     rows: int = setting(
         50, "length of the list: after the significant classes come the best candidates until it is full; 0 = none",
@@ -206,7 +207,7 @@ class TreeScores:
         return sorted((self.galaxies + self.candidates[:rows]).tolist())
 
     @cached_property
-    def main_groups(self) -> Int64[np.ndarray, " _"]:
+    def main_groups(self) -> list[MainGroup]:
         """Nodes too large to be rare that stand apart more than such nodes of null surveys do, the largest first.
 
         They are chosen like candidates, among the nodes that hold more than the share ``largest`` of the galaxies and
@@ -216,8 +217,14 @@ class TreeScores:
         sizes = self.tree.sizes / self.galaxies
         chosen = best_nodes(self.tree.parents, self.scores, (sizes > shares[0]) & (sizes <= shares[1]))
         expected = self.null.expected(self.scores[chosen], galaxies=self.galaxies, shares=shares)
-        chosen = chosen[expected <= self.settings.level]
-        return chosen[np.argsort(-self.tree.sizes[chosen], kind="stable")]
+        groups = [
+            MainGroup(
+                node + self.galaxies, self.tree.members(node), float(self.scores[node]), float(-np.expm1(-number))
+            )
+            for node, number in zip(chosen.tolist(), expected.tolist(), strict=True)
+            if number <= self.settings.level
+        ]
+        return sorted(groups, key=lambda group: -len(group.members))
 
     def columns(self, nodes: Int64[np.ndarray, " c"]) -> dict[str, list[Any]]:
         """Return the columns of the classes table that compare classes with null surveys.
@@ -243,7 +250,7 @@ class TreeScores:
         """Nodes of any size that stand apart, children before their parents: those that may be groups of classes."""
         nodes = np.arange(len(self.tree.parents))
         apart = self.expected(nodes) <= self.settings.level
-        apart[self.main_groups] = True
+        apart[[group.node - self.galaxies for group in self.main_groups]] = True
         return np.flatnonzero(apart)[::-1].tolist()
 
     @cached_property
