@@ -4,7 +4,6 @@ Shape letters: n galaxies, k dimensions of the map.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +12,7 @@ from scipy.spatial.distance import cdist
 
 from rarezoo import tables
 from rarezoo.searches.cluster import Clustering
+from rarezoo.searches.significance import MainGroup
 
 MOST_EXEMPLARS = 24
 MOST_ANSWERS = 6
@@ -22,27 +22,6 @@ _EXACT_MEDOID = 2000
 # Galaxies outside a class, nearest to its mean, among which those nearest to a member are sought.
 _OUTSIDE_COMPARED = 20_000
 COINCIDENT = "coincident"
-
-
-class MainGroup(NamedTuple):
-    """Broad structure: a node too large to be rare that stands apart more than such nodes of null surveys do.
-
-    Attributes
-    ----------
-    node : int
-        Node, as the condensed tree numbers it.
-    members : array of integers
-        Rows of its galaxies.
-    significance : float
-        Scatters by which its isolation exceeds what is usual at its size.
-    p_value : float
-        Probability that a null survey shows such a node.
-    """
-
-    node: int
-    members: Int64[np.ndarray, " members"]
-    significance: float
-    p_value: float
 
 
 def class_table(

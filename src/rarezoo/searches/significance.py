@@ -11,7 +11,7 @@ Shape letters: n galaxies, m nodes of the survey's tree, c candidates or classes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64
@@ -19,7 +19,6 @@ from jaxtyping import Float32, Float64, Int32, Int64
 from rarezoo import tables
 from rarezoo.embeddings.neighbours import NeighbourIndex
 from rarezoo.errors import ConfigError
-from rarezoo.searches.classes import MainGroup
 from rarezoo.searches.condensed import CondensedTree
 from rarezoo.searches.isolation import MOST_NEIGHBOURS, NodeTree
 from rarezoo.searches.null_surveys import GAUSSIAN, PERMUTED, STORE, NullSurveys, best_nodes, windows
@@ -79,6 +78,27 @@ class Significance(Settings):
                 f"significance.store with significance.kind={self.kind}", value=self.store or "no store",
                 fix="Give both kind=store and the folder of an embedding store, or neither.",
             )  # fmt: skip
+
+
+class MainGroup(NamedTuple):
+    """Broad structure: a node too large to be rare that stands apart more than such nodes of null surveys do.
+
+    Attributes
+    ----------
+    node : int
+        Node, as the condensed tree numbers it.
+    members : array of integers
+        Rows of its galaxies.
+    significance : float
+        Scatters by which its isolation exceeds what is usual at its size.
+    p_value : float
+        Probability that a null survey shows such a node.
+    """
+
+    node: int
+    members: Int64[np.ndarray, " members"]
+    significance: float
+    p_value: float
 
 
 @dataclass(frozen=True)
