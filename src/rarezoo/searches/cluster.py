@@ -178,7 +178,8 @@ class Clusterer(Settings, ABC):
 
         ``leaf`` and ``eom`` are HDBSCAN's, with its ``cluster_selection_epsilon`` if ``epsilon`` is given. ``lambda``
         cuts the tree at λ = ``threshold``, as DBSCAN* does at the distance 1 / λ. ``isolated`` takes nodes of any size
-        that null surveys would not show (:mod:`rarezoo.searches.significance`).
+        that stand apart more than those of null surveys, without the galaxies at their edge, and then the best
+        candidates (:mod:`rarezoo.searches.significance`).
 
         Parameters
         ----------
@@ -202,6 +203,9 @@ class Clusterer(Settings, ABC):
             raise needs_null_surveys()
         else:
             labels, strengths, nodes = tree.labelled(scores.nodes)
+            core = np.zeros(len(labels), dtype=bool)
+            core[np.concatenate([scores.core(node) for node in nodes] or [np.empty(0, np.int64)])] = True
+            labels, strengths = np.where(core, labels, tables.NO_CLASS), np.where(core, strengths, 0.0)
         ranks = np.arange(len(labels))
         if ids is not None:
             ranks = np.argsort(np.argsort(np.asarray(ids, dtype=object).astype(str)))
