@@ -12,13 +12,15 @@ from benchmarks.documents import DOCS
 from rarezoo import tables
 from rarezoo.benchmark.planted import Planted, planted_vectors
 from rarezoo.report.evidence import draw_evidence
+from rarezoo.runs import digest, fingerprint
 from rarezoo.searches.clusterers import fine_tree
 from rarezoo.searches.null_surveys import null_surveys
 from rarezoo.searches.presets import preset
-from rarezoo.searches.significance import Significance, TreeScores
-from rarezoo.settings import Settings, setting
+from rarezoo.searches.significance import FEWEST_SURVEYS, Significance, TreeScores
+from rarezoo.settings import Settings, described, setting
 
-_SMALLEST = 20
+# Smallest planted group, and the share of the largest: one galaxy in this many.
+_SMALLEST, _ONE_IN = 20, 20
 _HEADER = ("place", "galaxies", "isolation", "score", "false discovery", "planted group")
 
 
@@ -28,16 +30,16 @@ class RuleFigure(Settings):
 
     galaxies: int = setting(4000, "number of vectors", unit="galaxies", ge=500)
     groups: int = setting(8, "number of planted groups", unit="groups", ge=0)
-    surveys: int = setting(20, "number of null surveys", unit="surveys", ge=5)
+    surveys: int = setting(20, "number of null surveys", unit="surveys", ge=FEWEST_SURVEYS)
+    kept: str = setting("runs/benchmark_rule", "folder that keeps the null surveys, so that a stopped run continues")
     out: str = setting(str(DOCS / "figures" / "null_surveys.webp"), "picture to write")
     seed: int = setting(0, "seed of every random draw", ge=0)
 
     def run(self) -> str:
         """Search, draw, and return a table of the significant candidates."""
         settings = Significance(surveys=self.surveys)
-        largest = max(int(settings.largest * self.galaxies) // 2, _SMALLEST)
         planted = planted_vectors(
-            self.seed, galaxies=self.galaxies, groups=self.groups, smallest=_SMALLEST, largest=largest
+            self.seed, galaxies=self.galaxies, groups=self.groups, smallest=_SMALLEST, largest=self.galaxies // _ONE_IN
         )
         scores = self._scores(planted.embeddings, settings)
         draw_evidence(scores.table(), Path(self.out), level=settings.level)
@@ -49,9 +51,11 @@ class RuleFigure(Settings):
         ids = np.char.zfill(np.arange(len(embeddings)).astype(str), len(str(len(embeddings))))
         fitted = compressor.fit(embeddings, ids=ids, seed=self.seed)
         features = fitted.features(embeddings)
+        key = {"compress": described(compressor), "seed": self.seed, "features": fingerprint(features, ids=ids)}
         null = null_surveys(
-            features, compressor, count=settings.surveys, galaxies=settings.galaxies, tree_of=fine_tree, seed=self.seed
-        )
+            features, compressor, count=settings.surveys, galaxies=settings.galaxies, tree_of=fine_tree,
+            folder=Path(self.kept) / digest(key)[:16], seed=self.seed,
+        )  # fmt: skip
         tree = clusterer.tree(clusterer.linkage(fitted.positions))
         return TreeScores.of(tree, features, null, settings, seed=self.seed)
 
@@ -71,5 +75,5 @@ def summary(scores: TreeScores, planted: Planted) -> str:
             str(place), f"{len(members):,}", f"{scores.isolations[node]:.2f}", f"{scores.scores[node]:.1f}",
             f"{share:.2g}", f"{planted.sizes[inside[0]]:,} galaxies" if inside else "–",
         ])  # fmt: skip
-    numbers = f"{len(planted.sizes)} planted groups, {len(scores.candidates)} candidates, {len(found)} significant"
+    numbers = f"planted groups: {len(planted.sizes)}; candidates: {len(scores.candidates)}; significant: {len(found)}"
     return f"{tables.markdown(_HEADER, rows)}\n\n{numbers}"

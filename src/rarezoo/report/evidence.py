@@ -23,7 +23,7 @@ _NULL, _SURVEY, _CANDIDATE, _SIGNIFICANT, _INK = "#c4c4c4", "#56b4e9", "#0072b2"
 # Isolations that are written on the axis.
 _TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
 # Size of the figure, inches, and its resolution; more labels than this would hide each other.
-_WIDE, _HIGH, _DPI, _LABELLED = 11.0, 5.0, 110, 30
+_WIDE, _HIGH, _DPI, _LABELLED = 10.4, 4.9, 120, 30
 # Number of candidates at the bottom of the right panel.
 _FEWEST = 0.02
 
@@ -69,10 +69,16 @@ def draw_evidence(nodes: pa.Table, target: Path, *, level: float, labels: Mappin
     figure = Figure(figsize=(_WIDE, _HIGH), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
     _draw_isolations(left, null, survey, best, significant, threshold=threshold)
-    for node, size, logit in significant[[tables.NODE, tables.SIZE, "logit"]].head(_LABELLED).itertuples(index=False):
+    labelled = significant.head(_LABELLED)
+    logs = np.log(labelled[tables.SIZE].to_numpy())
+    for place, (_, row) in enumerate(labelled.iterrows()):
+        # On the side away from the nearest other one, so that they do not hide each other.
+        others = np.delete(logs, place) - logs[place]
+        crowded = len(others) and others[np.abs(others).argmin()] > 0
+        aside, side = (-7, "right") if crowded else (7, "left")
         left.annotate(
-            names.get(int(node), ""), (size, logit), xytext=(6, 3), textcoords="offset points", color=_SIGNIFICANT,
-            fontweight="bold", fontsize=11, zorder=6,
+            names.get(int(row[tables.NODE]), ""), (row[tables.SIZE], row["logit"]), xytext=(aside, 3), ha=side,
+            textcoords="offset points", color=_SIGNIFICANT, fontweight="bold", fontsize=11, zorder=6,
         )  # fmt: skip
     _draw_counts(right, null, curve, best, significant, threshold=threshold, level=level)
     for panel in (left, right):
@@ -91,15 +97,13 @@ def _draw_isolations(
     usual, scatter = lines[tables.USUAL], lines[tables.SCATTER]
     panel.scatter(null[tables.SIZE], null["logit"], s=5, color=_NULL, linewidth=0, label="groups of null surveys")
     panel.fill_between(lines[tables.SIZE], usual, usual + scatter, color=_INK, alpha=0.22, linewidth=0)
-    panel.plot(lines[tables.SIZE], usual, color=_INK, linewidth=1.6, label="usual there, and scatter upwards")
+    panel.plot(lines[tables.SIZE], usual, color=_INK, linewidth=1.6, label="their usual isolation, and its scatter")
     panel.scatter(
         survey[tables.SIZE], survey["logit"], s=16, facecolor="none", edgecolor=_SURVEY, linewidth=0.7,
         label="groups of the survey", zorder=3,
     )  # fmt: skip
     candidates = best.drop(significant.index)
-    panel.scatter(
-        candidates[tables.SIZE], candidates["logit"], s=20, color=_CANDIDATE, label="candidates", zorder=4
-    )
+    panel.scatter(candidates[tables.SIZE], candidates["logit"], s=20, color=_CANDIDATE, label="candidates", zorder=4)
     panel.scatter(
         significant[tables.SIZE], significant["logit"], s=58, marker="D", color=_SIGNIFICANT, edgecolor="white",
         linewidth=0.8, label="significant candidates", zorder=5,
@@ -107,7 +111,14 @@ def _draw_isolations(
     if threshold is not None:
         # What nodes of the survey have in common is no evidence, so the line lies higher where they are more isolated.
         needed = lines["logit"] + scatter * (threshold - lines[tables.SIGNIFICANCE])
-        panel.plot(lines[tables.SIZE], needed, color=_SIGNIFICANT, linestyle="--", linewidth=1.2, label="score needed")
+        panel.plot(
+            lines[tables.SIZE],
+            needed,
+            color=_SIGNIFICANT,
+            linestyle="--",
+            linewidth=1.2,
+            label="needed: significant above",
+        )
     drawn = pd.concat([null, survey])
     largest = best[tables.SIZE].max()
     shown = drawn[drawn[tables.SIZE] <= 1.5 * largest]["logit"]
@@ -144,19 +155,27 @@ def _draw_counts(
         edgecolor="white", linewidth=0.6, zorder=5,
     )  # fmt: skip
     panel.set(
-        yscale="log", ylim=(_FEWEST, 2 * max(len(best), expected.max())), xlim=(min(0, np.quantile(scores, 0.1)), None),
+        yscale="log", ylim=(_FEWEST, 4 * max(len(best), expected.max())), xlim=(min(0, np.quantile(scores, 0.1)), None),
         xlabel="score: scatters above the usual isolation", ylabel="candidates with at least this score",
         title="How many such groups are chance?",
     )  # fmt: skip
     panel.yaxis.set_major_formatter("{x:g}")
+    panel.xaxis.get_major_locator().set_params(integer=True)
     if threshold is not None:
-        panel.axvline(threshold, color=_SIGNIFICANT, linestyle="--", linewidth=1.2)
+        panel.axvline(threshold, color=_SIGNIFICANT, linestyle="--", linewidth=0.8)
         panel.annotate(
             "", (threshold, level * len(significant)), (threshold, len(significant)),
-            arrowprops={"arrowstyle": "<->", "color": _SIGNIFICANT, "shrinkA": 0, "shrinkB": 0},
+            arrowprops={"arrowstyle": "<->", "color": _SIGNIFICANT, "linewidth": 2, "shrinkA": 0, "shrinkB": 0},
         )  # fmt: skip
         panel.annotate(
-            f"false discovery\nrate {level:g}", (threshold, np.sqrt(level) * len(significant)), xytext=(6, 0),
-            textcoords="offset points", color=_SIGNIFICANT, va="center", fontsize=9.5,
+            f"false discovery rate {level:g}:\nexpected / survey = {level:g}",
+            (threshold, level**0.77 * len(significant)), xytext=(8, 0), textcoords="offset points", va="center",
+            color=_SIGNIFICANT, fontsize=9.5, zorder=6,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
         )  # fmt: skip
+        for text, aside, side in (("significant", 6, "left"), ("candidates", -6, "right")):
+            panel.annotate(
+                text, (threshold, 0.97), xycoords=panel.get_xaxis_transform(), xytext=(aside, 0), ha=side, va="center",
+                textcoords="offset points", color=_SIGNIFICANT if side == "left" else _CANDIDATE, fontsize=10,
+            )  # fmt: skip
     panel.legend(frameon=False, fontsize=9, loc="upper right")

@@ -187,10 +187,11 @@ class NullSurveys:
     ) -> Float64[np.ndarray, " q"]:
         """Return how many candidates with at least each score one null survey is expected to show.
 
-        The candidates of null surveys (:meth:`candidates`) are counted as far as there are some. Beyond, the excess over a high score falls off exponentially, as the tail of most
-        distributions does. The rate is known only as well as the highest few candidates show it; averaged over that
-        uncertainty the number follows Lomax's law. The number grows with the galaxies, as that of nodes does. Where
-        there are too few candidates to estimate a rate, it is the number of all of them, whatever the score.
+        The candidates of null surveys (:meth:`candidates`) are counted as far as there are some. Beyond, the excess
+        over a high score falls off exponentially, as the tail of most distributions does. The rate is known only as
+        well as the highest few candidates show it; averaged over that uncertainty the number follows Lomax's law. The
+        number grows with the galaxies, as that of nodes does. Where there are too few candidates to estimate a rate,
+        it is the number of all of them, whatever the score.
 
         Parameters
         ----------
@@ -386,9 +387,7 @@ def _nodes(
     return np.stack([tree.parents[1:] - 1, tree.sizes[1:], tree.isolations(graph)[1:]])
 
 
-def logit_isolations(
-    isolations: Float[np.ndarray, " q"], sizes: Int64[np.ndarray, " q"]
-) -> Float64[np.ndarray, " q"]:
+def logit_isolations(isolations: Float[np.ndarray, " q"], sizes: Int64[np.ndarray, " q"]) -> Float64[np.ndarray, " q"]:
     """Return the logit of isolations; finite where all or none of the neighbours are members.
 
     >>> logit_isolations(np.array([0.5, 1.0]), np.array([20, 20])).round(2)

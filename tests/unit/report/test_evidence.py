@@ -1,7 +1,9 @@
 """The figure of how classes were chosen, and the table that it is drawn from."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from made_up import write_report
 from PIL import Image
 
 from rarezoo import tables
@@ -70,3 +72,31 @@ def test_nothing_is_drawn_where_no_candidate_has_a_score(tmp_path):
     empty = nodes.filter(nodes["null_survey"].is_valid())
     assert not draw_evidence(empty, tmp_path / "a.webp", level=0.05)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def parts():
+    """The tables of a search with one class."""
+    ids = [f"g{row}" for row in range(40)]
+    labels = np.repeat([0, -1], 20).astype(np.int32)
+    row = {
+        "class_id": 0, "node": GALAXIES + 5, "size": 20, "fraction": 0.5, "lambda_birth": 1.0, "lambda_death": 2.0,
+        "persistence": 0.7, "significance": 9.0, "top_answers": [], "exemplars": ids[:5], "flags": [],
+    }  # fmt: skip
+    places = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
+    members = {"id_str": ids, "class_id": labels, "probability": np.ones(40, "f4"), "outlier_score": np.zeros(40, "f4")}
+    return {
+        "members": pa.table(members), "predictions": pa.table({"id_str": ids}), "cutouts": None,
+        "classes": pa.Table.from_pylist([row], pa.schema(list(tables.CLASSES.columns.items()))),
+        "tree": pa.table({"parent": [40], "child": [GALAXIES + 5], "lambda_val": [1.0], "child_size": [20]}),
+        "map_2d": pa.table({"id_str": ids, "position": tables.vectors(places)}),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("selection", "shown"), [("isolated", True), ("leaf", False)])
+def test_the_evidence_is_on_the_pages_where_null_surveys_chose_the_classes(tmp_path, parts, selection, shown):
+    about = {"title": "a sky", "settings": {"clusterer": {"selection": selection}, "seed": 0}}
+    index = write_report(tmp_path / "report", about=about, nodes=drawn_scores().table(), **parts)
+    assert ("images/evidence.webp" in index.read_text()) is shown
+    assert ("index.html#chosen" in (index.parent / "class-000.html").read_text()) is shown
+    assert (index.parent / "images" / "evidence.webp").exists() is shown
