@@ -64,7 +64,7 @@ def draw_evidence(nodes: pa.Table, target: Path, *, level: float, labels: Mappin
         # The score at which the expected number is this share of the number of significant candidates.
         logs = np.log(curve[tables.EXPECTED].clip(lower=1e-300))
         threshold = float(np.interp(np.log(level * len(significant)), logs, curve[tables.SIGNIFICANCE]))
-    names = labels or dict(zip(significant[tables.NODE], map(str, ordinals), strict=False))
+    names = dict(zip(significant[tables.NODE], map(str, ordinals), strict=False)) if labels is None else labels
 
     figure = Figure(figsize=(_WIDE, _HIGH), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
