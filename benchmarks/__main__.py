@@ -16,6 +16,7 @@ MEASUREMENTS = {
     "paper": Job("benchmarks.paper:PaperClaims", "the claims of the paper about its own search", _HEADING),
     "atlas": Job("benchmarks.atlas:AtlasSpeed", "load time and frames per second of the atlas in a browser", _HEADING),
     "documents": Job("benchmarks.documents:Documents", "tables and figures of the documentation", _HEADING),
+    "rule": Job("benchmarks.rule:RuleFigure", "how classes are chosen, as a figure of the documentation", _HEADING),
     "embeddings": Job(
         "benchmarks.embeddings:EmbeddingTables",
         "which embedding finds rare galaxies better",

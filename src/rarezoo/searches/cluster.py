@@ -100,7 +100,7 @@ class Clusterer(Settings, ABC):
     selection: str = setting(
         LEAF,
         "nodes that are classes: the tree's leaves (leaf), its nodes of most excess of mass (eom), a cut at one "
-        "density (lambda), or nodes of any size that stand apart more than in null surveys (isolated)",
+        "density (lambda), or on each branch the node that stands apart most from null surveys (isolated)",
         choices=SELECTIONS,
     )
     threshold: float = setting(0.0, "density of the cut, for selection=lambda", unit="1 / map distance", ge=0)
@@ -177,9 +177,9 @@ class Clusterer(Settings, ABC):
         """Choose the nodes of a tree that are classes.
 
         ``leaf`` and ``eom`` are HDBSCAN's, with its ``cluster_selection_epsilon`` if ``epsilon`` is given. ``lambda``
-        cuts the tree at λ = ``threshold``, as DBSCAN* does at the distance 1 / λ. ``isolated`` takes nodes of any size
-        that stand apart more than those of null surveys, without the galaxies at their edge, and then the best
-        candidates (:mod:`rarezoo.searches.significance`).
+        cuts the tree at λ = ``threshold``, as DBSCAN* does at the distance 1 / λ. ``isolated`` takes on each branch
+        the node that stands apart most, compared with null surveys, without the galaxies at its edge
+        (:mod:`rarezoo.searches.significance`).
 
         Parameters
         ----------

@@ -165,6 +165,7 @@ class SearchRun(Settings):
             other_tables["main_groups"] = main_group_table(
                 scores.main_groups, ids=ids, positions=fitted.positions, predictions=sample
             )
+            other_tables["nodes"] = scores.table()
         if stability:
             classes, other_tables["stability"] = stability.added_to(classes), stability.table()
 

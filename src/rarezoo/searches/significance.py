@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from jaxtyping import Bool, Float32, Float64, Int32, Int64
 
 from rarezoo import tables
@@ -183,9 +184,12 @@ class TreeScores:
     def _scores_of(
         self, isolations: Float64[np.ndarray, " q"], sizes: Int64[np.ndarray, " q"]
     ) -> Float64[np.ndarray, " q"]:
+        return self.null.scores(isolations, sizes, galaxies=self.galaxies) - self.common_excess(sizes)
+
+    def common_excess(self, sizes: Int64[np.ndarray, " q"]) -> Float64[np.ndarray, " q"]:
+        """Return by how many scatters nodes of given sizes exceed null nodes just because they are of this survey."""
         grid, excess = self._own
-        raw = self.null.scores(isolations, sizes, galaxies=self.galaxies)
-        return raw - np.interp(np.log(sizes), grid, excess)
+        return np.interp(np.log(sizes), grid, excess)
 
     @cached_property
     def candidates(self) -> Int64[np.ndarray, " c"]:
@@ -313,6 +317,39 @@ class TreeScores:
             tables.FALSE_DISCOVERY: list(false_discoveries),
             tables.GROUP: [groups[row] + self.galaxies if row in groups else None for row in rows.tolist()],
         }
+
+    def table(self) -> pa.Table:
+        """Return the NODES table: all nodes of the survey, and then those of the null surveys, without the roots.
+
+        It is what a figure of the evidence needs (:mod:`rarezoo.report.evidence`).
+        """
+        null, nodes = self.null, np.arange(1, len(self.tree.parents))
+        usual, scatter = null.usual(self.tree.sizes[nodes], galaxies=self.galaxies)
+        own = {
+            tables.NODE: nodes + self.galaxies, tables.GALAXIES: np.full(len(nodes), self.galaxies),
+            tables.SIZE: self.tree.sizes[nodes], tables.ISOLATION: self.isolations[nodes], tables.USUAL: usual,
+            tables.SCATTER: scatter, tables.SIGNIFICANCE: self.scores[nodes],
+            tables.IS_CANDIDATE: np.isin(nodes, self.candidates), tables.EXPECTED: self.expected(nodes),
+        }  # fmt: skip
+        shares = (0, self.settings.largest)
+        others = {
+            tables.NULL_SURVEY: null.surveys, tables.GALAXIES: np.full(len(null.sizes), null.galaxies),
+            tables.SIZE: null.sizes, tables.ISOLATION: null.isolations, tables.SIGNIFICANCE: null.own_scores,
+            tables.IS_CANDIDATE: np.isin(np.arange(len(null.sizes)), null.candidates(shares)),
+            tables.EXPECTED: null.expected(null.own_scores, galaxies=self.galaxies, shares=shares),
+        }  # fmt: skip
+        parts = []
+        for columns in (own, others):
+            nothing = np.full(len(columns[tables.SIZE]), None)
+            parts.append(
+                pa.table(
+                    {
+                        name: pa.array(columns.get(name, nothing), kind, from_pandas=True)
+                        for name, kind in tables.NODES.columns.items()
+                    }
+                )
+            )
+        return pa.concat_tables(parts)
 
     @cached_property
     def _groups(self) -> list[int]:
