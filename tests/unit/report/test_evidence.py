@@ -32,7 +32,7 @@ def drawn_scores(*, isolated=0.9, rows=50):
     own = np.array([random.choice(members[node], 100) for node in homes])
     other = np.array([random.choice(members[(node + 1) % (NODES + 1)], 100) for node in homes])
     graph = np.where(inside, own, other).astype(np.int32)
-    return TreeScores(tree, graph, NullSurveys.of(GALAXIES, surveys), Significance(rows=rows))
+    return TreeScores(tree, np.ones(GALAXIES), graph, NullSurveys.of(GALAXIES, surveys), Significance(rows=rows))
 
 
 def test_the_table_holds_the_nodes_of_the_survey_and_those_of_null_surveys():
