@@ -1,7 +1,8 @@
 """Which groups of a tree are classes? Those that stand apart more than the groups of null surveys do.
 
 The **score** of a node of the tree says by how much it is more isolated than nodes of its size in null surveys
-(:mod:`rarezoo.searches.null_surveys`). On every branch of the tree the node with the highest score is a **candidate**.
+(:mod:`rarezoo.searches.null_surveys`). On every branch of the tree the node with the most evidence is a **candidate**:
+its evidence is by how much its score exceeds what null surveys show, and evidence of several nodes adds in quadrature.
 A candidate is **significant** if few candidates with such a score are expected in a null survey, compared with how
 many the real survey has. That is the whole rule; :attr:`TreeScores.candidates` has it in pseudo-code.
 
@@ -14,7 +15,7 @@ from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int32, Int64
+from jaxtyping import Bool, Float32, Float64, Int32, Int64
 
 from rarezoo import tables
 from rarezoo.embeddings.neighbours import NeighbourIndex
@@ -30,6 +31,8 @@ FEWEST_SURVEYS = 5
 _SMALLEST_SURVEY = 500
 # Standard deviations between the median and a quartile of a normal distribution.
 _QUARTILE = 0.6745
+# Excess of the score that is the threshold itself, so that its node has evidence too.
+_LEAST = 1e-6
 # Main groups hold at most this share of the galaxies: what holds more is the survey itself.
 _MOST = 0.5
 
@@ -174,21 +177,33 @@ class TreeScores:
 
     @cached_property
     def candidates(self) -> Int64[np.ndarray, " c"]:
-        """The nodes that have the highest score on their branch of the tree, the highest first; numbered from the root.
+        """The nodes with the most evidence on their branch, the highest score first; numbered from 0, the root.
 
         In pseudo-code::
 
-            nodes      = all nodes with at most the share ``largest`` of the galaxies
-            candidates = []
-            while nodes is not empty:
-                best       = the node with the highest score
-                candidates = candidates + [best]
-                nodes      = nodes without best, without those that hold it, and without those inside it
+            threshold = the score that a null survey is expected to show ``level`` times
+            for each node, the leaves first:
+                evidence = (score − threshold)²
+                           0 if the score is lower, or the node has more than the share ``largest`` of the galaxies
+                inside   = sum of what the nodes directly inside it have given it
+                if evidence > 0 and evidence >= inside: the node takes the place of the nodes inside it
+                give the larger of the two to the node around it
+            where no node was taken: the node with the highest score, of those that hold no node that was taken
 
-        None of them shares a galaxy with another.
+        None of them shares a galaxy with another. The sum over nodes inside is that of HDBSCAN's excess of mass
+        (Campello et al. 2013), with squares of scores in the place of stabilities: two kinds that are joined at a low
+        density are two classes, and two halves of one kind are one.
         """
+        parents = self.tree.parents
         rare = self.tree.sizes <= self.settings.largest * self.galaxies
-        chosen = best_nodes(self.tree.parents, self.scores, rare)
+        stands_out = rare & (self.expected(np.arange(len(parents))) <= self.settings.level)
+        # Without any node in null surveys there is no score.
+        scores = np.nan_to_num(self.scores, nan=0.0)
+        threshold = scores[stands_out].min(initial=np.inf)
+        evidence = np.where(stands_out, np.maximum(scores - threshold, _LEAST) ** 2, 0.0)
+        taken = strongest_nodes(parents, evidence)
+        elsewhere = rare & ~_related(parents, taken)
+        chosen = np.concatenate([taken, best_nodes(parents, self.scores, elsewhere)])
         return chosen[np.argsort(-np.nan_to_num(self.scores[chosen], nan=-np.inf), kind="stable")]
 
     def false_discoveries(self, nodes: Int64[np.ndarray, " c"]) -> Float64[np.ndarray, " c"]:
@@ -286,6 +301,53 @@ class TreeScores:
             return np.zeros(1), np.zeros(1)
         grid, near = windows(self.tree.sizes[rare], self._raw_scores[rare], fit)
         return grid, np.maximum(np.quantile(near, 0.25, axis=1) + _QUARTILE, 0.0)
+
+
+def strongest_nodes(
+    parents: Int64[np.ndarray, " m"], evidence: Float64[np.ndarray, " m"]
+) -> Int64[np.ndarray, " chosen"]:
+    """Return the nodes of which none holds another and whose evidence has the largest sum.
+
+    Parameters
+    ----------
+    parents : (m,) array of integers
+        The node around each node, −1 for none; a node comes before those inside it.
+    evidence : (m,) array of floats
+        At least 0; a node without evidence is not chosen. Of equal evidence the outer node is chosen.
+
+    Examples
+    --------
+    The first node holds the others, which together have more evidence:
+
+    >>> strongest_nodes(np.array([-1, 0, 0]), np.array([5.0, 3.0, 4.0]))
+    array([1, 2])
+    >>> strongest_nodes(np.array([-1, 0, 0]), np.array([8.0, 3.0, 4.0]))
+    array([0])
+    """
+    inside = np.zeros(len(parents))
+    for node in range(len(parents) - 1, 0, -1):
+        inside[parents[node]] += max(evidence[node], inside[node])
+    strong = (evidence > 0) & (evidence >= inside)
+    # Where a strong node lies in another strong node, the outer one has more.
+    return np.flatnonzero(strong & ~_inside(parents, strong))
+
+
+def _inside(parents: Int64[np.ndarray, " m"], marked: Bool[np.ndarray, " m"]) -> Bool[np.ndarray, " m"]:
+    """Return which nodes lie in a marked node, other than themselves."""
+    inside = np.zeros(len(parents), dtype=bool)
+    for node, around in enumerate(parents.tolist()):
+        inside[node] = around >= 0 and (inside[around] or marked[around])
+    return inside
+
+
+def _related(parents: Int64[np.ndarray, " m"], nodes: Int64[np.ndarray, " chosen"]) -> Bool[np.ndarray, " m"]:
+    """Return which nodes are among some nodes, hold one of them, or lie in one of them."""
+    chosen = np.zeros(len(parents), dtype=bool)
+    chosen[nodes] = True
+    holds = chosen.copy()
+    for node in range(len(parents) - 1, 0, -1):
+        holds[parents[node]] |= holds[node]
+    return holds | _inside(parents, chosen)
 
 
 def smallest_groups(tree: NodeTree, classes: Sequence[int], groups: Sequence[int]) -> dict[int, int]:
