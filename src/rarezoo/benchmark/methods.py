@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import yaml
-from jaxtyping import Bool, Float32, Float64, Int32, Int64
+from jaxtyping import Bool, Float32, Float64, Int, Int32
 
 from rarezoo import tables
 from rarezoo.benchmark.scores import EMPTY_PLACE, ROW_WIDTH, ROWS
@@ -168,7 +168,7 @@ class UnmappedMethod(Method):
         return _smallest_first(self.labels(seen, seed=seed), features)
 
     @abstractmethod
-    def labels(self, features: Features, *, seed: int) -> Int64[np.ndarray, " n"]:
+    def labels(self, features: Features, *, seed: int) -> Int[np.ndarray, " n"]:
         """Return the class of each galaxy; below 0 for none."""
 
     def settings(self) -> dict[str, Any]:
@@ -184,7 +184,7 @@ class EvocMethod(UnmappedMethod):
     n_neighbors: int = setting(15, "neighbours in the graph", unit="galaxies", ge=1)
     smallest: int = setting(10, "EVoC's base_min_cluster_size", unit="galaxies", ge=2)
 
-    def labels(self, features: Features, *, seed: int) -> Int64[np.ndarray, " n"]:
+    def labels(self, features: Features, *, seed: int) -> Int[np.ndarray, " n"]:
         """Return the classes of the best layer. The mean is subtracted, because EVoC sees angles only."""
         settings = {"n_neighbors": self.n_neighbors, "base_min_cluster_size": self.smallest}
         estimator = _optional_package("evoc").EVoC(**settings, random_state=seed)
@@ -197,7 +197,7 @@ class KMeansMethod(UnmappedMethod):
 
     clusters: int = setting(300, "number of clusters", ge=1)
 
-    def labels(self, features: Features, *, seed: int) -> Int64[np.ndarray, " n"]:
+    def labels(self, features: Features, *, seed: int) -> Int[np.ndarray, " n"]:
         """Return the clusters."""
         from sklearn.cluster import KMeans
 
@@ -212,7 +212,7 @@ class MixtureMethod(UnmappedMethod):
     components: int = setting(100, "number of normal distributions", ge=1)
     dimensions: int = setting(30, "number of principal components", ge=1)
 
-    def labels(self, features: Features, *, seed: int) -> Int64[np.ndarray, " n"]:
+    def labels(self, features: Features, *, seed: int) -> Int[np.ndarray, " n"]:
         """Return the component to which each galaxy most likely belongs."""
         from sklearn.decomposition import PCA
         from sklearn.mixture import GaussianMixture
@@ -388,7 +388,7 @@ def row_names(galaxies: int) -> np.ndarray:
     return np.char.zfill(np.arange(galaxies).astype(str), 9)
 
 
-def _smallest_first(labels: Int64[np.ndarray, " n"], features: Features, seconds_saved: float = 0.0) -> Submission:
+def _smallest_first(labels: Int[np.ndarray, " n"], features: Features, seconds_saved: float = 0.0) -> Submission:
     """Return a submission whose classes are numbered from 0; labels below 0 mean no class."""
     _, numbered = np.unique(labels[labels >= 0], return_inverse=True)
     complete = np.full(len(labels), tables.NO_CLASS, dtype=np.int32)
