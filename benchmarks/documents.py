@@ -94,37 +94,42 @@ def with_tables(text: str) -> str:
 
 
 def draw_scores(path: Path, target: Path) -> None:
-    """Draw how many populations each method finds, and how many of its classes are false.
+    """Draw the discovery of each method, how many populations it finds, and how many of its classes are false.
+
+    Rankings of galaxies have a discovery only.
 
     Parameters
     ----------
     path
-        CSV file with the columns method, found, impure and pieces; a cell is a number, or a number with its interval.
+        CSV file with the columns method, discovery, found, impure and pieces; a cell is a number, a number with its
+        interval, or a dash.
     target
         Picture to write.
     """
     from matplotlib.figure import Figure
 
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    table = table[table["found"].str.match(_CELL)].iloc[::-1]
-    places = np.arange(len(table))
-    figure = Figure(figsize=(10, 0.34 * len(table) + 1.4), layout="constrained")
-    axes = figure.subplots(1, 2, sharey=True)
-    result = np.array([_numbers(cell) for cell in table["found"]])
-    false = np.array(
-        [
-            _numbers(impure)[0] + _numbers(piece)[0]
-            for impure, piece in zip(table["impure"], table["pieces"], strict=True)
-        ]
-    )
-    ours = table["method"].str.startswith("ours: ").to_numpy()
-    colours = np.where(ours, "#b3361b", "#3c5a78")
-    axes[0].hlines(places, result[:, 1], result[:, 2], color=colours, linewidth=2)
-    axes[0].scatter(result[:, 0], places, color=colours, zorder=3)
-    axes[0].set(xlabel="populations found (95 % interval over skies)", yticks=places, xlim=(0, None))
-    axes[0].set_yticklabels(table["method"])
-    axes[1].scatter(false, places, color=colours)
-    axes[1].set(xlabel="false classes per sky (impure or pieces)", xscale="symlog", xlim=(0, None))
+    table = table[table["discovery"].str.match(_CELL)]
+    numbers = {
+        name: np.array([_numbers(cell) if _CELL.match(cell) else (np.nan,) * 3 for cell in table[name]])
+        for name in ("discovery", "found", "impure", "pieces")
+    }
+    # The highest place is the last one.
+    order = np.argsort(numbers["discovery"][:, 0], kind="stable")
+    numbers = {name: values[order] for name, values in numbers.items()}
+    methods, places = table["method"].to_numpy()[order], np.arange(len(table))
+    figure = Figure(figsize=(13, 0.34 * len(table) + 1.4), layout="constrained")
+    axes = figure.subplots(1, 3, sharey=True)
+    colours = np.where([method.startswith("ours: ") for method in methods], "#b3361b", "#3c5a78")
+    for panel, name in zip(axes, ("discovery", "found"), strict=False):
+        values, low, high = numbers[name].T
+        panel.hlines(places, low, high, color=colours, linewidth=2)
+        panel.scatter(values, places, color=colours, zorder=3)
+    axes[0].set(xlabel="discovery (95 % interval over skies)", yticks=places, xlim=(0, None))
+    axes[0].set_yticklabels(methods)
+    axes[1].set(xlabel="populations found", xlim=(0, None))
+    axes[2].scatter((numbers["impure"] + numbers["pieces"])[:, 0], places, color=colours)
+    axes[2].set(xlabel="false classes per sky (impure or pieces)", xscale="symlog", xlim=(0, None))
     for panel in axes:
         panel.grid(axis="x", color="#dddddd")
         panel.spines[["top", "right"]].set_visible(False)

@@ -70,6 +70,19 @@ def test_skies_without_groups_are_counted(tmp_path):
     assert "| 2     | 1.000" in finished.stdout
 
 
+def test_a_mixture_of_broad_groups_is_another_background(tmp_path):
+    options = (*TINY, "bulk=mixture", "refits=0", "methods=[kmeans_100,kmeans_1000_whitened]")
+    finished = benchmark(tmp_path, *options)
+    assert finished.returncode == 0, finished.stderr
+    assert "bulk mixture" in finished.stdout
+    assert "k-means, k = 1000, half-whitened" in finished.stdout
+    assert next(line for line in table(finished.stdout) if "method" in line).split("|")[2].strip() == "discovery"
+    # The folder holds results on this background only.
+    refused = benchmark(tmp_path, *TINY, "refits=0", "methods=[kmeans_100]")
+    assert refused.returncode == 2
+    assert "bulk" in refused.stderr
+
+
 def test_galaxies_are_planted_and_a_table_of_known_ones_is_scored_alike(tmp_path):
     seen = (f"checkpoint={CHECKPOINT}", "methods=[kmeans_100,random]", "seeds=3", "refits=0")
     # Both start on the same sky, which is rendered and embedded once.

@@ -152,6 +152,7 @@ class TrialFolder:
     def submission(self, trial: Trial) -> dict[str, np.ndarray]:
         """Return the submission of a finished trial: labels (n,), rows (r, w), and members (rows that were searched).
 
+        It has main_groups, a number, if the method counts them.
         Where populations are known of some galaxies only, it also has precisions (2, c, p): see
         :func:`rarezoo.benchmark.scores.class_precisions`.
         """
@@ -306,6 +307,8 @@ def carry_out(order: Mapping[str, Any]) -> float:
     labels = np.full(len(features), tables.NO_CLASS, dtype=np.int32)
     labels[searched] = result.labels
     submission: dict[str, Any] = {"labels": labels, "rows": rows, "members": searched}
+    if result.main_groups is not None:
+        submission["main_groups"] = result.main_groups
     if variant == WHOLE and not sky.truth.known.all():
         submission["precisions"] = class_precisions(class_similarities(result, features), sky.truth, seed=seed)
     _write_arrays(submission, folder / f"{order['stem']}.npz")

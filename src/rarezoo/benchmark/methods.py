@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import yaml
-from jaxtyping import Bool, Float32, Float64, Int32, Int64
+from jaxtyping import Bool, Float32, Float64, Int, Int32
 
 from rarezoo import tables
 from rarezoo.benchmark.scores import EMPTY_PLACE, ROW_WIDTH, ROWS
@@ -55,11 +55,14 @@ class Submission:
         ranking; −1 marks an empty place.
     seconds_saved
         Seconds of work that were saved because another method had already made the same map.
+    main_groups
+        Number of broad groups that stand apart and are too large to be rare; None if the method does not count them.
     """
 
     labels: Int32[np.ndarray, " n"]
     rows: Int32[np.ndarray, "r w"]
     seconds_saved: float = 0.0
+    main_groups: int | None = None
 
 
 @dataclass(kw_only=True)
@@ -114,7 +117,7 @@ class SearchMethod(Method):
             return Submission(
                 clustering.labels, gallery(clustering.labels, features, clustering.persistences), seconds_saved
             )
-        seen = whitened_by(self.compress, features)
+        seen = whitened(features, components=self.compress.whiten, power=self.compress.whiten_power)
         folder = cache / f"noise-{digest(self._noise_key(seen, seed))[:16]}"
         null = null_surveys(
             seen, self.compress, count=self.surveys, galaxies=self.galaxies, kind=self.noise, tree_of=fine_tree,
@@ -126,7 +129,7 @@ class SearchMethod(Method):
         values = scores.columns(listed.nodes)
         rows = gallery(listed.labels, features, values[tables.SIGNIFICANCE])
         significant = np.array(values[tables.FALSE_DISCOVERY]) <= settings.level
-        return Submission(_only_classes(listed.labels, significant), rows, seconds_saved)
+        return Submission(_only_classes(listed.labels, significant), rows, seconds_saved, len(scores.main_groups))
 
     def _noise_key(self, features: np.ndarray, seed: int) -> dict[str, Any]:
         galaxies = fingerprint(features, ids=row_names(len(features)))
@@ -149,48 +152,74 @@ class PlscanMethod(Method):
 
 
 @dataclass(kw_only=True)
-class EvocMethod(Method):
+class UnmappedMethod(Method):
+    """A method that works on the features themselves, or on their whitened principal components."""
+
+    whiten: int = setting(
+        0, "number of principal components that are whitened first; 0 = the features as they are", ge=0
+    )
+    whiten_power: float = setting(
+        1.0, "power of its scatter by which each of these components is divided: 1 = unit variance", gt=0, le=1
+    )
+
+    def run(self, features: Features, *, seed: int, cache: Path) -> Submission:
+        """Find classes; the smallest comes first."""
+        seen = whitened(features, components=self.whiten, power=self.whiten_power)
+        return _smallest_first(self.labels(seen, seed=seed), features)
+
+    @abstractmethod
+    def labels(self, features: Features, *, seed: int) -> Int[np.ndarray, " n"]:
+        """Return the class of each galaxy; below 0 for none."""
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings; those of whitening are left out where they are not used: older results stay valid."""
+        values = super().settings()
+        return values if self.whiten else {name: values[name] for name in values if not name.startswith("whiten")}
+
+
+@dataclass(kw_only=True)
+class EvocMethod(UnmappedMethod):
     """EVoC: its own graph of angles, its own embedding of the graph, and its most persistent layer."""
 
     n_neighbors: int = setting(15, "neighbours in the graph", unit="galaxies", ge=1)
     smallest: int = setting(10, "EVoC's base_min_cluster_size", unit="galaxies", ge=2)
 
-    def run(self, features: Features, *, seed: int, cache: Path) -> Submission:
-        """Find classes; the smallest comes first. The mean is subtracted, because EVoC sees angles only."""
+    def labels(self, features: Features, *, seed: int) -> Int[np.ndarray, " n"]:
+        """Return the classes of the best layer. The mean is subtracted, because EVoC sees angles only."""
         settings = {"n_neighbors": self.n_neighbors, "base_min_cluster_size": self.smallest}
         estimator = _optional_package("evoc").EVoC(**settings, random_state=seed)
-        return _smallest_first(estimator.fit_predict(features - features.mean(axis=0)), features)
+        return np.asarray(estimator.fit_predict(features - features.mean(axis=0)))
 
 
 @dataclass(kw_only=True)
-class KMeansMethod(Method):
+class KMeansMethod(UnmappedMethod):
     """k-means: a fixed number of clusters that contain all galaxies."""
 
     clusters: int = setting(300, "number of clusters", ge=1)
 
-    def run(self, features: Features, *, seed: int, cache: Path) -> Submission:
-        """Find classes; the smallest comes first."""
+    def labels(self, features: Features, *, seed: int) -> Int[np.ndarray, " n"]:
+        """Return the clusters."""
         from sklearn.cluster import KMeans
 
         clusters = min(self.clusters, len(features) // 2)
-        return _smallest_first(KMeans(clusters, n_init=1, random_state=seed).fit_predict(features), features)
+        return np.asarray(KMeans(clusters, n_init=1, random_state=seed).fit_predict(features))
 
 
 @dataclass(kw_only=True)
-class MixtureMethod(Method):
+class MixtureMethod(UnmappedMethod):
     """A Gaussian mixture in principal components, with diagonal covariances."""
 
     components: int = setting(100, "number of normal distributions", ge=1)
     dimensions: int = setting(30, "number of principal components", ge=1)
 
-    def run(self, features: Features, *, seed: int, cache: Path) -> Submission:
-        """Find classes; the smallest comes first."""
+    def labels(self, features: Features, *, seed: int) -> Int[np.ndarray, " n"]:
+        """Return the component to which each galaxy most likely belongs."""
         from sklearn.decomposition import PCA
         from sklearn.mixture import GaussianMixture
 
         scores = PCA(min(self.dimensions, *features.shape), random_state=seed).fit_transform(features)
         mixture = GaussianMixture(self.components, covariance_type="diag", random_state=seed, max_iter=50)
-        return _smallest_first(mixture.fit_predict(scores), features)
+        return np.asarray(mixture.fit_predict(scores))
 
 
 @dataclass(kw_only=True)
@@ -249,8 +278,8 @@ def read_methods(folder: Path, wanted: Sequence[str] = ()) -> dict[str, Method]:
 def method_from(settings: Mapping[str, Any]) -> Method:
     """Make a method from the dictionary that :meth:`Method.settings` returns, or that a file contains.
 
-    ``preset`` names a preset of a search (:mod:`rarezoo.searches.presets`), whose map and clusterer are used; what else
-    the file says of them replaces single settings.
+    ``preset`` names a preset of a search (:mod:`rarezoo.searches.presets`), whose map and clusterer are used, as far as
+    the method has them; what else the file says of them replaces single settings.
 
     Raises
     ------
@@ -262,8 +291,9 @@ def method_from(settings: Mapping[str, Any]) -> Method:
     if kind not in KINDS:
         raise ConfigError("unknown kind of method", value=kind, fix=f"Choose one of: {', '.join(KINDS)}.")
     searched = preset(values.pop("preset")) if "preset" in values else {}
+    taken = {known.name for known in fields(KINDS[kind])}
     for group in ("compress", "clusterer"):
-        if group in values or group in searched:
+        if group in values or (group in searched and group in taken):
             part = {**(described(searched[group]) if searched else {}), **values.get(group, {})}
             values[group] = _made(choice(group, part.pop("option", "")), part)
     method: Method = _made(KINDS[kind], values)
@@ -309,12 +339,12 @@ def _read_map(folder: Path) -> tuple[Float32[np.ndarray, "n k"], float]:
         raise tables.damaged(folder / _MAP, fix="Delete it; it is then made again.") from problem
 
 
-def whitened_by(compress: Compressor, features: Features) -> Features:
-    """Return the features as a compressor uses them: whitened, if it whitens."""
-    if not compress.whiten:
+def whitened(features: Features, *, components: int, power: float) -> Features:
+    """Return features as a compressor with these settings of ``whiten`` and ``whiten_power`` uses them."""
+    if not components:
         return features
-    whitened = choice("compress", "none")(whiten=compress.whiten, whiten_power=compress.whiten_power)
-    return whitened.fit(features, ids=row_names(len(features))).positions
+    compressor = choice("compress", "none")(whiten=components, whiten_power=power)
+    return compressor.fit(features, ids=row_names(len(features))).positions
 
 
 def gallery(
@@ -358,7 +388,7 @@ def row_names(galaxies: int) -> np.ndarray:
     return np.char.zfill(np.arange(galaxies).astype(str), 9)
 
 
-def _smallest_first(labels: Int64[np.ndarray, " n"], features: Features, seconds_saved: float = 0.0) -> Submission:
+def _smallest_first(labels: Int[np.ndarray, " n"], features: Features, seconds_saved: float = 0.0) -> Submission:
     """Return a submission whose classes are numbered from 0; labels below 0 mean no class."""
     _, numbered = np.unique(labels[labels >= 0], return_inverse=True)
     complete = np.full(len(labels), tables.NO_CLASS, dtype=np.int32)

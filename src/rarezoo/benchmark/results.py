@@ -5,20 +5,21 @@ Shape letters: s seeds, p populations, c classes.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float64
+from jaxtyping import Float64, Int
 
 from rarezoo import __version__, tables
 from rarezoo.benchmark.harness import DONE, PART, RESEEDED, Trial, TrialFolder
 from rarezoo.benchmark.methods import OutlierRanking
 from rarezoo.benchmark.planted import PLACES
 from rarezoo.benchmark.scores import (
+    FIRST_ROWS,
     ROW_WIDTH,
     ROWS,
     Enrichment,
@@ -26,10 +27,15 @@ from rarezoo.benchmark.scores import (
     Truth,
     best_precisions,
     discovery,
+    expected_shown,
+    galaxies_shown,
     ideal_order,
     interval,
+    meetings,
+    rows_to_half,
     stability,
 )
+from rarezoo.benchmark.tiers import ODD
 from rarezoo.escapes import figure_text
 from rarezoo.tables import markdown
 
@@ -38,15 +44,18 @@ OURS = "ours"
 _SIZES, _CONTRASTS = (0, 63, 200, 632, np.inf), (0, 5, 15, 30, np.inf)
 # Points of a curve of the share found.
 _CELLS = 6
-_CURVES = ("discovery", "glimpse")
-_MAIN = ("found", "impure", "pieces", "classes", "purity", *_CURVES)
-# Where populations are known of some galaxies only, no class can be called false and no gallery scored.
-_PARTLY = ("rich", "precision", "classes")
-_UNCOMPARED = ("classes", "purity")
+_SEEN, _TO_HALF, _MET, _ODD_SHOWN = f"seen at {FIRST_ROWS}", "rows to half", f"met at {FIRST_ROWS}", "odd shown"
+_MAIN = ("discovery", _SEEN, _TO_HALF, "found", "impure", "pieces", "classes", "purity", "glimpse")
+# Where populations are known of some galaxies only, no class can be called false.
+_PARTLY = (_MET, "discovery", _ODD_SHOWN, "rich", "precision", "classes")
+_UNCOMPARED = (_TO_HALF, "classes", "purity")
 # What a ranking of galaxies has, too.
-_RANKED = (*_CURVES, "precision")
+_RANKED = ("discovery", _SEEN, _TO_HALF, "glimpse", _MET, _ODD_SHOWN, "precision")
+_GREY: dict[str, Any] = {"color": "#cccccc", "linewidth": 0.8, "zorder": 1}
+# Number of methods whose lines in the figure have a colour, ours included.
+_COLOURED = 8
 _CSV: dict[str, Any] = {"index": False, "lineterminator": "\r\n"}
-_DECIMALS = {"purity": ".2f", "discovery": ".2f", "glimpse": ".2f", "precision": ".3f"}
+_DECIMALS = {"purity": ".2f", "discovery": ".2f", _SEEN: ".2f", "glimpse": ".2f", "precision": ".3f"}
 
 
 @dataclass(frozen=True)
@@ -60,13 +69,16 @@ class SkyScores:
     tally
         Counts of populations in classes.
     curve
-        Discovery curve: a population is recognised in a row half of which it makes up.
+        Discovery curve: a population is recognised in a row half of which it makes up; where populations are known of
+        some galaxies only, it is met as :func:`rarezoo.benchmark.scores.meetings` says.
     glimpses
         Discovery curve for which one galaxy of a population is enough.
     enrichment
         Enrichment of classes in populations.
     precisions
         Average precision of "most like this class"; empty unless populations are known of some galaxies only.
+    partly
+        Further measures where populations are known of some galaxies only, by the name of their column.
     """
 
     seconds: float
@@ -75,13 +87,17 @@ class SkyScores:
     glimpses: Float64[np.ndarray, " rows"]
     enrichment: Enrichment
     precisions: Float64[np.ndarray, " p"]
+    partly: dict[str, float]
 
     @cached_property
     def measures(self) -> dict[str, float]:
         """The measures, by the name of their column."""
         return {
-            **self.tally.measures(),
             "discovery": float(self.curve.mean()),
+            _SEEN: float(self.curve[FIRST_ROWS - 1]),
+            _TO_HALF: rows_to_half(self.curve),
+            **self.partly,
+            **self.tally.measures(),
             "glimpse": float(self.glimpses.mean()),
             "rich": float(self.enrichment.rich.any(axis=1).sum()),
             "precision": _mean(self.precisions),
@@ -137,13 +153,16 @@ def method_scores(trials: TrialFolder, name: str, seeds: Sequence[int], *, refit
             scores.unfinished.append(f"sky {seed} {reason}")
             continue
         truth, entry = trials.truth(seed), trials.submission(Trial(name, seed))
+        known = bool(truth.known.all())
+        curve = discovery(entry["rows"], truth.members) if known else meetings(entry["rows"], truth)
         scores.skies[seed] = SkyScores(
             seconds=outcome["seconds"],
             tally=Tally.of(entry["labels"], truth),
-            curve=discovery(entry["rows"], truth.members),
+            curve=curve,
             glimpses=discovery(entry["rows"], truth.members, share=0),
             enrichment=Enrichment.of(entry["labels"], truth),
             precisions=best_precisions(entry["precisions"], truth) if "precisions" in entry else np.empty(0),
+            partly={} if known else _partly_known(curve, entry["rows"], truth),
         )
         if seed in list(seeds)[:refits]:
             for variant, values in scores.stabilities.items():
@@ -155,13 +174,23 @@ def method_scores(trials: TrialFolder, name: str, seeds: Sequence[int], *, refit
     return scores
 
 
+def _partly_known(curve: Float64[np.ndarray, " rows"], rows: Int[np.ndarray, "r w"], truth: Truth) -> dict[str, float]:
+    """Return the number of kinds met within the first rows, and the number of odd galaxies there, if any are known."""
+    measures = {_MET: float(np.rint(curve[FIRST_ROWS - 1] * len(truth.names)))}
+    if ODD.name in truth.names:
+        measures[_ODD_SHOWN] = float(galaxies_shown(rows, truth.members[:, truth.names.index(ODD.name)]))
+    return measures
+
+
 def write_results(trials: TrialFolder, seeds: Sequence[int], *, refits: int) -> str:
     """Write tables and figures into the folder of the trials, and return the tables as text."""
     truths = {seed: trials.truth(seed) for seed in seeds}
-    results = [method_scores(trials, name, seeds, refits=refits) for name in trials.methods]
     first = next(iter(truths.values()))
-    columns = _MAIN if first.known.all() else _PARTLY
-    parts = [_heading(trials, seeds, truths), _main_table(results, columns=columns, populations=len(first.names))]
+    columns: Sequence[str] = _MAIN if first.known.all() else _PARTLY
+    columns = [name for name in columns if name != _ODD_SHOWN or ODD.name in first.names]
+    scored = [method_scores(trials, name, seeds, refits=refits) for name in trials.methods]
+    results = sorted(scored, key=partial(_place, columns=columns))
+    parts = [_heading(trials, seeds, truths), _main_table(results, columns=columns, truth=first)]
     parts += [_against_ours(results, columns=columns)] if any(score.name == OURS for score in results) else []
     groups = _groups(results, truths)
     parts += [_shares_table(results, groups)] if "contrast" in first.about else [_population_table(results, truths)]
@@ -171,7 +200,7 @@ def write_results(trials: TrialFolder, seeds: Sequence[int], *, refits: int) -> 
     parts += [_ranking_table(ranked, first.names)] if any(ranked.values()) else []
     text = "\n\n".join(parts)
     measures = [
-        {"method": score.name, "seed": seed, "seconds": sky.seconds, **sky.measures}
+        {"method": score.name, "seed": seed, **sky.measures, "seconds": sky.seconds}
         for score in results
         for seed, sky in score.skies.items()
     ]
@@ -192,13 +221,16 @@ def write_null_results(trials: TrialFolder, seeds: Sequence[int], *, refits: int
         result = method_scores(trials, name, seeds, refits=refits)
         counts = [len(sky.tally.classes) for sky in result.skies.values()]
         if not counts:
-            rows.append([method.about, "0", "–", "–", "; ".join(result.unfinished[:1])])
+            rows.append([method.about, "0", "–", "–", "–", "; ".join(result.unfinished[:1])])
             continue
+        submissions = [trials.submission(Trial(name, seed)) for seed in result.skies]
+        groups = [int(entry["main_groups"]) for entry in submissions if "main_groups" in entry]
         any_class = sum(count > 0 for count in counts)
         ends = binomtest(any_class, len(counts)).proportion_ci()
         share = f"{any_class / len(counts):.3f} ({ends.low:.3f}–{ends.high:.3f})"
-        rows.append([method.about, str(len(counts)), share, f"{np.mean(counts):.2f}", f"{result.seconds:.1f}"])
-    head = ["method", "skies", "share with any class (95 %)", "classes per sky", "seconds"]
+        means = [f"{np.mean(numbers):.2f}" if numbers else "–" for numbers in (counts, groups)]
+        rows.append([method.about, str(len(counts)), share, *means, f"{result.seconds:.1f}"])
+    head = ["method", "skies", "share with any class (95 %)", "classes per sky", "main groups per sky", "seconds"]
     text = f"{_heading(trials, seeds, {})}\n\n{markdown(head, rows)}"
     _write(trials.folder / "results.md", text + "\n")
     return text
@@ -214,16 +246,17 @@ def _heading(trials: TrialFolder, seeds: Sequence[int], truths: dict[int, Truth]
     )
 
 
-def _main_table(results: Sequence[MethodScores], *, columns: Sequence[str], populations: int) -> str:
-    """Return the table of measures: the best method comes first, methods that did not finish come last."""
+def _place(score: MethodScores, columns: Sequence[str]) -> tuple[bool, float, float]:
+    """Return what sorts the methods: the best in the first column comes first, those that did not finish come last."""
+    if not score.skies:
+        return True, 0.0, 0.0
+    return False, -float(np.mean(score.values(columns[0]))), -float(np.mean(score.values(columns[1])))
 
-    def place(score: MethodScores) -> tuple[bool, float, float]:
-        if not score.skies:
-            return True, 0.0, 0.0
-        return False, -float(np.mean(score.values(columns[0]))), -float(np.mean(score.values("discovery")))
 
+def _main_table(results: Sequence[MethodScores], *, columns: Sequence[str], truth: Truth) -> str:
+    """Return the table of measures, with notes on the methods that did not finish and on single columns."""
     rows = []
-    for score in sorted(results, key=place):
+    for score in results:
         if not score.skies:
             rows.append([score.about, *["–"] * (len(columns) + 2), score.unfinished[0].split(" ", 2)[2][:60]])
             continue
@@ -231,12 +264,21 @@ def _main_table(results: Sequence[MethodScores], *, columns: Sequence[str], popu
         stable = [_shown(v, "purity") if v and not score.ranks else "–" for v in score.stabilities.values()]
         rows.append([score.about, *cells, *stable, f"{score.seconds:.0f}"])
     notes = [f"{score.about}: {'; '.join(score.unfinished)}" for score in results if score.unfinished]
-    ideal = [f"discovery of an ideal order: {ideal_order(populations).mean():.2f}"] if columns == _MAIN else []
+    if _MET not in columns:
+        notes.insert(0, f"discovery of an ideal order: {ideal_order(len(truth.names)).mean():.2f}")
+    if _ODD_SHOWN in columns:
+        by_chance = expected_shown(truth.members[:, truth.names.index(ODD.name)])
+        notes.insert(0, f"{_ODD_SHOWN}: {by_chance:.1f} are expected of {FIRST_ROWS * ROW_WIDTH} random galaxies")
     head = ["method", *columns, "other seed", "80 %", "seconds"]
-    return "\n".join([markdown(head, rows), "", *ideal, *notes]).strip()
+    return "\n".join([markdown(head, rows), "", *notes]).strip()
 
 
 def _shown(values: Sequence[float], name: str) -> str:
+    """Return a measure over the skies: its mean and interval; of numbers of rows, which have no end, the median."""
+    if name == _TO_HALF:
+        # The higher one of the two in the middle, because the mean with "never" is no number of rows.
+        median = int(np.quantile(values, 0.5, method="higher"))
+        return f"> {ROWS}" if median > ROWS else str(median)
     return interval(values).text(_DECIMALS.get(name, ".1f"))
 
 
@@ -254,12 +296,12 @@ def _against_ours(results: Sequence[MethodScores], *, columns: Sequence[str]) ->
             values = [ours_there.measures[name] - others.measures[name] for ours_there, others in both]
             unranked = other.ranks and name not in _RANKED
             cells.append("–" if unranked else interval(values).text("+" + _DECIMALS.get(name, ".1f")))
-        if columns == _MAIN:
+        if "found" in columns:
             pairs = [(ours_there.tally.found, others.tally.found) for ours_there, others in both]
             shares = [float(by_ours[by_other].mean()) for by_ours, by_other in pairs if by_other.any()]
             cells.append(interval(shares).text(".2f"))
         rows.append(cells)
-    head = ["ours minus …", *compared, *(["share of its finds that ours finds"] if columns == _MAIN else [])]
+    head = ["ours minus …", *compared, *(["share of its finds that ours finds"] if "found" in columns else [])]
     return markdown(head, rows)
 
 
@@ -381,29 +423,34 @@ def _write(path: Path, text: str) -> None:
 
 
 def _draw(results: Sequence[MethodScores], truths: dict[int, Truth], groups: pd.DataFrame, folder: Path) -> None:
-    """Draw discovery curves; where groups have contrasts, also the share found by size and by contrast."""
+    """Draw discovery curves; where groups have contrasts, also the share found by size and by contrast.
+
+    Ours is black, the methods with the highest discovery have a colour each, and all others are thin and grey.
+    """
     from matplotlib.figure import Figure
 
     measures = ("size", "contrast") if "contrast" in groups else ()
     figure = Figure(figsize=(15 if measures else 9, 4.6), layout="constrained")
     curves, *panels = figure.subplots(1, 1 + len(measures), squeeze=False)[0]
-    rows = np.arange(1, ROWS + 1)
+    rows, styles = np.arange(1, ROWS + 1), _styles(results)
     populations = int(np.mean([len(truth.names) for truth in truths.values()]))
-    curves.plot(rows, ideal_order(populations), color="black", linestyle=":", label="ideal order")
-    for number, score in enumerate(results):
+    known = all(truth.known.all() for truth in truths.values())
+    if known:
+        curves.plot(rows, ideal_order(populations), color="black", linestyle=":", label="ideal order")
+    for score in results:
         if score.skies:
-            mean = np.mean([sky.curve for sky in score.skies.values()], axis=0)
-            curves.plot(rows, mean, label=figure_text(score.about), **_style(score, number))
-    curves.set(xlabel=f"rows of {ROW_WIDTH} galaxies looked at", ylabel="share of populations recognised")
-    curves.set(ylim=(0, 1.02))
+            mean, style = np.mean([sky.curve for sky in score.skies.values()], axis=0), styles[score.name]
+            curves.plot(rows, mean, label=None if style == _GREY else figure_text(score.about), **style)
+    recognised = "populations recognised" if known else f"the {populations} kinds met"
+    curves.set(xlabel=f"rows of {ROW_WIDTH} galaxies looked at", ylabel=f"share of {recognised}", ylim=(0, 1.02))
     for axes, name in zip(panels, measures, strict=True):
         values = groups[name].to_numpy(dtype=float)
         edges = np.geomspace(values.min(), values.max(), _CELLS + 1)
         cells = pd.Series(np.digitize(values, edges[1:-1]), index=groups.index)
-        for number, score in enumerate(results):
+        for score in results:
             if score.skies and not score.ranks:
                 shares = groups[score.name].astype(float).groupby(cells).mean().reindex(range(_CELLS))
-                axes.plot(np.sqrt(edges[:-1] * edges[1:]), shares, **_style(score, number))
+                axes.plot(np.sqrt(edges[:-1] * edges[1:]), shares, **styles[score.name])
         axes.set(xscale="log", xlabel=f"{name} of the planted group", ylabel="share found", ylim=(-0.02, 1.02))
         axes.set_xticks(edges, [f"{edge:,.0f}" if edge >= 100 else f"{edge:.3g}" for edge in edges], minor=False)
         axes.minorticks_off()
@@ -413,6 +460,10 @@ def _draw(results: Sequence[MethodScores], truths: dict[int, Truth], groups: pd.
             figure.savefig(temporary, format=kind, dpi=130)
 
 
-def _style(score: MethodScores, number: int) -> dict[str, Any]:
-    style = {"color": f"C{number % 10}", "linestyle": ("-", "--")[number // 10 % 2], "linewidth": 1.3}
-    return style | ({"color": "black", "linewidth": 2.6} if score.name == OURS else {})
+def _styles(results: Sequence[MethodScores]) -> dict[str, dict[str, Any]]:
+    """Return the style of the lines of each method that finished a sky, by its name."""
+    finished = [score for score in results if score.skies and score.name != OURS]
+    finished.sort(key=lambda score: -float(np.mean(score.values("discovery"))))
+    styles = {score.name: _GREY for score in finished}
+    styles |= {score.name: {"color": f"C{at}", "linewidth": 1.4} for at, score in enumerate(finished[: _COLOURED - 1])}
+    return styles | {OURS: {"color": "black", "linewidth": 2.6}}

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from rarezoo.benchmark.harness import TrialFolder, rank_features, trials_of
 from rarezoo.benchmark.methods import read_methods
+from rarezoo.benchmark.planted import BULKS, NORMAL
 from rarezoo.benchmark.results import write_null_results, write_results
 from rarezoo.benchmark.tiers import KnownAnswers, MockGalaxies, Tier, Vectors
 from rarezoo.errors import ConfigError
@@ -35,6 +36,11 @@ class BenchmarkRun(Settings):
     groups: int = setting(Vectors.groups, "vectors: number of planted groups", ge=0)
     smallest: int = setting(Vectors.smallest, "vectors: size of the smallest group", unit="galaxies", ge=1)
     largest: int = setting(Vectors.largest, "vectors: size of the largest group", unit="galaxies", ge=1)
+    bulk: str = setting(
+        Vectors.bulk,
+        "vectors: background; a mixture of broad groups that overlap is harder than one normal distribution",
+        choices=BULKS,
+    )
     null_skies: int = setting(
         0, "vectors: number of skies without any group, from the first seed on, instead of the skies of seeds=", ge=0
     )
@@ -62,6 +68,8 @@ class BenchmarkRun(Settings):
             raise ConfigError(
                 "null_skies needs the tier vectors", value=self.tier, fix="Write: rarezoo benchmark vectors."
             )
+        if self.bulk != NORMAL and self.tier != "vectors":
+            raise ConfigError("bulk needs the tier vectors", value=self.tier, fix="Write: rarezoo benchmark vectors.")
         if self.tier == "answers" and not self.store:
             raise ConfigError("no store", value="store=", fix="Name an embedding store, as python embed.py writes it.")
         if self.tier == "galaxies":
@@ -107,7 +115,7 @@ class BenchmarkRun(Settings):
         size = {"galaxies": self.galaxies} if self.galaxies else {}
         if self.tier == "vectors":
             groups = 0 if self.null_skies else self.groups
-            return Vectors(groups=groups, smallest=self.smallest, largest=self.largest, **size)
+            return Vectors(groups=groups, smallest=self.smallest, largest=self.largest, bulk=self.bulk, **size)
         if self.tier == "galaxies":
             return MockGalaxies(
                 checkpoint=self.checkpoint,

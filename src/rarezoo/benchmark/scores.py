@@ -4,6 +4,10 @@ A planted population is *found* when more than half of one class consists of it 
 it. Every other class is false in one of two ways: more than half of a *piece* is one population, of which it holds
 less than half; an *impure* class has no such population. Seeds are the unit of every interval, not galaxies.
 
+A reader who looks through a gallery *recognises* a population in a row half of which it makes up. Where populations are
+known of some galaxies only, he *meets* it in a row that shows at least two of its galaxies, if these are at least half
+of the galaxies of the row of which it is known.
+
 Shape letters: n galaxies, p populations, c classes, r gallery rows, w galaxies in a row, s seeds.
 """
 
@@ -21,10 +25,15 @@ from rarezoo.statistics import Interval, Recovery, bootstrap_interval
 # Number of gallery rows that a reader looks at, and number of galaxies in a row.
 ROWS, ROW_WIDTH = 100, 10
 EMPTY_PLACE = -1
+# Number of rows of the scores at 50 rows.
+FIRST_ROWS = 50
+# Fewest galaxies of a kind in a row in which a reader meets it.
+_FEWEST_MET = 2
 # A class is enriched in a population: largest corrected p-value, smallest lift, fewest galaxies of it.
 _SIGNIFICANT, _RICH, _FEWEST = 0.05, 2.0, 3
 # Fewest galaxies of a population for which an average precision is computed.
 _FEWEST_RANKED = 10
+_HALF = 0.5
 
 
 @dataclass(frozen=True)
@@ -137,15 +146,96 @@ def discovery(
 
     A population is recognised in a row half of which it makes up. With ``share=0`` one of its galaxies is enough.
     Places of a row may be empty (−1).
+
+    Examples
+    --------
+    >>> members = np.array([[True, False], [True, False], [False, True], [False, False]])
+    >>> discovery(np.array([[0, 1], [2, 3]]), members)[:3].tolist()
+    [0.5, 1.0, 1.0]
     """
-    if not members.shape[1]:
-        return np.full(ROWS, np.nan)
-    first = np.full(members.shape[1], np.inf)
+    seen = np.zeros((ROWS, members.shape[1]), dtype=bool)
     for number, row in enumerate(rows[:ROWS]):
         shown = row[row != EMPTY_PLACE]
-        seen = members[shown].sum(axis=0) >= max(share * len(shown), 1)
-        first[seen & (number < first)] = number
-    return (first[None, :] <= np.arange(ROWS)[:, None]).mean(axis=1)
+        seen[number] = members[shown].sum(axis=0) >= max(share * len(shown), 1)
+    return _share_so_far(seen)
+
+
+def meetings(rows: Int[np.ndarray, "r w"], truth: Truth) -> Float64[np.ndarray, " ROWS"]:
+    """Return the discovery curve where populations are known of some galaxies only.
+
+    A reader meets a population in a row that shows at least two of its galaxies, if these are at least half of the
+    galaxies of the row of which it is known whether they belong to it. Places of a row may be empty (−1).
+
+    Parameters
+    ----------
+    rows
+        (r, w) gallery from the top.
+    truth
+        Populations of the n galaxies.
+
+    Returns
+    -------
+    numpy.ndarray
+        Share of the populations that were met after 1, 2, … :data:`ROWS` rows; NaN if there is no population.
+
+    Examples
+    --------
+    Of the four galaxies in the row, two are rings, one is none, and of one it is not known.
+
+    >>> members = np.array([[True], [True], [False], [False]])
+    >>> known = np.array([[True], [True], [True], [False]])
+    >>> meetings(np.array([[0, 1, 2, 3]]), Truth(("ring",), members, known, {}))[0]
+    np.float64(1.0)
+    """
+    members = truth.members & truth.known
+    met = np.zeros((ROWS, members.shape[1]), dtype=bool)
+    for number, row in enumerate(rows[:ROWS]):
+        shown = row[row != EMPTY_PLACE]
+        counts, known = members[shown].sum(axis=0), truth.known[shown].sum(axis=0)
+        met[number] = (counts >= _FEWEST_MET) & (2 * counts >= known)
+    return _share_so_far(met)
+
+
+def _share_so_far(seen: Bool[np.ndarray, "ROWS p"]) -> Float64[np.ndarray, " ROWS"]:
+    """Return the share of populations that were seen in a row or in one before it; NaN without populations."""
+    if not seen.shape[1]:
+        return np.full(ROWS, np.nan)
+    return np.asarray(np.logical_or.accumulate(seen, axis=0).mean(axis=1))
+
+
+def rows_to_half(curve: Float64[np.ndarray, " ROWS"]) -> int:
+    """Return after how many rows a discovery curve reaches one half; :data:`ROWS` + 1 if it never does.
+
+    Examples
+    --------
+    >>> rows_to_half(ideal_order(10)), rows_to_half(np.zeros(ROWS))
+    (5, 101)
+    """
+    reached = np.flatnonzero(curve >= _HALF)
+    return int(reached[0]) + 1 if len(reached) else ROWS + 1
+
+
+def galaxies_shown(rows: Int[np.ndarray, "r w"], members: Bool[np.ndarray, " n"]) -> int:
+    """Return how many galaxies of a population the first :data:`FIRST_ROWS` rows show; each galaxy counts once.
+
+    Examples
+    --------
+    >>> galaxies_shown(np.array([[0, 1, 2], [2, 3, -1]]), np.array([True, False, True, False]))
+    2
+    """
+    first = rows[:FIRST_ROWS]
+    return int(members[np.unique(first[first != EMPTY_PLACE])].sum())
+
+
+def expected_shown(members: Bool[np.ndarray, " n"]) -> float:
+    """Return how many galaxies of a population as many random galaxies hold as the first 50 rows have places.
+
+    Examples
+    --------
+    >>> expected_shown(np.repeat([True, False], [10, 90]))
+    50.0
+    """
+    return FIRST_ROWS * ROW_WIDTH * float(members.mean())
 
 
 def ideal_order(populations: int) -> Float64[np.ndarray, " ROWS"]:

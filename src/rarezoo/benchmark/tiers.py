@@ -19,12 +19,13 @@ from mocksky.edition import picture_edition
 from mocksky.populations import BLENDS, PLANTED
 from rarezoo import tables
 from rarezoo.benchmark.methods import FEATURES
-from rarezoo.benchmark.planted import GENERATION, planted_vectors
+from rarezoo.benchmark.planted import GENERATION, NORMAL, planted_vectors
 from rarezoo.benchmark.scores import Truth
 from rarezoo.cache import kept_array
 from rarezoo.data.photometry import COLUMNS, photometry
 from rarezoo.data.reading import ids_of, matched_rows, read_any_table
 from rarezoo.data.survey import Galaxies
+from rarezoo.data.surveys.gz2 import C5
 from rarezoo.data.surveys.mock import Mock
 from rarezoo.embeddings.answers import DEFAULT_CRITERIA, Criterion
 from rarezoo.embeddings.store import EmbeddingStore
@@ -36,14 +37,18 @@ from rarezoo.zoo.cards import find_checkpoint, identity, read_card
 
 log = logging.getLogger(__name__)
 _EMBEDDING, _NATIVE, _UNTRAINED, _SHUFFLED, _PHOTOMETRY = FEATURES
-# Left out of the settings of a tier where they are not used, so that older results stay valid.
-_LATER = ("blends", "shuffled", "generation")
+# Left out of the settings of a tier where they have these values, so that older results stay valid.
+_LATER = {"blends": False, "shuffled": "", "generation": "", "bulk": NORMAL}
 _EDITION_SHOWN = 12
 # Columns of the photometry that make the baseline: two colours, half-light radius, concentration.
 _BASELINE = COLUMNS[:4]
 _LABEL = "label"
-# Beside the four that `rarezoo judge` asks for, the other rare features of Galaxy Zoo 2's Class8.
-_ALSO = (Criterion("disturbed", "Class8.3", 0.3), Criterion("dust lane", "Class8.7", 0.3))
+# Beside the four that `rarezoo judge` asks for, the other rare features of Galaxy Zoo 2's Class8, and the odd galaxies
+# of the full votes, which are known of seven times as many galaxies.
+ODD = Criterion("odd (c5)", C5, equals="odd")
+_ALSO = (Criterion("disturbed", "Class8.3", 0.3), Criterion("dust lane", "Class8.7", 0.3), ODD)
+# Must grow when the rare answers of Galaxy Zoo 2 change, so that older results are not compared with new ones.
+_ANSWERS_GENERATION = 2
 _MOST_COMMON = 1 / 20
 _SHUFFLED_STORE = "embeddings_shuffled"
 
@@ -237,7 +242,7 @@ class Tier(ABC):
     def settings(self) -> dict[str, Any]:
         """Return the settings that define the tier."""
         values = {**asdict(self), "generation": self.generation}
-        used = {name: value for name, value in values.items() if value or name not in _LATER}
+        used = {name: value for name, value in values.items() if name not in _LATER or value != _LATER[name]}
         return {"tier": TIERS_BY_KIND[type(self)], **used}
 
 
@@ -249,12 +254,14 @@ class Vectors(Tier):
     groups: int = 30
     smallest: int = 20
     largest: int = 2000
+    bulk: str = NORMAL
 
     def sky(self, seed: int, folder: Path) -> Sky:
         """Draw the vectors, which takes less than a second."""
         planted = planted_vectors(
-            seed, galaxies=self.galaxies, groups=self.groups, smallest=self.smallest, largest=self.largest
-        )
+            seed, galaxies=self.galaxies, groups=self.groups, smallest=self.smallest, largest=self.largest,
+            bulk=self.bulk,
+        )  # fmt: skip
         names = [f"group {number}" for number in range(self.groups)]
         about = {"contrast": planted.contrasts.tolist(), "place": planted.places}
         return Sky(Truth.of_groups(planted.groups, names=names, **about), planted.embeddings)
@@ -420,12 +427,11 @@ class KnownAnswers(Tier):
         survey = store.manifest.survey
         if survey not in DEFAULT_CRITERIA:
             raise ConfigError("no answers of this survey are known", value=survey, fix="Give answers=FILE.csv.")
-        asked = (*DEFAULT_CRITERIA[survey], *_ALSO)
-        galaxies = self._galaxies(store)
-        rows = tables.rows_of(ids, galaxies.catalogue, source="the survey")
-        values = np.stack([galaxies.catalogue[answer.column].to_numpy()[rows] for answer in asked], axis=1).astype(
-            float
-        )
+        catalogue = self._galaxies(store).catalogue
+        # The full votes are in a file of their own, which may be missing.
+        asked = [kind for kind in (*DEFAULT_CRITERIA[survey], *_ALSO) if kind != ODD or C5 in catalogue.column_names]
+        rows = tables.rows_of(ids, catalogue, source="the survey")
+        values = np.stack([answer.values(catalogue)[rows] for answer in asked], axis=1)
         known = np.isfinite(values)
         members = known & (np.nan_to_num(values) > np.array([answer.threshold for answer in asked]))
         return Truth(tuple(answer.name for answer in asked), members, known, {})
@@ -436,9 +442,9 @@ class KnownAnswers(Tier):
         return [kind for kind in FEATURES if self.shuffled or kind != _SHUFFLED]
 
     @property
-    def generation(self) -> str:
-        """Return nothing: real galaxies are not drawn."""
-        return ""
+    def generation(self) -> int | str:
+        """Return the generation of the rare answers; nothing for a table of answers, because nothing is drawn."""
+        return "" if self.answers else _ANSWERS_GENERATION
 
 
 def _checkpoint_sha256(checkpoint: str) -> str | None:

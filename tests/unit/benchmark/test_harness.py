@@ -18,7 +18,7 @@ from rarezoo.benchmark.planted import GENERATION
 from rarezoo.benchmark.results import write_null_results, write_results
 from rarezoo.benchmark.run import BenchmarkRun
 from rarezoo.benchmark.scores import ROW_WIDTH
-from rarezoo.benchmark.tiers import Vectors, labelled, tier_from
+from rarezoo.benchmark.tiers import ODD, Vectors, labelled, tier_from
 from rarezoo.errors import ConfigError, DataError, OutputError, StoreError
 from rarezoo.searches.presets import preset
 
@@ -39,6 +39,31 @@ def test_a_method_may_change_single_settings_of_a_preset():
     assert whitened.compress == replace(preset()["compress"], whiten=64)
     with pytest.raises(ConfigError, match="unknown preset: huge"):
         method_from({"kind": "search", "preset": "huge"})
+
+
+def test_contestants_on_our_map_have_the_map_of_the_default_search():
+    methods = read_methods(CONF / "method", ["ours", "leaf_5", "leaf_10", "leaf_30", "plscan"])
+    assert [method.compress for method in methods.values()] == [preset()["compress"]] * 5
+    leaves = [methods[f"leaf_{neighbours}"].clusterer for neighbours in (5, 10, 30)]
+    assert [(leaf.min_samples, leaf.min_cluster_size, leaf.selection) for leaf in leaves] == [
+        (5, 10, "leaf"), (10, 10, "leaf"), (30, 10, "leaf")
+    ]  # fmt: skip
+
+
+def test_k_means_may_work_on_whitened_components(tmp_path):
+    # Two groups that differ in a direction of small scatter only, beside one of large scatter.
+    random = np.random.default_rng(0)
+    groups = np.repeat([0, 1], 100)
+    features = np.stack([100 * random.normal(size=200), groups + 0.05 * random.normal(size=200)], axis=1)
+    plain, fair = (
+        method_from({"kind": "kmeans", "clusters": 2, **more}).run(features.astype(np.float32), seed=0, cache=tmp_path)
+        for more in ({}, {"whiten": 2})
+    )
+    assert abs(np.corrcoef(plain.labels, groups)[0, 1]) < 0.5
+    assert abs(np.corrcoef(fair.labels, groups)[0, 1]) > 0.9
+    # The settings are written down only where they are used, so that older results stay valid.
+    assert not {"whiten", "whiten_power"} & set(method_from({"kind": "kmeans"}).settings())
+    assert method_from({"kind": "mixture", "whiten": 8}).settings()["whiten_power"] == 1
 
 
 def test_every_method_can_be_read_and_written_down():
@@ -272,11 +297,90 @@ def test_scores_are_read_from_what_is_saved(trials, monkeypatch):
         labels = np.where(truth.any(axis=1), truth.argmax(axis=1), -1)
         np.savez(place, **{**trials.submission(Trial("thirds", seed)), "labels": labels})
     seen = len(Thirds.seen)
-    row = next(line for line in write_results(trials, [1, 2], refits=1).splitlines() if "in thirds" in line)
-    cells = [cell.strip() for cell in row.split("|")[2:7]]
-    assert cells == ["3.0 (3.0–3.0)", "0.0 (0.0–0.0)", "0.0 (0.0–0.0)", "3.0 (3.0–3.0)", "1.00 (1.00–1.00)"]
+    table = first_table(write_results(trials, [1, 2], refits=1))
+    row = next(row for row in table if row["method"] == "in thirds")
+    wanted = {"found": "3.0 (3.0–3.0)", "impure": "0.0 (0.0–0.0)", "pieces": "0.0 (0.0–0.0)"}
+    wanted |= {"classes": "3.0 (3.0–3.0)", "purity": "1.00 (1.00–1.00)"}
+    assert {name: row[name] for name in wanted} == wanted
     assert len(Thirds.seen) == seen
     assert {"results.md", "results.csv", "groups.csv", "false.csv"} <= {path.name for path in trials.folder.iterdir()}
+
+
+def first_table(text):
+    """The rows of the first table of a text, each by the names of the columns."""
+    blocks = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in blocks[0]]
+    return [dict(zip(lines[0], line, strict=True)) for line in lines[2:]]
+
+
+def show(trials, name, seed, *, groups):
+    """Replace a gallery by one that shows some groups, one in a row; None: a row without a galaxy of a group."""
+    members = trials.truth(seed).members
+    rows = [np.flatnonzero(~members.any(axis=1) if at is None else members[:, at])[:ROW_WIDTH] for at in groups]
+    path = trials.folder / f"sky{seed}" / f"{name}.whole.npz"
+    rows = np.array(rows, np.int32).reshape(-1, ROW_WIDTH)
+    np.savez(path, **{**trials.submission(Trial(name, seed)), "rows": rows})
+
+
+def test_discovery_comes_first_and_sorts_the_methods(trials, monkeypatch):
+    monkeypatch.setattr(results, "_draw", lambda *_: None)
+    methods = {name: Thirds(about=name) for name in ("ours", "slow", "fast", "failing")}
+    methods["failing"] = Failing(about="failing")
+    monkeypatch.setattr(
+        harness, "method_from", lambda settings: Failing() if settings["kind"] == "failing" else Thirds()
+    )
+    several = TrialFolder(trials.folder, TIER, methods, limit=10)
+    several.run(list(trials_of(list(methods), [1, 2], refits=0)))
+    for seed in (1, 2):
+        show(several, "fast", seed, groups=[0, 1, 2])
+        show(several, "ours", seed, groups=[None, 0, 1])
+        show(several, "slow", seed, groups=[*[None] * 60, 0])
+    text = write_results(several, [1, 2], refits=0)
+    table = first_table(text)
+    assert [row["method"] for row in table] == ["fast", "ours", "slow", "failing"]
+    assert list(table[0])[1:5] == ["discovery", "seen at 50", "rows to half", "found"]
+    assert [row["rows to half"] for row in table] == ["2", "3", "> 100", "–"]
+    assert [row["seen at 50"].split()[0] for row in table] == ["1.00", "0.67", "0.00", "–"]
+    against = next(line for line in text.splitlines() if "ours minus" in line)
+    assert [cell.strip() for cell in against.split("|")[2:5]] == ["discovery", "seen at 50", "found"]
+    with (several.folder / "results.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert list(rows[0])[:5] == ["method", "seed", "discovery", "seen at 50", "rows to half"]
+    assert [row["rows to half"] for row in rows if row["method"] == "slow"] == ["101", "101"]
+
+
+def test_of_rows_to_half_the_higher_middle_is_printed(trials, monkeypatch):
+    monkeypatch.setattr(results, "_draw", lambda *_: None)
+    trials.run(list(trials_of(["thirds"], [1, 2, 3], refits=0)))
+    show(trials, "thirds", 1, groups=[0, 1])
+    show(trials, "thirds", 2, groups=[None, None, 0, 1])
+    show(trials, "thirds", 3, groups=[0])
+    assert first_table(write_results(trials, [1, 2, 3], refits=0))[0]["rows to half"] == "4"
+    # Between a number and "never" there is no middle.
+    assert first_table(write_results(trials, [1, 3], refits=0))[0]["rows to half"] == "> 100"
+
+
+def test_eight_methods_have_a_colour_and_a_name_in_the_figure(trials, monkeypatch):
+    from matplotlib.figure import Figure
+
+    drawn = []
+    monkeypatch.setattr(
+        Figure, "savefig", lambda figure, path, **_: (drawn.append(figure), Path(path).write_bytes(b""))
+    )
+    methods = {name: Thirds(about=f"method {name}") for name in ("ours", *"abcdefghij")}
+    monkeypatch.setattr(harness, "method_from", lambda _: Thirds())
+    several = TrialFolder(trials.folder, TIER, methods, limit=10)
+    several.run(list(trials_of(list(methods), [1], refits=0)))
+    for name in methods:
+        show(several, name, 1, groups=[None] if name in "ours fgh" else [0, 1, 2])
+    write_results(several, [1], refits=0)
+    curves = drawn[0].axes[0].get_lines()
+    assert len(curves) == len(methods) + 1
+    named = {line.get_label() for line in curves if not line.get_label().startswith("_")}
+    assert named == {"ideal order", "method ours", *(f"method {name}" for name in "abcdeij")}
+    colours = [line.get_color() for line in curves if line.get_label() in named - {"ideal order"}]
+    assert len(set(colours)) == 8
+    assert {text.get_text() for text in drawn[0].legends[0].get_texts()} == named
 
 
 def test_a_class_without_a_planted_galaxy_is_of_no_population(trials, monkeypatch):
@@ -297,26 +401,63 @@ def test_where_populations_are_known_of_some_galaxies_classes_are_scored_by_what
     trials.run(list(trials_of(["thirds"], [1, 2], refits=1)))
     assert trials.submission(Trial("thirds", 1))["precisions"].shape == (2, 3, 3)
     assert "precisions" not in trials.submission(Trial("thirds", 1, "part"))
-    table = write_results(trials, [1, 2], refits=0)
-    assert re.search(r"\| method +\| rich", table)
-    assert "average precision of “most like this class” | group 0" in table
+    for seed in (1, 2):
+        show(trials, "thirds", seed, groups=[None, 0, 0, *[None] * 60, 2])
+    text = write_results(trials, [1, 2], refits=0)
+    assert re.search(r"\| method +\| met at 50 +\| discovery +\| rich", text)
+    assert "average precision of “most like this class” | group 0" in text
+    row = first_table(text)[0]
+    # Group 2 comes after the first 50 rows, but counts in the curve: 99 rows with one of three kinds, 37 with another.
+    assert row["met at 50"] == "1.0 (1.0–1.0)"
+    assert row["discovery"].startswith(f"{(99 + 37) / 300:.2f}")
+
+
+def test_odd_galaxies_are_counted_beside_what_chance_gives(trials, monkeypatch):
+    monkeypatch.setattr(results, "_draw", lambda *_: None)
+    tier = PartlyKnown(galaxies=600, groups=3, smallest=40, largest=60, odd=True)
+    monkeypatch.setattr(harness, "tier_from", lambda _: tier)
+    trials.run([Trial("thirds", 1)])
+    show(trials, "thirds", 1, groups=[1, None])
+    text = write_results(trials, [1], refits=0)
+    row = first_table(text)[0]
+    assert list(row)[:4] == ["method", "met at 50", "discovery", "odd shown"]
+    assert row["odd shown"] == "10.0"
+    share = trials.truth(1).members[:, 1].mean()
+    assert f"odd shown: {500 * share:.1f} are expected of 500 random galaxies" in text
 
 
 @dataclass(frozen=True, kw_only=True)
 class PartlyKnown(Vectors):
     """Half of the galaxies were never asked about."""
 
+    odd: bool = False
+
     def sky(self, seed, folder):
         sky = super().sky(seed, folder)
         known = sky.truth.known.copy()
         known[::2] = False
-        return replace(sky, truth=replace(sky.truth, known=known))
+        names = ("group 0", ODD.name, "group 2") if self.odd else sky.truth.names
+        return replace(sky, truth=replace(sky.truth, names=names, members=sky.truth.members & known, known=known))
 
 
 def test_empty_skies_count_those_with_any_class(trials):
     empty = TrialFolder(trials.folder, Vectors(galaxies=200, groups=0), trials.methods, limit=10)
     empty.run(list(trials_of(["thirds"], [1, 2, 3], refits=0)))
-    assert "1.000 (0.292–1.000)" in write_null_results(empty, [1, 2, 3], refits=0)
+    row = first_table(write_null_results(empty, [1, 2, 3], refits=0))[0]
+    assert row["share with any class (95 %)"] == "1.000 (0.292–1.000)"
+    # Thirds do not say whether they are main groups.
+    assert row["main groups per sky"] == "–"
+
+
+def test_main_groups_of_empty_skies_are_counted_where_a_method_knows_them(trials, monkeypatch):
+    found = iter((2, 1))
+    run = Thirds.run
+    monkeypatch.setattr(Thirds, "run", lambda *args, **more: replace(run(*args, **more), main_groups=next(found)))
+    empty = TrialFolder(trials.folder, Vectors(galaxies=200, groups=0, bulk="mixture"), trials.methods, limit=10)
+    empty.run(list(trials_of(["thirds"], [1, 2], refits=0)))
+    text = write_null_results(empty, [1, 2], refits=0)
+    assert first_table(text)[0]["main groups per sky"] == "1.50"
+    assert "bulk mixture" in text
 
 
 @pytest.mark.parametrize(
@@ -327,6 +468,8 @@ def test_empty_skies_count_those_with_any_class(trials):
         ({"tier": "vectors", "seeds": "3", "workers": 0}, ["workers", "at least 1"]),
         ({"tier": "stars"}, ["tier", "stars", "vectors"]),
         ({"tier": "galaxies", "null_skies": 3}, ["null_skies", "vectors"]),
+        ({"tier": "galaxies", "bulk": "mixture"}, ["bulk", "vectors"]),
+        ({"tier": "vectors", "bulk": "clumpy"}, ["bulk", "clumpy", "mixture"]),
         ({"tier": "galaxies", "galaxies": 1}, ["do not fit", "1 galaxies", "galaxies="]),
         ({"tier": "galaxies", "rarest": 0}, ["rarest", "at least 1"]),
         ({"tier": "answers"}, ["store="]),

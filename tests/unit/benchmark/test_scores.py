@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from rarezoo.benchmark.scores import (
+    FIRST_ROWS,
     ROWS,
     Enrichment,
     Tally,
@@ -11,8 +12,12 @@ from rarezoo.benchmark.scores import (
     best_precisions,
     class_precisions,
     discovery,
+    expected_shown,
+    galaxies_shown,
     ideal_order,
     interval,
+    meetings,
+    rows_to_half,
     stability,
 )
 from rarezoo.statistics import students_interval
@@ -63,6 +68,65 @@ def test_a_population_is_seen_in_the_row_half_of_which_it_makes_up():
     assert curve[-1] == pytest.approx(2 / 3)
     assert len(curve) == ROWS
     assert discovery(rows, TRUTH.members, share=0)[:4].tolist() == pytest.approx([0, 1 / 3, 2 / 3, 1])
+
+
+def test_a_population_stays_seen_and_rows_after_the_last_that_counts_are_not_read():
+    rows = np.full((ROWS + 1, 2), 60)
+    rows[3], rows[5], rows[ROWS] = [0, 1], [0, 60], [10, 11]
+    curve = discovery(rows, TRUTH.members)
+    assert curve[[2, 3, 4, -1]].tolist() == pytest.approx([0, 1 / 3, 1 / 3, 1 / 3])
+    assert np.isnan(discovery(rows, np.empty((100, 0), bool))).all()
+
+
+def where_known(known, members):
+    return Truth(tuple("abc"[: len(members)]), np.array(members, bool).T, np.array(known, bool).T, {})
+
+
+@pytest.mark.parametrize(
+    ("members", "known", "met"),
+    [
+        ([1, 1, 0, 0], [1, 1, 1, 1], True),
+        ([1, 1, 0, 0, 0], [1, 1, 1, 1, 1], False),
+        # Only of three of the five is it known.
+        ([1, 1, 0, 0, 0], [1, 1, 1, 0, 0], True),
+        # One galaxy may be there by chance.
+        ([1, 0, 0, 0], [1, 0, 0, 0], False),
+        # A galaxy of which it is not known counts on neither side.
+        ([1, 1, 0, 0], [1, 0, 0, 0], False),
+        ([0, 0, 0, 0], [0, 0, 0, 0], False),
+    ],
+)
+def test_a_kind_is_met_in_a_row_with_two_of_it_that_are_half_of_those_known(members, known, met):
+    row = np.array([[*range(len(members)), -1]])
+    assert meetings(row, where_known([known], [members])).tolist() == [float(met)] * ROWS
+
+
+def test_kinds_are_met_one_after_another():
+    truth = where_known(np.ones((2, 6)), [[1, 1, 0, 0, 0, 0], [0, 0, 1, 1, 0, 0]])
+    rows = np.array([[4, 5, -1], [0, 1, 4], [2, 4, 5], [2, 3, -1]])
+    assert meetings(rows, truth)[:4].tolist() == [0, 0.5, 0.5, 1]
+    assert np.isnan(meetings(rows, where_known(np.empty((0, 6)), np.empty((0, 6))))).all()
+
+
+def test_without_rows_nothing_is_met_or_seen():
+    nothing = np.empty((0, 10), np.int32)
+    assert not discovery(nothing, TRUTH.members).any()
+    assert not meetings(nothing, TRUTH).any()
+    assert galaxies_shown(nothing, TRUTH.members[:, 0]) == 0
+
+
+def test_rows_to_half_are_counted_from_one():
+    assert rows_to_half(np.array([0.5] * ROWS)) == 1
+    assert rows_to_half(np.repeat([0.49, 1.0], [ROWS - 1, 1])) == ROWS
+    assert rows_to_half(np.repeat(0.49, ROWS)) == ROWS + 1
+    assert rows_to_half(np.repeat(np.nan, ROWS)) == ROWS + 1
+
+
+def test_galaxies_of_a_kind_are_counted_once_in_the_first_rows():
+    rows = np.full((FIRST_ROWS + 1, 2), -1)
+    rows[0], rows[1], rows[FIRST_ROWS] = [0, 50], [0, 1], [2, 3]
+    assert galaxies_shown(rows, TRUTH.members[:, 0]) == 2
+    assert expected_shown(TRUTH.members[:, 0]) == pytest.approx(FIRST_ROWS * 10 * 0.1)
 
 
 def test_an_ideal_order_shows_another_population_in_every_row():

@@ -3,15 +3,19 @@
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from mocksky.populations import BLENDS, PLANTED
 from rarezoo.benchmark.harness import TrialFolder, rank_features
 from rarezoo.benchmark.methods import FEATURES
+from rarezoo.benchmark.planted import planted_vectors
 from rarezoo.benchmark.scores import Truth
 from rarezoo.benchmark.tiers import (
+    ODD,
     KnownAnswers,
     MockGalaxies,
     Shuffled,
@@ -177,6 +181,54 @@ def test_a_network_with_shuffled_votes_has_learnt_nothing_before(tmp_path):
     # Views alone would teach it what galaxies look like.
     assert blind.objective == Votes()
     assert (blind.train.epochs, blind.seed) == (usual.train.epochs, usual.seed) == (3, 4)
+
+
+def test_a_harder_bulk_is_another_tier_and_the_usual_one_is_as_before(tmp_path):
+    usual, harder = (Vectors(galaxies=300, groups=2, largest=60, bulk=bulk) for bulk in ("normal", "mixture"))
+    assert "bulk" not in usual.settings()
+    assert harder.settings()["bulk"] == "mixture"
+    assert [tier_from(tier.settings()) for tier in (usual, harder)] == [usual, harder]
+    drawn = [tier.sky(0, tmp_path).embeddings for tier in (usual, harder)]
+    assert np.array_equal(drawn[0], planted_vectors(0, galaxies=300, groups=2, largest=60).embeddings)
+    assert np.array_equal(drawn[1], planted_vectors(0, galaxies=300, groups=2, largest=60, bulk="mixture").embeddings)
+
+
+@pytest.fixture
+def asked(tmp_path, monkeypatch):
+    """Answers of a survey of forty galaxies, whose catalogue is read from a dictionary of columns."""
+    fractions = {f"Class{name}": np.full(40, 0.1) for name in ("6.1", "8.1", "8.3", "8.4", "8.6", "8.7")}
+    fractions["Class8.1"][:3] = [0.5, np.nan, 0.3]
+    columns = {"id_str": IDS, **fractions}
+    galaxies = SimpleNamespace(images=None)
+    monkeypatch.setattr("rarezoo.benchmark.tiers.galaxies_of", lambda *_, **__: galaxies)
+    written(tmp_path / "store")
+
+    def truth(**more):
+        galaxies.catalogue = pa.table({**columns, **more})
+        return KnownAnswers(store=str(tmp_path / "store")).sky(0, tmp_path / "sky0").truth
+
+    return truth
+
+
+def test_rare_answers_of_galaxy_zoo_2_are_known_of_some_galaxies(asked):
+    truth = asked(c5=["odd", None, "smooth", "not_odd", *["featured"] * 36])
+    assert truth.names == ("ring", "merger", "irregular", "odd", "disturbed", "dust lane", "odd (c5)")
+    ring, odd = 0, truth.names.index(ODD.name)
+    assert truth.members[:4, ring].tolist() == [True, False, False, False]
+    assert truth.known[:4, ring].tolist() == [True, False, True, True]
+    assert truth.members[:4, odd].tolist() == [True, False, False, False]
+    assert truth.known[:4, odd].tolist() == [True, False, True, True]
+
+
+def test_without_the_full_votes_there_are_the_other_kinds(asked):
+    assert ODD.name not in asked().names
+    assert len(asked().names) == 6
+
+
+def test_results_with_other_rare_answers_are_not_used(known):
+    assert KnownAnswers(store="store").settings()["generation"] == 2
+    assert tier_from(KnownAnswers(store="store").settings()) == KnownAnswers(store="store")
+    assert "generation" not in known.settings()
 
 
 def test_galaxies_whose_image_cannot_be_read_get_the_median_features(caplog):
