@@ -11,15 +11,16 @@ import importlib
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any, ClassVar
 
 import numpy as np
+import pyarrow as pa
 import yaml
-from jaxtyping import Bool, Float32, Float64, Int, Int32
+from jaxtyping import Bool, Float32, Float64, Int, Int32, Int64
 
 from rarezoo import tables
 from rarezoo.benchmark.scores import EMPTY_PLACE, ROW_WIDTH, ROWS
@@ -31,6 +32,7 @@ from rarezoo.searches.classes import nearest_to_medoid
 from rarezoo.searches.cluster import ISOLATED, Clusterer
 from rarezoo.searches.clusterers import fine_tree
 from rarezoo.searches.compress import Compressor
+from rarezoo.searches.grades import class_directions, looking_order
 from rarezoo.searches.null_surveys import null_surveys
 from rarezoo.searches.presets import preset
 from rarezoo.searches.significance import Significance, TreeScores
@@ -117,23 +119,65 @@ class SearchMethod(Method):
             return Submission(
                 clustering.labels, gallery(clustering.labels, features, clustering.persistences), seconds_saved
             )
-        seen = whitened(features, components=self.compress.whiten, power=self.compress.whiten_power)
-        folder = cache / f"noise-{digest(self._noise_key(seen, seed))[:16]}"
-        null = null_surveys(
-            seen, self.compress, count=self.surveys, galaxies=self.galaxies, kind=self.noise, tree_of=fine_tree,
-            folder=folder, seed=seed,
-        )  # fmt: skip
-        tree, settings = self.clusterer.tree(linkage), Significance(rows=ROWS)
-        scores = TreeScores.of(tree, seen, null, settings, seed=seed)
-        listed = self.clusterer.select(tree, scores, ids=ids)
+        scores, seen = self._scores(self.compress, features, linkage, seed=seed, cache=cache)
+        listed = self.clusterer.select(self.clusterer.tree(linkage), scores, ids=ids)
         values = scores.columns(listed.nodes)
-        rows = gallery(listed.labels, features, values[tables.SIGNIFICANCE])
-        significant = np.array(values[tables.FALSE_DISCOVERY]) <= settings.level
+        significant = np.array(values[tables.FALSE_DISCOVERY]) <= scores.settings.level
+        rows = _in_looking_order(listed.labels, features, seen, values[tables.SIGNIFICANCE], significant)
         return Submission(_only_classes(listed.labels, significant), rows, seconds_saved, len(scores.main_groups))
 
-    def _noise_key(self, features: np.ndarray, seed: int) -> dict[str, Any]:
+    def _scores(
+        self, compress: Compressor, features: Features, linkage: pa.Table, *, seed: int, cache: Path
+    ) -> tuple[TreeScores, Features]:
+        """Return the scores of a tree, and the features that were compressed."""
+        seen = whitened(features, components=compress.whiten, power=compress.whiten_power)
+        folder = cache / f"noise-{digest(self._noise_key(compress, seen, seed))[:16]}"
+        null = null_surveys(
+            seen, compress, count=self.surveys, galaxies=self.galaxies, kind=self.noise, tree_of=fine_tree,
+            folder=folder, seed=seed,
+        )  # fmt: skip
+        tree = self.clusterer.tree(linkage)
+        return TreeScores.of(tree, seen, null, Significance(rows=ROWS), seed=seed), seen
+
+    def _noise_key(self, compress: Compressor, features: np.ndarray, seed: int) -> dict[str, Any]:
         galaxies = fingerprint(features, ids=row_names(len(features)))
-        return {"compress": asdict(self.compress), "surveys": self.surveys, "seed": seed, "galaxies": galaxies}
+        return {"compress": asdict(compress), "surveys": self.surveys, "seed": seed, "galaxies": galaxies}
+
+
+@dataclass(kw_only=True)
+class LooksMethod(SearchMethod):
+    """Searches of several maps, whose candidates are judged together.
+
+    Of candidates that share more than half of the smaller one, that with the higher score is kept. The number of
+    candidates that chance is expected to show is that of all looks together.
+    """
+
+    looks: list[dict[str, Any]] = setting([], "settings of the compressor in each further look")
+
+    def run(self, features: Features, *, seed: int, cache: Path) -> Submission:
+        """Find classes in every look; rows are ordered as by one search."""
+        saved, every = 0.0, []
+        for changes in ({}, *self.looks):
+            compress = replace(self.compress, **changes)
+            positions, seconds_saved = shared_map(compress, features, seed=seed, cache=cache)
+            every.append(self._scores(compress, features, self.clusterer.linkage(positions), seed=seed, cache=cache))
+            saved += seconds_saved
+        candidates = [
+            (float(scores.scores[node]), scores.core(int(node) + scores.galaxies))
+            for scores, _ in every
+            for node in scores.candidates[:ROWS]
+        ]
+        labels, values = _without_overlaps(candidates, galaxies=len(features))
+        significance = every[0][0].settings
+        expected = sum(
+            scores.null.expected(values, galaxies=len(features), shares=(0, significance.largest))
+            for scores, _ in every
+        )
+        # After Benjamini & Hochberg: the values fall, so that the running minimum runs from the end.
+        shares = np.minimum.accumulate((expected / np.arange(1, len(values) + 1))[::-1])[::-1]
+        significant = shares <= significance.level
+        rows = _in_looking_order(labels, features, every[0][1], values.tolist(), significant)
+        return Submission(_only_classes(labels, significant), rows, saved)
 
 
 @dataclass(kw_only=True)
@@ -250,6 +294,7 @@ class OutlierRanking(Method):
 
 KINDS: dict[str, type[Method]] = {
     "search": SearchMethod,
+    "looks": LooksMethod,
     "plscan": PlscanMethod,
     "evoc": EvocMethod,
     "kmeans": KMeansMethod,
@@ -356,6 +401,42 @@ def gallery(
         nearest = nearest_to_medoid(features, np.flatnonzero(labels == class_id), most=ROW_WIDTH)
         rows[row, : len(nearest)] = nearest
     return rows
+
+
+def _in_looking_order(
+    labels: Int32[np.ndarray, " n"],
+    features: Features,
+    seen: Features,
+    scores: Sequence[float | None],
+    significant: Bool[np.ndarray, " c"],
+) -> Int32[np.ndarray, "c w"]:
+    """Return a gallery as a search lists its classes: significant ones first, then the next by expected gain."""
+    values = np.array([score or 0.0 for score in scores])
+    order = looking_order((~significant).tolist(), values, class_directions(seen, labels, classes=len(values)))
+    places = np.empty(len(order))
+    places[order] = np.arange(len(order))
+    return gallery(labels, features, -places)
+
+
+def _without_overlaps(
+    candidates: Sequence[tuple[float, Int64[np.ndarray, " _"]]], *, galaxies: int
+) -> tuple[Int32[np.ndarray, " n"], Float64[np.ndarray, " c"]]:
+    """Return labels and scores of the candidates that are kept, the highest score first.
+
+    A candidate is left out if it shares more than half of its galaxies, or of those of a better candidate, with it.
+    What two candidates share less belongs to the better one.
+    """
+    labels, kept = np.full(galaxies, tables.NO_CLASS, dtype=np.int32), list[float]()
+    sizes = list[int]()
+    for score, rows in sorted(candidates, key=lambda candidate: -candidate[0]):
+        taken = labels[rows][labels[rows] != tables.NO_CLASS]
+        shared = np.bincount(taken, minlength=len(sizes))
+        if len(sizes) and np.any(shared > np.minimum(len(rows), sizes) / 2):
+            continue
+        labels[rows[labels[rows] == tables.NO_CLASS]] = len(kept)
+        kept.append(score)
+        sizes.append(len(rows))
+    return labels, np.array(kept)
 
 
 def _only_classes(labels: Int32[np.ndarray, " n"], chosen: Bool[np.ndarray, " c"]) -> Int32[np.ndarray, " n"]:
