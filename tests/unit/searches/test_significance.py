@@ -437,14 +437,14 @@ def test_a_tree_is_scored_once_per_search(monkeypatch):
 def structureless(number):
     """Surveys without any group, of which the latent distribution is normal; some are bent into more dimensions."""
     if number % 2:
-        return planted_vectors(number, galaxies=500, groups=0).embeddings
-    return sky(500, planted=(), width=4 + number % 8, seed=number)
+        return planted_vectors(number, galaxies=400, groups=0).embeddings
+    return sky(400, planted=(), width=4 + number % 8, seed=number)
 
 
 @pytest.mark.slow
 def test_at_most_one_structureless_survey_in_twenty_shows_a_significant_class():
-    """80 surveys. If the rate is 5 %, more than 9 show one with a probability of 1 %."""
-    surveys, shown = 80, []
+    """60 surveys. If the rate is 5 %, more than 7 show one with a probability of 1 %."""
+    surveys, shown = 60, []
     for number in range(surveys):
         _, classes = read(structureless(number), surveys=20, rows=0)
         shown.append(classes.num_rows > 0)
