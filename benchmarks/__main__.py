@@ -12,9 +12,11 @@ MEASUREMENTS = {
         "benchmarks.throughput:Throughput", "images per second of training and embedding, as ratios", _HEADING
     ),
     "search": Job("benchmarks.search:SearchSpeed", "our seeded search against umap-learn and hdbscan", _HEADING),
+    "cost": Job("benchmarks.cost:SearchCost", "what each step of the default search costs", _HEADING),
     "paper": Job("benchmarks.paper:PaperClaims", "the claims of the paper about its own search", _HEADING),
     "atlas": Job("benchmarks.atlas:AtlasSpeed", "load time and frames per second of the atlas in a browser", _HEADING),
     "documents": Job("benchmarks.documents:Documents", "tables and figures of the documentation", _HEADING),
+    "rule": Job("benchmarks.rule:RuleFigure", "how classes are chosen, as a figure of the documentation", _HEADING),
     "embeddings": Job(
         "benchmarks.embeddings:EmbeddingTables",
         "which embedding finds rare galaxies better",

@@ -37,7 +37,7 @@ _ASKED, _COMPARED, _AT_ONCE = 1000, 15, 100
 # Fewest whose groups leave room for a bulk; and enough for umap-learn to take its way for many galaxies, so that
 # nothing is compiled while the clock runs.
 _FEWEST, _WARMING = 2000, 4500
-_THREAD_VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+THREAD_VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _MEASURES = ("found", "classes", "trustworthiness", "preservation", "agreement", "search s", "memory GB")
 
 
@@ -89,7 +89,7 @@ def measure(job: SearchJob, folder: Path) -> None:
     sky = _sky(job.sky, galaxies=job.galaxies)
     positions, labels, about = search(sky.embeddings, job, folder)
     # Before the judging, whose memory is not the search's.
-    memory = _peak_memory()
+    memory = peak_memory()
     quality = {**_recovered(labels, sky), **_kept(sky.embeddings, positions)}
     np.save(folder / f"{job.name}.npy", labels)
     tables.write_json({**asdict(job), **about, **quality, "memory GB": memory}, folder / f"{job.name}.json")
@@ -99,7 +99,7 @@ def _sky(seed: int, *, galaxies: int) -> Planted:
     return planted_vectors(seed, galaxies=galaxies, groups=_GROUPS, largest=min(_LARGEST, galaxies // _ONE_IN))
 
 
-def _peak_memory() -> float:
+def peak_memory() -> float:
     """Return the largest memory that this process has used, GB."""
     try:
         status = Path("/proc/self/status").read_text()
@@ -208,7 +208,7 @@ def measured(job: SearchJob, folder: Path) -> dict[str, Any]:
     path = folder / f"{job.name}.json"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        variables = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, str(job.threads))}
+        variables = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(job.threads))}
         ended = subprocess.run(
             [sys.executable, "-m", "benchmarks.search", str(folder), json.dumps(asdict(job))], env=variables
         )

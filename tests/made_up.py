@@ -35,6 +35,7 @@ def made_up_search(
     catalogue=None,
     tests=None,
     main_groups=None,
+    nodes=None,
 ):
     """Write a search whose survey is only a catalogue, a truth and a function that returns cutouts."""
     ids = members[tables.ID]
@@ -50,6 +51,7 @@ def made_up_search(
         {
             "members": members, "classes": classes, "tree": tree, "map": map_2d, "map_2d": map_2d,
             **({} if main_groups is None else {"main_groups": main_groups}),
+            **({} if nodes is None else {"nodes": nodes}),
         },
         free_class_id=classes.num_rows, galaxies=galaxies, tests=tests or {}, predictions=predictions,
     )  # fmt: skip

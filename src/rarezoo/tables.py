@@ -59,6 +59,8 @@ KEPT, MATCHED = "kept", "matched"
 NAME, DECISION = "name", "decision"
 GRADE, RANK = "grade", "rank"
 MAIN_GROUP = "group"
+NULL_SURVEY, GALAXIES, USUAL, SCATTER = "null_survey", "galaxies", "usual", "scatter"
+IS_CANDIDATE, EXPECTED = "is_candidate", "expected"
 NO_CLASS = -1
 _FRACTION_SUFFIX = "_fraction"
 
@@ -149,6 +151,23 @@ MAIN_GROUPS = Kind(
         EXEMPLARS: _strings,
     },
     key=MAIN_GROUP,
+)
+# Nodes of the tree of a search and of its null surveys. Usual isolation and scatter are logits.
+NODES = Kind(
+    "nodes",
+    {
+        NULL_SURVEY: pa.int32(),
+        NODE: pa.int64(),
+        GALAXIES: pa.int64(),
+        SIZE: pa.int64(),
+        ISOLATION: pa.float64(),
+        USUAL: pa.float64(),
+        SCATTER: pa.float64(),
+        SIGNIFICANCE: pa.float64(),
+        IS_CANDIDATE: pa.bool_(),
+        EXPECTED: pa.float64(),
+    },
+    not_null=(GALAXIES, SIZE, ISOLATION, IS_CANDIDATE),
 )
 MATCHES = Kind(
     "matches",

@@ -46,9 +46,11 @@ from rarezoo.report.contents import (
     population_shares,
     question_means,
 )
+from rarezoo.report.evidence import draw_evidence
 from rarezoo.report.gallery import Gallery, Thumbnail
 from rarezoo.searches import grades
 from rarezoo.searches.classes import mean_fractions, nearest_outside
+from rarezoo.searches.cluster import ISOLATED
 from rarezoo.searches.recovery import recovery_text
 from rarezoo.searches.result import Search
 from rarezoo.searches.systematics import CLEAN, ColumnTest
@@ -61,6 +63,8 @@ _NUMBERED = ("class", "sheet", "column", "card", "main-group")
 _ASSETS = ("atlas.js", "atlas-licences.txt", "atlas.css", "style.css")
 # Largest number of galaxies with a thumbnail on the map, about 2 kB each.
 THUMBNAILS = 20_000
+# Picture of the groups beside those of null surveys.
+_EVIDENCE = "images/evidence.webp"
 # Share of false classes up to which classes count as outstanding, if the settings of the search do not say it.
 _LEVEL = 0.05
 # Exemplars of a main group: one row of a gallery.
@@ -211,13 +215,14 @@ class _Report:
             "about": about, "images": self.images, "palette": palette, "file": file_name,
             "classes": shown, "measure": measure, "searched": len(sample),
         }  # fmt: skip
-        shared |= {"meanings": grades.MEANINGS, "titles": _GRADE_TITLES}
+        level = (settings.get("significance") or {}).get("level", _LEVEL)
+        evidence = self._evidence(shown, settings, level=level)
+        shared |= {"meanings": grades.MEANINGS, "titles": _GRADE_TITLES, "evidence": evidence}
         pages = environment()
         for place, found in enumerate(shown):
             page = pages.get_template("class.html.jinja").render(**shared, shown=found, place=place)
             self._save(f"{file_name(found.id)}.html", page)
         self._save("atlas.html", pages.get_template("atlas.html.jinja").render(**shared))
-        level = (settings.get("significance") or {}).get("level", _LEVEL)
         rates = [rate for rate in map(_known, classes.column(tables.FALSE_DISCOVERY).to_pylist()) if rate is not None]
         index = pages.get_template("index.html.jinja").render(
             **shared, everything=self._whole_sample(), level=level,
@@ -239,6 +244,7 @@ class _Report:
             for beginning in _NUMBERED:
                 for old in inner.glob(f"{beginning}-[0-9]*.*"):
                     old.unlink()
+        (self.folder / _EVIDENCE).unlink(missing_ok=True)
 
     def _write_atlas(self, shown: Sequence[ShownClass], *, measure: str, title: str) -> None:
         assets = self.folder / "assets"
@@ -323,6 +329,15 @@ class _Report:
             ),
         ]  # fmt: skip
         return tuple(self._gallery(file_name(class_id), *section) for section in sections)
+
+    def _evidence(self, shown: Sequence[ShownClass], settings: Mapping[str, Any], *, level: float) -> str | None:
+        """Draw the groups beside those of null surveys; None if the classes were not chosen by them."""
+        chosen = (settings.get("clusterer") or {}).get("selection") == ISOLATED
+        if not chosen or not self.search.has_table("nodes"):
+            return None
+        labels = {found.node: str(found.id) for found in shown if found.node is not None}
+        drawn = draw_evidence(self.search.table("nodes"), self.folder / _EVIDENCE, level=level, labels=labels)
+        return _EVIDENCE if drawn else None
 
     def _main_groups(self) -> list[MainGroup]:
         members, groups = self.search.table("members"), []

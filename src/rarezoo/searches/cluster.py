@@ -100,7 +100,7 @@ class Clusterer(Settings, ABC):
     selection: str = setting(
         LEAF,
         "nodes that are classes: the tree's leaves (leaf), its nodes of most excess of mass (eom), a cut at one "
-        "density (lambda), or nodes of any size that stand apart more than in null surveys (isolated)",
+        "density (lambda), or on each branch the node that stands apart most from null surveys (isolated)",
         choices=SELECTIONS,
     )
     threshold: float = setting(0.0, "density of the cut, for selection=lambda", unit="1 / map distance", ge=0)
@@ -177,8 +177,9 @@ class Clusterer(Settings, ABC):
         """Choose the nodes of a tree that are classes.
 
         ``leaf`` and ``eom`` are HDBSCAN's, with its ``cluster_selection_epsilon`` if ``epsilon`` is given. ``lambda``
-        cuts the tree at λ = ``threshold``, as DBSCAN* does at the distance 1 / λ. ``isolated`` takes nodes of any size
-        that null surveys would not show (:mod:`rarezoo.searches.significance`).
+        cuts the tree at λ = ``threshold``, as DBSCAN* does at the distance 1 / λ. ``isolated`` takes on each branch
+        the node that stands apart most, compared with null surveys, without the galaxies at its edge
+        (:mod:`rarezoo.searches.significance`).
 
         Parameters
         ----------
@@ -202,6 +203,9 @@ class Clusterer(Settings, ABC):
             raise needs_null_surveys()
         else:
             labels, strengths, nodes = tree.labelled(scores.nodes)
+            core = np.zeros(len(labels), dtype=bool)
+            core[np.concatenate([scores.core(node) for node in nodes] or [np.empty(0, np.int64)])] = True
+            labels, strengths = np.where(core, labels, tables.NO_CLASS), np.where(core, strengths, 0.0)
         ranks = np.arange(len(labels))
         if ids is not None:
             ranks = np.argsort(np.argsort(np.asarray(ids, dtype=object).astype(str)))

@@ -63,6 +63,13 @@ class CondensedTree:
         scores[inside["child"]] = np.nan_to_num(share, nan=1.0)
         return scores
 
+    def densities(self) -> Float64[np.ndarray, " galaxies"]:
+        """Return λ at which each galaxy leaves the tree: the density up to which it belongs to a node."""
+        inside = self.rows[self.rows["child"] < self.galaxies]
+        densities = np.zeros(self.galaxies)
+        densities[inside["child"]] = inside["lambda_val"]
+        return densities
+
     def _densest(self) -> Float64[np.ndarray, " all"]:
         """λ at which the last galaxy leaves each node or a node below it."""
         densest = self._lifetimes()[1]

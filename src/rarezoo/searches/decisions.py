@@ -60,7 +60,7 @@ _UNMEASURED = (
     tables.GRADE,
 )
 # Tables that decisions leave as they are.
-_COPIED = ("map", "map_2d", "tree", "linkage", "main_groups")
+_COPIED = ("map", "map_2d", "tree", "linkage", "main_groups", "nodes")
 
 
 def search_key(ids: Iterable[object], labels: Int[np.ndarray, " galaxies"]) -> str:

@@ -1,8 +1,11 @@
 """The grade of each class: how strong the evidence for it is. Only the first grade may be called a discovery."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from jaxtyping import Float, Float32, Float64, Int
 
 from rarezoo import tables
 from rarezoo.searches.classes import with_columns
@@ -55,12 +58,13 @@ def grade(false_discovery: float | None, stability: float | None, *, level: floa
     return STABLE if stability is not None and stability >= SAME else SIGNIFICANT
 
 
-def graded(classes: pa.Table, *, level: float) -> pa.Table:
+def graded(classes: pa.Table, *, level: float, directions: Float[np.ndarray, "classes d"] | None = None) -> pa.Table:
     """Return a CLASSES table with the grade of each class, and its place in the order in which to look at them.
 
     The better grade comes first. Within a grade, classes with a warning, or with a cause in the telescope or the
-    catalogue, come last, and the higher significance comes first. Where significance was not measured, the class that
-    persists over more densities comes first, and there is no grade.
+    catalogue, come last. Of the others the next is always the one from which a reader gains most
+    (:func:`looking_order`). Where significance was not measured, the class that persists over more densities comes
+    first, and there is no grade.
 
     Parameters
     ----------
@@ -68,18 +72,83 @@ def graded(classes: pa.Table, *, level: float) -> pa.Table:
         CLASSES table, after significance, stability and causes were added to it.
     level : float
         Largest false discovery rate of a significant class.
+    directions : (classes, d) array of floats, optional
+        See :func:`class_directions`; without them the higher significance comes first.
     """
     rows = classes.to_pylist()
     grades = [grade(row[tables.FALSE_DISCOVERY], row[tables.STABILITY], level=level) for row in rows]
-
-    def place(at: int) -> tuple[int, bool, float, float]:
-        row = rows[at]
-        number = GRADES.index(grades[at]) if grades[at] in GRADES else len(GRADES)
-        doubtful = bool(row[tables.FLAGS]) or row[tables.CAUSE] not in (None, CLEAN)
-        return number, doubtful, -(row[tables.SIGNIFICANCE] or 0.0), -(row[tables.PERSISTENCE] or 0.0)
-
-    ranks = dict(zip(sorted(range(len(rows)), key=place), range(1, len(rows) + 1), strict=True))
+    doubtful = [bool(row[tables.FLAGS]) or row[tables.CAUSE] not in (None, CLEAN) for row in rows]
+    places = [GRADES.index(name) if name in GRADES else len(GRADES) for name in grades]
+    sections = [(place, doubt) for place, doubt in zip(places, doubtful, strict=True)]
+    if any(row[tables.SIGNIFICANCE] is not None for row in rows):
+        scores = np.array([row[tables.SIGNIFICANCE] or 0.0 for row in rows])
+        order = looking_order(sections, scores, directions)
+    else:
+        order = sorted(range(len(rows)), key=lambda at: (sections[at], -(rows[at][tables.PERSISTENCE] or 0.0)))
+    ranks = dict(zip(order, range(1, len(rows) + 1), strict=True))
     return with_columns(classes, {tables.GRADE: grades, tables.RANK: [ranks[at] for at in range(len(rows))]})
+
+
+def looking_order(
+    sections: Sequence[Any], scores: Float[np.ndarray, " c"], directions: Float[np.ndarray, "c d"] | None = None
+) -> list[int]:
+    """Return the order in which a reader should look at classes: those with evidence, and unlike what came before.
+
+    The gain of a class is its score above the lowest of all scores, times how different it is from the most similar
+    class before it: 1 − cosine, and 1 if the cosine is negative (maximal marginal relevance, Carbonell & Goldstein
+    1998). The class of the largest gain comes next.
+
+    Parameters
+    ----------
+    sections : sequence of c comparable values
+        Classes of a lower section come before all others, whatever their gain.
+    scores : (c,) array of floats
+    directions : (c, d) array of floats, optional
+        Unit vectors; without them the highest score comes first.
+
+    Examples
+    --------
+    The second class has nearly the direction of the first, so the third comes before it:
+
+    >>> looking_order([0, 0, 0, 1], np.array([9.0, 8.0, 5.0, 1.0]), np.array([[1, 0], [1, 0.1], [0, 1], [0, 1]]))
+    [0, 2, 1, 3]
+    >>> looking_order([0, 0, 0, 1], np.array([9.0, 8.0, 5.0, 10.0]))
+    [0, 1, 2, 3]
+    """
+    evidence = scores - scores.min(initial=np.inf)
+    different = np.ones(len(scores))
+    order: list[int] = []
+    left = set(range(len(scores)))
+    while left:
+        section = min(sections[at] for at in left)
+        inside = sorted(at for at in left if sections[at] == section)
+        # Of equal gains the higher score comes first, then the lower number.
+        best = max(inside, key=lambda at: (evidence[at] * different[at], evidence[at], -at))
+        order.append(best)
+        left.remove(best)
+        if directions is not None:
+            different = np.minimum(different, 1 - np.clip(directions @ directions[best], 0, 1))
+    return order
+
+
+def class_directions(
+    features: Float32[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], *, classes: int
+) -> Float64[np.ndarray, "classes d"]:
+    """Return the direction from the mean galaxy to the mean member of each class, as unit vectors.
+
+    Parameters
+    ----------
+    features : (n, d) array of floats
+        What was compressed to the map.
+    labels : (n,) array of integers
+        Class of each galaxy, −1 for none.
+    classes : int
+        Number of classes.
+    """
+    centre = features.mean(axis=0, dtype=np.float64)
+    means = [features[labels == number].mean(axis=0, dtype=np.float64) - centre for number in range(classes)]
+    directions = np.array(means).reshape(classes, features.shape[1])
+    return directions / np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-12)
 
 
 def in_order(classes: pa.Table) -> pa.Table:

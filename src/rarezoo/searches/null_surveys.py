@@ -113,7 +113,7 @@ class NullSurveys:
         """Log sizes, and the median and upward scatter of the logit isolation at each; NaN where no node exists."""
         if not len(self.sizes):
             return np.zeros(1), np.full(1, np.nan), np.ones(1)
-        grid, near = windows(self.sizes, _logit(self.isolations, self.sizes), self.fit)
+        grid, near = windows(self.sizes, logit_isolations(self.isolations, self.sizes), self.fit)
         median = np.median(near, axis=1)
         above = [np.median(row[row >= middle]) - middle for row, middle in zip(near, median, strict=True)]
         return grid, median, np.maximum(_MAD_TO_SIGMA * np.array(above), self.fit.least_scatter)
@@ -135,14 +135,25 @@ class NullSurveys:
         (q,) array of floats
             NaN if the null surveys have no nodes.
         """
+        usual, scatter = self.usual(sizes, galaxies=galaxies)
+        return (logit_isolations(isolations, sizes) - usual) / scatter
+
+    def usual(
+        self, sizes: Int64[np.ndarray, " q"], *, galaxies: int
+    ) -> tuple[Float64[np.ndarray, " q"], Float64[np.ndarray, " q"]]:
+        """Return the median logit isolation of null nodes of given sizes in a survey, and their scatter upwards.
+
+        Small nodes are compared with null nodes of as many galaxies, large ones with null nodes of the same share of
+        their survey. NaN if the null surveys have no nodes.
+        """
         grid, median, scatter = self._usual
         few = sizes <= self.fit.bulky * min(galaxies, self.galaxies)
         shares = np.maximum(self.fit.bulky * self.galaxies, sizes * (self.galaxies / galaxies))
         at = np.log(np.where(few, sizes, shares).astype(np.float64))
-        return (_logit(isolations, sizes) - np.interp(at, grid, median)) / np.interp(at, grid, scatter)
+        return np.interp(at, grid, median), np.interp(at, grid, scatter)
 
     @cached_property
-    def _own_scores(self) -> Float64[np.ndarray, " s"]:
+    def own_scores(self) -> Float64[np.ndarray, " s"]:
         """Score of each null node by what is usual in the other null surveys, as a real survey is scored."""
         scores = np.full(len(self.sizes), np.nan)
         for number in np.unique(self.surveys):
@@ -160,16 +171,27 @@ class NullSurveys:
             isolations=self.isolations[chosen],
         )  # fmt: skip
 
+    def candidates(self, shares: tuple[float, float]) -> Int64[np.ndarray, " chosen"]:
+        """Return the rows of the candidates of all null surveys, chosen as those of a real survey are.
+
+        Parameters
+        ----------
+        shares : (float, float)
+            Candidates hold more than the first and at most the second share of the galaxies.
+        """
+        smallest, largest = (share * self.galaxies for share in shares)
+        return best_nodes(self.parents, self.own_scores, (self.sizes > smallest) & (self.sizes <= largest))
+
     def expected(
         self, scores: Float[np.ndarray, " q"], *, galaxies: int, shares: tuple[float, float]
     ) -> Float64[np.ndarray, " q"]:
         """Return how many candidates with at least each score one null survey is expected to show.
 
-        The candidates of null surveys are chosen as those of a real survey are (:func:`best_nodes`). They are counted
-        as far as there are some. Beyond, the excess over a high score falls off exponentially, as the tail of most
-        distributions does. The rate is known only as well as the highest few candidates show it; averaged over that
-        uncertainty the number follows Lomax's law. The number grows with the galaxies, as that of nodes does. Where
-        there are too few candidates to estimate a rate, it is the number of all of them, whatever the score.
+        The candidates of null surveys (:meth:`candidates`) are counted as far as there are some. Beyond, the excess
+        over a high score falls off exponentially, as the tail of most distributions does. The rate is known only as
+        well as the highest few candidates show it; averaged over that uncertainty the number follows Lomax's law. The
+        number grows with the galaxies, as that of nodes does. Where there are too few candidates to estimate a rate,
+        it is the number of all of them, whatever the score.
 
         Parameters
         ----------
@@ -180,9 +202,7 @@ class NullSurveys:
         shares : (float, float)
             Candidates hold more than the first and at most the second share of the galaxies.
         """
-        smallest, largest = (share * self.galaxies for share in shares)
-        candidates = best_nodes(self.parents, self._own_scores, (self.sizes > smallest) & (self.sizes <= largest))
-        highest = np.sort(self._own_scores[candidates])[::-1]
+        highest = np.sort(self.own_scores[self.candidates(shares)])[::-1]
         fit = self.fit
         tail = min(fit.tail * self.count, max(len(highest) // 10, fit.fewest), len(highest) - 1)
         if tail < fit.fewest:
@@ -367,8 +387,12 @@ def _nodes(
     return np.stack([tree.parents[1:] - 1, tree.sizes[1:], tree.isolations(graph)[1:]])
 
 
-def _logit(isolations: np.ndarray, sizes: np.ndarray) -> Float64[np.ndarray, " q"]:
-    """Logit of isolations; finite where all or none of the neighbours are members."""
+def logit_isolations(isolations: Float[np.ndarray, " q"], sizes: Int64[np.ndarray, " q"]) -> Float64[np.ndarray, " q"]:
+    """Return the logit of isolations; finite where all or none of the neighbours are members.
+
+    >>> logit_isolations(np.array([0.5, 1.0]), np.array([20, 20])).round(2)
+    array([0.  , 5.71])
+    """
     compared = sizes * neighbours_compared(sizes)
     inside = isolations * compared
     return np.asarray(np.log((inside + 1) / (compared - inside + 1)))

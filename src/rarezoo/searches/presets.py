@@ -29,7 +29,7 @@ _DRAWN = {"drawing": Umap(n_neighbors=15, n_components=2)}
 _MULTISCALE = {
     "compress": FastUmap(whiten=64, whiten_power=0.5, n_neighbors=15, n_components=5, min_dist=0.0),
     "drawing": FastUmap(whiten=64, whiten_power=0.5, n_neighbors=15, n_components=2),
-    "clusterer": FastHdbscan(min_samples=15, min_cluster_size=10, selection=ISOLATED),
+    "clusterer": FastHdbscan(min_samples=10, min_cluster_size=10, selection=ISOLATED),
 }
 # Walmsley & Scaife 2023: UMAP 50/5, HDBSCAN 300/10, leaf selection, after the cuts. For half a million galaxies; each
 # refit would take as long as the search.

@@ -40,8 +40,8 @@ log = logging.getLogger(__name__)
 RUN_FILE, PAGE, FITTED = "run.json", Path("report") / "index.html", "fitted_map"
 # Key in the metadata of the classes table: the smallest class id that no search of the chain has used.
 FREE = "free_class_id"
-# Name of a table: its file and its schema. The last three exist only where refits were made, where an earlier search
-# was continued, and where broad groups of galaxies stand apart.
+# Name of a table: its file and its schema. The last four exist only where refits were made, where an earlier search
+# was continued, where broad groups of galaxies stand apart, and where there are null surveys.
 TABLES: dict[str, tuple[str, tables.Kind]] = {
     "classes": ("classes.parquet", tables.CLASSES),
     "members": ("members.parquet", tables.MEMBERS),
@@ -52,6 +52,7 @@ TABLES: dict[str, tuple[str, tables.Kind]] = {
     "stability": ("stability.parquet", tables.STABILITIES),
     "evolution": ("evolution.parquet", tables.MATCHES),
     "main_groups": ("main_groups.parquet", tables.MAIN_GROUPS),
+    "nodes": ("nodes.parquet", tables.NODES),
 }
 # Keys of run.json that every table repeats in its metadata.
 _PROVENANCE = ("survey", "survey_sha256", "checkpoint", "checkpoint_sha256", "settings")
@@ -307,7 +308,7 @@ class Search:
         ----------
         name
             ``classes``, ``members``, ``map`` (the space that was clustered), ``map_2d`` (the map that is drawn),
-            ``tree``, ``linkage``; ``stability``, ``evolution`` and ``main_groups`` where they were made.
+            ``tree``, ``linkage``; ``stability``, ``evolution``, ``main_groups`` and ``nodes`` where they were made.
 
         Raises
         ------
@@ -322,6 +323,10 @@ class Search:
             file, kind = TABLES[name]
             self._tables[name] = tables.read(self.folder / file, kind)
         return self._tables[name]
+
+    def has_table(self, name: str) -> bool:
+        """Return whether the search has a table that not every search has."""
+        return name in self._tables or (self.folder / TABLES[name][0]).exists()
 
     @cached_property
     def ids(self) -> np.ndarray:
@@ -346,7 +351,7 @@ class Search:
     @property
     def main_groups(self) -> pa.Table:
         """Broad groups that stand apart and are too large to be rare, as a MAIN_GROUPS table; often without rows."""
-        if "main_groups" not in self._tables and not (self.folder / TABLES["main_groups"][0]).exists():
+        if not self.has_table("main_groups"):
             columns = tables.MAIN_GROUPS.columns
             return pa.table({name: pa.array([], kind) for name, kind in columns.items()})
         return self.table("main_groups")

@@ -25,7 +25,7 @@ from rarezoo.searches.cluster import ISOLATED, Clusterer, Clustering, needs_null
 from rarezoo.searches.clusterers import fine_tree
 from rarezoo.searches.compress import SETTINGS_FILE, Compressor, FittedMap
 from rarezoo.searches.decisions import DecidedTables, Decisions, apply_decisions, search_key
-from rarezoo.searches.grades import counts, graded
+from rarezoo.searches.grades import class_directions, counts, graded
 from rarezoo.searches.metadata import Metadata
 from rarezoo.searches.null_surveys import NullSurveys, null_surveys
 from rarezoo.searches.presets import DEFAULT
@@ -144,10 +144,9 @@ class SearchRun(Settings):
             tree = self.clusterer.tree(self._linkage(fitted, folder))
 
         # Compare its nodes with null surveys, choose the classes.
-        scores, null = None, None
+        scores, null, features = None, None, fitted.features(embeddings)
         with clock.stage("significance"):
             if self.significance.surveys:
-                features = fitted.features(embeddings)
                 null = self._null_surveys(fitted, features, ids, folder)
                 scores = TreeScores.of(tree, features, null, self.significance, seed=self.seed)
         with clock.stage("classes"):
@@ -166,6 +165,7 @@ class SearchRun(Settings):
             other_tables["main_groups"] = main_group_table(
                 scores.main_groups, ids=ids, positions=fitted.positions, predictions=sample
             )
+            other_tables["nodes"] = scores.table()
         if stability:
             classes, other_tables["stability"] = stability.added_to(classes), stability.table()
 
@@ -180,7 +180,8 @@ class SearchRun(Settings):
 
         # Explain the classes, give them grades and an order, apply the decisions of a reader.
         classes, tests = self._explained(classes, clustering, sample, embeddings, metadata, clock)
-        classes = graded(classes, level=self.significance.level)
+        directions = class_directions(features, clustering.labels, classes=len(clustering))
+        classes = graded(classes, level=self.significance.level, directions=directions)
         if decisions:
             decided = self._decided(decisions, previous, members, classes, fitted, sample)
             classes, members = decided.classes, decided.members

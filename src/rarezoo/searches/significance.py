@@ -15,13 +15,14 @@ from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from jaxtyping import Bool, Float32, Float64, Int32, Int64
 
 from rarezoo import tables
 from rarezoo.embeddings.neighbours import NeighbourIndex
 from rarezoo.errors import ConfigError
 from rarezoo.searches.condensed import CondensedTree
-from rarezoo.searches.isolation import MOST_NEIGHBOURS, NodeTree
+from rarezoo.searches.isolation import MOST_NEIGHBOURS, NodeTree, neighbours_compared
 from rarezoo.searches.null_surveys import GAUSSIAN, PERMUTED, STORE, NullSurveys, best_nodes, windows
 from rarezoo.settings import Settings, setting
 
@@ -31,6 +32,8 @@ FEWEST_SURVEYS = 5
 _SMALLEST_SURVEY = 500
 # Standard deviations between the median and a quartile of a normal distribution.
 _QUARTILE = 0.6745
+# Numbers of galaxies among which the core of a node is chosen.
+_CORES = 7
 # Excess of the score that is the threshold itself, so that its node has evidence too.
 _LEAST = 1e-6
 # Main groups hold at most this share of the galaxies: what holds more is the survey itself.
@@ -119,6 +122,8 @@ class TreeScores:
     ----------
     tree : NodeTree
         The tree, m nodes.
+    densities : (n,) array of floats
+        λ = 1 / map distance at which each galaxy leaves the tree.
     graph : (n, k) array of integers
         Nearest neighbours in the space that was compressed.
     null : NullSurveys
@@ -128,6 +133,7 @@ class TreeScores:
     """
 
     tree: NodeTree
+    densities: Float64[np.ndarray, " n"]
     graph: Int32[np.ndarray, "n k"]
     null: NullSurveys
     settings: Significance
@@ -157,7 +163,8 @@ class TreeScores:
         seed : int
             Seed of the nearest-neighbour index.
         """
-        return cls(NodeTree.of(tree), NeighbourIndex(features, seed=seed).graph(MOST_NEIGHBOURS), null, settings)
+        graph = NeighbourIndex(features, seed=seed).graph(MOST_NEIGHBOURS)
+        return cls(NodeTree.of(tree), tree.densities(), graph, null, settings)
 
     @property
     def galaxies(self) -> int:
@@ -172,8 +179,17 @@ class TreeScores:
     @cached_property
     def scores(self) -> Float64[np.ndarray, " m"]:
         """Scatters by which each node exceeds what is usual at its size, in null surveys and in the survey itself."""
+        return self._scores_of(self.isolations, self.tree.sizes)
+
+    def _scores_of(
+        self, isolations: Float64[np.ndarray, " q"], sizes: Int64[np.ndarray, " q"]
+    ) -> Float64[np.ndarray, " q"]:
+        return self.null.scores(isolations, sizes, galaxies=self.galaxies) - self.common_excess(sizes)
+
+    def common_excess(self, sizes: Int64[np.ndarray, " q"]) -> Float64[np.ndarray, " q"]:
+        """Return by how many scatters nodes of given sizes exceed null nodes just because they are of this survey."""
         grid, excess = self._own
-        return self._raw_scores - np.interp(np.log(self.tree.sizes), grid, excess)
+        return np.interp(np.log(sizes), grid, excess)
 
     @cached_property
     def candidates(self) -> Int64[np.ndarray, " c"]:
@@ -205,6 +221,28 @@ class TreeScores:
         elsewhere = rare & ~_related(parents, taken)
         chosen = np.concatenate([taken, best_nodes(parents, self.scores, elsewhere)])
         return chosen[np.argsort(-np.nan_to_num(self.scores[chosen], nan=-np.inf), kind="stable")]
+
+    def core(self, node: int) -> Int64[np.ndarray, " core"]:
+        """Return the members of a class: the galaxies of its node without those at its edge that only blur it.
+
+        A node begins where it splits off its surroundings, and holds galaxies of these too. Its galaxies are taken
+        from the densest on. Of the numbers between half and all of them the largest is chosen whose score is at most
+        one scatter below the best score of these numbers. The evidence for a class is that of its whole node.
+
+        Parameters
+        ----------
+        node : int
+            Node, as the condensed tree numbers it.
+        """
+        rows = self.tree.members(node - self.galaxies)
+        rows = rows[np.argsort(-self.densities[rows], kind="stable")]
+        sizes = np.unique(np.geomspace(len(rows) / 2, len(rows), _CORES).round().astype(np.int64))[::-1]
+        place = np.full(self.galaxies, len(rows), dtype=np.int64)
+        place[rows] = np.arange(len(rows))
+        near, compared = place[self.graph[rows]], np.minimum(neighbours_compared(sizes), self.graph.shape[1])
+        isolations = [np.mean(near[:size, :count] < size) for size, count in zip(sizes, compared, strict=True)]
+        scores = np.nan_to_num(self._scores_of(np.array(isolations), sizes))
+        return np.sort(rows[: sizes[np.argmax(scores >= scores.max() - 1)]])
 
     def false_discoveries(self, nodes: Int64[np.ndarray, " c"]) -> Float64[np.ndarray, " c"]:
         """Return the expected share of false classes if all given nodes that stand out at least as much were classes.
@@ -279,6 +317,39 @@ class TreeScores:
             tables.FALSE_DISCOVERY: list(false_discoveries),
             tables.GROUP: [groups[row] + self.galaxies if row in groups else None for row in rows.tolist()],
         }
+
+    def table(self) -> pa.Table:
+        """Return the NODES table: all nodes of the survey, and then those of the null surveys, without the roots.
+
+        It is what a figure of the evidence needs (:mod:`rarezoo.report.evidence`).
+        """
+        null, nodes = self.null, np.arange(1, len(self.tree.parents))
+        usual, scatter = null.usual(self.tree.sizes[nodes], galaxies=self.galaxies)
+        own = {
+            tables.NODE: nodes + self.galaxies, tables.GALAXIES: np.full(len(nodes), self.galaxies),
+            tables.SIZE: self.tree.sizes[nodes], tables.ISOLATION: self.isolations[nodes], tables.USUAL: usual,
+            tables.SCATTER: scatter, tables.SIGNIFICANCE: self.scores[nodes],
+            tables.IS_CANDIDATE: np.isin(nodes, self.candidates), tables.EXPECTED: self.expected(nodes),
+        }  # fmt: skip
+        shares = (0, self.settings.largest)
+        others = {
+            tables.NULL_SURVEY: null.surveys, tables.GALAXIES: np.full(len(null.sizes), null.galaxies),
+            tables.SIZE: null.sizes, tables.ISOLATION: null.isolations, tables.SIGNIFICANCE: null.own_scores,
+            tables.IS_CANDIDATE: np.isin(np.arange(len(null.sizes)), null.candidates(shares)),
+            tables.EXPECTED: null.expected(null.own_scores, galaxies=self.galaxies, shares=shares),
+        }  # fmt: skip
+        parts = []
+        for columns in (own, others):
+            nothing = np.full(len(columns[tables.SIZE]), None)
+            parts.append(
+                pa.table(
+                    {
+                        name: pa.array(columns.get(name, nothing), kind, from_pandas=True)
+                        for name, kind in tables.NODES.columns.items()
+                    }
+                )
+            )
+        return pa.concat_tables(parts)
 
     @cached_property
     def _groups(self) -> list[int]:

@@ -1,0 +1,110 @@
+"""``python -m benchmarks cost``: what each step of the default search costs, in units of the time of its map alone.
+
+Each number of threads is measured in a process of its own, because threads and memory are controlled by process. The
+classes must be the same to the bit for every number of threads.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.search import THREAD_VARIABLES, peak_memory
+from rarezoo.benchmark.planted import planted_vectors
+from rarezoo.errors import ConfigError
+from rarezoo.searches.clusterers import fine_tree
+from rarezoo.searches.null_surveys import null_surveys
+from rarezoo.searches.presets import preset
+from rarezoo.searches.significance import Significance, TreeScores
+from rarezoo.settings import Settings, setting
+from rarezoo.tables import markdown
+
+_MAP, _TREE, _NULL, _SCORES = "map", "tree", "null surveys", "scores and classes"
+_STEPS = (_MAP, _TREE, _NULL, _SCORES)
+
+
+def measured_here(galaxies: int, seed: int) -> dict[str, Any]:
+    """Search planted vectors, and return the seconds of each step, the peak memory, and a digest of the classes."""
+    settings, seconds = preset(), dict[str, float]()
+    compressor, clusterer, significance = settings["compress"], settings["clusterer"], Significance()
+
+    @contextmanager
+    def timed(step: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        seconds[step] = time.perf_counter() - started
+
+    def search(embeddings: np.ndarray) -> bytes:
+        ids = np.char.zfill(np.arange(len(embeddings)).astype(str), 9)
+        with timed(_MAP):
+            fitted = compressor.fit(embeddings, ids=ids, seed=seed)
+        with timed(_TREE):
+            tree = clusterer.tree(clusterer.linkage(fitted.positions))
+        features = fitted.features(embeddings)
+        with timed(_NULL):
+            null = null_surveys(
+                features, compressor, count=significance.surveys, galaxies=significance.galaxies, tree_of=fine_tree,
+                seed=seed,
+            )  # fmt: skip
+        with timed(_SCORES):
+            scores = TreeScores.of(tree, features, null, significance, seed=seed)
+            clustering = clusterer.select(tree, scores, ids=ids)
+        return clustering.labels.tobytes() + np.array(scores.scores).tobytes()
+
+    # Compile everything before the clock counts.
+    search(planted_vectors(99, galaxies=1000, groups=0).embeddings)
+    digest = hashlib.sha256(search(planted_vectors(seed, galaxies=galaxies).embeddings)).hexdigest()
+    return {"seconds": seconds, "memory GB": peak_memory(), "sha256": digest}
+
+
+@dataclass(kw_only=True)
+class SearchCost(Settings):
+    """Time and memory of each step of the default search on planted vectors, as multiples of its map alone."""
+
+    galaxies: int = setting(100_000, "number of galaxies", unit="galaxies", ge=10_000)
+    threads: list[int] = setting(sorted({1, os.cpu_count() or 1}), "thread counts, each in a process of its own", ge=1)
+    seed: int = setting(0, "seed of the vectors and of the search", ge=0)
+
+    def run(self) -> str:
+        """Measure, and return a table and whether all numbers of threads gave the same bits.
+
+        Raises
+        ------
+        ConfigError
+            A process was killed.
+        """
+        rows, digests = [], set()
+        for threads in self.threads:
+            result = self._measured(threads)
+            seconds = result["seconds"]
+            ratios = [f"{seconds[step] / seconds[_MAP]:.2f}" for step in _STEPS]
+            total = f"{sum(seconds.values()) / seconds[_MAP]:.2f}"
+            rows.append([str(threads), f"{seconds[_MAP]:.0f}", *ratios, total, f"{result['memory GB']:.1f}"])
+            digests.add(result["sha256"])
+        head = ["threads", "map, s", *(f"{step} / map" for step in _STEPS), "all / map", "peak memory, GB"]
+        same = "the same bits" if len(digests) == 1 else "DIFFERENT BITS"
+        return f"{self.galaxies:,} galaxies\n\n{markdown(head, rows)}\n\nscores and classes: {same}"
+
+    def _measured(self, threads: int) -> dict[str, Any]:
+        variables = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
+        command = [sys.executable, "-m", "benchmarks.cost", str(self.galaxies), str(self.seed)]
+        ended = subprocess.run(command, env=variables, stdout=subprocess.PIPE, text=True)
+        if ended.returncode:
+            raise ConfigError(
+                "a measurement failed", value=f"{threads} threads, status {ended.returncode}",
+                fix="A negative status means that it was killed, perhaps for lack of memory.",
+            )  # fmt: skip
+        content: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+        return content
+
+
+if __name__ == "__main__":
+    print(json.dumps(measured_here(int(sys.argv[1]), int(sys.argv[2]))))
