@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import cache
+from itertools import combinations
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +23,7 @@ from rarezoo.searches.condensed import condensed
 from rarezoo.searches.isolation import FEWEST_NEIGHBOURS, NodeTree
 from rarezoo.searches.null_surveys import FEWEST, NullSurveys, null_surveys
 from rarezoo.searches.run import SearchRun
-from rarezoo.searches.significance import Significance, TreeScores, smallest_groups
+from rarezoo.searches.significance import Significance, TreeScores, smallest_groups, strongest_nodes
 
 pytestmark = pytest.mark.unit
 
@@ -99,7 +100,8 @@ def graph_of(tree, shares, *, seed=0):
 
 def scores_of(tree, shares, *, significance=FEW, seed=0):
     """Scores of a tree; a share of 0.1 is usual among null nodes, and 0.2 is hardly ever seen."""
-    return TreeScores(tree, graph_of(tree, shares, seed=seed), simulated(), significance)
+    densities = np.ones(len(tree.homes))
+    return TreeScores(tree, densities, graph_of(tree, shares, seed=seed), simulated(), significance)
 
 
 def test_a_node_like_those_of_null_surveys_is_a_candidate_and_no_significant_class():
@@ -124,7 +126,7 @@ def test_a_node_takes_the_place_of_pieces_that_stand_out_less():
     assert scores.columns(np.array([1001]))[tables.GROUP] == [None]
 
 
-def test_the_node_that_stands_out_more_is_the_candidate():
+def test_of_two_nodes_on_a_branch_the_one_that_stands_out_more_is_the_candidate():
     outer, inner = (0, 40), (1, 25)
     tree = tree_of_nodes(outer, inner)
     for shares in ([0, 0.2, 0.95], [0, 0.97, 0.3], [0, 0.9, 0.93]):
@@ -170,11 +172,89 @@ def test_what_is_true_of_every_list(tree_and_shares, rows, level):
     assert np.all(tree.sizes[candidates] <= FEW.largest * scores.galaxies)
     assert 0 not in candidates
     assert np.all(scores.false_discoveries(scores.significant) <= level + 1e-12)
-    # A rare node that is no candidate lies in or around one that stands out at least as much.
+    # A rare node that is no candidate lies in or around one.
     for node in np.flatnonzero(tree.sizes <= FEW.largest * scores.galaxies):
-        related = [other for other in candidates if node in tree.subtree(other) or other in tree.subtree(node)]
-        assert related
-        assert max(scores.scores[related]) >= scores.scores[node]
+        assert any(node in tree.subtree(other) or other in tree.subtree(node) for other in candidates)
+    # Whether anything is significant depends on the highest score only.
+    assert np.all(scores.scores[candidates[:1]] <= scores.scores[1:].max())
+
+
+# --- the nodes with the most evidence
+
+
+@st.composite
+def forests(draw):
+    """Parents and evidence of a few nodes, with ties and without evidence, under one root or several."""
+    count = draw(st.integers(0, 9))
+    lowest = draw(st.sampled_from([-1, 0]))
+    parents = [-1 if node == 0 else draw(st.integers(lowest, node - 1)) for node in range(count)]
+    evidence = draw(st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.0, 4.0, 9.0]), min_size=count, max_size=count))
+    return np.array(parents, dtype=np.int64), np.array(evidence, dtype=np.float64)
+
+
+def related(parents, node, other):
+    """Return whether one of two nodes holds the other."""
+    inner, outer = max(node, other), min(node, other)
+    while inner > outer:
+        inner = parents[inner]
+    return inner == outer
+
+
+@given(forests())
+@settings(max_examples=150, deadline=None)
+def test_no_other_choice_of_nodes_apart_has_more_evidence(forest):
+    parents, evidence = forest
+    chosen = strongest_nodes(parents, evidence).tolist()
+    assert np.all(evidence[chosen] > 0)
+    best = 0.0
+    for size in range(len(parents) + 1):
+        for nodes in combinations(range(len(parents)), size):
+            if not any(related(parents, *pair) for pair in combinations(nodes, 2)):
+                best = max(best, float(evidence[list(nodes)].sum()))
+    assert not any(related(parents, *pair) for pair in combinations(chosen, 2))
+    assert evidence[chosen].sum() == best
+
+
+# --- the core of a class
+
+
+def test_the_core_of_a_class_is_without_the_galaxies_that_only_blur_it():
+    """Sixty galaxies, of which the fifteen least dense have their neighbours elsewhere."""
+    tree = tree_of_nodes((0, 60))
+    random = np.random.default_rng(0)
+    graph = graph_of(tree, [0, 0.97])
+    graph[:60] = random.integers(0, 45, (60, FEWEST_NEIGHBOURS))
+    graph[45:60] = random.integers(60, 1000, (15, FEWEST_NEIGHBOURS))
+    densities = np.where(np.arange(1000) < 45, 2.0, 1.0)
+    core = TreeScores(tree, densities, graph, simulated(), FEW).core(1001)
+    assert np.sum(core < 45) >= 42
+    assert np.sum(core >= 45) <= 5
+    assert np.all(np.diff(core) > 0)
+
+
+def test_a_class_that_is_isolated_as_a_whole_is_its_own_core():
+    tree = tree_of_nodes((0, 60), (0, 40))
+    random = np.random.default_rng(0)
+    graph = graph_of(tree, [0, 0, 0])
+    graph[:60] = random.integers(0, 60, (60, FEWEST_NEIGHBOURS))
+    scores = TreeScores(tree, random.uniform(size=1000), graph, simulated(), FEW)
+    assert scores.core(1001).tolist() == list(range(60))
+    # Whatever happens, half of the galaxies stay.
+    assert len(scores.core(1002)) >= 20
+
+
+@given(trees())
+@settings(max_examples=20, deadline=None)
+def test_a_core_is_at_least_the_denser_half_of_its_node(tree_and_shares):
+    tree, shares = tree_and_shares
+    densities = np.random.default_rng(1).uniform(size=len(tree.homes))
+    scores = TreeScores(tree, densities, graph_of(tree, shares), simulated(), FEW)
+    for node in range(1, len(tree.parents)):
+        members, core = tree.members(node), scores.core(node + scores.galaxies)
+        assert set(core) <= set(members)
+        assert len(core) >= len(members) // 2
+        left = np.setdiff1d(members, core)
+        assert densities[core].min() > densities[left].max(initial=-1)
 
 
 # --- how long the list is, and in which order
