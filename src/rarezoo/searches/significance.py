@@ -396,8 +396,9 @@ def strongest_nodes(
     array([0])
     """
     inside = np.zeros(len(parents))
-    for node in range(len(parents) - 1, 0, -1):
-        inside[parents[node]] += max(evidence[node], inside[node])
+    for node in range(len(parents) - 1, -1, -1):
+        if parents[node] >= 0:
+            inside[parents[node]] += max(evidence[node], inside[node])
     strong = (evidence > 0) & (evidence >= inside)
     # Where a strong node lies in another strong node, the outer one has more.
     return np.flatnonzero(strong & ~_inside(parents, strong))
@@ -416,8 +417,9 @@ def _related(parents: Int64[np.ndarray, " m"], nodes: Int64[np.ndarray, " chosen
     chosen = np.zeros(len(parents), dtype=bool)
     chosen[nodes] = True
     holds = chosen.copy()
-    for node in range(len(parents) - 1, 0, -1):
-        holds[parents[node]] |= holds[node]
+    for node in range(len(parents) - 1, -1, -1):
+        if parents[node] >= 0:
+            holds[parents[node]] |= holds[node]
     return holds | _inside(parents, chosen)
 
 

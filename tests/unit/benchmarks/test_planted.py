@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
+from sklearn.decomposition import PCA
+from sklearn.mixture import GaussianMixture
 
 from benchmarks import search
 from rarezoo.benchmark.planted import GENERATION, WIDTH, planted_vectors
@@ -40,11 +42,12 @@ def test_the_bulk_is_redundant():
     assert variances[:24].sum() / variances.sum() > 0.9
 
 
-def test_strong_groups_stand_apart_and_faint_ones_hardly():
+@pytest.mark.parametrize(("bulk", "skies"), [("normal", 5), ("mixture", 16)])
+def test_strong_groups_stand_apart_and_faint_ones_hardly(bulk, skies):
     """Within a group's middle half lie the more galaxies of the bulk the fainter it is."""
     crowds, contrasts = [], []
-    for seed in range(5):
-        planted = planted_vectors(seed, galaxies=6000, groups=8, smallest=80, largest=120)
+    for seed in range(skies):
+        planted = planted_vectors(seed, galaxies=6000, groups=8, smallest=80, largest=120, bulk=bulk)
         for group in np.flatnonzero(np.array(planted.places) != "off"):
             members = planted.embeddings[planted.groups == group]
             radii = np.linalg.norm(planted.embeddings - members.mean(axis=0), axis=1)
@@ -64,6 +67,39 @@ def test_groups_off_the_manifold_lie_off_it():
     moved = np.array(planted.places) == "off"
     assert 0 < moved.sum() < 9
     assert min(np.array(away)[moved]) > 1.2 > max(np.array(away)[~moved])
+
+
+def test_a_mixture_is_another_bulk_with_groups_of_the_same_sizes():
+    normal, mixture, again, other = (
+        planted_vectors(seed, galaxies=1500, groups=4, largest=80, bulk=bulk)
+        for seed, bulk in ((4, "normal"), (4, "mixture"), (4, "mixture"), (5, "mixture"))
+    )
+    assert mixture.embeddings.shape == (1500, WIDTH)
+    assert mixture.embeddings.dtype == np.float32
+    assert mixture.sizes.tolist() == normal.sizes.tolist()
+    assert np.bincount(mixture.groups + 1).tolist() == [1500 - mixture.sizes.sum(), *mixture.sizes]
+    assert np.array_equal(again.embeddings, mixture.embeddings)
+    assert not np.array_equal(other.embeddings, mixture.embeddings)
+    assert not np.array_equal(normal.embeddings, mixture.embeddings)
+
+
+def test_the_kinds_of_a_mixture_are_several_and_overlap():
+    """Eight normal distributions describe other galaxies of a mixture better than one does."""
+    gains = {}
+    for bulk in ("normal", "mixture"):
+        values = planted_vectors(2, galaxies=4000, groups=0, bulk=bulk).embeddings
+        scores = PCA(8, random_state=0).fit_transform(values)
+        one, several = (GaussianMixture(kinds, random_state=0).fit(scores[:2000]) for kinds in (1, 8))
+        gains[bulk] = several.score(scores[2000:]) - one.score(scores[2000:])
+    assert gains["mixture"] > max(0.3, 2 * gains["normal"])
+    # Of many galaxies it cannot be said with certainty which kind they are.
+    certainties = several.predict_proba(scores[2000:]).max(axis=1)
+    assert np.mean(certainties < 0.9) > 0.01
+
+
+def test_an_unknown_bulk_is_refused():
+    with pytest.raises(ConfigError, match=r"unknown bulk: flat\. Choose one of: normal, mixture"):
+        planted_vectors(0, galaxies=400, groups=0, bulk="flat")
 
 
 # By generation, of four groups of 20 to 200 in 2,000: sizes, contrasts, places, mean norms of the bulk and the groups.

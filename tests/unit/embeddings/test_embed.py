@@ -114,6 +114,60 @@ def test_every_galaxy_is_embedded_once_and_in_order(grey_survey, network, tmp_pa
     assert network.seen == list(range(10))
 
 
+@pytest.mark.parametrize("turns", [1, 4])
+@pytest.mark.parametrize("batch_size", [1, 7, 16, 20, 64, 100])
+def test_on_a_processor_the_network_sees_a_few_images_at_a_time_and_the_result_is_the_same(
+    grey_survey, network, tmp_path, batch_size, turns
+):
+    batches, forward = [], network.forward
+
+    def counted(images):
+        batches.append(len(images))
+        return forward(images)
+
+    network.forward = counted
+    few, many = grey_survey(n=70), {"shard_rows": 1000, "turns": turns}
+    store = job(few, tmp_path / "store", batch_size=batch_size, **many).run()
+    assert max(batches) == min(batch_size, 16)
+    assert sum(batches) == 70 * turns
+    others = job(few, tmp_path / "others", batch_size=16, **many).run()
+    assert store.read().equals(others.read())
+    np.testing.assert_allclose(store.embeddings()[:, 0], np.arange(70) / 255, atol=1e-6)
+
+
+def test_parts_of_a_batch_give_what_the_whole_batch_gives():
+    """A real network: the parts are joined in their order, and differ from the whole by rounding only."""
+    from rarezoo.data.trees import named_tree
+    from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
+    from rarezoo.zoo.network import build_network
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        tree = named_tree("desi")
+        network = build_network(EfficientNetB0(input_size=32, bottleneck=16), tree).eval()
+        images = torch.rand(40, 3, 32, 32)
+
+    def rows(size):
+        batches = [SimpleNamespace(images=part, rows=torch.arange(len(part))) for part in images.split(size)]
+        checkpoint = SimpleNamespace(network=network, tree=tree)
+        done = list(embed.embedded(batches, checkpoint, precision="float32", turns=1))
+        return np.concatenate([part.embeddings for part in done]), np.concatenate([part.fractions for part in done])
+
+    with torch.inference_mode():
+        whole = network(images).embedding.numpy()
+    embeddings, fractions = rows(40)
+    scatter = whole.std(axis=0).max()
+    np.testing.assert_allclose(embeddings, whole, rtol=0, atol=1e-4 * scatter)
+    for size in (16, 32):
+        same_embeddings, same_fractions = rows(size)
+        np.testing.assert_array_equal(same_embeddings, embeddings)
+        np.testing.assert_array_equal(same_fractions, fractions)
+    for size in (1, 7):
+        near_embeddings, near_fractions = rows(size)
+        np.testing.assert_allclose(near_embeddings, embeddings, rtol=0, atol=1e-4 * scatter)
+        np.testing.assert_allclose(near_fractions, fractions, rtol=0, atol=1e-5)
+
+
 def test_the_manifest_ties_survey_checkpoint_and_settings(grey_survey, network, tmp_path):
     survey = grey_survey(n=7)
     manifest = job(survey, tmp_path, dtype="float16").run().manifest

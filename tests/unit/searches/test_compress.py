@@ -80,6 +80,7 @@ def test_a_map_holds_no_pickle(tmp_path):
     assert json.loads((folder / "map.json").read_text())["settings"] == {
         "option": "pca",
         "whiten": 0,
+        "whiten_power": 1.0,
         "n_components": 2,
     }
 
@@ -109,6 +110,8 @@ def test_settings_that_do_not_fit_the_galaxies_are_refused(compressor, galaxies,
         (Umap, {"n_epochs": 0}),
         (Pca, {"n_components": 0}),
         (NoCompression, {"whiten": -1}),
+        (NoCompression, {"whiten_power": 0.0}),
+        (NoCompression, {"whiten_power": 1.5}),
     ],
 )
 def test_settings_out_of_range_are_refused_when_they_are_made(kind, settings):
@@ -131,6 +134,49 @@ def test_whitening_gives_directions_equal_weight_and_survives_saving(tmp_path):
     np.testing.assert_allclose(np.cov(fitted.positions, rowvar=False), np.eye(3), atol=0.02)
     again = FittedMap.open(fitted.save(tmp_path / "map"))
     np.testing.assert_allclose(again.transform(embeddings[:5]), fitted.positions[:5], atol=1e-4)
+
+
+@pytest.mark.parametrize("power", [0.25, 0.5, 1.0])
+def test_a_power_divides_each_component_by_that_power_of_its_scatter(power):
+    random = np.random.default_rng(0)
+    embeddings = (random.normal(size=(400, 4)) * [100.0, 4.0, 1.0, 0.01] + 7).astype(np.float32)
+    fitted = NoCompression(whiten=3, whiten_power=power).fit(embeddings, ids=[f"g{row:03d}" for row in range(400)])
+    variances = np.linalg.eigvalsh(np.cov(embeddings, rowvar=False))[:0:-1]
+    theirs = np.cov(fitted.positions, rowvar=False)
+    np.testing.assert_allclose(theirs.diagonal(), variances ** (1 - power), rtol=1e-3)
+    np.testing.assert_allclose(np.corrcoef(fitted.positions, rowvar=False), np.eye(3), atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", [NoCompression, Pca])
+def test_a_half_whitened_map_is_saved_and_places_galaxies_by_the_same_features(tmp_path, kind):
+    fitted = kind(whiten=5, whiten_power=0.5).fit(EMBEDDINGS, ids=IDS, seed=2)
+    opened = FittedMap.open(fitted.save(tmp_path / "map"))
+    assert opened.compressor == fitted.compressor
+    assert opened.compressor.whiten_power == 0.5
+    np.testing.assert_array_equal(opened.features(EMBEDDINGS), fitted.features(EMBEDDINGS))
+    np.testing.assert_array_equal(opened.transform(EMBEDDINGS), fitted.transform(EMBEDDINGS))
+    np.testing.assert_allclose(fitted.transform(EMBEDDINGS), fitted.positions, atol=1e-4)
+    # A galaxy has the same bits whatever galaxies stand beside it.
+    np.testing.assert_array_equal(fitted.features(EMBEDDINGS[7:9]), fitted.features(EMBEDDINGS)[7:9])
+    fully = kind(whiten=5).fit(EMBEDDINGS, ids=IDS, seed=2)
+    assert not np.allclose(fully.features(EMBEDDINGS), fitted.features(EMBEDDINGS), atol=0.1)
+
+
+def test_without_compression_the_map_is_the_features():
+    fitted = NoCompression(whiten=5, whiten_power=0.5).fit(EMBEDDINGS, ids=IDS)
+    np.testing.assert_array_equal(fitted.positions, fitted.features(EMBEDDINGS))
+    np.testing.assert_array_equal(fitted.transform(EMBEDDINGS), fitted.features(EMBEDDINGS))
+
+
+def test_a_map_that_was_saved_before_there_was_a_power_is_fully_whitened(tmp_path):
+    fitted = NoCompression(whiten=3).fit(EMBEDDINGS, ids=IDS)
+    folder = fitted.save(tmp_path / "map")
+    about = json.loads((folder / "map.json").read_text())
+    about["settings"].pop("whiten_power")
+    (folder / "map.json").write_text(json.dumps(about))
+    opened = FittedMap.open(folder)
+    assert opened.compressor == fitted.compressor
+    np.testing.assert_array_equal(opened.transform(EMBEDDINGS), fitted.transform(EMBEDDINGS))
 
 
 def test_whitening_takes_no_more_directions_than_vary():
