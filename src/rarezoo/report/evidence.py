@@ -162,7 +162,7 @@ def _draw_counts(
         title="How many such groups are chance?",
     )  # fmt: skip
     panel.yaxis.set_major_formatter("{x:g}")
-    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     if threshold is not None:
         panel.axvline(threshold, color=_SIGNIFICANT, linestyle="--", linewidth=0.8)
         panel.annotate(
