@@ -138,6 +138,8 @@ def _draw_counts(
     threshold: float | None, level: float,
 ) -> None:  # fmt: skip
     """Draw how many candidates have at least each score: of the survey, of each null survey, and expected in one."""
+    from matplotlib.ticker import MaxNLocator
+
     scores, expected = best[tables.SIGNIFICANCE].to_numpy(), curve[tables.EXPECTED].to_numpy()
     label = "each null survey"
     for _, one in null[null[tables.IS_CANDIDATE]].groupby(tables.NULL_SURVEY):
@@ -160,9 +162,7 @@ def _draw_counts(
         title="How many such groups are chance?",
     )  # fmt: skip
     panel.yaxis.set_major_formatter("{x:g}")
-    from matplotlib.ticker import MaxNLocator
-
-    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     if threshold is not None:
         panel.axvline(threshold, color=_SIGNIFICANT, linestyle="--", linewidth=0.8)
         panel.annotate(
