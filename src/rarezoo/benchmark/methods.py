@@ -36,7 +36,7 @@ from rarezoo.searches.grades import class_directions, looking_order
 from rarezoo.searches.null_surveys import null_surveys
 from rarezoo.searches.presets import preset
 from rarezoo.searches.significance import Significance, TreeScores
-from rarezoo.settings import Settings, choice, described, setting
+from rarezoo.settings import Settings, choice, described, refuse_unknown, setting
 
 FEATURES = ("embedding", "native", "untrained", "shuffled", "photometry")
 _MAP = "map.npz"
@@ -128,7 +128,7 @@ class SearchMethod(Method):
 
     def _scores(
         self, compress: Compressor, features: Features, linkage: pa.Table, *, seed: int, cache: Path
-    ) -> tuple[TreeScores, Features]:
+    ) -> tuple[TreeScores, Float32[np.ndarray, "n d"]]:
         """Return the scores of a tree, and the features that were compressed."""
         seen = whitened(features, components=compress.whiten, power=compress.whiten_power)
         folder = cache / f"noise-{digest(self._noise_key(compress, seen, seed))[:16]}"
@@ -153,6 +153,12 @@ class LooksMethod(SearchMethod):
     """
 
     looks: list[dict[str, Any]] = setting([], "settings of the compressor in each further look")
+
+    def check(self) -> None:
+        """Raise ConfigError for a setting that the compressor does not have."""
+        known = [field.name for field in fields(self.compress)]
+        for changes in self.looks:
+            refuse_unknown(changes, known, of="a look")
 
     def run(self, features: Features, *, seed: int, cache: Path) -> Submission:
         """Find classes in every look; rows are ordered as by one search."""
@@ -406,7 +412,7 @@ def gallery(
 def _in_looking_order(
     labels: Int32[np.ndarray, " n"],
     features: Features,
-    seen: Features,
+    seen: Float32[np.ndarray, "n d"],
     scores: Sequence[float | None],
     significant: Bool[np.ndarray, " c"],
 ) -> Int32[np.ndarray, "c w"]:

@@ -10,7 +10,6 @@ galaxies lie inside, wherever one cuts. The nearest 100 reach beyond a cut throu
 Shape letters: n galaxies, k neighbours of each, m nodes of the tree (the root first; a child after its parent), q sets.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -109,17 +108,3 @@ class NodeTree:
         compared = np.minimum(neighbours_compared(self.sizes), graph.shape[1])
         inside = np.cumsum(inside_by_place, axis=1)[np.arange(len(inside_by_place)), compared - 1]
         return inside / (self.sizes * compared)
-
-    def isolations_within(
-        self, node: int, graph: Int32[np.ndarray, "n k"], *, of: Sequence[int]
-    ) -> Float64[np.ndarray, " of"]:
-        """Return the isolation of smaller nodes if only the members of ``node`` are counted as neighbours."""
-        around = np.zeros(len(self.homes), dtype=bool)
-        around[self.members(node)] = True
-        shares = []
-        for part, compared in zip(of, neighbours_compared(self.sizes[list(of)]), strict=True):
-            rows, inside = self.members(part), np.zeros(len(self.homes), dtype=bool)
-            inside[rows] = True
-            near = graph[rows, :compared]
-            shares.append(inside[near].sum() / max(around[near].sum(), 1))
-        return np.array(shares)

@@ -50,6 +50,37 @@ def test_contestants_on_our_map_have_the_map_of_the_default_search():
     ]  # fmt: skip
 
 
+def several_looks(*looks):
+    clusterer = {"option": "fast_hdbscan", "min_samples": 5, "min_cluster_size": 10, "selection": "isolated"}
+    compress = {"option": "pca", "n_components": 4}
+    return method_from({
+        "kind": "looks", "compress": compress, "clusterer": clusterer, "surveys": 8, "galaxies": 500, "looks": [*looks]
+    })  # fmt: skip
+
+
+def test_groups_that_two_looks_see_are_classes_once(tmp_path):
+    random = np.random.default_rng(0)
+    features = random.normal(size=(600, 8)) * np.linspace(2, 1, 8)
+    for first, members in ((0, 40), (40, 25)):
+        features[first : first + members] = 2.5 * random.normal(size=8) + 0.1 * random.normal(size=(members, 8))
+    features = features.astype(np.float32)
+    single = several_looks().run(features, seed=0, cache=tmp_path)
+    twice = several_looks({"n_components": 4}).run(features, seed=0, cache=tmp_path)
+    other = several_looks({"n_components": 3}, {"whiten": 6}).run(features, seed=0, cache=tmp_path)
+    assert np.array_equal(single.labels, twice.labels)
+    for found in (single, other):
+        for first, members in ((0, 40), (40, 25)):
+            label, count = np.unique(found.labels[first : first + members], return_counts=True)
+            assert label[count.argmax()] >= 0
+            assert count.max() > 0.9 * members
+    assert len(np.unique(other.labels[other.labels >= 0])) == other.labels.max() + 1
+
+
+def test_a_look_with_a_setting_that_does_not_exist_is_refused():
+    with pytest.raises(ConfigError, match="n_neighbours"):
+        several_looks({"n_neighbours": 50})
+
+
 def test_k_means_may_work_on_whitened_components(tmp_path):
     # Two groups that differ in a direction of small scatter only, beside one of large scatter.
     random = np.random.default_rng(0)

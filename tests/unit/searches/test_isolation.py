@@ -84,16 +84,4 @@ def test_more_neighbours_are_compared_in_large_sets():
     graph = np.repeat(other[:, None], MOST_NEIGHBOURS, axis=1).astype(np.int32)
     graph[:, :20] = np.arange(400)[:, None]
     assert nodes.isolations(graph).tolist() == [1, 20 / 25, 20 / 25]
-    assert nodes.isolations_within(0, graph, of=[1]).tolist() == [20 / 25]
     assert nodes.isolations(graph[:, :FEWEST_NEIGHBOURS]).tolist() == [1, 1, 1]
-
-
-@given(trees_with_graphs())
-@settings(max_examples=60, deadline=None)
-def test_within_a_node_only_its_own_neighbours_count(drawn):
-    nodes, graph = drawn
-    around = len(nodes.parents) // 2
-    below, outer = nodes.subtree(around), nodes.members(around)
-    for node, share in zip(below, nodes.isolations_within(around, graph, of=below), strict=True):
-        met = graph[nodes.members(node)]
-        assert share == pytest.approx(np.isin(met, nodes.members(node)).sum() / max(np.isin(met, outer).sum(), 1))
