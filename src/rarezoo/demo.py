@@ -30,7 +30,7 @@ _GALAXIES = 4000
 _EPOCHS = 5
 # A galaxy has no up or down: its embedding is the mean over orientations.
 _TURNS = 4
-_SURVEYS, _REFITS = 10, 2
+_SURVEYS, _REFITS = 20, 2
 # Seconds per 1,000 galaxies on two processor cores, for the estimate; those that a demo printed.
 _SECONDS = {"survey": 11.0, "train": 19.0, "embed": 42.0, "search": 16.0}
 # The same for one pass of a training from random weights.

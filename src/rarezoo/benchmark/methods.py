@@ -390,7 +390,7 @@ def _read_map(folder: Path) -> tuple[Float32[np.ndarray, "n k"], float]:
         raise tables.damaged(folder / _MAP, fix="Delete it; it is then made again.") from problem
 
 
-def whitened(features: Features, *, components: int, power: float) -> Features:
+def whitened(features: Features, *, components: int, power: float) -> Float32[np.ndarray, "n d"]:
     """Return features as a compressor with these settings of ``whiten`` and ``whiten_power`` uses them."""
     if not components:
         return features
