@@ -81,7 +81,8 @@ def test_a_number_that_is_too_large_for_its_type_does_not_become_infinite(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("content", "kind"), [(gzip.compress(b"id_str\n", mtime=0), "gzip"), (b"PK\x03\x04", "spreadsheet"), (b"PAR1", "Parquet")]
+    ("content", "kind"),
+    [(gzip.compress(b"id_str\n", mtime=0), "gzip"), (b"PK\x03\x04", "spreadsheet"), (b"PAR1", "Parquet")],
 )
 def test_a_table_of_another_kind_that_is_called_csv_is_named(tmp_path, content, kind):
     with pytest.raises(DataError, match=f"not a text, but a .*{kind}"):
