@@ -399,8 +399,11 @@ class KnownAnswers(Tier):
         """Return the identity of the stores, the answers and the checkpoint."""
         if self.answers and not Path(self.answers).is_file():
             raise DataNotFound("no table of known objects", value=self.answers, fix="Give answers=FILE.csv.")
+        store = EmbeddingStore.open(self.store)
+        if not self.answers:
+            _refuse_unknown_survey(store)
         return {
-            "store": EmbeddingStore.open(self.store).identity,
+            "store": store.identity,
             "answers": file_sha256(self.answers) if self.answers else None,
             "checkpoint": _checkpoint_sha256(self.checkpoint),
             "shuffled": EmbeddingStore.open(self.shuffled).identity if self.shuffled else None,
@@ -425,8 +428,7 @@ class KnownAnswers(Tier):
 
     def _rare_answers(self, store: EmbeddingStore, ids: np.ndarray) -> Truth:
         survey = store.manifest.survey
-        if survey not in DEFAULT_CRITERIA:
-            raise ConfigError("no answers of this survey are known", value=survey, fix="Give answers=FILE.csv.")
+        _refuse_unknown_survey(store)
         catalogue = self._galaxies(store).catalogue
         # The full votes are in a file of their own, which may be missing.
         asked = [kind for kind in (*DEFAULT_CRITERIA[survey], *_ALSO) if kind != ODD or C5 in catalogue.column_names]
@@ -445,6 +447,13 @@ class KnownAnswers(Tier):
     def generation(self) -> int | str:
         """Return the generation of the rare answers; nothing for a table of answers, because nothing is drawn."""
         return "" if self.answers else _ANSWERS_GENERATION
+
+
+def _refuse_unknown_survey(store: EmbeddingStore) -> None:
+    """Raise ConfigError if no rare answers of the survey of a store are known."""
+    if store.manifest.survey not in DEFAULT_CRITERIA:
+        fix = "Give answers=FILE.csv."
+        raise ConfigError("no answers of this survey are known", value=store.manifest.survey, fix=fix)
 
 
 def _checkpoint_sha256(checkpoint: str) -> str | None:

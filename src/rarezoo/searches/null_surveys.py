@@ -30,6 +30,8 @@ GAUSSIAN, PERMUTED, STORE = "gaussian", "permuted", "store"
 FEWEST = 100
 # Galaxies on which a local dimension is measured, at most, and bisections by which it is matched.
 _MEASURED, _BISECTIONS = 2000, 9
+# Scores between which a threshold is sought, and bisections.
+_SCORES, _BISECTIONS_OF_SCORE = (-10.0, 1e4), 60
 # Standard deviations per median absolute deviation of a normal distribution.
 _MAD_TO_SIGMA = 1.4826
 
@@ -213,6 +215,24 @@ class NullSurveys:
         beyond = tail * np.exp(-tail * np.log1p(above / (tail * rate)))
         counted = np.searchsorted(-highest, -np.asarray(scores), side="right")
         return np.where(scores > high, beyond, counted) * (galaxies / self.galaxies / self.count)
+
+    def threshold(self, number: float, *, galaxies: int, shares: tuple[float, float]) -> float:
+        """Return the lowest score that one null survey is expected to show at most ``number`` times; infinity for none.
+
+        It is found by bisection, because :meth:`expected` falls with the score. The other arguments are those of that
+        method.
+        """
+        low, high = _SCORES
+
+        def few(score: float) -> bool:
+            return bool(self.expected(np.array([score]), galaxies=galaxies, shares=shares)[0] <= number)
+
+        if not few(high):
+            return np.inf
+        for _ in range(_BISECTIONS_OF_SCORE):
+            middle = (low + high) / 2
+            low, high = (low, middle) if few(middle) else (middle, high)
+        return high
 
 
 def best_nodes(

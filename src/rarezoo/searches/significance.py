@@ -215,7 +215,8 @@ class TreeScores:
         stands_out = rare & (self.expected(np.arange(len(parents))) <= self.settings.level)
         # Without any node in null surveys there is no score.
         scores = np.nan_to_num(self.scores, nan=0.0)
-        threshold = scores[stands_out].min(initial=np.inf)
+        shares = (0, self.settings.largest)
+        threshold = self.null.threshold(self.settings.level, galaxies=self.galaxies, shares=shares)
         evidence = np.where(stands_out, np.maximum(scores - threshold, _LEAST) ** 2, 0.0)
         taken = strongest_nodes(parents, evidence)
         elsewhere = rare & ~_related(parents, taken)

@@ -164,3 +164,21 @@ def test_the_direction_of_a_class_points_from_the_mean_galaxy_to_its_mean_member
     directions = class_directions(features, np.array([-1, -1, 0, 1]), classes=2)
     expected = np.array([[3, -2], [-1, 6]]) / np.sqrt([[13], [37]])
     np.testing.assert_allclose(directions, expected)
+
+
+# --- the threshold
+
+
+@pytest.mark.parametrize("number", [0.02, 0.05, 1.0, 20.0])
+def test_the_threshold_is_the_score_that_null_surveys_show_that_often(number):
+    null, asked = null_surveys_of(), {"galaxies": GALAXIES, "shares": (0, 0.07)}
+    threshold = null.threshold(number, **asked)
+    above, below = null.expected(np.array([threshold, threshold - 1e-3]), **asked)
+    assert above <= number <= below + 1 / null.count
+
+
+def test_what_else_a_survey_holds_does_not_change_which_of_nested_groups_is_chosen():
+    """A faint group elsewhere that only just stands out is no reason to split another one."""
+    alone = scored([-1, 0, 1, 1], [0, 4, 50, 60], [0, 0.6, 0.8, 0.8])
+    beside = scored([-1, 0, 1, 1, 0], [0, 4, 50, 60, 30], [0, 0.6, 0.8, 0.8, 0.25])
+    assert sorted(set(beside.significant) - {4}) == sorted(alone.significant)
