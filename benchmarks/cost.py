@@ -17,13 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.search import THREAD_VARIABLES, peak_memory
-from rarezoo.benchmark.planted import planted_vectors
+from benchmarks.search import FEWEST, THREAD_VARIABLES, peak_memory, planted_sky
 from rarezoo.errors import ConfigError
 from rarezoo.searches.clusterers import fine_tree
 from rarezoo.searches.null_surveys import null_surveys
 from rarezoo.searches.presets import preset
-from rarezoo.searches.significance import Significance, TreeScores
+from rarezoo.searches.significance import FEWEST_SURVEYS, Significance, TreeScores
 from rarezoo.settings import Settings, setting
 from rarezoo.tables import markdown
 
@@ -42,7 +41,7 @@ def measured_here(galaxies: int, seed: int) -> dict[str, Any]:
         yield
         seconds[step] = time.perf_counter() - started
 
-    def search(embeddings: np.ndarray) -> bytes:
+    def search(embeddings: np.ndarray, *, surveys: int) -> bytes:
         ids = np.char.zfill(np.arange(len(embeddings)).astype(str), 9)
         with timed(_MAP):
             fitted = compressor.fit(embeddings, ids=ids, seed=seed)
@@ -51,7 +50,7 @@ def measured_here(galaxies: int, seed: int) -> dict[str, Any]:
         features = fitted.features(embeddings)
         with timed(_NULL):
             null = null_surveys(
-                features, compressor, count=significance.surveys, galaxies=significance.galaxies, tree_of=fine_tree,
+                features, compressor, count=surveys, galaxies=significance.galaxies, tree_of=fine_tree,
                 seed=seed,
             )  # fmt: skip
         with timed(_SCORES):
@@ -60,8 +59,10 @@ def measured_here(galaxies: int, seed: int) -> dict[str, Any]:
         return clustering.labels.tobytes() + np.array(scores.scores).tobytes()
 
     # Compile everything before the clock counts.
-    search(planted_vectors(99, galaxies=1000, groups=0).embeddings)
-    digest = hashlib.sha256(search(planted_vectors(seed, galaxies=galaxies).embeddings)).hexdigest()
+    search(planted_sky(99, galaxies=FEWEST).embeddings, surveys=FEWEST_SURVEYS)
+    digest = hashlib.sha256(
+        search(planted_sky(seed, galaxies=galaxies).embeddings, surveys=significance.surveys)
+    ).hexdigest()
     return {"seconds": seconds, "memory GB": peak_memory(), "sha256": digest}
 
 
@@ -69,7 +70,7 @@ def measured_here(galaxies: int, seed: int) -> dict[str, Any]:
 class SearchCost(Settings):
     """Time and memory of each step of the default search on planted vectors, as multiples of its map alone."""
 
-    galaxies: int = setting(100_000, "number of galaxies", unit="galaxies", ge=10_000)
+    galaxies: int = setting(100_000, "number of galaxies", unit="galaxies", ge=FEWEST)
     threads: list[int] = setting(sorted({1, os.cpu_count() or 1}), "thread counts, each in a process of its own", ge=1)
     seed: int = setting(0, "seed of the vectors and of the search", ge=0)
 

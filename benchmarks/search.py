@@ -36,7 +36,7 @@ _NEIGHBORS, _COMPONENTS, _MIN_CLASS = 50, 5, 10
 _ASKED, _COMPARED, _AT_ONCE = 1000, 15, 100
 # Fewest whose groups leave room for a bulk; and enough for umap-learn to take its way for many galaxies, so that
 # nothing is compiled while the clock runs.
-_FEWEST, _WARMING = 2000, 4500
+FEWEST, _WARMING = 2000, 4500
 THREAD_VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _MEASURES = ("found", "classes", "trustworthiness", "preservation", "agreement", "search s", "memory GB")
 
@@ -85,8 +85,8 @@ class SearchJob:
 def measure(job: SearchJob, folder: Path) -> None:
     """Search, and write the labels and the measurements."""
     search = _our_search if job.way == OURS else _plain_search
-    search(_sky(99, galaxies=min(_WARMING, job.galaxies)).embeddings, job, folder)
-    sky = _sky(job.sky, galaxies=job.galaxies)
+    search(planted_sky(99, galaxies=min(_WARMING, job.galaxies)).embeddings, job, folder)
+    sky = planted_sky(job.sky, galaxies=job.galaxies)
     positions, labels, about = search(sky.embeddings, job, folder)
     # Before the judging, whose memory is not the search's.
     memory = peak_memory()
@@ -95,7 +95,7 @@ def measure(job: SearchJob, folder: Path) -> None:
     tables.write_json({**asdict(job), **about, **quality, "memory GB": memory}, folder / f"{job.name}.json")
 
 
-def _sky(seed: int, *, galaxies: int) -> Planted:
+def planted_sky(seed: int, *, galaxies: int) -> Planted:
     return planted_vectors(seed, galaxies=galaxies, groups=_GROUPS, largest=min(_LARGEST, galaxies // _ONE_IN))
 
 
@@ -271,13 +271,13 @@ def _summary(results: Sequence[dict[str, Any]], folder: Path) -> Iterator[str]:
 class SearchSpeed(Settings):
     """Speed, memory and quality of our seeded search against umap-learn and hdbscan, on planted embeddings."""
 
-    galaxies: int = setting(20_000, "number of galaxies in each sky", unit="galaxies", ge=_FEWEST)
+    galaxies: int = setting(20_000, "number of galaxies in each sky", unit="galaxies", ge=FEWEST)
     skies: int = setting(3, "number of skies", ge=1)
     seeds: int = setting(2, "random seeds per sky; with one seed, agreement between seeds is not reported", ge=1)
     threads: list[int] = setting(
         sorted({1, 2, os.cpu_count() or 1}), "thread counts that give the same bits; timings use the largest", ge=1
     )
-    min_samples: int = setting(50, "min_samples of HDBSCAN; the paper uses 300", unit="galaxies", ge=1, lt=_FEWEST)
+    min_samples: int = setting(50, "min_samples of HDBSCAN; the paper uses 300", unit="galaxies", ge=1, lt=FEWEST)
     out: str = setting("runs/benchmark_search", "folder of the results")
 
     def run(self) -> str:
