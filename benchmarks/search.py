@@ -96,6 +96,7 @@ def measure(job: SearchJob, folder: Path) -> None:
 
 
 def planted_sky(seed: int, *, galaxies: int) -> Planted:
+    """Draw planted vectors whose groups leave room for a bulk, however few galaxies there are."""
     return planted_vectors(seed, galaxies=galaxies, groups=_GROUPS, largest=min(_LARGEST, galaxies // _ONE_IN))
 
 

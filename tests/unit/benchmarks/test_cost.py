@@ -22,5 +22,5 @@ def test_every_step_is_measured():
 
 
 def test_too_few_galaxies_are_refused():
-    with pytest.raises(ConfigError, match="galaxies.*1999"):
+    with pytest.raises(ConfigError, match=r"galaxies.*1999"):
         SearchCost(galaxies=1999)
