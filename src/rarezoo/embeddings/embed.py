@@ -26,7 +26,7 @@ from rarezoo.zoo.network import Prediction
 
 TURNS = (1, 2, 4, 8)
 _QUARTERS = 4
-# Images that a network sees at once on a processor; with 256 EfficientNetB0 takes twice as long per image.
+# Images that a network sees at once on a processor: what a few images need stays in its caches.
 _AT_ONCE = 16
 PRECISIONS = ("auto", "float32", "bfloat16")
 

@@ -11,7 +11,7 @@ Every step is also a function of plain arrays and tables. Row i is the same gala
     ids, embeddings = store.ids, store.embeddings()
     fitted = FastUmap(n_neighbors=15).fit(embeddings, ids=ids, seed=0)     # FittedMap
     fitted.transform(new_embeddings)                                       # (m, k); nothing on the map moves
-    clusterer = FastHdbscan(min_samples=15, selection="isolated")
+    clusterer = FastHdbscan(min_samples=10, selection="isolated")
     linkage = clusterer.linkage(fitted.positions)                          # LINKAGE table; slow, once
     tree = clusterer.tree(linkage)                                         # CondensedTree; fast
     features = fitted.features(embeddings)

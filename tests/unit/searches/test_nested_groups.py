@@ -179,6 +179,7 @@ def test_the_threshold_is_the_score_that_null_surveys_show_that_often(number):
 
 def test_what_else_a_survey_holds_does_not_change_which_of_nested_groups_is_chosen():
     """A faint group elsewhere that only just stands out is no reason to split another one."""
-    alone = scored([-1, 0, 1, 1], [0, 4, 50, 60], [0, 0.6, 0.8, 0.8])
-    beside = scored([-1, 0, 1, 1, 0], [0, 4, 50, 60, 30], [0, 0.6, 0.8, 0.8, 0.25])
-    assert sorted(set(beside.significant) - {4}) == sorted(alone.significant)
+    alone = scored([-1, 0, 1, 1], [0, 4, 50, 60], [0, 0.3, 0.4, 0.4])
+    beside = scored([-1, 0, 1, 1, 0], [0, 4, 50, 60, 30], [0, 0.3, 0.4, 0.4, 0.25])
+    assert alone.scores[1] > alone.scores[2:].max()
+    assert sorted(alone.significant) == sorted(set(beside.significant) - {4}) == [2, 3]
