@@ -9,7 +9,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -117,11 +117,9 @@ class Session:
     Examples
     --------
     >>> from tempfile import mkdtemp
-    >>> from pathlib import Path
-    >>> folder = Path(mkdtemp())
     >>> vectors = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
-    >>> store = EmbeddingStore.from_array([f"g{number}" for number in range(50)], vectors, out=folder / "store")
-    >>> labels = Labels.open(folder / "labels.sqlite", survey=survey_key(store.ids))
+    >>> store = EmbeddingStore.from_array([f"g{number}" for number in range(50)], vectors, out=mkdtemp())
+    >>> labels = Labels.of(store)
     >>> with Session(store, labels, settings=RankingSettings(beside=[])) as session:
     ...     shown = session.next(by="ann", label="interesting", count=3)
     ...     saved = session.rate([Rating(shown[0].id_str, "interesting", 1, "answer", "ann", why=shown[0].why)])
@@ -354,14 +352,3 @@ def _survey_of(source: Search | EmbeddingStore) -> Galaxies | None:
     except RarezooError as problem:
         log.info("the survey is not open: %s", problem)
         return None
-
-
-def survey_key(ids: Any) -> str:
-    """Return the hash of the galaxies' ids, by which a database of ratings knows its survey.
-
-    >>> survey_key(["a", "b"]) == survey_key(np.array(["b", "a"], dtype=object))
-    True
-    """
-    from rarezoo.runs import digest
-
-    return digest({"galaxies": sorted(map(str, ids))})
