@@ -45,6 +45,7 @@ class State:
         return len(self.features)
 
 
+@dataclass
 class Acquisition(Settings, ABC):
     """Base of every acquisition: one dataclass in :mod:`rarezoo.explore.acquisitions` is a choice of ``acquisition=``.
 

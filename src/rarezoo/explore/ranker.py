@@ -4,6 +4,7 @@ Shape letters: m rated galaxies, n galaxies of the survey, d features.
 """
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -37,6 +38,7 @@ class Model(Protocol):
         """Return the expected interest of galaxies and its uncertainty."""
 
 
+@dataclass
 class Ranker(Settings, ABC):
     """Base of every ranker: one dataclass in one file of :mod:`rarezoo.explore.rankers` is one choice of ``ranker=``.
 

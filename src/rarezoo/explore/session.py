@@ -280,7 +280,9 @@ class Session:
             fitting.result()
 
     def _fit(self, label: str) -> None:
-        interest = {name: value for name, value in self.labels.interest(label).items() if name in self._rows}
+        # Artifacts count as not interesting, so that the model learns not to look for more of them.
+        known = self.labels.interest(label, artifacts=True)
+        interest = {name: value for name, value in known.items() if name in self._rows}
         rated = np.array([self._rows[name] for name in interest], dtype=np.int64)
         try:
             prediction = self.settings.learn(self.features, rated, np.array(list(interest.values())))
@@ -317,17 +319,22 @@ class Session:
         """Return how far the ratings of a label are, with an estimate of how many interesting galaxies are left."""
         model = self._model(label)
         interest = self.labels.interest(label)
-        artifacts = self.labels.current(ARTIFACT)
         return Progress(
             galaxies=len(self.ids),
             rated=len(self._rated_rows(label, by=None)),
             interesting=sum(value > INTERESTING for value in interest.values()),
-            artifacts=sum(value == 1 for value in artifacts[tables.VALUE].to_pylist()),
+            artifacts=len(self._artifacts()),
             round=model.round,
             left=self._left(label, interest),
             people=tuple(self.labels.people()),
             agreement=self.labels.agreement(label),
         )
+
+    def _artifacts(self) -> set[str]:
+        """Return the galaxies that somebody called an artifact."""
+        current = self.labels.current(ARTIFACT)
+        pairs = zip(current[tables.ID].to_pylist(), current[tables.VALUE].to_pylist(), strict=True)
+        return {name for name, value in pairs if value == 1}
 
     def _left(self, label: str, interest: dict[str, float]) -> Remaining | None:
         """Estimate how many interesting galaxies are left, from the galaxies that were drawn blindly."""
