@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -138,7 +139,7 @@ class Database:
             _refuse_path(self._path, read_only=read_only)
         else:
             assert self._url is not None
-            self.shown = self._url.set(password=None, query={}).render_as_string()
+            self.shown = self._url.set(query={}).render_as_string(hide_password=True)
         self._engine = self._sqlite_engine() if self.is_sqlite else self._postgresql_engine()
         self._file: tuple[int, int] | None = None
         try:
@@ -185,7 +186,20 @@ class Database:
         url = self._url.set(drivername="postgresql+psycopg")
         waiting = {} if "connect_timeout" in url.query else {"connect_timeout": _CONNECT_SECONDS}
         # A connection is tried before it is used, so that the server may restart in between.
-        return sa.create_engine(url, connect_args=waiting, pool_pre_ping=True)
+        engine = sa.create_engine(url, connect_args=waiting, pool_pre_ping=True)
+
+        @sa.event.listens_for(engine, "connect")
+        def set_up(connection: Any, _: object) -> None:
+            with connection.cursor() as cursor:
+                cursor.execute(f"SET lock_timeout = {math.ceil(self.patience * 1000)}")
+                # A server may be set up to report a transaction before it is on its disk.
+                cursor.execute(
+                    "SELECT set_config('synchronous_commit', 'on', false) "
+                    "WHERE current_setting('synchronous_commit') = 'off'"
+                )
+            connection.commit()
+
+        return engine
 
     # --- transactions
 
@@ -211,11 +225,6 @@ class Database:
             connection = connection.execution_options(**{_IMMEDIATE: True})
             with connection.begin():
                 if not self.is_sqlite:
-                    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {math.ceil(self.patience * 1000)}")
-                    connection.exec_driver_sql(
-                        "SELECT set_config('synchronous_commit', 'on', true) "
-                        "WHERE current_setting('synchronous_commit') = 'off'"
-                    )
                     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITERS})")
                 yield connection
 
