@@ -575,9 +575,11 @@ def test_a_server_that_restarts_is_used_again_and_has_everything(postgresql, pos
 
 def test_a_server_without_durable_commits_is_asked_for_them(postgresql):
     raw(postgresql, f"ALTER DATABASE {postgresql.rpartition('/')[2]} SET synchronous_commit = off")
-    with Labels.open(postgresql, survey=SURVEY) as labels:
-        labels.add([yes("J1")])
     assert raw(postgresql, "SHOW synchronous_commit") == [("off",)]
+    database = Database(postgresql, survey=SURVEY)
+    with database.writing() as connection:
+        assert connection.exec_driver_sql("SHOW synchronous_commit").scalar() == "on"
+    database.close()
 
 
 def test_who_may_only_read_cannot_write(postgresql, postgresql_server):
