@@ -144,7 +144,8 @@ JOBS: dict[str, Job] = {
         examples=("runs/mine/search label=ring out=runs/mine/rings",),
     ),
     "labels show": Job(
-        "rarezoo.explore.labels_commands:LabelsShow", "show how many ratings there are, of what, and by whom", _EXPLORING,
+        "rarezoo.explore.labels_commands:LabelsShow", "show how many ratings there are, of what, and by whom",
+        _EXPLORING,
         examples=("runs/mine/search", "runs/mine/search labels=postgresql://me@host/ratings"),
     ),
     "labels export": Job(

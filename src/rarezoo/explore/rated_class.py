@@ -18,7 +18,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -333,10 +333,9 @@ def _class_rows(
         inside = np.flatnonzero(labels == row[tables.CLASS_ID])
         if len(inside):
             changed: dict[str, Any] = {tables.SIZE: len(inside), tables.FRACTION: len(inside) / len(labels)}
-            lost = (
-                {tables.EXEMPLARS: _exemplars(search.ids, positions, inside)} if len(inside) < row[tables.SIZE] else {}
-            )
-            rows.append({**row, **changed, **lost, tables.RANK: row[tables.RANK] and row[tables.RANK] + len(learnt)})
+            if len(inside) < row[tables.SIZE]:
+                changed[tables.EXEMPLARS] = _exemplars(search.ids, positions, inside)
+            rows.append({**row, **changed, tables.RANK: row[tables.RANK] and row[tables.RANK] + len(learnt)})
     metadata = Metadata.of(
         search.survey() if search.has_survey else None,
         systematics=Systematics(**search.settings.get("systematics", {})),
