@@ -40,7 +40,7 @@ class Chooser(Settings):
 
     random_share: float = setting(0.1, "share of galaxies that are drawn blindly", ge=0, le=1)
     diversity: float = setting(
-        0.5, "how much a galaxy loses that looks like one chosen before it in the same batch", ge=0, le=1
+        0.3, "how much a galaxy loses that looks like one chosen before it in the same batch", ge=0, le=1
     )
 
     def choose(self, state: State, acquisition: Acquisition, count: int, *, allowed: Bool[np.ndarray, " n"]) -> Choice:

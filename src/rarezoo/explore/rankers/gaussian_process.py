@@ -20,7 +20,7 @@ class GaussianProcess(Ranker):
     """
 
     length: float = setting(1.3, "length scale of the kernel, in typical distances between two galaxies", gt=0)
-    noise: float = setting(0.1, "variance of the noise of a rating, in units of the variance of the kernel", gt=0)
+    noise: float = setting(0.3, "variance of the noise of a rating, in units of the variance of the kernel", gt=0)
 
     def fit(
         self,
