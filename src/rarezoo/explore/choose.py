@@ -1,5 +1,6 @@
 """Which galaxies a person sees next: mostly those that the acquisition values, a few at random, no two alike."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -7,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64
 
 from rarezoo.explore.acquisition import Acquisition, State
+from rarezoo.explore.ranker import Prediction
 from rarezoo.settings import Settings, setting
 
 # Why a galaxy is shown.
@@ -61,25 +63,26 @@ class Chooser(Settings):
         count = min(count, len(free))
         # The expected number of random galaxies is exact: the fraction is decided by chance.
         blind = int(np.floor(self.random_share * count + state.rng.random()))
-        drawn = state.rng.choice(free, min(blind, count), replace=False)
-        values, why = self._values(state, acquisition)
-        left = np.setdiff1d(free, drawn, assume_unique=True)
-        # Equal values are in a random order.
-        state.rng.shuffle(left)
-        chosen = self._different(state.features, left, values[left], count - len(drawn))
         # Random galaxies stand at random places among the others: the person cannot tell them apart.
-        rows, reasons = list(map(int, chosen)), [why] * len(chosen)
-        for row in drawn:
-            place = int(state.rng.integers(len(rows) + 1))
-            rows.insert(place, int(row))
-            reasons.insert(place, RANDOM)
+        places = set(state.rng.choice(count, min(blind, count), replace=False).tolist())
+        values, why = self._values(state, acquisition)
+        # Equal values are in a random order.
+        state.rng.shuffle(free)
+        best = iter(self._different(state.features, free, values[free], count).tolist())
+        rows: list[int] = []
+        reasons: list[str] = []
+        # Each is drawn from all galaxies that are not rated by the time that it is: what the model has chosen for later
+        # in the batch is among them. The estimate of how many are left rests on that.
+        for place in range(count):
+            blindly, taken = place in places, set(rows)
+            rows.append(_drawn(free, taken, state.rng) if blindly else next(row for row in best if row not in taken))
+            reasons.append(RANDOM if blindly else why)
         return Choice(np.array(rows, dtype=np.int64), tuple(reasons))
 
     def _values(self, state: State, acquisition: Acquisition) -> tuple[Float[np.ndarray, " n"], str]:
         if not acquisition.needs_model:
             return np.asarray(acquisition.values(state), dtype=np.float64), MODEL
-        if state.prediction is None or np.ptp(state.interest) == 0:
-            # All ratings are equal, and so is the expected interest of all galaxies.
+        if all_equal(state.prediction, state.interest):
             return np.asarray(state.start, dtype=np.float64), START
         return np.asarray(acquisition.values(state), dtype=np.float64), MODEL
 
@@ -109,3 +112,16 @@ class Chooser(Settings):
             chosen.append(int(worth.argmax()))
             alike = np.maximum(alike, np.clip(directions @ directions[chosen[-1]], 0, 1))
         return rows[np.array(chosen)]
+
+
+def all_equal(prediction: Prediction | None, interest: Float[np.ndarray, " m"]) -> bool:
+    """Return whether the ratings tell nothing: there are none, or all are equal, and so is what the model expects."""
+    return prediction is None or float(np.ptp(interest)) == 0
+
+
+def _drawn(rows: Int64[np.ndarray, " r"], taken: Collection[int], rng: np.random.Generator) -> int:
+    """Return one of the rows that are not taken, each with the same probability."""
+    while True:
+        row = int(rows[rng.integers(len(rows))])
+        if row not in taken:
+            return row
