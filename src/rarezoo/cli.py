@@ -54,12 +54,12 @@ from rarezoo.commands import (
     types_of,
 )
 from rarezoo.errors import ConfigError, RarezooError
-from rarezoo.escapes import visible
+from rarezoo.escapes import visible, without_passwords
 from rarezoo.settings import conf_dir
 from rarezoo.tables import unwritable
 
 _PIPELINE, _SEARCHES, _ZOO = "From votes to classes", "What was found", "Checkpoints"
-_SWEEPS, _MEASURING = "Many runs", "Measurements"
+_EXPLORING, _SWEEPS, _MEASURING = "What you look for", "Many runs", "Measurements"
 # Part of the examples in the help.
 _OWN_SURVEY = "data=catalogue data.table=galaxies.csv data.images=cutouts"
 # Commands that have a script at the top of a checkout, such as train.py.
@@ -131,6 +131,32 @@ JOBS: dict[str, Job] = {
             "runs/mine/search out=members.fits format=fits",
             "runs/mine/search out=two.csv classes=3,5 answers=all",
             "runs/mine/search samp=true classes=3",
+        ),
+    ),
+    "rank": Job(
+        "rarezoo.explore.rank:RankRun", "rank all galaxies by the ratings of a label", _EXPLORING,
+        groups=("ranker", "acquisition"),
+        examples=("runs/mine/search", "runs/mine/search label=ring out=rings.parquet"),
+    ),
+    "classes rated": Job(
+        "rarezoo.explore.rated_class:RatedClassesRun", "make classes of what people have rated, with their evidence",
+        _EXPLORING, groups=("ranker", "acquisition"),
+        examples=("runs/mine/search label=ring out=runs/mine/rings",),
+    ),
+    "labels show": Job(
+        "rarezoo.explore.labels_commands:LabelsShow", "show how many ratings there are, of what, and by whom",
+        _EXPLORING,
+        examples=("runs/mine/search", "runs/mine/search labels=postgresql://me@host/ratings"),
+    ),
+    "labels export": Job(
+        "rarezoo.explore.labels_commands:LabelsExport", "write ratings as CSV or Parquet", _EXPLORING,
+        examples=("runs/mine/search out=ratings.csv", "runs/mine/search out=ratings.parquet current=true label=ring"),
+    ),
+    "labels import": Job(
+        "rarezoo.explore.labels_commands:LabelsImport", "add the ratings of a table, or those saved from the atlas",
+        _EXPLORING,
+        examples=(
+            "runs/mine/search ratings.csv", "runs/mine/search rings.csv label=ring kind=tag by=me id_column=name",
         ),
     ),
     "demo": Job(
@@ -214,6 +240,14 @@ JOBS: dict[str, Job] = {
         _MEASURING, folder=True,
         examples=(
             "vectors seeds=100-101 methods=ours,leaf_10", "answers store=runs/mine/store answers=known.csv",
+        ),
+    ),
+    "benchmark explore": Job(
+        "rarezoo.benchmark.explore:ExploreRun",
+        "let simulated people rate galaxies, and compare the ways to choose what they see",
+        _MEASURING,
+        examples=(
+            "runs/gz2/store", "runs/mine/store 'answers=ring=ring_fraction>0.5' explorers=ours,random seeds=0-4",
         ),
     ),
 }  # fmt: skip
@@ -738,7 +772,7 @@ def exit_status(run: Callable[[], object], *, command: str = "") -> int:
 
 
 def _refused(message: str) -> int:
-    print(visible(f"rarezoo: {message}"), file=sys.stderr)
+    print(visible(without_passwords(f"rarezoo: {message}")), file=sys.stderr)
     return 2
 
 
