@@ -130,7 +130,7 @@ class Chooser(Settings):
 
 def all_equal(prediction: Prediction | None, interest: Float[np.ndarray, " m"]) -> bool:
     """Return whether the ratings tell nothing: there are none, or all are equal, and so is what the model expects."""
-    return prediction is None or float(np.ptp(interest)) == 0
+    return prediction is None or not len(interest) or float(np.ptp(interest)) == 0
 
 
 def _whole(number: float, rng: np.random.Generator) -> int:

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rarezoo.errors import ConfigError
+
 # Largest number of values of K at which the posterior is computed; above it they are spaced evenly in the logarithm.
 _VALUES = 20_000
 
@@ -66,6 +68,11 @@ def remaining(draws: Sequence[BlindDraw], *, unrated: int, known: int, coverage:
     coverage : float
         Probability that the interval holds, 0 to 1.
 
+    Raises
+    ------
+    ConfigError
+        More interesting galaxies are known than there were when one of the draws was made.
+
     Examples
     --------
     Of 1,000 galaxies, 100 were drawn blindly, and ten of them are interesting:
@@ -88,6 +95,11 @@ def remaining(draws: Sequence[BlindDraw], *, unrated: int, known: int, coverage:
         # More galaxies than there are cannot be interesting.
         impossible = total - draw.known > draw.unrated
         logs += np.where(impossible, -np.inf, np.log(chance if draw.interesting else 1 - chance))
+    if not np.isfinite(logs.max()):
+        raise ConfigError(
+            "blind draws contradict the number of interesting galaxies", value=known,
+            fix="Count the galaxies that were known and unrated at each draw again.",
+        )  # fmt: skip
     weights = np.exp(logs - logs.max())
     cumulative = np.cumsum(weights) / weights.sum()
     at = [(1 - coverage) / 2, 0.5, (1 + coverage) / 2]
