@@ -58,6 +58,7 @@ CO_ASSIGNMENT, ARI_BOTH, AMI_BOTH, ASSIGNED_BOTH = "co_assignment", "ari_both", 
 KEPT, MATCHED = "kept", "matched"
 NAME, DECISION = "name", "decision"
 GRADE, RANK = "grade", "rank"
+SCORE, SKY_DISTANCE = "score", "distance_arcsec"
 MAIN_GROUP = "group"
 NULL_SURVEY, GALAXIES, USUAL, SCATTER = "null_survey", "galaxies", "usual", "scatter"
 IS_CANDIDATE, EXPECTED = "is_candidate", "expected"

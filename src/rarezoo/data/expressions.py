@@ -11,8 +11,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from jaxtyping import Float64
 
 from rarezoo.data.trees import campaigns
 from rarezoo.errors import ConfigError
@@ -73,22 +75,86 @@ def decide(condition: str, table: pa.Table, *, called: str = "cut") -> pa.Boolea
     >>> decide("redshift < 0.1", galaxies).to_pylist()
     [True, False, None]
     """
-    quoted = _QUOTED.findall(condition)
-    aliases = {f"{_PLACEHOLDER}{index}": name for index, name in enumerate(quoted)}
-    numbers = iter(range(len(quoted)))
-    try:
-        parsed = ast.parse(_QUOTED.sub(lambda _: f"{_PLACEHOLDER}{next(numbers)}", condition).strip(), mode="eval")
-    except (SyntaxError, ValueError, RecursionError) as problem:
-        raise ConfigError(f"unreadable {called}", value=condition, fix=_GRAMMAR) from problem
-    try:
-        verdict = _value(parsed.body, table, aliases, f"{called} {condition}")
-    except (pa.ArrowNotImplementedError, pa.ArrowInvalid, TypeError) as problem:
-        raise ConfigError(f"{called} {condition} mixes kinds of values", value=problem, fix=_GRAMMAR) from problem
-    if isinstance(verdict, pa.ChunkedArray):
-        verdict = verdict.combine_chunks()
+    verdict = _computed(condition, table, called)
     if not isinstance(verdict, pa.Array) or verdict.type != pa.bool_():
         raise ConfigError(f"a {called} must be true or false of a galaxy", value=condition, fix=_GRAMMAR)
     return verdict
+
+
+def evaluate(expression: str, table: pa.Table, *, called: str = "expression") -> Float64[np.ndarray, " n"]:
+    """Return the number that an expression is for every row of a table; NaN where a value is unknown.
+
+    Parameters
+    ----------
+    expression : str
+        In the language of :func:`decide`.
+    table : pyarrow.Table
+        Table of n rows.
+    called : str
+        What messages call the expression.
+
+    Raises
+    ------
+    ConfigError
+        The expression cannot be read, names an unknown column, or is no number for a row.
+
+    Examples
+    --------
+    >>> evaluate("bar * (1 - ring)", pa.table({"bar": [0.5, None], "ring": [0.25, 0.5]}), called="score").tolist()
+    [0.375, nan]
+    """
+    values = _computed(expression, table, called)
+    if not isinstance(values, pa.Array) or not pa.types.is_floating(values.type):
+        raise ConfigError(f"a {called} must be a number for a galaxy", value=expression, fix=_GRAMMAR)
+    return np.asarray(values.to_numpy(zero_copy_only=False), dtype=np.float64)
+
+
+def columns_of(expression: str, known: Sequence[str], *, called: str = "cut") -> list[str]:
+    """Return the columns that an expression uses, each once, so that only these need be read.
+
+    Parameters
+    ----------
+    expression : str
+        In the language of :func:`decide`.
+    known : sequence of str
+        Names of the columns that there are.
+    called : str
+        What messages call the expression.
+
+    Raises
+    ------
+    ConfigError
+        The expression cannot be read, or names an unknown column.
+
+    Examples
+    --------
+    >>> columns_of("`disk-edge-on_yes_fraction` > 0.5", ["disk-edge-on-gz2_yes_fraction", "size"])
+    ['disk-edge-on-gz2_yes_fraction']
+    """
+    parsed, aliases = _parsed(expression, called)
+    names = [node.id for node in ast.walk(parsed) if isinstance(node, ast.Name)]
+    return list(dict.fromkeys(_resolved(aliases.get(name, name), known, f"{called} {expression}") for name in names))
+
+
+def _parsed(expression: str, called: str) -> tuple[ast.expr, dict[str, str]]:
+    """Return the tree of an expression, and what the placeholders of quoted names in it stand for."""
+    quoted = _QUOTED.findall(expression)
+    numbers = iter(range(len(quoted)))
+    try:
+        parsed = ast.parse(_QUOTED.sub(lambda _: f"{_PLACEHOLDER}{next(numbers)}", expression).strip(), mode="eval")
+    except (SyntaxError, ValueError, RecursionError) as problem:
+        raise ConfigError(f"unreadable {called}", value=expression, fix=_GRAMMAR) from problem
+    return parsed.body, {f"{_PLACEHOLDER}{index}": name for index, name in enumerate(quoted)}
+
+
+def _computed(expression: str, table: pa.Table, called: str) -> Any:
+    """Return what an expression is for every row, as one array if it depends on the row."""
+    parsed, aliases = _parsed(expression, called)
+    try:
+        values = _value(parsed, table, aliases, f"{called} {expression}")
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid, TypeError) as problem:
+        raise ConfigError(f"{called} {expression} mixes kinds of values", value=problem, fix=_GRAMMAR) from problem
+    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
 
 
 def _value(node: ast.expr, table: pa.Table, aliases: Mapping[str, str], condition: str) -> Any:
@@ -127,6 +193,13 @@ def _as_written(node: ast.expr, aliases: Mapping[str, str]) -> str:
 
 def _column(name: str, table: pa.Table, condition: str) -> pa.ChunkedArray:
     known = [field.name for field in table.schema if not pa.types.is_nested(field.type)]
+    column = table.column(_resolved(name, known, condition))
+    numeric = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
+    return _nan_as_null(column.cast(pa.float64())) if numeric else column
+
+
+def _resolved(name: str, known: Sequence[str], condition: str) -> str:
+    """Return the column that a name stands for; ConfigError if there is none."""
     if name not in known:
         name = _with_campaign(name, known, condition)
     if name not in known:
@@ -134,9 +207,7 @@ def _column(name: str, table: pa.Table, condition: str) -> pa.ChunkedArray:
         hint = f"Did you mean {near[0]}? " if near else ""
         fix = f"{hint}Columns are: {', '.join(known)}. {_GRAMMAR}"
         raise ConfigError(f"{condition} names an unknown column", value=name, fix=fix)
-    column = table.column(name)
-    numeric = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
-    return _nan_as_null(column.cast(pa.float64())) if numeric else column
+    return name
 
 
 def _with_campaign(name: str, known: Sequence[str], condition: str) -> str:
