@@ -58,13 +58,13 @@ CO_ASSIGNMENT, ARI_BOTH, AMI_BOTH, ASSIGNED_BOTH = "co_assignment", "ari_both", 
 KEPT, MATCHED = "kept", "matched"
 NAME, DECISION = "name", "decision"
 GRADE, RANK = "grade", "rank"
-SCORE, SKY_DISTANCE = "score", "distance_arcsec"
 MAIN_GROUP = "group"
 NULL_SURVEY, GALAXIES, USUAL, SCATTER = "null_survey", "galaxies", "usual", "scatter"
 IS_CANDIDATE, EXPECTED = "is_candidate", "expected"
 LABEL, VALUE, BY, AT, KIND = "label", "value", "by", "at", "kind"
 WHY, ROUND, SECONDS, ENTRY, UNDOES = "why", "round", "seconds", "entry", "undoes"
 SCORE, UNCERTAINTY, NEAREST_RATED = "score", "uncertainty", "nearest_rated"
+SKY_DISTANCE = "distance_arcsec"
 NO_CLASS = -1
 _FRACTION_SUFFIX = "_fraction"
 

@@ -36,6 +36,8 @@ from rarezoo.settings import Settings, name_of, setting
 if TYPE_CHECKING:
     import pandas as pd
 
+    from rarezoo.explore.pool import Pool
+
 log = logging.getLogger(__name__)
 MANIFEST_FILE = "manifest.json"
 SKIPPED_FILE = "skipped.csv"
@@ -133,6 +135,8 @@ class EmbeddingStore:
     (3, 2)
     >>> store.neighbours("a", 1)["neighbour"].tolist()
     ['b']
+    >>> store.similar("a")["id_str"].tolist()
+    ['b', 'c']
     """
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
@@ -462,6 +466,43 @@ class EmbeddingStore:
             "neighbour": self.ids[nearest.rows.ravel()],
             "similarity": 1 - np.asarray(nearest.distances, dtype=np.float64).ravel() ** 2 / 2,
         })  # fmt: skip
+
+    def similar(
+        self, examples: "str | Sequence[str] | np.ndarray", k: int | None = None, **settings: Any
+    ) -> "pd.DataFrame":
+        """Find the galaxies that are most alike to some examples, without the examples and copies of them.
+
+        Parameters
+        ----------
+        examples : str, sequence of str, or array of floats
+            Ids, positions on the sky and links to maps, as :mod:`rarezoo.explore.places` reads them; or embeddings.
+        k : int, optional
+            Number of galaxies; by default 24, or all if there are fewer.
+        **settings
+            ``against`` (counter-examples), the filters ``where`` and ``cone``, and further ones of
+            :func:`rarezoo.explore.similar.similar`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``id_str``, ``score`` (higher is more alike), ``rank`` (1 is the most alike) and positions if they are
+            known. Its ``attrs`` say how the galaxies were ranked and how many were left out.
+
+        Raises
+        ------
+        ConfigError
+            An example is unknown, a filter cannot be used or leaves no galaxy, or k is too large.
+        """
+        from rarezoo.explore.similar import similar
+
+        return similar(self._pool, examples, k, **settings).frame()
+
+    @cached_property
+    def _pool(self) -> "Pool":
+        """What :meth:`similar` has opened for an earlier call, such as the survey."""
+        from rarezoo.explore.pool import Pool
+
+        return Pool.of(self)
 
     @cached_property
     def index(self) -> NeighbourIndex:

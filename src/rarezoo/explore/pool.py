@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 _NEAR, _SUGGESTED = 70, 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pool:
     """The galaxies of a store, or of a search, that can be compared and ranked.
 
@@ -50,14 +50,16 @@ class Pool:
     search: Search | None = None
 
     @classmethod
-    def of(cls, source: "EmbeddingStore | Search | Path | str") -> "Pool":
-        """Return the galaxies of a store, of a search, or of the folder of either.
+    def of(cls, source: "EmbeddingStore | Search | Pool | Path | str") -> "Pool":
+        """Return the galaxies of a store, of a search, or of the folder of either; a pool is returned as it is.
 
         Raises
         ------
         StoreNotFound
             The folder holds neither a store nor a finished search.
         """
+        if isinstance(source, Pool):
+            return source
         if isinstance(source, EmbeddingStore):
             return cls(source)
         if isinstance(source, Search):

@@ -20,6 +20,9 @@ AUTO, COSINE, PROBE = WAYS = ("auto", "cosine", "probe")
 ENOUGH = 3
 # Galaxies drawn at random that stand for all others, and the regularisation (C of scikit-learn).
 BACKGROUND, STRENGTH = 1000, 0.3
+# Share of counter-examples in the weight of everything that is no example. Counter-examples are often near misses, and
+# with a larger weight they turn the probe away from the examples too.
+AGAINST = 0.05
 
 
 class Scores(NamedTuple):
@@ -112,8 +115,8 @@ def probe(
 ) -> Scores:
     """Return the probability that a probe gives to every galaxy; see :func:`scores_of`.
 
-    Examples have half of the weight. Counter-examples and :data:`BACKGROUND` galaxies drawn at random share the other
-    half, each of these two groups as a whole.
+    Examples have half of the weight. Of the other half, counter-examples have the share :data:`AGAINST`, and
+    :data:`BACKGROUND` galaxies drawn at random have the rest.
     """
     from scipy.special import expit
     from sklearn.linear_model import LogisticRegression
@@ -123,7 +126,8 @@ def probe(
     drawn = np.random.default_rng(seed).choice(np.flatnonzero(others), min(BACKGROUND, others.sum()), replace=False)
     background = index.centred.directions[drawn] * index.centred.lengths[drawn, None]
     groups = [examples, against, background]
-    shares = [1.0, 0.5 if len(against) else 0.0, 0.5 if len(against) else 1.0]
+    others_share = 1 - AGAINST if len(against) and len(background) else float(not len(against))
+    shares = [1.0, 1 - others_share, others_share]
     weights = [
         np.full(len(group), len(examples) * share / max(len(group), 1))
         for group, share in zip(groups, shares, strict=True)
@@ -134,10 +138,14 @@ def probe(
         np.concatenate(groups).astype(np.float64) / spread, is_example, sample_weight=np.concatenate(weights)
     )
     logits = index.project(regression.coef_[0] / spread) + np.float32(regression.intercept_[0])
-    counter = f", {len(against)} counter-examples" if len(against) else ""
+    counter = f", {_counted(len(against), 'counter-example')}" if len(against) else ""
     return Scores(
         # In single precision the best galaxies would all have the probability 1.
         expit(logits.astype(np.float64)),
-        f"probe: balanced logistic regression on the standardised embedding, {len(examples)} examples{counter}, "
-        f"{len(drawn):,} galaxies drawn at random",
+        f"probe: balanced logistic regression on the standardised embedding, {_counted(len(examples), 'example')}"
+        f"{counter}, {len(drawn):,} galaxies drawn at random",
     )
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

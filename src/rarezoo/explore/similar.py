@@ -104,8 +104,8 @@ class Query:
         pool : Pool
             The galaxies.
         examples : str, sequence of str, or array
-            Ids, positions, links and paths of images as :mod:`rarezoo.explore.places` reads them; or embeddings, (d,) or
-            (v, d).
+            Ids, positions, links and paths of images as :mod:`rarezoo.explore.places` reads them; or embeddings,
+            (d,) or (v, d).
         against : str or sequence of str
             Ids, positions and links of counter-examples.
         radius : float
@@ -120,9 +120,9 @@ class Query:
         """
         notes: list[str] = []
         if isinstance(examples, np.ndarray) and examples.dtype.kind == "f":
-            vectors = np.atleast_2d(examples)
+            vectors: np.ndarray | None = np.atleast_2d(examples)
             width = pool.store.manifest.width
-            if vectors.ndim != 2 or vectors.shape[1] != width or not np.isfinite(vectors).all():
+            if vectors is None or vectors.ndim != 2 or vectors.shape[1] != width or not np.isfinite(vectors).all():
                 raise ConfigError(
                     "an embedding that is asked for must be of finite numbers and as wide as those of the store",
                     value=examples.shape, fix=f"Give {width} numbers.",
@@ -270,7 +270,7 @@ class SimilarGalaxies:
         if self.pool.search is not None:
             columns[tables.CLASS_ID] = self.pool.search_class(self.rows)
         frame = pd.DataFrame(columns)
-        frame.attrs = self.about
+        frame.attrs.update(self.about)
         return frame
 
     @property
@@ -293,9 +293,9 @@ class SimilarGalaxies:
 
 
 def similar(
-    source: "EmbeddingStore | Search | Path | str",
+    source: "EmbeddingStore | Search | Pool | Path | str",
     examples: "str | Sequence[str] | np.ndarray",
-    k: int = SHOWN,
+    k: int | None = None,
     *,
     against: str | Sequence[str] = (),
     where: str = "",
@@ -311,12 +311,12 @@ def similar(
 
     Parameters
     ----------
-    source : EmbeddingStore, Search, Path or str
+    source : EmbeddingStore, Search, Pool, Path or str
         A store, a search, or the folder of either. Of a search only the galaxies that it has searched are found.
     examples : str, sequence of str, or array of floats
         Ids, positions and links as :mod:`rarezoo.explore.places` reads them; or embeddings, (d,) or (v, d).
-    k : int
-        Number of galaxies.
+    k : int, optional
+        Number of galaxies; by default 24, or all if there are fewer.
     against : str or sequence of str
         Ids, positions and links of counter-examples.
     where, classes, cone
@@ -358,7 +358,7 @@ def similar(
 def ranked(
     pool: Pool,
     query: Query,
-    k: int = SHOWN,
+    k: int | None = None,
     *,
     scores: Scores | None = None,
     filters: Filters | None = None,
@@ -375,8 +375,8 @@ def ranked(
         The galaxies.
     query : Query
         The examples.
-    k : int
-        Number of galaxies.
+    k : int, optional
+        Number of galaxies; by default 24, or all if there are fewer.
     scores : Scores, optional
         Scores of the n galaxies; by default how alike they are to the examples.
     filters : Filters, optional
@@ -394,22 +394,28 @@ def ranked(
     filtered = (filters or Filters()).of(pool)
     asked = np.concatenate([query.rows, query.against])
     others = int(pool.inside.sum() - pool.inside[asked].sum())
+    if not others:
+        raise ConfigError(
+            "the survey has no other galaxy than the examples",
+            value=len(pool.ids),
+            fix="Use a survey of more galaxies.",
+        )
+    k = min(SHOWN, others) if k is None else k
     if not 1 <= k <= others:
-        way_out = f"Choose 1 to {others}." if others else "The survey has no other galaxy than the examples."
-        raise ConfigError("k, the number of galaxies", value=k, fix=way_out)
+        raise ConfigError("k, the number of galaxies", value=k, fix=f"Choose 1 to {others}.")
     scores = query.scores(pool, by=by, seed=seed) if scores is None else scores
     mask = filtered.mask.copy()
     mask[asked] = False
-    copies = Copies.of(pool, query.rows, images=k <= _COMPARED) if identical else None
+    copies = Copies(pool, query.rows, images=k <= _COMPARED) if identical else None
     found: list[int] = []
     left_out: list[LeftOut] = []
     for row in in_order(scores.values, mask, first=k + _FURTHER):
         near = _near_example(pool, row, query.rows, apart=apart)
-        copied = copies.copied(row) if copies is not None and near is None else None
+        original = copies.original_of(row) if copies is not None and near is None else None
         if near is not None:
             left_out.append(LeftOut(row, NEAR, pool.names(query.rows[[near]])[0]))
-        elif copied is not None:
-            left_out.append(LeftOut(row, IDENTICAL, pool.names(np.array([copied]))[0]))
+        elif original is not None:
+            left_out.append(LeftOut(row, IDENTICAL, pool.names(np.array([original]))[0]))
         else:
             found.append(row)
         if len(found) == k:
@@ -447,48 +453,68 @@ def in_order(scores: Float[np.ndarray, " n"], mask: np.ndarray, *, first: int) -
 class Copies:
     """Recognises near-identical galaxies among those that it has seen, by their images or else by their embeddings.
 
+    Of the galaxies of a result it remembers the last 1,000.
+
+    Parameters
+    ----------
+    pool : Pool
+        The galaxies.
+    examples : (e,) array of integers
+        Rows of galaxies that it has seen at the beginning.
+    images : bool
+        Compare images if the survey has any.
+
     Attributes
     ----------
     by : str
         ``images`` or ``embeddings``.
     """
 
-    def __init__(self, pool: Pool, *, images: bool) -> None:
+    def __init__(self, pool: Pool, examples: Int[np.ndarray, " e"], *, images: bool) -> None:
         self.pool, self.by = pool, "images" if images and pool.galaxies is not None else "embeddings"
-        self._rows: list[int] = []
-        self._seen: list[np.ndarray] = []
+        self._threshold = CORRELATION if self.by == "images" else SAME
+        self._marks: np.ndarray | None = None
+        self._rows = np.full(len(examples) + _COMPARED, -1)
+        self._examples, self._seen = 0, 0
+        for row in examples:
+            self._remember(int(row), self._mark(int(row)))
+        self._examples = self._seen
 
-    @classmethod
-    def of(cls, pool: Pool, rows: Int[np.ndarray, " e"], *, images: bool) -> "Copies":
-        """Begin with some galaxies that are seen already, such as the examples."""
-        copies = cls(pool, images=images)
-        for row in rows:
-            copies.copied(int(row))
-        return copies
-
-    def copied(self, row: int) -> int | None:
+    def original_of(self, row: int) -> int | None:
         """Return the row of an earlier galaxy that this one is near-identical to; None if there is none.
 
-        A galaxy that is not a copy is remembered.
+        A galaxy that is no copy is remembered.
         """
         mark = self._mark(row)
-        if self._seen and mark.any():
-            alike = np.stack(self._seen) @ mark
-            if alike.max() > (CORRELATION if self.by == "images" else SAME):
-                return self._rows[int(alike.argmax())]
-        self._rows.append(row)
-        self._seen.append(mark)
+        if mark is not None and self._marks is not None:
+            alike = self._marks @ mark
+            best = int(alike.argmax())
+            if alike[best] > self._threshold:
+                return int(self._rows[best])
+        self._remember(row, mark)
         return None
 
-    def _mark(self, row: int) -> np.ndarray:
-        """Return a unit vector whose product with that of another galaxy says how alike they are; 0 if unknown."""
+    def _remember(self, row: int, mark: np.ndarray | None) -> None:
+        if mark is None:
+            return
+        if self._marks is None:
+            self._marks = np.zeros((len(self._rows), len(mark)))
+        # The examples stay; behind them the newest takes the place of the oldest.
+        place = (
+            self._seen if self._seen < len(self._rows) else self._examples + (self._seen - self._examples) % _COMPARED
+        )
+        self._marks[place], self._rows[place] = mark, row
+        self._seen += 1
+
+    def _mark(self, row: int) -> np.ndarray | None:
+        """Return a unit vector whose product with that of another galaxy says how alike they are; None if unknown."""
         if self.by == "embeddings":
             return np.asarray(self.pool.store.index.vectors[row], dtype=np.float64)
         assert self.pool.galaxies is not None
         try:
             return fingerprint(self.pool.galaxies.images.cutout(int(self.pool.catalogue_rows[row]))).astype(np.float64)
         except DataError:
-            return np.zeros(1)
+            return None
 
 
 def _near_example(pool: Pool, row: int, examples: np.ndarray, *, apart: float) -> int | None:
