@@ -45,6 +45,7 @@ ENTRY_POINTS = {
     "clusterer": "rarezoo.clusterers",
     "objective": "rarezoo.objectives",
     "scorer": "rarezoo.scorers",
+    "text_encoder": "rarezoo.text_encoders",
 }
 _BOUNDS = {
     "ge": ("at least", lambda value, bound: value >= bound),
