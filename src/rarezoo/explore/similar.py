@@ -41,7 +41,7 @@ SHOWN = 24
 # that is given and the galaxy that is meant, arcsec (Walmsley et al. 2022, MNRAS 513, 1581).
 APART, RADIUS = 100.0, 20.0
 # Cosine above which two embeddings are those of one picture, where there are no images to compare.
-SAME = 0.9999
+SAME = 1 - 1e-6
 # Results whose images are compared at most, and further candidates that are looked at in a first step.
 _COMPARED, _FURTHER = 1000, 32
 EXAMPLE, NEAR, IDENTICAL = "example", "near an example", "near-identical"
