@@ -310,6 +310,7 @@ def similar(
     apart: float = APART,
     identical: bool = True,
     radius: float = RADIUS,
+    checkpoint: str = "",
     seed: int = 0,
 ) -> SimilarGalaxies:
     """Find the galaxies that are most alike to some examples.
@@ -319,7 +320,8 @@ def similar(
     source : EmbeddingStore, Search, Pool, Path or str
         A store, a search, or the folder of either. Of a search only the galaxies that it has searched are found.
     examples : str, sequence of str, or array of floats
-        Ids, positions and links as :mod:`rarezoo.explore.places` reads them; or embeddings, (d,) or (v, d).
+        Ids, positions, links and paths of images as :mod:`rarezoo.explore.places` reads them; or embeddings, (d,) or
+        (v, d).
     k : int, optional
         Number of galaxies; by default 24, or all if there are fewer.
     against : str or sequence of str
@@ -334,6 +336,8 @@ def similar(
         Leave out near-identical galaxies.
     radius : float
         Largest distance between a position that is given and the galaxy that is meant, arcsec.
+    checkpoint : str
+        Network that embeds images, if it is not where the store was made.
     seed : int
         Seed of the galaxies that are drawn for a probe.
 
@@ -341,6 +345,8 @@ def similar(
     ------
     ConfigError
         An example is unknown, a filter cannot be used or leaves no galaxy, or k is too large.
+    DataError, CheckpointError
+        An image or the network for it cannot be used.
 
     Examples
     --------
@@ -351,8 +357,17 @@ def similar(
     >>> similar(store, "a", 2).ids
     ['b', 'd']
     """
+    from rarezoo.explore.own_image import embed_file, unlike_every_galaxy
+
     pool = Pool.of(source)
-    query = Query.of(pool, examples, against, radius=radius)
+
+    def embed(path: Path) -> np.ndarray:
+        vector = embed_file(pool, path, checkpoint=checkpoint)
+        if far := unlike_every_galaxy(pool, vector):
+            log.warning("%s: %s", path, far)
+        return vector
+
+    query = Query.of(pool, examples, against, radius=radius, embed=embed)
     if not len(query.rows) and query.vectors is None:
         raise ConfigError("no example", value=examples, fix="Give the id of a galaxy: id=ID.")
     return ranked(
