@@ -5,6 +5,7 @@ Files of a store::
     manifest.json          survey and checkpoint with their hashes, type, width, rows, shard size
     shard-00000.parquet …  EMBEDDINGS rows in the survey's order; a shard exists as a whole or not at all
     skipped.csv            ids of the galaxies whose images could not be read, if there are any
+    neighbours/            index of nearest neighbours of a large store; it can be deleted
 
 A store is written by :class:`~rarezoo.embeddings.embed.EmbedRun`, or made from vectors of another network by
 :meth:`EmbeddingStore.from_array` and :meth:`EmbeddingStore.from_table`. This module works without torch.
@@ -13,19 +14,21 @@ A store is written by :class:`~rarezoo.embeddings.embed.EmbedRun`, or made from 
 import csv
 import html
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rarezoo import tables
+from rarezoo.cache import Cache
 from rarezoo.data.survey import Galaxies, Survey, open_survey
-from rarezoo.embeddings.neighbours import NeighbourIndex
+from rarezoo.embeddings.neighbours import NeighbourIndex, centred
 from rarezoo.errors import ConfigError, DataError, OutputError, StoreError, StoreNotFound
 from rarezoo.runs import SETTINGS_FILE, Stamped, digest, fingerprint
 from rarezoo.settings import Settings, name_of, setting
@@ -33,13 +36,19 @@ from rarezoo.settings import Settings, name_of, setting
 if TYPE_CHECKING:
     import pandas as pd
 
+    from rarezoo.explore.pool import Pool
+
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 MANIFEST_FILE = "manifest.json"
 SKIPPED_FILE = "skipped.csv"
 # What the manifest says of survey and arithmetic where embeddings come from another network.
 IMPORTED = "imported"
 SHARD_ROWS = 10_000
 DTYPES = ("float32", "float16")
+NEIGHBOURS_FOLDER = "neighbours"
+# Galaxies whose nearest neighbours are measured to know how near galaxies are to each other.
+_MEASURED = 2000
 _MOST_SHARDS = 1_000_000
 # Fields of the manifest that a shard must share with its store.
 _TIED = ("survey_sha256", "checkpoint_sha256")
@@ -118,6 +127,12 @@ class EmbeddingStore:
     have, and :meth:`create` to begin or continue one shard by shard. Galaxies are in the order of the survey. Galaxies
     whose image could not be read are absent and listed by :meth:`skipped`.
 
+    Attributes
+    ----------
+    in_memory : int
+        Bytes of embeddings up to which the index of nearest neighbours is made in memory, for each store that is
+        opened. For larger ones it is kept on the disk.
+
     Examples
     --------
     >>> from tempfile import mkdtemp
@@ -127,7 +142,11 @@ class EmbeddingStore:
     (3, 2)
     >>> store.neighbours("a", 1)["neighbour"].tolist()
     ['b']
+    >>> store.similar("a")["id_str"].tolist()
+    ['b', 'c']
     """
+
+    in_memory = 2**26
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder, self.manifest = folder, manifest
@@ -444,7 +463,12 @@ class EmbeddingStore:
         if not 1 <= k < len(self.ids):
             raise ConfigError("k, the number of neighbours", value=k, fix=f"Choose 1 to {len(self.ids) - 1}.")
         rows = tables.rows_of(wanted, pa.table({tables.ID: pa.array(self.ids, pa.string())}), source=str(self.folder))
-        nearest = self._index.query(self._vectors[rows], k, itself=rows)
+        nearest = self.index.query_rows(rows, k)
+        if not np.isfinite(nearest.distances).all():
+            raise StoreError(
+                f"too few galaxies with a finite embedding for {k} neighbours", value=int(self.index.finite.sum()),
+                fix="Choose a smaller k, or embed the galaxies again.",
+            )  # fmt: skip
         return pd.DataFrame({
             tables.ID: np.repeat(np.asarray(wanted, dtype=object), k),
             "rank": np.tile(np.arange(1, k + 1), len(wanted)),
@@ -452,13 +476,95 @@ class EmbeddingStore:
             "similarity": 1 - np.asarray(nearest.distances, dtype=np.float64).ravel() ** 2 / 2,
         })  # fmt: skip
 
-    @cached_property
-    def _vectors(self) -> np.ndarray:
-        return self.embeddings()
+    def similar(
+        self, examples: "str | Sequence[str] | np.ndarray", k: int | None = None, **settings: Any
+    ) -> "pd.DataFrame":
+        """Find the galaxies that are most alike to some examples, without the examples and copies of them.
+
+        Parameters
+        ----------
+        examples : str, sequence of str, or array of floats
+            Ids, positions on the sky, links to maps and paths of images, as :mod:`rarezoo.explore.places` reads them;
+            or embeddings.
+        k : int, optional
+            Number of galaxies; by default 24, or all if there are fewer.
+        **settings
+            ``against`` (counter-examples), the filters ``where`` and ``cone``, and further ones of
+            :func:`rarezoo.explore.similar.similar`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``id_str``, ``score`` (higher is more alike), ``rank`` (1 is the most alike) and positions if they are
+            known. Its ``attrs`` say how the galaxies were ranked and how many were left out.
+
+        Raises
+        ------
+        ConfigError
+            An example is unknown, a filter cannot be used or leaves no galaxy, or k is too large.
+        """
+        from rarezoo.explore.similar import similar
+
+        return similar(self._pool, examples, k, **settings).frame()
 
     @cached_property
-    def _index(self) -> NeighbourIndex:
-        return NeighbourIndex(self._vectors, metric="cosine", exact=True)
+    def _pool(self) -> "Pool":
+        """What :meth:`similar` has opened for an earlier call, such as the survey."""
+        from rarezoo.explore.pool import Pool
+
+        return Pool.of(self)
+
+    @cached_property
+    def index(self) -> NeighbourIndex:
+        """Nearest neighbours by the cosine about the mean embedding, over the n galaxies in the order of :attr:`ids`.
+
+        It is made when it is first needed. If the embeddings take more than 64 MB, a copy of them as unit vectors is
+        kept in the folder ``neighbours`` of the store, or in the user's cache if the store cannot be written, and is
+        not read into memory as a whole.
+        """
+        shape = (len(self), self.manifest.width)
+        return self._kept(
+            lambda cache, key: NeighbourIndex.of(centred(self._blocks, shape=shape, cache=cache, key=key))
+        )
+
+    @cached_property
+    def nearest_distances(self) -> np.ndarray:
+        """Euclidean distances of up to 2,000 galaxies, drawn at random, from the nearest other galaxy, sorted."""
+
+        def measure() -> np.ndarray:
+            known = np.flatnonzero(self.index.finite)
+            rows = np.sort(np.random.default_rng(0).choice(known, min(_MEASURED, len(known)), replace=False))
+            about = self.index.centred
+            vectors = about.directions[rows] * about.lengths[rows, None] + about.mean
+            return np.sort(self.index.nearest_distances(vectors, itself=rows))
+
+        def kept(cache: Cache | None, key: dict[str, str]) -> np.ndarray:
+            return (
+                measure()
+                if cache is None
+                else cache.array({**key, "part": "distances"}, measure, code=[NeighbourIndex])
+            )
+
+        return self._kept(kept)
+
+    def _kept(self, make: Callable[[Cache | None, dict[str, str]], T]) -> T:
+        """Return what is made with a cache and a key if the store is large, and without them if it is small."""
+        if 4 * len(self) * self.manifest.width > self.in_memory:
+            for folder in self._index_folders():
+                try:
+                    return make(Cache(folder), {"store": self.identity["embeddings"]})
+                except OutputError as problem:
+                    log.warning("the index of neighbours is not kept in %s: %s", folder, problem.what)
+        return make(None, {})
+
+    def _index_folders(self) -> list[Path]:
+        """Return where the index can be kept, the first choice first."""
+        users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        return [self.folder / NEIGHBOURS_FOLDER, users / "rarezoo" / NEIGHBOURS_FOLDER]
+
+    def _blocks(self) -> Iterator[np.ndarray]:
+        """Yield the embeddings of each shard."""
+        return (tables.matrix(shard, tables.EMBEDDING) for shard in self._shards([tables.EMBEDDING]))
 
     # --- the survey
 
