@@ -1,0 +1,67 @@
+// The galaxies on the page, in pages: those to rate, which the server chooses one page after another, or a fixed list.
+import { get } from "./rate-api.js";
+
+const REMEMBERED = 20;
+
+export class Feed {
+  // rated(id): whether the person has rated a galaxy; arrived(page): the next page is there.
+  constructor({ label, by, count, rated, arrived }) { Object.assign(this, { label, by, count, rated, arrived, pages: [], at: -1, coming: null }); }
+
+  get page() { return this.pages[this.at] || []; }
+
+  unrated(page = this.page) { return page.filter((galaxy) => !this.rated(galaxy.id_str)); }
+
+  // Continues with pages that were on the screen before.
+  restore(pages, at) { this.pages = pages; this.at = Math.min(Math.max(at, 0), pages.length - 1); }
+
+  // Fetches the next page before it is needed: when half of this one is rated.
+  ahead() {
+    if (this.coming || this.at < this.pages.length - 1 || this.unrated().length > this.count / 2) return;
+    this.fetch().catch(() => {});
+  }
+
+  fetch() {
+    this.coming ||= this.more().finally(() => { this.coming = null; });
+    return this.coming;
+  }
+
+  async more() {
+    const skip = this.pages.slice(-3).flatMap((page) => this.unrated(page)).map((galaxy) => galaxy.id_str);
+    const { galaxies } = await get("next", { label: this.label, by: this.by, count: this.count, skip });
+    if (galaxies.length) { this.pages.push(galaxies); this.arrived(galaxies); }
+    if (this.pages.length > REMEMBERED) { this.pages.shift(); this.at -= 1; }
+    return galaxies;
+  }
+
+  // Goes to the next page; false if nothing is left.
+  async next() {
+    if (this.at >= this.pages.length - 1) await this.fetch();
+    if (this.at >= this.pages.length - 1) return false;
+    this.at += 1;
+    return true;
+  }
+
+  previous() {
+    if (this.at <= 0) return false;
+    this.at -= 1;
+    return true;
+  }
+}
+
+// A list that is there as a whole.
+export class List {
+  constructor({ title, galaxies, count, rated }) {
+    Object.assign(this, { title, rated, at: 0, pages: [] });
+    for (let first = 0; first < galaxies.length; first += count) this.pages.push(galaxies.slice(first, first + count));
+  }
+
+  get page() { return this.pages[this.at] || []; }
+
+  unrated(page = this.page) { return page.filter((galaxy) => !this.rated(galaxy.id_str)); }
+
+  ahead() {}
+
+  async next() { if (this.at >= this.pages.length - 1) return false; this.at += 1; return true; }
+
+  previous() { if (this.at <= 0) return false; this.at -= 1; return true; }
+}
