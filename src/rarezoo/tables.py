@@ -61,6 +61,9 @@ GRADE, RANK = "grade", "rank"
 MAIN_GROUP = "group"
 NULL_SURVEY, GALAXIES, USUAL, SCATTER = "null_survey", "galaxies", "usual", "scatter"
 IS_CANDIDATE, EXPECTED = "is_candidate", "expected"
+LABEL, VALUE, BY, AT, KIND = "label", "value", "by", "at", "kind"
+WHY, ROUND, SECONDS, ENTRY, UNDOES = "why", "round", "seconds", "entry", "undoes"
+SCORE, UNCERTAINTY, NEAREST_RATED = "score", "uncertainty", "nearest_rated"
 NO_CLASS = -1
 _FRACTION_SUFFIX = "_fraction"
 
@@ -231,6 +234,39 @@ ASSIGNED = Kind(
     },
     key=ID,
     not_null=(CLASS_ID, PROBABILITY),
+)
+# Entries of the log of ratings: several rows per galaxy.
+LABELS = Kind(
+    "labels",
+    {
+        ID: pa.string(),
+        LABEL: pa.string(),
+        VALUE: pa.float64(),
+        BY: pa.string(),
+        AT: pa.timestamp("us", tz="UTC"),
+        KIND: pa.string(),
+        WHY: pa.string(),
+        ROUND: pa.int32(),
+        SECONDS: pa.float64(),
+        ENTRY: pa.int64(),
+        UNDOES: pa.int64(),
+    },
+    not_null=(ID, LABEL, BY, AT),
+    later=(KIND, WHY, ROUND, SECONDS, ENTRY, UNDOES),
+)
+RANKING = Kind(
+    "ranking",
+    {
+        ID: pa.string(),
+        SCORE: pa.float64(),
+        RANK: pa.int64(),
+        UNCERTAINTY: pa.float64(),
+        WHY: pa.string(),
+        NEAREST_RATED: pa.string(),
+    },
+    key=ID,
+    not_null=(SCORE, RANK),
+    later=(UNCERTAINTY, WHY, NEAREST_RATED),
 )
 
 
