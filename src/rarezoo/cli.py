@@ -59,7 +59,7 @@ from rarezoo.settings import conf_dir
 from rarezoo.tables import unwritable
 
 _PIPELINE, _SEARCHES, _ZOO = "From votes to classes", "What was found", "Checkpoints"
-_SWEEPS, _MEASURING = "Many runs", "Measurements"
+_SWEEPS, _MEASURING, _EXPLORING = "Many runs", "Measurements", "What you look for"
 # Part of the examples in the help.
 _OWN_SURVEY = "data=catalogue data.table=galaxies.csv data.images=cutouts"
 # Commands that have a script at the top of a checkout, such as train.py.
@@ -132,6 +132,16 @@ JOBS: dict[str, Job] = {
             "runs/mine/search out=two.csv classes=3,5 answers=all",
             "runs/mine/search samp=true classes=3",
         ),
+    ),
+    "rank": Job(
+        "rarezoo.explore.rank:RankRun", "rank all galaxies by the ratings of a label", _EXPLORING,
+        groups=("ranker", "acquisition"),
+        examples=("runs/mine/search", "runs/mine/search label=ring out=rings.parquet"),
+    ),
+    "classes rated": Job(
+        "rarezoo.explore.rated_class:RatedClassesRun", "make classes of what people have rated, with their evidence",
+        _EXPLORING, groups=("ranker", "acquisition"),
+        examples=("runs/mine/search label=ring out=runs/mine/rings",),
     ),
     "demo": Job(
         "rarezoo.demo:DemoRun", "run all steps on a mock survey, in minutes", _PIPELINE, folder=True,
@@ -214,6 +224,14 @@ JOBS: dict[str, Job] = {
         _MEASURING, folder=True,
         examples=(
             "vectors seeds=100-101 methods=ours,leaf_10", "answers store=runs/mine/store answers=known.csv",
+        ),
+    ),
+    "benchmark explore": Job(
+        "rarezoo.benchmark.explore:ExploreRun",
+        "let simulated people rate galaxies, and compare the ways to choose what they see",
+        _MEASURING,
+        examples=(
+            "runs/gz2/store", "runs/mine/store 'answers=ring=ring_fraction>0.5' explorers=ours,random seeds=0-4",
         ),
     ),
 }  # fmt: skip

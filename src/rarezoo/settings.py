@@ -36,6 +36,8 @@ _PACKAGES = {
     "compress": "rarezoo.searches.compressors",
     "clusterer": "rarezoo.searches.clusterers",
     "objective": "rarezoo.training.objectives",
+    "ranker": "rarezoo.explore.rankers",
+    "acquisition": "rarezoo.explore.acquisitions",
 }
 # Entry-point groups through which other packages add options: group on the command line → group of entry points.
 ENTRY_POINTS = {
@@ -45,6 +47,8 @@ ENTRY_POINTS = {
     "clusterer": "rarezoo.clusterers",
     "objective": "rarezoo.objectives",
     "scorer": "rarezoo.scorers",
+    "ranker": "rarezoo.rankers",
+    "acquisition": "rarezoo.acquisitions",
 }
 _BOUNDS = {
     "ge": ("at least", lambda value, bound: value >= bound),

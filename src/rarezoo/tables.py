@@ -63,7 +63,7 @@ NULL_SURVEY, GALAXIES, USUAL, SCATTER = "null_survey", "galaxies", "usual", "sca
 IS_CANDIDATE, EXPECTED = "is_candidate", "expected"
 LABEL, VALUE, BY, AT, KIND = "label", "value", "by", "at", "kind"
 WHY, ROUND, SECONDS, ENTRY, UNDOES = "why", "round", "seconds", "entry", "undoes"
-SCORE, UNCERTAINTY, NEAREST_RATED = "score", "uncertainty", "nearest_rated"
+SCORE, UNCERTAINTY, INTEREST, NEAREST_RATED = "score", "uncertainty", "interest", "nearest_rated"
 NO_CLASS = -1
 _FRACTION_SUFFIX = "_fraction"
 
@@ -261,12 +261,13 @@ RANKING = Kind(
         SCORE: pa.float64(),
         RANK: pa.int64(),
         UNCERTAINTY: pa.float64(),
+        INTEREST: pa.float64(),
         WHY: pa.string(),
         NEAREST_RATED: pa.string(),
     },
     key=ID,
     not_null=(SCORE, RANK),
-    later=(UNCERTAINTY, WHY, NEAREST_RATED),
+    later=(UNCERTAINTY, INTEREST, WHY, NEAREST_RATED),
 )
 
 

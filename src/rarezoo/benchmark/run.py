@@ -128,17 +128,35 @@ class BenchmarkRun(Settings):
         return KnownAnswers(store=self.store, answers=self.answers, checkpoint=self.checkpoint, shuffled=self.shuffled)
 
     def _seeds(self) -> list[int]:
-        """Return the seeds of ``3``, ``1,2,7`` or ``100-104``; those of null skies count from the first one on."""
-        fix = "Give a range such as 100-104, or a list such as 1,2."
-        try:
-            first, _, last = self.seeds.partition("-")
-            seeds = list(range(int(first), int(last) + 1)) if last else [int(seed) for seed in self.seeds.split(",")]
-        except ValueError as problem:
-            raise ConfigError("seeds is not a list of numbers", value=self.seeds, fix=fix) from problem
-        if not seeds:
-            raise ConfigError("seeds holds no seed", value=self.seeds, fix=fix)
+        """Return the seeds of the skies; those of null skies count from the first one on."""
+        seeds = seeds_of(self.seeds)
         if self.null_skies:
             seeds = list(range(seeds[0], seeds[0] + self.null_skies))
-        for seed in seeds:
-            refuse_seed(seed)
+            refuse_seed(seeds[-1])
         return seeds
+
+
+def seeds_of(text: str) -> list[int]:
+    """Return the seeds of a text such as ``3``, ``1,2,7`` or ``100-104``.
+
+    Raises
+    ------
+    ConfigError
+        The text has another form, or a seed is out of range.
+
+    Examples
+    --------
+    >>> seeds_of("100-102"), seeds_of("1,7")
+    ([100, 101, 102], [1, 7])
+    """
+    fix = "Give a range such as 100-104, or a list such as 1,2."
+    try:
+        first, _, last = text.partition("-")
+        seeds = list(range(int(first), int(last) + 1)) if last else [int(seed) for seed in text.split(",")]
+    except ValueError as problem:
+        raise ConfigError("seeds is not a list of numbers", value=text, fix=fix) from problem
+    if not seeds:
+        raise ConfigError("seeds holds no seed", value=text, fix=fix)
+    for seed in seeds:
+        refuse_seed(seed)
+    return seeds

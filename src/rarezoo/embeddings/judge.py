@@ -350,7 +350,7 @@ class JudgeRun(Settings):
         if self.table:
             table = read_answers(self.table, ids, id_column=self.id_column)
         elif galaxies is not None:
-            table = _with_populations(galaxies).take(pa.array(rows))
+            table = with_populations(galaxies).take(pa.array(rows))
         else:
             table = pa.table({})
         criteria = wanted or (() if self.table else usual_criteria(table, survey=survey))
@@ -483,7 +483,7 @@ def usual_criteria(table: pa.Table, *, survey: str) -> tuple[Criterion, ...]:
     return tuple(usual)
 
 
-def _with_populations(galaxies: Galaxies) -> pa.Table:
+def with_populations(galaxies: Galaxies) -> pa.Table:
     """Return the catalogue; of a mock sky, with the planted population of each galaxy."""
     if galaxies.truth is None or tables.POPULATION in galaxies.catalogue.column_names:
         return galaxies.catalogue

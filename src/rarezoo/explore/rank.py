@@ -1,0 +1,127 @@
+"""``rarezoo rank``: every galaxy of a survey in the order of what somebody finds interesting."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import pyarrow as pa
+
+from rarezoo import tables
+from rarezoo.embeddings.store import MANIFEST_FILE, EmbeddingStore
+from rarezoo.errors import ConfigError, DataError
+from rarezoo.explore.labels import INTERESTING, Labels
+from rarezoo.explore.ranking import RankingSettings
+from rarezoo.explore.session import Progress, Session
+from rarezoo.report.exports import write_csv, write_fits, write_votable
+from rarezoo.searches.result import Search
+from rarezoo.settings import setting
+
+# Rows that a terminal shows.
+_SHOWN = 20
+
+
+def source_of(folder: Path | str) -> Search | EmbeddingStore:
+    """Open a folder: a store if it holds one, otherwise a search.
+
+    Raises
+    ------
+    StoreError
+        It is neither.
+    """
+    return EmbeddingStore.open(folder) if (Path(folder) / MANIFEST_FILE).exists() else Search.open(folder)
+
+
+@dataclass(kw_only=True)
+class RankRun(RankingSettings):
+    """Rank all galaxies by the ratings of one label, for people who do not need the page."""
+
+    prefix: ClassVar[str] = ""
+
+    source: str = setting(help="folder of a finished search or of an embedding store", positional=True)
+    label: str = setting(INTERESTING, "label or tag by which galaxies are ranked")
+    labels: str = setting("", "database of the ratings; empty: labels.sqlite in that folder")
+    first: int = setting(0, "number of galaxies in the table; 0 = all", unit="galaxies", ge=0)
+    out: str = setting("", "file of the ranking: .parquet, .csv, .fits or .vot; empty: only the first are shown")
+
+    def run(self) -> "Ranked":
+        """Rank the galaxies, write the table if wanted, and return it.
+
+        Raises
+        ------
+        StoreError
+            There is neither a search nor a store, or no database of ratings.
+        DataError
+            Nothing was rated under this label.
+        ConfigError
+            The ending of the file is not known.
+        """
+        ending = Path(self.out).suffix.lower()
+        if self.out and ending not in _WRITERS:
+            raise ConfigError(
+                "the ending of the file is not known", value=self.out, fix=f"Use one of: {', '.join(_WRITERS)}."
+            )
+        source = source_of(self.source)
+        with Labels.of(source, self.labels, read_only=True) as labels:
+            with Session(source, labels, settings=self) as session:
+                ranking = session.ranking(self.label, first=self.first or None)
+                progress = session.progress(self.label)
+            if not len(ranking):
+                known = sorted(set(labels.current()[tables.LABEL].to_pylist()))
+                raise DataError(
+                    "nothing was rated under this label", value=self.label,
+                    fix=f"Labels with ratings: {', '.join(known) or 'none'}. Rate galaxies with: rarezoo serve SEARCH.",
+                )  # fmt: skip
+        if self.out:
+            about = {"label": self.label, "ratings": str(progress.rated)}
+            _WRITERS[ending](Path(self.out), tables.check(ranking, tables.RANKING, source="the ranking"), about)
+        return Ranked(ranking, progress, self.label, self.out)
+
+
+def _write_parquet(path: Path, ranking: pa.Table, about: dict[str, str]) -> Path:
+    return tables.write(ranking, path, tables.RANKING, **about)
+
+
+_WRITERS = {
+    ".parquet": _write_parquet, ".csv": write_csv, ".fits": write_fits, ".vot": write_votable, ".xml": write_votable,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A ranking of all galaxies.
+
+    Attributes
+    ----------
+    table : pyarrow.Table
+        RANKING table, the most interesting galaxy first.
+    progress : Progress
+        How far the ratings are.
+    label : str
+    out : str
+        File that was written; empty: none.
+    """
+
+    table: pa.Table
+    progress: Progress
+    label: str
+    out: str = ""
+
+    def summary(self) -> str:
+        """Return the text for a terminal."""
+        rows = [
+            [str(row[tables.RANK]), row[tables.ID], f"{row[tables.SCORE]:.3f}", _answer(row[tables.INTEREST])]
+            for row in self.table.slice(0, _SHOWN).to_pylist()
+        ]
+        left = self.progress.left
+        about = f"{self.progress.rated:,} of {self.progress.galaxies:,} galaxies rated, {self.progress.interesting:,} interesting"
+        if left is not None:
+            about += (
+                f"; about {left.estimate:,.0f} more are left (90 % interval {left.low:,.0f} to {left.high:,.0f}, "
+                f"from {left.draws} galaxies that were drawn blindly)"
+            )
+        table = tables.markdown(["rank", tables.ID, f"score for {self.label}", "rated"], rows)
+        return "\n".join([table, about, *([self.out] if self.out else [])])
+
+
+def _answer(interest: float | None) -> str:
+    return "" if interest is None else f"{interest:.1f}"

@@ -1,0 +1,1 @@
+"""One file per ranker; each is a choice of ``ranker=``."""
