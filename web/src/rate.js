@@ -65,7 +65,7 @@ async function start(about) {
   });
   const grid = new Grid({ box: $("cells"), single: $("single"), images: about.images, mark, chosen: (place) => { move(place); } });
   const panel = new Panel({ images: about.images, by: () => by, mark, tags: (id) => marks.tags(id), untag: (name) => tag(name, 0), openClass: (id) => { part("classes"); classes.open(id).catch(fail); }, choose: (id) => like([id], `Galaxy ${id} and those most like it`) });
-  const classes = new ClassesPart({ images: about.images, readOnly: about.read_only, say, show: (title, ids, id) => { part("galaxies"); open(title, ids.map((one) => ({ id_str: one, why: "class" })), id).catch(fail); } });
+  const classes = new ClassesPart({ images: about.images, readOnly: about.read_only, say: (text) => { $("decided").textContent = text; }, show: (title, ids, id) => { part("galaxies"); open(title, ids.map((one) => ({ id_str: one, why: "class" })), id).catch(fail); } });
   const fail = (problem) => say(problem.message);
 
   // --- what is on the page
@@ -268,7 +268,7 @@ async function start(about) {
   async function progress() {
     let now;
     try { now = await get("progress", { label }); } catch { return; }
-    const left = now.left ? `; about ${count(Math.round(now.left.estimate))} more are left (${count(Math.round(now.left.low))} to ${count(Math.round(now.left.high))})` : "";
+    const left = now.left ? `; about ${count(Math.round(now.left.estimate))} more to find (${count(Math.round(now.left.low))} to ${count(Math.round(now.left.high))})` : "";
     const people = now.people.length > 1 ? `; ${now.people.length} people${now.agreement === null ? "" : `, agreement ${number(now.agreement)}`}` : "";
     $("progress").textContent = `${count(now.rated)} of ${count(now.galaxies)} rated, ${count(now.interesting)} interesting, ${plural(now.artifacts, "artifact")}${left}${people}`;
     $("progress").title = "How many are left is estimated from the galaxies that were drawn at random (90 % interval). Agreement is Krippendorff's alpha: 1 is complete, 0 is that of chance.";

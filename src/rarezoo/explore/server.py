@@ -21,14 +21,15 @@ import uvicorn
 from rarezoo.errors import ConfigError
 from rarezoo.explore.app.api import Api
 from rarezoo.explore.app.classes import ShownClasses
-from rarezoo.explore.app.galaxies import ShownGalaxies, open_source
+from rarezoo.explore.app.galaxies import ShownGalaxies
 from rarezoo.explore.app.guard import LOOPBACK, TOKEN, Access
 from rarezoo.explore.app.page import application
 from rarezoo.explore.labels import Labels
+from rarezoo.explore.rank import source_of
 from rarezoo.explore.ranking import RankingSettings
 from rarezoo.explore.session import Session
 from rarezoo.searches.result import Search
-from rarezoo.settings import Settings, setting
+from rarezoo.settings import setting
 
 log = logging.getLogger(__name__)
 PORT = 8765
@@ -40,14 +41,14 @@ _LAST_SECONDS = 3
 
 
 @dataclass(kw_only=True)
-class ServeRun(Settings):
+class ServeRun(RankingSettings):
     """Serve a page on which people rate the galaxies of a search, until Ctrl-C ends it.
 
     The page shows the galaxies that are worth most to rate, learns from the ratings, and also shows the classes.
     Several people may rate at once; nobody is shown a galaxy that somebody else is looking at.
     """
 
-    prefix: ClassVar[str] = "serve"
+    prefix: ClassVar[str] = ""
 
     search: str = setting(help="folder of a finished search, or of an embedding store", positional=True)
     port: int = setting(PORT, "port at which the page is served; 0 = any that is free", ge=0, le=65535)
@@ -60,10 +61,10 @@ class ServeRun(Settings):
     overlap: bool = setting(False, "show the same galaxies to several people")
     open: bool = setting(False, "open the page in a browser")
     token: str = setting("", "token of the link; empty: a new random one")
-    ranking: RankingSettings = setting(RankingSettings, "how galaxies are ranked and chosen")
 
     def check(self) -> None:
-        """Raise ConfigError for a token that could be guessed or that is no part of a link."""
+        """Raise ConfigError for a token that could be guessed or that does not fit into a link."""
+        super().check()
         if self.token and (len(self.token) < _SHORTEST_TOKEN or not set(self.token) <= _TOKEN_CHARACTERS):
             raise ConfigError(
                 "the token is too short, or has characters that do not fit into a link", value="token=…",
@@ -84,17 +85,17 @@ class ServeRun(Settings):
         ConfigError
             The port is in use, or the address is none of this computer.
         """
-        source = open_source(self.search)
+        source = source_of(self.search)
         galaxies = ShownGalaxies(source, images=self.images)
         with Labels.of(source, self.labels, read_only=self.read_only) as labels, listening(self.host, self.port) as bound:
-            with Session(source, labels, settings=self.ranking, overlap=self.overlap) as session:
-                classes = None
-                if isinstance(source, Search):
-                    file = Path(self.decisions) if self.decisions else None
-                    classes = ShownClasses(source, survey=galaxies.survey, file=file)
+            classes = None
+            if isinstance(source, Search):
+                file = Path(self.decisions) if self.decisions else None
+                classes = ShownClasses(source, survey=galaxies.survey, file=file)
+            with Session(source, labels, settings=self, overlap=self.overlap) as session:
                 api = Api(session, labels, galaxies, by=self.by, read_only=self.read_only, classes=classes)
                 self._serve(api, bound)
-            return f"{len(labels.current()):,} ratings are kept in {labels.where}"
+            return f"{len(labels.ratings()):,} ratings are kept in {labels.where}"
 
     def _serve(self, api: Api, bound: socket.socket) -> None:
         token, port = self.token or secrets.token_urlsafe(_TOKEN_BYTES), bound.getsockname()[1]

@@ -6,7 +6,7 @@ person never waits for one.
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -165,7 +165,7 @@ class Session:
 
     # --- showing
 
-    def next(self, *, by: str, label: str, count: int = 12) -> list[Shown]:
+    def next(self, *, by: str, label: str, count: int = 12, skip: Collection[str] = ()) -> list[Shown]:
         """Return the galaxies that a person should rate next, and hold them for this person for ten minutes.
 
         Parameters
@@ -176,6 +176,8 @@ class Session:
             What is judged.
         count : int
             Number of galaxies; fewer if fewer are left.
+        skip : collection of ids
+            Galaxies that are not wanted, because the person has them on the screen already.
         """
         if count < 1:
             raise ConfigError("number of galaxies to show", value=count, fix="Ask for at least 1.")
@@ -184,6 +186,7 @@ class Session:
             rated = self._rated_rows(label, by=by if self.overlap else None)
             allowed = np.ones(len(self.ids), dtype=bool)
             allowed[rated] = False
+            allowed[[self._rows[name] for name in skip if name in self._rows]] = False
             shown: list[Shown] = []
             # Galaxies that somebody else holds are replaced by the next best ones.
             while len(shown) < count and allowed.any():

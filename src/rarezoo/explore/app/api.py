@@ -4,14 +4,16 @@ Every answer is JSON, but for images and the export. A request that fails is ans
 """
 
 import logging
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.csv
+import pyarrow.compute as pc
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -25,12 +27,11 @@ from rarezoo.explore.app.finding import Finder
 from rarezoo.explore.app.galaxies import ShownGalaxies
 from rarezoo.explore.app.guard import problem
 from rarezoo.explore.app.pictures import Pictures
-from rarezoo.explore.labels import Labels, Rating
+from rarezoo.explore.labels import INTERESTING, Labels, Rating
 from rarezoo.explore.session import Session
 from rarezoo.searches.result import Search
 
 log = logging.getLogger(__name__)
-INTERESTING = "interesting"
 # Largest number of galaxies of one answer, and of ratings in one request.
 MOST_SHOWN, MOST_RATINGS = 500, 1000
 # Longest name of a person or a label.
@@ -114,8 +115,8 @@ class Api:
     def _labels(self) -> list[dict[str, Any]]:
         """Return every label that has ratings with the number of its rated galaxies, and the one to begin with."""
         rated: dict[str, set[str]] = {INTERESTING: set()}
-        for row in self.labels.current().select([tables.ID, "label"]).to_pylist():
-            rated.setdefault(row["label"], set()).add(row[tables.ID])
+        for rating in self.labels.ratings():
+            rated.setdefault(rating.label, set()).add(rating.id_str)
         return [{"label": label, "rated": len(galaxies)} for label, galaxies in rated.items()]
 
     def next(self, request: Request) -> dict[str, Any]:
@@ -123,19 +124,20 @@ class Api:
         label, count = _label(request), _number(request, "count", 12, most=48)
         skip = request.query_params.getlist("skip")
         if self.read_only:
-            ranked = self.session.ranking(label, first=count + len(skip)).to_pylist()
-            shown = [{**row, "why": "model", "round": 0} for row in ranked]
+            rated = {rating.id_str for rating in self.labels.ratings(label)}.union(skip)
+            ranked = self.session.ranking(label, first=count + len(rated)).to_pylist()
+            shown = [{**row, tables.WHY: "model", tables.ROUND: 0} for row in ranked if row[tables.ID] not in rated]
+            shown = shown[:count]
         else:
             by = _person(request.query_params.get("by", ""))
-            shown = [_plain(one) for one in self.session.next(by=by, label=label, count=count + len(skip))]
-        return {"galaxies": [row for row in shown if row[tables.ID] not in set(skip)][:count]}
+            shown = [_plain(one) for one in self.session.next(by=by, label=label, count=count, skip=skip)]
+        return {"galaxies": shown}
 
     def galaxy(self, request: Request) -> dict[str, Any]:
         """Return what is known of a galaxy, with its ratings."""
         galaxy = self._galaxy(_asked(request))
-        rows = self.labels.current()
-        rows = rows.filter(pa.compute.equal(rows[tables.ID], galaxy))
-        return {**self.galaxies.about(galaxy), "ratings": [_plain(row) for row in rows.to_pylist()]}
+        ratings = [_plain(rating) for rating in self.labels.ratings() if rating.id_str == galaxy]
+        return {**self.galaxies.about(galaxy), "ratings": ratings}
 
     def image(self, request: Request) -> Response:
         """Return the image of a galaxy."""
@@ -216,9 +218,8 @@ class Api:
         """Return the ratings that hold now, those that were made last first."""
         label, by = request.query_params.get("label") or None, request.query_params.get("by") or None
         galaxies = set(request.query_params.getlist("id"))
-        rows = self.labels.current(label, by=by).to_pylist()
-        rows = [row for row in rows if not galaxies or row[tables.ID] in galaxies]
-        rows.sort(key=lambda row: -row["entry"])
+        rows = [row for row in self.labels.ratings(label, by=by) if not galaxies or row.id_str in galaxies]
+        rows.sort(key=lambda row: -(row.entry or 0))
         return {"ratings": [_plain(row) for row in rows[: _number(request, "first", MOST_SHOWN, most=100_000)]]}
 
     def rate(self, body: Any) -> dict[str, Any]:
@@ -232,10 +233,10 @@ class Api:
         with self._saving:
             entries = self._kept.entries()
             new = {_key(rating): rating for rating in ratings if _key(rating) not in entries}
-            if new:
-                self.session.rate(list(new.values()))
-                entries = self._kept.entries()
-        return {"saved": [{"id_str": rating.id_str, "entry": entries[_key(rating)]} for rating in ratings]}
+            kept = self.session.rate(list(new.values())) if new else []
+            fresh = {key: saved.entry for key, saved in zip(new, kept, strict=True)}
+        keys = [_key(rating) for rating in ratings]
+        return {"saved": [{tables.ID: key[0], tables.ENTRY: fresh.get(key) or entries[key]} for key in keys]}
 
     def undo(self, body: Any) -> dict[str, Any]:
         """Take back an entry, or the last one of a person; taking back the same entry twice does it once."""
@@ -275,10 +276,10 @@ class Api:
         """Return all entries, or those of a label, as CSV."""
         table, label = self.labels.log(), request.query_params.get("label")
         if label:
-            table = table.filter(pa.compute.equal(table["label"], label))
-        stream = pa.BufferOutputStream()
-        pa.csv.write_csv(table, stream)
-        return Response(stream.getvalue().to_pybytes(), media_type="text/csv", headers=_attachment("labels.csv"))
+            table = table.filter(pc.equal(table[tables.LABEL], label))
+        with TemporaryDirectory() as folder:
+            content = tables.write_csv(table, Path(folder) / "labels.csv").read_bytes()
+        return Response(content, media_type="text/csv", headers=_attachment("labels.csv"))
 
     def _galaxy(self, galaxy: str) -> str:
         if galaxy not in self.galaxies.rows:
@@ -302,13 +303,13 @@ class KeptKeys:
         self._undone: set[int] = set()
 
     def entries(self) -> Mapping[tuple[object, ...], int]:
-        """Return the number of each entry by the key of its rating."""
+        """Return the number of each entry that was kept so far, by the key of its rating."""
         for row in self._labels.log(since=self._last).to_pylist():
-            self._last = max(self._last, row["entry"])
-            if row["undoes"] is not None:
-                self._undone.add(row["undoes"])
+            self._last = max(self._last, row[tables.ENTRY])
+            if row[tables.UNDOES] is not None:
+                self._undone.add(row[tables.UNDOES])
             else:
-                self._entries[_row_key(row)] = row["entry"]
+                self._entries[_row_key(row)] = row[tables.ENTRY]
         return self._entries
 
     def is_undone(self, entry: int) -> bool:
@@ -317,14 +318,16 @@ class KeptKeys:
         return entry in self._undone
 
 
+# What tells one rating from another: two ratings of one galaxy by one person are never of the same millisecond.
+_KEY = (tables.ID, tables.LABEL, tables.KIND, tables.BY, tables.VALUE)
+
+
 def _key(rating: Rating) -> tuple[object, ...]:
-    return _row_key({name: getattr(rating, name) for name in (tables.ID, "label", "kind", "by", "value", "at")})
+    return _row_key({name: getattr(rating, name) for name in (*_KEY, tables.AT)})
 
 
 def _row_key(row: Mapping[str, Any]) -> tuple[object, ...]:
-    at: datetime = row["at"]
-    at = at.replace(tzinfo=UTC) if at.tzinfo is None else at
-    return row[tables.ID], row["label"], row["kind"], row["by"], row["value"], round(1000 * at.timestamp())
+    return *(row[name] for name in _KEY), round(1000 * row[tables.AT].timestamp())
 
 
 def _reading(answer: Callable[[Request], Any]) -> Callable[[Request], Any]:
@@ -403,7 +406,7 @@ def _person(name: Any) -> str:
 
 def _name(text: Any, what: str, *, empty: bool = False) -> str:
     """Return the name of a person, label or reason without spaces around it."""
-    stripped = text.strip() if isinstance(text, str) else text
+    stripped = unicodedata.normalize("NFC", text.strip()) if isinstance(text, str) else text
     if empty and stripped in (None, ""):
         return ""
     if not isinstance(stripped, str) or not stripped or len(stripped) > _LONGEST or not stripped.isprintable():
@@ -440,7 +443,7 @@ def _plain(row: Any) -> Any:
     if isinstance(row, Mapping):
         return {name: _plain(value) for name, value in row.items()}
     if isinstance(row, datetime):
-        return (row.replace(tzinfo=UTC) if row.tzinfo is None else row).isoformat()
+        return row.isoformat()
     return tables.plain(row)
 
 

@@ -1,9 +1,7 @@
 """What the page shows of single galaxies: image, position, catalogue row, predicted answers, class."""
 
-import logging
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +9,10 @@ import pyarrow as pa
 
 from rarezoo import tables
 from rarezoo.data.survey import Galaxies
-from rarezoo.embeddings.store import MANIFEST_FILE, EmbeddingStore
-from rarezoo.errors import DataError, StoreError
+from rarezoo.embeddings.store import EmbeddingStore
+from rarezoo.errors import DataError
 from rarezoo.searches.result import Search, cutouts_of
 
-log = logging.getLogger(__name__)
 # Pages about a position, by name; the same as in web/src/galaxy.js.
 PAGES = {
     "Legacy Survey": "https://www.legacysurvey.org/viewer?ra={ra}&dec={dec}&layer=ls-dr10&zoom=16&mark={ra},{dec}",
@@ -27,24 +24,6 @@ _WAY_OUT = "Bring the survey back to where it was, or leave images and catalogue
 _LOOKED_AT = 5
 # Columns of a catalogue that are shown elsewhere, or that are of no use to a reader.
 _HIDDEN = frozenset({tables.ID, tables.IMAGE, tables.SPLIT})
-
-
-def open_source(folder: Path | str) -> Search | EmbeddingStore:
-    """Open a finished search with its store, or an embedding store.
-
-    Raises
-    ------
-    StoreNotFound
-        The folder holds neither.
-    StoreError
-        The store that was searched has moved or changed.
-    """
-    if (Path(folder) / MANIFEST_FILE).exists():
-        return EmbeddingStore.open(folder)
-    search = Search.open(folder)
-    # A store that has moved is reported now, not while somebody rates.
-    _ = search.store
-    return search
 
 
 class ShownGalaxies:
@@ -97,19 +76,27 @@ class ShownGalaxies:
 
     @cached_property
     def rows(self) -> Mapping[str, int]:
-        """Row of each galaxy that can be shown, by id, in the order of the search or store."""
-        return {galaxy: row for row, galaxy in enumerate(self.source.ids.tolist())}
+        """Row of each galaxy that can be shown in the store, by id."""
+        return {galaxy: row for row, galaxy in enumerate(self.store.ids.tolist())}
 
     @cached_property
     def _catalogue_rows(self) -> Mapping[str, int]:
         return {} if self.survey is None else {galaxy: row for row, galaxy in enumerate(self.survey.ids.tolist())}
 
     @cached_property
+    def store(self) -> EmbeddingStore:
+        """The store that holds the galaxies. It has more of them than the search if the search made cuts."""
+        return self.source.store if isinstance(self.source, Search) else self.source
+
+    @cached_property
     def _predictions(self) -> pa.Table:
-        if isinstance(self.source, Search):
-            return self.source.predictions
-        answers = [tables.fraction_column(answer) for answer in self.source.manifest.answers]
-        return self.source.read([tables.ID, *answers])
+        answers = [tables.fraction_column(answer) for answer in self.store.manifest.answers]
+        return self.store.read([tables.ID, *answers])
+
+    @cached_property
+    def _labels(self) -> Mapping[str, int]:
+        search = self.source
+        return dict(zip(search.ids.tolist(), search.labels.tolist(), strict=True)) if isinstance(search, Search) else {}
 
     @cached_property
     def cutouts(self) -> Callable[[list[str]], list[np.ndarray]]:
@@ -125,10 +112,8 @@ class ShownGalaxies:
         return self.cutouts([galaxy])[0]
 
     def class_of(self, galaxy: str) -> int | None:
-        """Return the class of a galaxy; None for no class, and for a store, which has no classes."""
-        if not isinstance(self.source, Search):
-            return None
-        label = int(self.source.labels[self.rows[galaxy]])
+        """Return the class of a galaxy; None for no class."""
+        label = self._labels.get(galaxy, tables.NO_CLASS)
         return None if label == tables.NO_CLASS else label
 
     def position(self, galaxy: str) -> tuple[float, float] | None:
@@ -159,11 +144,7 @@ class ShownGalaxies:
         return dict(tables.plain(about))
 
     def _answers(self, galaxy: str) -> list[dict[str, Any]]:
-        try:
-            row = self._predictions.slice(self.rows[galaxy], 1).to_pylist()[0]
-        except StoreError as problem:
-            log.warning("the page shows no predicted answers: %s", problem)
-            return []
+        row = self._predictions.slice(self.rows[galaxy], 1).to_pylist()[0]
         known = [(tables.answer_of(name), value) for name, value in row.items() if tables.is_fraction_column(name)]
         known = [(name, round(float(value), 4)) for name, value in known if value is not None and np.isfinite(value)]
         return [{"name": name, "fraction": value} for name, value in sorted(known, key=lambda one: -one[1])]
