@@ -54,12 +54,16 @@ from rarezoo.commands import (
     types_of,
 )
 from rarezoo.errors import ConfigError, RarezooError
-from rarezoo.escapes import visible
+from rarezoo.escapes import visible, without_passwords
 from rarezoo.settings import conf_dir
 from rarezoo.tables import unwritable
 
 _PIPELINE, _SEARCHES, _ZOO = "From votes to classes", "What was found", "Checkpoints"
+<<<<<<< HEAD
 _SWEEPS, _MEASURING, _EXPLORING = "Many runs", "Measurements", "What you look for"
+=======
+_RATINGS, _SWEEPS, _MEASURING = "Ratings of galaxies", "Many runs", "Measurements"
+>>>>>>> labels
 # Part of the examples in the help.
 _OWN_SURVEY = "data=catalogue data.table=galaxies.csv data.images=cutouts"
 # Commands that have a script at the top of a checkout, such as train.py.
@@ -133,6 +137,7 @@ JOBS: dict[str, Job] = {
             "runs/mine/search samp=true classes=3",
         ),
     ),
+<<<<<<< HEAD
     "serve": Job(
         "rarezoo.explore.server:ServeRun", "rate galaxies on a page that learns what you look for", _EXPLORING,
         groups=("ranker", "acquisition"),
@@ -147,6 +152,22 @@ JOBS: dict[str, Job] = {
         "rarezoo.explore.rated_class:RatedClassesRun", "make classes of what people have rated, with their evidence",
         _EXPLORING, groups=("ranker", "acquisition"),
         examples=("runs/mine/search label=ring out=runs/mine/rings",),
+=======
+    "labels show": Job(
+        "rarezoo.explore.labels_commands:LabelsShow", "show how many ratings there are, of what, and by whom", _RATINGS,
+        examples=("runs/mine/search", "runs/mine/search labels=postgresql://me@host/ratings"),
+    ),
+    "labels export": Job(
+        "rarezoo.explore.labels_commands:LabelsExport", "write ratings as CSV or Parquet", _RATINGS,
+        examples=("runs/mine/search out=ratings.csv", "runs/mine/search out=ratings.parquet current=true label=ring"),
+    ),
+    "labels import": Job(
+        "rarezoo.explore.labels_commands:LabelsImport", "add the ratings of a table, or those saved from the atlas",
+        _RATINGS,
+        examples=(
+            "runs/mine/search ratings.csv", "runs/mine/search rings.csv label=ring kind=tag by=me id_column=name",
+        ),
+>>>>>>> labels
     ),
     "demo": Job(
         "rarezoo.demo:DemoRun", "run all steps on a mock survey, in minutes", _PIPELINE, folder=True,
@@ -761,7 +782,7 @@ def exit_status(run: Callable[[], object], *, command: str = "") -> int:
 
 
 def _refused(message: str) -> int:
-    print(visible(f"rarezoo: {message}"), file=sys.stderr)
+    print(visible(without_passwords(f"rarezoo: {message}")), file=sys.stderr)
     return 2
 
 

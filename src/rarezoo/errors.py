@@ -6,7 +6,7 @@ catch it: ``except FileNotFoundError`` works for a missing store, ``except Value
 
 from collections.abc import Sequence
 
-from rarezoo.escapes import visible
+from rarezoo.escapes import visible, without_passwords
 
 _IDS_SHOWN = 5
 
@@ -43,7 +43,7 @@ class RarezooError(Exception):
         galaxies = f" [galaxies {shown}{more}]" if self.ids else ""
         # Messages of other packages have several lines.
         what, fix = (" ".join(text.splitlines()) for text in (self.what, self.fix))
-        return visible(f"{what}{value}{galaxies}. {fix}")
+        return visible(without_passwords(f"{what}{value}{galaxies}. {fix}"))
 
     def __str__(self) -> str:
         return self._message()

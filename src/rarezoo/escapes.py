@@ -17,6 +17,9 @@ from types import TracebackType
 # separators of lines, and marks that change the direction of the text after them.
 _HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 _HIDDEN_IN_LINES = re.compile(_HIDDEN.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
+# A password in a URL; it may itself hold a slash or an at sign that is not written as %2F or %40.
+_PASSWORD = re.compile(r"(\w://[^\s:/@]*:)\S*@")
+_PASSWORD_KEY = re.compile(r"(?i)([?&](?:ssl)?password=)[^\s&]+")
 # What escape() writes, and a backslash before such a text.
 _ESCAPE = re.compile(r"\\(?:\\|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")
 # Punctuation that Markdown interprets inside a line; an underscore inside a word is none.
@@ -43,6 +46,17 @@ def visible(text: str, *, lines: bool = False) -> str:
     return (_HIDDEN_IN_LINES if lines else _HIDDEN).sub(lambda found: _written(found[0]), text)
 
 
+def without_passwords(text: str) -> str:
+    r"""Return a text in which the passwords of URLs are replaced by stars.
+
+    Examples
+    --------
+    >>> without_passwords("labels=postgresql://ann:secret@host/ratings is no file")
+    'labels=postgresql://ann:***@host/ratings is no file'
+    """
+    return _PASSWORD_KEY.sub(r"\1***", _PASSWORD.sub(r"\1***@", text)) if "://" in text else text
+
+
 class VisibleFormatter(logging.Formatter):
     r"""Format records of a log so that a user's name cannot control the terminal or start a new line.
 
@@ -55,13 +69,13 @@ class VisibleFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         """Return the line of a record."""
-        return visible(super().formatMessage(record))
+        return visible(without_passwords(super().formatMessage(record)))
 
     def formatException(  # noqa: N802
         self, ei: tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
     ) -> str:
         """Return the traceback of a record."""
-        return visible(super().formatException(ei), lines=True)
+        return visible(without_passwords(super().formatException(ei)), lines=True)
 
 
 def escape(text: str, unfit: re.Pattern[str]) -> str:

@@ -65,7 +65,10 @@ _ROUNDED_IDS = 10
 
 
 def read_any_table(
-    path: Path, *, text: Sequence[str] = (), choose: Callable[[list[str]], Sequence[str]] | None = None
+    path: Path,
+    *,
+    text: Sequence[str] | Callable[[str], bool] = (),
+    choose: Callable[[list[str]], Sequence[str]] | None = None,
 ) -> pa.Table:
     r"""Read a table; the extension of the file says what it is. A folder of Parquet files is one table.
 
@@ -74,7 +77,8 @@ def read_any_table(
     path
         The file or folder.
     text
-        Columns that stay text in a CSV file, such as ids: they are not read as numbers, and only blank cells are null.
+        Columns that stay text in a CSV file, such as ids, or a function that says so for the name of a column: they are
+        not read as numbers, and only blank cells are null.
     choose
         Function from the names of all columns to those that are read; None reads all of them.
 
@@ -270,7 +274,7 @@ def _content(path: Path) -> bytes:
     return content
 
 
-def _read_csv(content: bytes, delimiter: str, *, text: Sequence[str], source: Path) -> pa.Table:
+def _read_csv(content: bytes, delimiter: str, *, text: Sequence[str] | Callable[[str], bool], source: Path) -> pa.Table:
     content = _as_utf8(content, source=source)
     if not content.strip():
         raise DataError("the catalogue is empty", value=source, fix="Give it a header and at least one row.")
@@ -315,8 +319,9 @@ def _read_csv(content: bytes, delimiter: str, *, text: Sequence[str], source: Pa
         _refuse_open_quotes(content[start:], delimiter, source=source)
     if ends_blank and pc.all(pc.equal(table.column(len(names) - 1), "")).as_py() is not False:
         table = table.remove_column(len(names) - 1)
+    stays = text if callable(text) else text.__contains__
     columns = {
-        name: _text_cells(table[name]) if name in text else _typed(table[name]) for name in table.column_names
+        name: _text_cells(table[name]) if stays(name) else _typed(table[name]) for name in table.column_names
     }  # fmt: skip
     return pa.table(columns)
 

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -141,8 +140,10 @@ class Database:
             assert self._url is not None
             self.shown = self._url.set(password=None, query={}).render_as_string()
         self._engine = self._sqlite_engine() if self.is_sqlite else self._postgresql_engine()
+        self._file: tuple[int, int] | None = None
         try:
             self._prepare(survey)
+            self._file = _file_number(self._path) if self.is_sqlite else None
         except BaseException:
             self.close()
             raise
@@ -159,6 +160,8 @@ class Database:
             )  # fmt: skip
             # What is committed is on the disk, also if the power fails.
             connection.execute("PRAGMA synchronous = FULL")
+            # It goes on into the file itself at once, so that a copy of the file alone lacks little.
+            connection.execute("PRAGMA wal_autocheckpoint = 1")
             return connection
 
         engine = sa.create_engine("sqlite://", creator=connect, poolclass=sa.pool.QueuePool)
@@ -204,6 +207,7 @@ class Database:
         if self.read_only:
             raise OutputError("the ratings are opened for reading only", value=self.shown, fix="Open them for writing.")
         with self._writer, self._translated(), self._engine.connect() as connection:
+            self._refuse_lost_file()
             connection = connection.execution_options(**{_IMMEDIATE: True})
             with connection.begin():
                 if not self.is_sqlite:
@@ -316,6 +320,14 @@ class Database:
                 if not busy or time.monotonic() > end:
                     raise
                 time.sleep(0.02)
+
+    def _refuse_lost_file(self) -> None:
+        """Raise OutputError if the file was removed or replaced: what is written now would be in no file any more."""
+        if self.is_sqlite and self._file is not None and _file_number(self._path) != self._file:
+            raise OutputError(
+                "the database of ratings was removed or replaced while it was open", value=self.shown,
+                fix="Bring the file back, or start again.",
+            )  # fmt: skip
 
     # --- errors
 
@@ -453,3 +465,12 @@ def _refuse_path(path: Path, *, read_only: bool) -> None:
 
 def _sqlite_name(problem: BaseException) -> str:
     return str(getattr(problem, "sqlite_errorname", ""))
+
+
+def _file_number(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from any other, wherever it is moved; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

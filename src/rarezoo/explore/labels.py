@@ -6,17 +6,16 @@ loses none of it. Several people and processes can rate at once.
 """
 
 import logging
-import math
 import threading
-import unicodedata
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -24,81 +23,31 @@ import sqlalchemy as sa
 
 from rarezoo import tables
 from rarezoo.embeddings.store import MANIFEST_FILE, EmbeddingStore
-from rarezoo.errors import ConfigError, StoreNotFound
-from rarezoo.escapes import visible
+from rarezoo.errors import ConfigError, StoreError, StoreNotFound
+from rarezoo.explore import exchange
 from rarezoo.explore.database import CLAIMS, PATIENCE, RATINGS, Database
+from rarezoo.explore.rating import (
+    ANSWER,
+    ARTIFACT,
+    FIELDS,
+    GRADE,
+    INTERESTING,
+    KINDS,
+    TAG,
+    UNDO,
+    Rating,
+    checked,
+    checked_name,
+)
+from rarezoo.explore.state import State
 from rarezoo.runs import digest
 from rarezoo.searches.result import Search
 
 log = logging.getLogger(__name__)
 
+__all__ = ["ANSWER", "ARTIFACT", "FILE", "GRADE", "INTERESTING", "KINDS", "TAG", "Labels", "Rating", "survey_key"]
 FILE = "labels.sqlite"
-GRADE, ANSWER, TAG, ARTIFACT = KINDS = ("grade", "answer", "tag", "artifact")
-# The label of what a person finds interesting, which is judged if no other is named.
-INTERESTING = "interesting"
-BEST_GRADE = 5
-UNDO = "undo"
-_LONGEST = {"id_str": 1000, "label": 100, "by": 100, "why": 100}
-_FUTURE = timedelta(minutes=5)
 _MOMENT = timedelta(microseconds=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Rating:
-    """What one person said about one galaxy.
-
-    Attributes
-    ----------
-    id_str
-        Id of the galaxy.
-    label
-        What is judged: ``interesting``, a tag such as ``ring``, or ``artifact``.
-    value
-        For the kind ``grade`` 0 to 5; for ``answer`` 1 (yes), 0 (no) or None (unsure); for ``tag`` and ``artifact`` 1,
-        or 0 (removed). None for an entry that takes another one back.
-    kind
-        ``grade``, ``answer``, ``tag`` or ``artifact``. Only the label ``artifact`` has the kind ``artifact``.
-    by
-        The person.
-    at
-        When, in UTC; :meth:`Labels.add` sets it if it is None.
-    why
-        Why the galaxy was shown: ``model``, ``explore``, ``random``, ``start``, ``example``, ``similar``, ``class``,
-        ``again``, ``import``, or any other word.
-    round
-        Round of the model when it was shown; 0 before the first.
-    seconds
-        How long the person looked; None if it is not known.
-    entry
-        Number of the entry in the log, from 1. The database sets it.
-    undoes
-        The entry that this entry takes back; only :meth:`Labels.undo` sets it.
-
-    Examples
-    --------
-    >>> Rating("J1", "ring", 1, "answer", "ann").value
-    1
-    """
-
-    id_str: str
-    label: str
-    value: float | None
-    kind: str
-    by: str
-    at: datetime | None = None
-    why: str = ""
-    round: int = 0
-    seconds: float | None = None
-    entry: int | None = None
-    undoes: int | None = None
-
-    @property
-    def interest(self) -> float | None:
-        """The value as a number from 0 to 1; None if the person was unsure."""
-        return self.value / BEST_GRADE if self.kind == GRADE and self.value is not None else self.value
-
-
-_COLUMNS = tuple(known.name for known in fields(Rating))
 
 
 class Labels:
@@ -126,7 +75,7 @@ class Labels:
     def __init__(self, database: Database, *, survey: str, ids: Collection[str] | None = None) -> None:
         self._database, self.survey = database, survey
         self._ids = None if ids is None else frozenset(map(str, ids))
-        self._state, self._lock = _State(), threading.RLock()
+        self._state, self._lock = State(), threading.RLock()
 
     @classmethod
     def open(
@@ -233,14 +182,15 @@ class Labels:
         OutputError
             They cannot be saved. None of them is then in the log.
         """
-        checked = [self._checked(rating) for rating in ratings]
-        for rating in checked:
+        valid = [checked(rating) for rating in ratings]
+        for rating in valid:
             if rating.undoes is not None:
-                raise ConfigError("a rating cannot take back another one", value=rating.undoes, fix="Use undo().")
-        if not checked:
+                raise ConfigError("a rating cannot take back an entry", value=rating.undoes, fix="Use undo().")
+        self._refuse_strangers(valid)
+        if not valid:
             return []
         with self._writing() as connection:
-            return self._append(connection, checked)
+            return self._append(connection, valid)
 
     def undo(self, *, by: str, entry: int | None = None) -> Rating | None:
         """Take a rating back: an entry is added that says so.
@@ -265,9 +215,9 @@ class Labels:
         OutputError
             It cannot be saved.
         """
-        by = _name("by", by)
+        by = checked_name(tables.BY, by)
         with self._writing() as connection:
-            target = self._state.last_of(by) if entry is None else self._state.get(entry)
+            target = self._state.last_of(by) if entry is None else self._state.entries.get(entry)
             if entry is not None and (target is None or target.by != by):
                 what = "no such entry in the ratings" if target is None else "this entry is another person's"
                 raise ConfigError(what, value=entry, fix=f"Choose an entry of {by}.")
@@ -314,7 +264,11 @@ class Labels:
         list of str
             The galaxies that were free, in the given order.
         """
-        by, label, wanted = _name("by", by), _name("label", label), list(dict.fromkeys(map(str, ids)))
+        by, label, wanted = (
+            checked_name(tables.BY, by),
+            checked_name(tables.LABEL, label),
+            list(dict.fromkeys(map(str, ids))),
+        )
         if not wanted or count == 0:
             return []
         with self._writing() as connection:
@@ -323,31 +277,20 @@ class Labels:
             held = defaultdict(set)
             for row in connection.execute(sa.select(CLAIMS.c.id_str, CLAIMS.c.by).where(CLAIMS.c.label == label)):
                 held[row.id_str].add(row.by)
-            free = [
-                galaxy
-                for galaxy in wanted
-                if len((held[galaxy] | self._state.raters(galaxy, label)) - {by}) < people
-            ][:count]  # fmt: skip
-            mine = [galaxy for galaxy in free if by in held[galaxy]]
-            if mine:
-                same = (CLAIMS.c.label == label) & (CLAIMS.c.by == by)
-                connection.execute(
-                    sa.update(CLAIMS).where(same & (CLAIMS.c.id_str == sa.bindparam("galaxy"))),
-                    [{"galaxy": galaxy, "until": now + seconds} for galaxy in mine],
-                )
-            new = [
-                {"label": label, "id_str": galaxy, "by": by, "until": now + seconds}
-                for galaxy in free
-                if by not in held[galaxy]
-            ]
-            if new:
-                connection.execute(sa.insert(CLAIMS), new)
-            return free
+            free = (
+                galaxy for galaxy in wanted if len((held[galaxy] | self._state.raters(galaxy, label)) - {by}) < people
+            )
+            chosen = list(islice(free, count))
+            rows = [{"label": label, "id_str": galaxy, "by": by} for galaxy in chosen]
+            self._give_back(connection, rows)
+            if rows:
+                connection.execute(sa.insert(CLAIMS), [{**row, "until": now + seconds} for row in rows])
+            return chosen
 
     def release(self, *, by: str, label: str | None = None) -> None:
         """Give back the galaxies that a person holds, for one label or for all."""
         with self._writing() as connection:
-            mine = CLAIMS.c.by == _name("by", by)
+            mine = CLAIMS.c.by == checked_name(tables.BY, by)
             connection.execute(sa.delete(CLAIMS).where(mine if label is None else mine & (CLAIMS.c.label == label)))
 
     # --- reading
@@ -359,7 +302,7 @@ class Labels:
         that it knows misses none.
         """
         with self._read() as state:
-            return _table(state.entries_after(since))
+            return _table([rating for rating in state.entries.values() if rating.entry and rating.entry > since])
 
     def current(self, label: str | None = None, *, by: str | None = None) -> pa.Table:
         """Return what holds now: the newest rating of each galaxy, label and person, without those taken back.
@@ -403,7 +346,7 @@ class Labels:
             if artifacts and label != ARTIFACT:
                 for rating in state.current(ARTIFACT):
                     own = newest.get((rating.id_str, rating.by))
-                    if rating.value and (own is None or _order(own) < _order(rating)):
+                    if rating.value and (own is None or own.order < rating.order):
                         newest[rating.id_str, rating.by] = replace(rating, value=0.0)
         values: dict[str, list[float]] = defaultdict(list)
         for (galaxy, _), rating in newest.items():
@@ -450,13 +393,97 @@ class Labels:
             values[row[rating.by], column[rating.id_str]] = rating.interest
         import krippendorff
 
-        level = "interval" if any(rating.kind == GRADE for rating in rated) else "nominal"
-        return float(krippendorff.alpha(reliability_data=values, level_of_measurement=level))
+        graded = any(rating.kind == GRADE for rating in rated)
+        return float(krippendorff.alpha(values, level_of_measurement="interval" if graded else "nominal"))
+
+    # --- files
+
+    def write_table(self, path: Path | str, *, current: bool = False, label: str = "", by: str = "") -> int:
+        """Write ratings as CSV or Parquet; the ending of the name says which.
+
+        Parameters
+        ----------
+        path
+            File that ends in ``.csv``, ``.parquet`` or ``.pq``.
+        current
+            Only what holds now, see :meth:`current`. By default every entry of the log, from which the log can be made
+            again with all that was taken back.
+        label, by
+            Only what holds now for this label, or of this person; empty: all.
+
+        Returns
+        -------
+        int
+            Number of rows.
+
+        Raises
+        ------
+        ConfigError
+            The name has another ending.
+        OutputError
+            The file cannot be written.
+        """
+        whole = not (current or label or by)
+        table = self.log() if whole else self.current(label or None, by=by or None)
+        exchange.write(table, Path(path), survey=self.survey)
+        return table.num_rows
+
+    def read_table(
+        self,
+        path: Path | str,
+        *,
+        by: str = "",
+        label: str = "",
+        kind: str = "",
+        id_column: str = tables.ID,
+        skip_unknown: bool = False,
+    ) -> "Imported":
+        """Add the ratings of a file, all or none of them. Those that are in the log already are not added again.
+
+        Parameters
+        ----------
+        path
+            CSV or Parquet file with the columns id_str and value, and where they apply label, by, at, kind and the
+            others of a LABELS table; or a JSON file that the atlas has saved.
+        by, label, kind
+            For rows that do not say so themselves. Without a kind, values that are only yes, no, unsure, 1 and 0 are
+            answers, and other numbers are grades.
+        id_column
+            Name of the column of ids.
+        skip_unknown
+            Leave out galaxies that are not in the survey. By default they are refused.
+
+        Raises
+        ------
+        DataError
+            The file cannot be read.
+        ConfigError
+            A row is not valid, or its galaxy is unknown.
+        StoreError
+            They are ratings of another survey.
+        OutputError
+            They cannot be saved.
+        """
+        path = Path(path)
+        defaults = Rating("", label, None, kind, by)
+        rows = exchange.read(path, defaults, id_column=id_column, survey=self.survey)
+        strangers = self._strangers(rows)
+        if skip_unknown and strangers:
+            log.warning("%s: %d galaxies are not in this survey and are left out", path, len(set(strangers)))
+            rows = [rating for rating in rows if rating.id_str not in set(strangers)]
+        else:
+            self._refuse_strangers(rows, source=path)
+        if not rows:
+            return Imported(0, 0, len(set(strangers)))
+        with self._writing() as connection:
+            new = self._new(rows, source=path)
+            saved = self._append(connection, new) if new else []
+        return Imported(len(saved), len(rows) - len(saved), len(set(strangers)))
 
     # --- inside
 
     @contextmanager
-    def _read(self) -> Iterator["_State"]:
+    def _read(self) -> Iterator[State]:
         with self._lock:
             with self._database.reading() as connection:
                 self._refresh(connection)
@@ -465,18 +492,28 @@ class Labels:
     @contextmanager
     def _writing(self) -> Iterator[sa.Connection]:
         """Give a connection of the only writer, with every entry of the log known."""
-        with self._lock, self._database.writing() as connection:
+        # In this order, so that readers do not wait while this waits for another process or the disk.
+        with self._database.writing() as connection, self._lock:
             self._refresh(connection)
+            last = connection.execute(sa.select(sa.func.max(RATINGS.c.entry))).scalar() or 0
+            if last != self._state.last:
+                raise StoreError(
+                    "the database of ratings was replaced by another one while it was open", value=self.where,
+                    fix="Start again.",
+                )  # fmt: skip
             yield connection
 
     def _refresh(self, connection: sa.Connection) -> None:
         """Read the entries that are not known yet."""
-        columns = [RATINGS.c[name] for name in _COLUMNS]
+        columns = [RATINGS.c[name] for name in FIELDS]
         new = sa.select(*columns).where(RATINGS.c.entry > self._state.last).order_by(RATINGS.c.entry)
         self._state.take(Rating(*row) for row in connection.execute(new))
 
     def _append(self, connection: sa.Connection, ratings: Sequence[Rating]) -> list[Rating]:
-        """Insert ratings at the end of the log; times never go back, whatever the clock does."""
+        """Insert ratings at the end of the log; times never go back, whatever the clock does.
+
+        What is inserted becomes part of the state when it is read again, because the transaction may still fail.
+        """
         now = datetime.now(UTC)
         if self._state.newest is not None:
             now = max(now, self._state.newest + _MOMENT)
@@ -484,108 +521,95 @@ class Labels:
             replace(rating, entry=self._state.last + place, at=rating.at or now)
             for place, rating in enumerate(ratings, start=1)
         ]
-        connection.execute(sa.insert(RATINGS), [asdict(rating) for rating in saved])
-        for rating in saved:
-            mine = (CLAIMS.c.label == rating.label) & (CLAIMS.c.id_str == rating.id_str) & (CLAIMS.c.by == rating.by)
-            connection.execute(sa.delete(CLAIMS).where(mine))
+        rows = [{name: getattr(rating, name) for name in FIELDS} for rating in saved]
+        connection.execute(sa.insert(RATINGS), rows)
+        self._give_back(connection, rows)
         return saved
 
-    def _checked(self, rating: Rating) -> Rating:
-        """Return a rating as it is saved, or raise ConfigError."""
-        rating = checked(rating)
-        if self._ids is not None and rating.id_str not in self._ids:
+    def _give_back(self, connection: sa.Connection, rows: Sequence[Mapping[str, object]]) -> None:
+        """Remove the claims of some people (``by``) on some galaxies (``id_str``) for some labels (``label``)."""
+        key = ("label", "id_str", "by")
+        named = (CLAIMS.c[name] == sa.bindparam(f"claimed_{name}") for name in key)
+        if rows:
+            claimed = [{f"claimed_{name}": row[name] for name in key} for row in rows]
+            connection.execute(sa.delete(CLAIMS).where(*named), claimed)
+
+    def _new(self, rows: Sequence[Rating], *, source: Path) -> list[Rating]:
+        """Return the ratings of a file that the log lacks; entries that others take back have their new numbers.
+
+        A rating with a time is known if the log has the same with the same time. One without is known if the last
+        rating of this person for this galaxy that came for the same reason is the same.
+        """
+        known = {_identity(rating): rating.entry or 0 for rating in self._state.entries.values()}
+        last = {
+            _undated(rating): (rating.value, rating.entry or 0)
+            for rating in self._state.entries.values()
+            if rating.undoes is None
+        }
+        numbers: dict[int, int] = {}
+        new: list[Rating] = []
+        for rating in rows:
+            if rating.undoes is not None:
+                if rating.undoes not in numbers:
+                    raise ConfigError(
+                        f"{source} takes back an entry that it does not hold", value=rating.undoes,
+                        fix="Import the whole log.",
+                    )  # fmt: skip
+                rating = replace(rating, undoes=numbers[rating.undoes])
+            if rating.at is None:
+                value, number = last.get(_undated(rating), (None, 0))
+                number = number if value == rating.value else 0
+            else:
+                number = known.get(_identity(rating), 0)
+            if not number:
+                new.append(rating)
+                number = self._state.last + len(new)
+                known[_identity(rating)], last[_undated(rating)] = number, (rating.value, number)
+            if rating.entry is not None:
+                numbers[rating.entry] = number
+        return new
+
+    def _strangers(self, ratings: Iterable[Rating]) -> list[str]:
+        """Return the ids of galaxies that are not in the survey."""
+        if self._ids is None:
+            return []
+        return list(dict.fromkeys(rating.id_str for rating in ratings if rating.id_str not in self._ids))
+
+    def _refuse_strangers(self, ratings: Sequence[Rating], *, source: Path | None = None) -> None:
+        """Raise ConfigError for ratings of galaxies that are not in the survey."""
+        strangers = self._strangers(ratings)
+        if strangers:
+            fix = "Check the ids; galaxies whose image could not be read are not there either."
             raise ConfigError(
-                "a rating of a galaxy that is not in this survey", value=rating.id_str,
-                fix="Check the id; galaxies whose image could not be read are not there either.",
-            )  # fmt: skip
-        return rating
+                f"{f'{source}: ' if source else ''}ratings of galaxies that are not in this survey",
+                value=f"{len(strangers):,} of {len({rating.id_str for rating in ratings}):,}",
+                fix=f"{fix} unknown=skip leaves them out." if source else fix,
+                ids=strangers,
+            )
 
 
-def checked(rating: Rating) -> Rating:
-    """Return a rating as it is saved, or raise ConfigError if it is not valid.
+@dataclass(frozen=True)
+class Imported:
+    """What became of the ratings of a file.
 
-    Examples
-    --------
-    >>> checked(Rating("J1", " ring ", 1, "tag", "ann")).label
-    'ring'
-    >>> checked(Rating("J1", "ring", 7, "grade", "ann"))
-    Traceback (most recent call last):
-    rarezoo.errors.ConfigError: a grade of J1 is out of range: 7. Choose 0 to 5.
+    Attributes
+    ----------
+    added
+        Ratings that were added to the log.
+    known
+        Ratings that were in it already.
+    unknown
+        Galaxies that were left out, because they are not in the survey.
     """
-    if rating.kind not in KINDS:
-        raise ConfigError("no such kind of rating", value=rating.kind, fix=f"Choose one of: {', '.join(KINDS)}.")
-    label, by = _name("label", rating.label), _name("by", rating.by)
-    if (rating.kind == ARTIFACT) != (label == ARTIFACT):
-        raise ConfigError(
-            f"the label {ARTIFACT} and the kind {ARTIFACT} belong together", value=f"{label}, {rating.kind}",
-            fix="Choose another label, or make it an artifact.",
-        )  # fmt: skip
-    at = rating.at
-    if at is not None:
-        at = at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
-        if at > datetime.now(UTC) + _FUTURE:
-            raise ConfigError("a rating from the future", value=at.isoformat(), fix="Give its time in UTC.")
-    if not isinstance(rating.round, int) or not 0 <= rating.round < 2**31:
-        raise ConfigError("the round of a rating is not valid", value=rating.round, fix="Choose 0 or more.")
-    seconds = rating.seconds
-    if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
-        raise ConfigError("the seconds of a rating are not valid", value=seconds, fix="Choose 0 or more, or none.")
-    return replace(
-        rating,
-        id_str=_id(rating.id_str), label=label, by=by, value=_value(rating), at=at, why=_why(rating.why),
-        seconds=None if seconds is None else float(seconds),
-    )  # fmt: skip
 
+    added: int
+    known: int
+    unknown: int = 0
 
-def _value(rating: Rating) -> float | None:
-    value = rating.value
-    if value is None and (rating.kind == ANSWER or rating.undoes is not None):
-        return None
-    best = BEST_GRADE if rating.kind == GRADE else 1
-    allowed = f"0 to {best}" if rating.kind == GRADE else "1 (yes), 0 (no) or none (unsure)"
-    allowed = allowed if rating.kind in (GRADE, ANSWER) else "1, or 0 (removed)"
-    number = isinstance(value, (int, float, np.integer, np.floating, np.bool_))
-    if not number or not 0 <= float(value) <= best or (rating.kind != GRADE and float(value) not in (0, 1)):  # type: ignore[arg-type]
-        article = "an" if rating.kind[0] in "aeiou" else "a"
-        raise ConfigError(
-            f"{article} {rating.kind} of {rating.id_str} is out of range", value=value, fix=f"Choose {allowed}."
-        )
-    return float(value)  # type: ignore[arg-type]
-
-
-def _id(text: str) -> str:
-    """Return an id; only what no database can hold is refused, because a survey may use any characters."""
-    if not isinstance(text, str) or not text.strip() or len(text) > _LONGEST["id_str"] or not _storable(text):
-        raise ConfigError("no id of a galaxy", value=repr(text)[:80], fix="Give the id as the survey has it.")
-    return text
-
-
-def _name(what: str, text: str) -> str:
-    """Return a label or the name of a person, without the white space around it."""
-    meaning = {"label": "label", "by": "name of a person"}[what]
-    if not isinstance(text, str) or not text.strip():
-        raise ConfigError(f"an empty {meaning}", value=f"{what}={text!r}", fix=f"Give a {meaning}.")
-    name = unicodedata.normalize("NFC", text.strip())
-    if len(name) > _LONGEST[what]:
-        raise ConfigError(
-            f"a {meaning} of {len(name):,} characters", value=f"{name[:40]}…",
-            fix=f"Use {_LONGEST[what]} characters at most.",
-        )  # fmt: skip
-    if visible(name) != name:
-        raise ConfigError(
-            f"a {meaning} with characters that cannot be shown", value=name[:80], fix="Leave them out."
-        )  # fmt: skip
-    return name
-
-
-def _why(text: str) -> str:
-    if not isinstance(text, str) or len(text) > _LONGEST["why"] or visible(text) != text:
-        raise ConfigError("the reason why a galaxy was shown is not valid", value=repr(text)[:80], fix="Use one word.")
-    return text
-
-
-def _storable(text: str) -> bool:
-    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
+    def summary(self) -> str:
+        """Return the text for a terminal."""
+        left_out = f", {self.unknown:,} galaxies of other surveys left out" if self.unknown else ""
+        return f"{self.added:,} ratings added, {self.known:,} known already{left_out}"
 
 
 def survey_key(source: Search | EmbeddingStore | Iterable[str]) -> str:
@@ -630,11 +654,14 @@ def _opened(folder: Path) -> Search | EmbeddingStore:
         ) from problem
 
 
-def _order(rating: Rating) -> tuple[datetime, int]:
-    """Sort key: the newest rating is the last. Ratings that are imported later may be older."""
-    assert rating.at is not None
-    assert rating.entry is not None
-    return rating.at, rating.entry
+def _identity(rating: Rating) -> tuple[object, ...]:
+    """Return what makes two entries with a time the same, in whatever log they are."""
+    return rating.id_str, rating.label, rating.kind, rating.value, rating.by, rating.at, rating.undoes
+
+
+def _undated(rating: Rating) -> tuple[object, ...]:
+    """Return what two ratings without a time share if the later one of them replaces the earlier one."""
+    return rating.id_str, rating.label, rating.kind, rating.by, rating.why
 
 
 def _table(ratings: Sequence[Rating]) -> pa.Table:
@@ -644,83 +671,3 @@ def _table(ratings: Sequence[Rating]) -> pa.Table:
         pa.array([getattr(rating, field.name) for rating in ratings], field.type) for field in schema
     ]  # fmt: skip
     return tables.check(pa.Table.from_arrays(columns, schema=schema), tables.LABELS)
-
-
-class _State:
-    """The log in memory: entries are numbered from 1 in the order in which they were saved."""
-
-    def __init__(self) -> None:
-        self.entries: list[Rating] = []
-        self.by_person: dict[str, list[Rating]] = defaultdict(list)
-        self.newest: datetime | None = None
-        self._by_label: dict[str, dict[tuple[str, str], list[Rating]]] = defaultdict(dict)
-        self._raters: dict[tuple[str, str], set[str]] = defaultdict(set)
-        self._undoing: list[Rating] = []
-        self._undone: set[int] = set()
-
-    @property
-    def last(self) -> int:
-        """Number of the last entry; 0 if there is none."""
-        return len(self.entries)
-
-    def take(self, new: Iterable[Rating]) -> None:
-        """Add the entries that follow."""
-        before = len(self._undoing)
-        for rating in new:
-            self.entries.append(rating)
-            self.by_person[rating.by].append(rating)
-            self.newest = rating.at if self.newest is None or rating.at is None else max(self.newest, rating.at)
-            if rating.undoes is not None:
-                self._undoing.append(rating)
-            else:
-                self._by_label[rating.label].setdefault((rating.id_str, rating.by), []).append(rating)
-                self._raters[rating.id_str, rating.label].add(rating.by)
-        if len(self._undoing) > before:
-            # An entry that takes back another one may itself be taken back by a later one.
-            self._undone = set()
-            for rating in reversed(self._undoing):
-                if rating.undoes is not None and rating.entry not in self._undone:
-                    self._undone.add(rating.undoes)
-
-    def get(self, entry: int) -> Rating | None:
-        """Return an entry by its number; None if there is none."""
-        return self.entries[entry - 1] if 1 <= entry <= len(self.entries) else None
-
-    def entries_after(self, entry: int) -> list[Rating]:
-        """Return the entries after one."""
-        return self.entries[max(entry, 0) :]
-
-    def in_effect(self, rating: Rating) -> bool:
-        """Return whether an entry is not taken back."""
-        return rating.entry not in self._undone
-
-    def last_of(self, by: str) -> Rating | None:
-        """Return the newest rating of a person that is in effect."""
-        mine = (rating for rating in self.by_person.get(by, ()) if rating.undoes is None and self.in_effect(rating))
-        return max(mine, key=_order, default=None)
-
-    def current(self, label: str | None = None) -> list[Rating]:
-        """Return the newest rating in effect of each galaxy, label and person, in the order of the entries."""
-        labels = list(self._by_label) if label is None else [label]
-        newest = [
-            max((rating for rating in ratings if self.in_effect(rating)), key=_order, default=None)
-            for name in labels
-            for ratings in self._by_label.get(name, {}).values()
-        ]
-        return sorted((rating for rating in newest if rating is not None), key=lambda rating: rating.entry or 0)
-
-    def raters(self, galaxy: str, label: str) -> set[str]:
-        """Return who has rated a galaxy for a label, or called it an artifact."""
-        people = set()
-        for name in {label, ARTIFACT}:
-            for person in self._raters.get((galaxy, name), ()):
-                ratings = self._by_label[name][galaxy, person]
-                newest = max((rating for rating in ratings if self.in_effect(rating)), key=_order, default=None)
-                if newest is not None and (name != ARTIFACT or label == ARTIFACT or newest.value):
-                    people.add(person)
-        return people
-
-
-def about(labels: Labels) -> dict[str, Any]:
-    """Return what a file of ratings records of its origin."""
-    return {"survey_sha256": labels.survey}
