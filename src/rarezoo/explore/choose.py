@@ -70,9 +70,10 @@ class Chooser(Settings):
         blind = int(np.floor(self.random_share * count + state.rng.random()))
         drawn = state.rng.choice(free, min(blind, count), replace=False)
         values, why = self._values(state, acquisition)
-        values = np.where(allowed, values, -np.inf)
-        values[drawn] = -np.inf
-        chosen = self._different(state.features, values, count - len(drawn))
+        left = np.setdiff1d(free, drawn, assume_unique=True)
+        # Equal values are in a random order.
+        state.rng.shuffle(left)
+        chosen = self._different(state.features, left, values[left], count - len(drawn))
         # Random galaxies stand at random places among the others: the person cannot tell them apart.
         rows, reasons = list(map(int, chosen)), [why] * len(chosen)
         for row in drawn:
@@ -91,19 +92,23 @@ class Chooser(Settings):
         return np.asarray(acquisition.values(state), dtype=np.float64), MODEL
 
     def _different(
-        self, features: Float32[np.ndarray, "n d"], values: Float[np.ndarray, " n"], count: int
+        self,
+        features: Float32[np.ndarray, "n d"],
+        rows: Int64[np.ndarray, " r"],
+        values: Float[np.ndarray, " r"],
+        count: int,
     ) -> Int64[np.ndarray, " k"]:
         """Return the rows of the highest values, each discounted by its likeness to those chosen before it."""
-        candidates = int(min(np.isfinite(values).sum(), count * _CANDIDATES))
-        if count < 1 or candidates < 1:
+        candidates = min(len(rows), count * _CANDIDATES if self.diversity else count)
+        if candidates < 1:
             return np.empty(0, dtype=np.int64)
         best = np.argpartition(-values, candidates - 1)[:candidates]
         best = best[np.argsort(-values[best], kind="stable")]
+        rows, values = rows[best], values[best]
         if not self.diversity:
-            return best[:count]
-        directions = features[best] / np.maximum(np.linalg.norm(features[best], axis=1, keepdims=True), 1e-9)
-        spread = max(float(values[best[0]] - values[best[-1]]), 1e-12)
-        gains = (values[best] - values[best[-1]]) / spread
+            return rows
+        directions = features[rows] / np.maximum(np.linalg.norm(features[rows], axis=1, keepdims=True), 1e-9)
+        gains = (values - values[-1]) / max(float(values[0] - values[-1]), 1e-12)
         alike = np.zeros(candidates)
         chosen: list[int] = []
         for _ in range(min(count, candidates)):
@@ -111,4 +116,4 @@ class Chooser(Settings):
             worth[chosen] = -np.inf
             chosen.append(int(worth.argmax()))
             alike = np.maximum(alike, np.clip(directions @ directions[chosen[-1]], 0, 1))
-        return best[np.array(chosen)]
+        return rows[np.array(chosen)]
