@@ -59,11 +59,8 @@ from rarezoo.settings import conf_dir
 from rarezoo.tables import unwritable
 
 _PIPELINE, _SEARCHES, _ZOO = "From votes to classes", "What was found", "Checkpoints"
-<<<<<<< HEAD
 _SWEEPS, _MEASURING, _EXPLORING = "Many runs", "Measurements", "What you look for"
-=======
-_RATINGS, _SWEEPS, _MEASURING = "Ratings of galaxies", "Many runs", "Measurements"
->>>>>>> labels
+_RATINGS = "Ratings of galaxies"
 # Part of the examples in the help.
 _OWN_SURVEY = "data=catalogue data.table=galaxies.csv data.images=cutouts"
 # Commands that have a script at the top of a checkout, such as train.py.
@@ -137,7 +134,6 @@ JOBS: dict[str, Job] = {
             "runs/mine/search samp=true classes=3",
         ),
     ),
-<<<<<<< HEAD
     "serve": Job(
         "rarezoo.explore.server:ServeRun", "rate galaxies on a page that learns what you look for", _EXPLORING,
         groups=("ranker", "acquisition"),
@@ -152,7 +148,7 @@ JOBS: dict[str, Job] = {
         "rarezoo.explore.rated_class:RatedClassesRun", "make classes of what people have rated, with their evidence",
         _EXPLORING, groups=("ranker", "acquisition"),
         examples=("runs/mine/search label=ring out=runs/mine/rings",),
-=======
+    ),
     "labels show": Job(
         "rarezoo.explore.labels_commands:LabelsShow", "show how many ratings there are, of what, and by whom", _RATINGS,
         examples=("runs/mine/search", "runs/mine/search labels=postgresql://me@host/ratings"),
@@ -167,7 +163,6 @@ JOBS: dict[str, Job] = {
         examples=(
             "runs/mine/search ratings.csv", "runs/mine/search rings.csv label=ring kind=tag by=me id_column=name",
         ),
->>>>>>> labels
     ),
     "demo": Job(
         "rarezoo.demo:DemoRun", "run all steps on a mock survey, in minutes", _PIPELINE, folder=True,
