@@ -87,7 +87,8 @@ class ServeRun(RankingSettings):
         """
         source = source_of(self.search)
         galaxies = ShownGalaxies(source, images=self.images)
-        with Labels.of(source, self.labels, read_only=self.read_only) as labels, listening(self.host, self.port) as bound:
+        labelled = Labels.of(source, self.labels, read_only=self.read_only)
+        with labelled as labels, listening(self.host, self.port) as bound:
             classes = None
             if isinstance(source, Search):
                 file = Path(self.decisions) if self.decisions else None
@@ -110,20 +111,20 @@ class ServeRun(RankingSettings):
                 "everybody who can reach %s port %d and has the link can rate; what they send is not encrypted. "
                 "ssh -L is safer: leave host= out.", self.host, port,
             )  # fmt: skip
-        print(
-            f"{api.galaxies.title}: {len(api.galaxies.rows):,} galaxies. Ratings are kept in {api.labels.where}.\n"
-            f"Open {link}\n"
-            f"From another computer, first run there: ssh -L {port}:127.0.0.1:{port} USER@THIS_COMPUTER\n"
-            "Ctrl-C ends the server.",
-            flush=True,
-        )  # fmt: skip
         config = uvicorn.Config(
             application(api, access), log_config=None, access_log=False, server_header=False, proxy_headers=False,
             lifespan="off", ws="none", http="h11", timeout_graceful_shutdown=_LAST_SECONDS,
         )  # fmt: skip
-        if self.open:
-            webbrowser.open(link)
         with _ended_by_signals():
+            print(
+                f"{api.galaxies.title}: {len(api.galaxies.rows):,} galaxies. Ratings are kept in {api.labels.where}.\n"
+                f"Open {link}\n"
+                f"From another computer, first run there: ssh -L {port}:127.0.0.1:{port} USER@THIS_COMPUTER\n"
+                "Ctrl-C ends the server.",
+                flush=True,
+            )  # fmt: skip
+            if self.open:
+                webbrowser.open(link)
             uvicorn.Server(config).run(sockets=[bound])
 
 
@@ -141,10 +142,8 @@ def listening(host: str, port: int) -> socket.socket:
     Examples
     --------
     >>> with listening("127.0.0.1", 0) as bound:
-    ...     port = bound.getsockname()[1]
-    ...     listening("127.0.0.1", port)  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    rarezoo.errors.ConfigError: the port is in use: host=127.0.0.1 port=.... Choose another one: port=…, or port=0 for any that is free.
+    ...     bound.getsockname()[0]
+    '127.0.0.1'
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -158,11 +157,13 @@ def listening(host: str, port: int) -> socket.socket:
         bound.listen(128)
     except OSError as problem:
         bound.close()
-        what, fix = {
+        known = {
             errno.EADDRINUSE: ("the port is in use", "Choose another one: port=…, or port=0 for any that is free."),
             errno.EACCES: ("the port is not allowed", "Choose a port above 1023."),
             errno.EADDRNOTAVAIL: ("this computer does not have the address", "Leave host= out to use 127.0.0.1."),
-        }.get(problem.errno or 0, (f"the server cannot listen ({problem.strerror})", "Choose another port=… or host=…."))
+        }  # fmt: skip
+        other = (f"the server cannot listen ({problem.strerror})", "Choose another port=… or host=….")
+        what, fix = known.get(problem.errno or 0, other)
         raise ConfigError(what, value=f"host={host} port={port}", fix=fix) from problem
     return bound
 

@@ -5,7 +5,7 @@ Every answer is JSON, but for images and the export. A request that fails is ans
 
 import logging
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,13 +29,14 @@ from rarezoo.explore.app.guard import problem
 from rarezoo.explore.app.pictures import Pictures
 from rarezoo.explore.labels import INTERESTING, Labels, Rating
 from rarezoo.explore.session import Session
-from rarezoo.searches.result import Search
 
 log = logging.getLogger(__name__)
 # Largest number of galaxies of one answer, and of ratings in one request.
 MOST_SHOWN, MOST_RATINGS = 500, 1000
 # Longest name of a person or a label.
 _LONGEST = 100
+# No value, round or time of looking is near this.
+_LARGEST = 1e9
 _IMAGE_SECONDS = 86_400
 _FIXES = {404: "See docs/reference/api-http.md.", 405: "See docs/reference/api-http.md.", 413: "Send less at a time."}
 
@@ -106,10 +107,11 @@ class Api:
     def about(self, request: Request) -> dict[str, Any]:
         """Return what the page needs to begin."""
         return {
-            "title": self.galaxies.title, "version": __version__, "galaxies": len(self.galaxies.rows),
-            "survey": self.labels.survey, "now": datetime.now(UTC).isoformat(), "images": self.galaxies.has_images, "read_only": self.read_only, "by": self.by,
-            "labels": self._labels(), "tags": self.labels.tags(), "people": list(self.labels.people()),
+            "title": self.galaxies.title, "version": __version__, "survey": self.labels.survey,
+            "galaxies": len(self.galaxies.rows), "images": self.galaxies.has_images,
             "classes": None if self.classes is None else len(self.classes.search),
+            "labels": self._labels(), "tags": self.labels.tags(), "people": list(self.labels.people()),
+            "by": self.by, "read_only": self.read_only, "now": datetime.now(UTC).isoformat(),
         }  # fmt: skip
 
     def _labels(self) -> list[dict[str, Any]]:
@@ -257,7 +259,8 @@ class Api:
             raise ConfigError("not a rating", value=_short(row), fix="Send an object for each rating.")
         value, seconds, round_ = row.get("value"), row.get("seconds"), row.get("round", 0)
         for name, number in (("value", value), ("seconds", seconds), ("round", round_)):
-            if number is not None and (isinstance(number, bool) or not isinstance(number, (int, float))):
+            is_number = isinstance(number, (int, float)) and not isinstance(number, bool) and abs(number) < _LARGEST
+            if number is not None and not is_number:
                 raise ConfigError(f"{name} is no number", value=_short(number), fix="Send a number, or null.")
         galaxy = row.get(tables.ID)
         if not isinstance(galaxy, str) or galaxy not in self.galaxies.rows:

@@ -47,9 +47,9 @@ class ShownGalaxies:
     --------
     >>> from tempfile import mkdtemp
     >>> vectors = np.eye(3, dtype=np.float32)
-    >>> store = EmbeddingStore.from_array(["a", "b", "c"], vectors, out=mkdtemp(), fractions={"ring_yes": [0.1, 0.2, 0.9]})
-    >>> galaxies = ShownGalaxies(store)
-    >>> galaxies.about("c")["answers"]
+    >>> predicted = {"ring_yes": [0.1, 0.2, 0.9]}
+    >>> store = EmbeddingStore.from_array(["a", "b", "c"], vectors, out=mkdtemp(), fractions=predicted)
+    >>> ShownGalaxies(store).about("c")["answers"]
     [{'name': 'ring_yes', 'fraction': 0.9}]
     """
 

@@ -40,7 +40,8 @@ def application(api: Api, access: Access) -> Guard:
     """
 
     async def page(request: Request) -> Response:
-        text = environment("rarezoo.explore").get_template("rate.html.jinja").render(title=api.galaxies.title, keys=KEYS)
+        template = environment("rarezoo.explore").get_template("rate.html.jinja")
+        text = template.render(title=api.galaxies.title, keys=KEYS)
         answer = HTMLResponse(text, headers={"cache-control": "no-store"})
         if request.query_params.get(TOKEN):
             # The script of the page removes the token from the address.

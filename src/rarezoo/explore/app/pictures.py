@@ -27,7 +27,7 @@ _QUALITY = 90
 
 
 class Pictures:
-    """Encoded images of galaxies; those that were asked for last are kept in memory, up to 64 MiB.
+    r"""Encoded images of galaxies; those that were asked for last are kept in memory, up to 64 MiB.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class Pictures:
     --------
     >>> pictures = Pictures(lambda galaxy: np.zeros((8, 8, 3), np.uint8))
     >>> pictures.encoded("J1", kind="png")[:4]
-    b'\\x89PNG'
+    b'\x89PNG'
     """
 
     def __init__(self, cutout: Callable[[str], np.ndarray], *, most_bytes: int = _MOST_BYTES) -> None:
