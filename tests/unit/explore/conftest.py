@@ -17,6 +17,7 @@ from rarezoo.explore.session import Session
 from rarezoo.searches.result import Search
 
 TOKEN = "a-token-that-nobody-guesses"
+SETTINGS = RankingSettings(beside=[], components=0)
 
 
 @pytest.fixture(scope="session")
@@ -25,19 +26,28 @@ def searched(tmp_path_factory):
     return survey_on_disk(tmp_path_factory.mktemp("searched"))
 
 
+@pytest.fixture(scope="session")
+def search(searched):
+    """The search, opened with its survey and with what a model learns from, once for all tests."""
+    opened = Search.open(searched)
+    return opened, ShownGalaxies(opened), SETTINGS.features(opened.store)
+
+
 @pytest.fixture
-def served(searched, tmp_path):
+def served(search, tmp_path):
     """Starts the application on a database of its own; what it returns has a client with the token, and the ratings."""
     opened = []
 
     def serve(*, read_only=False, database="labels.sqlite", headers=None, images=True, source=None):
-        search = Search.open(searched) if source is None else source
-        labels = Labels.of(search, tmp_path / database, read_only=read_only)
-        session = Session(search, labels, settings=RankingSettings(beside=[], components=0))
-        galaxies = ShownGalaxies(search, images=images)
+        opened_search, galaxies, features = search
+        if source is not None or not images:
+            galaxies, features = ShownGalaxies(source or opened_search, images=images), None
+        served_from = source or opened_search
+        labels = Labels.of(served_from, tmp_path / database, read_only=read_only)
+        session = Session(served_from, labels, settings=SETTINGS, features=features)
         classes = None
-        if isinstance(search, Search):
-            classes = ShownClasses(search, survey=galaxies.survey, file=tmp_path / "decisions.json")
+        if source is None:
+            classes = ShownClasses(opened_search, survey=galaxies.survey, file=tmp_path / "decisions.json")
         api = Api(session, labels, galaxies, by="", read_only=read_only, classes=classes)
         access = Access(TOKEN, frozenset({"127.0.0.1", "localhost", "::1"}), read_only=read_only)
         app = application(api, access)
