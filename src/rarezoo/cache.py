@@ -127,6 +127,47 @@ class Cache:
         with locked(path):
             return kept_array(path, make)
 
+    def mapped(
+        self,
+        key: Mapping[str, Any],
+        *,
+        shape: tuple[int, ...],
+        blocks: Callable[[], Iterable[np.ndarray]],
+        code: Iterable[object] = (),
+    ) -> np.ndarray:
+        """Return a cached float32 array that stays on the disk and may be larger than the memory.
+
+        The array is mapped into memory: the system reads the parts that are used. If it is not cached, it is computed
+        and written block by block.
+
+        Parameters
+        ----------
+        key : mapping
+            Settings and inputs that the array depends on.
+        shape : tuple of int
+            Shape of the array.
+        blocks : callable
+            Returns the array's rows in order, in blocks of any number of rows.
+        code : iterable of modules, classes, objects or names of modules
+            Source code that computes the array: see :func:`code_sha256`.
+
+        Raises
+        ------
+        OutputError
+            The cache cannot be written or is full.
+
+        Examples
+        --------
+        >>> from tempfile import mkdtemp
+        >>> cache = Cache(Path(mkdtemp()))
+        >>> cache.mapped({"n": 3}, shape=(3, 2), blocks=lambda: [np.zeros((2, 2)), np.ones((1, 2))]).sum()
+        np.float32(2.0)
+        """
+        self._refuse_unwritable()
+        path = self.place(key, code=code).with_suffix(".npy")
+        with locked(path):
+            return mapped_array(path, shape=shape, blocks=blocks)
+
     def _refuse_unwritable(self) -> None:
         """Raise OutputError if the folder cannot be written."""
         folder = Path(self.folder)
@@ -168,6 +209,51 @@ def kept_array(path: Path | str | None, make: Callable[[], np.ndarray]) -> np.nd
     with tables.atomic(path) as temporary, temporary.open("wb") as stream:
         np.save(stream, values)
     return values
+
+
+def mapped_array(path: Path, *, shape: tuple[int, ...], blocks: Callable[[], Iterable[np.ndarray]]) -> np.ndarray:
+    """Return the float32 array of a ``.npy`` file without reading it into memory; write it first if there is none.
+
+    The file appears whole or not at all, also after a power failure. A damaged file is written again. The process that
+    writes must hold the lock of the file: what a killed one has left of it is deleted.
+
+    Parameters
+    ----------
+    path : Path
+        Its name must identify the array.
+    shape : tuple of int
+        Shape of the array.
+    blocks : callable
+        Returns the array's rows in order, in blocks of any number of rows.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    ValueError
+        The blocks have another number of rows than the array.
+    """
+    try:
+        mapped = np.load(path, mmap_mode="r")
+        if mapped.shape == shape and mapped.dtype == np.float32:
+            return np.asarray(mapped)
+    except FileNotFoundError:
+        pass
+    except (ValueError, EOFError):
+        log.warning("%s is damaged and is computed again", path)
+    for partial in path.parent.glob(f".{path.name}.*.partial"):
+        partial.unlink(missing_ok=True)
+    # Writing through a map of the file would end the process where the disk is full.
+    with tables.atomic(path) as temporary, temporary.open("wb") as stream:
+        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(stream, header)
+        rows = 0
+        for block in blocks():
+            stream.write(np.ascontiguousarray(block, dtype=np.float32).data)
+            rows += len(block)
+        if rows != shape[0]:
+            raise ValueError(f"{rows} rows for an array of shape {shape}")
+    return np.asarray(np.load(path, mmap_mode="r"))
 
 
 def code_sha256(*components: object) -> str:

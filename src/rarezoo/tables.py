@@ -64,6 +64,7 @@ IS_CANDIDATE, EXPECTED = "is_candidate", "expected"
 LABEL, VALUE, BY, AT, KIND = "label", "value", "by", "at", "kind"
 WHY, ROUND, SECONDS, ENTRY, UNDOES = "why", "round", "seconds", "entry", "undoes"
 SCORE, UNCERTAINTY, INTEREST, NEAREST_RATED = "score", "uncertainty", "interest", "nearest_rated"
+SKY_DISTANCE = "distance_arcsec"
 NO_CLASS = -1
 _FRACTION_SUFFIX = "_fraction"
 

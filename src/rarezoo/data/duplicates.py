@@ -25,7 +25,8 @@ from rarezoo.data.images import ImageSource
 from rarezoo.errors import DataError
 
 _SIDE = 24
-_CORRELATION = 0.9965
+# Correlation above which two cutouts are near-identical.
+CORRELATION = 0.9965
 _BLOCK = 1024
 # Pairs of similar images after which groups are merged; a block adds up to _BLOCK² pairs of 16 bytes.
 _MOST_PAIRS = 2**18
@@ -56,7 +57,7 @@ def fingerprints(
         prints = np.zeros((galaxies, _SIDE * _SIDE), dtype=np.float32)
         for row in tqdm(range(galaxies), desc="looking for near-identical images", unit="galaxy", leave=False):
             try:
-                prints[row] = _fingerprint(images.cutout(row))
+                prints[row] = fingerprint(images.cutout(row))
             except DataError:
                 continue
         return prints
@@ -64,7 +65,11 @@ def fingerprints(
     return kept_array(cache, measure)
 
 
-def _fingerprint(pixels: np.ndarray) -> Float32[np.ndarray, " pixels"]:
+def fingerprint(pixels: np.ndarray) -> Float32[np.ndarray, " pixels"]:
+    """Return the luminance of one cutout, uint8 (height, width, 3), as a unit vector of 576 values.
+
+    The product of two of them is the correlation of the cutouts: see :data:`CORRELATION`.
+    """
     grey = Image.fromarray(pixels).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX)
     flat = np.asarray(grey, dtype=np.float32).reshape(-1)
     if flat.min() == flat.max():
@@ -94,7 +99,7 @@ def near_identical(prints: Float32[np.ndarray, "galaxies pixels"]) -> Int64[np.n
     waiting = 0
     for start in range(0, len(different), _BLOCK):
         for other in range(start, len(different), _BLOCK):
-            similar = different[start : start + _BLOCK] @ different[other : other + _BLOCK].T > _CORRELATION
+            similar = different[start : start + _BLOCK] @ different[other : other + _BLOCK].T > CORRELATION
             left, right = np.nonzero(similar)
             linked = np.stack([groups[left + start], groups[right + other]])
             # Thousands of nearly equal pictures have millions of pairs: they are merged before there are more, and
@@ -131,5 +136,5 @@ def lowest_after_saving_again(images: ImageSource, galaxies: int, *, quality: in
         pixels, stream = images.cutout(row), io.BytesIO()
         Image.fromarray(pixels).save(stream, format="JPEG", quality=quality)
         again = np.asarray(Image.open(stream))
-        lowest = min(lowest, float(_fingerprint(pixels) @ _fingerprint(again)))
+        lowest = min(lowest, float(fingerprint(pixels) @ fingerprint(again)))
     return lowest

@@ -5,6 +5,7 @@ Files of a store::
     manifest.json          survey and checkpoint with their hashes, type, width, rows, shard size
     shard-00000.parquet …  EMBEDDINGS rows in the survey's order; a shard exists as a whole or not at all
     skipped.csv            ids of the galaxies whose images could not be read, if there are any
+    neighbours/            index of nearest neighbours of a large store; it can be deleted
 
 A store is written by :class:`~rarezoo.embeddings.embed.EmbedRun`, or made from vectors of another network by
 :meth:`EmbeddingStore.from_array` and :meth:`EmbeddingStore.from_table`. This module works without torch.
@@ -13,6 +14,7 @@ A store is written by :class:`~rarezoo.embeddings.embed.EmbedRun`, or made from 
 import csv
 import html
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
@@ -24,14 +26,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rarezoo import tables
+from rarezoo.cache import Cache
 from rarezoo.data.survey import Galaxies, Survey, open_survey
-from rarezoo.embeddings.neighbours import NeighbourIndex
+from rarezoo.embeddings.neighbours import NeighbourIndex, centred
 from rarezoo.errors import ConfigError, DataError, OutputError, StoreError, StoreNotFound
 from rarezoo.runs import SETTINGS_FILE, Stamped, digest, fingerprint
 from rarezoo.settings import Settings, name_of, setting
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from rarezoo.explore.pool import Pool
 
 log = logging.getLogger(__name__)
 MANIFEST_FILE = "manifest.json"
@@ -40,6 +45,9 @@ SKIPPED_FILE = "skipped.csv"
 IMPORTED = "imported"
 SHARD_ROWS = 10_000
 DTYPES = ("float32", "float16")
+NEIGHBOURS_FOLDER = "neighbours"
+# Bytes of unit vectors above which they stay on the disk.
+_IN_MEMORY = 2**26
 _MOST_SHARDS = 1_000_000
 # Fields of the manifest that a shard must share with its store.
 _TIED = ("survey_sha256", "checkpoint_sha256")
@@ -127,6 +135,8 @@ class EmbeddingStore:
     (3, 2)
     >>> store.neighbours("a", 1)["neighbour"].tolist()
     ['b']
+    >>> store.similar("a")["id_str"].tolist()
+    ['b', 'c']
     """
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
@@ -444,7 +454,12 @@ class EmbeddingStore:
         if not 1 <= k < len(self.ids):
             raise ConfigError("k, the number of neighbours", value=k, fix=f"Choose 1 to {len(self.ids) - 1}.")
         rows = tables.rows_of(wanted, pa.table({tables.ID: pa.array(self.ids, pa.string())}), source=str(self.folder))
-        nearest = self._index.query(self._vectors[rows], k, itself=rows)
+        nearest = self.index.query_rows(rows, k)
+        if not np.isfinite(nearest.distances).all():
+            raise StoreError(
+                f"too few galaxies with a finite embedding for {k} neighbours", value=int(self.index.finite.sum()),
+                fix="Choose a smaller k, or embed the galaxies again.",
+            )  # fmt: skip
         return pd.DataFrame({
             tables.ID: np.repeat(np.asarray(wanted, dtype=object), k),
             "rank": np.tile(np.arange(1, k + 1), len(wanted)),
@@ -452,13 +467,68 @@ class EmbeddingStore:
             "similarity": 1 - np.asarray(nearest.distances, dtype=np.float64).ravel() ** 2 / 2,
         })  # fmt: skip
 
-    @cached_property
-    def _vectors(self) -> np.ndarray:
-        return self.embeddings()
+    def similar(
+        self, examples: "str | Sequence[str] | np.ndarray", k: int | None = None, **settings: Any
+    ) -> "pd.DataFrame":
+        """Find the galaxies that are most alike to some examples, without the examples and copies of them.
+
+        Parameters
+        ----------
+        examples : str, sequence of str, or array of floats
+            Ids, positions on the sky and links to maps, as :mod:`rarezoo.explore.places` reads them; or embeddings.
+        k : int, optional
+            Number of galaxies; by default 24, or all if there are fewer.
+        **settings
+            ``against`` (counter-examples), the filters ``where`` and ``cone``, and further ones of
+            :func:`rarezoo.explore.similar.similar`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``id_str``, ``score`` (higher is more alike), ``rank`` (1 is the most alike) and positions if they are
+            known. Its ``attrs`` say how the galaxies were ranked and how many were left out.
+
+        Raises
+        ------
+        ConfigError
+            An example is unknown, a filter cannot be used or leaves no galaxy, or k is too large.
+        """
+        from rarezoo.explore.similar import similar
+
+        return similar(self._pool, examples, k, **settings).frame()
 
     @cached_property
-    def _index(self) -> NeighbourIndex:
-        return NeighbourIndex(self._vectors, metric="cosine", exact=True)
+    def _pool(self) -> "Pool":
+        """What :meth:`similar` has opened for an earlier call, such as the survey."""
+        from rarezoo.explore.pool import Pool
+
+        return Pool.of(self)
+
+    @cached_property
+    def index(self) -> NeighbourIndex:
+        """Nearest neighbours by the cosine about the mean embedding, over the n galaxies in the order of :attr:`ids`.
+
+        It is made when it is first needed. If the embeddings take more than 64 MB, a copy of them as unit vectors is
+        kept in the folder ``neighbours`` of the store, or in the user's cache if the store cannot be written, and is
+        not read into memory as a whole.
+        """
+        shape = (len(self), self.manifest.width)
+        for folder in self._index_folders() if 4 * shape[0] * shape[1] > _IN_MEMORY else ():
+            try:
+                about = {"store": self.identity["embeddings"]}
+                return NeighbourIndex.of(centred(self._blocks, shape=shape, cache=Cache(folder), key=about))
+            except OutputError as problem:
+                log.warning("the index of neighbours is not kept in %s: %s", folder, problem.what)
+        return NeighbourIndex.of(centred(self._blocks, shape=shape))
+
+    def _index_folders(self) -> list[Path]:
+        """Return where the index can be kept, the first choice first."""
+        users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        return [self.folder / NEIGHBOURS_FOLDER, users / "rarezoo" / NEIGHBOURS_FOLDER]
+
+    def _blocks(self) -> Iterator[np.ndarray]:
+        """Yield the embeddings of each shard."""
+        return (tables.matrix(shard, tables.EMBEDDING) for shard in self._shards([tables.EMBEDDING]))
 
     # --- the survey
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL import Image
 
+    from rarezoo.explore.pool import Pool
     from rarezoo.searches.compare import Comparison
 
 log = logging.getLogger(__name__)
@@ -477,6 +478,44 @@ class Search:
 
         folder = store.folder if isinstance(store, EmbeddingStore) else store
         return AssignRun(search=str(self.folder), store=str(folder), level=level, out=str(out)).run().to_pandas()
+
+    def similar(
+        self, examples: "str | Sequence[str] | np.ndarray", k: int | None = None, **settings: Any
+    ) -> pd.DataFrame:
+        """Find the galaxies of the search that are most alike to some examples, without the examples and their copies.
+
+        Parameters
+        ----------
+        examples
+            Ids, positions on the sky and links to maps, as :mod:`rarezoo.explore.places` reads them; or embeddings.
+            Galaxies of the store that were not searched can be examples too.
+        k
+            Number of galaxies; by default 24, or all if there are fewer.
+        settings
+            ``against`` (counter-examples), the filters ``where``, ``classes`` and ``cone``, and further ones of
+            :func:`rarezoo.explore.similar.similar`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``id_str``, ``score`` (higher is more alike), ``rank`` (1 is the most alike), positions if they are known,
+            and ``class_id``. Its ``attrs`` say how the galaxies were ranked and how many were left out.
+
+        Raises
+        ------
+        ConfigError
+            An example is unknown, a filter cannot be used or leaves no galaxy, or k is too large.
+        """
+        from rarezoo.explore.similar import similar
+
+        return similar(self._pool, examples, k, **settings).frame()
+
+    @cached_property
+    def _pool(self) -> "Pool":
+        """What :meth:`similar` has opened for an earlier call, such as the survey."""
+        from rarezoo.explore.pool import Pool
+
+        return Pool.of(self)
 
     def compare(self, *others: "Search", **settings: Any) -> "Comparison":
         """Compare this search with others over the galaxies that all of them have.

@@ -1,17 +1,11 @@
 """Which galaxies are searched: cuts on predicted fractions and on any other column of the store.
 
-Cuts have a small expression language of their own. ``pandas.DataFrame.query`` would not do: there a comparison with NaN
-is false and its negation true, and its documentation warns of code injection.
+The language of cuts is that of :func:`rarezoo.data.expressions.decide`.
 """
 
-import ast
-import difflib
 import logging
-import operator
-import re
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -19,32 +13,12 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Float
 
 from rarezoo import tables
-from rarezoo.data.trees import campaigns
+from rarezoo.data.expressions import decide
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, DataError, StoreError
 from rarezoo.settings import Settings, setting
 
 log = logging.getLogger(__name__)
-
-_QUOTED = re.compile(r"`([^`]*)`")
-_PLACEHOLDER = "quoted_column_"
-_GRAMMAR = "Use columns, numbers, < <= > >= == !=, and or not, + - * /; put `…` around a name with - in it."
-_ARITHMETIC: dict[type[ast.operator], Callable[..., Any]] = {
-    ast.Add: pc.add,
-    ast.Sub: pc.subtract,
-    ast.Mult: pc.multiply,
-    ast.Div: pc.divide,
-}
-_COMPARISONS: dict[type[ast.cmpop], Callable[..., Any]] = {
-    ast.Lt: pc.less,
-    ast.LtE: pc.less_equal,
-    ast.Gt: pc.greater,
-    ast.GtE: pc.greater_equal,
-    ast.Eq: pc.equal,
-    ast.NotEq: pc.not_equal,
-}
-_JOINS: dict[type[ast.boolop], Callable[..., Any]] = {ast.And: pc.and_kleene, ast.Or: pc.or_kleene}
-_SIGNS: dict[type[ast.unaryop], Callable[..., Any]] = {ast.USub: pc.negate, ast.UAdd: operator.pos, ast.Not: pc.invert}
 
 
 @dataclass(frozen=True)
@@ -193,7 +167,7 @@ class Select(Settings):
         """
         mask, cuts = np.ones(galaxies.num_rows, dtype=bool), []
         for cut in self.drop:
-            verdict = _verdict(cut, galaxies)
+            verdict = decide(cut, galaxies)
             dropped = pc.fill_null(verdict, self.nan == "drop").to_numpy(zero_copy_only=False)
             cuts.append(CutResult(cut, int(dropped.sum()), verdict.null_count))
             mask &= ~dropped
@@ -229,85 +203,3 @@ def _of_one_survey(store: EmbeddingStore, other: EmbeddingStore) -> bool:
         return False
     except (ConfigError, DataError):
         return {**more.manifest.survey_settings, "limit": 0} == {**fewer.manifest.survey_settings, "limit": 0}
-
-
-def _verdict(cut: str, galaxies: pa.Table) -> pa.Array:
-    """Return true, false or null (undecided) for every galaxy."""
-    quoted = _QUOTED.findall(cut)
-    aliases = {f"{_PLACEHOLDER}{index}": name for index, name in enumerate(quoted)}
-    numbers = iter(range(len(quoted)))
-    try:
-        parsed = ast.parse(_QUOTED.sub(lambda _: f"{_PLACEHOLDER}{next(numbers)}", cut).strip(), mode="eval")
-    except SyntaxError as problem:
-        raise ConfigError("unreadable cut", value=cut, fix=_GRAMMAR) from problem
-    try:
-        verdict = _value(parsed.body, galaxies, aliases, cut)
-    except (pa.ArrowNotImplementedError, pa.ArrowInvalid, TypeError) as problem:
-        raise ConfigError(f"cut {cut} mixes kinds of values", value=problem, fix=_GRAMMAR) from problem
-    if isinstance(verdict, pa.ChunkedArray):
-        verdict = verdict.combine_chunks()
-    if not isinstance(verdict, pa.Array) or verdict.type != pa.bool_():
-        raise ConfigError("a cut must be true or false of a galaxy", value=cut, fix=_GRAMMAR)
-    return verdict
-
-
-def _value(node: ast.expr, galaxies: pa.Table, aliases: Mapping[str, str], cut: str) -> Any:
-    """One node of an expression, as an Arrow array or scalar; NaN is null in it."""
-
-    def inner(child: ast.expr) -> Any:
-        return _value(child, galaxies, aliases, cut)
-
-    match node:
-        case ast.Name(id=name):
-            return _column(aliases.get(name, name), galaxies, cut)
-        case ast.Constant(value=bool() | int() | float() | str() as value):
-            return pa.scalar(float(value) if type(value) is int else value)
-        case ast.BoolOp(op=op, values=[first, *others]):
-            joined = inner(first)
-            for other in others:
-                joined = _JOINS[type(op)](joined, inner(other))
-            return joined
-        case ast.UnaryOp(op=op, operand=operand) if type(op) in _SIGNS:
-            return _SIGNS[type(op)](inner(operand))
-        case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
-            return _nan_as_null(_ARITHMETIC[type(op)](inner(left), inner(right)))
-        case ast.Compare(left=left, ops=ops, comparators=rights) if all(type(op) in _COMPARISONS for op in ops):
-            sides = [inner(side) for side in (left, *rights)]
-            verdicts = [_COMPARISONS[type(op)](sides[i], sides[i + 1]) for i, op in enumerate(ops)]
-            joined = verdicts[0]
-            for verdict in verdicts[1:]:
-                joined = pc.and_kleene(joined, verdict)
-            return joined
-    raise ConfigError(f"cut {cut} may not hold", value=_as_written(node, aliases), fix=_GRAMMAR)
-
-
-def _as_written(node: ast.expr, aliases: Mapping[str, str]) -> str:
-    return re.sub(rf"{_PLACEHOLDER}\d+", lambda match: f"`{aliases[match[0]]}`", ast.unparse(node))
-
-
-def _column(name: str, galaxies: pa.Table, cut: str) -> pa.ChunkedArray:
-    known = [field.name for field in galaxies.schema if not pa.types.is_nested(field.type)]
-    if name not in known:
-        name = _with_campaign(name, known, cut)
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"Did you mean {near[0]}? " if near else ""
-        fix = f"{hint}Columns are: {', '.join(known)}. {_GRAMMAR}"
-        raise ConfigError(f"cut {cut} names an unknown column", value=name, fix=fix)
-    column = galaxies.column(name)
-    numeric = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
-    return _nan_as_null(column.cast(pa.float64())) if numeric else column
-
-
-def _with_campaign(name: str, known: Sequence[str], cut: str) -> str:
-    """Column that a name without its campaign stands for; ConfigError if several campaigns have such a column."""
-    question, _, answer = name.partition("_")
-    spellings = {f"{question}-{campaign}_{answer}" for campaign in campaigns()}
-    matching = [column for column in known if column in spellings]
-    if len(matching) > 1:
-        raise ConfigError(f"cut {cut} fits several columns", value=name, fix=f"Name one: {', '.join(matching)}.")
-    return matching[0] if matching else name
-
-
-def _nan_as_null(values: Any) -> Any:
-    return pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
