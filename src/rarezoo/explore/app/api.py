@@ -81,7 +81,7 @@ class Api:
         self.session, self.labels, self.galaxies, self.classes = session, labels, galaxies, classes
         self.by, self.read_only = by, read_only
         self.pictures = Pictures(galaxies.cutout)
-        self.finder = Finder(galaxies)
+        self.finder = Finder(galaxies, labels)
         self._saving = Lock()
         self._kept = KeptKeys(labels)
 
@@ -168,15 +168,15 @@ class Api:
         against = [self._galaxy(galaxy) for galaxy in request.query_params.getlist("against")]
         if not ids:
             raise ConfigError("no galaxy was named", value="id=", fix="Name one: similar?id=…")
-        return self.finder.similar(ids, against=against, k=_number(request, "k", 24, most=MOST_SHOWN))
+        return self.finder.similar(ids, against=against, k=_number(request, "k", 24, least=1, most=MOST_SHOWN))
 
     def words(self, request: Request) -> dict[str, Any]:
         """Return the galaxies whose predicted answers fit some words best."""
-        return self.finder.words(request.query_params.get("q", ""), k=_number(request, "k", 24, most=MOST_SHOWN))
+        return self.finder.words(request.query_params.get("q", ""), k=_number(request, "k", 24, least=1, most=MOST_SHOWN))
 
     def find(self, request: Request) -> dict[str, Any]:
         """Return what a text in the search box means: a galaxy by its id or position, or galaxies that fit words."""
-        return self.finder.find(request.query_params.get("q", ""), k=_number(request, "k", 24, most=MOST_SHOWN))
+        return self.finder.find(request.query_params.get("q", ""), k=_number(request, "k", 24, least=1, most=MOST_SHOWN))
 
     def tags(self, request: Request) -> dict[str, Any]:
         """Return every tag with the number of galaxies that have it."""
@@ -286,7 +286,11 @@ class Api:
 
     def _galaxy(self, galaxy: str) -> str:
         if galaxy not in self.galaxies.rows:
-            raise NotThere(f"there is no such galaxy: {_short(galaxy)}", "Check the id, or search for a position.")
+            try:
+                # It says whether the galaxy was skipped at embedding, or which ids are spelled alike.
+                self.finder.pool.rows_of([galaxy])
+            except ConfigError as unknown:
+                raise NotThere(f"{unknown.what}: {_short(unknown.value)}", unknown.fix) from unknown
         return galaxy
 
 
@@ -396,10 +400,10 @@ def _label(request: Request) -> str:
     return _name(request.query_params.get("label", INTERESTING), "label")
 
 
-def _number(request: Request, name: str, default: int, *, most: int) -> int:
+def _number(request: Request, name: str, default: int, *, least: int = 0, most: int) -> int:
     text = request.query_params.get(name, str(default))
-    if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) <= most):
-        raise ConfigError(f"{name} is no number up to {most:,}", value=_short(text), fix="Choose a smaller one.")
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and least <= int(text) <= most):
+        raise ConfigError(f"{name} is no number from {least} to {most:,}", value=_short(text), fix="Choose one.")
     return int(text)
 
 
