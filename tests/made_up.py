@@ -90,9 +90,12 @@ def survey_on_disk(folder, *, galaxies=60, side=24, classes=2, seed=0):
         writer.writerow(["id_str", "ra", "dec", "image", "mass", "note"])
         for row, galaxy in enumerate(ids):
             light = np.exp(-np.hypot(across[0], across[1] * (3 if labels[row] == 1 else 1)) / 0.3)
-            pixels = (255 * light[..., None] * [1, 0.9, 0.8]).astype(np.uint8)
+            clumps = random.random((side, side)) < 0.1
+            pixels = (200 * np.clip(light + 0.5 * clumps, 0, 1)[..., None] * [1, 0.9, 0.8]).astype(np.uint8)
             Image.fromarray(pixels).save(folder / "cutouts" / f"{row}.png")
-            writer.writerow([galaxy, 2 * row, row / 2 - 10, f"{row}.png", 9 + row / 100, f"note {row % 3} <i>"])
+            # The galaxies of rows 48 and 52 share a picture.
+            picture = f"{48 if row == 52 else row}.png"
+            writer.writerow([galaxy, row, row / 4 - 10, picture, 9 + row / 100, f"note {row % 3} <i>"])
     survey = Catalogue(table=str(folder / "galaxies.csv"), images=str(folder / "cutouts"))
     vectors = random.normal(size=(galaxies, 6)) + 3 * np.eye(6)[labels + 1]
     answers = {

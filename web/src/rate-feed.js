@@ -1,11 +1,12 @@
 // The galaxies on the page, in pages: those to rate, which the server chooses one page after another, or a fixed list.
-import { get } from "./rate-api.js";
+import { Refused, get } from "./rate-api.js";
 
 const REMEMBERED = 20;
 
 export class Feed {
-  // rated(id): whether the person has rated a galaxy; arrived(page): the next page is there.
-  constructor({ label, by, count, rated, arrived }) { Object.assign(this, { label, by, count, rated, arrived, pages: [], at: -1, coming: null }); }
+  // rated(id): whether the person has rated a galaxy; unsent(): ids whose ratings the server does not have yet;
+  // arrived(page): the next page is there.
+  constructor({ label, by, count, rated, unsent, arrived }) { Object.assign(this, { label, by, count, rated, unsent, arrived, pages: [], at: -1, coming: null }); }
 
   get page() { return this.pages[this.at] || []; }
 
@@ -26,11 +27,12 @@ export class Feed {
   }
 
   async more() {
-    const skip = this.pages.slice(-3).flatMap((page) => this.unrated(page)).map((galaxy) => galaxy.id_str);
+    const before = this.pages.slice(-2).flat().map((galaxy) => galaxy.id_str), skip = [...new Set([...before, ...this.unsent()])];
     const { galaxies } = await get("next", { label: this.label, by: this.by, count: this.count, skip });
-    if (galaxies.length) { this.pages.push(galaxies); this.arrived(galaxies); }
+    const known = new Set(this.pages.flat().map((galaxy) => galaxy.id_str)), fresh = galaxies.filter(({ id_str: id }) => !known.has(id) && !this.rated(id));
+    if (galaxies.length && !fresh.length) throw new Refused(0, "Ratings are on their way to the server");
+    if (fresh.length) { this.pages.push(fresh); this.arrived(fresh); }
     if (this.pages.length > REMEMBERED) { this.pages.shift(); this.at -= 1; }
-    return galaxies;
   }
 
   // Goes to the next page; false if nothing is left.

@@ -1,7 +1,7 @@
 // What a person rated and took back, in order, until the server says that it is on its disk. It is kept in the browser's
 // storage, one item each, so that it outlives the page, the server and the browser. The server knows a rating again by
 // who rated what when, so that sending it twice does no harm.
-const AT_ONCE = 100, SOONEST = 400, LATEST = 5000, SLOW = 1500;
+const AT_ONCE = 100, SOONEST = 400, LATEST = 5000, SLOW = 1500, MOST_IDS = 100;
 
 export class Queue {
   // send: { rate(ratings), undo(by, entry) }, promises; changed(): something was saved, failed or refused.
@@ -39,6 +39,9 @@ export class Queue {
     this.waiting = this.waiting.filter((other) => other !== kept);
     try { localStorage.removeItem(this.prefix + kept.key); } catch { /* see keep */ }
   }
+
+  // Galaxies whose ratings wait, the last first; not more than fit into a request.
+  get ids() { return this.waiting.filter((kept) => kept.rating).map((kept) => kept.rating.id_str).slice(-MOST_IDS).reverse(); }
 
   // Whether a person should know that something waits.
   get slow() { return this.problem !== null || (this.waiting.length > 0 && Date.now() - this.began > SLOW); }

@@ -139,7 +139,7 @@ async function start(about) {
   async function restart({ fresh = false } = {}) {
     const before = fresh ? null : kept.get(`place:${by}:${label}`, null);
     list = null;
-    feed = new Feed({ label, by, count: size(), rated, arrived: (page) => { grid.warm(page); remember(); } });
+    feed = new Feed({ label, by, count: size(), rated, unsent: () => queue.ids, arrived: (page) => { grid.warm(page); remember(); } });
     $("show").value = "next";
     say("");
     progress();

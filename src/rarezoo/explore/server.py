@@ -36,6 +36,8 @@ PORT = 8765
 _SHORTEST_TOKEN = 16
 _TOKEN_BYTES = 24
 _EVERYWHERE = ("0.0.0.0", "::", "")
+# Largest head of a request, bytes: the page names the galaxies that it has already in the address.
+_LONGEST_HEAD = 1 << 18
 # Seconds that a request may still take after Ctrl-C.
 _LAST_SECONDS = 3
 
@@ -114,6 +116,7 @@ class ServeRun(RankingSettings):
         config = uvicorn.Config(
             application(api, access), log_config=None, access_log=False, server_header=False, proxy_headers=False,
             lifespan="off", ws="none", http="h11", timeout_graceful_shutdown=_LAST_SECONDS,
+            h11_max_incomplete_event_size=_LONGEST_HEAD,
         )  # fmt: skip
         with _ended_by_signals():
             print(

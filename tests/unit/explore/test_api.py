@@ -77,10 +77,10 @@ def test_a_galaxy_of_any_id_is_found_by_path_and_by_parameter(served, galaxy):
     assert about["id_str"] == galaxy
     if galaxy == "g0005":
         assert get(server, f"galaxy/{galaxy}") == about
-        assert (about["ra"], about["dec"], about["class_id"]) == (10.0, -7.5, 1)
+        assert (about["ra"], about["dec"], about["class_id"]) == (5.0, -8.75, 1)
         assert dict(about["catalogue"])["mass"] == 9.05
         assert about["answers"][0] == {"name": "disk-edge-on_yes", "fraction": 0.8}
-        assert all("10.000000" in link["url"] and "-7.500000" in link["url"] for link in about["links"])
+        assert all("5.000000" in link["url"] and "-8.750000" in link["url"] for link in about["links"])
     assert Image.open(io.BytesIO(server.client.get("/api/image", params={"id": galaxy}).content)).size == (24, 24)
 
 
@@ -355,3 +355,91 @@ def test_one_galaxy_can_be_rated(served, tmp_path, grade):
     server.session.wait("interesting")
     assert get(server, "next", by="ann", count=12)["galaxies"] == []
     assert get(server, "progress")["rated"] == 1
+
+
+# --- search
+
+
+def test_more_like_this_names_the_nearest_and_says_what_is_left_out(served):
+    server = served()
+    # Of the made-up galaxies, those whose row is a multiple of four are of class 0; 48 and 52 share a picture.
+    found = get(server, "similar", id="g0048", k=5)
+    names = [one["id_str"] for one in found["galaxies"]]
+    assert sum(int(name[1:]) % 4 == 0 for name in names if name not in ODD) >= 4
+    assert "g0048" not in names
+    scores = [one["score"] for one in found["galaxies"]]
+    assert scores == sorted(scores, reverse=True)
+    found = get(server, "similar", id="g0048", k=58)
+    assert "g0052" not in [one["id_str"] for one in found["galaxies"]]
+    assert found["message"] == "Left out: 1 with the same picture."
+    many = get(server, "similar", id=["g0008", "g0012"], against=["g0005"], k=500)
+    assert many["about"]["against"] == ["g0005"]
+    both = server.client.get("/api/similar", params={"id": "g0008", "against": "g0008"})
+    assert both.status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("text", "galaxy"),
+    [
+        ("g0005", "g0005"), (" g0005 ", "g0005"), (ODD[0], ODD[0]), ("5 -8.75", "g0005"), ("5.001, -8.751", "g0005"),
+        ("00:20:00 -08:45:00", "g0005"), ("https://www.legacysurvey.org/viewer?ra=5&dec=-8.75", "g0005"),
+        ("g004", "g0040"), ("round and smoth", None),
+    ],
+)  # fmt: skip
+def test_the_search_box_takes_ids_positions_links_and_words(served, text, galaxy):
+    found = get(served(), "find", q=text, k=5)
+    assert found["title"]
+    if galaxy is not None:
+        assert found["galaxies"][0]["id_str"] == galaxy
+    else:
+        assert found["why"] == "words"
+        assert "smooth" in found["message"]
+        rows = [int(one["id_str"][1:]) for one in found["galaxies"] if one["id_str"] not in ODD]
+        assert len(rows) >= 4
+        assert all(row % 4 == 0 for row in rows)
+
+
+def test_a_tag_is_a_set_of_examples(served, grade):
+    server = served()
+    tag = {"label": "beads", "kind": "tag", "value": 1}
+    post(server, "ratings", [grade("g0008", **tag), grade("g0012", **tag), grade("g0005", **{**tag, "value": 0})])
+    found = get(server, "find", q="beads", k=4)
+    assert [one["id_str"] for one in found["galaxies"][:2]] == ["g0008", "g0012"]
+    assert "g0005" not in [one["id_str"] for one in found["galaxies"]]
+
+
+@pytest.mark.parametrize("text", ["", "  ", "xyzzy", "400 95", "200 80", "https://example.org/", "/etc/passwd", "../g.png",
+                                  "x" * 5000, "\x00"])  # fmt: skip
+def test_what_the_search_box_does_not_understand_is_answered_with_what_it_would(served, text):
+    answer = served().client.get("/api/find", params={"q": text})
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["fix"]
+
+
+def test_the_search_box_reads_no_file_of_the_server(served, tmp_path):
+    Image.new("RGB", (24, 24)).save(tmp_path / "galaxy.png")
+    answer = served().client.get("/api/find", params={"q": str(tmp_path / "galaxy.png")})
+    assert answer.status_code == 400
+
+
+def test_a_galaxy_that_was_skipped_at_embedding_is_named_as_such(served, tmp_path):
+    from made_up import survey_on_disk
+
+    from rarezoo.embeddings.store import EmbeddingStore
+
+    whole = EmbeddingStore.open(survey_on_disk(tmp_path / "made", galaxies=12).parent / "store")
+    store = EmbeddingStore.from_array(
+        whole.ids[:-1], whole.embeddings()[:-1], out=tmp_path / "store", name="made_up", survey=whole.survey()
+    )
+    server = served(source=store)
+    answer = server.client.get(f"/api/galaxy/{whole.ids[-1]}")
+    assert answer.status_code == 404
+    assert "image" in answer.json()["error"]
+    assert post(server, "ratings", [{"id_str": str(whole.ids[-1]), "label": "a", "kind": "answer", "value": 1, "by": "b"}],
+                expect=400)["error"]  # fmt: skip
+
+
+def test_an_id_that_is_nearly_one_is_answered_with_that_one(served):
+    answer = served().client.get("/api/galaxy/g00005")
+    assert answer.status_code == 404
+    assert "g0005" in answer.json()["fix"]

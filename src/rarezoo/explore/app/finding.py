@@ -56,7 +56,7 @@ class Finder:
         ConfigError
             No word was understood, or the store predicts no answers.
         """
-        answers = self.galaxies.store.manifest.answers
+        answers = self.pool.answers
         if not answers:
             raise ConfigError(
                 "words need predicted answers, and this store has none", value=text, fix="Search by id or position."
