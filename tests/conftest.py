@@ -14,6 +14,7 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 from tests import shapes  # noqa: E402
+from tests.postgresql import postgresql, postgresql_schema, postgresql_server  # noqa: E402, F401
 
 # Before any test imports our packages.
 shapes.install()

@@ -17,8 +17,9 @@ from types import TracebackType
 # separators of lines, and marks that change the direction of the text after them.
 _HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 _HIDDEN_IN_LINES = re.compile(_HIDDEN.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
-# A password in a URL; it may itself hold a slash or an at sign that is not written as %2F or %40.
-_PASSWORD = re.compile(r"(\w://[^\s:/@]*:)\S*@")
+# A password in a URL. It may itself hold a slash or an at sign that is not written as %2F or %40, and a URL that was
+# taken for a path has one slash.
+_PASSWORD = re.compile(r"(\w:/{1,2}[^\s:/@]*:)\S*@")
 _PASSWORD_KEY = re.compile(r"(?i)([?&](?:ssl)?password=)[^\s&]+")
 # What escape() writes, and a backslash before such a text.
 _ESCAPE = re.compile(r"\\(?:\\|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")
@@ -54,7 +55,7 @@ def without_passwords(text: str) -> str:
     >>> without_passwords("labels=postgresql://ann:secret@host/ratings is no file")
     'labels=postgresql://ann:***@host/ratings is no file'
     """
-    return _PASSWORD_KEY.sub(r"\1***", _PASSWORD.sub(r"\1***@", text)) if "://" in text else text
+    return _PASSWORD_KEY.sub(r"\1***", _PASSWORD.sub(r"\1***@", text))
 
 
 class VisibleFormatter(logging.Formatter):

@@ -13,10 +13,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import quote
+from typing import Any
+from urllib.parse import quote, unquote
 
 import sqlalchemy as sa
 
@@ -28,12 +29,8 @@ SCHEMA = 1
 # Seconds for which a writer waits for another one.
 PATIENCE = 20.0
 _SQLITE, _POSTGRESQL = "sqlite", "postgresql"
-_SCHEMES = {
-    "sqlite": _SQLITE,
-    "postgresql": _POSTGRESQL,
-    "postgres": _POSTGRESQL,
-    "postgresql+psycopg": _POSTGRESQL,
-}
+_FILE_URL = "sqlite:///"
+_SERVER_URLS = ("postgresql://", "postgres://", "postgresql+psycopg://")
 _SQLITE_BEGIN = b"SQLite format 3\0"
 # Key of the lock that writers on PostgreSQL take; any number that is always the same.
 _WRITERS = 7_274_206_190
@@ -130,15 +127,13 @@ class Database:
         self.read_only, self.patience = read_only, patience
         self._writer = threading.RLock()
         self._copy: tempfile.TemporaryDirectory[str] | None = None
-        self._url = _url(where)
-        self.is_sqlite = self._url is None or _SCHEMES[self._url.drivername] == _SQLITE
-        if self.is_sqlite:
-            self._path = Path(where) if self._url is None else Path(self._url.database or "")
-            self.shown = str(self._path)
+        place = _place(where)
+        self.is_sqlite = isinstance(place, Path)
+        if isinstance(place, Path):
+            self._path, self.shown = place, str(place)
             _refuse_path(self._path, read_only=read_only)
         else:
-            assert self._url is not None
-            self.shown = self._url.set(password=None, query={}).render_as_string()
+            self._url, self.shown = place, place.set(query={}).render_as_string(hide_password=True)
         self._engine = self._sqlite_engine() if self.is_sqlite else self._postgresql_engine()
         self._file: tuple[int, int] | None = None
         try:
@@ -181,11 +176,23 @@ class Database:
             raise MissingDependency(
                 "psycopg", extra="postgresql", purpose="A database of ratings on PostgreSQL"
             ) from problem
-        assert self._url is not None
         url = self._url.set(drivername="postgresql+psycopg")
         waiting = {} if "connect_timeout" in url.query else {"connect_timeout": _CONNECT_SECONDS}
         # A connection is tried before it is used, so that the server may restart in between.
-        return sa.create_engine(url, connect_args=waiting, pool_pre_ping=True)
+        engine = sa.create_engine(url, connect_args=waiting, pool_pre_ping=True)
+
+        @sa.event.listens_for(engine, "connect")
+        def set_up(connection: Any, _: object) -> None:
+            with connection.cursor() as cursor:
+                cursor.execute(f"SET lock_timeout = {math.ceil(self.patience * 1000)}")
+                # A server may be set up to report a transaction before it is on its disk.
+                cursor.execute(
+                    "SELECT set_config('synchronous_commit', 'on', false) "
+                    "WHERE current_setting('synchronous_commit') = 'off'"
+                )
+            connection.commit()
+
+        return engine
 
     # --- transactions
 
@@ -211,11 +218,6 @@ class Database:
             connection = connection.execution_options(**{_IMMEDIATE: True})
             with connection.begin():
                 if not self.is_sqlite:
-                    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {math.ceil(self.patience * 1000)}")
-                    connection.exec_driver_sql(
-                        "SELECT set_config('synchronous_commit', 'on', true) "
-                        "WHERE current_setting('synchronous_commit') = 'off'"
-                    )
                     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITERS})")
                 yield connection
 
@@ -414,30 +416,33 @@ class Database:
         )  # fmt: skip
 
 
-def _url(where: str | Path) -> sa.URL | None:
-    """Return the URL of a database; None for a path. Messages never repeat what may hold a password."""
+def _place(where: str | Path) -> Path | sa.URL:
+    """Return the file of a database, or the URL of one on a server. Messages never repeat what may hold a password."""
     text = str(where)
     scheme, separator, _ = text.partition("://")
-    if not separator or isinstance(where, Path):
-        return None
-    if scheme not in _SCHEMES:
+    if isinstance(where, Path) or not separator:
+        return Path(where)
+    if text.startswith(_FILE_URL) and len(text) > len(_FILE_URL):
+        return Path(unquote(text.removeprefix(_FILE_URL)))
+    if not text.startswith(_SERVER_URLS):
         raise ConfigError(
-            "no kind of database that rarezoo knows", value=scheme,
+            "no kind of database that rarezoo knows", value=f"{scheme}://…",
             fix="Give a file, or postgresql://USER@HOST/DATABASE.",
         )  # fmt: skip
-    with suppress(sa.exc.ArgumentError, ValueError):
-        url = sa.make_url(text)
-        if scheme != "sqlite" or url.database not in (None, "", ":memory:"):
-            return url
-    raise ConfigError(
-        "the URL of the database cannot be read", value=f"{scheme}://…",
-        fix="Write postgresql://USER@HOST/DATABASE; characters such as @ / : in a password are written %40 %2F %3A.",
-    ) from None  # fmt: skip
+    try:
+        return sa.make_url(text)
+    except (sa.exc.ArgumentError, ValueError):
+        raise ConfigError(
+            "the URL of the database cannot be read", value=f"{scheme}://…",
+            fix="Write postgresql://USER@HOST/DATABASE. In a password @ is written %40, / is %2F and : is %3A.",
+        ) from None  # fmt: skip
 
 
 def _refuse_path(path: Path, *, read_only: bool) -> None:
     """Raise an error for a path that cannot be a database; make its folder."""
-    if not str(path) or path.is_dir():
+    if path.name == ":memory:":
+        raise ConfigError("ratings in memory would be lost", value=path, fix="Name a file: labels=FILE.")
+    if path.is_dir():
         raise ConfigError("a folder is no database of ratings", value=path, fix="Name a file: labels=FILE.")
     try:
         if not path.exists():

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from rarezoo import tables
-from rarezoo.data.reading import ids_of, read_any_table
+from rarezoo.data.reading import ids_of, no_column, read_any_table
 from rarezoo.errors import ConfigError, StoreError
 from rarezoo.explore.rating import ANSWER, ARTIFACT, FIELDS, GRADE, IMPORT, INTERESTING, TAG, Rating, checked
 
@@ -26,10 +26,6 @@ SURVEY = "survey_sha256"
 _WORDS: dict[str, float | None] = {
     "yes": 1.0, "y": 1.0, "true": 1.0, "no": 0.0, "n": 0.0, "false": 0.0, "unsure": None, "u": None, "?": None,
 }  # fmt: skip
-_NEEDED = {
-    tables.ID: "Name the column of ids id_str, or say which it is: id_column=NAME.",
-    tables.VALUE: "Name the column of ratings value, or say that every row is a tag: kind=tag.",
-}
 _WHOLE = (tables.ROUND, tables.ENTRY, tables.UNDOES)
 # Names that are shorter are near to too many others.
 _SHORTEST_SLIP = 4
@@ -113,11 +109,15 @@ def _table_rows(path: Path, id_column: str, *, tags: bool) -> tuple[list[Mapping
     table = read_any_table(path, text=lambda name: _plain(name) in (*FIELDS, _plain(id_column)))
     names = _columns(path, table.column_names, id_column)
     recorded = str(tables.provenance(table).get(SURVEY, ""))
-    for needed, fix in _NEEDED.items():
-        if needed not in names and table.num_rows and not (needed == tables.VALUE and tags):
-            raise ConfigError(f"{path} has no column {needed}", value=", ".join(table.column_names[:12]), fix=fix)
     if not table.num_rows:
         return [], recorded
+    if tables.ID not in names:
+        raise no_column(table, id_column, source=str(path), setting_name="id_column")
+    if tables.VALUE not in names and not tags:
+        raise ConfigError(
+            f"{path} has no column value", value=", ".join(table.column_names[:12]),
+            fix="Name the column of ratings value, or say that every row is a tag: kind=tag.",
+        )  # fmt: skip
     columns = {name: table.column(column).to_pylist() for name, column in names.items()}
     columns[tables.ID] = ids_of(table, names[tables.ID], source=str(path))
     rows = zip(*columns.values(), strict=True)
@@ -157,7 +157,7 @@ def _json_rows(path: Path) -> tuple[list[Mapping[str, Any]], str]:
             "a file of ratings of another version of rarezoo", value=f"{path}: {content.get('schema')}",
             fix="Install the newest rarezoo, or save the file again.",
         )  # fmt: skip
-    cleaned = []
+    cleaned: list[Mapping[str, Any]] = []
     columns: dict[tuple[str, ...], dict[str, str]] = {}
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
@@ -183,14 +183,15 @@ def _parsed(row: Mapping[str, Any], defaults: Rating) -> Rating:
             "an entry that takes back another one needs its time", value=whole[tables.UNDOES], fix="Fill column at."
         )
     tagged = defaults.kind == TAG and tables.VALUE not in row
+    at = _time(row.get(tables.AT))
     return Rating(
         text(tables.ID),
         label,
         1.0 if tagged else _number(tables.VALUE, row.get(tables.VALUE)),
         text(tables.KIND).strip().casefold() or defaults.kind or (ARTIFACT if label.strip() == ARTIFACT else ""),
         by,
-        at=_time(row.get(tables.AT)),
-        why=text(tables.WHY) or IMPORT,
+        at=at,
+        why=text(tables.WHY) or ("" if at is not None and tables.WHY in row else IMPORT),
         round=whole[tables.ROUND] or 0,
         seconds=_number(tables.SECONDS, row.get(tables.SECONDS)),
         entry=whole[tables.ENTRY],

@@ -15,14 +15,13 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pyarrow as pa
 import sqlalchemy as sa
 
 from rarezoo import tables
-from rarezoo.embeddings.store import MANIFEST_FILE, EmbeddingStore
 from rarezoo.errors import ConfigError, StoreError, StoreNotFound
 from rarezoo.explore import exchange
 from rarezoo.explore.database import CLAIMS, PATIENCE, RATINGS, Database
@@ -41,7 +40,10 @@ from rarezoo.explore.rating import (
 )
 from rarezoo.explore.state import State
 from rarezoo.runs import digest
-from rarezoo.searches.result import Search
+
+if TYPE_CHECKING:
+    from rarezoo.embeddings.store import EmbeddingStore
+    from rarezoo.searches.result import Search
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +119,7 @@ class Labels:
 
     @classmethod
     def of(
-        cls, source: Search | EmbeddingStore | Path | str, where: str | Path = "", *, read_only: bool = False
+        cls, source: "Search | EmbeddingStore | Path | str", where: str | Path = "", *, read_only: bool = False
     ) -> Self:
         """Open the ratings of a search or of an embedding store.
 
@@ -130,7 +132,7 @@ class Labels:
         read_only
             Nothing is written.
         """
-        opened = source if isinstance(source, (Search, EmbeddingStore)) else _opened(Path(source))
+        opened = _opened(Path(source)) if isinstance(source, (str, Path)) else source
         place = where or opened.folder / FILE
         return cls.open(place, survey=survey_key(opened), ids=known_ids(opened), read_only=read_only)
 
@@ -612,7 +614,7 @@ class Imported:
         return f"{self.added:,} ratings added, {self.known:,} known already{left_out}"
 
 
-def survey_key(source: Search | EmbeddingStore | Iterable[str]) -> str:
+def survey_key(source: "Search | EmbeddingStore | Iterable[str]") -> str:
     """Return the key of a survey: searches and stores of the same survey share their ratings.
 
     Parameters
@@ -625,6 +627,10 @@ def survey_key(source: Search | EmbeddingStore | Iterable[str]) -> str:
     >>> survey_key(["b", "a"]) == survey_key(["a", "b"])
     True
     """
+    # Both take a second to import, and a program that has ids needs neither.
+    from rarezoo.embeddings.store import EmbeddingStore
+    from rarezoo.searches.result import Search
+
     if isinstance(source, Search):
         return str(source.about.get("survey_sha256") or survey_key(source.ids))
     if isinstance(source, EmbeddingStore):
@@ -632,8 +638,10 @@ def survey_key(source: Search | EmbeddingStore | Iterable[str]) -> str:
     return digest({"ids": sorted(map(str, source))})
 
 
-def known_ids(source: Search | EmbeddingStore) -> frozenset[str]:
+def known_ids(source: "Search | EmbeddingStore") -> frozenset[str]:
     """Return the ids of the galaxies that can be rated: those of the store, or of the search if it has no store."""
+    from rarezoo.searches.result import Search
+
     if isinstance(source, Search):
         try:
             return frozenset(source.store.ids) | frozenset(source.ids)
@@ -642,8 +650,11 @@ def known_ids(source: Search | EmbeddingStore) -> frozenset[str]:
     return frozenset(source.ids)
 
 
-def _opened(folder: Path) -> Search | EmbeddingStore:
+def _opened(folder: Path) -> "Search | EmbeddingStore":
     """Open the search or the store in a folder."""
+    from rarezoo.embeddings.store import MANIFEST_FILE, EmbeddingStore
+    from rarezoo.searches.result import Search
+
     if (folder / MANIFEST_FILE).exists():
         return EmbeddingStore.open(folder)
     try:
