@@ -80,7 +80,7 @@ def survey_on_disk(folder, *, galaxies=60, side=24, classes=2, seed=0):
     from rarezoo.data.surveys.catalogue import Catalogue
 
     random = np.random.default_rng(seed)
-    odd = ["../g é<b>", "g#1?x=2&y", 'g"\'%2e/..']
+    odd = ["../g é<b>", "g#1?x=2&y", "g\"'%2e/.."]
     ids = [odd[row] if row < len(odd) else f"g{row:04d}" for row in range(galaxies)]
     labels = np.where(np.arange(galaxies) % 4 < classes, np.arange(galaxies) % 4, -1).astype(np.int32)
     (folder / "cutouts").mkdir(parents=True)

@@ -149,6 +149,15 @@ JOBS: dict[str, Job] = {
         _EXPLORING, groups=("ranker", "acquisition"),
         examples=("runs/mine/search label=ring out=runs/mine/rings",),
     ),
+    "similar": Job(
+        "rarezoo.explore.similar_command:SimilarRun",
+        "find galaxies like some examples, like an image, of a tag, or that words describe", _SEARCHES,
+        examples=(
+            "runs/mine/search id=J0001,J0002 k=48", "runs/mine/store id='185.7 15.8' 'where=redshift < 0.1'",
+            "runs/mine/store image=galaxy.png out=found", "runs/mine/search words='edge-on with dust lane'",
+            "runs/mine/search tag=ring out=rings.fits",
+        ),
+    ),
     "labels show": Job(
         "rarezoo.explore.labels_commands:LabelsShow", "show how many ratings there are, of what, and by whom", _RATINGS,
         examples=("runs/mine/search", "runs/mine/search labels=postgresql://me@host/ratings"),

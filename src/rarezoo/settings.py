@@ -49,6 +49,7 @@ ENTRY_POINTS = {
     "scorer": "rarezoo.scorers",
     "ranker": "rarezoo.rankers",
     "acquisition": "rarezoo.acquisitions",
+    "text_encoder": "rarezoo.text_encoders",
 }
 _BOUNDS = {
     "ge": ("at least", lambda value, bound: value >= bound),

@@ -62,7 +62,11 @@ def served(opened, folder, *, read_only=False):
     search, galaxies, settings, features = opened
     labels = Labels.of(search, folder / "labels.sqlite", read_only=read_only)
     classes = ShownClasses(search, survey=galaxies.survey, file=folder / "decisions.json")
-    with labels, listening("127.0.0.1", 0) as bound, Session(search, labels, settings=settings, features=features) as session:
+    with (
+        labels,
+        listening("127.0.0.1", 0) as bound,
+        Session(search, labels, settings=settings, features=features) as session,
+    ):
         api = Api(session, labels, galaxies, read_only=read_only, classes=classes)
         app = application(api, Access(TOKEN, frozenset({"127.0.0.1"}), read_only=read_only))
         config = uvicorn.Config(app, log_config=None, lifespan="off", ws="none", timeout_graceful_shutdown=1)
@@ -131,7 +135,10 @@ def press(page, key):
 
 
 def until_saved(page):
-    until(page, "rarezooRate.then(({ queue }) => !queue.waiting.length && !document.getElementById('waiting').textContent)")
+    until(
+        page,
+        "rarezooRate.then(({ queue }) => !queue.waiting.length && !document.getElementById('waiting').textContent)",
+    )
 
 
 def until_says(page, name, text):
@@ -306,7 +313,7 @@ def test_more_like_this_and_the_search_box_show_lists_that_can_be_rated(server, 
     liked = press(page, "3")
     until_saved(page)
     assert {row.id_str: row.why for row in server.labels.ratings()} == {first: "example", liked: "similar"}
-    for text, galaxy in (("g0123", "g0123"), ("123 20.75", "g0123"), ('g"\'%2e/..', 'g"\'%2e/..')):
+    for text, galaxy in (("g0123", "g0123"), ("123 20.75", "g0123"), ("g\"'%2e/..", "g\"'%2e/..")):
         page.fill("#wanted", text)
         page.press("#wanted", "Enter")
         until_shown(page, galaxy)

@@ -4,18 +4,18 @@ Shape letters: b galaxies in the batch, s input side in px, d width of the embed
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64, Num
+from jaxtyping import Float32, Int64, Num, UInt8
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from rarezoo.data.loaders import CutoutLoader
+from rarezoo.data.loaders import Batch, CutoutLoader
 from rarezoo.data.survey import Galaxies, Survey
 from rarezoo.data.trees import QuestionTree
 from rarezoo.embeddings.store import DTYPES, SHARD_ROWS, EmbeddingStore, Manifest
@@ -181,7 +181,7 @@ def embed(survey: Survey, checkpoint: str | Path | Checkpoint, *, out: str | Pat
     return EmbedRun(data=survey, checkpoint=str(folder), out=str(out), **settings).run()
 
 
-def embedded(loader: CutoutLoader, checkpoint: Checkpoint, *, precision: str, turns: int = 1) -> Iterator[Embedded]:
+def embedded(loader: Iterable[Batch], checkpoint: Checkpoint, *, precision: str, turns: int = 1) -> Iterator[Embedded]:
     """Yield the network's outputs for each batch, as the mean over a galaxy's turns; on the GPU if there is one.
 
     Raises
@@ -202,6 +202,26 @@ def embedded(loader: CutoutLoader, checkpoint: Checkpoint, *, precision: str, tu
             raise ConfigError("out of GPU memory with batch_size", value=len(batch.rows), fix="Halve it.") from problem
         fractions = _mean([expected_fractions(output.concentrations.float(), checkpoint.tree) for output in outputs])
         yield Embedded(batch.rows.numpy(), _mean([output.embedding.float() for output in outputs]), fractions)
+
+
+def embed_pixels(
+    pixels: UInt8[np.ndarray, "height width 3"], checkpoint: Checkpoint, *, precision: str, turns: int = 1
+) -> Float32[np.ndarray, " d"]:
+    """Return the embedding of one image, as :class:`EmbedRun` would embed it.
+
+    Parameters
+    ----------
+    pixels : (height, width, 3) uint8
+        An image of any size.
+    checkpoint : Checkpoint
+        The network.
+    precision, turns
+        See :class:`EmbedRun`.
+    """
+    image = checkpoint.view(torch.from_numpy(np.array(pixels, copy=True)).permute(2, 0, 1))
+    batch = Batch(torch.zeros(1, dtype=torch.int64), image[None], torch.zeros(1, 0))
+    (output,) = embedded([batch], checkpoint, precision=precision, turns=turns)
+    return output.embeddings[0]
 
 
 def _in_parts(network: nn.Module, images: Num[Tensor, "b 3 s s"]) -> Prediction:

@@ -217,6 +217,41 @@ class NeighbourIndex:
             np.dot(self.vectors[start : start + block], direction, out=products[start : start + block])
         return np.multiply(products, self.centred.lengths, out=products)
 
+    def nearest_distances(
+        self, vectors: Float[np.ndarray, "m d"], *, itself: Int[np.ndarray, " m"] | None = None
+    ) -> Float32[np.ndarray, " m"]:
+        """Return the Euclidean distance of vectors from the nearest vector of an index of the cosine.
+
+        Unlike the angle, it tells a vector that is far out from those near the mean.
+
+        Parameters
+        ----------
+        vectors : (m, d) array of floats
+            Vectors to ask for, of the kind that the index was made of.
+        itself : (m,) array of integers, optional
+            Row of each vector in the index; a vector is then not compared with itself.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> index = NeighbourIndex(np.array([[0.0, 3.0], [4.0, 5.0]], dtype=np.float32), metric="cosine", exact=True)
+        >>> index.nearest_distances(np.array([[3.0, 5.0]])).round(3).tolist()
+        [1.0]
+        """
+        seen = (vectors - self.centred.mean).astype(np.float32)
+        nearest = np.full(len(seen), np.inf, dtype=np.float32)
+        block = max(_PRODUCTS // max(len(seen), 1), 1)
+        for start in range(0, len(self), block):
+            lengths = self.centred.lengths[start : start + block]
+            squares = np.square(seen).sum(axis=1, keepdims=True) + np.square(lengths)
+            squares -= 2 * (seen @ self.vectors[start : start + block].T) * lengths
+            squares[:, np.isnan(lengths)] = np.inf
+            if itself is not None:
+                here = np.flatnonzero((itself >= start) & (itself < start + block))
+                squares[here, itself[here] - start] = np.inf
+            np.minimum(nearest, squares.min(axis=1), out=nearest)
+        return np.sqrt(np.maximum(nearest, 0))
+
     def _query(self, vectors: np.ndarray, k: int, itself: np.ndarray | None) -> Neighbours:
         """Return the nearest rows of vectors that are as those of the index: of the cosine, directions."""
         if self.exact:

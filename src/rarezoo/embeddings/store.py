@@ -15,11 +15,11 @@ import csv
 import html
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from rarezoo.explore.pool import Pool
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 MANIFEST_FILE = "manifest.json"
 SKIPPED_FILE = "skipped.csv"
 # What the manifest says of survey and arithmetic where embeddings come from another network.
@@ -48,6 +49,8 @@ DTYPES = ("float32", "float16")
 NEIGHBOURS_FOLDER = "neighbours"
 # Bytes of unit vectors above which they stay on the disk.
 _IN_MEMORY = 2**26
+# Galaxies whose nearest neighbours are measured to know how near galaxies are to each other.
+_MEASURED = 2000
 _MOST_SHARDS = 1_000_000
 # Fields of the manifest that a shard must share with its store.
 _TIED = ("survey_sha256", "checkpoint_sha256")
@@ -513,13 +516,39 @@ class EmbeddingStore:
         not read into memory as a whole.
         """
         shape = (len(self), self.manifest.width)
-        for folder in self._index_folders() if 4 * shape[0] * shape[1] > _IN_MEMORY else ():
-            try:
-                about = {"store": self.identity["embeddings"]}
-                return NeighbourIndex.of(centred(self._blocks, shape=shape, cache=Cache(folder), key=about))
-            except OutputError as problem:
-                log.warning("the index of neighbours is not kept in %s: %s", folder, problem.what)
-        return NeighbourIndex.of(centred(self._blocks, shape=shape))
+        return self._kept(
+            lambda cache, key: NeighbourIndex.of(centred(self._blocks, shape=shape, cache=cache, key=key))
+        )
+
+    @cached_property
+    def nearest_distances(self) -> np.ndarray:
+        """Euclidean distances of up to 2,000 galaxies, drawn at random, from the nearest other galaxy, sorted."""
+
+        def measure() -> np.ndarray:
+            known = np.flatnonzero(self.index.finite)
+            rows = np.sort(np.random.default_rng(0).choice(known, min(_MEASURED, len(known)), replace=False))
+            about = self.index.centred
+            vectors = about.directions[rows] * about.lengths[rows, None] + about.mean
+            return np.sort(self.index.nearest_distances(vectors, itself=rows))
+
+        def kept(cache: Cache | None, key: dict[str, str]) -> np.ndarray:
+            return (
+                measure()
+                if cache is None
+                else cache.array({**key, "part": "distances"}, measure, code=[NeighbourIndex])
+            )
+
+        return self._kept(kept)
+
+    def _kept(self, make: Callable[[Cache | None, dict[str, str]], T]) -> T:
+        """Return what is made with a cache and a key if the store is large, and without them if it is small."""
+        if 4 * len(self) * self.manifest.width > _IN_MEMORY:
+            for folder in self._index_folders():
+                try:
+                    return make(Cache(folder), {"store": self.identity["embeddings"]})
+                except OutputError as problem:
+                    log.warning("the index of neighbours is not kept in %s: %s", folder, problem.what)
+        return make(None, {})
 
     def _index_folders(self) -> list[Path]:
         """Return where the index can be kept, the first choice first."""

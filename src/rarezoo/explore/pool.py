@@ -95,6 +95,12 @@ class Pool:
         """Return whether a text is the id of a galaxy of the survey, with or without an embedding."""
         return pc.index(self.ids, pa.scalar(galaxy, pa.string())).as_py() >= 0 or galaxy in self._skipped
 
+    def embedded(self, ids: Sequence[str]) -> list[str]:
+        """Return those ids whose galaxies have a finite embedding, in their order."""
+        places = pc.index_in(pa.array(list(ids), pa.string()), value_set=self.ids).to_pylist()
+        finite = self.store.index.finite
+        return [galaxy for galaxy, row in zip(ids, places, strict=True) if row is not None and finite[row]]
+
     def rows_of(self, ids: Sequence[str]) -> Int[np.ndarray, " m"]:
         """Return the rows of galaxies in the store.
 

@@ -58,11 +58,14 @@ class LeftOut(NamedTuple):
         ``near an example`` or ``near-identical``.
     of : str
         Id of the galaxy that it belongs to.
+    score : float
+        Its score.
     """
 
     row: int
     reason: str
     of: str
+    score: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,6 +223,8 @@ class SimilarGalaxies:
         What each filter keeps.
     searched : int
         Galaxies among which these are the most alike.
+    apart : float
+        Distance on the sky within which entries near an example were left out, arcsec.
     """
 
     pool: Pool
@@ -413,9 +418,9 @@ def ranked(
         near = _near_example(pool, row, query.rows, apart=apart)
         original = copies.original_of(row) if copies is not None and near is None else None
         if near is not None:
-            left_out.append(LeftOut(row, NEAR, pool.names(query.rows[[near]])[0]))
+            left_out.append(LeftOut(row, NEAR, pool.names(query.rows[[near]])[0], float(scores.values[row])))
         elif original is not None:
-            left_out.append(LeftOut(row, IDENTICAL, pool.names(np.array([original]))[0]))
+            left_out.append(LeftOut(row, IDENTICAL, pool.names(np.array([original]))[0], float(scores.values[row])))
         else:
             found.append(row)
         if len(found) == k:

@@ -150,7 +150,7 @@ class Understood:
             f"{'or ' if term.joined else ''}{'not ' if term.negated else ''}{term.words} = {' or '.join(term.answers)}"
             for term in self.terms
         )
-        told = [f"Understood: {meant}.", f"Score: {self.expression}"]
+        told = [f"Understood: {meant}."]
         told += [f"Read {word} as {other}." for word, other in self.corrected.items()]
         if self.absent:
             told.append(f"This store predicts no answer for: {', '.join(self.absent)}.")

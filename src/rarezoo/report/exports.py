@@ -52,6 +52,7 @@ _MEANINGS = {
 }
 # Columns of the members of a search that an export has, in this order.
 _OF_MEMBERS = (tables.CLASS_ID, tables.GRADE, tables.RANK, tables.PROBABILITY, tables.OUTLIER_SCORE)
+Meanings = Mapping[str, tuple[str, str, str]]
 _FRACTION_MEANING = ("", "stat.fit.param;arith.ratio", "predicted vote fraction among those asked, 0 to 1")
 _LOADS_TABLES = "table.load.votable"
 # Characters that a format cannot hold. FITS has printable ASCII and drops spaces at the end of a text; XML 1.0 has no
@@ -240,26 +241,41 @@ def about_text(search: Search) -> dict[str, str]:
     return {**origin, "search": search.folder.name, "rarezoo": __version__}
 
 
-def write_csv(path: Path, members: pa.Table, about: Mapping[str, str] | None = None) -> Path:
-    """Write members as CSV (UTF-8). Unknown values are empty; ``about`` is not written.
+def write_csv(
+    path: Path, members: pa.Table, about: Mapping[str, str] | None = None, *, meanings: Meanings | None = None
+) -> Path:
+    """Write members as CSV (UTF-8). Unknown values are empty; ``about`` and ``meanings`` are not written.
 
     Texts are written as they are, also those that a spreadsheet would take for a formula.
     """
     return tables.write_csv(members, path)
 
 
-def write_fits(path: Path, members: pa.Table, about: Mapping[str, str] | None = None) -> Path:
+def write_fits(
+    path: Path, members: pa.Table, about: Mapping[str, str] | None = None, *, meanings: Meanings | None = None
+) -> Path:
     """Write members as a FITS table with units, which TOPCAT reads.
 
     FITS knows printable ASCII only: other characters of an id or a name are written as Python's escapes, see
     :func:`rarezoo.escapes.escape`.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    members
+        Members table, or another table with ids.
+    about
+        Origin of the rows, written into the header.
+    meanings
+        Unit, UCD and description of columns that mean something else than in a members table.
 
     Raises
     ------
     OutputError
         The name of a column is too long for FITS, or the file cannot be written.
     """
-    table = _astropy_table(members, unfit=_UNFIT_FITS, unfit_names=_UNFIT_FITS_HEADER)
+    table = _astropy_table(members, unfit=_UNFIT_FITS, unfit_names=_UNFIT_FITS_HEADER, meanings=meanings)
     long = [name for name in table.colnames if len(name) > _LONGEST_FITS_NAME]
     if long:
         raise OutputError(
@@ -274,15 +290,19 @@ def write_fits(path: Path, members: pa.Table, about: Mapping[str, str] | None = 
     return path
 
 
-def write_votable(path: Path, members: pa.Table, about: Mapping[str, str]) -> Path:
+def write_votable(
+    path: Path, members: pa.Table, about: Mapping[str, str], *, meanings: Meanings | None = None
+) -> Path:
     """Write members as a VOTable with units, UCDs and the ICRS, so that TOPCAT and Aladin know the sky position.
 
-    Characters that XML cannot hold are written as Python's escapes, see :func:`rarezoo.escapes.escape`.
+    Characters that XML cannot hold are written as Python's escapes, see :func:`rarezoo.escapes.escape`. Parameters are
+    those of :func:`write_fits`.
     """
     from astropy.io.votable import writeto
     from astropy.io.votable.tree import CooSys, VOTableFile
 
-    file = VOTableFile.from_table(_astropy_table(members, unfit=_UNFIT_XML, unfit_names=_UNFIT_XML_ATTRIBUTE))
+    columns = _astropy_table(members, unfit=_UNFIT_XML, unfit_names=_UNFIT_XML_ATTRIBUTE, meanings=meanings)
+    file = VOTableFile.from_table(columns)
     table = file.get_first_table()
     file.resources[0].coordinate_systems.append(CooSys(ID="icrs", system="ICRS"))
     table.description = visible("; ".join(f"{key} {value}" for key, value in about.items()))
@@ -290,7 +310,7 @@ def write_votable(path: Path, members: pa.Table, about: Mapping[str, str]) -> Pa
     for number, column in enumerate(table.fields):
         if column.ID in [earlier.ID for earlier in table.fields[:number]]:
             column.ID = f"column_{number}"
-        column.ucd = _meaning(column.name)[1]
+        column.ucd = _meaning(column.name, meanings)[1]
         column.ref = "icrs" if column.name in (tables.RA, tables.DEC) else None
     with tables.atomic(path) as temporary:
         writeto(file, str(temporary))
@@ -477,17 +497,19 @@ def samp_package() -> Any:
     return samp
 
 
-def _meaning(column: str) -> tuple[str, str, str]:
-    return _MEANINGS.get(column, _FRACTION_MEANING)
+def _meaning(column: str, meanings: Meanings | None = None) -> tuple[str, str, str]:
+    return {**_MEANINGS, **(meanings or {})}.get(column, _FRACTION_MEANING)
 
 
-def _astropy_table(members: pa.Table, *, unfit: re.Pattern[str], unfit_names: re.Pattern[str]) -> Any:
+def _astropy_table(
+    members: pa.Table, *, unfit: re.Pattern[str], unfit_names: re.Pattern[str], meanings: Meanings | None = None
+) -> Any:
     """Return members with units and descriptions; an unknown position is NaN, texts are escaped, no grade is empty."""
     from astropy.table import Column, MaskedColumn, Table
 
     columns = []
     for name in members.column_names:
-        unit, _, description = _meaning(name)
+        unit, _, description = _meaning(name, meanings)
         if name == tables.ID:
             values = np.array([escape(text, unfit) for text in members.column(name).to_pylist()], dtype=np.str_)
         elif name == tables.GRADE:

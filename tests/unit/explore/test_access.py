@@ -58,7 +58,9 @@ def test_the_page_without_its_link_says_where_the_link_is(stranger):
     assert answer.headers["content-type"].startswith("text/html")
 
 
-@pytest.mark.parametrize("host", ["example.org", "example.org:8765", "127.0.0.1.example.org", "10.0.0.7", "", "[::1", "a b"])
+@pytest.mark.parametrize(
+    "host", ["example.org", "example.org:8765", "127.0.0.1.example.org", "10.0.0.7", "", "[::1", "a b"]
+)
 def test_another_host_is_refused(served, host):
     """A page of another site may give our address to a name of its own."""
     assert served().client.get("/api/about", headers={"host": host}).status_code == 403

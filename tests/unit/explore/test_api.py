@@ -15,7 +15,7 @@ from rarezoo.searches.decisions import Decision, Decisions
 
 pytestmark = pytest.mark.unit
 
-ODD = ["../g é<b>", "g#1?x=2&y", 'g"\'%2e/..']
+ODD = ["../g é<b>", "g#1?x=2&y", "g\"'%2e/.."]
 
 
 def get(server, path, **parameters):

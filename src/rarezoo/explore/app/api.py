@@ -172,11 +172,15 @@ class Api:
 
     def words(self, request: Request) -> dict[str, Any]:
         """Return the galaxies whose predicted answers fit some words best."""
-        return self.finder.words(request.query_params.get("q", ""), k=_number(request, "k", 24, least=1, most=MOST_SHOWN))
+        return self.finder.words(
+            request.query_params.get("q", ""), k=_number(request, "k", 24, least=1, most=MOST_SHOWN)
+        )
 
     def find(self, request: Request) -> dict[str, Any]:
         """Return what a text in the search box means: a galaxy by its id or position, or galaxies that fit words."""
-        return self.finder.find(request.query_params.get("q", ""), k=_number(request, "k", 24, least=1, most=MOST_SHOWN))
+        return self.finder.find(
+            request.query_params.get("q", ""), k=_number(request, "k", 24, least=1, most=MOST_SHOWN)
+        )
 
     def tags(self, request: Request) -> dict[str, Any]:
         """Return every tag with the number of galaxies that have it."""

@@ -62,7 +62,9 @@ class Finder:
                 "words need predicted answers, and this store has none", value=text, fix="Search by id or position."
             )
         meant = understand(text, answers, tree=tree_of(self.galaxies.store))
-        values = np.asarray(evaluate(meant.expression, self.pool.table_for(meant.expression, called="words")), np.float64)
+        values = np.asarray(
+            evaluate(meant.expression, self.pool.table_for(meant.expression, called="words")), np.float64
+        )
         none = np.empty(0, dtype=np.int64)
         found = ranked(
             self.pool, Query(rows=none), min(k, int(self.pool.inside.sum())), scores=Scores(values, meant.expression)
