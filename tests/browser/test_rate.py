@@ -218,7 +218,8 @@ def test_an_astronomer_rates_200_galaxies_and_the_server_is_killed_in_between(ho
 
 def test_buttons_stay_where_they_are_and_arrows_only_move(server, visit):
     page = visit(server.link)
-    places = "[...document.querySelectorAll('#bar button, #cells li')].map((one) => JSON.stringify(one.getBoundingClientRect()))"
+    buttons = "[...document.querySelectorAll('#bar button, #cells li')]"
+    places = f"{buttons}.map((one) => JSON.stringify(one.getBoundingClientRect()))"
     before, first = page.evaluate(places), current(page)
     for key in ("ArrowRight", "ArrowDown", "ArrowLeft", "ArrowUp", "End", "Home"):
         page.keyboard.press(key)

@@ -7,8 +7,10 @@ pytestmark = pytest.mark.unit
 
 TOKEN = "a-token-that-nobody-guesses"
 OURS = "http://127.0.0.1:8765"
-READS = ["about", "next?by=ann", "galaxy/g0005", "image/g0005", "ranking", "progress", "similar?id=g0005", "words?q=ring",
-         "find?q=g0005", "tags", "classes", "classes/0", "decisions", "ratings", "export"]  # fmt: skip
+READS = [
+    "about", "next?by=ann", "galaxy/g0005", "image/g0005", "ranking", "progress", "similar?id=g0005", "words?q=smooth",
+    "find?q=g0005", "tags", "classes", "classes/0", "decisions", "ratings", "export",
+]  # fmt: skip
 CHANGES = ["ratings", "undo", "decisions"]
 
 

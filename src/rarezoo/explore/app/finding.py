@@ -10,16 +10,16 @@ from rarezoo.data.expressions import evaluate
 from rarezoo.errors import ConfigError
 from rarezoo.explore.app.galaxies import ShownGalaxies
 from rarezoo.explore.labels import Labels
-from rarezoo.explore.places import distance_text, nearest, read_position
+from rarezoo.explore.places import Position, distance_text, nearest, read_position
 from rarezoo.explore.pool import Pool
 from rarezoo.explore.scores import Scores
 from rarezoo.explore.similar import Query, SimilarGalaxies, ranked, similar
 from rarezoo.explore.words import tree_of, understand
 
-# Largest distance between a position that is given and the galaxy that is meant, arcsec: one arcminute, as in the atlas.
+# Largest distance between a position and the galaxy that is meant, arcsec: one arcminute, as in the atlas.
 REACH = 60.0
-# Galaxies with a tag that are examples of it.
-_MOST_EXAMPLES = 200
+# Mean of what people said about a tag above which a galaxy is an example, and below which it is a counter-example.
+_UNDECIDED = 0.5
 
 
 class Finder:
@@ -89,12 +89,8 @@ class Finder:
             raise ConfigError("nothing was typed", value="q=", fix="Type an id, a position, a tag, or words.")
         if wanted in self.galaxies.rows:
             return _list([{tables.ID: wanted}], f"Galaxy {wanted}", "search")
-        tagged = [rating.id_str for rating in self.labels.ratings(wanted) if rating.kind == "tag" and rating.value]
-        if tagged:
-            examples = list(dict.fromkeys(tagged))[-_MOST_EXAMPLES:]
-            found = self.similar(examples, k=k)
-            shown = [*({tables.ID: galaxy} for galaxy in examples), *found["galaxies"]]
-            return _list(shown, f"Tagged {wanted}, then those most like them", "similar", found["message"])
+        if wanted in self.labels.tags():
+            return self._tagged(wanted, k=k)
         place = read_position(wanted)
         if place is not None:
             return self._at(place)
@@ -104,7 +100,16 @@ class Finder:
         found = self.words(wanted, k=k)
         return _list(found["galaxies"], f"Most like “{wanted}”", "words", found["message"])
 
-    def _at(self, place: Any) -> dict[str, Any]:
+    def _tagged(self, tag: str, *, k: int) -> dict[str, Any]:
+        """Return the galaxies with a tag, then those most like them and unlike those that are known not to have it."""
+        interest = self.labels.interest(tag)
+        examples = [galaxy for galaxy, value in interest.items() if value > _UNDECIDED]
+        against = [galaxy for galaxy, value in interest.items() if value < _UNDECIDED]
+        found = self.similar(examples, against=against, k=k)
+        shown = [*({tables.ID: galaxy} for galaxy in examples), *found["galaxies"]]
+        return _list(shown, f"Tagged {tag}, then those most like them", "similar", found["message"])
+
+    def _at(self, place: Position) -> dict[str, Any]:
         if self.pool.positions is None:
             raise ConfigError("no position of a galaxy is known", value=str(place), fix="Search by id, or by words.")
         ra, dec = self.pool.positions
