@@ -25,4 +25,6 @@ export function query(parameters) {
 
 export const get = (path, parameters = {}) => answered(`${path}?${query(parameters)}`, {});
 export const post = (path, body) => answered(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), signal: AbortSignal.timeout(20000) });
+// Side of the images in the grid, px: sharp on a screen of two pixels per px.
+export const SIDE = 224;
 export const picture = (id, side) => `/api/image?${query({ id, side })}`;

@@ -1,10 +1,7 @@
 // The galaxies of a page as a grid of buttons, or the current one alone. Cells keep their places while galaxies are rated.
 import { el } from "./dom.js";
-import { picture } from "./rate-api.js";
+import { SIDE, picture } from "./rate-api.js";
 import { said } from "./rate-marks.js";
-
-// Side of the images in the grid, px: sharp on a screen of two pixels per px.
-const SIDE = 224;
 
 export class Grid {
   // mark(id): the mark of a galaxy or null; chosen(place): a person wants to look at a galaxy.
@@ -52,7 +49,7 @@ export class Grid {
   drawSingle() {
     const galaxy = this.page[this.current], mark = galaxy && this.mark(galaxy.id_str), [image, text] = this.single.children;
     if (!galaxy) return;
-    image.style.backgroundImage = this.images ? `url("${picture(galaxy.id_str)}")` : "none";
+    image.style.backgroundImage = this.images ? `url("${picture(galaxy.id_str)}"), url("${picture(galaxy.id_str, SIDE)}")` : "none";
     image.classList.toggle("bare", !this.images);
     image.textContent = this.images ? "" : galaxy.id_str;
     image.setAttribute("aria-label", `Galaxy ${galaxy.id_str}`);

@@ -1,6 +1,6 @@
 // The current galaxy: image, position, what was said about it, why it is shown, answers, catalogue row.
 import { el, number, words } from "./dom.js";
-import { get, picture } from "./rate-api.js";
+import { SIDE, get, picture } from "./rate-api.js";
 import { said } from "./rate-marks.js";
 
 const $ = (name) => document.getElementById(name);
@@ -13,8 +13,8 @@ export const REASONS = {
 };
 
 export class Panel {
-  // mark(id), tags(id): what this person said; untag(tag); openClass(id).
-  constructor({ images, by, mark, tags, untag, openClass, choose }) { Object.assign(this, { images, by, mark, tags, untag, openClass, choose, known: new Map(), timer: 0, galaxy: null }); }
+  // mark(id), tags(id): what this person said; following(): id of the galaxy that comes next; untag(tag); openClass(id).
+  constructor({ images, by, mark, tags, following, untag, openClass, choose }) { Object.assign(this, { images, by, mark, tags, following, untag, openClass, choose, known: new Map(), timer: 0, galaxy: null }); }
 
   show(galaxy) {
     const changed = galaxy?.id_str !== this.galaxy?.id_str;
@@ -22,23 +22,27 @@ export class Panel {
     if (!galaxy) return;
     $("galaxy-title").textContent = galaxy.id_str;
     const portrait = $("portrait").firstElementChild;
-    portrait.style.backgroundImage = this.images ? `url("${picture(galaxy.id_str)}")` : "none";
+    // The image of the grid is there already, and stands in for the whole one until that is loaded.
+    portrait.style.backgroundImage = this.images ? `url("${picture(galaxy.id_str)}"), url("${picture(galaxy.id_str, SIDE)}")` : "none";
     portrait.setAttribute("aria-label", this.images ? `Galaxy ${galaxy.id_str}` : "There are no images");
     this.rated();
     this.why();
     if (!changed) return;
     clearTimeout(this.timer);
     if (this.known.has(galaxy.id_str)) { this.details(this.known.get(galaxy.id_str)); return; }
+    this.details(null);
     // While somebody rates quickly, details of galaxies that are gone already are not asked for.
     this.timer = setTimeout(() => this.ask(galaxy.id_str), SOON);
   }
 
   async ask(id) {
-    let details;
-    try { details = await get("galaxy", { id }); } catch { return; }
-    this.known.set(id, details);
+    const there = this.known.has(id);
+    try { if (!there) this.known.set(id, await get("galaxy", { id })); } catch { return; }
     if (this.known.size > REMEMBERED) this.known.delete(this.known.keys().next().value);
-    if (this.galaxy?.id_str === id) this.details(details);
+    if (this.galaxy?.id_str !== id) return;
+    this.details(this.known.get(id));
+    const following = this.following();
+    if (following && !this.known.has(following)) this.ask(following);
   }
 
   // What a person and, after their own rating, others have said.
@@ -56,7 +60,14 @@ export class Panel {
       nearest ? el("p", { class: "nearest" }, this.images ? el("button", { type: "button", class: "cutout", "aria-label": `Galaxy ${nearest}, the nearest that was rated`, title: nearest, onclick: () => this.choose(nearest), style: { backgroundImage: `url("${picture(nearest, 128)}")` } }) : null, el("span", {}, `The nearest galaxy that was rated: ${nearest}.`)) : el("p", { class: "small" }, "No galaxy like it was rated yet."));
   }
 
+  // details: null while they are not known.
   details(details) {
+    if (!details) {
+      $("galaxy-place").textContent = "…";
+      $("open-class").hidden = true;
+      for (const name of ["galaxy-links", "galaxy-answers", "galaxy-catalogue"]) $(name).replaceChildren();
+      return;
+    }
     const known = details.ra !== null;
     $("galaxy-place").textContent = known ? `RA ${details.ra.toFixed(5)}°, Dec ${details.dec.toFixed(5)}°` : "Its position on the sky is unknown.";
     $("galaxy-links").replaceChildren(...details.links.map(({ name, url }) => el("a", { href: url, target: "_blank", rel: "noopener noreferrer" }, name)));

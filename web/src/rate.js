@@ -64,7 +64,7 @@ async function start(about) {
     send: { rate: async (ratings) => (await post("ratings", { ratings })).saved, undo: (person, entry) => post("undo", { by: person, entry }) },
   });
   const grid = new Grid({ box: $("cells"), single: $("single"), images: about.images, mark, chosen: (place) => { move(place); } });
-  const panel = new Panel({ images: about.images, by: () => by, mark, tags: (id) => marks.tags(id), untag: (name) => tag(name, 0), openClass: (id) => { part("classes"); classes.open(id).catch(fail); }, choose: (id) => like([id], `Galaxy ${id} and those most like it`) });
+  const panel = new Panel({ images: about.images, by: () => by, mark, tags: (id) => marks.tags(id), following: () => shown()?.page[unrated(current)]?.id_str, untag: (name) => tag(name, 0), openClass: (id) => { part("classes"); classes.open(id).catch(fail); }, choose: (id) => like([id], `Galaxy ${id} and those most like it`) });
   const classes = new ClassesPart({ images: about.images, readOnly: about.read_only, say: (text) => { $("decided").textContent = text; }, show: (title, ids, id) => { part("galaxies"); open(title, ids.map((one) => ({ id_str: one, why: "class" })), id).catch(fail); } });
   const fail = (problem) => say(problem.message);
 
@@ -159,6 +159,7 @@ async function start(about) {
     const place = id === null ? -1 : galaxies.findIndex((one) => one.id_str === id);
     current = Math.max(place, 0) % size();
     list.at = Math.floor(Math.max(place, 0) / size());
+    say("");
     draw();
   }
 
@@ -171,6 +172,7 @@ async function start(about) {
   function back() {
     list = null;
     $("show").value = "next";
+    say("");
     if (unrated(-1) < 0) { next().catch(fail); return; }
     current = unrated(-1);
     draw();
