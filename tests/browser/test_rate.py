@@ -12,6 +12,7 @@ import time
 from contextlib import contextmanager
 from types import SimpleNamespace
 
+import hostile
 import pytest
 import uvicorn
 from made_up import survey_on_disk
@@ -120,6 +121,10 @@ def current(page):
 
 def until_shown(page, galaxy):
     until(page, f"{TITLE} === {json.dumps(galaxy)}")
+
+
+def survey_ids(server):
+    return [str(galaxy) for galaxy in server.session.ids]
 
 
 def until_another(page, galaxy):
@@ -461,6 +466,37 @@ def test_the_page_fits_and_axe_finds_no_serious_fault(server, visit, faults, vie
     page.wait_for_selector("#card .sheet")
     assert page.evaluate(fits)
     assert not faults(page)
+
+
+def test_no_text_of_the_page_is_run_and_all_are_shown_as_they_are(server, visit):
+    person, label, tag, name = hostile.HTML[0], hostile.HTML[2], hostile.HTML[6], hostile.HTML[8]
+    page = visit(server.link, by=person)
+    assert person in page.inner_text("#who")
+    for galaxy in survey_ids(server)[:3]:
+        page.fill("#wanted", galaxy)
+        page.press("#wanted", "Enter")
+        until_shown(page, galaxy)
+        page.locator("#cells .cutout").first.focus()
+        page.keyboard.press("t")
+        page.fill("#tagging-name", tag)
+        page.keyboard.press("Enter")
+        until_says(page, "galaxy-tags", tag)
+    page.select_option("#label", label="new label …")
+    page.fill("#tagging-name", label)
+    page.keyboard.press("Enter")
+    until_says(page, "list-title", label)
+    press(page, "y")
+    until_saved(page)
+    assert {row.label for row in server.labels.ratings()} == {tag, label}
+    page.click("#tab-classes")
+    page.locator("#class-list a").first.click()
+    page.wait_for_selector("#card .sheet")
+    page.fill("#name", name)
+    page.press("#name", "Enter")
+    until_says(page, "class-title", name)
+    page.reload()
+    page.wait_for_selector("#cells li")
+    assert not page.evaluate(f"window.{hostile.RAN}")
 
 
 def test_the_page_fits_the_narrowest_phone(server, visit):

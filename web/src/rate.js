@@ -50,7 +50,9 @@ async function begin() {
 function nothing(text) { $("nothing").textContent = text; $("nothing").hidden = !text; }
 
 async function start(about) {
-  const kept = memory(about.survey), offset = Date.parse(about.now) - Date.now(), marks = new Marks();
+  const kept = memory(about.survey), marks = new Marks(), began = performance.now();
+  // The time of the server, whatever the clock of this computer says or does.
+  const now = () => Date.parse(about.now) + performance.now() - began;
   let by = kept.get("by", about.by), label = kept.get("label", "interesting"), feed = null, list = null, current = 0, since = Date.now(), past = [], turning = false, timer = 0, tagged = kept.get("tag", "");
   const tags = new Set(Object.keys(about.tags)), labels = new Set(["interesting", ...about.labels.map((known) => known.label).filter((name) => name !== ARTIFACT), label]);
 
@@ -193,7 +195,7 @@ async function start(about) {
     if (turning) { say("The next page is not there yet."); return; }
     if (!by) { who().then(() => by && rate(kind, value, name)); return; }
     const rating = { id_str: one.id_str, label: kind === ARTIFACT ? ARTIFACT : name, kind, value, by, why: one.why || "", round: one.round || 0, seconds: Math.min(LONGEST_LOOK, (Date.now() - since) / 1000) };
-    const key = queue.rate(rating, Date.now() + offset);
+    const key = queue.rate(rating, now());
     marks.set(rating, key);
     past.push({ key, rating });
     if (kind === TAG) { grid.redraw(current); panel.show(one); return; }
@@ -268,11 +270,11 @@ async function start(about) {
   }
 
   async function progress() {
-    let now;
-    try { now = await get("progress", { label }); } catch { return; }
-    const left = now.left ? `; about ${count(Math.round(now.left.estimate))} more to find (${count(Math.round(now.left.low))} to ${count(Math.round(now.left.high))})` : "";
-    const people = now.people.length > 1 ? `; ${now.people.length} people${now.agreement === null ? "" : `, agreement ${number(now.agreement)}`}` : "";
-    $("progress").textContent = `${count(now.rated)} of ${count(now.galaxies)} rated, ${count(now.interesting)} interesting, ${plural(now.artifacts, "artifact")}${left}${people}`;
+    let done;
+    try { done = await get("progress", { label }); } catch { return; }
+    const left = done.left ? `; about ${count(Math.round(done.left.estimate))} more to find (${count(Math.round(done.left.low))} to ${count(Math.round(done.left.high))})` : "";
+    const people = done.people.length > 1 ? `; ${done.people.length} people${done.agreement === null ? "" : `, agreement ${number(done.agreement)}`}` : "";
+    $("progress").textContent = `${count(done.rated)} of ${count(done.galaxies)} rated, ${count(done.interesting)} interesting, ${plural(done.artifacts, "artifact")}${left}${people}`;
     $("progress").title = "How many are left is estimated from the galaxies that were drawn at random (90 % interval). Agreement is Krippendorff's alpha: 1 is complete, 0 is that of chance.";
   }
 
