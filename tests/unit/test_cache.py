@@ -158,3 +158,42 @@ def test_a_cache_that_cannot_be_written_names_its_own_setting(tmp_path, use):
     }
     with pytest.raises(OutputError, match=r"cannot write .*file/cache. Choose another cache=DIR"):
         ways[use]()
+
+
+def rows(*values):
+    """Blocks of an array with one column."""
+    return lambda: [np.full((1, 1), value) for value in values]
+
+
+def test_an_array_that_stays_on_the_disk_is_written_once_and_not_read_into_memory(tmp_path):
+    cache = Cache(tmp_path)
+    made = cache.mapped({"a": 1}, shape=(2, 1), blocks=rows(1, 2))
+    again = cache.mapped({"a": 1}, shape=(2, 1), blocks=lambda: 1 / 0)
+    assert made.tolist() == again.tolist() == [[1], [2]]
+    assert made.dtype == np.float32
+    assert isinstance(made.base, np.memmap)
+    assert cache.mapped({"a": 2}, shape=(1, 1), blocks=rows(3)).tolist() == [[3]]
+
+
+def test_a_damaged_array_on_the_disk_is_written_again_and_what_a_killed_process_left_is_deleted(tmp_path, caplog):
+    cache = Cache(tmp_path)
+    cache.mapped({}, shape=(2, 1), blocks=rows(1, 2))
+    (path,) = tmp_path.glob("*.npy")
+    path.write_bytes(path.read_bytes()[:-4])
+    (tmp_path / f".{path.name}.123.partial").write_bytes(b"half")
+    assert cache.mapped({}, shape=(2, 1), blocks=rows(3, 4)).tolist() == [[3], [4]]
+    assert "damaged" in caplog.text
+    assert not list(tmp_path.glob(".*.partial"))
+
+
+def test_blocks_that_end_too_early_leave_nothing_behind(tmp_path):
+    with pytest.raises(ValueError, match="1 rows for an array of shape"):
+        Cache(tmp_path).mapped({}, shape=(2, 1), blocks=rows(1))
+    assert not list(tmp_path.glob("*.npy"))
+    assert not list(tmp_path.glob(".*.partial"))
+
+
+def test_an_array_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "cache").touch()
+    with pytest.raises(OutputError, match="cannot write"):
+        Cache(tmp_path / "cache").mapped({}, shape=(1, 1), blocks=rows(1))

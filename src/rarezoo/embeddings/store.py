@@ -47,8 +47,6 @@ IMPORTED = "imported"
 SHARD_ROWS = 10_000
 DTYPES = ("float32", "float16")
 NEIGHBOURS_FOLDER = "neighbours"
-# Bytes of unit vectors above which they stay on the disk.
-_IN_MEMORY = 2**26
 # Galaxies whose nearest neighbours are measured to know how near galaxies are to each other.
 _MEASURED = 2000
 _MOST_SHARDS = 1_000_000
@@ -129,6 +127,12 @@ class EmbeddingStore:
     have, and :meth:`create` to begin or continue one shard by shard. Galaxies are in the order of the survey. Galaxies
     whose image could not be read are absent and listed by :meth:`skipped`.
 
+    Attributes
+    ----------
+    in_memory : int
+        Bytes of embeddings up to which the index of nearest neighbours is made in memory, for each store that is
+        opened. For larger ones it is kept on the disk.
+
     Examples
     --------
     >>> from tempfile import mkdtemp
@@ -141,6 +145,8 @@ class EmbeddingStore:
     >>> store.similar("a")["id_str"].tolist()
     ['b', 'c']
     """
+
+    in_memory = 2**26
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder, self.manifest = folder, manifest
@@ -542,7 +548,7 @@ class EmbeddingStore:
 
     def _kept(self, make: Callable[[Cache | None, dict[str, str]], T]) -> T:
         """Return what is made with a cache and a key if the store is large, and without them if it is small."""
-        if 4 * len(self) * self.manifest.width > _IN_MEMORY:
+        if 4 * len(self) * self.manifest.width > self.in_memory:
             for folder in self._index_folders():
                 try:
                     return make(Cache(folder), {"store": self.identity["embeddings"]})

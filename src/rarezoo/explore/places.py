@@ -92,7 +92,8 @@ def read_targets(text: str, *, is_id: Callable[[str], bool]) -> list[str | Posit
     parts = _parts(whole)
     if len(parts) > 1 and all(map(is_id, parts)):
         return list(parts)
-    place = _read_one(whole)
+    several = len(parts) > 1 and all(map(_DEGREES.fullmatch, parts))
+    place = None if several else _read_one(whole)
     if place is not None:
         return [place]
     if len(parts) == 1:

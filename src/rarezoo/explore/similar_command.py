@@ -210,12 +210,12 @@ class SimilarRun(Settings):
     def _tagged(self, pool: Pool) -> _Asked:
         source = pool.store if pool.search is None else pool.search
         with Labels.of(source, self.labels, read_only=True) as labels:
-            interest, tags = labels.interest(self.tag), labels.tags()
+            interest, current = labels.interest(self.tag), labels.current()
         examples = pool.embedded([galaxy for galaxy, value in interest.items() if value > _UNDECIDED])
         counter = pool.embedded([galaxy for galaxy, value in interest.items() if value < _UNDECIDED])
         if not examples:
-            listed = ", ".join(f"{tag} ({count})" for tag, count in sorted(tags.items())) or "none"
-            raise ConfigError("no galaxy has this tag", value=self.tag, fix=f"Tags are: {listed}.")
+            tags = ", ".join(sorted(set(current.column(tables.LABEL).to_pylist()))) or "none"
+            raise ConfigError("no galaxy has this tag", value=self.tag, fix=f"Tags and other labels are: {tags}.")
         rows, further = pool.rows_of(examples), Query.of(pool, [], self.against, radius=self.radius)
         against = np.setdiff1d(np.union1d(pool.rows_of(counter), further.against), rows)
         query = Query(rows=rows, against=against, notes=further.notes)

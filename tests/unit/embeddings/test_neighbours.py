@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
-from rarezoo.embeddings.neighbours import NeighbourIndex, unit_vectors
+from rarezoo.cache import Cache
+from rarezoo.embeddings.neighbours import NeighbourIndex, centred, unit_vectors
 
 pytestmark = pytest.mark.unit
 
@@ -72,3 +73,71 @@ def test_a_vector_that_is_the_mean_has_no_direction():
 def test_an_unknown_metric_is_refused():
     with pytest.raises(ValueError, match="chebyshev"):
         NeighbourIndex(cloud(5, 2), metric="chebyshev")
+
+
+def test_vectors_on_the_disk_have_the_neighbours_of_vectors_in_memory(tmp_path):
+    vectors = cloud(700, 9, 3) + 4
+    blocks = lambda: [vectors[start : start + 100] for start in range(0, 700, 100)]  # noqa: E731
+    on_disk = centred(blocks, shape=(700, 9), cache=Cache(tmp_path), key={"store": "mine"})
+    in_memory = centred(blocks, shape=(700, 9))
+    for kept, made in zip(on_disk, in_memory, strict=True):
+        np.testing.assert_array_equal(kept, made)
+    again = centred(lambda: 1 / 0, shape=(700, 9), cache=Cache(tmp_path), key={"store": "mine"})
+    np.testing.assert_array_equal(again.directions, on_disk.directions)
+    assert not again.directions.flags.writeable, "a view of the file"
+    graph = NeighbourIndex.of(on_disk).graph(5)
+    np.testing.assert_array_equal(graph, NeighbourIndex(vectors, metric="cosine", exact=True).graph(5))
+
+
+def test_the_mean_and_the_spread_are_those_of_all_vectors():
+    vectors = cloud(300, 4) * 1e-3 + 1000
+    vectors[:, 3] = 7
+    seen = centred(lambda: [vectors[:1], vectors[1:290], vectors[290:]], shape=(300, 4))
+    np.testing.assert_allclose(seen.mean, vectors.mean(axis=0, dtype=np.float64), rtol=1e-6)
+    np.testing.assert_allclose(seen.spread[:3], vectors[:, :3].std(axis=0, dtype=np.float64), rtol=0.01)
+    assert seen.spread[3] == 1
+    np.testing.assert_allclose(seen.lengths, np.linalg.norm(vectors - seen.mean, axis=1), rtol=1e-5)
+
+
+def test_vectors_that_are_not_finite_are_nobodys_neighbours():
+    vectors = cloud(50, 3)
+    vectors[4, 0], vectors[9] = np.nan, np.inf
+    index = NeighbourIndex(vectors, metric="cosine", exact=True)
+    assert np.flatnonzero(~index.finite).tolist() == [4, 9]
+    rows = np.delete(np.arange(50), [4, 9])
+    nearest = index.query_rows(rows, 47)
+    assert not np.isin(nearest.rows, [4, 9]).any()
+    whole = NeighbourIndex(vectors[rows], metric="cosine", exact=True)
+    np.testing.assert_array_equal(nearest.rows, rows[whole.query_rows(np.arange(48), 47).rows])
+    short = index.query_rows(rows[:1], 49)
+    assert np.isinf(short.distances[0, 47:]).all()
+    assert (short.rows[0, 47:] == -1).all()
+
+
+@given(st.integers(0, 2**31), st.integers(2, 60), st.integers(1, 12))
+@settings(max_examples=20, deadline=None)
+def test_the_scan_finds_what_a_comparison_of_all_pairs_finds(seed, galaxies, width):
+    vectors = np.random.default_rng(seed).normal(size=(galaxies, width)).astype(np.float32)
+    index = NeighbourIndex(vectors, metric="cosine", exact=True)
+    nearest = index.query_rows(np.arange(galaxies), galaxies - 1)
+    apart = np.linalg.norm(index.vectors[:, None].astype(np.float64) - index.vectors, axis=2)
+    np.fill_diagonal(apart, np.inf)
+    np.testing.assert_allclose(nearest.distances, np.sort(apart, axis=1)[:, :-1], atol=1e-6)
+
+
+def test_products_with_weights_are_those_of_the_centred_vectors():
+    vectors = cloud(500, 6) + 2
+    index = NeighbourIndex(vectors, metric="cosine", exact=True)
+    weights = np.arange(6.0)
+    np.testing.assert_allclose(index.project(weights), (vectors - vectors.mean(axis=0)) @ weights, atol=1e-4)
+
+
+def test_the_distance_from_the_nearest_vector_is_euclidean():
+    vectors = cloud(300, 5) * 3 + 1
+    index = NeighbourIndex(vectors, metric="cosine", exact=True)
+    asked = cloud(7, 5, 8) * 10
+    expected = np.linalg.norm(asked[:, None] - vectors, axis=2).min(axis=1)
+    np.testing.assert_allclose(index.nearest_distances(asked), expected, rtol=1e-3)
+    others = NearestNeighbors(n_neighbors=1).fit(vectors).kneighbors()[0][:, 0]
+    rows = np.arange(300)
+    np.testing.assert_allclose(index.nearest_distances(vectors, itself=rows), others, atol=1e-2)

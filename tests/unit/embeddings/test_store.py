@@ -233,3 +233,51 @@ def test_a_manifest_that_does_not_fit_its_shards_is_refused(tmp_path, name, valu
 def test_a_recorded_survey_that_cannot_be_made_is_refused(tmp_path, settings, message):
     with pytest.raises(RarezooError, match=message):
         whole(tmp_path, survey_settings=settings).galaxies()
+
+
+@pytest.fixture
+def large_store(tmp_path):
+    """A store that counts as too large for the memory."""
+    vectors = np.random.default_rng(0).normal(size=(300, 8)).astype(np.float16)
+    store = EmbeddingStore.from_array(
+        [f"g{row}" for row in range(300)], vectors, out=tmp_path / "store", name="net", shard_rows=100
+    )
+    store.in_memory = 0
+    return store
+
+
+def test_the_index_of_a_large_store_is_kept_beside_it_and_used_again(large_store):
+    found = large_store.neighbours("g7", 3)
+    written = {path: path.stat().st_mtime_ns for path in (large_store.folder / "neighbours").glob("*.npy")}
+    assert len(written) == 3
+    again = EmbeddingStore.open(large_store.folder)
+    assert again.neighbours("g7", 3).equals(found), "a store of this size is searched in memory"
+    again = EmbeddingStore.open(large_store.folder)
+    again.in_memory = 0
+    assert again.neighbours("g7", 3).equals(found)
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+    assert isinstance(again.index.vectors.base, np.memmap)
+    assert len(again.nearest_distances) == 300
+
+
+def test_a_small_store_leaves_no_index_behind(tmp_path):
+    store = EmbeddingStore.from_array(["a", "b"], np.eye(2, dtype=np.float32), out=tmp_path, name="net")
+    store.neighbours("a", 1)
+    assert not (tmp_path / "neighbours").exists()
+
+
+def test_an_index_that_cannot_be_kept_beside_the_store_is_kept_in_the_users_cache(
+    large_store, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (large_store.folder / "neighbours").touch()
+    assert len(large_store.neighbours("g7", 3)) == 3
+    assert "not kept" in caplog.text
+    assert list((tmp_path / "cache" / "rarezoo" / "neighbours").glob("*.npy"))
+
+
+def test_an_index_that_can_be_kept_nowhere_is_made_in_memory(large_store, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    (large_store.folder / "neighbours").touch()
+    assert len(large_store.neighbours("g7", 3)) == 3

@@ -1,76 +1,59 @@
-"""What the tests of the live page share: a small search on disk, and a client that asks its server."""
+"""A small survey with positions, images and an imported store, which tests of the package explore share."""
 
-from types import SimpleNamespace
+import csv
+from pathlib import Path
 
+import numpy as np
 import pytest
-from made_up import survey_on_disk
-from starlette.testclient import TestClient
+from PIL import Image
 
-from rarezoo.explore.app.api import Api
-from rarezoo.explore.app.classes import ShownClasses
-from rarezoo.explore.app.galaxies import ShownGalaxies
-from rarezoo.explore.app.guard import Access
-from rarezoo.explore.app.page import application
-from rarezoo.explore.labels import Labels
-from rarezoo.explore.ranking import RankingSettings
-from rarezoo.explore.session import Session
-from rarezoo.searches.result import Search
+from rarezoo.data.surveys.catalogue import Catalogue
+from rarezoo.embeddings.store import EmbeddingStore
 
-TOKEN = "a-token-that-nobody-guesses"
-SETTINGS = RankingSettings(beside=[], components=0)
+GALAXIES, WIDTH = 16, 6
+
+
+def vectors_of(galaxies=GALAXIES, width=WIDTH, seed=0):
+    return np.random.default_rng(seed).normal(size=(galaxies, width)).astype(np.float32)
+
+
+def written_survey(folder: Path) -> Catalogue:
+    """Write 16 galaxies: g1 is 30 arcsec from g0, g3 has the image of g2, g15 has no position."""
+    random = np.random.default_rng(1)
+    (folder / "images").mkdir(parents=True)
+    rows = []
+    for number in range(GALAXIES):
+        pixels = random.integers(0, 255, (24, 24, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / "images" / f"g{number}.png")
+        ra, dec = 10 + number, 0.5 * number
+        if number == 1:
+            ra, dec = 10.0, 30 / 3600
+        rows.append([f"g{number}", *(["", ""] if number == 15 else [ra, dec]), 0.01 * number if number else ""])
+    (folder / "images" / "g3.png").write_bytes((folder / "images" / "g2.png").read_bytes())
+    with (folder / "galaxies.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([["id_str", "ra", "dec", "redshift"], *rows])
+    return Catalogue(table=str(folder / "galaxies.csv"), images=str(folder / "images"))
 
 
 @pytest.fixture(scope="session")
-def searched(tmp_path_factory):
-    """Folder of a search of 60 galaxies; tests write their ratings elsewhere."""
-    return survey_on_disk(tmp_path_factory.mktemp("searched"))
+def sky(tmp_path_factory) -> EmbeddingStore:
+    """The store of a survey of 16 galaxies, of which g14 has no embedding. Tests do not change it."""
+    folder = tmp_path_factory.mktemp("sky")
+    survey = written_survey(folder)
+    kept = [number for number in range(GALAXIES) if number != 14]
+    fractions = np.linspace(0, 1, GALAXIES)[kept]
+    return EmbeddingStore.from_array(
+        [f"g{number}" for number in kept], vectors_of()[kept], survey=survey, out=folder / "store", name="net",
+        fractions={"bar_strong": fractions, "bar_weak": 0 * fractions, "bar_no": 1 - fractions},
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")
-def search(searched):
-    """The search, opened with its survey and with what a model learns from, once for all tests."""
-    opened = Search.open(searched)
-    return opened, ShownGalaxies(opened), SETTINGS.features(opened.store)
-
-
-@pytest.fixture
-def served(search, tmp_path):
-    """Starts the application on a database of its own; what it returns has a client with the token, and the ratings."""
-    opened = []
-
-    def serve(*, read_only=False, database="labels.sqlite", headers=None, images=True, source=None):
-        opened_search, galaxies, features = search
-        if source is not None or not images:
-            galaxies, features = ShownGalaxies(source or opened_search, images=images), None
-        served_from = source or opened_search
-        labels = Labels.of(served_from, tmp_path / database, read_only=read_only)
-        session = Session(served_from, labels, settings=SETTINGS, features=features)
-        classes = None
-        if source is None:
-            classes = ShownClasses(opened_search, survey=galaxies.survey, file=tmp_path / "decisions.json")
-        api = Api(session, labels, galaxies, by="", read_only=read_only, classes=classes)
-        access = Access(TOKEN, frozenset({"127.0.0.1", "localhost", "::1"}), read_only=read_only)
-        app = application(api, access)
-        bearer = {"authorization": f"Bearer {TOKEN}"} if headers is None else headers
-        client = TestClient(
-            app, base_url="http://127.0.0.1:8765", headers=bearer, raise_server_exceptions=False
-        )  # fmt: skip
-        opened.extend([client, session, labels])
-        return SimpleNamespace(client=client, labels=labels, session=session, app=app, folder=tmp_path)
-
-    yield serve
-    for one in opened:
-        one.close()
-
-
-@pytest.fixture
-def grade():
-    """Makes a rating as the page sends it."""
-
-    def made(galaxy, value=4, **changes):
-        return {
-            "id_str": galaxy, "label": "interesting", "kind": "grade", "value": value, "by": "ann", "why": "model",
-            "round": 1, "seconds": 1.5, "at": "2026-01-31T12:00:00.123Z", **changes,
-        }  # fmt: skip
-
-    return made
+def plain_store(tmp_path_factory) -> EmbeddingStore:
+    """A store of 300 galaxies without a survey. Tests do not change it."""
+    return EmbeddingStore.from_array(
+        [f"J{number:04d}" for number in range(300)],
+        vectors_of(300, 8),
+        out=tmp_path_factory.mktemp("plain"),
+        name="net",
+    )

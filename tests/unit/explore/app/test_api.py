@@ -89,7 +89,7 @@ def test_the_links_are_those_of_the_atlas():
 
     from rarezoo.explore.app.galaxies import PAGES
 
-    source = (Path(__file__).parents[3] / "web" / "src" / "galaxy.js").read_text(encoding="utf-8")
+    source = (Path(__file__).parents[4] / "web" / "src" / "galaxy.js").read_text(encoding="utf-8")
     for name, page in PAGES.items():
         assert f'["{name}", (ra, dec) => `{page.replace("{", "${")}`]' in source
 
