@@ -59,8 +59,7 @@ from rarezoo.settings import conf_dir
 from rarezoo.tables import unwritable
 
 _PIPELINE, _SEARCHES, _ZOO = "From votes to classes", "What was found", "Checkpoints"
-_SWEEPS, _MEASURING, _EXPLORING = "Many runs", "Measurements", "What you look for"
-_RATINGS = "Ratings of galaxies"
+_EXPLORING, _SWEEPS, _MEASURING = "What you look for", "Many runs", "Measurements"
 # Part of the examples in the help.
 _OWN_SURVEY = "data=catalogue data.table=galaxies.csv data.images=cutouts"
 # Commands that have a script at the top of a checkout, such as train.py.
@@ -159,16 +158,17 @@ JOBS: dict[str, Job] = {
         ),
     ),
     "labels show": Job(
-        "rarezoo.explore.labels_commands:LabelsShow", "show how many ratings there are, of what, and by whom", _RATINGS,
+        "rarezoo.explore.labels_commands:LabelsShow", "show how many ratings there are, of what, and by whom",
+        _EXPLORING,
         examples=("runs/mine/search", "runs/mine/search labels=postgresql://me@host/ratings"),
     ),
     "labels export": Job(
-        "rarezoo.explore.labels_commands:LabelsExport", "write ratings as CSV or Parquet", _RATINGS,
+        "rarezoo.explore.labels_commands:LabelsExport", "write ratings as CSV or Parquet", _EXPLORING,
         examples=("runs/mine/search out=ratings.csv", "runs/mine/search out=ratings.parquet current=true label=ring"),
     ),
     "labels import": Job(
         "rarezoo.explore.labels_commands:LabelsImport", "add the ratings of a table, or those saved from the atlas",
-        _RATINGS,
+        _EXPLORING,
         examples=(
             "runs/mine/search ratings.csv", "runs/mine/search rings.csv label=ring kind=tag by=me id_column=name",
         ),

@@ -24,18 +24,18 @@ from sklearn.metrics import average_precision_score
 from tqdm import tqdm
 
 from rarezoo import tables
-from rarezoo.data.survey import Galaxies
 from rarezoo.benchmark.run import seeds_of
+from rarezoo.data.survey import Galaxies
 from rarezoo.embeddings.answers import Answer, Criterion
 from rarezoo.embeddings.judge import usual_criteria, with_populations
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, DataError
 from rarezoo.explore.acquisition import State
-from rarezoo.explore.acquisitions.unsupervised import outlierness
 from rarezoo.explore.choose import INTERESTING, RANDOM
 from rarezoo.explore.features import Features, default_cache
 from rarezoo.explore.ranking import RankingSettings
 from rarezoo.explore.remaining import BlindDraw, remaining
+from rarezoo.explore.start import start_values
 from rarezoo.runs import digest
 from rarezoo.settings import Settings, choice, conf_dir, described, refuse_unknown, setting
 
@@ -57,13 +57,13 @@ class Explorer:
         Description for the table.
     settings : RankingSettings
     first : str
-        How the first batch is chosen if there are no examples: ``random``, or ``unusual`` (the acquisition's own start).
+        How the first batch is chosen without examples: ``random``, or ``own`` (as the chooser does it).
     """
 
     name: str
     about: str
     settings: RankingSettings
-    first: str = "unusual"
+    first: str = "own"
 
 
 def read_explorers(folder: Path, wanted: Sequence[str] = ()) -> list[Explorer]:
@@ -78,7 +78,9 @@ def read_explorers(folder: Path, wanted: Sequence[str] = ()) -> list[Explorer]:
     missing = [name for name in wanted if name not in known]
     if missing:
         raise ConfigError("no such explorer", value=missing[0], fix=f"Choose from: {', '.join(known)}.")
-    return [explorer_from(name, yaml.safe_load(known[name].read_text(encoding="utf-8")) or {}) for name in wanted or known]
+    return [
+        explorer_from(name, yaml.safe_load(known[name].read_text(encoding="utf-8")) or {}) for name in wanted or known
+    ]
 
 
 def explorer_from(name: str, content: Mapping[str, Any]) -> Explorer:
@@ -95,7 +97,7 @@ def explorer_from(name: str, content: Mapping[str, Any]) -> Explorer:
             values[group] = choice(group, parts.pop("option"))(**parts)
     if "choose" in values:
         values["choose"] = replace(base.choose, **values["choose"])
-    return Explorer(name, content.get("about", name), replace(base, **values), content.get("first", "unusual"))
+    return Explorer(name, content.get("about", name), replace(base, **values), content.get("first", "own"))
 
 
 @dataclass(frozen=True)
@@ -109,18 +111,23 @@ class Pool:
         What the person would answer, 0 to 1.
     wanted : (n,) array of bool
         Whether each galaxy is of the kind.
-    outlierness : (n,) array of floats
+    start : (n,) array of floats
+        Value of showing each galaxy first.
+    memory : dict
+        Values that depend on the features alone.
     """
 
     features: Features
     interest: Float[np.ndarray, " n"]
     wanted: Bool[np.ndarray, " n"]
-    outlierness: Float[np.ndarray, " n"]
+    start: Float[np.ndarray, " n"]
+    memory: dict[str, Float[np.ndarray, " n"]] = field(default_factory=dict)
 
     def part(self, rows: Int64[np.ndarray, " m"]) -> "Pool":
         """Return some of the galaxies."""
         features = replace(self.features, matrix=np.ascontiguousarray(self.features.matrix[rows]))
-        return Pool(features, self.interest[rows], self.wanted[rows], self.outlierness[rows])
+        memory = {name: values[rows] for name, values in self.memory.items()}
+        return Pool(features, self.interest[rows], self.wanted[rows], self.start[rows], memory)
 
 
 @dataclass(frozen=True)
@@ -202,12 +209,14 @@ def search(
             known = np.array(rated, dtype=np.int64)
             needs = settings.acquisition.needs_model
             prediction = settings.learn(pool.features, known, pool.interest[known]) if needs else None
-            state = State(pool.features.matrix, known, pool.interest[known], prediction, pool.outlierness, rng)
+            state = State(pool.features.matrix, known, pool.interest[known], prediction, pool.start, rng, pool.memory)
             rows, why = settings.choose.choose(state, settings.acquisition, count, allowed=allowed)
         seconds.append(perf_counter() - started)
         for row, reason in zip(rows, why, strict=False):
             if reason == RANDOM:
-                draws.append(BlindDraw(n - len(rated), int(_liked(pool, rated)), bool(pool.interest[row] > INTERESTING)))
+                draws.append(
+                    BlindDraw(n - len(rated), int(_liked(pool, rated)), bool(pool.interest[row] > INTERESTING))
+                )
             rated.append(int(row))
         found.append(int(pool.wanted[rated].sum()))
         counts.append(len(rated))
@@ -364,7 +373,7 @@ class ExploreRun(Settings):
             for kind, answer in kinds.items():
                 rows = np.flatnonzero(answer.known)
                 matrix = np.ascontiguousarray(whole[key].matrix[rows])
-                unusual = outlierness(matrix)
+                start, memory = start_values(matrix), dict[str, Float[np.ndarray, " n"]]()
                 for protocol in protocols:
                     settings = {
                         "explorer": plain_settings(explorer), "protocol": str(protocol), "kind": str(answer.criterion),
@@ -374,14 +383,16 @@ class ExploreRun(Settings):
                     tasks += [
                         _Task(
                             kind, explorer, protocol, seed, replace(whole[key], matrix=matrix),
-                            protocol.interest(answer), answer.positive, unusual, self.labels, self.batch, self.held_out,
-                            {**settings, "seed": seed},
+                            protocol.interest(answer), answer.positive, start, memory,
+                            self.labels, self.batch, self.held_out, {**settings, "seed": seed},
                         )
                         for seed in seeds
                     ]  # fmt: skip
         return tasks
 
-    def _outcomes(self, tasks: "Sequence[_Task]", folder: Path) -> "dict[tuple[str, str, str, int], dict[str, Outcome]]":
+    def _outcomes(
+        self, tasks: "Sequence[_Task]", folder: Path
+    ) -> "dict[tuple[str, str, str, int], dict[str, Outcome]]":
         """Return the outcome of every task by kind, explorer, protocol and seed: kept ones, and new ones."""
         outcomes, missing = {}, []
         for task in tasks:
@@ -415,7 +426,8 @@ class _Task:
     features: Features
     interest: Float[np.ndarray, " n"]
     wanted: Bool[np.ndarray, " n"]
-    outlierness: Float[np.ndarray, " n"]
+    start: Float[np.ndarray, " n"]
+    memory: dict[str, Float[np.ndarray, " n"]]
     labels: int
     batch: int
     held_out: float
@@ -437,7 +449,7 @@ class _Task:
 
     def run(self, folder: Path) -> dict[str, Outcome]:
         """Search, and keep the outcome."""
-        pool = Pool(self.features, self.interest, self.wanted, self.outlierness)
+        pool = Pool(self.features, self.interest, self.wanted, self.start, self.memory)
         about = {"seed": self.seed, "examples": self.protocol.examples, "labels": self.labels, "batch": self.batch}
         outcomes = {"whole": search(pool, self.explorer, **about)}
         if self.held_out:

@@ -50,10 +50,12 @@ def write_explore(
     """
     parts = [_heading(store, kinds, seeds)]
     for protocol in protocols:
-        rows = _found(outcomes, explorers, str(protocol), list(kinds), seeds)
-        parts += [f"## Found among the rated galaxies: {protocol}", rows]
-        parts += ["Ours minus the others, over the same people:", _differences(outcomes, explorers, str(protocol), list(kinds), seeds)]
-        parts += ["Rankings at the end, as a mean over the kinds:", _rankings(outcomes, explorers, str(protocol), list(kinds), seeds)]
+        about = (outcomes, explorers, str(protocol), list(kinds), seeds)
+        parts += [
+            f"## Found among the rated galaxies: {protocol}", _found(*about),
+            "Ours minus the others, over the same people:", _differences(*about),
+            "Rankings at the end, as a mean over the kinds:", _rankings(*about),
+        ]  # fmt: skip
     parts += ["## Estimates of how many are left", _left(outcomes, explorers, protocols, list(kinds), seeds)]
     text = "\n\n".join(parts) + "\n"
     with tables.atomic(folder / "results.md") as temporary:
@@ -107,15 +109,14 @@ def _found(
         seconds = np.median([
             _values(outcomes, explorer.name, protocol, kind, seeds, lambda outcome: outcome.seconds) for kind in kinds
         ])  # fmt: skip
-        share = np.mean([found.mean() / max(_most(outcomes, protocol, kind, explorers, seeds), 1) for kind, found in zip(kinds, values, strict=True)])
-        rows.append((explorer.name != OURS, -share, [explorer.about, *cells, f"{seconds:.2f}"]))
-    rows.sort(key=lambda row: row[1])
+        best = [_most(outcomes, protocol, kind, explorers, seeds) for kind in kinds]
+        share = np.mean([found.mean() / max(most, 1) for most, found in zip(best, values, strict=True)])
+        rows.append((-float(share), [explorer.about, *cells, f"{seconds:.2f}"]))
+    rows.sort(key=lambda row: row[0])
     return markdown(["explorer", *kinds, "seconds per batch"], [row[-1] for row in rows])
 
 
-def _most(
-    outcomes: Outcomes, protocol: str, kind: str, explorers: Sequence[Explorer], seeds: Sequence[int]
-) -> float:
+def _most(outcomes: Outcomes, protocol: str, kind: str, explorers: Sequence[Explorer], seeds: Sequence[int]) -> float:
     return max(float(_values(outcomes, each.name, protocol, kind, seeds, _last).mean()) for each in explorers)
 
 
@@ -184,7 +185,14 @@ def _left(
                 rows.append([explorer.about, str(protocol), *cells])
     if not rows:
         return "No galaxies were drawn blindly."
-    head = ["explorer", "people", "share of intervals that hold the truth", "searches", "median interval", "median truth"]
+    head = [
+        "explorer",
+        "people",
+        "share that hold the truth",
+        "searches",
+        "median interval",
+        "median truth",
+    ]
     return markdown(head, rows)
 
 

@@ -4,7 +4,8 @@ Shape letters: n galaxies of the survey, m rated galaxies, d features.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -28,21 +29,30 @@ class State:
         Interest of each, 0 to 1.
     prediction : Prediction, optional
         What the model expects of all galaxies; None if there is no model yet.
-    outlierness : (n,) array of floats
-        How unusual each galaxy is, from 0 to 1: its rank in the order of the local outlier factor.
+    start : (n,) array of floats
+        Value of showing each galaxy while the ratings tell nothing; see :func:`rarezoo.explore.start.start_values`.
     rng : numpy.random.Generator
         Source of whatever is random.
+    memory : dict
+        Values that stay the same as long as the features do; see :meth:`once`.
     """
 
     features: Float32[np.ndarray, "n d"]
     rated: Int64[np.ndarray, " m"]
     interest: Float[np.ndarray, " m"]
     prediction: Prediction | None
-    outlierness: Float32[np.ndarray, " n"]
+    start: Float[np.ndarray, " n"]
     rng: np.random.Generator
+    memory: dict[str, Float[np.ndarray, " n"]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.features)
+
+    def once(self, name: str, compute: Callable[[], Float[np.ndarray, " n"]]) -> Float[np.ndarray, " n"]:
+        """Return values that depend on the features alone; they are computed at the first call only."""
+        if name not in self.memory:
+            self.memory[name] = compute()
+        return self.memory[name]
 
 
 @dataclass
@@ -52,7 +62,7 @@ class Acquisition(Settings, ABC):
     Attributes
     ----------
     needs_model
-        Whether the values come from the model. If there is no model yet, the most unusual galaxies are shown instead.
+        Whether the values come from the model. While the ratings tell nothing, those of ``State.start`` replace them.
     """
 
     prefix: ClassVar[str] = "acquisition"

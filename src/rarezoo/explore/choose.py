@@ -7,11 +7,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64
 
 from rarezoo.explore.acquisition import Acquisition, State
-from rarezoo.explore.acquisitions.from_model import UpperConfidenceBound
 from rarezoo.settings import Settings, setting
 
 # Why a galaxy is shown.
-MODEL, EXPLORE, RANDOM, START = "model", "explore", "random", "start"
+MODEL, RANDOM, START = "model", "random", "start"
 # Interest from which a galaxy counts as found: more than half of the scale.
 INTERESTING = 0.5
 # Candidates among which different galaxies are chosen, per galaxy that is shown.
@@ -25,9 +24,8 @@ class Choice(NamedTuple):
     ----------
     rows : (k,) array of integers
     why : tuple of k texts
-        ``model`` (the acquisition chose it), ``explore`` (there are no interesting galaxies yet, so the model goes
-        where it knows nothing), ``start`` (there is no model yet, so the most unusual galaxies come first), or
-        ``random`` (drawn blindly, so that the share of interesting galaxies can be estimated).
+        ``model`` (the acquisition chose it), ``start`` (all ratings so far are equal, so galaxies of every sort are
+        shown), or ``random`` (drawn blindly, so that the share of interesting galaxies can be estimated).
     """
 
     rows: Int64[np.ndarray, " k"]
@@ -44,13 +42,8 @@ class Chooser(Settings):
     diversity: float = setting(
         0.5, "how much a galaxy loses that looks like one chosen before it in the same batch", ge=0, le=1
     )
-    explore: float = setting(
-        2.0, "standard deviations that are added while no interesting galaxy is known", unit="deviations", ge=0
-    )
 
-    def choose(
-        self, state: State, acquisition: Acquisition, count: int, *, allowed: Bool[np.ndarray, " n"]
-    ) -> Choice:
+    def choose(self, state: State, acquisition: Acquisition, count: int, *, allowed: Bool[np.ndarray, " n"]) -> Choice:
         """Choose the galaxies of the next batch.
 
         Parameters
@@ -85,10 +78,9 @@ class Chooser(Settings):
     def _values(self, state: State, acquisition: Acquisition) -> tuple[Float[np.ndarray, " n"], str]:
         if not acquisition.needs_model:
             return np.asarray(acquisition.values(state), dtype=np.float64), MODEL
-        if state.prediction is None:
-            return state.outlierness.astype(np.float64), START
-        if not (state.interest > INTERESTING).any():
-            return np.asarray(UpperConfidenceBound(self.explore).values(state), dtype=np.float64), EXPLORE
+        if state.prediction is None or np.ptp(state.interest) == 0:
+            # All ratings are equal, and so is the expected interest of all galaxies.
+            return np.asarray(state.start, dtype=np.float64), START
         return np.asarray(acquisition.values(state), dtype=np.float64), MODEL
 
     def _different(

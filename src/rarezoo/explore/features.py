@@ -16,14 +16,18 @@ from jaxtyping import Float, Float32
 from rarezoo import tables
 from rarezoo.cache import Cache
 from rarezoo.data import photometry as photometry_module
-from rarezoo.data.photometry import COLUMNS, photometry
+from rarezoo.data import structure as structure_module
+from rarezoo.data.photometry import photometry
+from rarezoo.data.structure import structure
 from rarezoo.data.survey import Galaxies
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, RarezooError, StoreError
 from rarezoo.runs import fingerprint
 
 log = logging.getLogger(__name__)
-PHOTOMETRY = "photometry"
+PHOTOMETRY, STRUCTURE = "photometry", "structure"
+# What can be measured from the images.
+_MEASURED = {PHOTOMETRY: (photometry, photometry_module), STRUCTURE: (structure, structure_module)}
 # Galaxies from which principal components are computed at most.
 _FITTED = 100_000
 # Standardised values are cut here, so that one catalogue value that is far out does not decide everything.
@@ -133,9 +137,9 @@ def features_of(
     store: EmbeddingStore,
     *,
     embedding: bool = True,
-    beside: Sequence[str] = (PHOTOMETRY,),
-    components: int = 40,
-    weight: float = 2.0,
+    beside: Sequence[str] = (PHOTOMETRY, STRUCTURE),
+    components: int = 0,
+    weight: float = 3.0,
     galaxies: Galaxies | None = None,
     cache: Cache | None = None,
 ) -> Features:
@@ -147,8 +151,9 @@ def features_of(
     embedding : bool
         Whether the embedding is among the features.
     beside : sequence of str
-        What stands beside the embedding: ``photometry`` (five numbers measured from the images) or names of numeric
-        columns of the catalogue. Photometry is left out, with a message in the log, where the survey has no images.
+        What stands beside the embedding: ``photometry`` (colours, size, concentration, brightness), ``structure``
+        (asymmetry, clumps, company), or names of numeric columns of the catalogue. What is measured from images is left
+        out, with a message in the log, where the survey has none.
     components : int
         Number of principal components of the embedding.
     weight : float
@@ -176,12 +181,12 @@ def features_of(
     if embedding:
         parts.append(Part("embedding", components_of(embeddings, components), 1.0))
     for name in beside:
-        if name == PHOTOMETRY:
+        if name in _MEASURED:
             try:
-                parts.append(Part(PHOTOMETRY, _photometry(store, galaxies or store.galaxies(), cache), weight))
+                parts.append(Part(name, _measured(name, store, galaxies or store.galaxies(), cache), weight))
             except RarezooError as problem:
-                log.warning("the ranking works without photometry: %s", problem)
-                left_out.append(f"photometry ({problem.what})")
+                log.warning("the ranking works without %s: %s", name, problem)
+                left_out.append(f"{name} ({problem.what})")
         else:
             parts.append(Part(name, _column(store, galaxies or store.galaxies(), name)[:, None], weight))
     if not parts:
@@ -192,15 +197,16 @@ def features_of(
     return Features.of(parts, left_out=left_out)
 
 
-def _photometry(store: EmbeddingStore, galaxies: Galaxies, cache: Cache | None) -> Float32[np.ndarray, "n 5"]:
-    rows = _rows_in(galaxies, store)
+def _measured(name: str, store: EmbeddingStore, galaxies: Galaxies, cache: Cache | None) -> Float32[np.ndarray, "n c"]:
+    """Measure the images of a store's galaxies; NaN for an image that cannot be read."""
+    rows, (measure, module) = _rows_in(galaxies, store), _MEASURED[name]
     if cache is None:
-        return photometry(galaxies.images, rows, skip_unreadable=True)
-    key = {"what": PHOTOMETRY, "images": galaxies.measured_from, "rows": fingerprint(rows, ids=())}
-    measured: Float32[np.ndarray, "n 5"] = cache.array(
-        key, lambda: photometry(galaxies.images, rows, skip_unreadable=True), code=[photometry_module]
+        return measure(galaxies.images, rows, skip_unreadable=True)
+    key = {"what": name, "images": galaxies.measured_from, "rows": fingerprint(rows, ids=())}
+    values: Float32[np.ndarray, "n c"] = cache.array(
+        key, lambda: measure(galaxies.images, rows, skip_unreadable=True), code=[module]
     )
-    return measured
+    return values
 
 
 def _column(store: EmbeddingStore, galaxies: Galaxies, name: str) -> Float[np.ndarray, " n"]:
@@ -209,7 +215,7 @@ def _column(store: EmbeddingStore, galaxies: Galaxies, name: str) -> Float[np.nd
     if name not in catalogue.column_names:
         import difflib
 
-        names = [*catalogue.column_names, PHOTOMETRY, *COLUMNS]
+        names = [*catalogue.column_names, *_MEASURED]
         near = difflib.get_close_matches(name, names, n=3) or names[:8]
         raise ConfigError("the catalogue has no column", value=name, fix=f"Did you mean {' or '.join(near)}?")
     try:

@@ -113,7 +113,10 @@ class Ranked:
             for row in self.table.slice(0, _SHOWN).to_pylist()
         ]
         left = self.progress.left
-        about = f"{self.progress.rated:,} of {self.progress.galaxies:,} galaxies rated, {self.progress.interesting:,} interesting"
+        about = (
+            f"{self.progress.rated:,} of {self.progress.galaxies:,} galaxies rated, "
+            f"{self.progress.interesting:,} interesting"
+        )
         if left is not None:
             about += (
                 f"; about {left.estimate:,.0f} more are left (90 % interval {left.low:,.0f} to {left.high:,.0f}, "

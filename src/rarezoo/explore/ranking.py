@@ -15,9 +15,9 @@ from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.explore.acquisition import Acquisition
 from rarezoo.explore.acquisitions.from_model import Mean
 from rarezoo.explore.choose import Chooser
-from rarezoo.explore.features import PHOTOMETRY, Features, features_of
+from rarezoo.explore.features import PHOTOMETRY, STRUCTURE, Features, features_of
 from rarezoo.explore.ranker import Prediction, Ranker
-from rarezoo.explore.rankers.logistic import Logistic
+from rarezoo.explore.rankers.gaussian_process import GaussianProcess
 from rarezoo.settings import Settings, setting
 
 
@@ -27,13 +27,15 @@ class RankingSettings(Settings):
 
     prefix: ClassVar[str] = "ranking"
 
-    ranker: Ranker = setting(Logistic, "model that learns from ratings")
+    ranker: Ranker = setting(GaussianProcess, "model that learns from ratings")
     acquisition: Acquisition = setting(Mean, "what a galaxy is worth that is shown next")
     choose: Chooser = setting(Chooser, "how the next galaxies are chosen")
     embedding: bool = setting(True, "rank by the embedding; false: only by what stands beside it")
-    beside: list[str] = setting([PHOTOMETRY], "what stands beside the embedding: photometry, or catalogue columns")
-    components: int = setting(40, "principal components of the embedding; 0 = the embedding itself", ge=0)
-    weight: float = setting(2.0, "weight of what stands beside the embedding", gt=0)
+    beside: list[str] = setting(
+        [PHOTOMETRY, STRUCTURE], "what stands beside the embedding: photometry, structure, or catalogue columns"
+    )
+    components: int = setting(0, "principal components of the embedding; 0 = the embedding itself", ge=0)
+    weight: float = setting(3.0, "weight of what stands beside the embedding", gt=0)
     seed: int = setting(0, "seed of every random draw")
 
     def features(

@@ -128,7 +128,8 @@ def rated_class(
     >>> vectors = rng.normal(size=(300, 4))
     >>> vectors[:40, 0] += 8
     >>> features, rated = Features.of([Part("embedding", vectors, 1.0)]), np.r_[0:20, 100:140]
-    >>> learnt = rated_class("ring", features, rated, (rated < 40).astype(float), settings=RankingSettings(), shuffles=20)
+    >>> answers = (rated < 40).astype(float)
+    >>> learnt = rated_class("ring", features, rated, answers, settings=RankingSettings(), shuffles=20)
     >>> len(set(learnt.members) ^ set(range(40))) < 10, learnt.p_value < 0.06
     (True, True)
     """
@@ -260,9 +261,7 @@ class RatedClassesRun(RankingSettings):
             rows = np.array([row_of[galaxy] for galaxy in known], dtype=np.int64)
             try:
                 learnt.append(
-                    rated_class(
-                        name, features, rows, np.array(list(known.values())), settings=self, purity=self.purity
-                    )
+                    rated_class(name, features, rows, np.array(list(known.values())), settings=self, purity=self.purity)
                 )
             except DataError as problem:
                 if name in self.label:
@@ -333,11 +332,13 @@ def _class_rows(
     for row in before.to_pylist() if keep else ():
         inside = np.flatnonzero(labels == row[tables.CLASS_ID])
         if len(inside):
-            changed = {tables.SIZE: len(inside), tables.FRACTION: len(inside) / len(labels)}
-            lost = {tables.EXEMPLARS: _exemplars(search.ids, positions, inside)} if len(inside) < row[tables.SIZE] else {}
-            rows.append({**row, **changed, **lost, tables.RANK: row[tables.RANK] and row[tables.RANK] + len(learnt)})
+            changed: dict[str, Any] = {tables.SIZE: len(inside), tables.FRACTION: len(inside) / len(labels)}
+            if len(inside) < row[tables.SIZE]:
+                changed[tables.EXEMPLARS] = _exemplars(search.ids, positions, inside)
+            rows.append({**row, **changed, tables.RANK: row[tables.RANK] and row[tables.RANK] + len(learnt)})
     metadata = Metadata.of(
-        search.survey() if search.has_survey else None, systematics=Systematics(**search.settings.get("systematics", {}))
+        search.survey() if search.has_survey else None,
+        systematics=Systematics(**search.settings.get("systematics", {})),
     )
     own = np.full(len(labels), tables.NO_CLASS, dtype=np.int32)
     for at, number in enumerate(numbers):

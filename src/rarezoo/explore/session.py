@@ -19,13 +19,13 @@ from rarezoo.data.survey import Galaxies
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, RarezooError
 from rarezoo.explore.acquisition import State
-from rarezoo.explore.acquisitions.unsupervised import outlierness
 from rarezoo.explore.choose import INTERESTING, RANDOM
 from rarezoo.explore.features import Features, default_cache
 from rarezoo.explore.labels import ARTIFACT, Labels, Rating
 from rarezoo.explore.ranker import Prediction
 from rarezoo.explore.ranking import RankingSettings, nearest_rated, ranking_table
 from rarezoo.explore.remaining import BlindDraw, Remaining, remaining
+from rarezoo.explore.start import start_values
 from rarezoo.searches.result import Search
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Shown:
     ----------
     id_str : str
     why : str
-        ``model``, ``explore``, ``start`` or ``random``; see :class:`~rarezoo.explore.choose.Choice`.
+        ``model``, ``start`` or ``random``; see :class:`~rarezoo.explore.choose.Choice`.
     round : int
         How often the model had been fitted.
     score : float or None
@@ -144,10 +144,8 @@ class Session:
         self.features = features or self.settings.features(
             self.store, galaxies=_survey_of(source), cache=default_cache(self.store)
         )
-        self._outlierness = default_cache(self.store).array(
-            {"what": "outlierness", "features": tables.plain(self.features.matrix.sum(axis=0))},
-            lambda: outlierness(self.features.matrix, seed=self.settings.seed),
-        )
+        self._start = start_values(self.features.matrix, seed=self.settings.seed)
+        self._memory: dict[str, np.ndarray] = {}
         self._rng = np.random.default_rng(self.settings.seed)
         self._models: dict[str, _Model] = {}
         self._lock = threading.RLock()
@@ -219,7 +217,7 @@ class Session:
         rated = np.array([self._rows[name] for name in model.interest], dtype=np.int64)
         return State(
             self.features.matrix, rated, np.array(list(model.interest.values())), model.prediction,
-            self._outlierness, self._rng,
+            self._start, self._rng, self._memory,
         )  # fmt: skip
 
     def _rated_rows(self, label: str, *, by: str | None) -> np.ndarray:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from sklearn.neighbors import NearestNeighbors
 
 from rarezoo.explore.acquisition import Acquisition, State
-from rarezoo.explore.acquisitions.unsupervised import IsolationForest
+from rarezoo.explore.acquisitions.unsupervised import IsolationForest, LocalOutlierFactor
 from rarezoo.settings import option, setting
 
 
@@ -24,14 +24,14 @@ class NeighbourScore(Acquisition):
 
     needs_model: ClassVar[bool] = False
     alpha: float = setting(1.0, "how far a rating reaches; a larger number is less far", gt=0)
-    outliers: str = setting("isolation_forest", "score of outliers", choices=("isolation_forest", "local_outlier_factor"))
+    outliers: str = setting(
+        "isolation_forest", "score of outliers", choices=("isolation_forest", "local_outlier_factor")
+    )
 
     def values(self, state: State) -> Float[np.ndarray, " n"]:
         """Return the corrected score."""
-        if self.outliers == "isolation_forest":
-            scores = IsolationForest().values(state)
-        else:
-            scores = state.outlierness
+        kind = IsolationForest if self.outliers == "isolation_forest" else LocalOutlierFactor
+        scores = kind().values(state)
         scores = 5 * (scores - scores.min()) / max(float(np.ptp(scores)), 1e-12)
         if not len(state.rated):
             return scores

@@ -36,7 +36,7 @@ class LocalOutlierFactor(Acquisition):
 
     def values(self, state: State) -> Float[np.ndarray, " n"]:
         """Return the rank in the order of the local outlier factor."""
-        return state.outlierness
+        return state.once("local_outlier_factor", lambda: outlierness(state.features))
 
 
 @option("acquisition", "isolation_forest")
@@ -51,7 +51,11 @@ class IsolationForest(Acquisition):
         """Return the isolation score, the same at every call."""
         from sklearn.ensemble import IsolationForest as Forest
 
-        return -Forest(n_estimators=self.trees, random_state=0).fit(state.features).score_samples(state.features)
+        def scores() -> Float[np.ndarray, " n"]:
+            forest = Forest(n_estimators=self.trees, random_state=0).fit(state.features)
+            return -np.asarray(forest.score_samples(state.features))
+
+        return state.once(f"isolation_forest_{self.trees}", scores)
 
 
 def outlierness(features: Float32[np.ndarray, "n d"], *, seed: int = 0) -> Float32[np.ndarray, " n"]:

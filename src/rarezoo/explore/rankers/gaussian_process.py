@@ -1,4 +1,4 @@
-"""A Gaussian process whose kernel is fixed: it cannot collapse onto a bad optimum, and costs a tenth of an optimised one."""
+"""A Gaussian process whose kernel is fixed: it cannot collapse onto a bad optimum, and costs little."""
 
 from dataclasses import dataclass
 
