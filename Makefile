@@ -36,7 +36,7 @@ lint: $(VENV)/.ready-to-develop
 docs: $(VENV)/.ready-to-develop ## the documentation site, in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-atlas: ## the code of the report pages in src/rarezoo/report/assets, from web/ (needs Node)
+atlas: ## the code of the report pages and of the live page, in assets/ of their packages, from web/ (needs Node)
 	cd web && npm ci --no-fund --no-audit && npm run build
 
 setup: $(VENV)/.ready-to-develop

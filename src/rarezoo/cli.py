@@ -133,6 +133,11 @@ JOBS: dict[str, Job] = {
             "runs/mine/search samp=true classes=3",
         ),
     ),
+    "serve": Job(
+        "rarezoo.explore.server:ServeRun", "rate galaxies on a page that learns what you look for", _EXPLORING,
+        groups=("ranker", "acquisition"),
+        examples=("runs/mine/search", "runs/mine/search port=8800 by=ann open=true"),
+    ),
     "rank": Job(
         "rarezoo.explore.rank:RankRun", "rank all galaxies by the ratings of a label", _EXPLORING,
         groups=("ranker", "acquisition"),

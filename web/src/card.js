@@ -45,8 +45,8 @@ function tests(details) {
 }
 
 // Grey cells: galaxies searched. Dots: members. Equal angles, east to the left.
-async function drawSky(canvas, details) {
-  const { wide, high, counts } = await data("sky"), pen = canvas.getContext("2d"), style = getComputedStyle(canvas), most = Math.log1p(Math.max(...counts));
+async function drawSky(canvas, details, cells) {
+  const { wide, high, counts } = await cells(), pen = canvas.getContext("2d"), style = getComputedStyle(canvas), most = Math.log1p(Math.max(...counts));
   canvas.width = 2 * SKY.wide; canvas.height = 2 * SKY.high;
   pen.scale(2, 2);
   pen.fillStyle = style.getPropertyValue("--page"); pen.fillRect(0, 0, SKY.wide, SKY.high);
@@ -60,11 +60,11 @@ async function drawSky(canvas, details) {
   details.sky.ra.forEach((ra, i) => { pen.beginPath(); pen.arc(SKY.wide - ra, SKY.high / 2 - details.sky.dec[i], 1.8, 0, 7); pen.fill(); });
 }
 
-function skyOf(details) {
+function skyOf(details, cells) {
   if (!details.sky || !details.sky.ra.length) return el("p", { class: "small" }, "The positions of its members on the sky are unknown.");
   const { ra, dec } = details.sky, text = `${count(ra.length)} members between declinations ${Math.min(...dec).toFixed(1)}° and ${Math.max(...dec).toFixed(1)}°`;
   const canvas = el("canvas", { class: "sky", role: "img", "aria-label": `Sky: ${text}` });
-  requestAnimationFrame(() => drawSky(canvas, details));
+  requestAnimationFrame(() => drawSky(canvas, details, cells));
   return [canvas, el("p", { class: "small" }, `${text}. Grey: all galaxies searched. Right ascension runs from 0° on the right to 360° on the left.`)];
 }
 
@@ -73,9 +73,15 @@ const block = (title, open, ...inner) => el("details", { class: "block", open },
 // Returns the element of the card; a click on a galaxy calls choose(row). meanings: what each grade means.
 export async function card(id, choose, branch, meanings) {
   const details = await data(`card-${String(id).padStart(3, "0")}`);
+  const links = el("p", { class: "links" }, el("a", { href: `${file(id)}.html` }, "page of the class"), el("a", { href: `tables/${file(id)}.csv`, download: true }, "members, CSV"), el("a", { href: `tables/${file(id)}.fits`, download: true }, "FITS"));
+  return cardOf(details, { choose, branch: block("Branch of the tree", true, branch), meaning: meanings[details.grade], cells: () => data("sky"), links });
+}
+
+// The same from the details of a class. branch, links: elements or null; cells(): the numbers of all galaxies on the sky.
+export function cardOf(details, { choose, branch, meaning, cells, links }) {
   const warned = [...details.warnings.map(words), ...(details.cause && details.cause !== "clean" ? [`${details.cause}: ${details.cause_reason}`] : [])];
   return el("div", {},
-    details.grade ? el("p", { class: "small graded-as" }, badge(details.grade), ` ${meanings[details.grade]}`) : null,
+    details.grade ? el("p", { class: "small graded-as" }, badge(details.grade), ` ${meaning}`) : null,
     facts(details),
     details.group ? el("p", { class: "small" }, `One of ${details.group.classes.length} classes in group ${details.group.node} (${count(details.group.size)} galaxies). The others: ${details.group.classes.filter((other) => other !== details.id).map((other) => `class ${other}`).join(", ")}.`) : null,
     warned.length ? el("p", { class: "warning" }, warned.join("; ")) : null,
@@ -83,8 +89,8 @@ export async function card(id, choose, branch, meanings) {
     details.populations.length ? el("p", { class: "small" }, `Mock truth: ${details.populations.map((row) => `${share(row.purity)} ${words(row.population)}`).join(", ")}.`) : null,
     galleries(details, choose),
     block("Predicted answers compared with the other galaxies", true, el("p", { class: "small" }, "Mean predicted vote fraction in the class and in the sample. Effect: rank-biserial correlation (−1 to 1) with the other galaxies. q: p-value corrected for all answers and classes."), answers(details)),
-    block("Branch of the tree", true, branch),
-    block("Sky", false, skyOf(details)),
+    branch,
+    block("Sky", false, skyOf(details, cells)),
     block("Catalogue compared with the other galaxies", false, el("p", { class: "small" }, "Every column that can be tested, the largest effects first. q: p-value corrected for all columns and classes (Benjamini & Hochberg)."), tests(details)),
-    el("p", { class: "links" }, el("a", { href: `${file(id)}.html` }, "page of the class"), el("a", { href: `tables/${file(id)}.csv`, download: true }, "members, CSV"), el("a", { href: `tables/${file(id)}.fits`, download: true }, "FITS")));
+    links);
 }

@@ -131,7 +131,8 @@ class Atlas:
         self._write_script("tree", branches(self.tree, classes={shown.node: shown.id for shown in self.shown}))
         has_sky = self._write_sky()
         has_sheets = self._write_sheets()
-        self._write_cards()
+        for class_id, card in self.cards().items():
+            self._write_script(f"card-{class_id:03d}", card)
         labels = np.where(self.sample.labels == tables.NO_CLASS, _UNASSIGNED, self.sample.labels).astype("<u2")
         content = {
             "points": len(self.sample), "title": self.title, "measure": self.measure, "ramp": palette.RAMP,
@@ -187,11 +188,15 @@ class Atlas:
             return False
         self._write_script("ra", _packed(ra.astype("<f8")))
         self._write_script("dec", _packed(dec.astype("<f8")))
-        span = [[-90, 90], [0, 360]]
-        counts, _, _ = np.histogram2d(dec[known], ra[known], bins=(_SKY_HIGH, _SKY_WIDE), range=span)
-        sky = {"wide": _SKY_WIDE, "high": _SKY_HIGH, "counts": counts.astype(int).ravel().tolist()}
-        self._write_script("sky", sky)
+        self._write_script("sky", self.sky_cells())
         return True
+
+    def sky_cells(self) -> dict[str, Any]:
+        """Return the number of galaxies in each cell of the sky, row by row from the south, and how many cells."""
+        ra, dec = self._sky_positions
+        known, span = np.isfinite(ra), [[-90, 90], [0, 360]]
+        counts, _, _ = np.histogram2d(dec[known], ra[known], bins=(_SKY_HIGH, _SKY_WIDE), range=span)
+        return {"wide": _SKY_WIDE, "high": _SKY_HIGH, "counts": counts.astype(int).ravel().tolist()}
 
     @cached_property
     def _sky_positions(self) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
@@ -224,11 +229,11 @@ class Atlas:
         self._write_script("slots", _packed(slots))
         return bool(sheets)
 
-    def _write_cards(self) -> None:
+    def cards(self) -> dict[int, dict[str, Any]]:
+        """Return the card of each class: its numbers, galleries, answers, tests against the catalogue, and sky."""
         sample, ids = self.sample, [shown.id for shown in self.shown]
         answers = answer_tests(sample.fractions, labels=sample.labels, ids=ids, answers=sample.answers)
-        for shown in self.shown:
-            self._write_script(f"card-{shown.id:03d}", self._card(shown, answers[shown.id]))
+        return {shown.id: self._card(shown, answers[shown.id]) for shown in self.shown}
 
     def _card(self, shown: ShownClass, answers: Sequence[ColumnTest]) -> dict[str, Any]:
         ra, dec = self._sky_positions

@@ -173,6 +173,34 @@ def write_report(
         raise tables.unwritable(report.folder, problem) from problem
 
 
+def class_cards(search: Search, *, survey: Galaxies | None) -> dict[int, dict[str, Any]]:
+    """Return the card of each class as the atlas shows it, by class id; nothing is written.
+
+    Parameters
+    ----------
+    search
+        The search.
+    survey
+        Its survey; None leaves out the positions on the sky.
+
+    Returns
+    -------
+    dict
+        Numbers, galleries (of ids, without images), answers, tests against the catalogue, positions on the sky, and
+        the numbers of all galaxies in the cells of the sky.
+
+    Raises
+    ------
+    StoreError
+        The tables of the search are not of the same galaxies.
+    """
+    seed = int((search.about.get("settings") or {}).get("seed", 0))
+    report = _Report(
+        search=search, folder=search.folder / "report", galaxies=survey, images=False, thumbnails=0, seed=seed
+    )
+    return {class_id: dict(tables.plain(card)) for class_id, card in report.cards().items()}
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Report:
     """A search that is being written as pages; see :func:`write_report`."""
@@ -251,15 +279,26 @@ class _Report:
         for name in _ASSETS:
             with resources.as_file(resources.files("rarezoo.report") / "assets" / name) as path:
                 shutil.copyfile(path, assets / name)
+        self._atlas(shown, measure=measure, title=title).write()
+
+    def cards(self) -> dict[int, dict[str, Any]]:
+        """Return the card of each class, see :func:`class_cards`."""
+        truth = self.galaxies.truth if self.galaxies else None
+        shown = self._shown_classes(self.search.table("classes"), truth)
+        atlas = self._atlas(shown, measure=tables.GRADE, title="")
+        cells = atlas.sky_cells()
+        return {class_id: {**card, "cells": cells} for class_id, card in atlas.cards().items()}
+
+    def _atlas(self, shown: Sequence[ShownClass], *, measure: str, title: str) -> Atlas:
         catalogue = None
         if self.galaxies is not None:
             ids = self.search.table("members").column(tables.ID)
             catalogue = tables.aligned(self.galaxies.catalogue, ids, source="the catalogue")
-        Atlas(
-            assets=assets, sample=self.sample, shown=shown, tree=self.search.table("tree"), measure=measure,
-            title=title, catalogue=catalogue, cutouts=self.search.cutouts if self.images else None,
+        return Atlas(
+            assets=self.folder / "assets", sample=self.sample, shown=shown, tree=self.search.table("tree"),
+            measure=measure, title=title, catalogue=catalogue, cutouts=self.search.cutouts if self.images else None,
             thumbnails=self.thumbnails, tests=self.tests, seed=self.seed,
-        ).write()  # fmt: skip
+        )  # fmt: skip
 
     def _save(self, name: str, page: str) -> Path:
         with tables.atomic(self.folder / name) as temporary:
@@ -436,13 +475,13 @@ def _by_grade(classes: Sequence[ShownClass]) -> list[tuple[str | None, list[Show
     return [(grade, list(inside)) for grade, inside in groupby(classes, key=lambda shown: shown.grade)]
 
 
-def environment() -> jinja2.Environment:
-    """Return the templates; every value is escaped, because ids and titles may hold anything.
+def environment(package: str = "rarezoo.report") -> jinja2.Environment:
+    """Return the templates of a package; every value is escaped, because ids and titles may hold anything.
 
     Characters that a page cannot show, such as control characters, are written as Python's escapes.
     """
     pages = jinja2.Environment(
-        loader=jinja2.PackageLoader("rarezoo.report"), autoescape=True, undefined=jinja2.StrictUndefined,
+        loader=jinja2.PackageLoader(package), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, finalize=_shown,
     )  # fmt: skip
     pages.globals["policy"] = security_policy
@@ -461,7 +500,7 @@ def _shown(value: Any) -> Any:
     return visible(value, lines=True) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def security_policy(*scripts: str, compiles: bool = False) -> str:
+def security_policy(*scripts: str, compiles: bool = False, served: bool = False) -> str:
     """Return the Content-Security-Policy of a page: only files beside it, and these scripts inside it.
 
     A page that is opened from disk has the scheme ``file:`` and no origin of its own.
@@ -472,7 +511,14 @@ def security_policy(*scripts: str, compiles: bool = False) -> str:
         Texts of the scripts that the page holds.
     compiles
         Scripts may compile functions and start workers, as the library does that draws the points of a map.
+    served
+        The page comes from a server, which its scripts may ask; it holds no script and no style sheet.
     """
+    if served:
+        return (
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+            "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        )
     digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
     more = ["'unsafe-eval'"] if compiles else []
     allowed = " ".join(["'self'", "file:", *more, *(f"'sha256-{digest}'" for digest in digests)])

@@ -14,7 +14,7 @@ import logging
 import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +138,7 @@ class Decisions:
             ) from problem
         read = _csv_rows if path.suffix.lower() == ".csv" else _json_rows
         rows, search = read(content, path)
-        items = tuple(_decision(row, path) for row in rows)
+        items = tuple(decision_of(row, source=path) for row in rows)
         ids = [item.class_id for item in items]
         doubled = sorted({class_id for class_id in ids if ids.count(class_id) > 1})
         if doubled:
@@ -146,6 +146,27 @@ class Decisions:
                 f"{path}: more than one decision about a class", value=doubled, fix="Leave one line for each class."
             )
         return cls(search, items)
+
+    def content(self, *, title: str, sizes: Mapping[int, int]) -> dict[str, Any]:
+        """Return what a JSON file of these decisions holds.
+
+        Parameters
+        ----------
+        title
+            Title of the search.
+        sizes
+            Number of members of each class, for readers of the file.
+
+        Examples
+        --------
+        >>> from tempfile import mkdtemp
+        >>> decisions = Decisions("", (Decision(0, "keep", "rings"),))
+        >>> file = tables.write_json(decisions.content(title="", sizes={0: 12}), Path(mkdtemp()) / "decisions.json")
+        >>> Decisions.read(file) == decisions
+        True
+        """
+        classes = [{**asdict(item), "size": sizes.get(item.class_id)} for item in self.items]
+        return {"rarezoo": "decisions", "schema": SCHEMA, "search": self.search, "title": title, "classes": classes}
 
     def require_search(self, *keys: str) -> None:
         """Raise ConfigError unless the decisions are about one of these searches, or do not name their search."""
@@ -450,7 +471,26 @@ def _refuse_columns(names: Sequence[str], path: Path) -> None:
             raise ConfigError(f"{path}: no such column or key", value=name, fix=f"Did you mean {near[0]}?")
 
 
-def _decision(row: Mapping[str, Any], path: Path) -> Decision:
+def decision_of(row: Mapping[str, Any], *, source: object) -> Decision:
+    """Return the decision that a row of a file or a message holds.
+
+    Parameters
+    ----------
+    row
+        ``class_id``, and where they apply ``decision``, ``name`` and ``merge_into``.
+    source
+        Where it was read, for the message.
+
+    Raises
+    ------
+    ConfigError
+        It is no decision.
+
+    Examples
+    --------
+    >>> decision_of({"class_id": "3", "decision": "Keep"}, source="a message")
+    Decision(class_id=3, decision='keep', name='', merge_into=None)
+    """
     try:
         into = row.get("merge_into")
         item = Decision(
@@ -461,13 +501,13 @@ def _decision(row: Mapping[str, Any], path: Path) -> Decision:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise ConfigError(
-            f"{path}: not a decision",
+            f"{source}: not a decision",
             value=dict(row) if isinstance(row, Mapping) else row,
             fix="Each decision needs class_id, and where they apply decision (keep, drop, merge), name and merge_into.",
         ) from problem
     if item.decision not in _CHOICES or (item.decision == MERGE) != (item.merge_into is not None):
         raise ConfigError(
-            f"{path}: the decision about class {item.class_id} is not valid",
+            f"{source}: the decision about class {item.class_id} is not valid",
             value=item.decision or f"merge_into {item.merge_into}",
             fix="Write keep, drop, or merge with the id of another class in merge_into.",
         )

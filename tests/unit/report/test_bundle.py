@@ -1,4 +1,4 @@
-"""The committed atlas.js is the one that its sources in web/ give."""
+"""The committed atlas.js and rate.js are those that their sources in web/ give."""
 
 import hashlib
 import json
@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[3]
 ASSETS = ROOT / "src" / "rarezoo" / "report" / "assets"
 
 
-def test_bundle_was_built_from_these_sources():
+@pytest.mark.parametrize("bundle", [ASSETS / "atlas.js", ASSETS.parents[1] / "explore" / "assets" / "rate.js"])
+def test_bundle_was_built_from_these_sources(bundle):
     web = ROOT / "web"
     sources = [
         "build.mjs",
@@ -24,7 +25,7 @@ def test_bundle_was_built_from_these_sources():
     state = hashlib.sha256()
     for name in sources:
         state.update(f"{name}\n".encode() + (web / name).read_bytes())
-    output = re.match(r"/\* .*sources sha256 ([0-9a-f]{64});", (ASSETS / "atlas.js").read_text())
+    output = re.match(r"/\* .*sources sha256 ([0-9a-f]{64});", bundle.read_text())
     assert output is not None
     assert output[1] == state.hexdigest(), "make atlas builds it again"
 
