@@ -24,8 +24,7 @@ from rarezoo.explore.app.classes import ShownClasses
 from rarezoo.explore.app.galaxies import ShownGalaxies
 from rarezoo.explore.app.guard import LOOPBACK, TOKEN, Access
 from rarezoo.explore.app.page import application
-from rarezoo.explore.labels import Labels
-from rarezoo.explore.rank import source_of
+from rarezoo.explore.labels import Labels, source_of
 from rarezoo.explore.ranking import RankingSettings
 from rarezoo.explore.session import Session
 from rarezoo.searches.result import Search
