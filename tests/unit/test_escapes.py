@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rarezoo.errors import DataError
-from rarezoo.escapes import VisibleFormatter, escape, figure_text, unescape, visible
+from rarezoo.escapes import VisibleFormatter, escape, figure_text, unescape, visible, without_passwords
 
 pytestmark = pytest.mark.unit
 FITS = re.compile(r"[^ -~]| \Z")
@@ -62,3 +62,23 @@ def test_matplotlib_draws_every_text_as_it_is():
         shown, is_formula = drawn._preprocess_math(drawn.get_text())
         assert is_formula is False
         assert shown == visible(text)
+
+
+@pytest.mark.parametrize("password", ["secret", "se/cr@et", "secret:1", "s%2Fecret"])
+@pytest.mark.parametrize("form", [
+    "lables=postgresql://ann:{}@host:5432/db is no setting", "postgresql:/ann:{}@host/db", "'postgresql://:{}@host'",
+    "postgresql://ann@host/db?sslmode=require&password={}&x=1", "postgres://ann:{}@host https://rarezoo.example/a",
+])  # fmt: skip
+def test_passwords_of_urls_are_in_no_message_and_no_log(form, password):
+    text = form.format(password)
+    for shown in (
+        without_passwords(text), str(DataError(text, fix=text)),
+        VisibleFormatter("%(message)s").format(logging.makeLogRecord({"msg": "%s", "args": (text,)})),
+    ):  # fmt: skip
+        assert "cr" not in shown.replace("postgres", "")
+        assert "host" in shown
+
+
+@pytest.mark.parametrize("text", ["https://example.org/a?ra=1&dec=2", "J1@J2", "12:22:54.9 +15:49:20", "mailto:a@b.c"])
+def test_texts_without_a_password_stay_as_they_are(text):
+    assert without_passwords(text) == text

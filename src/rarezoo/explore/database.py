@@ -127,6 +127,7 @@ class Database:
         self.read_only, self.patience = read_only, patience
         self._writer = threading.RLock()
         self._copy: tempfile.TemporaryDirectory[str] | None = None
+        self._file: tuple[int, int] | None = None
         place = _place(where)
         self.is_sqlite = isinstance(place, Path)
         if isinstance(place, Path):
@@ -135,7 +136,6 @@ class Database:
         else:
             self._url, self.shown = place, place.set(query={}).render_as_string(hide_password=True)
         self._engine = self._sqlite_engine() if self.is_sqlite else self._postgresql_engine()
-        self._file: tuple[int, int] | None = None
         try:
             self._prepare(survey)
             self._file = _file_number(self._path) if self.is_sqlite else None
@@ -148,7 +148,8 @@ class Database:
     def _sqlite_engine(self) -> sa.Engine:
         def connect() -> sqlite3.Connection:
             path = self._path if self._copy is None else Path(self._copy.name) / self._path.name
-            mode = "ro" if self.read_only else "rwc"
+            # A file that is removed later must not be made again, empty.
+            mode = "ro" if self.read_only else "rwc" if self._file is None else "rw"
             connection = sqlite3.connect(
                 f"file:{quote(str(path.absolute()))}?mode={mode}",
                 uri=True, timeout=self.patience, isolation_level=None, check_same_thread=False,

@@ -134,7 +134,8 @@ class Labels:
         """
         opened = _opened(Path(source)) if isinstance(source, (str, Path)) else source
         place = where or opened.folder / FILE
-        return cls.open(place, survey=survey_key(opened), ids=known_ids(opened), read_only=read_only)
+        ids = None if read_only else known_ids(opened)
+        return cls.open(place, survey=survey_key(opened), ids=ids, read_only=read_only)
 
     def __enter__(self) -> Self:
         return self
@@ -243,8 +244,8 @@ class Labels:
         """Hand galaxies out to a person, so that nobody else gets them in the meantime.
 
         A galaxy is free for a person if nobody else holds it for this label, and nobody else has rated it for this
-        label or called it an artifact. Two processes never hand out the same galaxy. What the person rates is no longer
-        held; what they do not rate is free again after some time.
+        label or called it an artifact. What the person has rated is not left out. Two processes never hand out the same
+        galaxy. What the person rates is no longer held; what they do not rate is free again after some time.
 
         Parameters
         ----------

@@ -209,7 +209,7 @@ _STEPS = st.lists(
 )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(_STEPS)
 def test_what_holds_is_what_a_replay_of_the_whole_log_gives(tmp_path_factory, steps):
     with Labels.open(tmp_path_factory.mktemp("log") / "labels.sqlite", survey=SURVEY) as labels:
@@ -478,9 +478,9 @@ def test_a_path_and_its_url_are_the_same_database(tmp_path):
         assert labels.interest("ring") == {"J1": 1.0}
 
 
-def test_many_threads_may_open_a_new_file_at_once(tmp_path):
+def test_many_threads_may_open_a_new_database_at_once(place):
     def rate(person):
-        with Labels.open(tmp_path / "new" / "labels.sqlite", survey=SURVEY) as labels:
+        with Labels.open(place, survey=SURVEY) as labels:
             return labels.add([yes("J1", by=f"p{person}")])[0].entry
 
     with ThreadPoolExecutor(6) as threads:
@@ -519,6 +519,11 @@ def test_a_damaged_database_is_one_message(tmp_path):
     path.write_bytes(content)
     with pytest.raises(StoreError, match="damaged"), Labels.open(path, survey=SURVEY) as labels:
         labels.log()
+
+
+def test_a_new_database_makes_its_folder(tmp_path):
+    with Labels.open(tmp_path / "new" / "deeper" / "labels.sqlite", survey=SURVEY) as labels:
+        assert labels.add([yes("J1")])
 
 
 def test_an_empty_file_becomes_a_database(tmp_path):
