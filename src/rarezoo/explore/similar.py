@@ -304,8 +304,8 @@ def similar(
     *,
     against: str | Sequence[str] = (),
     where: str = "",
-    classes: Sequence[int] = (),
-    cone: str = "",
+    classes: int | Sequence[int] = (),
+    cone: str | Sequence[float] = "",
     by: str = AUTO,
     apart: float = APART,
     identical: bool = True,
@@ -370,9 +370,12 @@ def similar(
     query = Query.of(pool, examples, against, radius=radius, embed=embed)
     if not len(query.rows) and query.vectors is None:
         raise ConfigError("no example", value=examples, fix="Give the id of a galaxy: id=ID.")
-    return ranked(
+    result = ranked(
         pool, query, k, filters=Filters(where, classes, cone), by=by, apart=apart, identical=identical, seed=seed
     )
+    if len(result.rows) < (k or 0):
+        log.warning("only %d galaxies can be shown instead of %d", len(result.rows), k)
+    return result
 
 
 def ranked(
@@ -440,8 +443,6 @@ def ranked(
             found.append(row)
         if len(found) == k:
             break
-    if len(found) < k:
-        log.warning("only %d galaxies can be shown instead of %d", len(found), k)
     return SimilarGalaxies(
         pool=pool, query=query, rows=np.array(found, dtype=np.int64),
         scores=np.asarray(scores.values, dtype=np.float64)[found], way=scores.way, left_out=tuple(left_out),
