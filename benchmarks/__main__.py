@@ -23,6 +23,9 @@ MEASUREMENTS = {
         _HEADING,
         groups=("data",),
     ),
+    "similar": Job(
+        "benchmarks.similar:SimilarSpeed", "seconds of a search for similar galaxies, against numpy", _HEADING
+    ),
     "fuzz": Job(
         "benchmarks.fuzz:FuzzRun", "readers on damaged and hostile files: only our own errors come out", _HEADING
     ),

@@ -179,9 +179,10 @@ def test_an_astronomer_rates_200_galaxies_and_the_server_is_killed_in_between(ho
                 key = keys[len(rated) % len(keys)]
                 rated[press(page, key)] = key
 
-        # Half of the fourth page is rated, so that the fifth is there before it is asked for.
+        # More than half of the fourth page is rated, so that the fifth is there before it is asked for.
         rate(90)
         until_saved(page)
+        until(page, "rarezooRate.then(({ state }) => state().feed.pages.length - state().feed.at > 1)")
         process.kill()
         process.wait()
         rate(29)

@@ -79,6 +79,8 @@ def test_an_image_of_ones_own_is_embedded_as_the_survey_was(cli, store, cutout, 
     assert float(first[1]) == pytest.approx(1, abs=1e-3)
     assert "Warning" not in done.text
     assert (tmp_path / "page" / "images" / "examples.jpg").exists()
+    frame = store.similar(file, k=4, checkpoint=str(tiny_checkpoint))
+    assert frame["id_str"][0] == galaxy
     with_others = [f"id={galaxy},{store.ids[9]}", f"image={file}", f"checkpoint={tiny_checkpoint}", "k=3", "out=b.csv"]
     assert "3 examples" in cli("rarezoo", "similar", store.folder, *with_others, cwd=tmp_path).out
 

@@ -484,7 +484,8 @@ class EmbeddingStore:
         Parameters
         ----------
         examples : str, sequence of str, or array of floats
-            Ids, positions on the sky and links to maps, as :mod:`rarezoo.explore.places` reads them; or embeddings.
+            Ids, positions on the sky, links to maps and paths of images, as :mod:`rarezoo.explore.places` reads them;
+            or embeddings.
         k : int, optional
             Number of galaxies; by default 24, or all if there are fewer.
         **settings

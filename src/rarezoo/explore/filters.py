@@ -62,9 +62,9 @@ class Filters:
     where : str
         Condition on catalogue columns, predicted fractions and, of a search, the columns of its members table, in the
         language of :func:`rarezoo.data.expressions.decide`. A galaxy for which it is undecided is left out.
-    classes : sequence of int
+    classes : int or sequence of int
         Ids of classes of the search, −1 for the galaxies in no class; empty: all galaxies.
-    cone : str
+    cone : str or sequence of float
         Position and radius in arcsec, such as ``185.7 15.8 600``; empty: the whole sky.
 
     Examples
@@ -80,11 +80,8 @@ class Filters:
     """
 
     where: str = ""
-    classes: Sequence[int] = ()
-    cone: str = ""
-
-    def __bool__(self) -> bool:
-        return bool(self.where.strip() or len(self.classes) or self.cone.strip())
+    classes: int | Sequence[int] = ()
+    cone: str | Sequence[float] = ""
 
     def of(self, pool: Pool) -> Filtered:
         """Apply the filters.
@@ -112,10 +109,12 @@ class Filters:
         if self.where.strip():
             table = pool.table_for(self.where, called="filter")
             each.append((self.where.strip(), decide(self.where, table, called="filter")))
-        if len(self.classes):
-            each.append((f"classes {', '.join(map(str, self.classes))}", _in_classes(pool, self.classes)))
-        if self.cone.strip():
-            each.append((f"cone {self.cone.strip()}", _in_cone(pool, self.cone)))
+        classes = [self.classes] if isinstance(self.classes, int) else list(self.classes)
+        if classes:
+            each.append((f"classes {', '.join(map(str, classes))}", _in_classes(pool, classes)))
+        cone = self.cone.strip() if isinstance(self.cone, str) else " ".join(map(str, self.cone))
+        if cone:
+            each.append((f"cone {cone}", _in_cone(pool, cone)))
         return each
 
 

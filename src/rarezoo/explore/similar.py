@@ -41,7 +41,7 @@ SHOWN = 24
 # that is given and the galaxy that is meant, arcsec (Walmsley et al. 2022, MNRAS 513, 1581).
 APART, RADIUS = 100.0, 20.0
 # Cosine above which two embeddings are those of one picture, where there are no images to compare.
-SAME = 0.9999
+SAME = 1 - 1e-6
 # Results whose images are compared at most, and further candidates that are looked at in a first step.
 _COMPARED, _FURTHER = 1000, 32
 EXAMPLE, NEAR, IDENTICAL = "example", "near an example", "near-identical"
@@ -304,12 +304,13 @@ def similar(
     *,
     against: str | Sequence[str] = (),
     where: str = "",
-    classes: Sequence[int] = (),
-    cone: str = "",
+    classes: int | Sequence[int] = (),
+    cone: str | Sequence[float] = "",
     by: str = AUTO,
     apart: float = APART,
     identical: bool = True,
     radius: float = RADIUS,
+    checkpoint: str = "",
     seed: int = 0,
 ) -> SimilarGalaxies:
     """Find the galaxies that are most alike to some examples.
@@ -319,7 +320,8 @@ def similar(
     source : EmbeddingStore, Search, Pool, Path or str
         A store, a search, or the folder of either. Of a search only the galaxies that it has searched are found.
     examples : str, sequence of str, or array of floats
-        Ids, positions and links as :mod:`rarezoo.explore.places` reads them; or embeddings, (d,) or (v, d).
+        Ids, positions, links and paths of images as :mod:`rarezoo.explore.places` reads them; or embeddings, (d,) or
+        (v, d).
     k : int, optional
         Number of galaxies; by default 24, or all if there are fewer.
     against : str or sequence of str
@@ -334,6 +336,8 @@ def similar(
         Leave out near-identical galaxies.
     radius : float
         Largest distance between a position that is given and the galaxy that is meant, arcsec.
+    checkpoint : str
+        Network that embeds images, if it is not where the store was made.
     seed : int
         Seed of the galaxies that are drawn for a probe.
 
@@ -341,6 +345,8 @@ def similar(
     ------
     ConfigError
         An example is unknown, a filter cannot be used or leaves no galaxy, or k is too large.
+    DataError, CheckpointError
+        An image or the network for it cannot be used.
 
     Examples
     --------
@@ -351,13 +357,25 @@ def similar(
     >>> similar(store, "a", 2).ids
     ['b', 'd']
     """
+    from rarezoo.explore.own_image import embed_file, unlike_every_galaxy
+
     pool = Pool.of(source)
-    query = Query.of(pool, examples, against, radius=radius)
+
+    def embed(path: Path) -> np.ndarray:
+        vector = embed_file(pool, path, checkpoint=checkpoint)
+        if far := unlike_every_galaxy(pool, vector):
+            log.warning("%s: %s", path, far)
+        return vector
+
+    query = Query.of(pool, examples, against, radius=radius, embed=embed)
     if not len(query.rows) and query.vectors is None:
         raise ConfigError("no example", value=examples, fix="Give the id of a galaxy: id=ID.")
-    return ranked(
+    result = ranked(
         pool, query, k, filters=Filters(where, classes, cone), by=by, apart=apart, identical=identical, seed=seed
     )
+    if len(result.rows) < (k or 0):
+        log.warning("only %d galaxies can be shown instead of %d", len(result.rows), k)
+    return result
 
 
 def ranked(
@@ -425,8 +443,6 @@ def ranked(
             found.append(row)
         if len(found) == k:
             break
-    if len(found) < k:
-        log.warning("only %d galaxies can be shown instead of %d", len(found), k)
     return SimilarGalaxies(
         pool=pool, query=query, rows=np.array(found, dtype=np.int64),
         scores=np.asarray(scores.values, dtype=np.float64)[found], way=scores.way, left_out=tuple(left_out),

@@ -1,6 +1,7 @@
 """The command ``rarezoo similar``: galaxies like some examples, like an image, of a tag, or that words describe."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,8 @@ log = logging.getLogger(__name__)
 _ENDINGS = {".csv": CSV, ".fits": FITS, ".fit": FITS, ".vot": VOTABLE, ".xml": VOTABLE, ".votable": VOTABLE}
 # Interest of a tagged galaxy above which it is an example, and below which it is a counter-example.
 _UNDECIDED = 0.5
-# Examples of a tag from which on a probe ranks.
-_TAGGED = 2
+# Examples of a tag from which on a probe ranks, and examples that a title names.
+_TAGGED, _NAMED = 2, 4
 
 
 @dataclass(kw_only=True)
@@ -50,7 +51,7 @@ class _Asked:
     by: str = AUTO
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    own_images: dict[str, np.ndarray] = field(default_factory=dict)
+    own_images: list[np.ndarray] = field(default_factory=list)
 
 
 @dataclass(kw_only=True)
@@ -178,21 +179,21 @@ class SimilarRun(Settings):
         return self._examples(pool)
 
     def _examples(self, pool: Pool) -> _Asked:
-        own_images: dict[str, np.ndarray] = {}
+        own_images: list[np.ndarray] = []
         warnings: list[str] = []
 
         def embed(path: Path) -> np.ndarray:
             vector = embed_file(pool, path, checkpoint=self.checkpoint)
-            own_images[path.name] = own_pixels(pool, path)
+            own_images.append(own_pixels(pool, path))
             far = unlike_every_galaxy(pool, vector)
             warnings.extend([f"{path.name}: {far}"] if far else [])
             return vector
 
         given = [text for text in (self.id, self.image and _image_path(self.image)) if text.strip()]
         query = Query.of(pool, given, self.against, radius=self.radius, embed=embed)
-        title = ", ".join([*pool.names(query.rows), *query.names])
+        title = _listed([*pool.names(query.rows), *query.names])
         if len(query.against):
-            title += f" against {', '.join(pool.names(query.against))}"
+            title += f" against {_listed(pool.names(query.against))}"
         return _Asked(title=title, query=query, by=self.by, warnings=warnings, own_images=own_images)
 
     def _words(self, pool: Pool) -> _Asked:
@@ -201,7 +202,7 @@ class SimilarRun(Settings):
                 "this store has no predicted fractions, which words stand for", value=pool.store.folder,
                 fix="Give examples: id=, or a store that rarezoo embedded.",
             )  # fmt: skip
-        understood = understand(self.words, pool.answers, tree=tree_of(pool.store))
+        understood = understand(self.words, pool.answers, tree=tree_of(pool.store, pool.answers))
         table = pool.table_for(understood.expression, called="score")
         scores = Scores(evaluate(understood.expression, table, called="score"), f"{understood.expression}")
         query = Query(rows=np.empty(0, dtype=np.int64))
@@ -219,10 +220,16 @@ class SimilarRun(Settings):
         rows, further = pool.rows_of(examples), Query.of(pool, [], self.against, radius=self.radius)
         against = np.setdiff1d(np.union1d(pool.rows_of(counter), further.against), rows)
         query = Query(rows=rows, against=against, notes=further.notes)
-        by = PROBE if self.by == AUTO and len(rows) >= _TAGGED else self.by
-        # A single example is compared with; galaxies that are known not to have the tag are only left out.
-        alone = Query(rows=rows).scores(pool, by=COSINE, seed=self.seed) if by == AUTO else None
+        by = self.by if self.by != AUTO else PROBE if len(rows) >= _TAGGED else COSINE
+        # Without a probe, galaxies that are known not to have the tag are only left out.
+        alone = Query(rows=rows).scores(pool, by=COSINE, seed=self.seed) if by == COSINE else None
         return _Asked(title=f"tag {self.tag}", query=query, scores=alone, by=by)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{', '.join(names[:_NAMED])}{more}"
 
 
 def _image_path(image: str) -> str:

@@ -6,7 +6,7 @@ images/         mosaics
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,7 +137,7 @@ def write_page(
     title: str,
     notes: Sequence[str] = (),
     warnings: Sequence[str] = (),
-    own_images: Mapping[str, UInt8[np.ndarray, "_ _ 3"]] | None = None,
+    own_images: Sequence[UInt8[np.ndarray, "_ _ 3"]] = (),
 ) -> Path:
     """Write the galaxies as a page, and return its path.
 
@@ -151,8 +151,8 @@ def write_page(
         What was asked for.
     notes, warnings : sequences of str
         What a reader should know.
-    own_images : mapping, optional
-        Pixels of images that were given as examples, by name.
+    own_images : sequence of (h, w, 3) uint8
+        Pixels of the images that were given as examples, in their order.
 
     Raises
     ------
@@ -163,7 +163,7 @@ def write_page(
         raise OutputError("the output path is a file", value=folder, fix="Choose a folder: out=DIR.")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / _TABLE_FILE).exists():
         raise OutputError("the folder holds something else", value=folder, fix="Choose another folder: out=DIR.")
-    page = _Page(result, folder, dict(own_images or {}))
+    page = _Page(result, folder, tuple(own_images))
     try:
         return page.write(title=title, notes=notes, warnings=warnings)
     except OSError as problem:
@@ -176,7 +176,7 @@ class _Page:
 
     result: SimilarGalaxies
     folder: Path
-    own_images: Mapping[str, np.ndarray]
+    own_images: Sequence[np.ndarray]
 
     def write(self, *, title: str, notes: Sequence[str], warnings: Sequence[str]) -> Path:
         result = self.result
@@ -252,12 +252,13 @@ class _Page:
     def _example_gallery(self, examples: Sequence[Shown]) -> Gallery | None:
         query, pool = self.result.query, self.result.pool
         rows = np.concatenate([query.rows[:_MOST], query.against[:_MOST]])
-        own = [self.own_images.get(name, np.zeros((8, 8, 3), dtype=np.uint8)) for name in query.names]
         if not examples or (pool.galaxies is None and not self.own_images):
             return None
-        cutouts = [np.zeros((8, 8, 3), dtype=np.uint8)] * len(rows)
+        black = np.zeros((8, 8, 3), dtype=np.uint8)
+        cutouts = [black] * len(rows)
         if pool.galaxies is not None:
             cutouts = shown_cutouts(pool.galaxies.images, pool.catalogue_rows[rows].tolist(), named=set())
+        own = self.own_images or [black] * len(query.names)
         return self._mosaic("examples", [example.id for example in examples], [*cutouts, *own])
 
     def _mosaic(self, name: str, ids: Sequence[str], cutouts: Sequence[np.ndarray]) -> Gallery:

@@ -221,16 +221,25 @@ def understand(text: str, answers: Sequence[str], *, tree: QuestionTree | None =
     )
 
 
-def tree_of(store: EmbeddingStore) -> QuestionTree | None:
-    """Return the question tree of a store's answers: that of its checkpoint if it is here, else the published one."""
+def tree_of(store: EmbeddingStore, answers: Sequence[str] | None = None) -> QuestionTree | None:
+    """Return the question tree of answers: that of the store's checkpoint if it is here, else the published one.
+
+    Parameters
+    ----------
+    store : EmbeddingStore
+        The store.
+    answers : sequence of str, optional
+        Labels of the answers; by default those that the store predicts.
+    """
     about = store.manifest
+    known = set(about.answers if answers is None else answers)
     try:
         card = read_card(find_checkpoint(about.checkpoint))
-        if identity(card) == about.checkpoint_sha256:
-            return QuestionTree.from_dict(card["tree"])
+        tree = QuestionTree.from_dict(card["tree"])
+        if identity(card) == about.checkpoint_sha256 and known & set(tree.answers):
+            return tree
     except (RarezooError, KeyError, TypeError):
         pass
-    known = set(about.answers)
     trees = [named_tree(name) for name in tree_names()]
     best = max(trees, key=lambda tree: (len(known & set(tree.answers)), -len(tree.answers)), default=None)
     return best if best is not None and known & set(best.answers) else None

@@ -290,9 +290,7 @@ def write_fits(
     return path
 
 
-def write_votable(
-    path: Path, members: pa.Table, about: Mapping[str, str], *, meanings: Meanings | None = None
-) -> Path:
+def write_votable(path: Path, members: pa.Table, about: Mapping[str, str], *, meanings: Meanings | None = None) -> Path:
     """Write members as a VOTable with units, UCDs and the ICRS, so that TOPCAT and Aladin know the sky position.
 
     Characters that XML cannot hold are written as Python's escapes, see :func:`rarezoo.escapes.escape`. Parameters are

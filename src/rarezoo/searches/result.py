@@ -487,7 +487,8 @@ class Search:
         Parameters
         ----------
         examples
-            Ids, positions on the sky and links to maps, as :mod:`rarezoo.explore.places` reads them; or embeddings.
+            Ids, positions on the sky, links to maps and paths of images, as :mod:`rarezoo.explore.places` reads them;
+            or embeddings.
             Galaxies of the store that were not searched can be examples too.
         k
             Number of galaxies; by default 24, or all if there are fewer.

@@ -64,3 +64,7 @@ def test_filters_that_cannot_be_used_are_refused_with_a_way_out(sky, filters, me
 def test_a_cone_needs_positions(plain_store):
     with pytest.raises(ConfigError, match="positions of the galaxies are not known"):
         kept(plain_store, cone="10 0 60")
+
+
+def test_a_cone_may_be_given_as_numbers(sky):
+    assert kept(sky, cone=(10, 0, 60))[0] == ["g0", "g1"]

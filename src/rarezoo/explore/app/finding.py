@@ -38,7 +38,7 @@ class Finder:
         self.pool = Pool.of(galaxies.source)
 
     def prepare(self) -> None:
-        """Make the index of neighbours and read the positions, which takes long in a large survey, before it is asked."""
+        """Make the index of neighbours and read the positions, which takes long in a large survey."""
         _ = self.pool.inside, self.pool.positions
 
     def similar(self, ids: Sequence[str], *, against: Sequence[str] = (), k: int) -> dict[str, Any]:
