@@ -13,6 +13,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, ClassVar
@@ -444,21 +445,28 @@ class _Task:
         path = self._path(folder)
         if not path.exists():
             return None
-        content = json.loads(path.read_text())
-        return {name: Outcome(**values) for name, values in content["outcomes"].items()}
+        try:
+            content = json.loads(path.read_text())
+            return {name: Outcome(**values) for name, values in content["outcomes"].items()}
+        except (ValueError, KeyError, TypeError) as problem:
+            log.warning("%s is damaged or of another version, and the search is done again: %s", path, problem)
+            return None
 
     def run(self, folder: Path) -> dict[str, Outcome]:
         """Search, and keep the outcome."""
         pool = Pool(self.features, self.interest, self.wanted, self.start, self.memory)
-        about = {"seed": self.seed, "examples": self.protocol.examples, "labels": self.labels, "batch": self.batch}
-        outcomes = {"whole": search(pool, self.explorer, **about)}
+        person = partial(
+            search, explorer=self.explorer, seed=self.seed, examples=self.protocol.examples, labels=self.labels,
+            batch=self.batch,
+        )  # fmt: skip
+        outcomes = {"whole": person(pool)}
         if self.held_out:
             # The same galaxies are held out from every way to choose.
             out = np.random.default_rng([self.seed, 2]).random(len(self.wanted)) < self.held_out
             rest = pool.part(np.flatnonzero(~out))
             untouched = pool.part(np.flatnonzero(out))
             if rest.wanted.sum() > self.protocol.examples:
-                outcomes["part"] = search(rest, self.explorer, held_out=untouched, **about)
+                outcomes["part"] = person(rest, held_out=untouched)
         content = {"made_with": self.made_with, "outcomes": {name: asdict(item) for name, item in outcomes.items()}}
         tables.write_json(content, self._path(folder))
         return outcomes

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, UInt8
+from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 from scipy.ndimage import gaussian_filter
+from scipy.sparse import csr_array
 from tqdm import tqdm
 
 from rarezoo.cache import kept_array
@@ -32,21 +33,25 @@ _BORDER = 1 / 32
 _CLUMPS, _OUTSIDE, _CENTROID, _COLOURS = (0.08, 0.5), (0.38, 0.9), (0.0, 0.65), (0.0, 0.38)
 # Width of the smooth image that clumps stand out from, as a share of the shorter side (Conselice: 0.3 Petrosian radii).
 _SMOOTH = 3 / 160
+# Where the filter that smooths ends, in its widths.
+_TRUNCATE = 4.0
 # Grey levels that count as light where there is none, so that a quotient is finite.
 _FAINT = 0.5
 
 
-class _Masks(NamedTuple):
-    """Pixels of rings, for cutouts of one shape."""
+class _Pixels(NamedTuple):
+    """Pixels of rings, as indices into a flat cutout, for cutouts of one shape."""
 
-    rings: tuple[Bool[np.ndarray, "height width"], ...]
-    clumps: Bool[np.ndarray, "height width"]
-    outside: Bool[np.ndarray, "height width"]
-    centroid: Bool[np.ndarray, "height width"]
-    colours: Bool[np.ndarray, "height width"]
-    border: Bool[np.ndarray, "height width"]
-    x: Float64[np.ndarray, "height width"]
-    y: Float64[np.ndarray, "height width"]
+    rings: csr_array  # (rings, pixels); row i adds up the pixels of the ring i in which asymmetry is measured
+    areas: Float32[np.ndarray, " rings"]  # px
+    border: Int64[np.ndarray, " frame"]
+    outside: Int64[np.ndarray, " outside"]
+    colours: Int64[np.ndarray, " colours"]
+    centroid: Int64[np.ndarray, " centroid"]
+    offsets: Float32[np.ndarray, "2 centroid"]  # px from the centre, of each pixel of the centroid
+    # The part of the image that is smoothed, and in it the pixels in which clumps are measured.
+    smoothed: tuple[slice, slice]
+    clumps: Int64[np.ndarray, " clumps"]
 
 
 def structure(
@@ -110,30 +115,29 @@ def measurements(pixels: UInt8[np.ndarray, "height width 3"]) -> Float64[np.ndar
     True
     """
     height, width, _ = pixels.shape
-    masks = _masks(height, width)
-    values = pixels.astype(np.float64)
-    border = values[masks.border]
+    known, side = _pixels(height, width), min(height, width)
+    values = pixels.reshape(-1, 3).astype(np.float32)
+    border = values[known.border]
     background = np.median(border, axis=0)
-    values = values - background
-    light = values.mean(axis=2)
+    light = values @ np.full(3, 1 / 3, dtype=np.float32) - background.mean()
     noise = float(np.median(np.abs(border - background).mean(axis=1))) + _FAINT
-    turned = np.abs(light - light[::-1, ::-1])
-    asymmetry = [float(turned[ring].sum() / (np.abs(light[ring]).sum() + noise * ring.sum())) for ring in masks.rings]
-    rough = np.abs(light - gaussian_filter(light, _SMOOTH * min(height, width)))
-    clumpiness = float(rough[masks.clumps].sum() / (np.abs(light[masks.clumps]).sum() + noise * masks.clumps.sum()))
-    brightest = float(np.log10(1 + np.maximum(light[masks.outside], 0).max(initial=0)))
-    weights = np.maximum(light, 0) * masks.centroid
-    total = weights.sum() + _FAINT
-    offset = float(
-        np.hypot((weights * masks.x).sum() / total, (weights * masks.y).sum() / total) / (min(height, width) / 2)
-    )
-    difference = values[:, :, 0] - values[:, :, 2]
-    colours = float(difference[masks.colours].std() / (np.abs(light[masks.colours]).mean() + 1))
-    return np.array([*asymmetry, clumpiness, brightest, offset, colours])
+    # Turned by 180 degrees, a flat image is reversed.
+    turned, strength = np.abs(light - light[::-1]), np.abs(light)
+    sums = known.rings @ np.stack([turned, strength], axis=1)
+    asymmetry = sums[:, 0] / (sums[:, 1] + noise * known.areas)
+    near = light.reshape(height, width)[known.smoothed]
+    rough = np.abs(near - gaussian_filter(near, _SMOOTH * side, truncate=_TRUNCATE)).ravel()[known.clumps]
+    clumpiness = rough.sum() / (np.abs(near.ravel()[known.clumps]).sum() + noise * len(known.clumps))
+    brightest = np.log10(1 + light[known.outside].max(initial=0))
+    weights = np.maximum(light[known.centroid], 0)
+    offset = np.linalg.norm(known.offsets @ weights) / (weights.sum() + _FAINT) / (side / 2)
+    inner = values[known.colours]
+    colours = (inner[:, 0] - inner[:, 2]).std(dtype=np.float64) / (strength[known.colours].mean() + 1)
+    return np.array([*asymmetry, clumpiness, brightest, offset, colours], dtype=np.float64)
 
 
 @lru_cache(maxsize=8)
-def _masks(height: int, width: int) -> _Masks:
+def _pixels(height: int, width: int) -> _Pixels:
     y, x = np.indices((height, width), dtype=np.float64)
     y, x = y - (height - 1) / 2, x - (width - 1) / 2
     side = min(height, width)
@@ -147,5 +151,19 @@ def _masks(height: int, width: int) -> _Masks:
     frame = max(1, round(_BORDER * side))
     border = np.ones((height, width), dtype=bool)
     border[frame : height - frame, frame : width - frame] = False
-    rings = tuple(ring(edges) for edges in pairwise(_RINGS))
-    return _Masks(rings, ring(_CLUMPS), ring(_OUTSIDE), ring(_CENTROID), ring(_COLOURS), border, x, y)
+    rings = np.stack([ring(edges).ravel() for edges in pairwise(_RINGS)]).astype(np.float32)
+    clumps, centroid = ring(_CLUMPS), ring(_CENTROID)
+    smoothed = _around(clumps, reach=int(_TRUNCATE * _SMOOTH * side + 0.5))
+    return _Pixels(
+        csr_array(rings), rings.sum(axis=1),
+        border=np.flatnonzero(border), outside=np.flatnonzero(ring(_OUTSIDE)), colours=np.flatnonzero(ring(_COLOURS)),
+        centroid=np.flatnonzero(centroid), offsets=np.stack([x[centroid], y[centroid]]).astype(np.float32),
+        smoothed=smoothed, clumps=np.flatnonzero(clumps[smoothed]),
+    )  # fmt: skip
+
+
+def _around(inside: Bool[np.ndarray, "height width"], *, reach: int) -> tuple[slice, slice]:
+    """Return the part of an image that a filter of some reach needs for the pixels inside."""
+    ends = [np.flatnonzero(inside.any(axis=axis))[[0, -1]] for axis in (1, 0)]
+    rows, columns = (slice(max(0, int(first) - reach), int(last) + reach + 1) for first, last in ends)
+    return rows, columns

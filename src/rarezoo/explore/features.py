@@ -6,12 +6,13 @@ Photometry beside the embedding finds more mergers and odd galaxies than either 
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Float64
 
 from rarezoo import tables
 from rarezoo.cache import Cache
@@ -30,6 +31,8 @@ PHOTOMETRY, STRUCTURE = "photometry", "structure"
 _MEASURED = {PHOTOMETRY: (photometry, photometry_module), STRUCTURE: (structure, structure_module)}
 # Galaxies from which principal components are computed at most.
 _FITTED = 100_000
+# Galaxies that are standardised at a time.
+_BLOCK = 2**14
 # Standardised values are cut here, so that one catalogue value that is far out does not decide everything.
 _FARTHEST = 6.0
 
@@ -55,10 +58,12 @@ class Features:
     blocks: Mapping[str, slice]
     left_out: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def distance(self) -> float:
-        """Typical distance between two galaxies: the root of twice the summed variance."""
-        return float(np.sqrt(2 * self.matrix.var(axis=0, dtype=np.float64).sum()))
+        """Typical distance between two galaxies: the root of twice the summed variance; 0 if all are the same."""
+        squares = sum(float(np.vdot(self.matrix[block], self.matrix[block])) for block in _blocks(self.matrix))
+        mean = self.matrix.mean(axis=0, dtype=np.float64)
+        return float(np.sqrt(2 * max(squares / max(len(self.matrix), 1) - mean @ mean, 0)))
 
     @classmethod
     def of(cls, parts: Sequence["Part"], *, left_out: Sequence[str] = ()) -> "Features":
@@ -103,14 +108,32 @@ def standardised(values: Float[np.ndarray, "n c"]) -> Float32[np.ndarray, "n c"]
     >>> standardised(np.array([[1.0, 5.0], [3.0, 5.0], [np.nan, 5.0]])).tolist()
     [[-1.0, 0.0], [1.0, 0.0], [0.0, 0.0]]
     """
-    known = np.isfinite(values)
-    counts = np.maximum(known.sum(axis=0), 1)
-    filled = np.where(known, values, 0).astype(np.float64)
-    mean = filled.sum(axis=0) / counts
-    centred = np.where(known, filled - mean, 0)
-    spread = np.sqrt(np.square(centred).sum(axis=0) / counts)
-    scaled = centred / np.where(spread > 1e-12 * np.maximum(np.abs(mean), 1), spread, np.inf)
-    return np.clip(scaled, -_FARTHEST, _FARTHEST).astype(np.float32)
+    counts, total, squares = (np.zeros(values.shape[1]) for _ in range(3))
+    for block in _blocks(values):
+        known = np.isfinite(values[block])
+        counts += np.count_nonzero(known, axis=0)
+        total += np.where(known, values[block], 0).sum(axis=0, dtype=np.float64)
+    mean = total / np.maximum(counts, 1)
+    for block in _blocks(values):
+        centred = _centred(values[block], mean)
+        squares += np.einsum("ij,ij->j", centred, centred)
+    spread = np.sqrt(squares / np.maximum(counts, 1))
+    # Columns without any spread, and those in which only rounding differs, become 0.
+    scale = np.where(spread > 1e-12 * np.maximum(np.abs(mean), 1), spread, np.inf)
+    standard = np.empty(values.shape, dtype=np.float32)
+    for block in _blocks(values):
+        np.clip(_centred(values[block], mean) / scale, -_FARTHEST, _FARTHEST, out=standard[block], casting="same_kind")
+    return standard
+
+
+def _centred(values: Float[np.ndarray, "n c"], mean: Float64[np.ndarray, " c"]) -> Float64[np.ndarray, "n c"]:
+    centred = values - mean
+    centred[~np.isfinite(centred)] = 0
+    return centred
+
+
+def _blocks(values: Float[np.ndarray, "n c"]) -> list[slice]:
+    return [slice(start, start + _BLOCK) for start in range(0, len(values), _BLOCK)]
 
 
 def components_of(embeddings: Float[np.ndarray, "n D"], components: int) -> Float32[np.ndarray, "n c"]:
@@ -218,13 +241,16 @@ def _column(store: EmbeddingStore, galaxies: Galaxies, name: str) -> Float[np.nd
         names = [*catalogue.column_names, *_MEASURED]
         near = difflib.get_close_matches(name, names, n=3) or names[:8]
         raise ConfigError("the catalogue has no column", value=name, fix=f"Did you mean {' or '.join(near)}?")
-    try:
-        numbers = catalogue[name].cast(pa.float64(), safe=False).to_numpy()
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as problem:
-        raise ConfigError(
-            "not a column of numbers", value=f"{name} ({catalogue[name].type})", fix="Choose a column of numbers."
-        ) from problem
+    kind = catalogue[name].type
+    # Arrow would also turn text into numbers, ids among it.
+    if not (_is_number(kind) or pa.types.is_boolean(kind)):
+        raise ConfigError("not a column of numbers", value=f"{name} ({kind})", fix="Choose a column of numbers.")
+    numbers = catalogue[name].cast(pa.float64(), safe=False).to_numpy()
     return np.asarray(numbers, dtype=np.float64)[_rows_in(galaxies, store)]
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
 
 
 def _rows_in(galaxies: Galaxies, store: EmbeddingStore) -> np.ndarray:

@@ -47,7 +47,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-__all__ = ["ANSWER", "ARTIFACT", "FILE", "GRADE", "INTERESTING", "KINDS", "TAG", "Labels", "Rating", "survey_key"]
+__all__ = [
+    "ANSWER",
+    "ARTIFACT",
+    "FILE",
+    "GRADE",
+    "INTERESTING",
+    "KINDS",
+    "TAG",
+    "Labels",
+    "Rating",
+    "source_of",
+    "survey_key",
+]
 FILE = "labels.sqlite"
 _MOMENT = timedelta(microseconds=1)
 
@@ -132,7 +144,7 @@ class Labels:
         read_only
             Nothing is written.
         """
-        opened = _opened(Path(source)) if isinstance(source, (str, Path)) else source
+        opened = source_of(source) if isinstance(source, (str, Path)) else source
         place = where or opened.folder / FILE
         ids = None if read_only else known_ids(opened)
         return cls.open(place, survey=survey_key(opened), ids=ids, read_only=read_only)
@@ -306,6 +318,11 @@ class Labels:
         """
         with self._read() as state:
             return _table([rating for rating in state.entries.values() if rating.entry and rating.entry > since])
+
+    def newest(self) -> int:
+        """Return the number of the last entry; 0 if there is none. It grows whenever anybody rates or takes back."""
+        with self._read() as state:
+            return state.last
 
     def current(self, label: str | None = None, *, by: str | None = None) -> pa.Table:
         """Return what holds now: the newest rating of each galaxy, label and person, without those taken back.
@@ -651,11 +668,18 @@ def known_ids(source: "Search | EmbeddingStore") -> frozenset[str]:
     return frozenset(source.ids)
 
 
-def _opened(folder: Path) -> "Search | EmbeddingStore":
-    """Open the search or the store in a folder."""
+def source_of(folder: Path | str) -> "Search | EmbeddingStore":
+    """Open a folder: a store if it holds one, otherwise a search.
+
+    Raises
+    ------
+    StoreNotFound
+        It is neither.
+    """
     from rarezoo.embeddings.store import MANIFEST_FILE, EmbeddingStore
     from rarezoo.searches.result import Search
 
+    folder = Path(folder)
     if (folder / MANIFEST_FILE).exists():
         return EmbeddingStore.open(folder)
     try:

@@ -1,5 +1,6 @@
 """``rarezoo rank``: every galaxy of a survey in the order of what somebody finds interesting."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -7,28 +8,15 @@ from typing import ClassVar
 import pyarrow as pa
 
 from rarezoo import tables
-from rarezoo.embeddings.store import MANIFEST_FILE, EmbeddingStore
 from rarezoo.errors import ConfigError, DataError
-from rarezoo.explore.labels import INTERESTING, Labels
+from rarezoo.explore.labels import INTERESTING, Labels, source_of
 from rarezoo.explore.ranking import RankingSettings
 from rarezoo.explore.session import Progress, Session
 from rarezoo.report.exports import write_csv, write_fits, write_votable
-from rarezoo.searches.result import Search
 from rarezoo.settings import setting
 
 # Rows that a terminal shows.
 _SHOWN = 20
-
-
-def source_of(folder: Path | str) -> Search | EmbeddingStore:
-    """Open a folder: a store if it holds one, otherwise a search.
-
-    Raises
-    ------
-    StoreError
-        It is neither.
-    """
-    return EmbeddingStore.open(folder) if (Path(folder) / MANIFEST_FILE).exists() else Search.open(folder)
 
 
 @dataclass(kw_only=True)
@@ -62,26 +50,27 @@ class RankRun(RankingSettings):
             )
         source = source_of(self.source)
         with Labels.of(source, self.labels, read_only=True) as labels:
-            with Session(source, labels, settings=self) as session:
-                ranking = session.ranking(self.label, first=self.first or None)
-                progress = session.progress(self.label)
-            if not len(ranking):
+            # Before anything is measured, which takes long for a large survey.
+            if not labels.interest(self.label):
                 known = sorted(set(labels.current()[tables.LABEL].to_pylist()))
                 raise DataError(
                     "nothing was rated under this label", value=self.label,
                     fix=f"Labels with ratings: {', '.join(known) or 'none'}. Rate galaxies with: rarezoo serve SEARCH.",
                 )  # fmt: skip
+            with Session(source, labels, settings=self) as session:
+                ranking = session.ranking(self.label, first=self.first or None)
+                progress, left_out = session.progress(self.label), session.features.left_out
         if self.out:
             about = {"label": self.label, "ratings": str(progress.rated)}
             _WRITERS[ending](Path(self.out), tables.check(ranking, tables.RANKING, source="the ranking"), about)
-        return Ranked(ranking, progress, self.label, self.out)
+        return Ranked(ranking, progress, self.label, left_out, self.out)
 
 
 def _write_parquet(path: Path, ranking: pa.Table, about: dict[str, str]) -> Path:
     return tables.write(ranking, path, tables.RANKING, **about)
 
 
-_WRITERS = {
+_WRITERS: dict[str, Callable[[Path, pa.Table, dict[str, str]], Path]] = {
     ".parquet": _write_parquet, ".csv": write_csv, ".fits": write_fits, ".vot": write_votable, ".xml": write_votable,
 }  # fmt: skip
 
@@ -97,6 +86,8 @@ class Ranked:
     progress : Progress
         How far the ratings are.
     label : str
+    left_out : tuple of str
+        What was to stand beside the embedding and could not be measured, with the reasons.
     out : str
         File that was written; empty: none.
     """
@@ -104,6 +95,7 @@ class Ranked:
     table: pa.Table
     progress: Progress
     label: str
+    left_out: tuple[str, ...] = ()
     out: str = ""
 
     def summary(self) -> str:
@@ -123,7 +115,8 @@ class Ranked:
                 f"from {left.draws} galaxies that were drawn blindly)"
             )
         table = tables.markdown(["rank", tables.ID, f"score for {self.label}", "rated"], rows)
-        return "\n".join([table, about, *([self.out] if self.out else [])])
+        left_out = [f"ranked without {part}" for part in self.left_out]
+        return "\n".join([table, about, *left_out, *([self.out] if self.out else [])])
 
 
 def _answer(interest: float | None) -> str:

@@ -78,10 +78,10 @@ class Ranker(Settings, ABC):
         """
 
 
-def in_blocks(features: Float32[np.ndarray, "n d"]) -> list[slice]:
-    """Return slices that cut the galaxies into blocks of at most :data:`BLOCK`.
+def in_blocks(features: Float32[np.ndarray, "n d"], *, most: int = BLOCK) -> list[slice]:
+    """Return slices that cut the galaxies into blocks of at most ``most`` galaxies.
 
-    >>> len(in_blocks(np.zeros((BLOCK + 1, 2), dtype=np.float32)))
-    2
+    >>> in_blocks(np.zeros((5, 2), dtype=np.float32), most=3)
+    [slice(0, 3, None), slice(3, 6, None)]
     """
-    return [slice(start, start + BLOCK) for start in range(0, len(features), BLOCK)]
+    return [slice(start, start + most) for start in range(0, len(features), most)]

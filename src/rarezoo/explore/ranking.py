@@ -14,7 +14,7 @@ from rarezoo.data.survey import Galaxies
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.explore.acquisition import Acquisition
 from rarezoo.explore.acquisitions.from_model import Mean
-from rarezoo.explore.choose import Chooser
+from rarezoo.explore.choose import INTERESTING, Chooser
 from rarezoo.explore.features import PHOTOMETRY, STRUCTURE, Features, features_of
 from rarezoo.explore.ranker import Prediction, Ranker
 from rarezoo.explore.rankers.gaussian_process import GaussianProcess
@@ -99,6 +99,7 @@ def nearest_rated(
     *,
     rated: Mapping[str, float],
     features: Float32[np.ndarray, "n d"],
+    places: Mapping[str, int] | None = None,
 ) -> list[str | None]:
     """Return for each row the nearest galaxy that was rated interesting, or else the nearest rated one.
 
@@ -108,9 +109,14 @@ def nearest_rated(
     rows : (k,) array of integers
     rated : mapping from ids to interest
     features : (n, d) array of floats
+    places : mapping from ids to rows, optional
+        Where each galaxy stands, if that is known already: looking for it takes a second for a million galaxies.
     """
-    known = np.flatnonzero(np.isin(ids.astype(str), list(rated)))
-    liked = known[[rated[str(ids[row])] > 0.5 for row in known]] if len(known) else known
+    if places is None:
+        places = {str(name): row for row, name in enumerate(ids)}
+    inside = {places[name]: value for name, value in rated.items() if name in places}
+    known = np.array(sorted(inside), dtype=np.int64)
+    liked = np.array([row for row in sorted(inside) if inside[row] > INTERESTING], dtype=np.int64)
     examples = liked if len(liked) else known
     if not len(examples) or not len(rows):
         return [None] * len(rows)

@@ -9,17 +9,19 @@ import threading
 from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from jaxtyping import Float32
 
 from rarezoo import tables
 from rarezoo.data.survey import Galaxies
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, RarezooError
 from rarezoo.explore.acquisition import State
-from rarezoo.explore.choose import INTERESTING, RANDOM
+from rarezoo.explore.choose import INTERESTING, RANDOM, all_equal
 from rarezoo.explore.features import Features, default_cache
 from rarezoo.explore.labels import ARTIFACT, Labels, Rating
 from rarezoo.explore.ranker import Prediction
@@ -93,7 +95,8 @@ class _Model:
     """What a session knows of one label."""
 
     round: int = 0
-    entries: int = -1  # number of entries of the database that the model has learnt from
+    learnt: int = -1  # number of the last entry of the database that the model has learnt from
+    asked: int = -1  # number of the last entry that it has learnt from when all fits that were asked for are done
     prediction: Prediction | None = None
     interest: dict[str, float] = field(default_factory=dict)
     fitting: "Future[None] | None" = None
@@ -144,11 +147,10 @@ class Session:
         self.features = features or self.settings.features(
             self.store, galaxies=_survey_of(source), cache=default_cache(self.store)
         )
-        self._start = start_values(self.features.matrix, seed=self.settings.seed)
         self._memory: dict[str, np.ndarray] = {}
         self._rng = np.random.default_rng(self.settings.seed)
         self._models: dict[str, _Model] = {}
-        self._lock = threading.RLock()
+        self._lock, self._closed = threading.RLock(), False
         self._fitter = ThreadPoolExecutor(1, thread_name_prefix="rarezoo-model")
 
     def __enter__(self) -> "Session":
@@ -158,7 +160,9 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """Wait for the model that is being fitted, and stop."""
+        """Wait for the model that is being fitted, and stop. Ratings can still be kept; no model learns from them."""
+        with self._lock:
+            self._closed = True
         self._fitter.shutdown(wait=True, cancel_futures=True)
 
     # --- showing
@@ -180,6 +184,8 @@ class Session:
         if count < 1:
             raise ConfigError("number of galaxies to show", value=count, fix="Ask for at least 1.")
         model = self._model(label)
+        # Another process may have added ratings.
+        self._refit(label)
         with self._lock:
             rated = self._rated_rows(label, by=by if self.overlap else None)
             allowed = np.ones(len(self.ids), dtype=bool)
@@ -201,7 +207,7 @@ class Session:
 
     def _described(self, chosen: Sequence[tuple[int, str]], model: _Model) -> list[Shown]:
         rows = np.array([row for row, _ in chosen], dtype=np.int64)
-        near = nearest_rated(self.ids, rows, rated=model.interest, features=self.features.matrix)
+        near = nearest_rated(self.ids, rows, rated=model.interest, features=self.features.matrix, places=self._rows)
         prediction = model.prediction
         return [
             Shown(
@@ -215,17 +221,25 @@ class Session:
 
     def _state(self, model: _Model) -> State:
         rated = np.array([self._rows[name] for name in model.interest], dtype=np.int64)
-        return State(
-            self.features.matrix, rated, np.array(list(model.interest.values())), model.prediction,
-            self._start, self._rng, self._memory,
-        )  # fmt: skip
+        interest = np.array(list(model.interest.values()))
+        equal = all_equal(model.prediction, interest)
+        start = self._start if equal else np.zeros(len(self.ids), dtype=np.float32)
+        return State(self.features.matrix, rated, interest, model.prediction, start, self._rng, self._memory)
+
+    @cached_property
+    def _start(self) -> Float32[np.ndarray, " n"]:
+        """Values that order the first galaxies; they take seconds for a large survey, and may never be needed."""
+        return start_values(self.features.matrix, seed=self.settings.seed)
 
     def _rated_rows(self, label: str, *, by: str | None) -> np.ndarray:
-        current = self.labels.current(label, by=by)
-        names = set(current[tables.ID].to_pylist())
-        if label != ARTIFACT:
-            names |= set(self.labels.current(ARTIFACT, by=by)[tables.ID].to_pylist())
+        names = self._rated_names(label, by=by)
         return np.array([self._rows[name] for name in names if name in self._rows], dtype=np.int64)
+
+    def _rated_names(self, label: str, *, by: str | None) -> set[str]:
+        """Return the galaxies that were rated for a label, or called an artifact, by one person or by anybody."""
+        ratings = self.labels.ratings(label, by=by) + self.labels.ratings(ARTIFACT, by=by)
+        # Who takes an artifact back by rating it 0 has not said anything about the label.
+        return {rating.id_str for rating in ratings if rating.label == label or rating.value}
 
     # --- rating
 
@@ -244,15 +258,14 @@ class Session:
                 fix="Reload the page: it may belong to another search.",
             )  # fmt: skip
         kept = self.labels.add(ratings)
-        for label in {rating.label for rating in kept}:
-            self._refit(label)
+        self._refit_all()
         return kept
 
     def undo(self, *, by: str, entry: int | None = None) -> Rating | None:
         """Take back the last rating of a person, or a certain entry; return what was taken back."""
         undone = self.labels.undo(by=by, entry=entry)
         if undone is not None:
-            self._refit(undone.label)
+            self._refit_all()
         return undone
 
     # --- the model
@@ -266,34 +279,55 @@ class Session:
             self._fit(label)
         return model
 
+    def _refit_all(self) -> None:
+        """Fit every model that is in use again: an artifact counts for all labels."""
+        with self._lock:
+            labels = list(self._models)
+        for label in labels:
+            self._refit(label)
+
     def _refit(self, label: str) -> None:
-        """Fit the model of a label again in the background, unless that is waiting to be done already."""
-        self._model(label)
+        """Fit the model of a label again in the background if there are entries that no fit knows or will know."""
+        entries = self.labels.newest()
         with self._lock:
             model = self._models[label]
+            if self._closed or entries <= max(model.learnt, model.asked):
+                return
+            model.asked = entries
+            # A fit that has not begun yet will read the new entries too.
             if model.fitting is None or model.fitting.running() or model.fitting.done():
                 model.fitting = self._fitter.submit(self._fit, label)
 
     def wait(self, label: str) -> None:
         """Wait until the model of a label has learnt from everything that was rated before the call."""
-        fitting = self._model(label).fitting
-        if fitting is not None:
+        model = self._model(label)
+        self._refit(label)
+        fitting = model.fitting
+        # Closing the session cancels what has not begun.
+        if fitting is not None and not fitting.cancelled():
             fitting.result()
 
     def _fit(self, label: str) -> None:
+        entries = self.labels.newest()
         # Artifacts count as not interesting, so that the model learns not to look for more of them.
         known = self.labels.interest(label, artifacts=True)
         interest = {name: value for name, value in known.items() if name in self._rows}
         rated = np.array([self._rows[name] for name in interest], dtype=np.int64)
+        model = self._models[label]
+        with self._lock:
+            if interest == model.interest:
+                # What is new is of other labels.
+                model.learnt = max(model.learnt, entries)
+                return
         try:
             prediction = self.settings.learn(self.features, rated, np.array(list(interest.values())))
         except Exception:
             log.exception("the model of %s could not be fitted; the one before it stays in use", label)
             return
         with self._lock:
-            model = self._models[label]
-            model.interest, model.prediction = interest, prediction
-            model.round += prediction is not None
+            if entries >= model.learnt:
+                model.learnt, model.interest, model.prediction = entries, interest, prediction
+                model.round += prediction is not None
 
     # --- what came of it
 
@@ -309,17 +343,17 @@ class Session:
         self.wait(label)
         model = self._model(label)
         with self._lock:
-            if model.prediction is None:
-                empty = Prediction(*(np.empty(0, dtype=np.float32),) * 2)
-                return ranking_table(self.ids[:0], empty, rated={}, features=self.features.matrix[:0])
-            return ranking_table(
-                self.ids, model.prediction, rated=model.interest, features=self.features.matrix, first=first
-            )
+            prediction, interest = model.prediction, model.interest
+        if prediction is None:
+            empty = Prediction(*(np.empty(0, dtype=np.float32),) * 2)
+            return ranking_table(self.ids[:0], empty, rated={}, features=self.features.matrix[:0])
+        return ranking_table(self.ids, prediction, rated=interest, features=self.features.matrix, first=first)
 
     def progress(self, label: str) -> Progress:
         """Return how far the ratings of a label are, with an estimate of how many interesting galaxies are left."""
         model = self._model(label)
-        interest = self.labels.interest(label)
+        known = self.labels.interest(label, artifacts=True)
+        interest = {name: value for name, value in known.items() if name in self._rows}
         return Progress(
             galaxies=len(self.ids),
             rated=len(self._rated_rows(label, by=None)),
@@ -338,18 +372,23 @@ class Session:
         return {name for name, value in pairs if value == 1}
 
     def _left(self, label: str, interest: dict[str, float]) -> Remaining | None:
-        """Estimate how many interesting galaxies are left, from the galaxies that were drawn blindly."""
+        """Estimate how many interesting galaxies are left, from the galaxies that were drawn blindly.
+
+        Artifacts are not interesting. Galaxies of which all people are unsure are neither: they do not count.
+        """
+        judged = {name for name in self._rated_names(label, by=None) if name in self._rows}
         seen: set[str] = set()
         known, draws = 0, []
-        for row in self.labels.current(label).sort_by(tables.ENTRY).to_pylist():
-            name = row[tables.ID]
-            if name in seen or name not in interest:
+        # How a galaxy was found is what its first entry says, whatever was said about it later.
+        entries = self.labels.log().select([tables.ID, tables.LABEL, tables.WHY])
+        for name, judging, why in zip(*(column.to_pylist() for column in entries.columns), strict=True):
+            if name in seen or name not in judged or judging not in (label, ARTIFACT):
                 continue
-            is_interesting = interest[name] > INTERESTING
-            if row[tables.WHY] == RANDOM:
-                draws.append(BlindDraw(len(self.ids) - len(seen), known, is_interesting))
+            if name in interest:
+                if why == RANDOM:
+                    draws.append(BlindDraw(len(self.ids) - len(seen), known, interest[name] > INTERESTING))
+                known += interest[name] > INTERESTING
             seen.add(name)
-            known += is_interesting
         return remaining(draws, unrated=len(self.ids) - len(seen), known=known)
 
 

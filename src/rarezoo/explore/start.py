@@ -28,7 +28,8 @@ def start_values(features: Float32[np.ndarray, "n d"], *, seed: int = 0) -> Floa
 
     Examples
     --------
-    Three of 300 galaxies lie apart. They are a piece of their own, and one of them is among the first 30, a galaxy of each piece:
+    Three of 300 galaxies lie apart. They are a piece of their own, and one of them is among the first 30, which are a
+    galaxy of each piece:
 
     >>> features = np.random.default_rng(0).normal(size=(300, 2)).astype(np.float32)
     >>> features[60:63] += 40

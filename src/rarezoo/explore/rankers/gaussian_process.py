@@ -9,6 +9,9 @@ from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from rarezoo.explore.ranker import Prediction, Ranker, in_blocks
 from rarezoo.settings import option, setting
 
+# Cells of the kernel that are computed at a time: few enough for the processor's cache.
+_CELLS = 2**18
+
 
 @option("ranker", "gaussian_process")
 @dataclass
@@ -19,8 +22,8 @@ class GaussianProcess(Ranker):
     between two galaxies.
     """
 
-    length: float = setting(1.3, "length scale of the kernel, in typical distances between two galaxies", gt=0)
-    noise: float = setting(0.1, "variance of the noise of a rating, in units of the variance of the kernel", gt=0)
+    length: float = setting(1.6, "length scale of the kernel, in typical distances between two galaxies", gt=0)
+    noise: float = setting(0.5, "variance of the noise of a rating, in units of the variance of the kernel", gt=0)
 
     def fit(
         self,
@@ -31,7 +34,8 @@ class GaussianProcess(Ranker):
         seed: int,
     ) -> "FittedGaussianProcess":
         """Learn from rated galaxies; see :class:`~rarezoo.explore.ranker.Ranker`."""
-        scale = self.length * distance
+        # Galaxies that are all the same have no distance; then every length gives the same result.
+        scale = self.length * (distance or 1)
         return FittedGaussianProcess(features / np.float32(scale), interest, noise=self.noise, scale=scale)
 
 
@@ -53,25 +57,32 @@ class FittedGaussianProcess:
     def __init__(
         self, rated: Float32[np.ndarray, "m d"], interest: Float[np.ndarray, " m"], *, noise: float, scale: float
     ) -> None:
-        self._rated, self._scale = rated, np.float32(scale)
+        self._projection = np.ascontiguousarray((rated / np.float32(scale)).T)
+        self._halves, self._scale = _half_squares(rated), np.float32(scale)
         self._mean = float(np.mean(interest))
-        covariance = _kernel(rated, rated).astype(np.float64) + noise * np.eye(len(rated))
+        covariance = self._kernel(rated * np.float32(scale)).astype(np.float64) + noise * np.eye(len(rated))
         factor = cho_factor(covariance, lower=True)
         self._weights = cho_solve(factor, np.asarray(interest, dtype=np.float64) - self._mean).astype(np.float32)
         inverse = solve_triangular(factor[0], np.eye(len(rated)), lower=True)
-        self._inverse = inverse.astype(np.float32)
+        self._inverse = np.ascontiguousarray(inverse.T, dtype=np.float32)
 
     def predict(self, features: Float32[np.ndarray, "n d"]) -> Prediction:
         """Return the posterior mean and standard deviation of galaxies."""
         mean, deviation = (np.empty(len(features), dtype=np.float32) for _ in range(2))
-        for block in in_blocks(features):
-            kernel = _kernel(features[block] / self._scale, self._rated)
+        for block in in_blocks(features, most=max(1, _CELLS // len(self._weights))):
+            kernel = self._kernel(features[block])
             mean[block] = self._mean + kernel @ self._weights
-            explained = np.square(kernel @ self._inverse.T).sum(axis=1)
+            explained = 2 * _half_squares(kernel @ self._inverse)
             deviation[block] = np.sqrt(np.maximum(1 - explained, 1e-9))
         return Prediction(mean, deviation)
 
+    def _kernel(self, features: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n m"]:
+        """Return the kernel between galaxies and the rated ones: one matrix product, changed in place."""
+        kernel = features @ self._projection
+        kernel -= self._halves
+        kernel -= (_half_squares(features) / self._scale**2)[:, None]
+        return np.exp(np.minimum(kernel, 0, out=kernel), out=kernel)
 
-def _kernel(first: Float32[np.ndarray, "n d"], second: Float32[np.ndarray, "m d"]) -> Float32[np.ndarray, "n m"]:
-    squares = np.square(first).sum(axis=1)[:, None] + np.square(second).sum(axis=1) - 2 * first @ second.T
-    return np.exp(-0.5 * np.maximum(squares, 0, dtype=np.float32), dtype=np.float32)
+
+def _half_squares(rows: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, " n"]:
+    return np.einsum("ij,ij->i", rows, rows) / 2
