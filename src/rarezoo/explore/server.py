@@ -9,6 +9,7 @@ import logging
 import secrets
 import signal
 import socket
+import threading
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -127,6 +128,7 @@ class ServeRun(RankingSettings):
             )  # fmt: skip
             if self.open:
                 webbrowser.open(link)
+            threading.Thread(target=api.finder.prepare, daemon=True).start()
             uvicorn.Server(config).run(sockets=[bound])
 
 

@@ -37,6 +37,10 @@ class Finder:
         self.galaxies, self.labels = galaxies, labels
         self.pool = Pool.of(galaxies.source)
 
+    def prepare(self) -> None:
+        """Make the index of neighbours and read the positions, which takes long in a large survey."""
+        _ = self.pool.inside, self.pool.positions
+
     def similar(self, ids: Sequence[str], *, against: Sequence[str] = (), k: int) -> dict[str, Any]:
         """Return the galaxies most like some and unlike others, and in words what was left out.
 
