@@ -26,8 +26,8 @@ class Choice(NamedTuple):
     ----------
     rows : (k,) array of integers
     why : tuple of k texts
-        ``model`` (the acquisition chose it), ``start`` (all ratings so far are equal, so galaxies of every sort are
-        shown), or ``random`` (drawn blindly, so that the share of interesting galaxies can be estimated).
+        ``model`` (the acquisition chose it), ``start`` (few or no interesting galaxies are known, so galaxies of every
+        sort are shown), or ``random`` (drawn blindly, so that the share of interesting galaxies can be estimated).
     """
 
     rows: Int64[np.ndarray, " k"]
@@ -41,8 +41,12 @@ class Chooser(Settings):
     prefix: ClassVar[str] = "choose"
 
     random_share: float = setting(0.1, "share of galaxies that are drawn blindly", ge=0, le=1)
+    few: int = setting(5, "number of interesting galaxies from which on the model alone chooses", unit="galaxies", ge=0)
+    start_share: float = setting(
+        0.3, "share of galaxies of every sort among those shown while fewer are known", ge=0, le=1
+    )
     diversity: float = setting(
-        0.5, "how much a galaxy loses that looks like one chosen before it in the same batch", ge=0, le=1
+        0.15, "how much a galaxy loses that looks like one chosen before it in the same batch", ge=0, le=1
     )
 
     def choose(self, state: State, acquisition: Acquisition, count: int, *, allowed: Bool[np.ndarray, " n"]) -> Choice:
@@ -61,22 +65,32 @@ class Chooser(Settings):
         """
         free = np.flatnonzero(allowed)
         count = min(count, len(free))
-        # The expected number of random galaxies is exact: the fraction is decided by chance.
-        blind = int(np.floor(self.random_share * count + state.rng.random()))
-        # Random galaxies stand at random places among the others: the person cannot tell them apart.
-        places = set(state.rng.choice(count, min(blind, count), replace=False).tolist())
+        places = state.rng.permutation(count)
+        blind = set(places[: _whole(self.random_share * count, state.rng)].tolist())
         values, why = self._values(state, acquisition)
         # Equal values are in a random order.
         state.rng.shuffle(free)
         best = iter(self._different(state.features, free, values[free], count).tolist())
+        start, starting = iter(()), set[int]()
+        if acquisition.needs_model and why == MODEL and (state.interest > INTERESTING).sum() < self.few:
+            # A model of one or two interesting galaxies may look in the wrong place for long.
+            wanted = _whole(self.start_share * count, state.rng)
+            starting = set(places[len(blind) : len(blind) + wanted].tolist())
+            start = iter(free[np.argsort(-state.start[free], kind="stable")[: 2 * count]].tolist())
         rows: list[int] = []
         reasons: list[str] = []
         # Each is drawn from all galaxies that are not rated by the time that it is: what the model has chosen for later
-        # in the batch is among them. The estimate of how many are left rests on that.
+        # in the batch is among them. The estimate of how many are left rests on that. Random galaxies stand at random
+        # places among the others: the person cannot tell them apart.
         for place in range(count):
-            blindly, taken = place in places, set(rows)
-            rows.append(_drawn(free, taken, state.rng) if blindly else next(row for row in best if row not in taken))
-            reasons.append(RANDOM if blindly else why)
+            taken = set(rows)
+            if place in blind:
+                rows.append(_drawn(free, taken, state.rng))
+                reasons.append(RANDOM)
+            else:
+                order, reason = (start, START) if place in starting else (best, why)
+                rows.append(next(row for row in order if row not in taken))
+                reasons.append(reason)
         return Choice(np.array(rows, dtype=np.int64), tuple(reasons))
 
     def _values(self, state: State, acquisition: Acquisition) -> tuple[Float[np.ndarray, " n"], str]:
@@ -94,19 +108,19 @@ class Chooser(Settings):
         count: int,
     ) -> Int64[np.ndarray, " k"]:
         """Return the rows of the highest values, each discounted by its likeness to those chosen before it."""
-        candidates = min(len(rows), count * _CANDIDATES if self.diversity else count)
+        candidates = min(len(rows), count * _CANDIDATES)
         if candidates < 1:
             return np.empty(0, dtype=np.int64)
         best = np.argpartition(-values, candidates - 1)[:candidates]
         best = best[np.argsort(-values[best], kind="stable")]
         rows, values = rows[best], values[best]
         if not self.diversity:
-            return rows
+            return rows[: 2 * count]
         directions = features[rows] / np.maximum(np.linalg.norm(features[rows], axis=1, keepdims=True), 1e-9)
         gains = (values - values[-1]) / max(float(values[0] - values[-1]), 1e-12)
         alike = np.zeros(candidates)
         chosen: list[int] = []
-        for _ in range(min(count, candidates)):
+        for _ in range(min(2 * count, candidates)):
             worth = gains - self.diversity * alike
             worth[chosen] = -np.inf
             chosen.append(int(worth.argmax()))
@@ -117,6 +131,11 @@ class Chooser(Settings):
 def all_equal(prediction: Prediction | None, interest: Float[np.ndarray, " m"]) -> bool:
     """Return whether the ratings tell nothing: there are none, or all are equal, and so is what the model expects."""
     return prediction is None or not len(interest) or float(np.ptp(interest)) == 0
+
+
+def _whole(number: float, rng: np.random.Generator) -> int:
+    """Return a whole number next to a number, by chance, so that it is right on average."""
+    return int(np.floor(number + rng.random()))
 
 
 def _drawn(rows: Int64[np.ndarray, " r"], taken: Collection[int], rng: np.random.Generator) -> int:

@@ -2,8 +2,9 @@
 
 At blind draw t, a galaxy is drawn from the u galaxies that nobody has rated yet. Of K interesting galaxies in the
 survey, f are known by then, so that the drawn one is interesting with probability (K − f) / u. This holds whatever the
-model has chosen before, so the likelihood of K is the product over all draws. The prior is 1 / (K + 1): every order
-of magnitude is equally likely. The interval holds the central part of the posterior.
+model has chosen before, so the likelihood of K is the product over all draws. With k of those left, the
+prior is 1 / √(k + 1), as Jeffreys's prior of a small share is. The interval holds the central part of the posterior; if
+no blindly drawn galaxy is interesting, it begins at 0.
 """
 
 from collections.abc import Sequence
@@ -88,7 +89,7 @@ def remaining(draws: Sequence[BlindDraw], *, unrated: int, known: int, coverage:
         left = np.unique(np.round(np.expm1(np.linspace(0, np.log1p(unrated), _VALUES))))
     total = known + left
     # Between two values of a grid in the logarithm lie several numbers, which the prior counts together.
-    logs = -np.log1p(left) + np.log(np.gradient(left) if len(left) > 1 else np.ones(1))
+    logs = -0.5 * np.log1p(left) + np.log(np.gradient(left) if len(left) > 1 else np.ones(1))
     for draw in draws:
         chance = np.clip((total - draw.known) / draw.unrated, 1e-12, 1 - 1e-12)
         # More galaxies than there are cannot be interesting.
@@ -103,4 +104,6 @@ def remaining(draws: Sequence[BlindDraw], *, unrated: int, known: int, coverage:
     cumulative = np.cumsum(weights) / weights.sum()
     at = [(1 - coverage) / 2, 0.5, (1 + coverage) / 2]
     low, middle, high = (float(left[min(int(np.searchsorted(cumulative, place)), len(left) - 1)]) for place in at)
+    # Where nothing was drawn that is interesting, nothing may be left.
+    low = low if any(draw.interesting for draw in draws) else 0.0
     return Remaining(middle, low, high, len(draws))

@@ -22,8 +22,8 @@ class GaussianProcess(Ranker):
     between two galaxies.
     """
 
-    length: float = setting(1.3, "length scale of the kernel, in typical distances between two galaxies", gt=0)
-    noise: float = setting(0.1, "variance of the noise of a rating, in units of the variance of the kernel", gt=0)
+    length: float = setting(1.6, "length scale of the kernel, in typical distances between two galaxies", gt=0)
+    noise: float = setting(0.5, "variance of the noise of a rating, in units of the variance of the kernel", gt=0)
 
     def fit(
         self,
