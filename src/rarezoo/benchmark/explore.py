@@ -141,10 +141,10 @@ class Outcome:
         Number of wanted galaxies among the rated ones, after each batch; examples count.
     labels : list of int
         Number of ratings after each batch.
-    precision_50, precision_200 : float
+    precision_50, precision_200 : float or None
         Share of wanted galaxies among the first 50 and 200 of the ranking, where rated galaxies stand at their ratings.
-    unrated_50, unrated_200 : float
-        The same among the galaxies that were not rated.
+    unrated_50, unrated_200 : float or None
+        The same among the galaxies that were not rated; None if all were.
     average_precision : float or None
         Of galaxies that the search could not touch; None if there are none.
     left_low, left_high, left : float or None
@@ -155,10 +155,10 @@ class Outcome:
 
     found: list[int]
     labels: list[int]
-    precision_50: float
-    precision_200: float
-    unrated_50: float
-    unrated_200: float
+    precision_50: float | None
+    precision_200: float | None
+    unrated_50: float | None
+    unrated_200: float | None
     average_precision: float | None
     left_low: float | None
     left_high: float | None
@@ -259,8 +259,9 @@ def _scored(
     )  # fmt: skip
 
 
-def _share(scores: Float[np.ndarray, " n"], wanted: Bool[np.ndarray, " n"], first: int) -> float:
-    return float(wanted[np.argsort(-scores, kind="stable")[:first]].mean())
+def _share(scores: Float[np.ndarray, " n"], wanted: Bool[np.ndarray, " n"], first: int) -> float | None:
+    """Return the share of wanted galaxies among the first ones; None if there are no galaxies."""
+    return None if not len(scores) else float(wanted[np.argsort(-scores, kind="stable")[:first]].mean())
 
 
 @dataclass(frozen=True)

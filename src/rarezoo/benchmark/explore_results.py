@@ -224,7 +224,7 @@ def _draw(
                     style = {"color": f"C{best.index(explorer.name)}", "linewidth": 1.3}
                 else:
                     style = {"color": "#cccccc", "linewidth": 0.8, "zorder": 1}
-                shown = explorer.name in (OURS, *best) and line is panels[0] and axes is line[0]
+                shown = explorer.name in (OURS, *best) and axes is panels[0, 0]
                 axes.plot(found[0].labels, mean, label=figure_text(explorer.about) if shown else None, **style)
             last = np.array(found[0].labels, dtype=float)
             axes.plot(last, np.minimum(last, answer.positives), color="black", linestyle=":", linewidth=0.8)

@@ -72,11 +72,12 @@ class Chooser(Settings):
         state.rng.shuffle(free)
         best = iter(self._different(state.features, free, values[free], count).tolist())
         start, starting = iter(()), set[int]()
-        if acquisition.needs_model and why == MODEL and (state.interest > INTERESTING).sum() < self.few:
+        if acquisition.needs_model and why == MODEL and self.needs_start(state.prediction, state.interest):
             # A model of one or two interesting galaxies may look in the wrong place for long.
             wanted = _whole(self.start_share * count, state.rng)
             starting = set(places[len(blind) : len(blind) + wanted].tolist())
-            start = iter(free[np.argsort(-state.start[free], kind="stable")[: 2 * count]].tolist())
+            first = free[np.argpartition(-state.start[free], min(2 * count, len(free)) - 1)[: 2 * count]]
+            start = iter(first[np.argsort(-state.start[first], kind="stable")].tolist())
         rows: list[int] = []
         reasons: list[str] = []
         # Each is drawn from all galaxies that are not rated by the time that it is: what the model has chosen for later
@@ -92,6 +93,10 @@ class Chooser(Settings):
                 rows.append(next(row for row in order if row not in taken))
                 reasons.append(reason)
         return Choice(np.array(rows, dtype=np.int64), tuple(reasons))
+
+    def needs_start(self, prediction: Prediction | None, interest: Float[np.ndarray, " m"]) -> bool:
+        """Return whether so little is known that galaxies of every sort are shown, in the order of ``State.start``."""
+        return all_equal(prediction, interest) or int((interest > INTERESTING).sum()) < self.few
 
     def _values(self, state: State, acquisition: Acquisition) -> tuple[Float[np.ndarray, " n"], str]:
         if not acquisition.needs_model:

@@ -22,7 +22,7 @@ from rarezoo.data.photometry import photometry
 from rarezoo.data.structure import structure
 from rarezoo.data.survey import Galaxies
 from rarezoo.embeddings.store import EmbeddingStore
-from rarezoo.errors import ConfigError, RarezooError, StoreError
+from rarezoo.errors import ConfigError, OutputError, RarezooError, StoreError
 from rarezoo.runs import fingerprint
 
 log = logging.getLogger(__name__)
@@ -226,9 +226,13 @@ def _measured(name: str, store: EmbeddingStore, galaxies: Galaxies, cache: Cache
     if cache is None:
         return measure(galaxies.images, rows, skip_unreadable=True)
     key = {"what": name, "images": galaxies.measured_from, "rows": fingerprint(rows, ids=())}
-    values: Float32[np.ndarray, "n c"] = cache.array(
-        key, lambda: measure(galaxies.images, rows, skip_unreadable=True), code=[module]
-    )
+    try:
+        values: Float32[np.ndarray, "n c"] = cache.array(
+            key, lambda: measure(galaxies.images, rows, skip_unreadable=True), code=[module]
+        )
+    except OutputError as problem:
+        log.warning("%s is measured again each time: %s", name, problem)
+        return measure(galaxies.images, rows, skip_unreadable=True)
     return values
 
 

@@ -152,6 +152,14 @@ def test_photometry_and_structure_are_measured_once(store, tmp_path):
     np.testing.assert_array_equal(first.matrix, again.matrix)
 
 
+def test_what_cannot_be_kept_is_measured_all_the_same(store, tmp_path, caplog):
+    (tmp_path / "file").touch()
+    features = features_of(store, beside=["photometry"], cache=Cache(tmp_path / "file" / "features"))
+    assert features.left_out == ()
+    assert features.matrix[:, features.blocks["photometry"]].any()
+    assert "photometry is measured again each time" in caplog.text
+
+
 def test_a_store_without_a_survey_is_ranked_by_its_embedding_and_says_what_was_left_out(bare, caplog):
     features = RankingSettings(beside=["photometry", "structure"]).features(bare)
     assert features.matrix.shape == (20, 4)
