@@ -10,6 +10,8 @@ import { Queue } from "./rate-queue.js";
 import { stretching } from "./stretch.js";
 
 const $ = (name) => document.getElementById(name);
+// Blind draws from which on the page shows how many are left: before, the interval says nothing.
+const FEWEST_DRAWS = 10;
 const AGAIN = 2000, PROGRESS = 600, LONGEST_LOOK = 3600, NEW = "new label …";
 const NOTHING = "Nothing is left to rate: every galaxy is rated, or somebody else is looking at it.";
 const plural = (n, one, several = `${one}s`) => `${count(n)} ${n === 1 ? one : several}`;
@@ -272,7 +274,7 @@ async function start(about) {
   async function progress() {
     let done;
     try { done = await get("progress", { label }); } catch { return; }
-    const left = done.left ? `; about ${count(Math.round(done.left.estimate))} more to find (${count(Math.round(done.left.low))} to ${count(Math.round(done.left.high))})` : "";
+    const left = done.left && done.left.draws >= FEWEST_DRAWS ? `; about ${count(Math.round(done.left.estimate))} more to find (${count(Math.round(done.left.low))} to ${count(Math.round(done.left.high))})` : "";
     const people = done.people.length > 1 ? `; ${done.people.length} people${done.agreement === null ? "" : `, agreement ${number(done.agreement)}`}` : "";
     $("progress").textContent = `${count(done.rated)} of ${count(done.galaxies)} rated, ${count(done.interesting)} interesting, ${plural(done.artifacts, "artifact")}${left}${people}`;
     $("progress").title = "How many are left is estimated from the galaxies that were drawn at random (90 % interval). Agreement is Krippendorff's alpha: 1 is complete, 0 is that of chance.";
