@@ -110,9 +110,10 @@ def visit(browser):
 def until(page, expression, *, seconds=60):
     """Wait until an expression is true. The policy of the page forbids Playwright's own way, which makes functions."""
     end = time.monotonic() + seconds
-    while not page.evaluate(expression):
+    while not (value := page.evaluate(expression)):
         assert time.monotonic() < end, f"not true within {seconds} s: {expression}"
         page.wait_for_timeout(15)
+    return value
 
 
 def current(page):
@@ -128,7 +129,7 @@ def survey_ids(server):
 
 
 def until_another(page, galaxy):
-    until(page, f"{TITLE} !== {json.dumps(galaxy)}")
+    return until(page, f"{TITLE} === {json.dumps(galaxy)} ? '' : {TITLE}")
 
 
 def press(page, key):
@@ -171,13 +172,17 @@ def test_an_astronomer_rates_200_galaxies_and_the_server_is_killed_in_between(ho
         port = free.getsockname()[1]
     process = started(home, port)
     try:
-        page = visit(f"http://127.0.0.1:{port}/?token={TOKEN}", expected="Failed to load resource")
+        page = visit(f"http://127.0.0.1:{port}/?token={TOKEN}", expected="Failed to load resource",
+                     viewport={"width": 1000, "height": 640})  # fmt: skip
         keys, rated = "012345ynux", {}
 
         def rate(number):
+            galaxy = current(page)
             for _ in range(number):
                 key = keys[len(rated) % len(keys)]
-                rated[press(page, key)] = key
+                page.keyboard.press(key)
+                rated[galaxy] = key
+                galaxy = until_another(page, galaxy)
 
         # More than half of the fourth page is rated, so that the fifth is there before it is asked for.
         rate(90)
