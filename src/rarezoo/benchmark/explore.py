@@ -358,6 +358,10 @@ class ExploreRun(Settings):
                 raise DataError(
                     f"too few galaxies of the kind {name}", value=answer.positives, fix=f"At least {fewest} are needed."
                 )
+            if answer.positives == answer.galaxies:
+                raise DataError(
+                    f"every galaxy is of the kind {name}", value=answer.criterion, fix="Choose a higher threshold."
+                )
         return kinds
 
     def _tasks(

@@ -4,7 +4,7 @@ At blind draw t, a galaxy is drawn from the u galaxies that nobody has rated yet
 survey, f are known by then, so that the drawn one is interesting with probability (K − f) / u. This holds whatever the
 model has chosen before, so the likelihood of K is the product over all draws. With k of those left, the
 prior is 1 / √(k + 1), as Jeffreys's prior of a small share is. The interval holds the central part of the posterior; if
-no blindly drawn galaxy is interesting, it begins at 0.
+no blindly drawn galaxy is interesting, it begins at 0, and if all are, it ends at the number of unrated galaxies.
 """
 
 from collections.abc import Sequence
@@ -106,4 +106,6 @@ def remaining(draws: Sequence[BlindDraw], *, unrated: int, known: int, coverage:
     low, middle, high = (float(left[min(int(np.searchsorted(cumulative, place)), len(left) - 1)]) for place in at)
     # Where nothing was drawn that is interesting, nothing may be left.
     low = low if any(draw.interesting for draw in draws) else 0.0
+    # Where everything was, everything may be.
+    high = high if not all(draw.interesting for draw in draws) else float(left[-1])
     return Remaining(middle, low, high, len(draws))

@@ -502,16 +502,14 @@ def _meaning(column: str, meanings: Meanings | None = None) -> tuple[str, str, s
 def _astropy_table(
     members: pa.Table, *, unfit: re.Pattern[str], unfit_names: re.Pattern[str], meanings: Meanings | None = None
 ) -> Any:
-    """Return members with units and descriptions; an unknown position is NaN, texts are escaped, no grade is empty."""
+    """Return members with units and descriptions; an unknown position is NaN, texts are escaped, no text is empty."""
     from astropy.table import Column, MaskedColumn, Table
 
     columns = []
     for name in members.column_names:
         unit, _, description = _meaning(name, meanings)
-        if name == tables.ID:
-            values = np.array([escape(text, unfit) for text in members.column(name).to_pylist()], dtype=np.str_)
-        elif name == tables.GRADE:
-            values = np.array([grade or "" for grade in members.column(name).to_pylist()], dtype=np.str_)
+        if pa.types.is_string(members.column(name).type):
+            values = np.array([escape(text or "", unfit) for text in members.column(name).to_pylist()], dtype=np.str_)
         elif name == tables.RANK:
             values = np.ma.masked_equal(pc.fill_null(members.column(name), 0).to_numpy(), 0)
         else:
