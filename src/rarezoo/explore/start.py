@@ -12,7 +12,7 @@ from jaxtyping import Float32, Int64
 # Pieces at most, and galaxies per piece at least.
 _PIECES, _FEWEST = 200, 10
 # Galaxies on which the pieces are fitted at most.
-_FITTED = 50_000
+_FITTED = 20_000
 # Galaxies that are placed at a time.
 _BLOCK = 2**16
 

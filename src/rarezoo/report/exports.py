@@ -508,7 +508,7 @@ def _astropy_table(
     columns = []
     for name in members.column_names:
         unit, _, description = _meaning(name, meanings)
-        if pa.types.is_string(members.column(name).type):
+        if name == tables.ID or pa.types.is_string(members.column(name).type):
             values = np.array([escape(text or "", unfit) for text in members.column(name).to_pylist()], dtype=np.str_)
         elif name == tables.RANK:
             values = np.ma.masked_equal(pc.fill_null(members.column(name), 0).to_numpy(), 0)
