@@ -241,7 +241,11 @@ class Database:
         """Make the tables if the database is new, and refuse one of another program, version or survey."""
         if self._is_new():
             if self.read_only:
-                raise StoreNotFound("no ratings yet", value=self.shown, fix="Rate some galaxies, or import ratings.")
+                raise StoreNotFound(
+                    "no ratings yet",
+                    value=self.shown,
+                    fix="Rate some galaxies (rarezoo serve), or import ratings (rarezoo labels import).",
+                )
             self._create(survey)
         with self.reading() as connection:
             about = {row.key: row.value for row in connection.execute(sa.select(ABOUT))}
@@ -448,7 +452,11 @@ def _refuse_path(path: Path, *, read_only: bool) -> None:
     try:
         if not path.exists():
             if read_only:
-                raise StoreNotFound("no ratings yet", value=path, fix="Rate some galaxies, or import ratings.")
+                raise StoreNotFound(
+                    "no ratings yet",
+                    value=path,
+                    fix="Rate some galaxies (rarezoo serve), or import ratings (rarezoo labels import).",
+                )
             path.parent.mkdir(parents=True, exist_ok=True)
             return
         with path.open("rb") as stream:

@@ -33,7 +33,6 @@ from rarezoo.explore.features import Features, default_cache
 from rarezoo.explore.labels import ARTIFACT, Labels
 from rarezoo.explore.ranking import RankingSettings
 from rarezoo.searches.classes import nearest_to_medoid, top_answers, with_columns
-from rarezoo.searches.decisions import search_key
 from rarezoo.searches.grades import counts
 from rarezoo.searches.metadata import Metadata
 from rarezoo.searches.previous import PreviousSearch
@@ -316,7 +315,6 @@ def _written(search: Search, learnt: Sequence[RatedClass], folder: Path, *, keep
     )  # fmt: skip
     after.report(images=search.has_survey)
     after.finish()
-    log.info("%s holds %s", folder, search_key(after.ids, after.labels))
     return after
 
 
