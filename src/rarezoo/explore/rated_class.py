@@ -13,7 +13,6 @@ The evidence:
     beyond      what the predicted answers do not explain, as for any other class
 """
 
-import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,7 +39,6 @@ from rarezoo.searches.result import TABLES, Search
 from rarezoo.searches.systematics import Systematics, cause_columns
 from rarezoo.settings import setting
 
-log = logging.getLogger(__name__)
 # Fewest interesting and fewest uninteresting galaxies from which a class can be learnt.
 FEWEST = 5
 _FOLDS = 5
