@@ -1,9 +1,8 @@
 """Which galaxies a person sees first, while nothing is known: galaxies of every sort, rare sorts first.
 
 The survey is divided into pieces by k-means. The most typical galaxy of the smallest piece comes first, then that of
-the next larger one; after one galaxy of each piece, the second most typical ones follow. In our measurements this shows
-the first galaxy of a rare kind earlier than the order of the local outlier factor, which shows faults of images first
-(docs/explanation/explore.md).
+the next larger one; after one galaxy of each piece, the second most typical ones follow. So a person meets every sort
+of galaxy early. The order of the local outlier factor, which others start with, is a choice of ``acquisition=``.
 """
 
 import numpy as np
