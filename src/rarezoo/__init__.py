@@ -39,7 +39,7 @@ _PUBLIC = {
     "Search": "rarezoo.searches.result",
     "FoundClass": "rarezoo.searches.result",
     "Labels": "rarezoo.explore.labels",
-    "Rating": "rarezoo.explore.labels",
+    "Rating": "rarezoo.explore.rating",
     "Session": "rarezoo.explore.session",
     "TrainRun": "rarezoo.training.fit",
     "EmbedRun": "rarezoo.embeddings.embed",

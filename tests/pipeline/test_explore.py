@@ -198,6 +198,9 @@ def test_what_people_rated_becomes_a_class_of_a_search_that_other_commands_open(
         (["{search}", "labels=nothing.sqlite"], ["nothing.sqlite"]),
         (["{search}", "labels={other}/labels.sqlite"], ["another survey"]),
         (["{search}", "ranker=guess"], ["guess"]),
+        (["{search}", "seed=-3"], ["seed"]),
+        (["{search}", "ranker.length=1e-30"], ["ranker.length"]),
+        (["{search}", "label=nothing"], ["nothing", "interesting"]),
         (["{search}", "purity=2"], ["purity"]),
         (["{search}", "out={search}"], ["overwrite"]),
         (["{other}"], ["search"]),
@@ -211,6 +214,17 @@ def test_a_mistake_in_rated_classes_is_one_message(cli, sky_search, ratings, oth
     message = cli("rarezoo", "classes", "rated", *words, "beside=[]", cwd=tmp_path, expect=2).message
     assert all(each in message for each in what), message
     assert not (tmp_path / "rated").exists()
+
+
+def test_a_galaxy_of_two_rated_classes_belongs_to_the_first(cli, sky_search, search, liked, tmp_path):
+    where = tmp_path / "twice.sqlite"
+    for label in ("first", "second"):
+        rated(where, search, liked.__getitem__, label=label)
+    said = cli("rarezoo", "classes", "rated", sky_search, f"labels={where}", "out=twice", *PLAIN, cwd=tmp_path).out
+    after = Search.open(tmp_path / "twice")
+    names = after.table("classes")[tables.NAME].to_pylist()
+    assert "first" in names
+    assert ("second" in names) != ("second is no class" in said)
 
 
 EXPLORERS = "explorers=[ours_no_photometry,random]"

@@ -36,7 +36,7 @@ class RankingSettings(Settings):
     )
     components: int = setting(0, "principal components of the embedding; 0 = the embedding itself", ge=0)
     weight: float = setting(3.0, "weight of what stands beside the embedding", gt=0)
-    seed: int = setting(0, "seed of every random draw")
+    seed: int = setting(0, "seed of every random draw", ge=0)
 
     def features(
         self, store: EmbeddingStore, *, galaxies: Galaxies | None = None, cache: Cache | None = None

@@ -46,7 +46,7 @@ _COPIED = ("map", "map_2d", "tree", "linkage", "main_groups", "nodes")
 RATED = "rated"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RatedClass:
     """A class that people have rated.
 
@@ -246,6 +246,12 @@ class RatedClassesRun(RankingSettings):
                 "the output would overwrite the search itself", value=folder, fix="Choose another folder: out=DIR."
             )
         with Labels.of(search, self.labels, read_only=True) as labels:
+            unknown = sorted(set(self.label) - _labels_of(labels))
+            if unknown:
+                raise DataError(
+                    "nothing was rated under this label", value=unknown[0],
+                    fix=f"Labels with ratings: {', '.join(sorted(_labels_of(labels))) or 'none'}.",
+                )  # fmt: skip
             wanted = self.label or sorted(name for name in _labels_of(labels) if name != ARTIFACT)
             answers = {name: labels.interest(name, artifacts=True) for name in wanted}
         galaxies = search.survey() if search.has_survey else None
@@ -269,28 +275,46 @@ class RatedClassesRun(RankingSettings):
                 "no label has enough ratings for a class", value="; ".join(too_few) or "nothing is rated",
                 fix="Rate more galaxies: rarezoo serve SEARCH.",
             )  # fmt: skip
-        after = _written(search, learnt, folder, keep=self.keep)
-        return RatedClasses(after, tuple(learnt), tuple(too_few))
+        after, written = _written(search, learnt, folder, keep=self.keep)
+        too_few += [
+            f"{item.label} is no class: its galaxies are in another rated class, or were not searched"
+            for item in learnt
+            if item not in written
+        ]
+        return RatedClasses(after, tuple(written), tuple(too_few))
 
 
 def _labels_of(labels: Labels) -> set[str]:
     return set(labels.current()[tables.LABEL].to_pylist())
 
 
-def _written(search: Search, learnt: Sequence[RatedClass], folder: Path, *, keep: bool) -> Search:
-    """Write a search that holds the rated classes, and return it."""
+def _written(
+    search: Search, learnt: Sequence[RatedClass], folder: Path, *, keep: bool
+) -> tuple[Search, list[RatedClass]]:
+    """Write a search that holds the rated classes; return it, and those that have members in it."""
     ids, store = search.ids, search.store
     place = {str(name): at for at, name in enumerate(ids)}
     labels = search.labels.copy() if keep else np.full(len(ids), tables.NO_CLASS, dtype=np.int32)
     probabilities = search.table("members").column(tables.PROBABILITY).to_numpy().copy()
     probabilities[labels == tables.NO_CLASS] = 0
     free = PreviousSearch.read(search.folder).free
+    first_free = free + len(learnt)
     numbers = list(range(free, free + len(learnt)))
     for number, item in zip(numbers, learnt, strict=True):
         # A galaxy that the search left out cannot be a member of one of its classes.
         inside = [at for at, row in enumerate(item.members) if str(store.ids[row]) in place]
+        # Of two rated classes with the same galaxy, it belongs to the first.
+        inside = [at for at in inside if labels[place[str(store.ids[item.members[at]])]] not in numbers]
         rows = np.array([place[str(store.ids[item.members[at]])] for at in inside], dtype=np.int64)
         labels[rows], probabilities[rows] = number, item.probability[inside]
+    present = set(labels.tolist())
+    kept = [(number, item) for number, item in zip(numbers, learnt, strict=True) if number in present]
+    if not kept:
+        raise DataError(
+            "no member of the rated classes was searched", value=", ".join(item.label for item in learnt),
+            fix="Its cuts (select.drop) left them out: search again without these.",
+        )  # fmt: skip
+    numbers, learnt = [number for number, _ in kept], [item for _, item in kept]
     members = search.table("members")
     for name, values in ((tables.CLASS_ID, labels), (tables.PROBABILITY, probabilities)):
         at = members.column_names.index(name)
@@ -308,12 +332,12 @@ def _written(search: Search, learnt: Sequence[RatedClass], folder: Path, *, keep
             with tables.atomic(folder / file) as temporary:
                 shutil.copyfile(search.folder / file, temporary)
     after = Search.write(
-        folder, about, {"members": members, "classes": classes}, free_class_id=free + len(learnt), store=store,
+        folder, about, {"members": members, "classes": classes}, free_class_id=first_free, store=store,
         galaxies=search.survey() if search.has_survey else None, predictions=search.predictions,
     )  # fmt: skip
     after.report(images=search.has_survey)
     after.finish()
-    return after
+    return after, list(learnt)
 
 
 def _class_rows(

@@ -100,6 +100,7 @@ class _Model:
     prediction: Prediction | None = None
     interest: dict[str, float] = field(default_factory=dict)
     fitting: "Future[None] | None" = None
+    problem: Exception | None = None  # why the last fit failed
 
 
 class Session:
@@ -321,12 +322,15 @@ class Session:
                 return
         try:
             prediction = self.settings.learn(self.features, rated, np.array(list(interest.values())))
-        except Exception:
-            log.exception("the model of %s could not be fitted; the one before it stays in use", label)
+        except Exception as problem:
+            log.warning("the model of %s could not be fitted, and the one before it stays in use: %s", label, problem)
+            with self._lock:
+                model.problem = problem
             return
         with self._lock:
             if entries >= model.learnt:
                 model.learnt, model.interest, model.prediction = entries, interest, prediction
+                model.problem = None
                 model.round += prediction is not None
 
     # --- what came of it
@@ -339,11 +343,22 @@ class Session:
         label : str
         first : int, optional
             Number of rows; all by default.
+
+        Raises
+        ------
+        ConfigError
+            The model could not be fitted.
         """
         self.wait(label)
         model = self._model(label)
         with self._lock:
             prediction, interest = model.prediction, model.interest
+        if prediction is None and model.problem is not None:
+            raise ConfigError(
+                f"the model of {label} could not be fitted",
+                value=model.problem,
+                fix="Choose other settings of ranker=.",
+            ) from model.problem
         if prediction is None:
             empty = Prediction(*(np.empty(0, dtype=np.float32),) * 2)
             return ranking_table(self.ids[:0], empty, rated={}, features=self.features.matrix[:0])

@@ -5,6 +5,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from rarezoo import settings as registry
+from rarezoo.errors import ConfigError
 from rarezoo.explore.ranker import BLOCK
 from rarezoo.explore.rankers.gaussian_process import GaussianProcess
 from rarezoo.explore.rankers.optimised_gaussian_process import OptimisedGaussianProcess
@@ -135,3 +136,9 @@ def test_an_optimised_kernel_that_is_a_constant_is_replaced_and_the_log_says_so(
     assert "length scale" in caplog.text
     np.testing.assert_array_equal(kept.predict(features).deviation, fixed.predict(features).deviation)
     assert np.ptp(fixed.predict(features).deviation) > 0.01
+
+
+@pytest.mark.parametrize("settings", [{"length": 1e-30}, {"length": float("inf")}, {"noise": 0.0}, {"noise": 1e300}])
+def test_a_kernel_that_no_numbers_can_hold_is_refused(settings):
+    with pytest.raises(ConfigError, match=next(iter(settings))):
+        GaussianProcess(**settings)

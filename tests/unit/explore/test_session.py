@@ -431,3 +431,17 @@ def test_a_whole_search_finds_most_of_what_is_wanted(store, tmp_path):
         assert progress.rated == 60
         assert progress.interesting >= 16, "20 exist, and 6 would be found by chance"
         assert progress.left.low <= 20 - progress.interesting <= progress.left.high
+
+
+@dataclass
+class NeverFits(Ranker):
+    def fit(self, features, interest, *, distance, seed):
+        raise FloatingPointError("no numbers")
+
+
+def test_a_model_that_cannot_be_fitted_is_said_where_the_ranking_is_asked_for(store, tmp_path):
+    with labels_in(tmp_path, store) as labels, Session(store, labels, settings=settings(ranker=NeverFits())) as opened:
+        opened.rate([rating("J000", 1), rating("J100", 0)])
+        with pytest.raises(ConfigError, match="no numbers"):
+            opened.ranking("interesting")
+        assert len(opened.next(by="ann", label="interesting", count=3)) == 3

@@ -22,8 +22,12 @@ class GaussianProcess(Ranker):
     between two galaxies.
     """
 
-    length: float = setting(1.6, "length scale of the kernel, in typical distances between two galaxies", gt=0)
-    noise: float = setting(0.5, "variance of the noise of a rating, in units of the variance of the kernel", gt=0)
+    length: float = setting(
+        1.6, "length scale of the kernel, in typical distances between two galaxies", ge=1e-3, le=1e3
+    )
+    noise: float = setting(
+        0.5, "variance of the noise of a rating, in units of the variance of the kernel", ge=1e-6, le=1e6
+    )
 
     def fit(
         self,
