@@ -184,7 +184,7 @@ def _left(
                 cells = [f"{held:.2f}", str(len(known)), f"{ends[0]:.0f}–{ends[1]:.0f}", f"{truth:.0f}"]
                 rows.append([explorer.about, str(protocol), *cells])
     if not rows:
-        return "No galaxies were drawn blindly."
+        return "No galaxies were drawn at random, so there is no estimate."
     head = [
         "explorer",
         "people",

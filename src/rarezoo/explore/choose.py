@@ -27,7 +27,7 @@ class Choice(NamedTuple):
     rows : (k,) array of integers
     why : tuple of k texts
         ``model`` (the acquisition chose it), ``start`` (few or no interesting galaxies are known, so galaxies of every
-        sort are shown), or ``random`` (drawn blindly, so that the share of interesting galaxies can be estimated).
+        sort are shown), or ``random`` (drawn at random, so that the share of interesting galaxies can be estimated).
     """
 
     rows: Int64[np.ndarray, " k"]
@@ -40,7 +40,7 @@ class Chooser(Settings):
 
     prefix: ClassVar[str] = "choose"
 
-    random_share: float = setting(0.1, "share of galaxies that are drawn blindly", ge=0, le=1)
+    random_share: float = setting(0.1, "share of galaxies that are drawn at random", ge=0, le=1)
     few: int = setting(5, "number of interesting galaxies from which on the model alone chooses", unit="galaxies", ge=0)
     start_share: float = setting(
         0.3, "share of galaxies of every sort among those shown while fewer are known", ge=0, le=1

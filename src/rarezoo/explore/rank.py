@@ -112,7 +112,7 @@ class Ranked:
         if left is not None:
             about += (
                 f"; about {left.estimate:,.0f} more are left (90 % interval {left.low:,.0f} to {left.high:,.0f}, "
-                f"from {left.draws} galaxies that were drawn blindly)"
+                f"from {left.draws} galaxies that were drawn at random)"
             )
         table = tables.markdown(["rank", tables.ID, f"score for {self.label}", "rated"], rows)
         left_out = [f"ranked without {part}" for part in self.left_out]

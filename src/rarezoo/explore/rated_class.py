@@ -32,6 +32,7 @@ from rarezoo.explore.features import Features, default_cache
 from rarezoo.explore.labels import ARTIFACT, Labels
 from rarezoo.explore.ranking import RankingSettings
 from rarezoo.searches.classes import nearest_to_medoid, top_answers, with_columns
+from rarezoo.searches.decisions import COPIED
 from rarezoo.searches.grades import counts
 from rarezoo.searches.metadata import Metadata
 from rarezoo.searches.previous import PreviousSearch
@@ -42,7 +43,6 @@ from rarezoo.settings import setting
 # Fewest interesting and fewest uninteresting galaxies from which a class can be learnt.
 FEWEST = 5
 _FOLDS = 5
-_COPIED = ("map", "map_2d", "tree", "linkage", "main_groups", "nodes")
 RATED = "rated"
 
 
@@ -327,7 +327,7 @@ def _written(
         "grades": counts(classes.column(tables.GRADE).to_pylist()),
         "unassigned": float(np.mean(labels == tables.NO_CLASS)),
     }  # fmt: skip
-    for file, _ in (TABLES[name] for name in _COPIED):
+    for file, _ in (TABLES[name] for name in COPIED):
         if (search.folder / file).exists():
             with tables.atomic(folder / file) as temporary:
                 shutil.copyfile(search.folder / file, temporary)

@@ -1,4 +1,4 @@
-"""How many interesting galaxies are left: an estimate from the galaxies that were drawn blindly, with an interval.
+"""How many interesting galaxies are left: an estimate from the galaxies that were drawn at random, with an interval.
 
 At blind draw t, a galaxy is drawn from the u galaxies that nobody has rated yet. Of K interesting galaxies in the
 survey, f are known by then, so that the drawn one is interesting with probability (K − f) / u. This holds whatever the
@@ -19,7 +19,7 @@ _VALUES = 20_000
 
 
 class BlindDraw(NamedTuple):
-    """A galaxy that was drawn blindly and rated.
+    """A galaxy that was drawn at random and rated.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ def remaining(draws: Sequence[BlindDraw], *, unrated: int, known: int, coverage:
 
     Examples
     --------
-    Of 1,000 galaxies, 100 were drawn blindly, and ten of them are interesting:
+    Of 1,000 galaxies, 100 were drawn at random, and ten of them are interesting:
 
     >>> draws = [BlindDraw(1000 - number, number // 10, number % 10 == 9) for number in range(100)]
     >>> left = remaining(draws, unrated=900, known=10)

@@ -387,7 +387,7 @@ class Session:
         return {name for name, value in pairs if value == 1}
 
     def _left(self, label: str, interest: dict[str, float]) -> Remaining | None:
-        """Estimate how many interesting galaxies are left, from the galaxies that were drawn blindly.
+        """Estimate how many interesting galaxies are left, from the galaxies that were drawn at random.
 
         Artifacts are not interesting. Galaxies of which all people are unsure are neither: they do not count.
         """

@@ -59,8 +59,8 @@ _UNMEASURED = (
     tables.GROUP,
     tables.GRADE,
 )
-# Tables that decisions leave as they are.
-_COPIED = ("map", "map_2d", "tree", "linkage", "main_groups", "nodes")
+# Tables that do not change when classes are dropped, merged or added.
+COPIED = ("map", "map_2d", "tree", "linkage", "main_groups", "nodes")
 
 
 def search_key(ids: Iterable[object], labels: Int[np.ndarray, " galaxies"]) -> str:
@@ -358,7 +358,7 @@ class ApplyRun(Settings):
             "grades": counts(decided.classes.column(tables.GRADE).to_pylist()),
             "unassigned": unassigned,
         }
-        for file, _ in (TABLES[name] for name in _COPIED):
+        for file, _ in (TABLES[name] for name in COPIED):
             if (search.folder / file).exists():
                 with tables.atomic(folder / file) as temporary:
                     shutil.copyfile(search.folder / file, temporary)

@@ -404,7 +404,7 @@ def test_unsure_answers_are_rated_and_neither_interesting_nor_dull(session):
 
 
 def test_the_estimate_rests_on_blind_draws_and_artifacts_are_among_them(session):
-    # Half of the survey is drawn blindly: of 20 wanted galaxies 10 are found.
+    # Half of the survey is drawn at random: of 20 wanted galaxies 10 are found.
     drawn = [*range(10), *range(20, 110)]
     session.rate([rating(f"J{row:03d}", wanted(f"J{row:03d}"), why=RANDOM) for row in drawn[:-5]])
     session.rate([artifact(f"J{row:03d}", why=RANDOM) for row in drawn[-5:]])
