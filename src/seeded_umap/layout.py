@@ -200,7 +200,8 @@ def optimise(
     """Return the positions after all epochs, in which the steps become shorter down to nothing."""
     here, axes = positions.copy(), (0,) * positions.shape[1]
     schedule = Schedule.from_edges(edges, seed=seed, block_size=block_size)
-    for epoch in tqdm(range(epochs), desc="map", disable=not progress, file=sys.stderr):
+    steps = range(epochs)
+    for epoch in tqdm(steps, desc="map", file=sys.stderr) if progress else steps:
         rate = np.float32(RATE * (1 - epoch / epochs))
         _run_epoch(here, axes, schedule, forces, rate, epoch, _key(seed))
     return here

@@ -69,7 +69,8 @@ class Cells:
         wide = _padded(queries)
         order = np.argsort(_nearest(wide, self.centres), kind="stable")
         nearest = Neighbours(np.empty((len(queries), k), np.int32), np.empty((len(queries), k), np.float32))
-        for first in tqdm(range(0, len(order), _STEP), desc="neighbours", disable=not progress, file=sys.stderr):
+        steps = range(0, len(order), _STEP)
+        for first in tqdm(steps, desc="neighbours", file=sys.stderr) if progress else steps:
             _search(wide, order[first : first + _STEP], self.packed, self.starts, self.centres, self.probed, *nearest)
         return nearest
 

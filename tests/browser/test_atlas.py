@@ -7,11 +7,13 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
-from made_up import write_report
+from made_up import survey_on_disk, write_report
 from PIL import Image
 
 from rarezoo import tables
+from rarezoo.report import pages
 from rarezoo.searches.decisions import Decision, Decisions, search_key
+from rarezoo.searches.result import Search
 
 pytestmark = pytest.mark.browser
 
@@ -399,3 +401,25 @@ def test_axe_finds_no_serious_fault_in_grades(visit_graded, faults, name, scheme
 def test_graded_pages_fit(visit_graded, name, view):
     page = visit_graded(name, **view)
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_galaxies_most_like_one_are_shown_on_request(tab, tmp_path):
+    search = Search.open(survey_on_disk(tmp_path))
+    report = pages.write_report(search, tmp_path / "report", images=True, survey=True).parent
+    page = tab(report, "atlas.html")
+    page.wait_for_function("window.rarezooAtlas && rarezooAtlas.images.ready()")
+    page.evaluate("rarezooAtlas.choose(20)")
+    page.click("#galaxy button.alike")
+    page.wait_for_selector("#galaxy .sheet")
+    shown = page.eval_on_selector_all("#galaxy .sheet button", "all => all.map((button) => Number(button.dataset.row))")
+    vectors = search.store.embeddings() - search.store.embeddings().mean(axis=0)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    cosines = np.delete(vectors @ vectors[20], 20)
+    expected = np.delete(np.arange(len(vectors)), 20)[np.argsort(-cosines)][:12]
+    assert [search.store.ids[row] for row in expected] == [
+        search.table("members")["id_str"].to_pylist()[row] for row in shown
+    ]
+    page.locator("#galaxy .sheet button").first.click()
+    page.wait_for_function(
+        f"document.querySelector('#galaxy h2').textContent === {json.dumps(str(search.store.ids[expected[0]]))}"
+    )

@@ -16,7 +16,7 @@ _LABELS = (
 
 @dataclass(kw_only=True)
 class LabelsShow(Settings):
-    """Show the ratings of a search: for each label how many galaxies were rated, by how many people, and how.
+    """Show the ratings of a search: for each label and kind how many galaxies were rated, by how many people, and how.
 
     The mean is that of grades (0 to 5), or the share of yes among the answers yes and no. The agreement is
     Krippendorff's alpha: 1 if all people agree, 0 if they agree by chance only; it needs galaxies that two people have
@@ -38,10 +38,13 @@ class LabelsShow(Settings):
         """
         with Labels.of(self.search, self.labels, read_only=True) as labels:
             entries, current = labels.log(), labels.ratings()
-            by_label: dict[str, list[Rating]] = defaultdict(list)
+            by_label: dict[tuple[str, str], list[Rating]] = defaultdict(list)
             for rating in current:
-                by_label[rating.label].append(rating)
-            rows = [_row(label, ratings, labels.agreement(label)) for label, ratings in sorted(by_label.items())]
+                by_label[rating.label, rating.kind].append(rating)
+            rows = [
+                _row(label, kind, ratings, labels.agreement(label))
+                for (label, kind), ratings in sorted(by_label.items())
+            ]
             where, people = labels.where, labels.people()
         last = entries.column(tables.AT)[-1].as_py() if entries.num_rows else None
         when = f", the last on {last:%Y-%m-%d %H:%M} UTC" if last else ""
@@ -50,11 +53,11 @@ class LabelsShow(Settings):
         return f"{line}\n\n{tables.markdown(head, rows)}" if rows else line
 
 
-def _row(label: str, ratings: list[Rating], agreement: float | None) -> list[str]:
+def _row(label: str, kind: str, ratings: list[Rating], agreement: float | None) -> list[str]:
     values = [rating.value for rating in ratings if rating.value is not None]
     return [
         label,
-        ", ".join(sorted({rating.kind for rating in ratings})),
+        kind,
         f"{len({rating.id_str for rating in ratings}):,}",
         f"{len(ratings):,}",
         str(len({rating.by for rating in ratings})),

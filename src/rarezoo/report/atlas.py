@@ -6,6 +6,7 @@ The page loads each script when it needs it:
     ids.js ra.js dec.js slots.js sky.js tree.js
     column-000.js     one value per galaxy: a predicted answer, a catalogue column
     card-003.js       the card of a class
+    similar.js        the galaxies that are most alike to each galaxy with a thumbnail, among those with a thumbnail
     images/sheet-0000.jpg   thumbnails, neighbours on the map side by side
 
 Numbers are base64 of little-endian arrays, in the order of the sample's rows. In shapes, n is the number of galaxies.
@@ -13,7 +14,7 @@ Numbers are base64 of little-endian arrays, in the order of the sample's rows. I
 
 import base64
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,10 +23,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Float64, Int32, Int64
+from jaxtyping import Float32, Float64, Int32, Int64
 from tqdm.auto import tqdm
 
 from rarezoo import tables
+from rarezoo.embeddings.neighbours import NeighbourIndex
 from rarezoo.report import gallery, palette
 from rarezoo.report.contents import Sample, ShownClass, file_name
 from rarezoo.report.gallery import Cutouts
@@ -36,6 +38,8 @@ from rarezoo.searches.systematics import ColumnTest, answer_tests, column_kind
 _UNASSIGNED = np.uint16(65535)
 # Thumbnails in a row of a sheet, and their side, px.
 _SHEET, _PIXELS = 16, 64
+# Similar galaxies of each galaxy with a thumbnail.
+_SIMILAR = 12
 # Number of categories with a colour of their own; the others share one colour. 255: unknown.
 _NAMED, _UNKNOWN = len(palette.LIGHT), 255
 # Number of 5° cells in which the sample is counted on the sky, and largest number of dots of a class.
@@ -104,6 +108,8 @@ class Atlas:
         CATALOGUE rows of the sample, in its order; None without a survey.
     cutouts
         Function from ids to uint8 (H, W, 3) each; None without images.
+    vectors
+        Function from ids to embeddings (m, D) of unit length, which say how alike galaxies are; None without them.
     thumbnails
         Largest number of galaxies that are shown as images on the map.
     tests
@@ -120,6 +126,7 @@ class Atlas:
     title: str
     catalogue: pa.Table | None
     cutouts: Cutouts | None
+    vectors: Callable[[np.ndarray], Float32[np.ndarray, "m D"]] | None
     thumbnails: int
     tests: Mapping[int, Sequence[ColumnTest]]
     seed: int
@@ -130,7 +137,8 @@ class Atlas:
         self._write_script("ids", [str(galaxy) for galaxy in self.sample.ids])
         self._write_script("tree", branches(self.tree, classes={shown.node: shown.id for shown in self.shown}))
         has_sky = self._write_sky()
-        has_sheets = self._write_sheets()
+        pictured = self._write_sheets()
+        has_similar = self._write_similar(pictured)
         for class_id, card in self.cards().items():
             self._write_script(f"card-{class_id:03d}", card)
         labels = np.where(self.sample.labels == tables.NO_CLASS, _UNASSIGNED, self.sample.labels).astype("<u2")
@@ -138,7 +146,7 @@ class Atlas:
             "points": len(self.sample), "title": self.title, "measure": self.measure, "ramp": palette.RAMP,
             "meanings": grades.MEANINGS,
             "search": search_key(self.sample.ids, self.sample.labels), "sky": has_sky,
-            "thumbnails": {"side": _SHEET, "pixels": _PIXELS} if has_sheets else None,
+            "thumbnails": {"side": _SHEET, "pixels": _PIXELS} if len(pictured) else None, "similar": has_similar,
             "columns": [asdict(column) for column in columns],
             "classes": [self._class_on_map(shown) for shown in self.shown],
             "positions": _packed(self.sample.positions.astype("<f4")), "labels": _packed(labels),
@@ -207,13 +215,13 @@ class Atlas:
         unknown = ~(np.isfinite(ra) & np.isfinite(dec))
         return np.where(unknown, np.nan, ra % 360), np.where(unknown, np.nan, dec)
 
-    def _write_sheets(self) -> bool:
-        """Write sheets of thumbnails and each galaxy's place in them (-1: none); return whether there are any.
+    def _write_sheets(self) -> Int64[np.ndarray, " shown"]:
+        """Write sheets of thumbnails and each galaxy's place in them (-1: none); return the rows in that order.
 
         Members of classes come first, then other galaxies, drawn at random. Neighbours on the map share a sheet.
         """
         if self.cutouts is None or not self.thumbnails:
-            return False
+            return np.empty(0, dtype=np.int64)
         random = np.random.default_rng([self.seed, len(self.sample)])
         order = np.argsort(self.sample.ids.astype(str), kind="stable")
         order = order[random.permutation(len(order))]
@@ -227,7 +235,21 @@ class Atlas:
             whole = gallery.padded(sheet, side=_SHEET * _PIXELS)
             gallery.save(whole, self.assets.parent / "images" / f"sheet-{number:04d}.jpg")
         self._write_script("slots", _packed(slots))
-        return bool(sheets)
+        return rows
+
+    def _write_similar(self, rows: Int64[np.ndarray, " shown"]) -> bool:
+        """Write for each galaxy with a thumbnail those that are most alike, and return whether this is known."""
+        if self.vectors is None or len(rows) < 2:
+            return False
+        vectors = self.vectors(self.sample.ids[rows])
+        finite = np.isfinite(vectors).all(axis=1)
+        if np.count_nonzero(finite) < 2:
+            return False
+        graph = NeighbourIndex(vectors[finite], seed=self.seed).graph(_SIMILAR)
+        nearest: Int32[np.ndarray, "shown k"] = np.full((len(rows), graph.shape[1]), -1, dtype="<i4")
+        nearest[finite] = rows[finite][graph]
+        self._write_script("similar", {"each": graph.shape[1], "rows": _packed(nearest)})
+        return True
 
     def cards(self) -> dict[int, dict[str, Any]]:
         """Return the card of each class: its numbers, galleries, answers, tests against the catalogue, and sky."""

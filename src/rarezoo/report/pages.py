@@ -14,7 +14,7 @@ import base64
 import hashlib
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
@@ -297,8 +297,22 @@ class _Report:
         return Atlas(
             assets=self.folder / "assets", sample=self.sample, shown=shown, tree=self.search.table("tree"),
             measure=measure, title=title, catalogue=catalogue, cutouts=self.search.cutouts if self.images else None,
-            thumbnails=self.thumbnails, tests=self.tests, seed=self.seed,
+            vectors=self._vectors, thumbnails=self.thumbnails, tests=self.tests, seed=self.seed,
         )  # fmt: skip
+
+    @property
+    def _vectors(self) -> Callable[[np.ndarray], np.ndarray] | None:
+        """Function from ids to embeddings as unit vectors; None if the embedding store is not there any more."""
+        try:
+            store = self.search.store
+        except StoreError:
+            return None
+
+        def vectors(ids: np.ndarray) -> np.ndarray:
+            rows = tables.rows_of(ids, pa.table({tables.ID: store.ids}), source="the embedding store")
+            return np.asarray(store.index.centred.directions[rows])
+
+        return vectors
 
     def _save(self, name: str, page: str) -> Path:
         with tables.atomic(self.folder / name) as temporary:

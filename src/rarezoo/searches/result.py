@@ -184,7 +184,7 @@ class Search:
     @property
     def settings(self) -> Mapping[str, Any]:
         """Settings of the search, as ``run.json`` holds them."""
-        return self.about["settings"]
+        return self.about["settings"] or {}
 
     @property
     def store(self) -> EmbeddingStore:
