@@ -27,6 +27,9 @@ MEASUREMENTS = {
     "similar": Job(
         "benchmarks.similar:SimilarSpeed", "seconds of a search for similar galaxies, against numpy", _HEADING
     ),
+    "similarity": Job(
+        "benchmarks.similarity:Similarity", "how good similar galaxies are, against other ways", _HEADING
+    ),
     "fuzz": Job(
         "benchmarks.fuzz:FuzzRun", "readers on damaged and hostile files: only our own errors come out", _HEADING
     ),

@@ -349,6 +349,16 @@ def retrieval(
     1.0
     """
     standardised(features)
+    sets = example_sets(fraction, examples=examples, queries=queries, k=k)
+    gains = {metric: _gains(features, fraction, sets, k=k, metric=metric) for metric in metrics}
+    values = max(gains.values(), key=lambda found: float(found.mean()))
+    return Sample(float(values.mean()), values, QUERIES, float(_chances(fraction, sets, k=k).mean()))
+
+
+def example_sets(
+    fraction: Float[np.ndarray, " n"], *, examples: int, queries: int = 50, k: int = 10
+) -> Int64[np.ndarray, "q e"]:
+    """Return the rows of the examples of each search of :func:`retrieval`, which has the arguments and errors."""
     random, galaxies = np.random.default_rng([examples, queries]), len(fraction)
     shuffled = np.random.default_rng(queries).permutation(galaxies)
     best = shuffled[np.argsort(-fraction[shuffled], kind="stable")][:queries]
@@ -358,12 +368,23 @@ def retrieval(
             f"too few galaxies for searches with {examples} examples", value=f"{len(best)} of {galaxies} have votes",
             fix=f"At least {max(examples, FEWEST)} are needed.",
         )  # fmt: skip
-    sets = np.array([
+    return np.array([
         [query, *random.choice(np.delete(best, place), examples - 1, replace=False)] for place, query in enumerate(best)
     ])  # fmt: skip
-    gains = {metric: _gains(features, fraction, sets, k=k, metric=metric) for metric in metrics}
-    values = max(gains.values(), key=lambda found: float(found.mean()))
-    return Sample(float(values.mean()), values, QUERIES, float(_chances(fraction, sets, k=k).mean()))
+
+
+def gains_of(
+    scores: Float[np.ndarray, "q n"], fraction: Float[np.ndarray, " n"], sets: Int64[np.ndarray, "q e"], *, k: int = 10
+) -> Float64[np.ndarray, " q"]:
+    """Return the nDCG@k of searches whose scores are known; their examples are left out.
+
+    >>> gains_of(np.array([[1.0, 0.9, 0.1]]), np.array([1.0, 0.8, 0.0]), np.array([[0]]), k=2)
+    array([1.])
+    """
+    similar = np.array(scores, dtype=np.float64)
+    similar[np.arange(len(sets))[:, None], sets] = -np.inf
+    nearest = np.argsort(-similar, axis=1, kind="stable")[:, :k]
+    return np.asarray((fraction[nearest] @ _discounts(k)) / _ideal(fraction, sets, k=k))
 
 
 def _gains(
@@ -371,10 +392,7 @@ def _gains(
 ) -> Float64[np.ndarray, " q"]:
     """Return the nDCG@k of each set of examples."""
     asking, answering = ranking_vectors(np.asarray(features), metric=metric)
-    similar = asking[sets].mean(axis=1) @ answering.T
-    similar[np.arange(len(sets))[:, None], sets] = -np.inf
-    nearest = np.argsort(-similar, axis=1, kind="stable")[:, :k]
-    return (fraction[nearest] @ _discounts(k)) / _ideal(fraction, sets, k=k)
+    return gains_of(asking[sets].mean(axis=1) @ answering.T, fraction, sets, k=k)
 
 
 def _chances(fraction: np.ndarray, sets: Int64[np.ndarray, "q e"], *, k: int) -> Float64[np.ndarray, " q"]:

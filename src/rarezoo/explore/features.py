@@ -200,10 +200,28 @@ def features_of(
             "embeddings that are not finite cannot be ranked", value=f"{len(bad)} of {len(embeddings)} galaxies",
             fix="Embed these galaxies again.", ids=[str(store.ids[row]) for row in bad],
         )  # fmt: skip
+    parts = [Part("embedding", components_of(embeddings, components), 1.0)] if embedding else []
+    others, left_out = parts_beside(store, beside, weight=weight, galaxies=galaxies, cache=cache)
+    parts += others
+    if not parts:
+        raise ConfigError(
+            "nothing to rank by", value=f"embedding={str(embedding).lower()} beside={','.join(beside)}",
+            fix="Use the embedding, or name catalogue columns.",
+        )  # fmt: skip
+    return Features.of(parts, left_out=left_out)
+
+
+def parts_beside(
+    store: EmbeddingStore,
+    names: Sequence[str],
+    *,
+    weight: float,
+    galaxies: Galaxies | None = None,
+    cache: Cache | None = None,
+) -> tuple[list[Part], list[str]]:
+    """Return what stands beside an embedding, and what was left out, with the reasons; see :func:`features_of`."""
     parts, left_out = [], []
-    if embedding:
-        parts.append(Part("embedding", components_of(embeddings, components), 1.0))
-    for name in beside:
+    for name in names:
         if name in _MEASURED:
             try:
                 parts.append(Part(name, _measured(name, store, galaxies or store.galaxies(), cache), weight))
@@ -212,12 +230,7 @@ def features_of(
                 left_out.append(f"{name} ({problem.what})")
         else:
             parts.append(Part(name, _column(store, galaxies or store.galaxies(), name)[:, None], weight))
-    if not parts:
-        raise ConfigError(
-            "nothing to rank by", value=f"embedding={str(embedding).lower()} beside={','.join(beside)}",
-            fix="Use the embedding, or name catalogue columns.",
-        )  # fmt: skip
-    return Features.of(parts, left_out=left_out)
+    return parts, left_out
 
 
 def _measured(name: str, store: EmbeddingStore, galaxies: Galaxies, cache: Cache | None) -> Float32[np.ndarray, "n c"]:

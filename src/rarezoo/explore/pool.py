@@ -5,7 +5,7 @@ Shape letters: n galaxies of the store, in its order.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from rarezoo.data.expressions import columns_of
 from rarezoo.data.survey import Galaxies
 from rarezoo.embeddings.store import MANIFEST_FILE, EmbeddingStore
 from rarezoo.errors import ConfigError, RarezooError, StoreError, StoreNotFound
+from rarezoo.explore.space import Space, space_of
 from rarezoo.searches.result import RUN_FILE, Search
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class Pool:
 
     store: EmbeddingStore
     search: Search | None = None
+    _spaces: dict[tuple[str, ...], Space] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def of(cls, source: "EmbeddingStore | Search | Pool | Path | str") -> "Pool":
@@ -79,6 +81,13 @@ class Pool:
     def folder(self) -> Path:
         """Folder of the search, or of the store if there is no search."""
         return self.store.folder if self.search is None else self.search.folder
+
+    def space(self, beside: Sequence[str]) -> Space:
+        """Return what the galaxies are compared by, see :func:`~rarezoo.explore.space.space_of`; it is made once."""
+        key = tuple(beside)
+        if key not in self._spaces:
+            self._spaces[key] = space_of(self, key)
+        return self._spaces[key]
 
     # --- which galaxies
 
@@ -219,6 +228,11 @@ class Pool:
         if self._judged is None:
             return self.store.manifest.answers
         return tuple(answer for name in self._judged.column_names if (answer := tables.answer_of(name)) is not None)
+
+    def predicted_answers(self) -> pa.Table:
+        """Return the predicted fraction of each answer, a column per answer; null where it is not known."""
+        names = [tables.fraction_column(answer) for answer in self.answers]
+        return pa.table({name: self._column(name) for name in names})
 
     @cached_property
     def _judged(self) -> pa.Table | None:

@@ -27,6 +27,7 @@ from rarezoo.explore.filters import FilterResult, Filters
 from rarezoo.explore.places import Position, distance_text, nearest, read_targets, separations
 from rarezoo.explore.pool import Pool
 from rarezoo.explore.scores import AUTO, WAYS, Scores, scores_of
+from rarezoo.explore.space import AUTO as SPACE_AUTO
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -157,15 +158,24 @@ class Query:
             )  # fmt: skip
         return cls(rows=rows, against=counter_rows, vectors=vectors, names=tuple(names), notes=tuple(notes))
 
-    def scores(self, pool: Pool, *, by: str, seed: int) -> Scores:
-        """Return how alike every galaxy of the store is to the examples."""
-        index = pool.store.index
+    def scores(self, pool: Pool, *, by: str, seed: int, beside: Sequence[str] = (SPACE_AUTO,)) -> Scores:
+        """Return how alike every galaxy of the store is to the examples, by what :func:`space_of` says."""
+        if self.vectors is not None:
+            if any(name not in ("", SPACE_AUTO) for name in beside):
+                raise ConfigError(
+                    "an image or a vector that is not in the store can be compared by the embedding only",
+                    value=f"beside={','.join(beside)}", fix="Leave beside= out.",
+                )  # fmt: skip
+            beside = ()
+        space = pool.space(beside)
+        index = space.index
         lengths = index.centred.lengths[:, None]
         examples, against = (index.centred.directions[rows] * lengths[rows] for rows in (self.rows, self.against))
         if self.vectors is not None:
             examples = np.concatenate([examples, self.vectors - index.centred.mean])
         asked = np.concatenate([self.rows, self.against])
-        return scores_of(index, examples, against, by=by, rows=asked, seed=seed)
+        scores = scores_of(index, examples, against, by=by, rows=asked, seed=seed)
+        return scores._replace(way=f"{scores.way}; by {space.words}") if space.beside else scores
 
 
 def _rows(
@@ -307,6 +317,7 @@ def similar(
     classes: int | Sequence[int] = (),
     cone: str | Sequence[float] = "",
     by: str = AUTO,
+    beside: str | Sequence[str] = SPACE_AUTO,
     apart: float = APART,
     identical: bool = True,
     radius: float = RADIUS,
@@ -330,6 +341,8 @@ def similar(
         Filters: see :class:`~rarezoo.explore.filters.Filters`.
     by : {"auto", "cosine", "probe"}
         See :func:`~rarezoo.explore.scores.scores_of`.
+    beside : str or sequence of str
+        What is compared beside the embedding, see :func:`~rarezoo.explore.space.space_of`; empty: nothing.
     apart : float
         Distance from an example up to which galaxies are left out, arcsec; 0 leaves out none.
     identical : bool
@@ -371,8 +384,9 @@ def similar(
     if not len(query.rows) and query.vectors is None:
         raise ConfigError("no example", value=examples, fix="Give the id of a galaxy: id=ID.")
     result = ranked(
-        pool, query, k, filters=Filters(where, classes, cone), by=by, apart=apart, identical=identical, seed=seed
-    )
+        pool, query, k, filters=Filters(where, classes, cone), by=by, beside=beside, apart=apart, identical=identical,
+        seed=seed,
+    )  # fmt: skip
     if len(result.rows) < (k or 0):
         log.warning("only %d galaxies can be shown instead of %d", len(result.rows), k)
     return result
@@ -386,6 +400,7 @@ def ranked(
     scores: Scores | None = None,
     filters: Filters | None = None,
     by: str = AUTO,
+    beside: str | Sequence[str] = SPACE_AUTO,
     apart: float = APART,
     identical: bool = True,
     seed: int = 0,
@@ -404,7 +419,7 @@ def ranked(
         Scores of the n galaxies; by default how alike they are to the examples.
     filters : Filters, optional
         Which galaxies may be shown.
-    by, apart, identical, seed
+    by, beside, apart, identical, seed
         See :func:`similar`.
 
     Raises
@@ -426,7 +441,8 @@ def ranked(
     k = min(SHOWN, others) if k is None else k
     if not 1 <= k <= others:
         raise ConfigError("k, the number of galaxies", value=k, fix=f"Choose 1 to {others}.")
-    scores = query.scores(pool, by=by, seed=seed) if scores is None else scores
+    if scores is None:
+        scores = query.scores(pool, by=by, seed=seed, beside=beside.split(",") if isinstance(beside, str) else beside)
     mask = filtered.mask.copy()
     mask[asked] = False
     copies = Copies(pool, query.rows, images=k <= _COMPARED) if identical else None

@@ -28,6 +28,8 @@ from rarezoo.explore.similar_page import (
     write_file,
     write_page,
 )
+from rarezoo.explore.space import AUTO as SPACE_AUTO
+from rarezoo.explore.space import MOST_MEASURED
 from rarezoo.explore.text import vector_of
 from rarezoo.explore.words import tree_of, understand
 from rarezoo.runs import digest
@@ -84,6 +86,11 @@ class SimilarRun(Settings):
     by: str = setting(
         AUTO, f"what ranks: auto = probe for {ENOUGH} or more examples or with counter-examples", choices=WAYS
     )
+    beside: list[str] = setting(
+        [SPACE_AUTO],
+        "what is compared beside the embedding: photometry, structure, answers (predicted ones), or catalogue columns; "
+        f"empty: nothing; auto: the first three, if there are images of at most {MOST_MEASURED:,} galaxies",
+    )
     apart: float = setting(
         APART, "entries this near to an example are left out as pieces of it; 0 = none", unit="arcsec", ge=0
     )
@@ -134,7 +141,7 @@ class SimilarRun(Settings):
         asked = self._asked(pool)
         result = ranked(
             pool, asked.query, self.k, scores=asked.scores, filters=Filters(self.where, self.classes, self.cone),
-            by=asked.by, apart=self.apart, identical=self.identical, seed=self.seed,
+            by=asked.by, beside=self.beside, apart=self.apart, identical=self.identical, seed=self.seed,
         )  # fmt: skip
         asked.notes[:0] = asked.query.notes
         if len(result.rows) < (self.k or 0):
@@ -222,7 +229,7 @@ class SimilarRun(Settings):
         query = Query(rows=rows, against=against, notes=further.notes)
         by = self.by if self.by != AUTO else PROBE if len(rows) >= _TAGGED else COSINE
         # Without a probe, galaxies that are known not to have the tag are only left out.
-        alone = Query(rows=rows).scores(pool, by=COSINE, seed=self.seed) if by == COSINE else None
+        alone = Query(rows=rows).scores(pool, by=COSINE, seed=self.seed, beside=self.beside) if by == COSINE else None
         return _Asked(title=f"tag {self.tag}", query=query, scores=alone, by=by)
 
 
