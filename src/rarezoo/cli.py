@@ -313,10 +313,7 @@ def main(command: str = "") -> None:
     if command:
         sys.exit(exit_status(lambda: run_command(command, words, usage=f"python {command}.py"), command=command))
     if not words or words[0] in ("--help", "-h"):
-        print(overview(JOBS, version=__version__))
-        scripts = ", ".join(f"python {name}.py is rarezoo {name}" for name in SCRIPTS)
-        print(f"In a checkout of the repository, three commands are also scripts: {scripts}.")
-        sys.exit(0)
+        sys.exit(exit_status(_print_overview))
     if words[0] == "--version":
         print(f"rarezoo {__version__}")
         sys.exit(0)
@@ -325,6 +322,12 @@ def main(command: str = "") -> None:
         rest = words[command.count(" ") + 1 :]
         sys.exit(exit_status(lambda: run_command(command, rest, usage=f"rarezoo {command}"), command=command))
     sys.exit(exit_status(lambda: _other(words)))
+
+
+def _print_overview() -> None:
+    print(overview(JOBS, version=__version__))
+    scripts = ", ".join(f"python {name}.py is rarezoo {name}" for name in SCRIPTS)
+    print(f"In a checkout of the repository, three commands are also scripts: {scripts}.")
 
 
 def _longest_first() -> list[str]:
@@ -765,6 +768,8 @@ def exit_status(run: Callable[[], object], *, command: str = "") -> int:
     """Run something and return the exit status: 0, 2 with one message, 130 or 1."""
     try:
         run()
+        # A program that has ended before it read everything is noticed here, and not when Python ends.
+        sys.stdout.flush()
     except RarezooError as problem:
         return _refused(str(problem))
     except (HydraException, OmegaConfBaseException) as problem:
