@@ -769,7 +769,8 @@ def exit_status(run: Callable[[], object], *, command: str = "") -> int:
     try:
         run()
         # A program that has ended before it read everything is noticed here, and not when Python ends.
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except RarezooError as problem:
         return _refused(str(problem))
     except (HydraException, OmegaConfBaseException) as problem:
