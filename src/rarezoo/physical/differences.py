@@ -7,9 +7,9 @@ For one class and one property, over the sets of a member and its controls in wh
     difference          median over the sets of (member − median of its controls); for a share: the mean of
                         (member − mean of its controls)
     interval            95 % bootstrap interval over the sets
-    effect              share of pairs within sets in which the member is higher − share in which it is lower, −1 to 1
-    p                   the member is equally likely to have every rank within its set: sum of the ranks, relative to the
-                        size of the set, exact for up to 100 sets (a stratified Wilcoxon test, van Elteren 1960)
+    effect              share of pairs within sets in which the member is higher minus lower, −1 to 1
+    p                   the member is equally likely to have every rank within its set: sum of the ranks, relative to
+                        the size of the set, exact for up to 100 sets (a stratified Wilcoxon test, van Elteren 1960)
     q                   p, corrected over all classes and properties (Benjamini & Hochberg 1995)
 
     verdict = not tested        if the class cannot be matched, or fewer than eight sets know the property
@@ -23,6 +23,7 @@ Shape letters: n galaxies, m sets, k controls of a member.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int
@@ -360,7 +361,7 @@ def bins_of(
     """
     known = values[members & np.isfinite(values)]
     ends = list(edges) or (np.unique(np.quantile(known, np.linspace(0, 1, 4))).tolist() if len(known) else [])
-    for low, high in zip(ends[:-1], ends[1:], strict=True):
+    for low, high in pairwise(ends):
         with np.errstate(invalid="ignore"):
             inside = (values >= low) & ((values <= high) if high == ends[-1] else (values < high))
         yield Bin(column, float(low), float(high)), inside

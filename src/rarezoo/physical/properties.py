@@ -1,5 +1,7 @@
 """The properties of a joined table that can be compared: numbers, and shares of galaxies with a given category.
 
+A column becomes one of these::
+
     numbers                 a property with a median; a missing value that is written as a number, such as −9999, is
                             unknown
     yes and no              the share of galaxies with yes
@@ -135,7 +137,8 @@ def properties_of(table: pa.Table, *, named: Sequence[str] = (), without: Iterab
         log.warning("columns that are not compared: %s%s", listed, more)
     if not found:
         raise DataError(
-            "there is no property besides the covariates", value=", ".join(sorted(left_out - {tables.ID})) or "no column",
+            "there is no property besides the covariates",
+            value=", ".join(sorted(left_out - {tables.ID})) or "no column",
             fix="Join a catalogue with further columns (with=FILE), or match in fewer: covariates=COLUMN.",
         )  # fmt: skip
     return found
