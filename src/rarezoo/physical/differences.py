@@ -3,7 +3,8 @@
 For one class and one property, over the sets of a member and its controls in which the property is known::
 
     adjusted values     property minus its regression on the covariates (and their squares) among the controls of the
-                        class, which removes what is left of the covariates within the sets
+                        class, which removes what is left of the covariates within the sets; not for shares, and
+                        not for numbers that one galaxy in five has exactly equal
     difference          median over the sets of (member − median of its controls); for a share: the mean of
                         (member − mean of its controls)
     interval            95 % bootstrap interval over the sets
@@ -190,7 +191,7 @@ def _difference(
         return replace(blank, sets=sets, why=f"known for only {sets} members with controls")
     own, theirs = values[matched.members][rows], theirs[rows]
     pool = matched.controls[rows]
-    fit = adjustment(values, scaled, matched.pool) if one.kind == NUMBER else np.zeros(len(values))
+    fit = adjustment(values, scaled, matched.pool) if one.is_continuous else np.zeros(len(values))
     adjusted = own - fit[matched.members][rows]
     adjusted_theirs = theirs - np.where(pool >= 0, fit[pool], 0)
     ranked, ranked_theirs = (adjusted, adjusted_theirs) if one.kind == NUMBER else (own, theirs)

@@ -27,7 +27,7 @@ from jaxtyping import Float64, Int
 
 from rarezoo import tables
 from rarezoo.physical.differences import SIGNIFICANT, adjustment, standardised
-from rarezoo.physical.properties import NUMBER, Property
+from rarezoo.physical.properties import Property
 
 # Members for each property, and at least; properties must be known for this share of the members.
 _PER_PROPERTY, _FEWEST, _KNOWN = 12, 30, 0.7
@@ -129,7 +129,7 @@ def splits(
     Parameters
     ----------
     properties
-        Properties of the n galaxies; only numbers are used.
+        Properties of the n galaxies; only continuous numbers are used.
     covariates
         Columns that the residuals are made with.
     labels
@@ -144,7 +144,7 @@ def splits(
     """
     from scipy.stats import false_discovery_control
 
-    numbers = [one for one in properties if one.kind == NUMBER]
+    numbers = [one for one in properties if one.is_continuous]
     others = labels == tables.NO_CLASS
     scaled = standardised(covariates, others)
     residuals = {one.name: _normal_scores(one.values, scaled, others) for one in numbers}

@@ -113,7 +113,7 @@ def write_page(
 
 def show_on_pages(report: Path, cards: Mapping[int, Card]) -> int:
     """Show cards on the class pages of a report that has been written; return the number of pages."""
-    link, changed = link_of(report, report.parent), 0
+    link, changed, without = link_of(report, report.parent), 0, 0
     for class_id, card in cards.items():
         path = report / f"{file_name(class_id)}.html"
         if not path.exists():
@@ -121,11 +121,13 @@ def show_on_pages(report: Path, cards: Mapping[int, Card]) -> int:
         page = path.read_text(encoding="utf-8")
         shown = f"<!-- physical -->{section(card, link=link)}<!-- /physical -->"
         if not _MARKS.search(page):
-            log.warning("%s was written by an earlier rarezoo and shows no card; run rarezoo report SEARCH", path)
+            without += 1
             continue
         with tables.atomic(path) as temporary:
             temporary.write_text(_MARKS.sub(lambda _, shown=shown: shown, page, count=1), encoding="utf-8")
         changed += 1
+    if without:
+        log.warning("%d pages of the report are of an earlier rarezoo and show no card: rarezoo report SEARCH", without)
     return changed
 
 

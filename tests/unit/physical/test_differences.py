@@ -117,3 +117,13 @@ def test_classes_are_compared_within_ranges_of_the_mass():
     assert low.difference.low < 0 < low.difference.high or abs(low.difference.value) < 0.2
     assert high.difference.value == pytest.approx(0.5, abs=0.2)
     assert low.sets + high.sets <= whole.sets
+
+
+def test_a_number_that_is_mostly_the_same_value_is_not_adjusted_into_a_difference():
+    random = np.random.default_rng(5)
+    labels, covariates, _ = sky(random, members=80, mass_of_members=0.5)
+    radius = np.where(random.random(700) < 0.7, 5.28, 5.28 + 0.5 * (covariates["log_mass"] - 10))
+    matched = {0: Matching().match(covariates, labels, 0, ids=np.arange(700).astype(str))}
+    (one,) = differences([Property("radius", "number", radius)], covariates, labels, matched)
+    assert one.difference.value == 0
+    assert one.verdict != DIFFERS
