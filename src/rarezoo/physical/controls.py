@@ -226,7 +226,7 @@ class Matching(Settings):
         else:
             here, there = _whitened(members, others)
         most = min(_CANDIDATES * self.controls, len(others))
-        distances, places = KDTree(there).query(here, k=most)
+        distances, places = map(np.asarray, KDTree(there).query(here, k=most))
         distances, places = distances.reshape(len(here), -1), places.reshape(len(here), -1)
         allowed = np.abs(logits[0][:, None] - logits[1][places]) <= caliper * spread + 1e-12
         rows, columns = np.nonzero(allowed)

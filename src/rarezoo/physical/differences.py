@@ -25,6 +25,7 @@ Shape letters: n galaxies, m sets, k controls of a member.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int
@@ -72,7 +73,7 @@ class Difference:
     ----------
     class_id
         The class.
-    property
+    of
         The property.
     within
         Range of a column that the members are in, or all of them.
@@ -96,7 +97,7 @@ class Difference:
     """
 
     class_id: int
-    property: Property
+    of: Property
     within: Bin
     sets: int
     members: Interval
@@ -162,7 +163,8 @@ def differences(
         if places:
             ps = [min(1.0, getattr(found[place], tested)) for place in places]
             for place, q in zip(places, false_discovery_control(ps), strict=True):
-                found[place] = replace(found[place], **{corrected: float(q)})
+                changes: dict[str, Any] = {corrected: float(q)}
+                found[place] = replace(found[place], **changes)
     return found
 
 

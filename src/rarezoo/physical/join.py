@@ -223,7 +223,8 @@ def join(
     for number, given in enumerate(catalogues, start=1):
         if is_address(given):
             # Entries around the galaxies are fetched too, from which the matches by chance are counted.
-            fetched = fetch(given, *(sky or (None, None)), min(shift_of(radius) + radius, _FARTHEST))
+            reach = min(shift_of(radius) + radius, _FARTHEST)
+            fetched = fetch(given, None if sky is None else sky[0], None if sky is None else sky[1], reach)
             table, source = arrow_of(fetched, source=given), given
         else:
             table, source = read_catalogue(given, number=number, id_column=id_column)

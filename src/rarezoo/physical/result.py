@@ -1,5 +1,6 @@
 """What the classes of a search are physically: tables, cards for pages, and a table for a paper."""
 
+import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -92,7 +93,7 @@ class Physical:
         return f"Physical({self.title}: {len(self.matched)} classes, {differing} differences)"
 
     def _repr_html_(self) -> str:
-        return f"<p>{self.summary()}</p>{self.paper()._repr_html_()}"
+        return f"<p>{html.escape(self.summary())}</p>{self.paper().to_html(index=False)}"
 
     def summary(self) -> str:
         """Return what was joined, matched and found, in sentences."""
@@ -115,8 +116,8 @@ class Physical:
         """The differences as a DIFFERENCES table."""
         rows = [
             {
-                tables.CLASS_ID: one.class_id, tables.PROPERTY: one.property.name, tables.UNIT: one.property.unit,
-                tables.KIND: one.property.kind, tables.WITHIN: one.within.column, tables.WITHIN_LOW: one.within.low,
+                tables.CLASS_ID: one.class_id, tables.PROPERTY: one.of.name, tables.UNIT: one.of.unit,
+                tables.KIND: one.of.kind, tables.WITHIN: one.within.column, tables.WITHIN_LOW: one.within.low,
                 tables.WITHIN_HIGH: one.within.high, tables.SETS: one.sets, tables.OF_MEMBERS: one.members.value,
                 tables.OF_CONTROLS: one.controls.value, tables.DIFFERENCE: one.difference.value,
                 tables.DIFFERENCE_LOW: one.difference.low, tables.DIFFERENCE_HIGH: one.difference.high,
@@ -254,7 +255,7 @@ class Physical:
         split = next((one for one in self.splits if one.class_id == class_id), None)
         counts = matched.counts
         shown = sorted(
-            (one for one in own if not one.within.column and one.property.kind == NUMBER and not one.why),
+            (one for one in own if not one.within.column and one.of.kind == NUMBER and not one.why),
             key=lambda one: (one.verdict != DIFFERS, one.p),
         )
         return plain(
@@ -263,7 +264,7 @@ class Physical:
                 "controls": int(counts.sum()), "most": int(counts.max(initial=0)), "reason": matched.reason,
                 "covariates": [one._asdict() for one in matched.balance],
                 "rows": [self._card_row(one) for one in own],
-                "histograms": [self._histogram(one.property, matched) for one in shown],
+                "histograms": [self._histogram(one.of, matched) for one in shown],
                 "completeness": list(self.completeness.get(class_id, ())),
                 "split": "" if split is None else str(split), "splits": bool(split is not None and split.splits),
                 "mock": bool(self.planted), "within": next((one.within.column for one in own if one.within.column), ""),
@@ -271,12 +272,12 @@ class Physical:
         )  # fmt: skip
 
     def _card_row(self, one: Difference) -> dict[str, Any]:
-        planted = self.planted.get((one.class_id, one.property.name))
+        planted = self.planted.get((one.class_id, one.of.name))
         truth = None
         if planted is not None and not one.within.column and not one.why:
             truth = {"offset": planted, "inside": one.difference.low <= planted <= one.difference.high}
         return {
-            "property": one.property.name, "unit": one.property.unit, "kind": one.property.kind,
+            "property": one.of.name, "unit": one.of.unit, "kind": one.of.kind,
             "within": str(one.within) if one.within.column else "", "sets": one.sets, "members": list(one.members),
             "controls": list(one.controls), "difference": list(one.difference), "effect": one.effect, "raw": one.raw,
             "q": one.q, "verdict": one.verdict, "why": one.why, "planted": truth,

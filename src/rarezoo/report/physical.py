@@ -17,7 +17,6 @@ from markupsafe import Markup
 from rarezoo import __version__, tables
 from rarezoo.errors import RarezooError
 from rarezoo.report import palette
-from rarezoo.report.compare import asset
 from rarezoo.report.contents import file_name
 
 log = logging.getLogger(__name__)
@@ -93,6 +92,8 @@ def write_page(
     back
         Address of the report's index page; empty for none.
     """
+    # Pages that show a card import this module.
+    from rarezoo.report.compare import asset
     from rarezoo.report.pages import environment
 
     differing = [
@@ -124,7 +125,8 @@ def show_on_pages(report: Path, cards: Mapping[int, Card]) -> int:
             without += 1
             continue
         with tables.atomic(path) as temporary:
-            temporary.write_text(_MARKS.sub(lambda _, shown=shown: shown, page, count=1), encoding="utf-8")
+            before, after = _MARKS.split(page, maxsplit=1)
+            temporary.write_text(f"{before}{shown}{after}", encoding="utf-8")
         changed += 1
     if without:
         log.warning("%d pages of the report are of an earlier rarezoo and show no card: rarezoo report SEARCH", without)

@@ -564,7 +564,8 @@ class Search:
         from rarezoo.physical.join import join
 
         catalogues = list(table) if isinstance(table, (list, tuple)) else [table]
-        return join(self.ids, *self.sky, catalogues, radius, **settings)
+        ra, dec = self.sky
+        return join(self.ids, ra, dec, catalogues, radius, **settings)
 
     def physical(self, catalogues: Any = (), *, out: Path | str = "", **settings: Any) -> "Physical":
         """Compare the physical properties of each class with those of matched controls.
