@@ -206,7 +206,7 @@ def _survey_columns(search: Search) -> tuple[pa.Table | None, pa.Table | None]:
 def _planted(
     truth: pa.Table | None, matched: Mapping[int, Matched], names: Sequence[str]
 ) -> dict[tuple[int, str], float]:
-    """Return the median of what the populations of the matched members add to each property of a mock sky."""
+    """Return the mean of what the populations of the matched members add to each property of a mock sky."""
     if truth is None:
         return {}
     populations = tables.strings(truth, tables.POPULATION)
@@ -216,5 +216,5 @@ def _planted(
             offsets = [planted_offset(str(population), name) for population in populations[one.members]]
             known = [offset for offset in offsets if offset is not None]
             if known:
-                planted[class_id, name] = float(np.median(known))
+                planted[class_id, name] = float(np.mean(known))
     return planted

@@ -14,7 +14,7 @@ def truth(count, population="ordinary"):
     return pa.table(
         {
             "id_str": [f"mock-{row}" for row in range(count)], "population": [population] * count,
-            "kind": ["spiral"] * count, "magnitude": np.linspace(14, 17.7, count), "radius": np.full(count, 4.0),
+            "kind": ["spiral"] * count, "magnitude": 14 + 0.05 * np.arange(count), "radius": np.full(count, 4.0),
             "seeing": np.full(count, 1.2),
         }
     )  # fmt: skip
