@@ -131,7 +131,7 @@ class Matching(Settings):
     --------
     >>> Matching(controls=7)
     Traceback (most recent call last):
-    rarezoo.errors.ConfigError: matching.controls must be at most 5: 7. Choose a value that is at least 1, at most 5.
+    rarezoo.errors.ConfigError: matching.controls must be at most 5: 7. ...
     """
 
     prefix: ClassVar[str] = "matching"
