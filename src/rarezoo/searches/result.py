@@ -6,7 +6,7 @@ This is the only file that knows the names of the files that a search leaves in 
 import html
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from rarezoo.searches.grades import counted
 from rarezoo.searches.metadata import Metadata
 from rarezoo.searches.select import Select
 from rarezoo.searches.systematics import ColumnTest, Systematics
-from rarezoo.settings import described
+from rarezoo.settings import described, refuse_unknown
 from rarezoo.track import Tracker
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from rarezoo.explore.pool import Pool
+    from rarezoo.physical.join import Joined
+    from rarezoo.physical.result import Physical
     from rarezoo.searches.compare import Comparison
 
 log = logging.getLogger(__name__)
@@ -536,6 +538,75 @@ class Search:
         from rarezoo.searches.compare import compare
 
         return compare(self, *others, **settings)
+
+    def crossmatch(self, table: Any, radius: float = 1.0, **settings: Any) -> "Joined":
+        """Join a catalogue to the galaxies searched, by id or by position.
+
+        Parameters
+        ----------
+        table
+            Path of a CSV, Parquet, FITS, VOTable or ECSV file, or a table of pyarrow, pandas or astropy; or a list.
+        radius
+            Largest distance of a match by position, arcsec.
+        settings
+            See :func:`rarezoo.physical.join.join`: ``by``, ``id_column``, ``ra_column``, ``dec_column``.
+
+        Returns
+        -------
+        Joined
+            The table in the order of ``ids``, its match rate, and how many galaxies would match by chance.
+
+        Raises
+        ------
+        ConfigError, DataError
+            No galaxy matches, or the table cannot be used.
+        """
+        from rarezoo.physical.join import join
+
+        catalogues = list(table) if isinstance(table, (list, tuple)) else [table]
+        ra, dec = self.sky
+        return join(self.ids, ra, dec, catalogues, radius, **settings)
+
+    def physical(self, catalogues: Any = (), *, out: Path | str = "", **settings: Any) -> "Physical":
+        """Compare the physical properties of each class with those of matched controls.
+
+        Parameters
+        ----------
+        catalogues
+            Paths or tables that are joined to the galaxies, one or a list, as for :meth:`crossmatch`; none: only the
+            columns of the survey are compared.
+        out
+            Folder in which tables, a page and a table for a paper are written; empty writes nothing.
+        settings
+            See :class:`rarezoo.physical.run.PhysicalRun`: ``covariates``, ``properties``, ``controls``, ``within`` …
+
+        Returns
+        -------
+        Physical
+            A table in a notebook.
+
+        Raises
+        ------
+        ConfigError, DataError, OutputError
+            See the message.
+        """
+        from rarezoo.physical.run import PhysicalRun, write
+
+        given = list(catalogues) if isinstance(catalogues, (list, tuple)) else [catalogues]
+        refuse_unknown(settings, [known.name for known in fields(PhysicalRun)], of="search.physical")
+        measured = PhysicalRun(search=str(self.folder), **settings).measure(self, given)
+        if str(out):
+            write(measured, Path(out), self)
+        return measured
+
+    @property
+    def sky(self) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
+        """Right ascension and declination of the galaxies searched, degrees, NaN if unknown; None without a survey."""
+        if not self.has_survey:
+            return None, None
+        placed = tables.aligned(self.survey().catalogue, self.table("members").column(tables.ID), source="the survey")
+        ra, dec = (placed.column(name).to_pandas().to_numpy(dtype=np.float64) for name in (tables.RA, tables.DEC))
+        return ra, dec
 
     def log(self, logger: Tracker, *, images: bool = True) -> None:
         """Log it: numbers, the classes table, the map, pictures of each class, and the training of its network.
