@@ -114,6 +114,24 @@ def positions_of(
     )
 
 
+def position_columns(names: Sequence[str]) -> tuple[str, str] | None:
+    """Return the columns that hold right ascension and declination by their names, or None if they are not both there.
+
+    Columns that are called ``ra`` and ``dec`` come first, then names that other catalogues use.
+
+    Examples
+    --------
+    >>> position_columns(["recno", "RA_ICRS", "DE_ICRS"])
+    ('RA_ICRS', 'DE_ICRS')
+    """
+    chosen = []
+    for kind in (tables.RA, tables.DEC):
+        spelled = {name: name.strip().casefold() for name in names}
+        fitting = [name for name, plain in spelled.items() if plain == kind or _LOOKS_LIKE[kind].fullmatch(plain)]
+        chosen += sorted(fitting, key=lambda name: spelled[name] != kind)[:1]
+    return (chosen[0], chosen[1]) if len(chosen) == 2 else None
+
+
 def on_sphere(
     ra: Float64[np.ndarray, " n"], dec: Float64[np.ndarray, " n"], *, ids: Sequence[str], source: str
 ) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:

@@ -470,22 +470,44 @@ def _read_with_astropy(path: Path, kind: str) -> pa.Table:
         _refuse_incomplete_fits(path)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        table = Table.read(given, format=kind)
         # Columns such as times and sky positions become ordinary ones.
-        table = serialize.represent_mixins_as_columns(table)
+        table = serialize.represent_mixins_as_columns(Table.read(given, format=kind))
     truncated = [str(warning.message) for warning in caught if "truncated" in str(warning.message).lower()]
     if truncated:
         raise DataError("unreadable table (it is not complete)", value=path, fix="Copy or write it again.")
     for warning in caught:
         if not issubclass(warning.category, AstropyWarning):
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    return arrow_of(table, source=str(path))
+
+
+def arrow_of(table: Any, *, source: str) -> pa.Table:
+    """Return an astropy table as an Arrow table: masked values and NaN are null, a column's metadata has its unit.
+
+    Parameters
+    ----------
+    table
+        Table or QTable.
+    source
+        What it is, for the warning that names columns that Arrow cannot hold; these are left out.
+
+    Examples
+    --------
+    >>> from astropy.table import Table
+    >>> mass = arrow_of(Table({"mass": [1.0]}, units={"mass": "solMass"}), source="mine").schema.field("mass")
+    >>> mass.metadata[UNIT]
+    b'solMass'
+    """
+    from astropy.table import serialize
+
+    table = serialize.represent_mixins_as_columns(table)
     columns, fields = [], []
     for name in table.colnames:
         column = table[name]
         try:
             values = _arrow_column(column)
         except (pa.ArrowException, TypeError, ValueError) as problem:
-            log.warning("%s: column %s is left out: %s", path, name, str(problem).splitlines()[0])
+            log.warning("%s: column %s is left out: %s", source, name, str(problem).splitlines()[0])
             continue
         unit = {UNIT: str(column.unit).encode()} if getattr(column, "unit", None) is not None else None
         columns.append(values)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from rarezoo.explore.pool import Pool
+    from rarezoo.physical.join import Joined
     from rarezoo.searches.compare import Comparison
 
 log = logging.getLogger(__name__)
@@ -536,6 +537,42 @@ class Search:
         from rarezoo.searches.compare import compare
 
         return compare(self, *others, **settings)
+
+    def crossmatch(self, table: Any, radius: float = 1.0, **settings: Any) -> "Joined":
+        """Join a catalogue to the galaxies searched, by id or by position.
+
+        Parameters
+        ----------
+        table
+            Path of a CSV, Parquet, FITS, VOTable or ECSV file, or a table of pyarrow, pandas or astropy; or a list.
+        radius
+            Largest distance of a match by position, arcsec.
+        settings
+            See :func:`rarezoo.physical.join.join`: ``by``, ``id_column``, ``ra_column``, ``dec_column``.
+
+        Returns
+        -------
+        Joined
+            The table in the order of ``ids``, its match rate, and how many galaxies would match by chance.
+
+        Raises
+        ------
+        ConfigError, DataError
+            No galaxy matches, or the table cannot be used.
+        """
+        from rarezoo.physical.join import join
+
+        catalogues = list(table) if isinstance(table, (list, tuple)) else [table]
+        return join(self.ids, *self.sky, catalogues, radius, **settings)
+
+    @property
+    def sky(self) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
+        """Right ascension and declination of the galaxies searched, degrees, NaN if unknown; None without a survey."""
+        if not self.has_survey:
+            return None, None
+        placed = tables.aligned(self.survey().catalogue, self.table("members").column(tables.ID), source="the survey")
+        ra, dec = (placed.column(name).to_pandas().to_numpy(dtype=np.float64) for name in (tables.RA, tables.DEC))
+        return ra, dec
 
     def log(self, logger: Tracker, *, images: bool = True) -> None:
         """Log it: numbers, the classes table, the map, pictures of each class, and the training of its network.

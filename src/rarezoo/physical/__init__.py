@@ -1,0 +1,1 @@
+"""What the galaxies of a class are physically: their properties against those of matched controls."""
