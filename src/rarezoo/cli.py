@@ -119,6 +119,13 @@ JOBS: dict[str, Job] = {
         _SEARCHES, folder=True,
         examples=("runs/mine/search runs/new/store out=runs/new/assigned",),
     ),
+    "known": Job(
+        "rarezoo.physical.known:KnownRun", "say which classes are known kinds of galaxies, by published lists", _SEARCHES,
+        examples=(
+            "runs/mine/search list=gz2_hart16.csv kind=gz2",
+            "runs/mine/search list=EFIGI.csv,own.csv kind=efigi,table label_column=type out=runs/mine/known",
+        ),
+    ),
     "report": Job(
         "rarezoo.report.pages:ReportRun", "write the report of a finished search again", _SEARCHES,
         examples=("runs/mine/search", "runs/mine/search images=false"),
