@@ -89,11 +89,14 @@ JOBS: dict[str, Job] = {
     ),
     "cluster": Job(
         "rarezoo.searches.run:SearchRun", "search an embedding store for rare classes, with a report", _PIPELINE,
-        groups=("data", "select", "compress", "compress@drawing", "clusterer", "logger", "preset", "experiment"),
+        groups=(
+            "data", "select", "features", "compress", "compress@drawing", "clusterer", "logger", "preset", "experiment",
+        ),
         folder=True,
         examples=(
             "store=runs/mine/store out=runs/mine/search",
             "store=runs/mine/store preset=paper out=runs/mine/paper",
+            "store=runs/mine/store features=contrast features.columns=colour,log_mass out=runs/mine/contrast",
         ),
     ),
     "classes list": Job(

@@ -462,7 +462,8 @@ def _named(pair: Mapping[str, Any]) -> str:
 def _reason(pair: Mapping[str, Any]) -> str:
     lift, low, high = (pair[name] for name in (tables.LIFT, tables.LIFT_LOW, tables.LIFT_HIGH))
     return (
-        f"{pair[tables.OVERLAP]} of {pair[tables.COVERED]} covered members are {pair[tables.LABEL]}, {lift:.1f} "
-        f"({low:.1f}–{high:.1f}) times as many as among all, and they are {pair[tables.COMPLETENESS]:.0%} of those that are; "
+        f"{pair[tables.OVERLAP]} of {pair[tables.COVERED]} covered members have the label {pair[tables.LABEL]}, "
+        f"{lift:.1f} ({low:.1f}–{high:.1f}) times as many as among all, and {pair[tables.COMPLETENESS]:.0%} of all galaxies that "
+        f"have it are members; "
         f"corrected p = {pair[tables.P_CORRECTED]:.2g}"
     ).replace("%", " %")
