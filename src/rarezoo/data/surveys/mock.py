@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+import pyarrow as pa
 from jaxtyping import UInt8
 
 from mocksky.blocks import CacheError, DamagedBlockError
 from mocksky.populations import BLENDS, PLANTED
+from mocksky.properties import OFFSETS, properties
 from mocksky.records import DrawnRecords, SkyRecords, mock_id
 from rarezoo import tables
 from rarezoo.data.images import ImageSource
+from rarezoo.data.reading import UNIT
 from rarezoo.data.survey import Galaxies, Survey, catalogue_table
 from rarezoo.data.trees import named_tree
 from rarezoo.errors import ConfigError, DataError, MissingDependency, OutputError
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _NAME = "mock"
+# Columns of Mock.properties that depend on mass and population.
+PLANTED_PROPERTIES = ("u_r_colour", "log_sfr", "metallicity", "log_gas_fraction", "is_active")
 # The questions of GZ DECaLS DR5 under labels without the suffix of a campaign, as in DESI's published predictions.
 _TREE = "desi"
 _DELETE = "Delete it; the next run draws it again."
@@ -81,6 +86,26 @@ class Mock(Survey):
         """
         self._draw(self.n)
 
+    def properties(self) -> pa.Table:
+        """Return what another catalogue says about the galaxies: redshift, mass, colour and others, with units.
+
+        They are no columns of the survey's own catalogue, so that a search joins them as it joins any catalogue. What
+        planted populations add to them at a given mass is :func:`planted_offset`.
+
+        Returns
+        -------
+        pyarrow.Table
+            ``id_str``, ``ra``, ``dec`` with an error of 0.1 arcsec, and the columns of
+            :func:`mocksky.properties.properties`.
+        """
+        records = _translated(self._records(self.n), fix="Choose another data.cache=DIR or make room there.")
+        table = properties(records.truth, seed=self.seed)
+        for place, name in enumerate((tables.RA, tables.DEC), start=1):
+            error = np.random.default_rng((self.seed, place)).normal(scale=0.1 / 3600, size=self.n)
+            positions = pa.array(records.table.column(name).to_numpy() + error)
+            table = table.add_column(place, pa.field(name, pa.float64(), metadata={UNIT: b"deg"}), positions)
+        return table
+
     def _read(self) -> Galaxies:
         cutouts, records = self._draw(min(self.n, self.limit) if self.limit else self.n)
         ids = records.table.column("id_str").to_pylist()
@@ -98,18 +123,34 @@ class Mock(Survey):
         )  # fmt: skip
 
     def _draw(self, galaxies: int) -> tuple["SkyCutouts", DrawnRecords]:
-        folder, tree = Path(self.cache).absolute(), named_tree(_TREE)
+        folder = Path(self.cache).absolute()
 
         def draw() -> tuple["SkyCutouts", DrawnRecords]:
             from mocksky.cutouts import SkyCutouts
 
             cutouts = SkyCutouts(folder, galaxies=galaxies, side=self.side, seed=self.seed, rates=self.rates)
-            records = SkyRecords(
-                folder, galaxies=galaxies, seed=self.seed, rates=self.rates, volunteers=self.volunteers, tree=tree
-            )
-            return cutouts.complete(workers=self.workers), records.complete(workers=self.workers)
+            return cutouts.complete(workers=self.workers), self._records(galaxies)()
 
         return _translated(draw, fix="Choose another data.cache=DIR or make room there.")
+
+    def _records(self, galaxies: int) -> Callable[[], DrawnRecords]:
+        """Return a function that draws what is missing of positions, truth and votes, and returns all of it."""
+        records = SkyRecords(
+            Path(self.cache).absolute(), galaxies=galaxies, seed=self.seed, rates=self.rates,
+            volunteers=self.volunteers, tree=named_tree(_TREE),
+        )  # fmt: skip
+        return lambda: records.complete(workers=self.workers)
+
+
+def planted_offset(population: str, column: str) -> float | None:
+    """Return what a population of the mock sky adds to a property at a given mass; None if it is no such property.
+
+    >>> planted_offset("off_centre_ring", "u_r_colour"), planted_offset("ordinary", "u_r_colour")
+    (-0.3, 0.0)
+    """
+    if column not in PLANTED_PROPERTIES:
+        return None
+    return float(OFFSETS.get(population, {}).get(column, 0.0))
 
 
 def write_mock_sheet(path: Path | str, *, seed: int = 0) -> Path:
