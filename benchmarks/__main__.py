@@ -27,6 +27,10 @@ MEASUREMENTS = {
     "similar": Job(
         "benchmarks.similar:SimilarSpeed", "seconds of a search for similar galaxies, against numpy", _HEADING
     ),
+    "hidden": Job(
+        "benchmarks.hidden:HiddenPopulation", "a population that looks ordinary but shares an offset in colour and mass",
+        _HEADING,
+    ),
     "fuzz": Job(
         "benchmarks.fuzz:FuzzRun", "readers on damaged and hostile files: only our own errors come out", _HEADING
     ),

@@ -170,7 +170,7 @@ class SearchRun(Settings):
         # Search again for stability, draw.
         with clock.stage("stability"):
             stability = self._stability(embeddings, ids, clustering, null, folder / "refits")
-        drawn = self._map(self.features.compressor(self.drawing), embeddings, ids, folder / _DRAWN_MAP, clock, "draw")
+        drawn = self._map(self.features.drawing(self.drawing), embeddings, ids, folder / _DRAWN_MAP, clock, "draw")
         other_tables = {"tree": clustering.tree, "map": _map_table(fitted), "map_2d": _map_table(drawn)}
         if scores:
             other_tables["main_groups"] = main_group_table(

@@ -92,7 +92,11 @@ class Features(Settings, ABC):
         """
 
     def compressor(self, compressor: Compressor) -> Compressor:
-        """Return the compressor for these features, which may be fewer or weighted already."""
+        """Return the compressor for these features, which may be few or weighted already."""
+        return compressor
+
+    def drawing(self, compressor: Compressor) -> Compressor:
+        """Return the compressor of the map that is drawn."""
         return compressor
 
     def settings(self) -> dict[str, Any]:
@@ -125,6 +129,13 @@ class WithColumns(Features):
     @property
     def of_images(self) -> bool:
         return False
+
+    def compressor(self, compressor: Compressor) -> Compressor:
+        """Return it without whitening, because the features are weighted already."""
+        return replace(compressor, whiten=0)
+
+    def drawing(self, compressor: Compressor) -> Compressor:
+        return replace(compressor, whiten=0)
 
     def check(self) -> None:
         """Raise ConfigError if no column is named, or one twice."""
@@ -222,12 +233,6 @@ def image_block(embeddings: Float[np.ndarray, "n D"], compressor: Compressor) ->
     return np.asarray(values / max(spread, np.finfo(np.float32).tiny), dtype=np.float32)
 
 
-def unwhitened(compressor: Compressor, *, width: int) -> Compressor:
-    """Return a compressor that takes features as they are, and makes no more dimensions than there are features."""
-    fewer = {"n_components": width} if getattr(compressor, "n_components", 0) > width else {}
-    return replace(compressor, whiten=0, **fewer)
-
-
 def _column(table: pa.Table, name: str, rows: pa.Array, *, source: str) -> Float64[np.ndarray, " n"]:
     """Return one column of numbers of some rows; NaN where a value is unknown."""
     import difflib
@@ -246,7 +251,7 @@ def _column(table: pa.Table, name: str, rows: pa.Array, *, source: str) -> Float
             fix="Name columns of numbers; galaxies of one category can be searched alone with select.drop=.",
         )  # fmt: skip
     column = table.column(name).cast(pa.float64(), safe=False).take(rows)
-    values = np.asarray(column.to_pandas(), dtype=np.float64)
+    values = np.array(column.to_pandas(), dtype=np.float64)
     values[~np.isfinite(values)] = np.nan
     known = values[np.isfinite(values)]
     if not len(known):

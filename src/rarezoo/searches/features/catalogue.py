@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from rarezoo.errors import ConfigError
 from rarezoo.searches.compress import Compressor
-from rarezoo.searches.features import Searched, WithColumns, image_block, unwhitened
+from rarezoo.searches.features import Searched, WithColumns, image_block
 from rarezoo.settings import option, setting
 
 
@@ -51,7 +51,3 @@ class ImageAndCatalogue(WithColumns):
         columns *= self.weight / np.sqrt(np.square(columns).sum(axis=1).mean())
         images = image_block(embeddings[kept], compressor)
         return Searched(np.hstack([images, columns.astype(np.float32)]), kept, cuts)
-
-    def compressor(self, compressor: Compressor) -> Compressor:
-        """Return it without whitening, which has been done."""
-        return unwhitened(compressor, width=len(self.columns) + 1)

@@ -12,7 +12,8 @@ from jaxtyping import Float, Float64
 
 from rarezoo.embeddings.whitening import principal_axes, projected
 from rarezoo.searches.compress import Compressor
-from rarezoo.searches.features import DROP, Searched, WithColumns, robustly_scaled, unwhitened
+from rarezoo.searches.compressors.none import NoCompression
+from rarezoo.searches.features import DROP, Searched, WithColumns, robustly_scaled
 from rarezoo.settings import option, setting
 
 # Principal components of the embedding from which columns are predicted, folds, and penalties of the ridge regression.
@@ -27,7 +28,8 @@ class Contrast(WithColumns):
 
     Each fifth of the galaxies is predicted from the other four fifths, so that no galaxy helps to predict itself. The
     residuals are scaled to one scatter and, because properties are correlated, turned to their principal axes of unit
-    variance: a galaxy that is off a relation is then as conspicuous as one that is far along it.
+    variance: a galaxy that is off a relation is then as conspicuous as one that is far along it. Where there are no more
+    columns than the map has dimensions, groups are sought among the residuals themselves.
 
     Examples
     --------
@@ -49,8 +51,9 @@ class Contrast(WithColumns):
         return Searched(projected(left, mean, axes), kept, cuts)
 
     def compressor(self, compressor: Compressor) -> Compressor:
-        """Return it for as many features as there are columns."""
-        return unwhitened(compressor, width=len(self.columns))
+        """Return no compression if the residuals have no more dimensions than the map would have."""
+        few = len(self.columns) <= getattr(compressor, "n_components", 0)
+        return NoCompression() if few else super().compressor(compressor)
 
 
 def predicted(
