@@ -41,7 +41,7 @@ class HiddenPopulation(Settings):
     first: int = setting(100, "first seed; the settings were chosen on seeds below 100", ge=0)
     seeds: int = setting(10, "number of seeds", ge=1)
     shuffles: int = setting(1, "number of times that the columns of each sky are shuffled", ge=0)
-    features: list[str] = setting(["image", "image+catalogue", "contrast"], "what is searched", choices=(
+    spaces: list[str] = setting(["image", "image+catalogue", "contrast"], "what is searched", choices=(
         "image", "image+catalogue", "contrast",
     ))  # fmt: skip
     galaxies: int = setting(2000, "galaxies of each sky", unit="galaxies", ge=500)
@@ -56,7 +56,7 @@ class HiddenPopulation(Settings):
     def run(self) -> str:
         """Measure what is missing and return a table."""
         rows = []
-        for kind in self.features:
+        for kind in self.spaces:
             found = [self._result(kind, seed, None) for seed in range(self.first, self.first + self.seeds)]
             empty = [
                 self._result(kind, seed, shuffle)

@@ -25,7 +25,7 @@ from rarezoo.searches.cluster import ISOLATED, Clusterer, Clustering, needs_null
 from rarezoo.searches.clusterers import fine_tree
 from rarezoo.searches.compress import SETTINGS_FILE, Compressor, FittedMap
 from rarezoo.searches.decisions import DecidedTables, Decisions, apply_decisions, search_key
-from rarezoo.searches.features import Features
+from rarezoo.searches.features import Features, WithColumns
 from rarezoo.searches.features.image import Image
 from rarezoo.searches.grades import class_directions, counts, graded
 from rarezoo.searches.metadata import Metadata
@@ -132,6 +132,9 @@ class SearchRun(Settings):
         previous = PreviousSearch.read(self.previous) if self.previous else None
         decisions = Decisions.read(self.decisions) if self.decisions else None
         store = self.store if isinstance(self.store, EmbeddingStore) else EmbeddingStore.open(self.store)
+        if isinstance(self.features, WithColumns):
+            # Before the folder is claimed: with a column that is misspelt it would be lost to the corrected command.
+            self.features.values(store.ids, self._catalogue(store))
         inputs = self._inputs(store, previous)
         folder = claim(
             self.out, verb="cluster", settings=self.settings(), inputs=lambda: inputs, places=_PLACES,
@@ -146,7 +149,7 @@ class SearchRun(Settings):
         metadata = Metadata.of(galaxies, systematics=self.systematics)
 
         # Select, compress, build the tree.
-        sample, embeddings, selection = self._selected(store, galaxies)
+        sample, embeddings, selection = self._selected(store)
         ids = tables.strings(sample, tables.ID)
         if previous:
             previous.require_common_galaxies(ids)
@@ -303,9 +306,13 @@ class SearchRun(Settings):
         way_out = "Say where its images are now (data=…), or make a report without them: images=false."
         return galaxies_of(store, survey=self.data, way_out=way_out)
 
-    def _selected(
-        self, store: EmbeddingStore, survey: Galaxies | None
-    ) -> tuple[pa.Table, np.ndarray, Selection]:
+    def _catalogue(self, store: EmbeddingStore) -> pa.Table | None:
+        """Catalogue of the survey for features that need its columns; None if there is no survey or another table is named."""
+        if getattr(self.features, "table", "") or (self.data is None and not store.has_survey):
+            return None
+        return galaxies_of(store, survey=self.data, way_out="Give a table of the columns: features.table=FILE.").catalogue
+
+    def _selected(self, store: EmbeddingStore) -> tuple[pa.Table, np.ndarray, Selection]:
         """Ids and predicted fractions of the galaxies that are searched, their features (n, d), and the cuts."""
         galaxies = self.select.judged(store.read(_columns_without_embedding(store)), store=store)
         embeddings = store.embeddings()
@@ -314,11 +321,9 @@ class SearchRun(Settings):
             galaxies, embeddings = galaxies.filter(pa.array(selection.mask)), embeddings[selection.mask]
         if self.features.of_images:
             return galaxies, embeddings, selection
-        if survey is None and (self.data is not None or store.has_survey):
-            survey = galaxies_of(store, survey=self.data, way_out="Give a table of the columns: features.table=FILE.")
         searched = self.features.searched(
-            embeddings, ids=tables.strings(galaxies, tables.ID), catalogue=survey.catalogue if survey else None,
-            compressor=self.compress, seed=self.seed,
+            embeddings, ids=tables.strings(galaxies, tables.ID), catalogue=self._catalogue(store), seed=self.seed,
+            compressor=self.compress,
         )  # fmt: skip
         mask = selection.mask.copy()
         mask[np.flatnonzero(mask)[~searched.kept]] = False
