@@ -1,5 +1,7 @@
 """Classes against lists of known galaxies: verdicts, coverage, and one message for each mistake."""
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -222,3 +224,12 @@ def test_types_of_the_catalogue_are_labels_and_other_columns_are_refused(search,
         search.known(columns=["notes"], out=str(tmp_path / "a"))
     with pytest.raises(ConfigError, match="mass"):
         search.known(columns=["mass"], out=str(tmp_path / "b"))
+
+
+def test_the_reference_names_every_list_with_its_citation_and_labels():
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "known-lists.md").read_text()
+    for name in list_names():
+        known = KnownList.named(name)
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{name}` |"))
+        for text in (known.title, known.citation, known.coverage, ", ".join(known.labels)):
+            assert text in row

@@ -14,7 +14,7 @@ import pyarrow as pa
 from jaxtyping import Bool, Float, Float32, Float64
 
 from rarezoo import tables
-from rarezoo.data.reading import ids_of, matched_rows, read_any_table, refuse_doubled
+from rarezoo.data.reading import ids_of, matched_rows, no_column, read_any_table, refuse_doubled
 from rarezoo.embeddings.whitening import principal_axes, projected
 from rarezoo.errors import ConfigError, DataError
 from rarezoo.runs import file_sha256
@@ -164,6 +164,8 @@ class WithColumns(Features):
         if self.table:
             source = Path(self.table).name
             table = read_any_table(Path(self.table), text=[self.id_column])
+            if self.id_column not in table.column_names:
+                raise no_column(table, self.id_column, source=source, setting_name="features.id_column")
             others = ids_of(table, self.id_column, source=source)
             refuse_doubled(others, source=source)
             rows = matched_rows(
