@@ -28,7 +28,8 @@ MEASUREMENTS = {
         "benchmarks.similar:SimilarSpeed", "seconds of a search for similar galaxies, against numpy", _HEADING
     ),
     "hidden": Job(
-        "benchmarks.hidden:HiddenPopulation", "a population that looks ordinary but shares an offset in colour and mass",
+        "benchmarks.hidden:HiddenPopulation",
+        "a population that looks ordinary but shares an offset in colour and mass",
         _HEADING,
     ),
     "fuzz": Job(

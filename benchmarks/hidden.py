@@ -1,8 +1,8 @@
 """``python -m benchmarks hidden``: is a population found that looks ordinary but shares an offset in colour and mass?
 
-Three searches of the same galaxies: of images alone, of images and columns, and of what the images do not predict of the
-columns. Each is repeated on several seeds, with the columns as they are and with shuffled columns, in which nothing is to
-be found. Finished seeds are kept, so that a stopped measurement goes on.
+Three searches of the same galaxies: of images alone, of images and columns, and of what the images do not predict of
+the columns. Each is repeated on several seeds, with the columns as they are and with shuffled columns, in which nothing
+is to be found. Finished seeds are kept, so that a stopped measurement goes on.
 """
 
 import json
@@ -35,9 +35,11 @@ _OF_MOCK = ("u_r_colour", "log_stellar_mass")
 
 @dataclass(kw_only=True)
 class HiddenPopulation(Settings):
-    """Measure in how many skies the hidden population is found, and in how many there is a class where there is none."""
+    """Measure in how many skies the hidden population is found, and in how many there is a class of nothing."""
 
-    sky: str = setting(VECTORS, "vectors: drawn embeddings; mock: mock galaxies that a network has embedded", choices=SKIES)
+    sky: str = setting(
+        VECTORS, "vectors: drawn embeddings; mock: mock galaxies that a network has embedded", choices=SKIES
+    )
     first: int = setting(100, "first seed; the settings were chosen on seeds below 100", ge=0)
     seeds: int = setting(10, "number of seeds", ge=1)
     shuffles: int = setting(1, "number of times that the columns of each sky are shuffled", ge=0)
@@ -46,7 +48,9 @@ class HiddenPopulation(Settings):
     ))  # fmt: skip
     galaxies: int = setting(2000, "galaxies of each sky", unit="galaxies", ge=500)
     members: int = setting(60, "members of the population, on average in a mock sky", unit="galaxies", ge=0)
-    offset: float = setting(4.0, "offset in each column: in scatters, or for the mock sky as a factor of 1 mag and 0.6 dex")
+    offset: float = setting(
+        4.0, "offset in each column: in scatters, or for the mock sky as a factor of 1 mag and 0.6 dex"
+    )
     weight: float = setting(1.0, "features.weight of image+catalogue", gt=0)
     surveys: int = setting(20, "null surveys of each search", unit="surveys", ge=FEWEST_SURVEYS)
     checkpoint: str = setting("efficientnet_b0.mock", "network of sky=mock")
@@ -81,7 +85,7 @@ class HiddenPopulation(Settings):
         """Return the result of one search, kept already or measured now."""
         key = {
             name: getattr(self, name)
-            for name in ("sky", "galaxies", "members", "offset", "surveys", *(("checkpoint",) if self.sky == MOCK else ()))
+            for name in ("sky", "galaxies", "members", "offset", "surveys", *([] if self.sky == VECTORS else ["checkpoint"]))
         }  # fmt: skip
         key |= {"features": kind, "seed": seed, "shuffle": shuffle, "weight": self.weight if "+" in kind else 1.0}
         path = Path(self.out) / "results" / f"{digest(key)[:20]}.json"
@@ -98,7 +102,9 @@ class HiddenPopulation(Settings):
     def _features(self, kind: str, columns: list[str]) -> Features:
         if kind == "image":
             return Image()
-        return Contrast(columns=columns) if kind == "contrast" else ImageAndCatalogue(columns=columns, weight=self.weight)
+        return (
+            Contrast(columns=columns) if kind == "contrast" else ImageAndCatalogue(columns=columns, weight=self.weight)
+        )
 
     def _sky(self, seed: int) -> Hidden:
         if self.sky == VECTORS:
@@ -108,7 +114,9 @@ class HiddenPopulation(Settings):
         from rarezoo.data.surveys.mock import Mock
 
         survey = Mock(n=self.galaxies, side=128, seed=seed, cache=str(Path(self.out) / "mock"), workers=self.workers)
-        store = rz.embed(survey, self.checkpoint, out=Path(self.out) / "stores" / f"{self.checkpoint}-{self.galaxies}-{seed}")
+        store = rz.embed(
+            survey, self.checkpoint, out=Path(self.out) / "stores" / f"{self.checkpoint}-{self.galaxies}-{seed}"
+        )
         properties, inside = plant_hidden(
             survey.properties(), survey.open().truth, seed=seed, rate=self.members / self.galaxies, strength=self.offset
         )
@@ -123,8 +131,8 @@ def measured(hidden: Hidden, catalogue: pa.Table, features: Features, *, surveys
     Returns
     -------
     dict
-        ``classes``: significant classes; ``found``: whether one of them finds the population; ``others``: the classes that do
-        not; ``purity`` and ``completeness`` of the class with the most members of the population.
+        ``classes``: significant classes; ``found``: whether one of them finds the population; ``others``: the classes
+        that do not; ``purity`` and ``completeness`` of the class with the most members of the population.
     """
     parts, settings = preset(), Significance(surveys=surveys)
     searched = features.searched(

@@ -1,7 +1,8 @@
 """A population that looks ordinary: ordinary galaxies of the mock sky that share an offset in colour and mass.
 
-Their images are those of ordinary galaxies of every type, so no search of images can find them. They are too blue for their
-mass, and alike in that: their colour and mass scatter half as much as usual. Nothing that the sky draws depends on them.
+Their images are those of ordinary galaxies of every type, so no search of images can find them. They are too blue for
+their mass, and alike in that: their colour and mass scatter half as much as usual. Nothing that the sky draws depends
+on them.
 """
 
 import numpy as np

@@ -123,7 +123,7 @@ JOBS: dict[str, Job] = {
         examples=("runs/mine/search runs/new/store out=runs/new/assigned",),
     ),
     "known": Job(
-        "rarezoo.physical.known:KnownRun", "say which classes are known kinds of galaxies, by published lists", _SEARCHES,
+        "rarezoo.physical.known:KnownRun", "say which classes are known kinds of galaxies", _SEARCHES,
         examples=(
             "runs/mine/search list=gz2_hart16.csv kind=gz2",
             "runs/mine/search list=EFIGI.csv,own.csv kind=efigi,table label_column=type out=runs/mine/known",

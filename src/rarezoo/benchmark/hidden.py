@@ -1,8 +1,9 @@
-"""Vectors with columns of a catalogue, and a population that the vectors do not show: it shares an offset in the columns.
+"""Vectors with columns of a catalogue, and a population that the vectors do not show: it shares an offset in the
+columns.
 
-The bulk is that of :mod:`rarezoo.benchmark.planted`. Each column depends on one direction of the embedding, as colour and mass
-depend on looks, and has as much scatter besides. The members of the population lie anywhere in the bulk. In their columns the
-scatter is smaller, and the offset is added to it.
+The bulk is that of :mod:`rarezoo.benchmark.planted`. Each column depends on one direction of the embedding, as colour
+and mass depend on looks, and has as much scatter besides. The members of the population lie anywhere in the bulk. In
+their columns the scatter is smaller, and the offset is added to it.
 
 Shape letters: n galaxies, D embedding width, c columns.
 """
@@ -43,7 +44,9 @@ class Hidden:
     def shuffled(self, seed: int) -> pa.Table:
         """Return the catalogue with the values of each column in an order of their own, so that nothing is left."""
         random = np.random.default_rng(seed)
-        columns = {name: random.permutation(self.catalogue[name].to_numpy()) for name in self.catalogue.column_names[1:]}
+        columns = {
+            name: random.permutation(self.catalogue[name].to_numpy()) for name in self.catalogue.column_names[1:]
+        }
         return pa.table({tables.ID: self.catalogue[tables.ID], **columns})
 
 

@@ -1,8 +1,9 @@
-"""Is a class a known kind? Classes of a search against named lists, the catalogue's own types, and the predicted answers.
+"""Is a class a known kind? Classes against named lists, the catalogue's own types, and the predicted answers.
 
-For each class and each label of each list, the galaxies that the list covers are counted. The p-value says how often as many
-members would have the label if the class were a random draw from the covered galaxies (hypergeometric, exact); the p-values of
-all classes and labels are corrected together (Benjamini & Hochberg 1995). :class:`KnownRule` makes a verdict of the numbers.
+For each class and each label of each list, the galaxies that the list covers are counted. The p-value says how often as
+many members would have the label if the class were a random draw from the covered galaxies (hypergeometric, exact); the
+p-values of all classes and labels are corrected together (Benjamini & Hochberg 1995). :class:`KnownRule` makes a
+verdict of the numbers.
 
 Shape letters: n galaxies of a search.
 """
@@ -11,6 +12,7 @@ import html
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib import resources
@@ -31,6 +33,7 @@ from rarezoo.searches.result import TABLES, Search
 from rarezoo.settings import Settings, setting
 
 log = logging.getLogger(__name__)
+# A setting is called list, which hides the type in its class.
 _Texts = list[str]
 
 KIND, PART, MIX, NEW, NOT_COVERED = (
@@ -42,12 +45,18 @@ MEANINGS = {
     KIND: "Most members have one label, and most galaxies with that label are in the class.",
     PART: "Most members have one label, but most galaxies with that label are elsewhere.",
     MIX: "Labels are more frequent than elsewhere, but none has most of the members.",
-    NEW: "No label is clearly more frequent among the members. That does not make the class new: the lists may miss the kind.",
+    NEW: "No label is clearly more frequent among the members. The class need not be new: the lists may miss the kind.",
     NOT_COVERED: "Too few members are covered by any list.",
 }
 # Columns that hold types along the Hubble sequence, and their bins (RC3: −6 to 10).
 _T_TYPE = re.compile(r"t|tt|t[_ -]?type|hubble[_ -]?(type|stage|t)|type[_ -]?t", re.IGNORECASE)
-_T_BINS = {"elliptical": (-7, -4), "lenticular": (-4, 0), "early spiral": (0, 3), "late spiral": (3, 8), "irregular": (8, 12)}
+_T_BINS = {
+    "elliptical": (-7, -4),
+    "lenticular": (-4, 0),
+    "early spiral": (0, 3),
+    "late spiral": (3, 8),
+    "irregular": (8, 12),
+}
 # Share of those who were asked a question that makes an answer the galaxy's own; and fewest galaxies of a category.
 _MAJORITY, _FEWEST_OF_CATEGORY, _MOST_CATEGORIES = 0.5, 5, 20
 # Columns of a catalogue that hold no types.
@@ -70,8 +79,8 @@ class KnownRule(Settings):
         mix                          otherwise, if a clear label has purity >= some
         not in these lists           otherwise
 
-    Of several such labels the verdict names the one with the largest product of purity and completeness (known kind), all with
-    their purities (mix), or the one with the largest lower end of lift (part of a known kind).
+    Of several such labels the verdict names the one with the largest product of purity and completeness (known kind),
+    all with their purities (mix), or the one with the largest lower end of lift (part of a known kind).
 
     Examples
     --------
@@ -87,7 +96,9 @@ class KnownRule(Settings):
     fewest: int = setting(10, "fewest covered members from which a class is judged", unit="galaxies", ge=1)
     level: float = setting(0.05, "largest p-value, corrected for all classes and labels", gt=0, lt=1)
     lift: float = setting(1.5, "least lower end of the 95 % interval of the lift", ge=1)
-    most: float = setting(0.5, "share from which a label has most of the members, or a class most of a label", gt=0, le=1)
+    most: float = setting(
+        0.5, "share from which a label has most of the members, or a class most of a label", gt=0, le=1
+    )
     some: float = setting(0.2, "share of the members from which a label is part of a mix", gt=0, le=1)
 
     def verdict(self, pairs: Sequence[Mapping[str, Any]]) -> tuple[str, list[str], str]:
@@ -229,16 +240,18 @@ class KnownRun(Settings):
     """Say of each class whether it is a known kind, part of one, a mix, or not in the given lists.
 
     Besides the lists, classes are compared with the types in the survey's catalogue (T-types and columns of few
-    categories) and with the predicted answers to the questions of the votes. Only galaxies that a list covers count: those
-    that were classified, as members or not. A list that holds members only covers the parts of the sky where it has entries.
+    categories) and with the predicted answers to the questions of the votes. Only galaxies that a list covers count:
+    those that were classified, as members or not. A list that holds members only covers the parts of the sky where it
+    has entries.
     """
 
     search: str = setting(help="folder of a finished search", positional=True)
-    # The name of this setting hides the type list in the rest of the class.
-    list: _Texts = setting([], "tables of known galaxies, which you have downloaded: CSV, Parquet, FITS, VOTable or ECSV")
+    list: _Texts = setting(
+        [], "tables of known galaxies, which you have downloaded: CSV, Parquet, FITS, VOTable or ECSV"
+    )
     kind: _Texts = setting(
-        [], "what each table is: efigi, gz2, lenses, … (see the how-to page), table for any table of ids or positions and "
-        "labels, or a YAML file that describes it; one for all tables, or one for each"
+        [], "what each table is: efigi, gz2, lenses, … (see the how-to page), table for any table of ids or positions "
+        "and labels, or a YAML file that describes it; one for all tables, or one for each"
     )  # fmt: skip
     radius: float = setting(1.0, "largest distance of a match by position", unit="arcsec", gt=0)
     id_column: str = setting("", "column of ids in the tables; empty: those of the list")
@@ -246,13 +259,15 @@ class KnownRun(Settings):
     dec_column: str = setting("", "column of declinations in the tables; empty: those of the list")
     label_column: str = setting("", "column of labels for kind=table, or of a list whose column has no known name")
     coverage: str = setting(
-        AUTO, "rows: a table holds every galaxy that was classified; positives: it holds members only; auto: as is known of "
-        "the list, and for kind=table positives only if all its rows have the same label",
+        AUTO, "rows: a table holds every galaxy that was classified; positives: it holds members only; auto: as is "
+        "known of the list, and for kind=table positives only if all its rows have the same label",
         choices=(AUTO, ROWS, POSITIVES),
     )  # fmt: skip
     votes: bool = setting(True, "compare with the predicted answers too")
     catalogue: bool = setting(True, "compare with the types in the survey's catalogue too")
-    columns: _Texts = setting([], "columns of the catalogue that hold types; empty: T-types and columns of few categories")
+    columns: _Texts = setting(
+        [], "columns of the catalogue that hold types; empty: T-types and columns of few categories"
+    )
     rule: KnownRule = setting(KnownRule, "thresholds of the verdict")
     out: str = setting("", "output folder; empty: known/ in the folder of the search, where its report finds it")
 
@@ -312,9 +327,7 @@ class KnownRun(Settings):
         columns = ("radius", "id_column", "ra_column", "dec_column", "label_column", "coverage")
         sky = search.sky if self.list else (None, None)
         for file, kind in zip(self.list, kinds, strict=True):
-            labels, words = kind.read(
-                file, ids=search.ids, sky=sky, **{name: getattr(self, name) for name in columns}
-            )
+            labels, words = kind.read(file, ids=search.ids, sky=sky, **{name: getattr(self, name) for name in columns})
             known += labels
             coverage[f"{kind.name} ({Path(file).name})"] = words
         if self.catalogue or self.columns:
@@ -324,7 +337,8 @@ class KnownRun(Settings):
         if not known:
             raise DataError(
                 "there is nothing to compare the classes with", value=search.folder,
-                fix="The search has neither predicted answers nor types in its catalogue: give a table, list=FILE kind=KIND.",
+                fix="The search has neither predicted answers nor types in its catalogue: give a table, list=FILE "
+                "kind=KIND.",
             )  # fmt: skip
         return known, coverage
 
@@ -360,7 +374,9 @@ def catalogue_labels(search: Search, columns: Sequence[str] = ()) -> list[Label]
             near = difflib.get_close_matches(name, rows.column_names, n=1)
             hint = f"Did you mean {near[0]}? " if near else ""
             raise ConfigError(
-                "columns=: the catalogue has no such column", value=name, fix=f"{hint}It has: {', '.join(rows.column_names)}."
+                "columns=: the catalogue has no such column",
+                value=name,
+                fix=f"{hint}It has: {', '.join(rows.column_names)}.",
             )
         found = _types(name, rows.column(name))
         if columns and not found:
@@ -393,8 +409,8 @@ def _types(name: str, column: pa.ChunkedArray) -> list[Label]:
 def vote_labels(search: Search) -> list[Label]:
     """Return the predicted answers of a search as labels.
 
-    A galaxy has an answer if at least half of those who are asked the question are predicted to give it. It is covered by a
-    question that at least half of all volunteers are predicted to be asked.
+    A galaxy has an answer if at least half of those who are asked the question are predicted to give it. It is covered
+    by a question that at least half of all volunteers are predicted to be asked.
     """
     try:
         predicted = search.predictions
@@ -409,10 +425,8 @@ def vote_labels(search: Search) -> list[Label]:
     fractions = np.column_stack(values)
     asked = np.ones(fractions.shape)
     tree = None
-    try:
+    with suppress(RarezooError):
         tree = search.survey().tree
-    except RarezooError:
-        pass
     if tree is not None and tuple(answers) == tree.answers:
         shares = tree.totals(tree.joint_fractions(np.nan_to_num(fractions)))
         asked = np.repeat(shares, [len(question.answers) for question in tree.questions], axis=1)
@@ -463,7 +477,6 @@ def _reason(pair: Mapping[str, Any]) -> str:
     lift, low, high = (pair[name] for name in (tables.LIFT, tables.LIFT_LOW, tables.LIFT_HIGH))
     return (
         f"{pair[tables.OVERLAP]} of {pair[tables.COVERED]} covered members have the label {pair[tables.LABEL]}, "
-        f"{lift:.1f} ({low:.1f}–{high:.1f}) times as many as among all, and {pair[tables.COMPLETENESS]:.0%} of all galaxies that "
-        f"have it are members; "
-        f"corrected p = {pair[tables.P_CORRECTED]:.2g}"
+        f"{lift:.1f} ({low:.1f}–{high:.1f}) times as many as among all, and {pair[tables.COMPLETENESS]:.0%} of all "
+        f"galaxies that have it are members; corrected p = {pair[tables.P_CORRECTED]:.2g}"
     ).replace("%", " %")

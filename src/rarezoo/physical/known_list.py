@@ -1,7 +1,7 @@
 """Named lists of known kinds of galaxies: which columns a published table has, and which of its rows carry which label.
 
-Each list is one YAML file in ``known_lists/``; the user downloads the table itself. A list of one's own is such a file too,
-or any table with a column of labels (``kind=table``)::
+Each list is one YAML file in ``known_lists/``; the user downloads the table itself. A list of one's own is such a file
+too, or any table with a column of labels (``kind=table``)::
 
     title, citation, download     what it is, and where it is
     columns                       where the names of its columns are known from
@@ -45,8 +45,8 @@ _NAMED = "label_column"
 _QUOTED = re.compile(r"`([^`]*)`")
 # A column with more different values holds measurements and no labels.
 MOST_LABELS = 40
-# Sides of the cells of the sky that count as covered by a list of positives, degrees, and the median number of entries of
-# an occupied cell that makes cells large enough.
+# Sides of the cells of the sky that count as covered by a list of positives, degrees, and the median number of entries
+# of an occupied cell that makes cells large enough.
 _CELLS, _ENTRIES = (1.0, 2.0, 4.0, 8.0, 16.0), 5
 
 
@@ -214,10 +214,8 @@ class KnownList:
             log.warning("%s: no galaxy of the search has %s", source, ", ".join(nobody))
         return useful, about
 
-    def _column(
-        self, table: pa.Table, given: str, names: Sequence[str], *, source: str, setting: str
-    ) -> str:
-        """Return the column that the user names, or the first of the list's that the table has; empty if there is none."""
+    def _column(self, table: pa.Table, given: str, names: Sequence[str], *, source: str, setting: str) -> str:
+        """Return the column that the user names, or the first of the list's that the table has; empty if none."""
         if given:
             column = _spelled(given, table.column_names)
             if column is None:
@@ -350,9 +348,9 @@ def _footprint(
 ) -> tuple[Bool[np.ndarray, " n"], str]:
     """Return which galaxies lie where a list of positives has entries, and that in words.
 
-    The sky is divided into cells of nearly equal area, as small as possible, so that the median cell with an entry has at
-    least five. Cells with an entry are covered. Which cells these are does not depend on the classes, so the test stays
-    valid whatever their size; cells that are too large only make the label look rarer than it is.
+    The sky is divided into cells of nearly equal area, as small as possible, so that the median cell with an entry has
+    at least five. Cells with an entry are covered. Which cells these are does not depend on the classes, so the test
+    stays valid whatever their size; cells that are too large only make the label look rarer than it is.
     """
     ra_column, dec_column = place["ra_column"], place["dec_column"]
     if not (ra_column and dec_column) or sky[0] is None:

@@ -402,7 +402,7 @@ class Search:
 
     @property
     def kinds(self) -> dict[int, dict[str, Any]]:
-        """By class id: verdict, known_as and reason of ``rarezoo known``; empty if it was not run, or on other classes."""
+        """By class id: verdict, known_as and reason of ``rarezoo known``; empty if it was not run on these classes."""
         if not self.has_table("kinds"):
             return {}
         rows = {row[tables.CLASS_ID]: row for row in self.table("kinds").to_pylist()}
@@ -580,7 +580,9 @@ class Search:
         catalogues = list(table) if isinstance(table, (list, tuple)) else [table]
         return join(self.ids, *self.sky, catalogues, radius, **settings)
 
-    def known(self, lists: "str | Path | Sequence[str | Path]" = (), kind: "str | Sequence[str]" = (), **settings: Any) -> "Known":
+    def known(
+        self, lists: "str | Path | Sequence[str | Path]" = (), kind: "str | Sequence[str]" = (), **settings: Any
+    ) -> "Known":
         """Say of each class whether it is a known kind, part of one, a mix, or not in these lists.
 
         Parameters
@@ -588,8 +590,8 @@ class Search:
         lists
             Tables of known galaxies, which you have downloaded.
         kind
-            What each table is: see :func:`rarezoo.physical.known_list.list_names`, ``table``, or a YAML file; one for all, or one
-            for each.
+            What each table is: see :func:`rarezoo.physical.known_list.list_names`, ``table``, or a YAML file; one for
+            all, or one for each.
         settings
             See :class:`rarezoo.physical.known.KnownRun`: ``out``, ``radius``, ``label_column``, ``columns`` …
 
@@ -601,7 +603,9 @@ class Search:
         from rarezoo.physical.known import KnownRun
 
         files, kinds = ([given] if isinstance(given, (str, Path)) else list(given) for given in (lists, kind))
-        return KnownRun(search=str(self.folder), list=[str(file) for file in files], kind=[str(k) for k in kinds], **settings).run()
+        return KnownRun(
+            search=str(self.folder), list=[str(file) for file in files], kind=[str(k) for k in kinds], **settings
+        ).run()
 
     @property
     def sky(self) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:

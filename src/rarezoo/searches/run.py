@@ -53,7 +53,8 @@ _DEFAULTS = preset_settings(DEFAULT)
 _KEPT = (FITTED, LINKAGE_FILE, _NULL_SURVEYS, "refits", RUN_FILE)
 # Settings that only say where an input lies.
 _PLACES = (
-    "store", "select.fractions_from", "previous", "stability.stores", "significance.store", "decisions", "features.table",
+    "store", "select.fractions_from", "previous", "stability.stores", "significance.store", "decisions",
+    "features.table",
 )  # fmt: skip
 # Settings of a search that are components, and the group of choices of each.
 _CHOICES = {"features": "features", "compress": "compress", "drawing": "compress", "clusterer": "clusterer"}
@@ -110,14 +111,14 @@ class SearchRun(Settings):
     )  # fmt: skip
 
     def check(self) -> None:
-        """Raise ConfigError if there are no null surveys to compare with, or other stores that lack the columns searched."""
+        """Raise ConfigError if there are no null surveys to compare with, or stores that lack what is searched."""
         if self.clusterer.selection == ISOLATED and not self.significance.surveys:
             raise needs_null_surveys()
         others = [*self.stability.stores, *([self.significance.store] if self.significance.store else [])]
         if others and not self.features.of_images:
             raise ConfigError(
-                "stability.stores and significance.store hold embeddings of images alone, and this search has columns of a "
-                "catalogue too", value=", ".join(others), fix="Leave them out, or search with features=image.",
+                "stability.stores and significance.store hold embeddings of images alone, and this search has columns "
+                "of a catalogue too", value=", ".join(others), fix="Leave them out, or search with features=image.",
             )  # fmt: skip
 
     def run(self) -> Search:
@@ -132,9 +133,7 @@ class SearchRun(Settings):
         previous = PreviousSearch.read(self.previous) if self.previous else None
         decisions = Decisions.read(self.decisions) if self.decisions else None
         store = self.store if isinstance(self.store, EmbeddingStore) else EmbeddingStore.open(self.store)
-        if isinstance(self.features, WithColumns):
-            # Before the folder is claimed: with a column that is misspelt it would be lost to the corrected command.
-            self.features.values(store.ids, self._catalogue(store))
+        self._check_columns(store)
         inputs = self._inputs(store, previous)
         folder = claim(
             self.out, verb="cluster", settings=self.settings(), inputs=lambda: inputs, places=_PLACES,
@@ -306,11 +305,18 @@ class SearchRun(Settings):
         way_out = "Say where its images are now (data=…), or make a report without them: images=false."
         return galaxies_of(store, survey=self.data, way_out=way_out)
 
+    def _check_columns(self, store: EmbeddingStore) -> None:
+        """Read the columns before the folder is claimed, so that a misspelt one does not leave a folder of its settings."""
+        if isinstance(self.features, WithColumns):
+            self.features.values(store.ids, self._catalogue(store))
+
     def _catalogue(self, store: EmbeddingStore) -> pa.Table | None:
-        """Catalogue of the survey for features that need its columns; None if there is no survey or another table is named."""
+        """Catalogue of the survey for features that need its columns; None without one, or if a table is named."""
         if getattr(self.features, "table", "") or (self.data is None and not store.has_survey):
             return None
-        return galaxies_of(store, survey=self.data, way_out="Give a table of the columns: features.table=FILE.").catalogue
+        return galaxies_of(
+            store, survey=self.data, way_out="Give a table of the columns: features.table=FILE."
+        ).catalogue
 
     def _selected(self, store: EmbeddingStore) -> tuple[pa.Table, np.ndarray, Selection]:
         """Ids and predicted fractions of the galaxies that are searched, their features (n, d), and the cuts."""
@@ -329,7 +335,11 @@ class SearchRun(Settings):
         mask[np.flatnonzero(mask)[~searched.kept]] = False
         for cut in searched.cuts:
             log.info("%s", cut)
-        return galaxies.filter(pa.array(searched.kept)), searched.matrix, Selection(mask, (*selection.cuts, *searched.cuts))
+        return (
+            galaxies.filter(pa.array(searched.kept)),
+            searched.matrix,
+            Selection(mask, (*selection.cuts, *searched.cuts)),
+        )
 
     def _map(
         self, compressor: Compressor, embeddings: np.ndarray, ids: np.ndarray, folder: Path, clock: "Clock", stage: str

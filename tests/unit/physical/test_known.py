@@ -72,7 +72,9 @@ def test_random_labels_are_hardly_ever_a_known_kind():
     for _ in range(20):
         labels = random.choice(5, ROWS) - 1
         known = [Label("mine", str(k), np.ones(ROWS, dtype=bool), random.random(ROWS) < 0.05) for k in range(10)]
-        wrong += sum(row != NEW for row in compare(labels, known, classes=range(4)).verdicts[tables.VERDICT].to_pylist())
+        wrong += sum(
+            row != NEW for row in compare(labels, known, classes=range(4)).verdicts[tables.VERDICT].to_pylist()
+        )
     assert wrong <= 2
 
 
@@ -84,7 +86,10 @@ def test_every_named_list_is_described():
             "low_surface_brightness", "sga2020", "euclid_artifacts"} == set(list_names())  # fmt: skip
     for name in list_names():
         known = KnownList.named(name)
-        assert known.citation and known.download and known.columns and known.labels
+        assert known.citation
+        assert known.download
+        assert known.columns
+        assert known.labels
         assert known.id or (known.ra and known.dec)
 
 
@@ -114,7 +119,8 @@ def test_a_list_is_matched_by_position_and_null_is_not_covered(tmp_path):
     )  # fmt: skip
     labels, about = read("gz2", file)
     assert [found.label for found in labels] == ["ring"]
-    assert labels[0].has.sum() == 10 and labels[0].covered.sum() == 20
+    assert labels[0].has.sum() == 10
+    assert labels[0].covered.sum() == 20
     assert "30 of 40 galaxies by position" in about
 
 
@@ -181,7 +187,8 @@ def test_a_list_of_ones_own_is_a_yaml_file(tmp_path):
     (tmp_path / "own.yaml").write_text("coverage: rows\nid: [name]\nlabels:\n  bright: '`mag` < 15'\n")
     file = written(tmp_path, {"name": GALAXIES, "mag": np.linspace(10, 20, 40)})
     labels, _ = read(str(tmp_path / "own.yaml"), file)
-    assert labels[0].label == "bright" and labels[0].has.sum() == 20
+    assert labels[0].label == "bright"
+    assert labels[0].has.sum() == 20
     (tmp_path / "bad.yaml").write_text("labels: {}")
     with pytest.raises(ConfigError, match=r"bad\.yaml"):
         KnownList.named(str(tmp_path / "bad.yaml"))
@@ -202,14 +209,16 @@ def test_the_verdict_stands_on_a_page_in_the_list_and_in_the_report(search, tmp_
     assert known.to_pandas().loc[0, tables.VERDICT] == KIND
     assert known.page == search.folder / "known" / "index.html"
     page = known.page.read_text()
-    assert "known kind" in page and 'id="class-1"' in page
+    assert "known kind" in page
+    assert 'id="class-1"' in page
     again = Search.open(search.folder)
     assert "known kind (list: ring 100 %)" in classes_table(again)
     report = again.report(images=False, survey=False)
     assert "known kind: list: ring 100 %" in report.read_text()
     assert "../known/index.html#class-0" in (report.parent / "class-000.html").read_text()
     votes = known.pairs.filter(pc.equal(known.pairs[tables.LIST], "votes"))
-    assert votes.num_rows and len(known.verdicts) == 2
+    assert votes.num_rows
+    assert len(known.verdicts) == 2
 
 
 def test_numbers_of_lists_and_kinds_must_fit(search, tmp_path):

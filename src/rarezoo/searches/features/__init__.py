@@ -1,5 +1,6 @@
-"""What a search works on: the embeddings of the images, these together with columns of a catalogue, or what is left of the
-columns when the images have been used to predict them. Each file in this package is one choice of ``features=``.
+"""What a search works on: images, images with columns of a catalogue, or what images do not predict of the columns.
+
+Each file in this package is one choice of ``features=``.
 
 Shape letters: n galaxies, D width of the embeddings, c columns, d features.
 """
@@ -113,21 +114,23 @@ class WithColumns(Features):
     """Features that need columns of a catalogue.
 
     Each column is centred on its median and divided by its scatter (from the median absolute deviation); beyond four
-    scatters the logarithm of the distance is taken, so that a few extreme values do not stretch the space. Galaxies without
-    a value in one of the columns are left out, or get a drawn one: the prediction from their image plus the error that the
-    prediction makes for a random galaxy with a value. They are then spread as the others are and form no group of their own.
+    scatters the logarithm of the distance is taken, so that a few extreme values do not stretch the space. Galaxies
+    without a value in one of the columns are left out, or get a drawn one: the prediction from their image plus the
+    error that the prediction makes for a random galaxy with a value. They are then spread as the others are and form no
+    group of their own.
     """
 
     columns: list[str] = setting([], "columns of numbers of the catalogue, such as colour,log_mass")
     table: str = setting("", "table that has the columns, joined by id; empty: the survey's catalogue")
     id_column: str = setting(tables.ID, "column of ids in that table")
     missing: str = setting(
-        DROP, "galaxies without a value: left out, or with a drawn one: predicted from the image, with the error of a random "
-        "galaxy", choices=(DROP, DRAW),
+        DROP, "galaxies without a value: left out, or with a drawn one, which is predicted from the image with the "
+        "error of a random galaxy", choices=(DROP, DRAW),
     )  # fmt: skip
 
     @property
     def of_images(self) -> bool:
+        """False: columns of a catalogue are searched too."""
         return False
 
     def compressor(self, compressor: Compressor) -> Compressor:
@@ -135,6 +138,7 @@ class WithColumns(Features):
         return replace(compressor, whiten=0)
 
     def drawing(self, compressor: Compressor) -> Compressor:
+        """Return it without whitening too."""
         return replace(compressor, whiten=0)
 
     def check(self) -> None:
@@ -148,9 +152,11 @@ class WithColumns(Features):
             raise ConfigError("features.columns names a column twice", value=self.columns, fix="Name each once.")
 
     def settings(self) -> dict[str, Any]:
+        """Return what identifies the features; the table by its absolute path."""
         return {**described(self), "table": str(Path(self.table).resolve()) if self.table else ""}
 
     def inputs(self) -> dict[str, str]:
+        """Return the hash of the table."""
         return {"features.table": file_sha256(self.table)} if self.table else {}
 
     def values(self, ids: np.ndarray, catalogue: pa.Table | None) -> Float64[np.ndarray, "n c"]:
@@ -159,7 +165,8 @@ class WithColumns(Features):
         Raises
         ------
         ConfigError, DataError
-            A column does not exist, holds no numbers, is unknown everywhere, does not vary, or has one value far too often.
+            A column does not exist, holds no numbers, is unknown everywhere, does not vary, or has one value far too
+            often.
         """
         if self.table:
             source = Path(self.table).name
@@ -268,8 +275,8 @@ def _column(table: pa.Table, name: str, rows: pa.Array, *, source: str) -> Float
         )  # fmt: skip
     if counts.max() > max(_SAME * len(known), 2):
         raise DataError(
-            f"{source}: {counts.max() / len(known):.0%} of the galaxies have the same value in column {name}, and would be a "
-            "group for this reason alone", value=f"{different[counts.argmax()]:g}",
+            f"{source}: {counts.max() / len(known):.0%} of the galaxies have the same value in column {name}, and "
+            "would be a group for this reason alone", value=f"{different[counts.argmax()]:g}",
             fix="If it means unknown, empty these cells; a column of few values is no feature.",
         )  # fmt: skip
     return values

@@ -28,7 +28,9 @@ class ImageAndCatalogue(WithColumns):
     """
 
     weight: float = setting(1.0, "distance in all columns together, in units of that in the images", gt=0)
-    weights: dict[str, float] = setting({}, "{COLUMN:WEIGHT, …} of columns among each other; 1 for those that are not named")
+    weights: dict[str, float] = setting(
+        {}, "{COLUMN:WEIGHT, …} of columns among each other; 1 for those that are not named"
+    )
 
     def check(self) -> None:
         """Raise ConfigError for weights of other columns, or that are not positive."""

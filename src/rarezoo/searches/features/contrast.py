@@ -1,7 +1,7 @@
 """What the images do not predict: columns of a catalogue minus their prediction from the embeddings.
 
-A class in this space is a group of galaxies that share an anomaly: they are bluer, or more massive, than galaxies that look
-like them. Looks alone do not show it.
+A class in this space is a group of galaxies that share an anomaly: they are bluer, or more massive, than galaxies that
+look like them. Looks alone do not show it.
 """
 
 from dataclasses import dataclass
@@ -28,8 +28,8 @@ class Contrast(WithColumns):
 
     Each fifth of the galaxies is predicted from the other four fifths, so that no galaxy helps to predict itself. The
     residuals are scaled to one scatter and, because properties are correlated, turned to their principal axes of unit
-    variance: a galaxy that is off a relation is then as conspicuous as one that is far along it. Where there are no more
-    columns than the map has dimensions, groups are sought among the residuals themselves.
+    variance: a galaxy that is off a relation is then as conspicuous as one that is far along it. Where there are no
+    more columns than the map has dimensions, groups are sought among the residuals themselves.
 
     Examples
     --------
