@@ -1,4 +1,4 @@
-"""``python -m benchmarks hidden``: is a population found that looks ordinary but shares an offset in colour and mass?
+"""``python -m benchmarks hidden``: whether a population is found that looks ordinary but shares an offset in colour.
 
 Three searches of the same galaxies: of images alone, of images and columns, and of what the images do not predict of
 the columns. Each is repeated on several seeds, with the columns as they are and with shuffled columns, in which nothing
@@ -29,6 +29,8 @@ from rarezoo.statistics import COMPLETENESS, PURITY
 
 VECTORS, MOCK = "vectors", "mock"
 SKIES = (VECTORS, MOCK)
+# Further settings on which a result depends.
+_OF_SKY = {VECTORS: (), MOCK: ("checkpoint", "side")}
 # Columns of the mock sky's properties.
 _OF_MOCK = ("u_r_colour", "log_stellar_mass")
 
@@ -53,7 +55,8 @@ class HiddenPopulation(Settings):
     )
     weight: float = setting(1.0, "features.weight of image+catalogue", gt=0)
     surveys: int = setting(20, "null surveys of each search", unit="surveys", ge=FEWEST_SURVEYS)
-    checkpoint: str = setting("efficientnet_b0.mock", "network of sky=mock")
+    checkpoint: str = setting("efficientnet_b0.mock_64px", "network of sky=mock")
+    side: int = setting(64, "side of the cutouts of sky=mock", unit="px", ge=16)
     workers: int = setting(1, "processes that draw mock galaxies", ge=1)
     out: str = setting("runs/benchmark_hidden", "folder that keeps what is finished, and mock skies")
 
@@ -85,7 +88,7 @@ class HiddenPopulation(Settings):
         """Return the result of one search, kept already or measured now."""
         key = {
             name: getattr(self, name)
-            for name in ("sky", "galaxies", "members", "offset", "surveys", *([] if self.sky == VECTORS else ["checkpoint"]))
+            for name in ("sky", "galaxies", "members", "offset", "surveys", *_OF_SKY[self.sky])
         }  # fmt: skip
         key |= {"features": kind, "seed": seed, "shuffle": shuffle, "weight": self.weight if "+" in kind else 1.0}
         path = Path(self.out) / "results" / f"{digest(key)[:20]}.json"
@@ -113,7 +116,9 @@ class HiddenPopulation(Settings):
         from mocksky.hidden import plant_hidden
         from rarezoo.data.surveys.mock import Mock
 
-        survey = Mock(n=self.galaxies, side=128, seed=seed, cache=str(Path(self.out) / "mock"), workers=self.workers)
+        survey = Mock(
+            n=self.galaxies, side=self.side, seed=seed, cache=str(Path(self.out) / "mock"), workers=self.workers
+        )
         store = rz.embed(
             survey, self.checkpoint, out=Path(self.out) / "stores" / f"{self.checkpoint}-{self.galaxies}-{seed}"
         )

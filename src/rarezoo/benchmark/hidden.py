@@ -1,5 +1,4 @@
-"""Vectors with columns of a catalogue, and a population that the vectors do not show: it shares an offset in the
-columns.
+"""Vectors with columns of a catalogue, and a population that only the columns show, because it shares an offset.
 
 The bulk is that of :mod:`rarezoo.benchmark.planted`. Each column depends on one direction of the embedding, as colour
 and mass depend on looks, and has as much scatter besides. The members of the population lie anywhere in the bulk. In

@@ -306,7 +306,7 @@ class SearchRun(Settings):
         return galaxies_of(store, survey=self.data, way_out=way_out)
 
     def _check_columns(self, store: EmbeddingStore) -> None:
-        """Read the columns before the folder is claimed, so that a misspelt one does not leave a folder of its settings."""
+        """Read the columns before the folder is claimed, so that a misspelt one leaves no folder of its settings."""
         if isinstance(self.features, WithColumns):
             self.features.values(store.ids, self._catalogue(store))
 
