@@ -90,4 +90,3 @@ def properties(truth: pa.Table, *, seed: int) -> pa.Table:
         unit = {b"unit": UNITS[name].encode()} if UNITS[name] else None
         fields.append(pa.field(name, pa.bool_() if values.dtype == bool else pa.float64(), metadata=unit))
     return pa.table([truth["id_str"], *columns.values()], schema=pa.schema(fields))
-

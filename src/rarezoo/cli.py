@@ -143,6 +143,16 @@ JOBS: dict[str, Job] = {
             "runs/mine/search samp=true classes=3",
         ),
     ),
+    "physical": Job(
+        "rarezoo.physical.run:PhysicalRun",
+        "compare physical properties of the classes with matched controls, in any catalogues", _SEARCHES,
+        renamed={"with": "catalogues"},
+        examples=(
+            "runs/mine/search with=masses.fits,colours.vot",
+            "runs/mine/search with=masses.fits covariates=z,log_mass within=log_mass out=runs/mine/physical",
+            "runs/mine/search with=vizier:J/A+A/532/A74 radius=2",
+        ),
+    ),
     "serve": Job(
         "rarezoo.explore.server:ServeRun", "rate galaxies on a page that learns what you look for", _EXPLORING,
         groups=("ranker", "acquisition"),
@@ -190,6 +200,10 @@ JOBS: dict[str, Job] = {
     "mock sheet": Job(
         "rarezoo.demo:MockSheet", "draw a picture of mock galaxies, one row for each population", _PIPELINE,
         examples=("sheet.webp",),
+    ),
+    "mock properties": Job(
+        "rarezoo.demo:MockProperties", "write a catalogue of the physical properties of mock galaxies", _PIPELINE,
+        examples=("properties.parquet n=4000",),
     ),
     "zoo list": Job(
         "rarezoo.zoo.commands:ListCheckpoints", "list all checkpoints", _ZOO,

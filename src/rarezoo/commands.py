@@ -57,7 +57,7 @@ class Job:
         The setting ``out`` is a folder of its own: the log and Hydra's record of the run lie in it, and a multirun
         (``-m``) gives every job such a folder.
     renamed
-        Former names of settings, which are still understood, and their present names.
+        Other names of settings, such as former ones and words that Python reserves, and their present names.
     examples
         What a user may type after the name of the command; ``--help`` shows it.
     """

@@ -14,6 +14,9 @@ import pyarrow as pa
 from rarezoo import tables
 from rarezoo.data.surveys.mock import Mock, write_mock_sheet
 from rarezoo.embeddings.embed import EmbedRun
+from rarezoo.physical.join import BY_POSITION
+from rarezoo.physical.result import Physical
+from rarezoo.physical.run import PhysicalRun
 from rarezoo.searches import recovery
 from rarezoo.searches.presets import preset
 from rarezoo.searches.run import SearchRun
@@ -32,7 +35,7 @@ _EPOCHS = 5
 _TURNS = 4
 _SURVEYS, _REFITS = 20, 2
 # Seconds per 1,000 galaxies on two processor cores, for the estimate; those that a demo printed.
-_SECONDS = {"survey": 11.0, "train": 19.0, "embed": 42.0, "search": 16.0}
+_SECONDS = {"survey": 11.0, "train": 19.0, "embed": 42.0, "search": 16.0, "physical": 1.0}
 # The same for one pass of a training from random weights.
 _WHOLE_EPOCH = 14.0
 _STAGES = {
@@ -40,8 +43,9 @@ _STAGES = {
     "train": "train a network on the volunteers' votes",
     "embed": "embed every galaxy",
     "search": "search the embeddings for rare classes, with null surveys and a report",
+    "physical": "compare the physical properties of the classes with those of matched controls",
 }
-_RECORD = "demo.json"
+_RECORD, _PROPERTIES = "demo.json", "properties.parquet"
 
 
 @dataclass(frozen=True)
@@ -56,11 +60,14 @@ class DemoResult:
         Wall time per stage, s.
     page
         The report's first page.
+    physical
+        The classes against their matched controls.
     """
 
     populations: pa.Table
     seconds: Mapping[str, float]
     page: Path
+    physical: Physical
 
     def record(self) -> dict[str, Any]:
         """Return the result as plain data; ``demo.json`` holds it."""
@@ -93,7 +100,8 @@ class DemoResult:
             "class, and the class is no mere candidate."
         )
         text = recovery.recovery_text(self.populations.to_pylist())
-        return "\n".join([tables.markdown(head, cells), "", text, meaning, f"Report: {self.page}"])
+        compared = self.physical.summary()
+        return "\n".join([tables.markdown(head, cells), "", text, meaning, compared, f"Report: {self.page}"])
 
 
 @dataclass(kw_only=True)
@@ -141,8 +149,11 @@ class DemoRun(Settings):
             store = stage("embed", embedding.run)
             tables.write(galaxies.truth, folder / "truth.parquet", tables.TRUTH)
             search = stage("search", self._search(store.folder).run)
+            catalogue = tables.write(survey.properties(), folder / _PROPERTIES, tables.JOINED)
+            physical = PhysicalRun(search=self.out, catalogues=[str(catalogue)], by=BY_POSITION, seed=self.seed)
+            compared = stage("physical", lambda: physical.write(search))
         populations = recovery.recovery(search.table("members"), galaxies.truth, search.table("classes"))
-        result = DemoResult(populations, seconds, Path(search.page))
+        result = DemoResult(populations, seconds, Path(search.page), compared.measured)
         tables.write_json(result.record(), folder / _RECORD)
         return result
 
@@ -227,3 +238,28 @@ class MockSheet(Settings):
             The picture cannot be written.
         """
         return Path(write_mock_sheet(self.file, seed=self.seed))
+
+
+@dataclass(kw_only=True)
+class MockProperties(Settings):
+    """Write a catalogue of the physical properties of mock galaxies, to be joined to a search of them."""
+
+    file: str = setting(help="file to write, such as properties.parquet", positional=True)
+    n: int = setting(_GALAXIES, "size of the mock survey", unit="galaxies", ge=1)
+    seed: int = setting(0, "seed of the sky", ge=0)
+    cache: str = setting("runs/cache", "folder that keeps what was drawn for the next time")
+
+    def run(self) -> Path:
+        """Return the path of the catalogue.
+
+        Raises
+        ------
+        OutputError
+            The file cannot be written.
+        """
+        try:
+            Path(self.file).parent.mkdir(parents=True, exist_ok=True)
+            survey = Mock(n=self.n, seed=self.seed, cache=self.cache)
+            return tables.write(survey.properties(), self.file, tables.JOINED)
+        except OSError as problem:
+            raise tables.unwritable(Path(self.file), problem, setting="file") from problem

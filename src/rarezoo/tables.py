@@ -67,7 +67,14 @@ SCORE, UNCERTAINTY, INTEREST, NEAREST_RATED = "score", "uncertainty", "interest"
 SKY_DISTANCE = "distance_arcsec"
 LIST, COVERED, LABELLED, PURITY, COMPLETENESS = "list", "covered", "labelled", "purity", "completeness"
 LIFT, LIFT_LOW, LIFT_HIGH = "lift", "lift_low", "lift_high"
-VERDICT, KNOWN_AS, REASON = "verdict", "known_as", "reason"
+KNOWN_AS = "known_as"
+PROPERTY, UNIT, WITHIN, WITHIN_LOW, WITHIN_HIGH = "property", "unit", "within", "within_low", "within_high"
+SETS, OF_MEMBERS, OF_CONTROLS = "sets", "members", "controls"
+DIFFERENCE, DIFFERENCE_LOW, DIFFERENCE_HIGH = "difference", "difference_low", "difference_high"
+EFFECT, RAW_DIFFERENCE, RAW_P, RAW_P_CORRECTED = "effect", "raw_difference", "raw_p_value", "raw_p_corrected"
+VERDICT, REASON = "verdict", "reason"
+COVARIATE, BEFORE, AFTER, CONTROL = "covariate", "before", "after", "control"
+DELTA_BIC, SMALLER_SHARE, SEPARATION, PROPERTIES = "delta_bic", "smaller_share", "separation", "properties"
 NO_CLASS = -1
 _FRACTION_SUFFIX = "_fraction"
 
@@ -298,6 +305,53 @@ KNOWN = Kind(
 KINDS = Kind(
     "kinds", {CLASS_ID: pa.int32(), VERDICT: pa.string(), KNOWN_AS: _strings, REASON: pa.string()}, key=CLASS_ID
 )
+# Classes against their matched controls: one row per class, property and range of a column.
+DIFFERENCES = Kind(
+    "differences",
+    {
+        CLASS_ID: pa.int32(),
+        PROPERTY: pa.string(),
+        UNIT: pa.string(),
+        KIND: pa.string(),
+        WITHIN: pa.string(),
+        WITHIN_LOW: pa.float64(),
+        WITHIN_HIGH: pa.float64(),
+        SETS: pa.int64(),
+        OF_MEMBERS: pa.float64(),
+        OF_CONTROLS: pa.float64(),
+        DIFFERENCE: pa.float64(),
+        DIFFERENCE_LOW: pa.float64(),
+        DIFFERENCE_HIGH: pa.float64(),
+        EFFECT: pa.float64(),
+        P_VALUE: pa.float64(),
+        P_CORRECTED: pa.float64(),
+        RAW_DIFFERENCE: pa.float64(),
+        RAW_P: pa.float64(),
+        RAW_P_CORRECTED: pa.float64(),
+        VERDICT: pa.string(),
+        REASON: pa.string(),
+    },
+    not_null=(CLASS_ID, PROPERTY, VERDICT),
+)
+BALANCES = Kind("balances", {CLASS_ID: pa.int32(), COVARIATE: pa.string(), BEFORE: pa.float64(), AFTER: pa.float64()})
+CONTROLS = Kind("controls", {CLASS_ID: pa.int32(), ID: pa.string(), CONTROL: pa.string()})
+SPLITS = Kind(
+    "splits",
+    {
+        CLASS_ID: pa.int32(),
+        GALAXIES: pa.int64(),
+        PROPERTIES: _strings,
+        DELTA_BIC: pa.float64(),
+        SMALLER_SHARE: pa.float64(),
+        SEPARATION: pa.float64(),
+        P_VALUE: pa.float64(),
+        P_CORRECTED: pa.float64(),
+        REASON: pa.string(),
+    },
+    key=CLASS_ID,
+)
+# Catalogues joined to the galaxies of a search; their columns follow.
+JOINED = Kind("joined", {ID: pa.string()}, key=ID)
 
 
 def fraction_column(answer: str) -> str:

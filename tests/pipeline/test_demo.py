@@ -19,7 +19,7 @@ def demo(cli, tmp_path_factory):
 
 def test_it_says_how_long_it_takes_then_a_line_per_stage_and_what_was_found(demo):
     home, done, record = demo
-    stages = ["survey", "train", "embed", "search"]
+    stages = ["survey", "train", "embed", "search", "physical"]
     assert list(record["seconds"]) == stages
     lines = [line for line in done.err.splitlines() if line.startswith(("The ", "["))]
     assert "minutes" in lines[0]
@@ -50,6 +50,12 @@ def test_truth_lies_beside_the_members(demo):
     members, truth = (pq.read_table(home / "runs" / "demo" / f"{name}.parquet") for name in ("members", "truth"))
     assert set(members["id_str"].to_pylist()) == set(truth["id_str"].to_pylist())
     assert "ordinary" in truth["population"].to_pylist()
+
+
+def test_physical_properties_are_compared_at_the_end(demo):
+    home, done, _ = demo
+    assert "properties.parquet: 200 of 200 galaxies by position" in done.out
+    assert (home / "runs" / "demo" / "physical" / "index.html").is_file()
 
 
 def test_classes_and_cards_are_printed_in_the_terminal(cli, demo):

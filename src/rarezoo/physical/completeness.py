@@ -1,13 +1,13 @@
 """What the cuts of a survey hide of a class: up to which redshift its members would still be in the survey.
 
-A galaxy at redshift z with magnitude m is fainter further away. Up to small redshifts, without the change of its colour,
-it reaches the limit m_limit at::
+A galaxy at redshift z with magnitude m is fainter further away. At small redshifts, without the change of its
+colour, it reaches the limit m_limit at::
 
     z_max = z × 10^((m_limit − m) / 5)
 
-The mean of (z / z_max)³, the share of the volume in which it could be seen that lies in front of it, is 0.5 for galaxies
-that fill their volume evenly (Schmidt 1968, ApJ 151, 393); more means that the class is seen less completely nearby,
-less that it is lost far away. The galaxies of no class are given beside it, because the cuts of a survey act on all.
+The mean of (z / z_max)³, the share of the volume in which it could be seen that lies in front of it, is 0.5 for
+galaxies that fill their volume evenly (Schmidt 1968, ApJ 151, 393). More means that the class is lost nearby, less
+that it is lost far away. The galaxies of no class are given beside it, because the cuts of a survey act on all.
 """
 
 from collections.abc import Mapping
@@ -75,8 +75,8 @@ def completeness(
         shares = [float(near[rows & known].mean()) for rows in (members, others)]
         given = "limit" if limit is not None else "magnitude of the faintest galaxies"
         said.append(
-            f"{shares[0]:.0%} of the members are within {_NEAR_LIMIT} mag of the survey's {given} ({name} {faint:.2f}), "
-            f"and {shares[1]:.0%} of the galaxies of no class."
+            f"{shares[0]:.0%} of the members are within {_NEAR_LIMIT} mag of the survey's {given} ({name} "
+            f"{faint:.2f}), and {shares[1]:.0%} of the galaxies of no class."
         )
     if redshift is None:
         said.append("No redshift is known, so it cannot be said how far away the members would still be seen.")
@@ -90,8 +90,9 @@ def completeness(
     reach = np.median(farthest[members & seen])
     own, rest = (bootstrap_interval(shares_of_volume[rows & seen]) for rows in (members, others))
     said.append(
-        f"Half of the members would still be in the survey at {redshift} {reach:.3g}; beyond it the class is incomplete. "
-        f"Mean V/Vmax is {own.text('.2f')} for members and {rest.text('.2f')} for galaxies of no class; 0.5 means that "
-        "they fill their volume evenly."
+        f"Half of the members would still be in the survey at {redshift} {reach:.3g}; beyond it the class is "
+        "incomplete. "
+        f"Mean V/Vmax is {own.text('.2f')} for members and {rest.text('.2f')} for galaxies of no class; 0.5 means "
+        "that they fill their volume evenly."
     )
     return said

@@ -6,15 +6,15 @@ The members of a class and all galaxies of no class are compared in a few covari
     candidates      galaxies of no class whose logit of the propensity is within caliper × its standard deviation
     distance        Mahalanobis distance in the covariates, or the difference of the logits (method=propensity)
     controls        in rounds: every member gets its nearest candidate that no member has yet; closest pairs first
-    balance         standardised mean difference of each covariate: (mean of members − mean of their controls) divided by
-                    the root mean square of the standard deviations of members and of galaxies of no class
-    matched         the largest number of rounds, at most ``controls``, after which every covariate is balanced to within
-                    0.1; if there is none, once more with half and with a quarter of the caliper
+    balance         standardised mean difference of each covariate: (mean of members − mean of their controls) divided
+                    by the root mean square of the standard deviations of members and of galaxies of no class
+    matched         the largest number of rounds, at most ``controls``, after which every covariate is balanced to
+                    within 0.1; if there is none, once more with half and with a quarter of the caliper
     cannot be       fewer than half of the members, or fewer than eight, have a control, or a covariate stays unbalanced
     matched
 
-The properties that are compared later play no part here. Sources: Rosenbaum & Rubin (1985, The American Statistician 39,
-33) for the distance within calipers, Austin (2009, Statistics in Medicine 28, 3083) for the limit of 0.1.
+The properties that are compared later play no part here. Sources: Rosenbaum & Rubin (1985, The American Statistician
+39, 33) for the distance within calipers, Austin (2009, Statistics in Medicine 28, 3083) for the limit of 0.1.
 
 Shape letters: n galaxies, c covariates, m members with controls, k controls of a member.
 """
@@ -44,7 +44,7 @@ _END = r"(_?(r|err)?|_?(best|spec|phot|sdss|desi|median|p50|auto|total|tot))"
 ROLES: Mapping[str, re.Pattern[str]] = {
     "redshift": re.compile(rf"z|redshift{_END}|z_?(spec|phot|best|helio|cmb)|(spec|phot|photo)_?z", re.IGNORECASE),
     "mass": re.compile(
-        rf"(log|lg|log10)?_?(stellar_?)?m(ass|star|_?stellar)?(_?stellar)?{_END}|log_?m(ass)?|lgm.*|logmstar", re.IGNORECASE
+        rf"(log|lg|log10)?_?(stellar_?)?m(ass|star|_?stellar){_END}|log_?m|lgm.*", re.IGNORECASE
     ),
     "magnitude": re.compile(
         r"(petro|model|cmodel|auto|abs)?_?mag(nitude)?(_?(r|auto|dered))?|r_?mag|(petro|model|cmodel)mag_?r|mag_r_.*",
@@ -226,7 +226,7 @@ class Matching(Settings):
         else:
             here, there = _whitened(members, others)
         most = min(_CANDIDATES * self.controls, len(others))
-        distances, places = KDTree(there).query(here, k=most)
+        distances, places = map(np.asarray, KDTree(there).query(here, k=most))
         distances, places = distances.reshape(len(here), -1), places.reshape(len(here), -1)
         allowed = np.abs(logits[0][:, None] - logits[1][places]) <= caliper * spread + 1e-12
         rows, columns = np.nonzero(allowed)
@@ -303,7 +303,7 @@ class Roles:
         return next(iter(self.columns.get(role, ())), None)
 
     def defaults(self) -> list[str]:
-        """Return the covariates: redshift, mass or else magnitude, apparent size, PSF and depth, where they are there."""
+        """Return the covariates: redshift, mass or else magnitude, apparent size, PSF and depth, if they are there."""
         roles = [role for role in _DEFAULTS if role != "magnitude" or self.first("mass") is None]
         return list(dict.fromkeys(name for role in roles if (name := self.first(role)) is not None))
 

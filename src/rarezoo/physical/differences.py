@@ -3,13 +3,14 @@
 For one class and one property, over the sets of a member and its controls in which the property is known::
 
     adjusted values     property minus its regression on the covariates (and their squares) among the controls of the
-                        class, which removes what is left of the covariates within the sets
+                        class, which removes what is left of the covariates within the sets; not for shares, and
+                        not for numbers that one galaxy in five has exactly equal
     difference          median over the sets of (member − median of its controls); for a share: the mean of
                         (member − mean of its controls)
     interval            95 % bootstrap interval over the sets
-    effect              share of pairs within sets in which the member is higher − share in which it is lower, −1 to 1
-    p                   the member is equally likely to have every rank within its set: sum of the ranks, relative to the
-                        size of the set, exact for up to 100 sets (a stratified Wilcoxon test, van Elteren 1960)
+    effect              share of pairs within sets in which the member is higher minus lower, −1 to 1
+    p                   the member is equally likely to have every rank within its set: sum of the ranks, relative to
+                        the size of the set, exact for up to 100 sets (a stratified Wilcoxon test, van Elteren 1960)
     q                   p, corrected over all classes and properties (Benjamini & Hochberg 1995)
 
     verdict = not tested        if the class cannot be matched, or fewer than eight sets know the property
@@ -23,6 +24,8 @@ Shape letters: n galaxies, m sets, k controls of a member.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int
@@ -70,7 +73,7 @@ class Difference:
     ----------
     class_id
         The class.
-    property
+    of
         The property.
     within
         Range of a column that the members are in, or all of them.
@@ -94,7 +97,7 @@ class Difference:
     """
 
     class_id: int
-    property: Property
+    of: Property
     within: Bin
     sets: int
     members: Interval
@@ -160,7 +163,8 @@ def differences(
         if places:
             ps = [min(1.0, getattr(found[place], tested)) for place in places]
             for place, q in zip(places, false_discovery_control(ps), strict=True):
-                found[place] = replace(found[place], **{corrected: float(q)})
+                changes: dict[str, Any] = {corrected: float(q)}
+                found[place] = replace(found[place], **changes)
     return found
 
 
@@ -189,7 +193,7 @@ def _difference(
         return replace(blank, sets=sets, why=f"known for only {sets} members with controls")
     own, theirs = values[matched.members][rows], theirs[rows]
     pool = matched.controls[rows]
-    fit = adjustment(values, scaled, matched.pool) if one.kind == NUMBER else np.zeros(len(values))
+    fit = adjustment(values, scaled, matched.pool) if one.is_continuous else np.zeros(len(values))
     adjusted = own - fit[matched.members][rows]
     adjusted_theirs = theirs - np.where(pool >= 0, fit[pool], 0)
     ranked, ranked_theirs = (adjusted, adjusted_theirs) if one.kind == NUMBER else (own, theirs)
@@ -360,7 +364,7 @@ def bins_of(
     """
     known = values[members & np.isfinite(values)]
     ends = list(edges) or (np.unique(np.quantile(known, np.linspace(0, 1, 4))).tolist() if len(known) else [])
-    for low, high in zip(ends[:-1], ends[1:], strict=True):
+    for low, high in pairwise(ends):
         with np.errstate(invalid="ignore"):
             inside = (values >= low) & ((values <= high) if high == ends[-1] else (values < high))
         yield Bin(column, float(low), float(high)), inside

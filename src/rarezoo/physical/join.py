@@ -39,6 +39,7 @@ from rarezoo.data.reading import (
     refuse_doubled,
 )
 from rarezoo.errors import ConfigError, DataError
+from rarezoo.physical.fetch import fetch, is_address
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,8 @@ AUTO, BY_ID, BY_POSITION = "auto", "id", "position"
 SOURCE = b"source"
 # Largest radius of a match, and least distance by which a catalogue is shifted to count matches by chance; arcsec.
 LARGEST_RADIUS, _SHIFT = 60.0, 30.0
-_DIRECTIONS = 8
+# Radius in which the cross-match service of the CDS finds entries, arcsec.
+_DIRECTIONS, _FARTHEST = 8, 180.0
 _ARCSEC = np.pi / 180 / 3600
 # Right ascensions in hours are recognised by this many times more matches.
 _HOURS_BETTER = 10
@@ -117,18 +119,21 @@ class Joined:
     @property
     def match_rate(self) -> float:
         """Share of galaxies with an entry in at least one catalogue."""
-        return float(np.mean(np.any([match.rows >= 0 for match in self.matches], axis=0)))
+        return float(np.mean(self._any([match.rows >= 0 for match in self.matches])))
 
     @property
     def chance_rate(self) -> float:
         """Largest share of galaxies that match a catalogue by chance."""
-        return max(match.chance_rate for match in self.matches)
+        return max((match.chance_rate for match in self.matches), default=0.0)
 
     @property
     def ambiguous(self) -> list[str]:
         """Ids of the galaxies whose match with a catalogue is ambiguous."""
-        unsure = np.any([match.ambiguous for match in self.matches], axis=0)
+        unsure = self._any([match.ambiguous for match in self.matches])
         return [str(galaxy) for galaxy in tables.strings(self.table, tables.ID)[unsure]]
+
+    def _any(self, flags: Sequence[np.ndarray]) -> np.ndarray:
+        return np.any([np.zeros(self.table.num_rows, dtype=bool), *flags], axis=0)
 
     @property
     def units(self) -> dict[str, str]:
@@ -167,6 +172,7 @@ def join(
     id_column: str = tables.ID,
     ra_column: str = "",
     dec_column: str = "",
+    own: pa.Table | None = None,
 ) -> Joined:
     """Join catalogues to galaxies by id or by position.
 
@@ -177,14 +183,17 @@ def join(
     ra, dec
         Their positions in degrees, NaN or null where unknown; None if no position is known.
     catalogues
-        Paths of CSV, Parquet, FITS, VOTable or ECSV files, of folders of Parquet files, such as HATS catalogues, or
-        tables of pyarrow, pandas or astropy.
+        Paths of CSV, Parquet, FITS, VOTable or ECSV files, of folders of Parquet files, such as HATS catalogues, tables
+        of pyarrow, pandas or astropy, or addresses such as ``vizier:J/A+A/532/A74``, see
+        :mod:`rarezoo.physical.fetch`.
     radius
         Largest distance of a match by position, arcsec.
     by
         ``id``, ``position``, or ``auto``: by id if the catalogue has ids of these galaxies, otherwise by position.
     id_column, ra_column, dec_column
         Columns of the catalogues. Usual names of positions, such as RAJ2000, are found if none are given.
+    own
+        Columns of the galaxies themselves, n rows, which come first.
 
     Returns
     -------
@@ -205,34 +214,60 @@ def join(
         )  # fmt: skip
     if by not in (AUTO, BY_ID, BY_POSITION):
         raise ConfigError("galaxies are not matched in this way", value=by, fix="Choose auto, id or position.")
-    if not len(catalogues):
+    if not len(catalogues) and own is None:
         raise ConfigError("there is no catalogue to join", value="nothing", fix="Give at least one: with=FILE.")
     galaxies = [str(galaxy) for galaxy in ids]
     sky = None if ra is None or dec is None else (_floats(ra), _floats(dec))
-    joined: dict[str, pa.Array] = {tables.ID: pa.array(galaxies, pa.string())}
-    fields = {tables.ID: pa.field(tables.ID, pa.string())}
-    origin: dict[str, str] = {}
+    columns = _Columns(galaxies)
+    if own is not None:
+        columns.add(own, np.arange(len(galaxies)), without=set(), source="the survey")
     matches = []
     for number, given in enumerate(catalogues, start=1):
-        table, source = read_catalogue(given, number=number, id_column=id_column)
+        if is_address(given):
+            # Entries around the galaxies are fetched too, from which the matches by chance are counted.
+            reach = min(shift_of(radius) + radius, _FARTHEST)
+            fetched = fetch(given, None if sky is None else sky[0], None if sky is None else sky[1], reach)
+            table, source = arrow_of(fetched, source=given), given
+        else:
+            table, source = read_catalogue(given, number=number, id_column=id_column)
         match, used = _matched(
             table, source, galaxies, sky, radius=radius, by=by, id_column=id_column, columns=(ra_column, dec_column)
         )
         matches.append(match)
         log.info("%s", match)
+        columns.add(table, match.rows, without=used, source=source)
+    return Joined(columns.table(), tuple(matches))
+
+
+class _Columns:
+    """The columns that catalogues have given so far, with their fields and sources."""
+
+    def __init__(self, ids: list[str]) -> None:
+        self.arrays: dict[str, pa.Array] = {tables.ID: pa.array(ids, pa.string())}
+        self.fields = {tables.ID: pa.field(tables.ID, pa.string())}
+        self.sources: dict[str, str] = {}
+
+    def add(self, table: pa.Table, rows: Int64[np.ndarray, " n"], *, without: set[str], source: str) -> None:
+        """Add the columns of a catalogue, whose row of each galaxy is known, −1 for none."""
         for field in table.schema:
-            if field.name in used or not _is_property(field.type):
+            name = field.name
+            if name in without or name == tables.ID or not _is_property(field.type):
                 continue
-            column = table.column(field.name).combine_chunks()
-            values = column.take(pa.array(match.rows, mask=match.rows < 0))
-            if field.name not in joined:
-                joined[field.name], fields[field.name], origin[field.name] = values, field, source
-            else:
-                joined[field.name] = _filled(
-                    joined[field.name], fields[field.name], values, field, sources=(origin[field.name], source)
-                )
-                fields[field.name] = fields[field.name].with_type(joined[field.name].type)
-    return Joined(pa.table(list(joined.values()), schema=pa.schema(fields.values())), tuple(matches))
+            values = table.column(name).combine_chunks().take(pa.array(rows, mask=rows < 0))
+            if name not in self.arrays:
+                self.arrays[name], self.fields[name], self.sources[name] = values, field, source
+                continue
+            filled = _filled(self.arrays[name], self.fields[name], values, field, sources=(self.sources[name], source))
+            self.arrays[name], self.fields[name] = filled, self.fields[name].with_type(filled.type)
+
+    def table(self) -> pa.Table:
+        """Return them as a table."""
+        return pa.table(list(self.arrays.values()), schema=pa.schema(self.fields.values()))
+
+
+def shift_of(radius: float) -> float:
+    """Return by how many arcsec a catalogue is shifted to count matches by chance."""
+    return max(_SHIFT, 3 * radius)
 
 
 def read_catalogue(given: Any, *, number: int = 1, id_column: str = tables.ID) -> tuple[pa.Table, str]:
@@ -340,7 +375,7 @@ def _by_position(
             value=f"the search covers {_covered(*sky)}, the catalogue {_covered(ra, dec)}",
             fix="Check that both are in degrees of the same system (ICRS) and cover the same sky.",
         )
-    shift = max(_SHIFT, 10 * radius) / 3600
+    shift = shift_of(radius) / 3600
     chance = []
     for angle in 2 * np.pi * np.arange(_DIRECTIONS) / _DIRECTIONS:
         # Across a pole the declination is mirrored, which is a shift too.

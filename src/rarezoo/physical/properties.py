@@ -1,5 +1,7 @@
 """The properties of a joined table that can be compared: numbers, and shares of galaxies with a given category.
 
+A column becomes one of these::
+
     numbers                 a property with a median; a missing value that is written as a number, such as −9999, is
                             unknown
     yes and no              the share of galaxies with yes
@@ -11,6 +13,7 @@
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +29,8 @@ log = logging.getLogger(__name__)
 NUMBER, SHARE = "number", "share"
 # Numbers that catalogues write for "unknown", if they lie this many interquartile ranges from the other values.
 _UNKNOWN, _FAR = (-99999.0, -9999.0, -999.0, -99.0, 99.0, 999.0, 9999.0, 99999.0), 10.0
+# Share of galaxies with the same value up to which a number is continuous.
+_MOST_EQUAL = 0.2
 # Texts have at most so many values, each of them for so many galaxies.
 _MOST_VALUES, _FEWEST_OF_ONE = 8, 20
 
@@ -58,6 +63,14 @@ class Property:
     values: Float64[np.ndarray, " n"]
     unit: str = ""
     category: str = ""
+
+    @cached_property
+    def is_continuous(self) -> bool:
+        """Whether it is a number of which few galaxies have the same value, so that a regression means something."""
+        known = self.values[np.isfinite(self.values)]
+        if self.kind != NUMBER or not len(known):
+            return False
+        return bool(np.unique(known, return_counts=True)[1].max() <= _MOST_EQUAL * len(known))
 
     @property
     def name(self) -> str:
@@ -135,7 +148,8 @@ def properties_of(table: pa.Table, *, named: Sequence[str] = (), without: Iterab
         log.warning("columns that are not compared: %s%s", listed, more)
     if not found:
         raise DataError(
-            "there is no property besides the covariates", value=", ".join(sorted(left_out - {tables.ID})) or "no column",
+            "there is no property besides the covariates",
+            value=", ".join(sorted(left_out - {tables.ID})) or "no column",
             fix="Join a catalogue with further columns (with=FILE), or match in fewer: covariates=COLUMN.",
         )  # fmt: skip
     return found

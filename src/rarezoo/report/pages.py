@@ -33,7 +33,7 @@ from rarezoo import tables
 from rarezoo.data.survey import Galaxies
 from rarezoo.errors import StoreError
 from rarezoo.escapes import visible
-from rarezoo.report import exports, gallery, palette
+from rarezoo.report import exports, gallery, palette, physical
 from rarezoo.report.atlas import Atlas
 from rarezoo.report.contents import (
     MainGroup,
@@ -250,8 +250,12 @@ class _Report:
         evidence = self._evidence(shown, settings, level=level)
         shared |= {"meanings": grades.MEANINGS, "titles": _GRADE_TITLES, "evidence": evidence}
         pages = environment()
+        cards = physical.read_cards(self.search.folder)
+        link = physical.link_of(self.folder, self.search.folder)
         for place, found in enumerate(shown):
-            page = pages.get_template("class.html.jinja").render(**shared, shown=found, place=place)
+            card = cards.get(found.id)
+            section = physical.section(card, link=link) if card and card["size"] == found.size else ""
+            page = pages.get_template("class.html.jinja").render(**shared, shown=found, place=place, physical=section)
             self._save(f"{file_name(found.id)}.html", page)
         self._save("atlas.html", pages.get_template("atlas.html.jinja").render(**shared))
         rates = [rate for rate in map(_known, classes.column(tables.FALSE_DISCOVERY).to_pylist()) if rate is not None]

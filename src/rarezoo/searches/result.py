@@ -6,7 +6,7 @@ This is the only file that knows the names of the files that a search leaves in 
 import html
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from rarezoo.searches.grades import counted
 from rarezoo.searches.metadata import Metadata
 from rarezoo.searches.select import Select
 from rarezoo.searches.systematics import ColumnTest, Systematics
-from rarezoo.settings import described
+from rarezoo.settings import described, refuse_unknown
 from rarezoo.track import Tracker
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from rarezoo.explore.pool import Pool
     from rarezoo.physical.join import Joined
     from rarezoo.physical.known import Known
+    from rarezoo.physical.result import Physical
     from rarezoo.searches.compare import Comparison
 
 log = logging.getLogger(__name__)
@@ -578,7 +579,40 @@ class Search:
         from rarezoo.physical.join import join
 
         catalogues = list(table) if isinstance(table, (list, tuple)) else [table]
-        return join(self.ids, *self.sky, catalogues, radius, **settings)
+        ra, dec = self.sky
+        return join(self.ids, ra, dec, catalogues, radius, **settings)
+
+    def physical(self, catalogues: Any = (), *, out: Path | str = "", **settings: Any) -> "Physical":
+        """Compare the physical properties of each class with those of matched controls.
+
+        Parameters
+        ----------
+        catalogues
+            Paths or tables that are joined to the galaxies, one or a list, as for :meth:`crossmatch`; none: only the
+            columns of the survey are compared.
+        out
+            Folder in which tables, a page and a table for a paper are written; empty writes nothing.
+        settings
+            See :class:`rarezoo.physical.run.PhysicalRun`: ``covariates``, ``properties``, ``controls``, ``within`` …
+
+        Returns
+        -------
+        Physical
+            A table in a notebook.
+
+        Raises
+        ------
+        ConfigError, DataError, OutputError
+            See the message.
+        """
+        from rarezoo.physical.run import PhysicalRun, write
+
+        given = list(catalogues) if isinstance(catalogues, (list, tuple)) else [catalogues]
+        refuse_unknown(settings, [known.name for known in fields(PhysicalRun)], of="search.physical")
+        measured = PhysicalRun(search=str(self.folder), **settings).measure(self, given)
+        if str(out):
+            write(measured, Path(out), self)
+        return measured
 
     def known(
         self, lists: "str | Path | Sequence[str | Path]" = (), kind: "str | Sequence[str]" = (), **settings: Any
