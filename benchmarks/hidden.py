@@ -114,6 +114,7 @@ class HiddenPopulation(Settings):
             return hidden_vectors(seed, galaxies=self.galaxies, members=self.members, offset=self.offset)
         import rarezoo as rz
         from mocksky.hidden import plant_hidden
+        from mocksky.populations import ORDINARY
         from rarezoo.data.surveys.mock import Mock
 
         survey = Mock(
@@ -122,8 +123,10 @@ class HiddenPopulation(Settings):
         store = rz.embed(
             survey, self.checkpoint, out=Path(self.out) / "stores" / f"{self.checkpoint}-{self.galaxies}-{seed}"
         )
+        truth = survey.open().truth
+        ordinary = truth["population"].to_pylist().count(ORDINARY)
         properties, inside = plant_hidden(
-            survey.properties(), survey.open().truth, seed=seed, rate=self.members / self.galaxies, strength=self.offset
+            survey.properties(), truth, seed=seed, rate=self.members / ordinary, strength=self.offset
         )
         rows = tables.rows_of(store.ids, properties, source="the sky")
         catalogue = properties.select([tables.ID, *_OF_MOCK]).take(rows)
