@@ -2,7 +2,8 @@
 
 Three searches of the same galaxies: of images alone, of images and columns, and of what the images do not predict of
 the columns. Each is repeated on several seeds, with the columns as they are and with shuffled columns, in which nothing
-is to be found. Finished seeds are kept, so that a stopped measurement goes on.
+is to be found. Images are counted as they are there, because the population is not to be seen in them. Finished seeds
+are kept, so that a stopped measurement goes on.
 """
 
 import json
@@ -70,7 +71,8 @@ class HiddenPopulation(Settings):
                 for seed in range(self.first, self.first + self.seeds)
                 for shuffle in range(self.shuffles if kind != "image" else 0)
             ]
-            wrong = [result["classes"] > 0 for result in empty] or [result["others"] > 0 for result in found]
+            # Images cannot show the population, so that every class is one of nothing.
+            wrong = [result["classes"] > 0 for result in (found if kind == "image" else empty)]
             hits = [result for result in found if result["found"]]
             rows.append([
                 kind, _share([result["found"] for result in found]),
@@ -80,7 +82,7 @@ class HiddenPopulation(Settings):
             ])  # fmt: skip
         head = [
             "features", "skies in which it is found", "purity", "completeness", "other classes per sky",
-            "shuffled skies with a class",
+            "skies of nothing with a class",
         ]  # fmt: skip
         return tables.markdown(head, rows)
 
