@@ -29,6 +29,10 @@ MEASUREMENTS = {
     ),
     "similarity": Job(
         "benchmarks.similarity:Similarity", "how good similar galaxies are, against other ways", _HEADING
+    "hidden": Job(
+        "benchmarks.hidden:HiddenPopulation",
+        "a population that looks ordinary but shares an offset in colour and mass",
+        _HEADING,
     ),
     "fuzz": Job(
         "benchmarks.fuzz:FuzzRun", "readers on damaged and hostile files: only our own errors come out", _HEADING

@@ -49,6 +49,8 @@ _PUBLIC = {
     "Select": "rarezoo.searches.select",
     "Significance": "rarezoo.searches.significance",
     "Stability": "rarezoo.searches.stability",
+    "ImageAndCatalogue": "rarezoo.searches.features.catalogue",
+    "Contrast": "rarezoo.searches.features.contrast",
     "EfficientNetB0": "rarezoo.zoo.encoders.efficientnet_b0",
     "MaxViTTiny": "rarezoo.zoo.encoders.maxvit_tiny",
     "option": "rarezoo.settings",

@@ -89,11 +89,14 @@ JOBS: dict[str, Job] = {
     ),
     "cluster": Job(
         "rarezoo.searches.run:SearchRun", "search an embedding store for rare classes, with a report", _PIPELINE,
-        groups=("data", "select", "compress", "compress@drawing", "clusterer", "logger", "preset", "experiment"),
+        groups=(
+            "data", "select", "features", "compress", "compress@drawing", "clusterer", "logger", "preset", "experiment",
+        ),
         folder=True,
         examples=(
             "store=runs/mine/store out=runs/mine/search",
             "store=runs/mine/store preset=paper out=runs/mine/paper",
+            "store=runs/mine/store features=contrast features.columns=colour,log_mass out=runs/mine/contrast",
         ),
     ),
     "classes list": Job(
@@ -118,6 +121,13 @@ JOBS: dict[str, Job] = {
         "rarezoo.searches.assign:AssignRun", "assign the galaxies of another store to the classes of a search",
         _SEARCHES, folder=True,
         examples=("runs/mine/search runs/new/store out=runs/new/assigned",),
+    ),
+    "known": Job(
+        "rarezoo.physical.known:KnownRun", "say which classes are known kinds of galaxies", _SEARCHES,
+        examples=(
+            "runs/mine/search list=gz2_hart16.csv kind=gz2",
+            "runs/mine/search list=EFIGI.csv,own.csv kind=efigi,table label_column=type out=runs/mine/known",
+        ),
     ),
     "report": Job(
         "rarezoo.report.pages:ReportRun", "write the report of a finished search again", _SEARCHES,

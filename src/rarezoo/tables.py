@@ -65,6 +65,9 @@ LABEL, VALUE, BY, AT, KIND = "label", "value", "by", "at", "kind"
 WHY, ROUND, SECONDS, ENTRY, UNDOES = "why", "round", "seconds", "entry", "undoes"
 SCORE, UNCERTAINTY, INTEREST, NEAREST_RATED = "score", "uncertainty", "interest", "nearest_rated"
 SKY_DISTANCE = "distance_arcsec"
+LIST, COVERED, LABELLED, PURITY, COMPLETENESS = "list", "covered", "labelled", "purity", "completeness"
+LIFT, LIFT_LOW, LIFT_HIGH = "lift", "lift_low", "lift_high"
+KNOWN_AS = "known_as"
 PROPERTY, UNIT, WITHIN, WITHIN_LOW, WITHIN_HIGH = "property", "unit", "within", "within_low", "within_high"
 SETS, OF_MEMBERS, OF_CONTROLS = "sets", "members", "controls"
 DIFFERENCE, DIFFERENCE_LOW, DIFFERENCE_HIGH = "difference", "difference_low", "difference_high"
@@ -276,6 +279,31 @@ RANKING = Kind(
     key=ID,
     not_null=(SCORE, RANK),
     later=(UNCERTAINTY, INTEREST, WHY, NEAREST_RATED),
+)
+# Classes against the labels of lists of known galaxies: one row per class and label, and one row per class.
+KNOWN = Kind(
+    "known",
+    {
+        CLASS_ID: pa.int32(),
+        LIST: pa.string(),
+        LABEL: pa.string(),
+        SIZE: pa.int64(),
+        COVERED: pa.int64(),
+        OVERLAP: pa.int64(),
+        LABELLED: pa.int64(),
+        GALAXIES: pa.int64(),
+        PURITY: pa.float64(),
+        COMPLETENESS: pa.float64(),
+        LIFT: pa.float64(),
+        LIFT_LOW: pa.float64(),
+        LIFT_HIGH: pa.float64(),
+        P_VALUE: pa.float64(),
+        P_CORRECTED: pa.float64(),
+    },
+    not_null=(CLASS_ID, LIST, LABEL),
+)
+KINDS = Kind(
+    "kinds", {CLASS_ID: pa.int32(), VERDICT: pa.string(), KNOWN_AS: _strings, REASON: pa.string()}, key=CLASS_ID
 )
 # Classes against their matched controls: one row per class, property and range of a column.
 DIFFERENCES = Kind(

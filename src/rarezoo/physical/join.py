@@ -44,6 +44,8 @@ from rarezoo.physical.fetch import fetch, is_address
 log = logging.getLogger(__name__)
 
 AUTO, BY_ID, BY_POSITION = "auto", "id", "position"
+# Key of the metadata of a table that holds its name for messages.
+SOURCE = b"source"
 # Largest radius of a match, and least distance by which a catalogue is shifted to count matches by chance; arcsec.
 LARGEST_RADIUS, _SHIFT = 60.0, 30.0
 # Radius in which the cross-match service of the CDS finds entries, arcsec.
@@ -285,7 +287,7 @@ def read_catalogue(given: Any, *, number: int = 1, id_column: str = tables.ID) -
         return read_any_table(path, text=lambda name: name.strip().casefold() == id_column.casefold()), path.name
     source = f"catalogue {number}"
     if isinstance(given, pa.Table):
-        return plain_columns(given), source
+        return plain_columns(given), (given.schema.metadata or {}).get(SOURCE, source.encode()).decode()
     if hasattr(given, "colnames"):
         return arrow_of(given, source=source), source
     if hasattr(given, "to_records"):

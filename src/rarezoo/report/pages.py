@@ -65,6 +65,8 @@ _ASSETS = ("atlas.js", "atlas-licences.txt", "atlas.css", "style.css")
 THUMBNAILS = 20_000
 # Picture of the groups beside those of null surveys.
 _EVIDENCE = "images/evidence.webp"
+# Page of rarezoo known in the folder of a search.
+KNOWN_PAGE = "known/index.html"
 # Share of false classes up to which classes count as outstanding, if the settings of the search do not say it.
 _LEVEL = 0.05
 # Exemplars of a main group: one row of a gallery.
@@ -241,7 +243,8 @@ class _Report:
         self._write_tables(shown)
         shared = {
             "about": about, "images": self.images, "palette": palette, "file": file_name,
-            "classes": shown, "measure": measure, "searched": len(sample),
+            "classes": shown, "measure": measure, "searched": len(sample), "kinds": self.search.kinds,
+            "kinds_page": f"../{KNOWN_PAGE}" if (self.search.folder / KNOWN_PAGE).exists() else None,
         }  # fmt: skip
         level = (settings.get("significance") or {}).get("level", _LEVEL)
         evidence = self._evidence(shown, settings, level=level)

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from rarezoo import tables
 from rarezoo.embeddings.store import EmbeddingStore
-from rarezoo.errors import StoreError
+from rarezoo.errors import ConfigError, StoreError
 from rarezoo.runs import claim
 from rarezoo.searches.assigner import Assigner, Assignment, SelfCheck
 from rarezoo.searches.compress import FittedMap
@@ -71,6 +71,11 @@ class AssignRun(Settings):
             The folder cannot be written, or holds a run with other settings.
         """
         search, store = Search.open(self.search), EmbeddingStore.open(self.store)
+        if search.settings.get("features"):
+            raise ConfigError(
+                "the search has columns of a catalogue, and galaxies of another store cannot be placed in its space",
+                value=search.settings["features"].get("option"), fix="Assign with a search of images: features=image.",
+            )  # fmt: skip
         _require_same_network(search.store, store)
         about = {"search": search.identity, "store": store.identity}
         folder = None

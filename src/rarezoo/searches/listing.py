@@ -57,6 +57,7 @@ def classes_table(search: Search) -> str:
     classes = sorted(
         classes, key=lambda row: (row[tables.RANK] or len(classes) + 1, row[measure] is None, -(row[measure] or 0))
     )
+    kinds = search.kinds
     head = ["class", "grade", "galaxies", "share", "persistence", "false discovery", "stability", "beyond", "cause"]
     rows = [
         [
@@ -69,10 +70,12 @@ def classes_table(search: Search) -> str:
             _stability(row),
             "–" if row[tables.BEYOND] is None else f"{row[tables.BEYOND]:.2f}",
             _cause(row),
+            *([_kind(kinds[row[tables.CLASS_ID]])] if kinds else []),
             "; ".join(row[tables.TOP_ANSWERS][:_ANSWERS]),
         ]
         for row in classes
     ]
+    head += ["known"] if kinds else []
     return tables.markdown([*head, "predicted answers that differ most"], rows)
 
 
@@ -81,6 +84,11 @@ def _stability(row: Mapping[str, Any]) -> str:
         return "not measured"
     survived = row.get(tables.SURVIVED)
     return f"{row[tables.STABILITY]:.2f}" + ("" if survived is None else f", kept in {survived:.0%}")
+
+
+def _kind(row: Mapping[str, Any]) -> str:
+    names = "; ".join(row[tables.KNOWN_AS])
+    return f"{row[tables.VERDICT]} ({names})" if names else str(row[tables.VERDICT])
 
 
 def _cause(row: Mapping[str, Any]) -> str:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from rarezoo.explore.pool import Pool
     from rarezoo.physical.join import Joined
+    from rarezoo.physical.known import Known
     from rarezoo.physical.result import Physical
     from rarezoo.searches.compare import Comparison
 
@@ -43,8 +44,9 @@ log = logging.getLogger(__name__)
 RUN_FILE, PAGE, FITTED = "run.json", Path("report") / "index.html", "fitted_map"
 # Key in the metadata of the classes table: the smallest class id that no search of the chain has used.
 FREE = "free_class_id"
-# Name of a table: its file and its schema. The last four exist only where refits were made, where an earlier search
-# was continued, where broad groups of galaxies stand apart, and where there are null surveys.
+# Name of a table: its file and its schema. The last six exist only where refits were made, where an earlier search
+# was continued, where broad groups of galaxies stand apart, where there are null surveys, and where rarezoo known
+# compared the classes with known kinds.
 TABLES: dict[str, tuple[str, tables.Kind]] = {
     "classes": ("classes.parquet", tables.CLASSES),
     "members": ("members.parquet", tables.MEMBERS),
@@ -56,6 +58,8 @@ TABLES: dict[str, tuple[str, tables.Kind]] = {
     "evolution": ("evolution.parquet", tables.MATCHES),
     "main_groups": ("main_groups.parquet", tables.MAIN_GROUPS),
     "nodes": ("nodes.parquet", tables.NODES),
+    "known": ("known/known.parquet", tables.KNOWN),
+    "kinds": ("known/kinds.parquet", tables.KINDS),
 }
 # Keys of run.json that every table repeats in its metadata.
 _PROVENANCE = ("survey", "survey_sha256", "checkpoint", "checkpoint_sha256", "settings")
@@ -397,6 +401,17 @@ class Search:
             self._tests = {class_id: cause.tests for class_id, cause in zip(sorted(known), causes, strict=True)}
         return self._tests
 
+    @property
+    def kinds(self) -> dict[int, dict[str, Any]]:
+        """By class id: verdict, known_as and reason of ``rarezoo known``; empty if it was not run on these classes."""
+        if not self.has_table("kinds"):
+            return {}
+        rows = {row[tables.CLASS_ID]: row for row in self.table("kinds").to_pylist()}
+        if set(rows) != set(self.table("classes").column(tables.CLASS_ID).to_pylist()):
+            log.warning("%s is about other classes and is not shown; run rarezoo known again", TABLES["kinds"][0])
+            return {}
+        return rows
+
     # --- its classes
 
     def __len__(self) -> int:
@@ -598,6 +613,33 @@ class Search:
         if str(out):
             write(measured, Path(out), self)
         return measured
+
+    def known(
+        self, lists: "str | Path | Sequence[str | Path]" = (), kind: "str | Sequence[str]" = (), **settings: Any
+    ) -> "Known":
+        """Say of each class whether it is a known kind, part of one, a mix, or not in these lists.
+
+        Parameters
+        ----------
+        lists
+            Tables of known galaxies, which you have downloaded.
+        kind
+            What each table is: see :func:`rarezoo.physical.known_list.list_names`, ``table``, or a YAML file; one for
+            all, or one for each.
+        settings
+            See :class:`rarezoo.physical.known.KnownRun`: ``out``, ``radius``, ``label_column``, ``columns`` …
+
+        Raises
+        ------
+        StoreError, ConfigError, DataError, OutputError
+            See the message.
+        """
+        from rarezoo.physical.known import KnownRun
+
+        files, kinds = ([given] if isinstance(given, (str, Path)) else list(given) for given in (lists, kind))
+        return KnownRun(
+            search=str(self.folder), list=[str(file) for file in files], kind=[str(k) for k in kinds], **settings
+        ).run()
 
     @property
     def sky(self) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:

@@ -25,6 +25,8 @@ from rarezoo.searches.cluster import ISOLATED, Clusterer, Clustering, needs_null
 from rarezoo.searches.clusterers import fine_tree
 from rarezoo.searches.compress import SETTINGS_FILE, Compressor, FittedMap
 from rarezoo.searches.decisions import DecidedTables, Decisions, apply_decisions, search_key
+from rarezoo.searches.features import Features, WithColumns
+from rarezoo.searches.features.image import Image
 from rarezoo.searches.grades import class_directions, counts, graded
 from rarezoo.searches.metadata import Metadata
 from rarezoo.searches.null_surveys import NullSurveys, null_surveys
@@ -50,9 +52,12 @@ _DEFAULTS = preset_settings(DEFAULT)
 # What a killed search leaves behind and goes on with.
 _KEPT = (FITTED, LINKAGE_FILE, _NULL_SURVEYS, "refits", RUN_FILE)
 # Settings that only say where an input lies.
-_PLACES = ("store", "select.fractions_from", "previous", "stability.stores", "significance.store", "decisions")
+_PLACES = (
+    "store", "select.fractions_from", "previous", "stability.stores", "significance.store", "decisions",
+    "features.table",
+)  # fmt: skip
 # Settings of a search that are components, and the group of choices of each.
-_CHOICES = {"compress": "compress", "drawing": "compress", "clusterer": "clusterer"}
+_CHOICES = {"features": "features", "compress": "compress", "drawing": "compress", "clusterer": "clusterer"}
 
 
 @dataclass(kw_only=True)
@@ -74,6 +79,7 @@ class SearchRun(Settings):
 
     store: Any = setting(help="folder of the embedding store that is searched (in Python also the store itself)")
     select: Select = setting(Select, "which galaxies are searched")
+    features: Features = setting(Image, "what is searched: the images, or also columns of a catalogue")
     compress: Compressor = setting(_DEFAULTS["compress"], "map that is clustered")
     drawing: Compressor = setting(_DEFAULTS["drawing"], "map that is drawn, of two dimensions")
     clusterer: Clusterer = setting(_DEFAULTS["clusterer"], "how classes are read from the map")
@@ -105,9 +111,15 @@ class SearchRun(Settings):
     )  # fmt: skip
 
     def check(self) -> None:
-        """Raise ConfigError if classes are to be compared with null surveys and there are none."""
+        """Raise ConfigError if there are no null surveys to compare with, or stores that lack what is searched."""
         if self.clusterer.selection == ISOLATED and not self.significance.surveys:
             raise needs_null_surveys()
+        others = [*self.stability.stores, *([self.significance.store] if self.significance.store else [])]
+        if others and not self.features.of_images:
+            raise ConfigError(
+                "stability.stores and significance.store hold embeddings of images alone, and this search has columns "
+                "of a catalogue too", value=", ".join(others), fix="Leave them out, or search with features=image.",
+            )  # fmt: skip
 
     def run(self) -> Search:
         """Search, or return the search if it is finished already.
@@ -121,6 +133,7 @@ class SearchRun(Settings):
         previous = PreviousSearch.read(self.previous) if self.previous else None
         decisions = Decisions.read(self.decisions) if self.decisions else None
         store = self.store if isinstance(self.store, EmbeddingStore) else EmbeddingStore.open(self.store)
+        self._check_columns(store)
         inputs = self._inputs(store, previous)
         folder = claim(
             self.out, verb="cluster", settings=self.settings(), inputs=lambda: inputs, places=_PLACES,
@@ -139,7 +152,7 @@ class SearchRun(Settings):
         ids = tables.strings(sample, tables.ID)
         if previous:
             previous.require_common_galaxies(ids)
-        fitted = self._map(self.compress, embeddings, ids, folder / FITTED, clock, "compress")
+        fitted = self._map(self._compressor, embeddings, ids, folder / FITTED, clock, "compress")
         with clock.stage("linkage"):
             tree = self.clusterer.tree(self._linkage(fitted, folder))
 
@@ -159,7 +172,7 @@ class SearchRun(Settings):
         # Search again for stability, draw.
         with clock.stage("stability"):
             stability = self._stability(embeddings, ids, clustering, null, folder / "refits")
-        drawn = self._map(self.drawing, embeddings, ids, folder / _DRAWN_MAP, clock, "draw")
+        drawn = self._map(self.features.drawing(self.drawing), embeddings, ids, folder / _DRAWN_MAP, clock, "draw")
         other_tables = {"tree": clustering.tree, "map": _map_table(fitted), "map_2d": _map_table(drawn)}
         if scores:
             other_tables["main_groups"] = main_group_table(
@@ -211,7 +224,14 @@ class SearchRun(Settings):
             "significance": {**asdict(self.significance), "store": _absolute(self.significance.store)},
             "beyond": self.beyond, "systematics": asdict(self.systematics), "seed": self.seed,
             "decisions": _absolute(self.decisions),
+            # Searches of images have no such setting, as in earlier versions.
+            **({} if self.features == Image() else {"features": self.features.settings()}),
         }  # fmt: skip
+
+    @property
+    def _compressor(self) -> Compressor:
+        """The compressor of what is searched; features of a catalogue are weighted already."""
+        return self.features.compressor(self.compress)
 
     def _inputs(self, store: EmbeddingStore, previous: PreviousSearch | None) -> dict[str, Any]:
         """Return what the search is made from, as hashes."""
@@ -222,6 +242,7 @@ class SearchRun(Settings):
             **{name: EmbeddingStore.open(other).identity for name, other in others.items() if other},
             "previous": previous.sha256 if previous else None,
             "decisions": file_sha256(self.decisions) if self.decisions else None,
+            **self.features.inputs(),
         }
 
     def _finished(self, folder: Path, store: EmbeddingStore, inputs: Mapping[str, Any]) -> Search | None:
@@ -271,7 +292,7 @@ class SearchRun(Settings):
         (n,) array of integers
             Class of each galaxy, −1 for none.
         """
-        fitted = self.compress.fit(embeddings, ids=ids, seed=seed)
+        fitted = self._compressor.fit(embeddings, ids=ids, seed=seed)
         tree = self.clusterer.tree(self.clusterer.linkage(fitted.positions))
         features = fitted.features(embeddings)
         scores = TreeScores.of(tree, features, null, self.significance, seed=seed) if null else None
@@ -284,14 +305,41 @@ class SearchRun(Settings):
         way_out = "Say where its images are now (data=…), or make a report without them: images=false."
         return galaxies_of(store, survey=self.data, way_out=way_out)
 
+    def _check_columns(self, store: EmbeddingStore) -> None:
+        """Read the columns before the folder is claimed, so that a misspelt one leaves no folder of its settings."""
+        if isinstance(self.features, WithColumns):
+            self.features.values(store.ids, self._catalogue(store))
+
+    def _catalogue(self, store: EmbeddingStore) -> pa.Table | None:
+        """Catalogue of the survey for features that need its columns; None without one, or if a table is named."""
+        if getattr(self.features, "table", "") or (self.data is None and not store.has_survey):
+            return None
+        return galaxies_of(
+            store, survey=self.data, way_out="Give a table of the columns: features.table=FILE."
+        ).catalogue
+
     def _selected(self, store: EmbeddingStore) -> tuple[pa.Table, np.ndarray, Selection]:
-        """Ids and predicted fractions of the galaxies that are searched, their embeddings (n, D), and the cuts."""
+        """Ids and predicted fractions of the galaxies that are searched, their features (n, d), and the cuts."""
         galaxies = self.select.judged(store.read(_columns_without_embedding(store)), store=store)
         embeddings = store.embeddings()
         selection = self.select.kept(galaxies, embeddings=embeddings, seed=self.seed)
-        if selection.mask.all():
+        if not selection.mask.all():
+            galaxies, embeddings = galaxies.filter(pa.array(selection.mask)), embeddings[selection.mask]
+        if self.features.of_images:
             return galaxies, embeddings, selection
-        return galaxies.filter(pa.array(selection.mask)), embeddings[selection.mask], selection
+        searched = self.features.searched(
+            embeddings, ids=tables.strings(galaxies, tables.ID), catalogue=self._catalogue(store), seed=self.seed,
+            compressor=self.compress,
+        )  # fmt: skip
+        mask = selection.mask.copy()
+        mask[np.flatnonzero(mask)[~searched.kept]] = False
+        for cut in searched.cuts:
+            log.info("%s", cut)
+        return (
+            galaxies.filter(pa.array(searched.kept)),
+            searched.matrix,
+            Selection(mask, (*selection.cuts, *searched.cuts)),
+        )
 
     def _map(
         self, compressor: Compressor, embeddings: np.ndarray, ids: np.ndarray, folder: Path, clock: "Clock", stage: str
@@ -374,10 +422,10 @@ class SearchRun(Settings):
         store = EmbeddingStore.open(self.significance.store) if self.significance.store else None
         if self.cache:
             key = {
-                "null": described(self.compress), "store": store.identity if store else "", "seed": self.seed,
+                "null": described(self._compressor), "store": store.identity if store else "", "seed": self.seed,
                 "galaxies": fingerprint(features, ids=ids),
             }  # fmt: skip
-            code = [self.compress, *_NULL_CODE]
+            code = [self._compressor, *_NULL_CODE]
             place = Cache(Path(self.cache)).place(key, code=code)
         # If the map there was made with the same settings from the same embeddings, so were its null surveys, unless
         # they are those of another store.
@@ -387,7 +435,7 @@ class SearchRun(Settings):
         )  # fmt: skip
         earlier = Path(self.reuse) / _NULL_SURVEYS if self.reuse and same else None
         return null_surveys(
-            features, self.compress, count=self.significance.surveys, galaxies=self.significance.galaxies,
+            features, self._compressor, count=self.significance.surveys, galaxies=self.significance.galaxies,
             kind=self.significance.kind, tree_of=fine_tree, folder=place, earlier=earlier,
             untrained=store.embeddings() if store else None, seed=self.seed,
         )  # fmt: skip
@@ -400,7 +448,7 @@ class SearchRun(Settings):
         refits = self.stability.refits_of(
             embeddings, partial(self.labels, null=null), ids=ids, seed=self.seed, folder=folder,
             made_with={
-                "compress": described(self.compress), "clusterer": described(self.clusterer),
+                "compress": described(self._compressor), "clusterer": described(self.clusterer),
                 "significance": asdict(self.significance),
             },
         )  # fmt: skip
