@@ -58,6 +58,7 @@ from rarezoo.escapes import visible, without_passwords
 from rarezoo.settings import conf_dir
 from rarezoo.tables import unwritable
 
+_OWN_LABELS = "Labels of your own"
 _PIPELINE, _SEARCHES, _ZOO = "From votes to classes", "What was found", "Checkpoints"
 _EXPLORING, _SWEEPS, _MEASURING = "What you look for", "Many runs", "Measurements"
 # Part of the examples in the help.
@@ -237,6 +238,21 @@ JOBS: dict[str, Job] = {
         "rarezoo.studies.sensitivity:SensitivityRun",
         "compare searches under different settings, after experiment=sensitivity", _SWEEPS,
         examples=("runs/sensitivity",),
+    ),
+    "probe": Job(
+        "rarezoo.prediction.probe:ProbeRun",
+        "learn a label of your own from an embedding in seconds, and predict it for every galaxy", _OWN_LABELS,
+        folder=True,
+        examples=(
+            "runs/mine/store labels=rings.csv label=ring out=runs/rings",
+            "runs/mine/store labels=kinds.csv label=kind kind=classes out=runs/kinds",
+            "runs/mine/store labels=runs/mine/search label=ring out=runs/rated",
+        ),
+    ),
+    "predict": Job(
+        "rarezoo.prediction.predict:PredictRun",
+        "publish what a finetuned network predicts: probabilities, sets, a table and a page", _OWN_LABELS, folder=True,
+        examples=("runs/finetuned/store labels=rings.csv label=ring out=runs/rings",),
     ),
     "judge": Job(
         "rarezoo.embeddings.judge:JudgeRun",

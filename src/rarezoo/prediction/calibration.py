@@ -26,7 +26,7 @@ from rarezoo.prediction.models import softmax
 
 # Standard deviation of the prior of the intercepts, in logits, so that classes with few members do not go astray.
 _PRIOR = 3.0
-_ITERATIONS, _CONVERGED = 1000, 1e-7
+_ITERATIONS, _NEWTON, _CONVERGED = 1000, 50, 1e-7
 _SMALLEST = 1e-9
 
 
@@ -100,15 +100,19 @@ def _platt(scores: Float64[np.ndarray, " m"], truth: Float64[np.ndarray, " m"]) 
     yes, no = int(positive.sum()), int((~positive).sum())
     target = np.where(positive, (yes + 1) / (yes + 2), 1 / (no + 2))
     centre, spread = float(scores.mean()), float(scores.std()) or 1.0
-    standard = (scores - centre) / spread
-
-    def loss(parameters: np.ndarray) -> float:
-        logits = parameters[0] * standard + parameters[1]
-        return float((np.logaddexp(0, logits) - target * logits).sum())
-
-    start = np.array([1.0, np.log((yes + 1) / (no + 1))])
-    slope, intercept = minimize(loss, start, method="L-BFGS-B", bounds=[(0, 50), (-20, 20)]).x
-    return float(slope / spread), float(intercept - slope * centre / spread)
+    standard = np.column_stack([(scores - centre) / spread, np.ones(len(scores))])
+    found = np.array([0.0, np.log((yes + 1) / (no + 1))])
+    for _ in range(_NEWTON):
+        probability = expit(standard @ found)
+        slope = (probability * (1 - probability))[:, None] * standard
+        # The small ridge keeps a step finite where all probabilities are 0 or 1.
+        step = np.linalg.solve(standard.T @ slope + 1e-6 * np.eye(2), standard.T @ (target - probability))
+        found += np.clip(step, -2, 2)
+        if np.abs(step).max() < _CONVERGED:
+            break
+    if found[0] <= 0:
+        found = np.array([0.0, np.log((yes + 1) / (no + 1))])
+    return float(found[0] / spread), float(found[1] - found[0] * centre / spread)
 
 
 # --- sets and intervals
@@ -160,25 +164,37 @@ def shifted(
 
 
 def class_shares(
-    probabilities: Float64[np.ndarray, "n k"], *, before: Float64[np.ndarray, " k"]
+    probabilities: Float64[np.ndarray, "n k"],
+    *,
+    before: Float64[np.ndarray, " k"],
+    known: Float64[np.ndarray, " k"] | None = None,
+    unlabelled: int | None = None,
 ) -> Float64[np.ndarray, " k"]:
     """Return the shares of classes in a survey by the expectation maximisation of Saerens et al. (2002).
 
     Parameters
     ----------
     probabilities : (n, k) array
-        Of the galaxies of the survey, calibrated for the shares ``before``.
+        Of galaxies without a label, calibrated for the shares ``before``.
     before : (k,) array
         Shares of the classes among the calibration galaxies.
+    known : (k,) array, optional
+        Numbers of galaxies of the survey whose class is known: the survey holds at least these.
+    unlabelled : int, optional
+        Number of galaxies without a label that the n galaxies stand for; by default n.
 
     Examples
     --------
     >>> class_shares(np.array([[0.99, 0.01]] * 9 + [[0.01, 0.99]]), before=np.array([0.5, 0.5])).round(1).tolist()
     [0.9, 0.1]
     """
-    shares = np.asarray(before, dtype=np.float64)
+    shares, labelled = np.asarray(before, dtype=np.float64), np.zeros(len(before)) if known is None else known
+    rest = len(probabilities) if unlabelled is None else unlabelled
+    if not len(probabilities):
+        return labelled / labelled.sum()
     for _ in range(_ITERATIONS):
-        now = shifted(probabilities, before=before, now=shares).mean(axis=0)
+        now = labelled + rest * shifted(probabilities, before=before, now=shares).mean(axis=0)
+        now /= now.sum()
         if np.abs(now - shares).max() < _CONVERGED:
             return now
         shares = now

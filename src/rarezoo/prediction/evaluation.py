@@ -20,6 +20,8 @@ from rarezoo.statistics import Interval
 THRESHOLDS = np.round(np.linspace(0.01, 0.99, 99), 2)
 _EDGES = np.array([0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1])
 _DRAWS, _ENDS = 2000, (0.025, 0.975)
+# Galaxies of each kind whose pairs are compared for the interval of an area under a curve.
+_PAIRED, _RESAMPLES = 1000, 500
 # Below this many galaxies with the label, or without it, an evaluation tells little.
 FEWEST = 10
 
@@ -68,8 +70,8 @@ class Evaluation:
     count : Interval
         Estimated number of galaxies of the survey.
     adjusted : Interval
-        The same estimated in another way: the number above a probability of 0.5, corrected for the rates of missed and
-        wrong ones (Forman 2008).
+        The same estimated in another way: the number above the threshold that half of the evaluated galaxies with the
+        label pass, corrected for the rates of missed and wrong ones (Forman 2008).
     labelled_share : float
         Share of the labelled galaxies.
     reliability : Reliability
@@ -118,6 +120,8 @@ def evaluated(
     survey: Float64[np.ndarray, " n"],
     *,
     shares: Float64[np.ndarray, " r"],
+    known: Bool[np.ndarray, " n"],
+    labelled: Bool[np.ndarray, " n"],
     labelled_share: float,
     in_set: Bool[np.ndarray, " m"],
     seed: int = 0,
@@ -135,6 +139,8 @@ def evaluated(
         Probabilities of all galaxies of the survey.
     shares : (r,) array
         The estimated share of the survey with the label, and draws of it behind it.
+    known, labelled : (n,) arrays
+        Whether it is known that a galaxy of the survey has the label, and whether it is known at all.
     labelled_share : float
         Share of the labelled galaxies with the label.
     in_set : (m,) array
@@ -149,10 +155,14 @@ def evaluated(
     found, wrong = (hits / max(len(values), 1) for hits, values in zip(above, (yes, no), strict=True))
     purity_draws = _ratio(drawn[:, None] * rates[0], (1 - drawn[:, None]) * rates[1])
     selected = np.array([(survey >= threshold).sum() for threshold in THRESHOLDS])
-    half = int(np.abs(THRESHOLDS - 0.5).argmin())
-    rate, n = selected[half] / max(len(survey), 1), len(survey)
-    adjusted = np.clip((rate - rates[1][:, half]) / np.maximum(rates[0][:, half] - rates[1][:, half], 1e-3), 0, 1)
-    centre = np.clip((rate - wrong[half]) / max(found[half] - wrong[half], 1e-3), 0, 1)
+    n, median = len(survey), float(np.median(yes)) if len(yes) else 0.5
+    # Rates at the threshold that half of the label's galaxies pass: it exists however small the probabilities are.
+    passed, total = np.array([(yes >= median).sum(), (no >= median).sum()]), np.array([len(yes), len(no)])
+    true, false = rng.beta(passed[:, None] + 0.5, (total - passed)[:, None] + 0.5, (2, _DRAWS))
+    rate, rest = float((survey[~labelled] >= median).mean()) if n and not labelled.all() else 0.0, int((~labelled).sum())
+    adjusted = np.clip((rate - false) / np.maximum(true - false, 1e-3), 0, 1)
+    shares_passed = passed / np.maximum(total, 1)
+    centre = np.clip((rate - shares_passed[1]) / max(shares_passed[0] - shares_passed[1], 1e-3), 0, 1)
     ends = np.quantile(drawn, _ENDS)
     return Evaluation(
         name, len(yes), len(no), _auc(probability, positive, rng),
@@ -161,7 +171,7 @@ def evaluated(
         selected=selected,
         share=Interval(share, *map(float, ends)),
         count=Interval(share * n, *map(float, ends * n)),
-        adjusted=Interval(float(centre * n), *map(float, np.quantile(adjusted, _ENDS) * n)),
+        adjusted=Interval(*(float(known.sum() + rest * value) for value in (centre, *np.quantile(adjusted, _ENDS)))),
         labelled_share=labelled_share,
         reliability=reliability(probability, positive, share=share),
         coverage=proportion(int(in_set[positive].sum()), len(yes)),
@@ -183,15 +193,18 @@ def _ratio(right: np.ndarray, wrong: np.ndarray) -> np.ndarray:
 
 def _auc(probability: np.ndarray, positive: np.ndarray, rng: np.random.Generator) -> Interval:
     """Return the area under the ROC curve with its bootstrap interval over galaxies of both kinds."""
-    if not positive.any() or positive.all():
+    yes, no = probability[positive], probability[~positive]
+    if not len(yes) or not len(no):
         return Interval(np.nan, np.nan, np.nan)
-    yes, no = np.flatnonzero(positive), np.flatnonzero(~positive)
-    values = []
-    for _ in range(200):
-        rows = np.concatenate([rng.choice(yes, len(yes)), rng.choice(no, len(no))])
-        values.append(roc_auc_score(positive[rows], probability[rows]))
-    low, high = np.quantile(values, _ENDS)
-    return Interval(float(roc_auc_score(positive, probability)), float(low), float(high))
+    value = float(roc_auc_score(positive, probability))
+    # Of many galaxies a part says how uncertain the value is; the interval is then scaled to all of them.
+    parts = [rng.permutation(values)[:_PAIRED] for values in (yes, no)]
+    wins = (parts[0][:, None] > parts[1]) + 0.5 * (parts[0][:, None] == parts[1])
+    counts = [rng.multinomial(len(part), np.full(len(part), 1 / len(part)), _RESAMPLES) for part in parts]
+    values = ((counts[0] @ wins) * counts[1]).sum(axis=1) / wins.size
+    scale = np.sqrt(min(len(part) for part in parts) / min(len(yes), len(no)))
+    low, high = np.quantile(values - values.mean(), _ENDS) * scale
+    return Interval(value, max(value + float(low), 0.0), min(value + float(high), 1.0))
 
 
 def reliability(

@@ -6,7 +6,7 @@ finetuned network (Walmsley et al. 2022, Figure 6), and costs seconds.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,13 +15,12 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float64
 
-from rarezoo import tables
 from rarezoo.data.own_labels import AUTO as ANY_KIND
 from rarezoo.data.own_labels import BINARY, CLASSES, KINDS, OwnLabels
 from rarezoo.data.splits import TEST, VALIDATION
 from rarezoo.data.survey import Galaxies
 from rarezoo.embeddings.store import EmbeddingStore
-from rarezoo.errors import ConfigError, RarezooError
+from rarezoo.errors import RarezooError
 from rarezoo.prediction.models import KERNEL, LINEAR, Fitted, Strength, candidates, chosen_model
 from rarezoo.prediction.publish import CHOSEN, FORMATS, SAMPLINGS, Published, publish
 from rarezoo.prediction.ratings import own_labels
@@ -207,8 +206,6 @@ def scores_of(model: Fitted, space: Space, *, columns: int) -> Float64[np.ndarra
 
 
 def _part(labels: OwnLabels, rows: np.ndarray) -> OwnLabels:
-    from dataclasses import replace
-
     return replace(labels, ids=labels.ids[rows], values=labels.values[rows])
 
 
@@ -267,8 +264,6 @@ def probe(
     >>> found = rz.probe("runs/mine/store", "rings.csv", label="ring")  # doctest: +SKIP
     >>> found.predict().sort_values("probability")  # doctest: +SKIP
     """
-    from dataclasses import fields
-
     refuse_unknown(settings, [field.name for field in fields(ProbeSettings)], of="a probe")
     opened = store if isinstance(store, EmbeddingStore) else EmbeddingStore.open(store)
     given = own_labels(labels, opened, label=label, kind=kind, id_column=id_column)
@@ -314,8 +309,6 @@ class ProbeRun(ProbeSettings):
         OutputError
             The folder cannot be written, or holds another run.
         """
-        from dataclasses import asdict, replace
-
         store = EmbeddingStore.open(self.store)
         labels = own_labels(self.labels, store, label=self.label, kind=self.kind, id_column=self.id_column)
         settings = {key: value for key, value in asdict(self).items() if key not in ("out", "store", "labels", "page")}
@@ -328,5 +321,3 @@ class ProbeRun(ProbeSettings):
         found.write(folder, formats=self.formats, page=self.page)
         return found
 
-
-__all__ = ["ConfigError", "Probe", "ProbeRun", "ProbeSettings", "probe", "tables"]

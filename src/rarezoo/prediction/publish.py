@@ -20,7 +20,7 @@ from sklearn.model_selection import KFold, StratifiedKFold
 
 from rarezoo import __version__, tables
 from rarezoo.data.own_labels import BINARY, CLASSES, COUNTS, NUMBER, TAGS, OwnLabels
-from rarezoo.data.splits import TEST, TRAIN, VALIDATION
+from rarezoo.data.splits import TEST, VALIDATION
 from rarezoo.data.survey import Galaxies
 from rarezoo.errors import ConfigError, DataError
 from rarezoo.prediction.calibration import (
@@ -46,9 +46,9 @@ TEST_SPLIT, CROSS_VALIDATION = "test split", "cross-validation"
 FORMATS = ("parquet", "csv", "fits", "votable")
 SET, LOW, HIGH = "set", "low", "high"
 TABLE_FILE = "predictions"
-_DRAWS, _FOLDS = 200, 5
+_DRAWS, _FOLDS = 100, 5
 # Galaxies of the survey by which shares are estimated, and quantiles of a score that stand for all of them.
-_SAMPLED, _QUANTILES = 3000, 500
+_SAMPLED, _QUANTILES, _COUNTED = 3000, 500, 50_000
 _FEWEST_CALIBRATION = 20
 
 
@@ -459,6 +459,7 @@ def _sets(parts: _Parts, notes: list[str]) -> dict[str, Any]:
             if kind == CLASSES or number == 1:
                 evaluations.append(evaluated(
                     name, evaluation[:, number], members[ask, number], corrected[:, number], shares=shares[:, number],
+                    known=members[:, number], labelled=members.any(axis=1),
                     labelled_share=float(members[known, number].mean()), in_set=in_set[ask, number], seed=parts.seed,
                 ))  # fmt: skip
         errors += _errors(parts, held, members, names, column=column)
@@ -487,20 +488,21 @@ def _share_draws(
     if parts.sampling == RANDOM:
         labelled = members[members.any(axis=1)].sum(axis=0)
         return np.vstack([labelled / labelled.sum(), rng.dirichlet(labelled + 0.5, _DRAWS)])
-    kind = parts.labels.kind
-    if kind == CLASSES:
-        every = max(1, len(survey) // _SAMPLED)
-        shown = parts.scores[::every]
+    kind, rest = parts.labels.kind, np.flatnonzero(~members.any(axis=1))
+    known = members.sum(axis=0).astype(np.float64)
+    about = {"before": counts / counts.sum(), "known": known, "unlabelled": len(rest)}
+    if kind == CLASSES or len(rest) < _QUANTILES:
+        shown = parts.scores[rest[:: max(1, len(rest) // _SAMPLED)]]
     else:
-        shown = np.tile(
-            np.quantile(parts.scores[:, column], (np.arange(_QUANTILES) + 0.5) / _QUANTILES)[:, None],
-            (1, parts.scores.shape[1]),
-        )
-    shares = [class_shares(survey[:: max(1, len(survey) // 50_000)], before=counts / counts.sum())]
-    for _ in range(_DRAWS if kind != CLASSES else _DRAWS // 4):
+        # Quantiles of the score stand for all galaxies; other columns do not matter.
+        places = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
+        shown = np.tile(np.quantile(parts.scores[rest, column], places)[:, None], (1, parts.scores.shape[1]))
+    sampled = survey[rest[:: max(1, len(rest) // _COUNTED)]]
+    shares = [class_shares(sampled, **about)]
+    for _ in range(_DRAWS):
         drawn = np.concatenate([rng.choice(rows, len(rows)) for rows in (fit[members[fit, k]] for k in range(len(counts)))])
         own = as_classes(parts.calibrated(drawn).probabilities(shown), kind=kind, column=column)
-        shares.append(class_shares(own, before=counts / counts.sum()))
+        shares.append(class_shares(own, **about))
     return np.array(shares)
 
 
@@ -627,5 +629,3 @@ def _refuse_one_sided(labels: OwnLabels, rows: Int64[np.ndarray, " a"], *, by: s
         fix=f"Label more galaxies, choose another seed, or use test=0 to evaluate by {CROSS_VALIDATION}.",
     )  # fmt: skip
 
-
-__all__ = ["TRAIN", "Published", "publish"]
