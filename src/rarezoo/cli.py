@@ -280,6 +280,15 @@ JOBS: dict[str, Job] = {
             "runs/gz2/store", "runs/mine/store 'answers=ring=ring_fraction>0.5' explorers=ours,random seeds=0-4",
         ),
     ),
+    "benchmark few-labels": Job(
+        "rarezoo.benchmark.few_labels:FewLabelsRun",
+        "measure how many labels of a kind are enough, for several starts and methods", _MEASURING,
+        groups=("experiment",), folder=True,
+        examples=(
+            "runs/gz2/store starts=untrained=runs/random out=runs/few_labels",
+            "runs/mine/store table=known.csv answers=lens=is_lens positives=5,13,33 draws=0-9",
+        ),
+    ),
 }  # fmt: skip
 
 # Former names of commands.
@@ -751,12 +760,13 @@ def _settings_of(group: str, option: str) -> set[str]:
 def choices(group: str, *, command: str = "") -> list[str]:
     """Return every name that ``group=`` takes: presets in ``conf/`` and registered options.
 
-    An experiment is one of the command that its comment names: ``python train.py …``.
+    An experiment is one of the command that its comment names: ``python train.py …`` or ``rarezoo … experiment=…``.
     """
     group = group.split("@")[0]
     files = sorted((conf_dir() / group).glob("*.yaml"))
     if group == "experiment" and command:
-        files = [path for path in files if f"python {command}.py" in path.read_text()]
+        ways = (f"python {command}.py", f"rarezoo {command} experiment=")
+        files = [path for path in files if any(way in path.read_text() for way in ways)]
     return sorted({path.stem for path in files} | set(settings.options(group)))
 
 

@@ -164,13 +164,9 @@ def shifted(
 
 
 def class_shares(
-    probabilities: Float64[np.ndarray, "n k"],
-    *,
-    before: Float64[np.ndarray, " k"],
-    known: Float64[np.ndarray, " k"] | None = None,
-    unlabelled: int | None = None,
+    probabilities: Float64[np.ndarray, "n k"], *, before: Float64[np.ndarray, " k"]
 ) -> Float64[np.ndarray, " k"]:
-    """Return the shares of classes in a survey by the expectation maximisation of Saerens et al. (2002).
+    """Return the shares of classes by the expectation maximisation of Saerens et al. (2002).
 
     Parameters
     ----------
@@ -178,23 +174,15 @@ def class_shares(
         Of galaxies without a label, calibrated for the shares ``before``.
     before : (k,) array
         Shares of the classes among the calibration galaxies.
-    known : (k,) array, optional
-        Numbers of galaxies of the survey whose class is known: the survey holds at least these.
-    unlabelled : int, optional
-        Number of galaxies without a label that the n galaxies stand for; by default n.
 
     Examples
     --------
     >>> class_shares(np.array([[0.99, 0.01]] * 9 + [[0.01, 0.99]]), before=np.array([0.5, 0.5])).round(1).tolist()
     [0.9, 0.1]
     """
-    shares, labelled = np.asarray(before, dtype=np.float64), np.zeros(len(before)) if known is None else known
-    rest = len(probabilities) if unlabelled is None else unlabelled
-    if not len(probabilities):
-        return labelled / labelled.sum()
-    for _ in range(_ITERATIONS):
-        now = labelled + rest * shifted(probabilities, before=before, now=shares).mean(axis=0)
-        now /= now.sum()
+    shares = np.asarray(before, dtype=np.float64)
+    for _ in range(_ITERATIONS if len(probabilities) else 0):
+        now = shifted(probabilities, before=before, now=shares).mean(axis=0)
         if np.abs(now - shares).max() < _CONVERGED:
             return now
         shares = now

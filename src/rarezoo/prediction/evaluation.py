@@ -66,7 +66,7 @@ class Evaluation:
     selected : (t,) array of integers
         Galaxies of the survey above each threshold.
     share : Interval
-        Estimated share of the survey.
+        Estimated share of the survey; galaxies with a label count as they are labelled.
     count : Interval
         Estimated number of galaxies of the survey.
     adjusted : Interval
@@ -138,7 +138,7 @@ def evaluated(
     survey : (n,) array
         Probabilities of all galaxies of the survey.
     shares : (r,) array
-        The estimated share of the survey with the label, and draws of it behind it.
+        The estimated share with the label among the galaxies without a label, and draws of it behind it.
     known, labelled : (n,) arrays
         Whether it is known that a galaxy of the survey has the label, and whether it is known at all.
     labelled_share : float
@@ -169,8 +169,8 @@ def evaluated(
         completeness=np.column_stack([found, *np.quantile(rates[0], _ENDS, axis=0)]),
         purity=np.column_stack([_ratio(share * found, (1 - share) * wrong), *np.nanquantile(purity_draws, _ENDS, axis=0)]),
         selected=selected,
-        share=Interval(share, *map(float, ends)),
-        count=Interval(share * n, *map(float, ends * n)),
+        share=Interval(*(float((known.sum() + rest * value) / max(n, 1)) for value in (share, *ends))),
+        count=Interval(*(float(known.sum() + rest * value) for value in (share, *ends))),
         adjusted=Interval(*(float(known.sum() + rest * value) for value in (centre, *np.quantile(adjusted, _ENDS)))),
         labelled_share=labelled_share,
         reliability=reliability(probability, positive, share=share),

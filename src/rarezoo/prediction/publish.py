@@ -483,14 +483,13 @@ def _share_draws(
     parts: _Parts, members: Bool[np.ndarray, "n k"], fit: Int64[np.ndarray, " f"],
     survey: Float64[np.ndarray, "n k"], *, column: int,
 ) -> Float64[np.ndarray, "r k"]:  # fmt: skip
-    """Return the shares of the classes in the survey, and draws of them: from other labels of the same classes."""
+    """Return the shares of the classes among the unlabelled galaxies, and draws of them from resampled labels."""
     rng, counts = np.random.default_rng([parts.seed, column]), members[fit].sum(axis=0)
     if parts.sampling == RANDOM:
         labelled = members[members.any(axis=1)].sum(axis=0)
         return np.vstack([labelled / labelled.sum(), rng.dirichlet(labelled + 0.5, _DRAWS)])
     kind, rest = parts.labels.kind, np.flatnonzero(~members.any(axis=1))
-    known = members.sum(axis=0).astype(np.float64)
-    about = {"before": counts / counts.sum(), "known": known, "unlabelled": len(rest)}
+    before = counts / counts.sum()
     if kind == CLASSES or len(rest) < _QUANTILES:
         shown = parts.scores[rest[:: max(1, len(rest) // _SAMPLED)]]
     else:
@@ -498,11 +497,11 @@ def _share_draws(
         places = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
         shown = np.tile(np.quantile(parts.scores[rest, column], places)[:, None], (1, parts.scores.shape[1]))
     sampled = survey[rest[:: max(1, len(rest) // _COUNTED)]]
-    shares = [class_shares(sampled, **about)]
+    shares = [class_shares(sampled, before=before)]
     for _ in range(_DRAWS):
         drawn = np.concatenate([rng.choice(rows, len(rows)) for rows in (fit[members[fit, k]] for k in range(len(counts)))])
         own = as_classes(parts.calibrated(drawn).probabilities(shown), kind=kind, column=column)
-        shares.append(class_shares(own, **about))
+        shares.append(class_shares(own, before=before))
     return np.array(shares)
 
 
