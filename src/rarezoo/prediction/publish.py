@@ -48,7 +48,7 @@ SET, LOW, HIGH = "set", "low", "high"
 TABLE_FILE = "predictions"
 _DRAWS, _FOLDS = 100, 5
 # Galaxies of the survey by which shares are estimated, and quantiles of a score that stand for all of them.
-_SAMPLED, _QUANTILES, _COUNTED = 3000, 500, 50_000
+_SAMPLED, _QUANTILES, _COUNTED = 1000, 500, 50_000
 _FEWEST_CALIBRATION = 20
 
 
