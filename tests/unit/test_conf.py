@@ -22,7 +22,9 @@ def test_every_option_has_a_file_and_every_file_is_a_choice(group):
 
 
 def test_every_experiment_is_listed_by_the_command_that_its_comment_names():
-    listed = [set(cli.choices("experiment", command=command)) for command in ("train", "cluster", "benchmark few-labels")]
+    listed = [
+        set(cli.choices("experiment", command=command)) for command in ("train", "cluster", "benchmark few-labels")
+    ]
     assert set.union(*listed) == {path.stem for path in (cli.conf_dir() / "experiment").glob("*.yaml")}
     assert sum(map(len, listed)) == len(set.union(*listed))
 

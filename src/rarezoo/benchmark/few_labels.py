@@ -202,7 +202,9 @@ class FewLabelsRun(Settings):
 
     prefix: ClassVar[str] = ""
 
-    store: str = setting(help="embedding store of a survey whose answers are known: the start that is called ours", positional=True)
+    store: str = setting(
+        help="embedding store of a survey whose answers are known: the start that is called ours", positional=True
+    )
     starts: list[str] = setting(
         [], "stores of the same galaxies from other starts, NAME=FOLDER: imagenet_last, imagenet_inner, untrained, …"
     )
@@ -236,21 +238,35 @@ class FewLabelsRun(Settings):
         contestants = self._contestants(stores)
         draws, folder = seeds_of(self.draws), Path(self.out)
         outcomes: dict[tuple[str, str, int, int], FewLabelOutcome] = {}
-        with tqdm(total=len(contestants) * len(kinds) * len(self.positives) * len(draws), desc="few labels") as progress:
+        with tqdm(
+            total=len(contestants) * len(kinds) * len(self.positives) * len(draws), desc="few labels"
+        ) as progress:
             for contestant in contestants:
                 method: Method | None = None
                 for (kind, answer), number, draw in (
                     (kind, number, draw) for kind in kinds.items() for number in self.positives for draw in draws
                 ):
                     progress.update()
-                    if answer.positives < number + FEWEST or answer.galaxies - answer.positives < self.others * number + FEWEST:
+                    if (
+                        answer.positives < number + FEWEST
+                        or answer.galaxies - answer.positives < self.others * number + FEWEST
+                    ):
                         continue
                     place = folder / "draws" / self._name(contestant, stores, answer, number, draw)
                     kept = _kept(place)
                     if kept is None:
                         method = method or self._method(contestant, stores, galaxies)
                         kept = self._outcome(method, stores[OURS], answer, number, draw, folder)
-                        tables.write_json({"contestant": contestant.name, "kind": kind, "positives": number, "draw": draw, **asdict(kept)}, place)
+                        tables.write_json(
+                            {
+                                "contestant": contestant.name,
+                                "kind": kind,
+                                "positives": number,
+                                "draw": draw,
+                                **asdict(kept),
+                            },
+                            place,
+                        )
                     outcomes[kind, contestant.name, number, draw] = kept
         return write_few_labels(folder, outcomes, contestants, kinds, draws, others=self.others)
 
@@ -262,7 +278,9 @@ class FewLabelsRun(Settings):
             raise DataError("a store without a survey has no answers", value=store.folder, fix="Name a table: table=….")
         else:
             table = tables.aligned(with_populations(galaxies), store.ids, source="the survey")
-        criteria = tuple(Criterion.parsed(text) for text in self.answers) or usual_criteria(table, survey=store.manifest.survey)
+        criteria = tuple(Criterion.parsed(text) for text in self.answers) or usual_criteria(
+            table, survey=store.manifest.survey
+        )
         kinds = {criterion.name: Answer.of(criterion, criterion.values(table)) for criterion in criteria}
         few = [name for name, answer in kinds.items() if answer.positives < min(self.positives) + FEWEST]
         for name in few:
@@ -283,7 +301,9 @@ class FewLabelsRun(Settings):
             return found
         return [each for each in found if (each.store in stores if each.store else self.images)]
 
-    def _method(self, contestant: Contestant, stores: Mapping[str, EmbeddingStore], galaxies: Galaxies | None) -> Method:
+    def _method(
+        self, contestant: Contestant, stores: Mapping[str, EmbeddingStore], galaxies: Galaxies | None
+    ) -> Method:
         """Make a contestant ready: measure its features, or name the network that it finetunes."""
         kind, settings = resolve_name(METHODS[contestant.method]), dict(contestant.settings)
         if not issubclass(kind, ProbeContestant):

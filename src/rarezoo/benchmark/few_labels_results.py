@@ -51,7 +51,10 @@ def write_few_labels(
     for measure, name in MEASURES.items():
         parts += [f"## {name}", _table(outcomes, contestants, list(kinds), draws, measure)]
     if any(contestant.name == SHIPPED for contestant in contestants):
-        parts += ["## Probe minus the others, AUC, over the same draws", _differences(outcomes, contestants, list(kinds), draws)]
+        parts += [
+            "## Probe minus the others, AUC, over the same draws",
+            _differences(outcomes, contestants, list(kinds), draws),
+        ]
     text = "\n\n".join(parts) + "\n"
     with tables.atomic(folder / "results.md") as temporary:
         temporary.write_text(text)
@@ -137,7 +140,15 @@ def _draw(
                 colour = "black" if ours else palette.LIGHT[place % len(palette.LIGHT)]
                 label = figure_text(contestant.about) if axes is panels[0, 0] else None
                 marker = "osD^vP*X"[place % 8]
-                axes.plot(numbers, means, color=colour, marker=marker, markersize=4, linewidth=2.2 if ours else 1.2, label=label)
+                axes.plot(
+                    numbers,
+                    means,
+                    color=colour,
+                    marker=marker,
+                    markersize=4,
+                    linewidth=2.2 if ours else 1.2,
+                    label=label,
+                )
                 axes.fill_between(numbers, lows, highs, color=colour, alpha=0.1, linewidth=0)
             axes.set(xscale="log", title=figure_text(kind), xlabel="galaxies of the kind that are learnt from")
             ticks = _numbers(outcomes)

@@ -159,7 +159,10 @@ def evaluated(
     # Rates at the threshold that half of the label's galaxies pass: it exists however small the probabilities are.
     passed, total = np.array([(yes >= median).sum(), (no >= median).sum()]), np.array([len(yes), len(no)])
     true, false = rng.beta(passed[:, None] + 0.5, (total - passed)[:, None] + 0.5, (2, _DRAWS))
-    rate, rest = float((survey[~labelled] >= median).mean()) if n and not labelled.all() else 0.0, int((~labelled).sum())
+    rate, rest = (
+        float((survey[~labelled] >= median).mean()) if n and not labelled.all() else 0.0,
+        int((~labelled).sum()),
+    )
     adjusted = np.clip((rate - false) / np.maximum(true - false, 1e-3), 0, 1)
     shares_passed = passed / np.maximum(total, 1)
     centre = np.clip((rate - shares_passed[1]) / max(shares_passed[0] - shares_passed[1], 1e-3), 0, 1)

@@ -45,10 +45,13 @@ def write_page(published: Published, folder: Path) -> Path:
     for old in (folder / "images").glob("*.*"):
         old.unlink()
     sections = [
-        _section(published, found, number, folder) for number, found in enumerate(published.evaluations[:_MOST_SECTIONS])
+        _section(published, found, number, folder)
+        for number, found in enumerate(published.evaluations[:_MOST_SECTIONS])
     ]
     if not sections:
-        sections = [_number_section(published, column, folder) for column in range(len(published.labels.names))][:_MOST_SECTIONS]
+        sections = [_number_section(published, column, folder) for column in range(len(published.labels.names))][
+            :_MOST_SECTIONS
+        ]
     page = environment().get_template("published.html.jinja").render(
         about={"version": __version__}, palette=palette, title=published.title, summary=published.labels.summary(),
         notes=published.notes, by=published.by, coverage=published.coverage, sections=sections,
@@ -164,13 +167,26 @@ def _draw(found: Evaluation, path: Path) -> None:
     ):  # fmt: skip
         left.plot(THRESHOLDS, values[:, 0], color=colour, label=name, linestyle="-" if name == "completeness" else "--")
         left.fill_between(THRESHOLDS, values[:, 1], values[:, 2], color=colour, alpha=0.15, linewidth=0)
-    left.set(xlabel="threshold on the probability", ylabel="share", xlim=(0, 1), ylim=(0, 1.02), title=figure_text(found.name))
+    left.set(
+        xlabel="threshold on the probability",
+        ylabel="share",
+        xlim=(0, 1),
+        ylim=(0, 1.02),
+        title=figure_text(found.name),
+    )
     left.legend(frameon=False)
     about = found.reliability
     right.plot([0, 1], [0, 1], color="#999999", linestyle=":", linewidth=1)
     low, high = np.clip(about.observed - about.low, 0, 1), np.clip(about.high - about.observed, 0, 1)
-    right.errorbar(about.predicted, about.observed, yerr=[low, high], color=palette.LIGHT[0], marker="o", markersize=4, capsize=2)
-    right.set(xlabel="predicted probability", ylabel="observed share", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), title="reliability")
+    right.errorbar(
+        about.predicted, about.observed, yerr=[low, high], color=palette.LIGHT[0], marker="o", markersize=4, capsize=2
+    )
+    right.set(
+        xlabel="predicted probability",
+        ylabel="observed share",
+        xlim=(-0.02, 1.02),
+        ylim=(-0.02, 1.02),
+        title="reliability",
+    )
     with tables.atomic(path) as temporary:
         figure.savefig(temporary, format="webp", dpi=110)
-

@@ -13,9 +13,9 @@ from typing import ClassVar
 import numpy as np
 
 from rarezoo import tables
+from rarezoo.data.label_answers import predicted_values
 from rarezoo.data.own_labels import AUTO as ANY_KIND
 from rarezoo.data.own_labels import KINDS, NUMBER, OwnLabels
-from rarezoo.data.label_answers import predicted_values
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import DataError, RarezooError
 from rarezoo.prediction.publish import CHOSEN, FORMATS, LOGITS, PROBABILITIES, SAMPLINGS, Published, publish
@@ -129,7 +129,9 @@ def predictions_of(
     """
     answers = store.manifest.answers
     columns = store.read([tables.ID, *map(tables.fraction_column, answers)])
-    fractions = np.column_stack([columns[tables.fraction_column(answer)].to_numpy() for answer in answers] or [np.empty((len(store.ids), 0))])
+    fractions = np.column_stack(
+        [columns[tables.fraction_column(answer)].to_numpy() for answer in answers] or [np.empty((len(store.ids), 0))]
+    )
     try:
         values = predicted_values(labels, answers, fractions, source=f"the store {store.folder}")
     except DataError as problem:

@@ -187,7 +187,9 @@ class ProbeSettings(Settings):
             return splits, []
         strata = labels.strata
         groups = np.unique(strata[strata >= 0]) if labels.kind in (BINARY, CLASSES) else np.array([])
-        tested = [int(((strata == group) & (splits == TEST)).sum()) for group in groups] or [int((splits == TEST).sum())]
+        tested = [int(((strata == group) & (splits == TEST)).sum()) for group in groups] or [
+            int((splits == TEST).sum())
+        ]
         if min(tested) >= _FEWEST_TESTED:
             return splits, []
         note = (
@@ -320,4 +322,3 @@ class ProbeRun(ProbeSettings):
         found = replace(self.probe(store, labels), folder=folder if self.page else None)
         found.write(folder, formats=self.formats, page=self.page)
         return found
-

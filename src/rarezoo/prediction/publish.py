@@ -175,7 +175,11 @@ class Published:
         if labels.kind == CLASSES:
             names = [labels.names[place] for place in np.nan_to_num(labels.values).argmax(axis=1)]
             known = labels.known
-            return {tables.LABEL: pa.array([name if is_known else None for name, is_known in zip(names, known, strict=True)])}
+            return {
+                tables.LABEL: pa.array(
+                    [name if is_known else None for name, is_known in zip(names, known, strict=True)]
+                )
+            }
         return {
             f"{name}_{tables.LABEL}": pa.array(column, from_pandas=True)
             for name, column in zip(labels.names, labels.values.T, strict=True)
@@ -244,7 +248,14 @@ class Published:
                     Interval(*found.completeness[half]).text(".2f"), Interval(*found.purity[half]).text(".2f"),
                     found.count.text(",.0f"),
                 ])  # fmt: skip
-            head = ["label", "evaluated with and without", "AUC", "completeness at 0.5", "purity at 0.5", "how many in all"]
+            head = [
+                "label",
+                "evaluated with and without",
+                "AUC",
+                "completeness at 0.5",
+                "purity at 0.5",
+                "how many in all",
+            ]
             lines.append(tables.markdown(head, rows))
         else:
             lines.append(f"R² {self.strength.text('.2f')}; intervals hold {self.covered.text('.2f')} of the galaxies")
@@ -252,7 +263,9 @@ class Published:
         return "\n".join([*lines, *self.notes])
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({len(self.labels):,} galaxies, {self.labels.kind}: {', '.join(self.labels.names)})"
+        return (
+            f"{type(self).__name__}({len(self.labels):,} galaxies, {self.labels.kind}: {', '.join(self.labels.names)})"
+        )
 
 
 def _class_names(labels: OwnLabels, tag: str = "") -> tuple[str, ...]:
@@ -285,7 +298,11 @@ def _meanings(table: pa.Table, coverage: float) -> dict[str, tuple[str, str, str
         "_probability": ("", "stat.probability", "calibrated probability, 0 to 1"),
         "_fraction": ("", "stat.fit.param;arith.ratio", "predicted share of the votes, 0 to 1"),
         "_label": ("", "meta.code", "label that was given"),
-        SET: ("", "meta.code.class", f"conformal set: it holds the class of {coverage:.0%} of the galaxies of each class"),
+        SET: (
+            "",
+            "meta.code.class",
+            f"conformal set: it holds the class of {coverage:.0%} of the galaxies of each class",
+        ),
         LOW: ("", "stat.min", f"lower end of the {coverage:.0%} interval"),
         HIGH: ("", "stat.max", f"upper end of the {coverage:.0%} interval"),
     }
@@ -499,7 +516,9 @@ def _share_draws(
     sampled = survey[rest[:: max(1, len(rest) // _COUNTED)]]
     shares = [class_shares(sampled, before=before)]
     for _ in range(_DRAWS):
-        drawn = np.concatenate([rng.choice(rows, len(rows)) for rows in (fit[members[fit, k]] for k in range(len(counts)))])
+        drawn = np.concatenate(
+            [rng.choice(rows, len(rows)) for rows in (fit[members[fit, k]] for k in range(len(counts)))]
+        )
         own = as_classes(parts.calibrated(drawn).probabilities(shown), kind=kind, column=column)
         shares.append(class_shares(own, before=before))
     return np.array(shares)
@@ -527,7 +546,11 @@ def _note(notes: list[str], evaluations: Sequence[Evaluation], parts: _Parts) ->
             f"Fewer than {FEWEST} evaluated galaxies have, or have not, the label {', '.join(few)}: "
             "its intervals are wide, and conformal sets always hold it. Label more of them."
         )
-    apart = [found.name for found in evaluations if found.count.low > found.adjusted.high or found.adjusted.low > found.count.high]
+    apart = [
+        found.name
+        for found in evaluations
+        if found.count.low > found.adjusted.high or found.adjusted.low > found.count.high
+    ]
     if apart:
         notes.append(
             f"The two estimates of how many there are disagree for {', '.join(apart)}: the labelled galaxies are "
@@ -544,13 +567,18 @@ def _intervals(parts: _Parts, notes: list[str]) -> dict[str, Any]:
     held, inside = np.full(truth.shape, np.nan), np.zeros(truth.shape, dtype=bool)
     for kept, asked in parts.folds():
         own = parts.calibrated(kept)
-        found, residuals = own.probabilities(parts.held[asked]), np.abs(own.probabilities(parts.held[kept]) - truth[kept])
+        found, residuals = (
+            own.probabilities(parts.held[asked]),
+            np.abs(own.probabilities(parts.held[kept]) - truth[kept]),
+        )
         widths = np.array([conformal_quantile(column, parts.coverage) for column in residuals.T])
         held[asked], inside[asked] = found, np.abs(found - truth[asked]) <= widths
     residuals = np.abs(calibration.probabilities(parts.held) - truth)
     widths = np.array([conformal_quantile(column, parts.coverage) for column in residuals[parts.fit].T])
     if not np.isfinite(widths).all():
-        notes.append("Too few labels for an interval of this coverage: label more galaxies, or choose a smaller coverage.")
+        notes.append(
+            "Too few labels for an interval of this coverage: label more galaxies, or choose a smaller coverage."
+        )
     strength = _r2(truth[parts.ask], held[parts.ask], seed=parts.seed)
     usual = np.median(residuals[parts.fit], axis=0)
     rows = np.flatnonzero(np.isfinite(residuals).all(axis=1) & labels.known)
@@ -558,7 +586,9 @@ def _intervals(parts: _Parts, notes: list[str]) -> dict[str, Any]:
     far = [place for place in np.argsort(-size, kind="stable")[:24] if size[place] > 5]
     values = calibration.probabilities(parts.held)
     errors = [
-        LabelError(int(rows[place]), f"{truth[rows[place]][0]:.3g}", f"{values[rows[place]][0]:.3g}", float(size[place]))
+        LabelError(
+            int(rows[place]), f"{truth[rows[place]][0]:.3g}", f"{values[rows[place]][0]:.3g}", float(size[place])
+        )
         for place in far
     ]
     return {
@@ -627,4 +657,3 @@ def _refuse_one_sided(labels: OwnLabels, rows: Int64[np.ndarray, " a"], *, by: s
         f"a {by} {side}", value=f"{len(rows)} galaxies",
         fix=f"Label more galaxies, choose another seed, or use test=0 to evaluate by {CROSS_VALIDATION}.",
     )  # fmt: skip
-

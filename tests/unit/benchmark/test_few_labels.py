@@ -17,7 +17,9 @@ def board(tmp_path_factory):
     """Settings of a board on a table of one's own, with two starts: one that knows the kind, and one that does not."""
     folder, random = tmp_path_factory.mktemp("few"), np.random.default_rng(0)
     ids, lens = [f"g{row}" for row in range(400)], np.arange(400) % 8 == 0
-    (folder / "known.csv").write_text("id_str,lens\n" + "\n".join(f"{i},{int(yes)}" for i, yes in zip(ids, lens, strict=True)))
+    (folder / "known.csv").write_text(
+        "id_str,lens\n" + "\n".join(f"{i},{int(yes)}" for i, yes in zip(ids, lens, strict=True))
+    )
     for name, shift in (("ours", 3), ("untrained", 0)):
         vectors = random.normal(size=(400, 6)) + shift * lens[:, None] * np.eye(6)[0]
         EmbeddingStore.from_array(ids, vectors.astype(np.float32), out=folder / name, name=name)

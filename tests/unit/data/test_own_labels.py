@@ -40,7 +40,9 @@ def test_a_table_has_columns_of_tags_or_counts_and_ids_stay_text(tmp_path):
     assert (tags.kind, tags.ids.tolist(), counts.kind) == ("tags", ["007", "12e5"], "counts")
     assert counts.known.tolist() == [True, False]  # a galaxy without any vote is unknown
     table = pa.table({"id_str": ["a", "b"], "ring": [1, 0]})
-    assert OwnLabels.read(table).names == OwnLabels.read(pd.DataFrame({"id_str": ["a"], "ring": [1]})).names == ("ring",)
+    assert (
+        OwnLabels.read(table).names == OwnLabels.read(pd.DataFrame({"id_str": ["a"], "ring": [1]})).names == ("ring",)
+    )
 
 
 def test_a_folder_has_one_sub_folder_per_class(tmp_path):

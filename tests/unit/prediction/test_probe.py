@@ -34,7 +34,10 @@ def test_the_space_is_the_same_for_chosen_rows_and_for_all(store, vectors):
 def test_a_rare_kind_is_found_from_a_few_labels_and_the_probe_is_recommended(store, vectors):
     truth = vectors[:, 0] + vectors[:, 1] > 1.8
     random = np.random.default_rng(1)
-    rows = [*random.choice(np.flatnonzero(truth), 12, replace=False), *random.choice(np.flatnonzero(~truth), 48, replace=False)]
+    rows = [
+        *random.choice(np.flatnonzero(truth), 12, replace=False),
+        *random.choice(np.flatnonzero(~truth), 48, replace=False),
+    ]
     found = rz.probe(store, {f"g{row}": int(truth[row]) for row in rows}, label="ring")
     table = found.predict()
     assert table["id_str"].tolist() == store.ids.tolist()
@@ -53,7 +56,8 @@ def test_many_labels_keep_a_test_split_apart(store, vectors):
 
 
 @pytest.mark.parametrize(
-    ("kind", "method"), [("number", "linear"), ("number", "kernel"), ("classes", "linear"), ("tags", "kernel"), ("counts", "linear")]
+    ("kind", "method"),
+    [("number", "linear"), ("number", "kernel"), ("classes", "linear"), ("tags", "kernel"), ("counts", "linear")],
 )
 def test_every_kind_of_label_is_learnt(store, vectors, kind, method):
     share = 1 / (1 + np.exp(-2 * vectors[:, 0]))
@@ -65,7 +69,9 @@ def test_every_kind_of_label_is_learnt(store, vectors, kind, method):
     }
     if kind == "counts":
         yes = np.round(20 * share[:200])
-        labels = rz.OwnLabels(store.ids[:200], kind, ("up", "down"), np.column_stack([yes, 20 - yes]).astype(np.float32))
+        labels = rz.OwnLabels(
+            store.ids[:200], kind, ("up", "down"), np.column_stack([yes, 20 - yes]).astype(np.float32)
+        )
     else:
         labels = {f"g{row}": cells[kind](row) for row in range(200)}
     table = rz.probe(store, labels, label="x", method=method).predict()
