@@ -64,9 +64,9 @@ def test_the_command_writes_a_table_a_page_and_what_it_recommends(cli, home):
 def test_ratings_are_labels_too(cli, home):
     store = EmbeddingStore.open(home / "store")
     with Labels.of(store) as labels:
-        labels.add([
-            Rating(galaxy, "round", float(row % 4 == 0), "answer", "ann") for row, galaxy in enumerate(store.ids[:40])
-        ])  # fmt: skip
+        labels.add(
+            [Rating(galaxy, "round", float(row % 4 == 0), "answer", "ann") for row, galaxy in enumerate(store.ids[:40])]
+        )
         labels.write_table(home / "ratings.csv")
     first = cli("rarezoo", "probe", "store", "labels=store", "label=round", "page=false", "out=rated", cwd=home)
     second = cli("rarezoo", "probe", "store", "labels=ratings.csv", "label=round", "page=false", "out=export", cwd=home)
@@ -87,9 +87,13 @@ def test_answers_of_a_finetuned_network_are_published(cli, home):
     random, truth = np.random.default_rng(0), np.arange(120) % 4 == 0
     yes = np.clip(np.where(truth, 0.8, 0.2) + 0.1 * random.normal(size=120), 0.01, 0.99)
     EmbeddingStore.from_array(
-        whole.ids, whole.embeddings(), out=home / "tuned", name="tuned", survey=whole.survey(),
+        whole.ids,
+        whole.embeddings(),
+        out=home / "tuned",
+        name="tuned",
+        survey=whole.survey(),
         fractions={"round_yes": yes, "round_no": 1 - yes},
-    )  # fmt: skip
+    )
     words = ["tuned", "labels=round.csv", "label=round", "validation=0.3", "test=0.3", "page=false", "out=published"]
     done = cli("rarezoo", "predict", *words, cwd=home)
     assert "test split" in done.out

@@ -1,10 +1,10 @@
-"""``rarezoo benchmark few-labels``: how many labels of one's own are enough, and what to learn them with?
+"""``rarezoo benchmark few-labels``: how many labels of one's own are enough, and what learns best from them.
 
 For each kind of galaxy whose answer is known, N galaxies of the kind and five times as many others are drawn, every
 contestant learns from them, and all other galaxies are predicted. Draws are the unit of every interval, and all
-contestants get the same draws: those of :func:`rarezoo.embeddings.measures.few_labels`.
+contestants get the same draws.
 
-A contestant is a file in ``conf/contestant``: a method, and the store of the start whose embedding it uses. Methods that
+A contestant is a file in ``conf/contestant``: a method, and the store whose embedding it uses. Methods that
 see images are in :mod:`rarezoo.benchmark.finetuned`.
 """
 
@@ -218,9 +218,11 @@ class FewLabelsRun(Settings):
     others: int = setting(5, "other galaxies that are learnt from, for each of the kind", ge=1)
     draws: str = setting("0-4", "draws of labels: a range such as 0-4, or a list")
     tested: int = setting(
-        0, "other galaxies that are predicted beside all of the kind; 0: all. For contestants that see images",
-        unit="galaxies", ge=0,
-    )  # fmt: skip
+        0,
+        "other galaxies that are predicted beside all of the kind; 0: all. For contestants that see images",
+        unit="galaxies",
+        ge=0,
+    )
     out: str = setting("runs/few_labels", "folder of the results")
 
     def run(self) -> str:
@@ -287,9 +289,10 @@ class FewLabelsRun(Settings):
             log.warning("%s has only %d galaxies and is left out", name, kinds.pop(name).positives)
         if not kinds:
             raise DataError(
-                "no kind of galaxies is known", value=self.table or store.manifest.survey,
+                "no kind of galaxies is known",
+                value=self.table or store.manifest.survey,
                 fix=f"Name some with answers=NAME=COLUMN>VALUE; each needs {min(self.positives) + FEWEST} galaxies.",
-            )  # fmt: skip
+            )
         return kinds
 
     def _contestants(self, stores: Mapping[str, EmbeddingStore]) -> list[Contestant]:
@@ -323,9 +326,9 @@ class FewLabelsRun(Settings):
         known = np.flatnonzero(answer.known)
         random = np.random.default_rng([draw, number, self.others * number])
         members, rest = np.flatnonzero(answer.positive), np.flatnonzero(~answer.positive)
-        learnt = np.concatenate([
-            random.choice(members, number, replace=False), random.choice(rest, self.others * number, replace=False)
-        ])  # fmt: skip
+        learnt = np.concatenate(
+            [random.choice(members, number, replace=False), random.choice(rest, self.others * number, replace=False)]
+        )
         asked = np.delete(np.arange(len(known)), learnt)
         if self.tested:
             plain = asked[~answer.positive[asked]]
@@ -340,20 +343,27 @@ class FewLabelsRun(Settings):
         found = method.probabilities(Task(labels, ids[asked], draw, survey, scratch))
         truth = answer.positive[asked]
         return FewLabelOutcome(
-            float(roc_auc_score(truth, found)), float(average_precision_score(truth, found)),
+            float(roc_auc_score(truth, found)),
+            float(average_precision_score(truth, found)),
             float(balanced_accuracy_score(truth, found >= 0.5)),
-        )  # fmt: skip
+        )
 
     def _name(
         self, contestant: Contestant, stores: Mapping[str, EmbeddingStore], answer: Answer, number: int, draw: int
     ) -> str:
         """Return the name of the file of one result: by all that it depends on."""
         about = {
-            "method": contestant.method, "settings": contestant.settings, "tested": self.tested,
-            "store": stores[contestant.store].identity if contestant.store else None, "ours": stores[OURS].identity,
-            "kind": str(answer.criterion), "table": answer.positive.tolist() if self.table else None,
-            "positives": number, "others": self.others, "draw": draw,
-        }  # fmt: skip
+            "method": contestant.method,
+            "settings": contestant.settings,
+            "tested": self.tested,
+            "store": stores[contestant.store].identity if contestant.store else None,
+            "ours": stores[OURS].identity,
+            "kind": str(answer.criterion),
+            "table": answer.positive.tolist() if self.table else None,
+            "positives": number,
+            "others": self.others,
+            "draw": draw,
+        }
         return f"{digest(tables.plain(about))[:24]}.json"
 
 

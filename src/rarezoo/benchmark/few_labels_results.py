@@ -45,7 +45,8 @@ def write_few_labels(
     """
     counts = "; ".join(f"{answer.criterion}: {answer.positives:,} of {answer.galaxies:,}" for answer in kinds.values())
     parts = [
-        f"# How many labels are enough?\n\nrarezoo {__version__}, {len(draws)} draws of N galaxies of a kind and {others} N others, "
+        f"# How many labels are enough?\n\nrarezoo {__version__}, {len(draws)} draws of N galaxies of a kind "
+        f"and {others} N others, "
         f"tested on the other galaxies; 95 % intervals (Student's) over draws. Kinds: {counts}."
     ]
     for measure, name in MEASURES.items():
@@ -59,19 +60,26 @@ def write_few_labels(
     with tables.atomic(folder / "results.md") as temporary:
         temporary.write_text(text)
     about = {contestant.name: contestant.about for contestant in contestants}
-    long = pd.DataFrame([
-        {"kind": kind, "contestant": name, "about": about[name], "positives": number, "draw": draw, **asdict(outcome)}
-        for (kind, name, number, draw), outcome in sorted(outcomes.items())
-    ])  # fmt: skip
+    long = pd.DataFrame(
+        [
+            {
+                "kind": kind,
+                "contestant": name,
+                "about": about[name],
+                "positives": number,
+                "draw": draw,
+                **asdict(outcome),
+            }
+            for (kind, name, number, draw), outcome in sorted(outcomes.items())
+        ]
+    )
     with tables.atomic(folder / "results.csv") as temporary:
         long.to_csv(temporary, index=False)
     _draw(outcomes, contestants, list(kinds), draws, folder)
     return text
 
 
-def _values(
-    outcomes: Outcomes, kind: str, name: str, number: int, draws: Sequence[int], measure: str
-) -> np.ndarray:  # fmt: skip
+def _values(outcomes: Outcomes, kind: str, name: str, number: int, draws: Sequence[int], measure: str) -> np.ndarray:
     found = [outcomes.get((kind, name, number, draw)) for draw in draws]
     return np.array([np.nan if each is None else getattr(each, measure) for each in found])
 

@@ -81,9 +81,10 @@ class OwnLabels:
         known = self.values[np.isfinite(self.values)]
         if self.kind in (BINARY, CLASSES, TAGS) and not np.isin(known, (0, 1)).all():
             raise DataError(
-                f"{self.source}: labels that are neither 0 nor 1", value=known[~np.isin(known, (0, 1))][0],
+                f"{self.source}: labels that are neither 0 nor 1",
+                value=known[~np.isin(known, (0, 1))][0],
                 fix="Write 0 and 1, and leave unknown ones empty; for a measured value say kind=number.",
-            )  # fmt: skip
+            )
         if self.kind == COUNTS and (known < 0).any():
             raise DataError(f"{self.source}: counts of votes below 0", value=known.min(), fix="Correct the counts.")
         if np.isinf(self.values).any():
@@ -200,16 +201,23 @@ class OwnLabels:
         """
         galaxies = [str(galaxy) for galaxy in ids]
         rows = matched_rows(
-            galaxies, self.ids.tolist(), source=of, other_source=self.source,
+            galaxies,
+            self.ids.tolist(),
+            source=of,
+            other_source=self.source,
             fix=f"Give labels of the galaxies of {of}, or name the column of ids.",
-        )  # fmt: skip
+        )
         there = set(galaxies)
         unmatched = tuple(galaxy for galaxy in self.ids[self.known].tolist() if galaxy not in there)
         if unmatched:
             log.warning(
                 "%d of %d labelled galaxies of %s are not in %s and are left out: %s",
-                len(unmatched), int(self.known.sum()), self.source, of, _listed(unmatched),
-            )  # fmt: skip
+                len(unmatched),
+                int(self.known.sum()),
+                self.source,
+                of,
+                _listed(unmatched),
+            )
         values = np.full((len(galaxies), self.values.shape[1]), np.nan, dtype=np.float32)
         values[rows >= 0] = self.values[rows[rows >= 0]]
         return replace(self, ids=np.array(galaxies, dtype=object), values=values, unmatched=unmatched)
@@ -241,9 +249,10 @@ class OwnLabels:
         """
         if validation < 0 or test < 0 or validation + test >= 1:
             raise ConfigError(
-                "shares of the splits must be at least 0 and together less than 1", value=f"{validation}, {test}",
+                "shares of the splits must be at least 0 and together less than 1",
+                value=f"{validation}, {test}",
                 fix="Choose for example validation=0.15 test=0.2.",
-            )  # fmt: skip
+            )
         names = [f"{seed}/{galaxy}" if seed else str(galaxy) for galaxy in self.ids]
         splits, strata = np.full(len(self), "", dtype=object), self.strata
         for stratum in np.unique(strata[strata >= 0]):
@@ -255,9 +264,7 @@ class OwnLabels:
             order = sorted(rows, key=lambda row: hashlib.sha256(names[row].encode()).digest())
             # Training comes first, then the test, then validation, when there are fewer galaxies than splits.
             tested = min(max(round(test * len(rows)), int(test > 0)), max(len(rows) - 1, 0))
-            validated = min(
-                max(int(validation * len(rows)), int(validation > 0)), max(len(rows) - tested - 1, 0)
-            )  # fmt: skip
+            validated = min(max(int(validation * len(rows)), int(validation > 0)), max(len(rows) - tested - 1, 0))
             splits[rows] = TRAIN
             splits[order[:tested]] = TEST
             splits[order[tested : tested + validated]] = VALIDATION
@@ -282,17 +289,19 @@ class OwnLabels:
             if len(known) < 3 or np.ptp(known) == 0:
                 raise DataError(
                     f"{self.source}: too few different values of {self.names[0]} to learn from",
-                    value=f"{len(np.unique(known))} in {len(known)} galaxies", fix="Give at least three galaxies that differ.",
-                )  # fmt: skip
+                    value=f"{len(np.unique(known))} in {len(known)} galaxies",
+                    fix="Give at least three galaxies that differ.",
+                )
             return self
         if self.kind == BINARY:
             yes, no = int((known == 1).sum()), int((known == 0).sum())
             if min(yes, no) < 2:
                 what = "nobody has the label" if not yes else "one class only" if not no else "a class with one member"
                 raise DataError(
-                    f"{self.source}: {what} ({self.names[0]})", value=f"{yes} galaxies with it and {no} without it",
-                    fix="Label at least two galaxies of each; galaxies that are not of the kind are needed too, marked 0.",
-                )  # fmt: skip
+                    f"{self.source}: {what} ({self.names[0]})",
+                    value=f"{yes} galaxies with it and {no} without it",
+                    fix="Label at least two galaxies of each; those that are not of the kind are needed too, marked 0.",
+                )
             return self
         filled = np.where(np.isfinite(known), known, 0)
         members = filled.sum(axis=0) if self.kind == COUNTS else (filled == 1).sum(axis=0)
@@ -302,15 +311,17 @@ class OwnLabels:
             numbers = ", ".join(f"{name}: {int(count)}" for name, count in zip(self.names, members, strict=True))
             raise DataError(
                 f"{self.source}: one class only" if self.kind != TAGS else f"{self.source}: no tag can be learnt",
-                value=numbers, fix="Label at least two galaxies of each of two classes, and some without a tag.",
-            )  # fmt: skip
+                value=numbers,
+                fix="Label at least two galaxies of each of two classes, and some without a tag.",
+            )
         if not few.any():
             return self
         left = [name for name, gone in zip(self.names, few, strict=True) if gone]
         log.warning(
             "%s: fewer than two galaxies have, or have not, %s: it is left out. Label more of them, or join classes.",
-            self.source, _listed(left),
-        )  # fmt: skip
+            self.source,
+            _listed(left),
+        )
         values = self.values.copy()
         if self.kind == CLASSES:
             values[np.nan_to_num(values[:, few]).any(axis=1)] = np.nan
@@ -350,9 +361,10 @@ def _sorted_images(folder: Path) -> tuple[list[str], list[str]]:
             classes.append(path.parts[0])
     if not ids:
         raise DataError(
-            "no labels in a folder", value=folder,
+            "no labels in a folder",
+            value=folder,
             fix="Give a table, or a folder with one sub-folder of images per class (ring/J0001.jpg).",
-        )  # fmt: skip
+        )
     return ids, classes
 
 
@@ -368,9 +380,10 @@ def _label_columns(table: pa.Table, names: Sequence[str], *, id_column: str, sou
         return ["label"]
     if len(others) != 1:
         raise DataError(
-            f"{source} has several columns that could be the label", value=", ".join(others[:8]) or "none",
+            f"{source} has several columns that could be the label",
+            value=", ".join(others[:8]) or "none",
             fix="Name it with label=COLUMN, or several with commas between them.",
-        )  # fmt: skip
+        )
     return others
 
 
@@ -381,9 +394,10 @@ def _labels(ids: Sequence[str], columns: Mapping[str, Sequence[Any]], *, kind: s
     if len(cells) > 1:
         if kind not in (TAGS, COUNTS):
             raise DataError(
-                f"{source}: several columns cannot be {kind}", value=", ".join(cells),
+                f"{source}: several columns cannot be {kind}",
+                value=", ".join(cells),
                 fix="Name one column, or say kind=tags or kind=counts.",
-            )  # fmt: skip
+            )
         names = tuple(cells)
         values = np.column_stack([_numbers(name, cells[name], source=source) for name in names])
     else:
@@ -417,14 +431,16 @@ def _kind_of(cells: Mapping[str, Sequence[Any]], *, source: str) -> str:
     different = sorted(set(map(float, values)))
     if different == [-1, 0, 1] or different == [-1, 1]:
         raise DataError(
-            f"{source}: labels of −1, of which it is not clear whether they mean no or unknown", value=different,
+            f"{source}: labels of −1, of which it is not clear whether they mean no or unknown",
+            value=different,
             fix="Write 0 for no and leave unknown ones empty, or say kind=number or kind=classes.",
-        )  # fmt: skip
+        )
     if len(different) <= 20 and all(value.is_integer() for value in different):
         log.warning(
             "%s: %d different whole numbers are taken for a number; if they stand for classes, say kind=classes",
-            source, len(different),
-        )  # fmt: skip
+            source,
+            len(different),
+        )
     return NUMBER
 
 
@@ -445,24 +461,24 @@ def _numbers(name: str, column: Sequence[Any], *, source: str) -> np.ndarray:
                 number = float(value)
             except (TypeError, ValueError) as problem:
                 raise DataError(
-                    f"{source}: a cell of {name} that is no number", value=value,
+                    f"{source}: a cell of {name} that is no number",
+                    value=value,
                     fix="Correct it, or say kind=classes if the cells are names.",
-                ) from problem  # fmt: skip
+                ) from problem
         numbers.append(number)
     return np.array(numbers, dtype=np.float64)
 
 
-def _one_column(
-    name: str, column: Sequence[Any], *, kind: str, source: str
-) -> tuple[tuple[str, ...], np.ndarray]:  # fmt: skip
+def _one_column(name: str, column: Sequence[Any], *, kind: str, source: str) -> tuple[tuple[str, ...], np.ndarray]:
     """Return the names and the values of labels in one column."""
     if kind in (BINARY, NUMBER):
         return (name,), _numbers(name, column, source=source)[:, None]
     if kind == COUNTS:
         raise DataError(
-            f"{source}: counts of votes need several columns, one per answer", value=name,
+            f"{source}: counts of votes need several columns, one per answer",
+            value=name,
             fix="Name them with commas between them: label=ring_yes,ring_no.",
-        )  # fmt: skip
+        )
     if kind == CLASSES:
         rows: list[tuple[str, ...] | None] = [None if value is None else (_text(value),) for value in column]
     else:
@@ -508,9 +524,11 @@ def _joined(ids: Sequence[str], labels: OwnLabels) -> OwnLabels:
         values[first[galaxy]] = np.where(np.isfinite(kept), kept, new)
     if contradicting:
         raise DataError(
-            f"{labels.source}: rows of the same galaxy with different labels", value=f"{len(contradicting)} galaxies",
-            fix="Keep one row of each, or leave its label empty.", ids=list(contradicting),
-        )  # fmt: skip
+            f"{labels.source}: rows of the same galaxy with different labels",
+            value=f"{len(contradicting)} galaxies",
+            fix="Keep one row of each, or leave its label empty.",
+            ids=list(contradicting),
+        )
     log.info("%s: %d rows repeat a galaxy with the same label", labels.source, len(ids) - len(first))
     rows = list(first.values())
     return replace(labels, ids=labels.ids[rows], values=values[rows])

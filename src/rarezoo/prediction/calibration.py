@@ -80,9 +80,9 @@ class Calibration:
             found = softmax(logits)
             value = -(shares * np.log(np.maximum(found, 1e-300))).sum() + (intercepts**2).sum() / (2 * _PRIOR**2)
             residuals = found - shares
-            gradient = np.concatenate([
-                [slope * (residuals * scores).sum()], residuals.sum(axis=0) + intercepts / _PRIOR**2
-            ])  # fmt: skip
+            gradient = np.concatenate(
+                [[slope * (residuals * scores).sum()], residuals.sum(axis=0) + intercepts / _PRIOR**2]
+            )
             return float(value), gradient
 
         bounds = [(-4.0, 3.0), *[(-10.0, 10.0)] * columns]
@@ -149,10 +149,12 @@ def class_quantiles(
     coverage : float
         Share of the galaxies of each class whose set shall hold it.
     """
-    return np.array([
-        max(0.0, 1 - conformal_quantile(1 - column[inside], coverage))
-        for column, inside in zip(probabilities.T, members.T, strict=True)
-    ])  # fmt: skip
+    return np.array(
+        [
+            max(0.0, 1 - conformal_quantile(1 - column[inside], coverage))
+            for column, inside in zip(probabilities.T, members.T, strict=True)
+        ]
+    )
 
 
 # --- how many there are

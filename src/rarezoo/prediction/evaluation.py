@@ -1,8 +1,8 @@
 """How good predictions are, measured on galaxies that nothing has learnt from.
 
-Completeness is the share of all galaxies with the label that have a probability above the threshold; purity is the share
-of the galaxies above it that have the label. Purity depends on how common the label is in the survey, so it is computed
-from the estimated share and not from that among the labels. Intervals are made of draws: rates of the kind "k of n" from
+Completeness is the share of all galaxies with the label that have a probability above the threshold. Purity is the
+share of the galaxies above it that have the label. Purity depends on how common the label is in the survey, so it is computed
+from the estimated share and not from that among the labels. Intervals are made of draws: rates "k of n" from
 Jeffreys' beta distribution, which is right for small numbers too (Brown, Cai & DasGupta 2001, Statistical Science 16,
 101), and the share of the survey from its own draws.
 
@@ -168,9 +168,14 @@ def evaluated(
     centre = np.clip((rate - shares_passed[1]) / max(shares_passed[0] - shares_passed[1], 1e-3), 0, 1)
     ends = np.quantile(drawn, _ENDS)
     return Evaluation(
-        name, len(yes), len(no), _auc(probability, positive, rng),
+        name,
+        len(yes),
+        len(no),
+        _auc(probability, positive, rng),
         completeness=np.column_stack([found, *np.quantile(rates[0], _ENDS, axis=0)]),
-        purity=np.column_stack([_ratio(share * found, (1 - share) * wrong), *np.nanquantile(purity_draws, _ENDS, axis=0)]),
+        purity=np.column_stack(
+            [_ratio(share * found, (1 - share) * wrong), *np.nanquantile(purity_draws, _ENDS, axis=0)]
+        ),
         selected=selected,
         share=Interval(*(float((known.sum() + rest * value) / max(n, 1)) for value in (share, *ends))),
         count=Interval(*(float(known.sum() + rest * value) for value in (share, *ends))),
@@ -178,7 +183,7 @@ def evaluated(
         labelled_share=labelled_share,
         reliability=reliability(probability, positive, share=share),
         coverage=proportion(int(in_set[positive].sum()), len(yes)),
-    )  # fmt: skip
+    )
 
 
 def _rate_draws(hits: Int64[np.ndarray, " t"], total: int, rng: np.random.Generator) -> Float64[np.ndarray, "r t"]:
@@ -237,10 +242,10 @@ def reliability(
         inside = bins == number
         weight = weights[inside]
         effective = weight.sum() ** 2 / max(np.square(weight).sum(), 1e-12)
-        observed = float(weight @ positive[inside] / weight.sum())
-        interval = proportion(observed * effective, effective)
-        predicted = float(weight @ probability[inside] / weight.sum())
-        rows.append((predicted, *interval, int(inside.sum()), float(weight.sum())))
+        seen = float(weight @ positive[inside] / weight.sum())
+        interval = proportion(seen * effective, effective)
+        mean = float(weight @ probability[inside] / weight.sum())
+        rows.append((mean, *interval, int(inside.sum()), float(weight.sum())))
     predicted, observed, low, high, galaxies, total = map(np.array, zip(*rows, strict=True))
     error = float(total @ np.abs(predicted - observed) / total.sum())
     brier = float(weights @ np.square(probability - positive) / weights.sum())
@@ -270,10 +275,12 @@ def likely_errors(
     >>> likely_errors(probabilities, members)
     (array([3]), array([0]))
     """
-    usual = np.array([
-        column[inside].mean() if inside.any() else np.inf
-        for column, inside in zip(probabilities.T, members.T, strict=True)
-    ])  # fmt: skip
+    usual = np.array(
+        [
+            column[inside].mean() if inside.any() else np.inf
+            for column, inside in zip(probabilities.T, members.T, strict=True)
+        ]
+    )
     confident = np.where(probabilities >= usual, probabilities, -1)
     seems, given = confident.argmax(axis=1), members.argmax(axis=1)
     rows = np.flatnonzero((confident.max(axis=1) > 0) & (seems != given))

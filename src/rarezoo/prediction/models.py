@@ -81,9 +81,7 @@ class Model:
         matrix = np.asarray(features, dtype=np.float32)
         if self.method == KERNEL:
             columns = (_shares(values) if kind == COUNTS else values).T
-            return _Kernel([
-                _process(matrix, column, distance=distance, factor=_FACTORS[kind]) for column in columns
-            ])  # fmt: skip
+            return _Kernel([_process(matrix, column, distance=distance, factor=_FACTORS[kind]) for column in columns])
         weight = "balanced" if self.balance else None
         if kind == NUMBER:
             return _Linear([Ridge(alpha=1 / self.strength).fit(matrix, values[:, 0])])

@@ -52,15 +52,29 @@ def write_page(published: Published, folder: Path) -> Path:
         sections = [_number_section(published, column, folder) for column in range(len(published.labels.names))][
             :_MOST_SECTIONS
         ]
-    page = environment().get_template("published.html.jinja").render(
-        about={"version": __version__}, palette=palette, title=published.title, summary=published.labels.summary(),
-        notes=published.notes, by=published.by, coverage=published.coverage, sections=sections,
-        overview=[_row(found) for found in published.evaluations], kind=published.labels.kind,
-        strength=published.strength.text(".2f"), covered=published.covered.text(".2f"),
-        errors=_errors(published, folder), made=published.about, galaxies=len(published.labels),
-        files=sorted(path.name for path in folder.glob("predictions.*")),
-        style="\n".join(asset(name) for name in ("style.css", "similar.css")),
-    )  # fmt: skip
+    page = (
+        environment()
+        .get_template("published.html.jinja")
+        .render(
+            about={"version": __version__},
+            palette=palette,
+            title=published.title,
+            summary=published.labels.summary(),
+            notes=published.notes,
+            by=published.by,
+            coverage=published.coverage,
+            sections=sections,
+            overview=[_row(found) for found in published.evaluations],
+            kind=published.labels.kind,
+            strength=published.strength.text(".2f"),
+            covered=published.covered.text(".2f"),
+            errors=_errors(published, folder),
+            made=published.about,
+            galaxies=len(published.labels),
+            files=sorted(path.name for path in folder.glob("predictions.*")),
+            style="\n".join(asset(name) for name in ("style.css", "similar.css")),
+        )
+    )
     with tables.atomic(folder / PAGE) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return folder / PAGE
@@ -69,13 +83,20 @@ def write_page(published: Published, folder: Path) -> Path:
 def _row(found: Evaluation) -> dict[str, Any]:
     half = found.at(0.5)
     return {
-        "name": found.name, "positives": found.positives, "others": found.others, "auc": found.auc.text(".2f"),
+        "name": found.name,
+        "positives": found.positives,
+        "others": found.others,
+        "auc": found.auc.text(".2f"),
         "completeness": Interval(*found.completeness[half]).text(".2f"),
-        "purity": Interval(*found.purity[half]).text(".2f"), "count": found.count.text(",.0f"),
-        "adjusted": found.adjusted.text(",.0f"), "share": found.share.text(".2%"),
-        "labelled": f"{found.labelled_share:.1%}", "error": f"{found.reliability.error:.3f}",
-        "brier": f"{found.reliability.brier:.3f}", "coverage": found.coverage.text(".2f"),
-    }  # fmt: skip
+        "purity": Interval(*found.purity[half]).text(".2f"),
+        "count": found.count.text(",.0f"),
+        "adjusted": found.adjusted.text(",.0f"),
+        "share": found.share.text(".2%"),
+        "labelled": f"{found.labelled_share:.1%}",
+        "error": f"{found.reliability.error:.3f}",
+        "brier": f"{found.reliability.brier:.3f}",
+        "coverage": found.coverage.text(".2f"),
+    }
 
 
 def _section(published: Published, found: Evaluation, number: int, folder: Path) -> dict[str, Any]:
@@ -90,20 +111,42 @@ def _section(published: Published, found: Evaluation, number: int, folder: Path)
     listed = []
     for threshold in _LISTED:
         place = found.at(threshold)
-        listed.append({
-            "threshold": f"{threshold:g}", "selected": f"{found.selected[place]:,}",
-            "completeness": Interval(*found.completeness[place]).text(".2f"),
-            "purity": Interval(*found.purity[place]).text(".2f"),
-        })  # fmt: skip
+        listed.append(
+            {
+                "threshold": f"{threshold:g}",
+                "selected": f"{found.selected[place]:,}",
+                "completeness": Interval(*found.completeness[place]).text(".2f"),
+                "purity": Interval(*found.purity[place]).text(".2f"),
+            }
+        )
     image = f"images/label-{number}.webp"
     _draw(found, folder / image)
     return {
-        **_row(found), "figure": image, "listed": listed, "id": f"label-{number}",
+        **_row(found),
+        "figure": image,
+        "listed": listed,
+        "id": f"label-{number}",
         "galleries": [
-            _gallery(published, folder, f"surest-{number}", "The surest", "Galaxies without a label that have the largest probability.", unlabelled[:_SHOWN], captions),
-            _gallery(published, folder, f"unsure-{number}", "The least sure", "Galaxies without a label whose probability is nearest to 0.5. Labels of these help most.", unsure, captions),
+            _gallery(
+                published,
+                folder,
+                f"surest-{number}",
+                "The surest",
+                "Galaxies without a label that have the largest probability.",
+                unlabelled[:_SHOWN],
+                captions,
+            ),
+            _gallery(
+                published,
+                folder,
+                f"unsure-{number}",
+                "The least sure",
+                "Galaxies without a label whose probability is nearest to 0.5. Labels of these help most.",
+                unsure,
+                captions,
+            ),
         ],
-    }  # fmt: skip
+    }
 
 
 def _number_section(published: Published, column: int, folder: Path) -> dict[str, Any]:
@@ -113,13 +156,31 @@ def _number_section(published: Published, column: int, folder: Path) -> dict[str
     captions = [f"{value:.3g}" for value in values]
     width = None if published.half_widths is None else float(published.half_widths[column])
     return {
-        "id": f"label-{column}", "name": labels.names[column], "width": "unbounded" if width is None or not np.isfinite(width) else f"{width:.3g}",
+        "id": f"label-{column}",
+        "name": labels.names[column],
+        "width": "unbounded" if width is None or not np.isfinite(width) else f"{width:.3g}",
         "figure": None,
         "galleries": [
-            _gallery(published, folder, f"largest-{column}", "The largest", "Galaxies with the largest predicted values.", order[:_SHOWN], captions),
-            _gallery(published, folder, f"smallest-{column}", "The smallest", "Galaxies with the smallest predicted values.", order[::-1][:_SHOWN], captions),
+            _gallery(
+                published,
+                folder,
+                f"largest-{column}",
+                "The largest",
+                "Galaxies with the largest predicted values.",
+                order[:_SHOWN],
+                captions,
+            ),
+            _gallery(
+                published,
+                folder,
+                f"smallest-{column}",
+                "The smallest",
+                "Galaxies with the smallest predicted values.",
+                order[::-1][:_SHOWN],
+                captions,
+            ),
         ],
-    }  # fmt: skip
+    }
 
 
 def _errors(published: Published, folder: Path) -> dict[str, Any]:
@@ -138,9 +199,14 @@ def _errors(published: Published, folder: Path) -> dict[str, Any]:
 
 
 def _gallery(
-    published: Published, folder: Path, name: str, title: str, about: str, rows: Int64[np.ndarray, " g"],
+    published: Published,
+    folder: Path,
+    name: str,
+    title: str,
+    about: str,
+    rows: Int64[np.ndarray, " g"],
     captions: Sequence[str],
-) -> Gallery:  # fmt: skip
+) -> Gallery:
     """Return a gallery of some galaxies, with a mosaic if the survey has images."""
     ids = [str(published.labels.ids[row]) for row in rows]
     image = None
@@ -163,8 +229,9 @@ def _draw(found: Evaluation, path: Path) -> None:
     figure = Figure(figsize=(10, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     for values, colour, name in (
-        (found.completeness, palette.LIGHT[0], "completeness"), (found.purity, palette.LIGHT[1], "purity")
-    ):  # fmt: skip
+        (found.completeness, palette.LIGHT[0], "completeness"),
+        (found.purity, palette.LIGHT[1], "purity"),
+    ):
         left.plot(THRESHOLDS, values[:, 0], color=colour, label=name, linestyle="-" if name == "completeness" else "--")
         left.fill_between(THRESHOLDS, values[:, 1], values[:, 2], color=colour, alpha=0.15, linewidth=0)
     left.set(

@@ -1,7 +1,7 @@
 """``rarezoo predict``: publish what a finetuned network predicts of a label of one's own.
 
-A network that was finetuned on a label predicts it as an answer, and an embedding store holds the predicted answers. The
-command calibrates them with the validation split of the labels and evaluates them with the test split; nothing is
+A network that was finetuned on a label predicts it as an answer, and an embedding store holds the predicted answers.
+The command calibrates them with the validation split of the labels and evaluates them with the test split; nothing is
 learnt, and neither images nor torch are needed.
 """
 
@@ -51,9 +51,10 @@ class PredictRun(Settings):
     split_seed: int = setting(0, "seed of the splits, as in training", ge=0)
     coverage: float = setting(0.9, "share of galaxies whose conformal set or interval holds the truth", gt=0, lt=1)
     sampling: str = setting(
-        CHOSEN, "how the labelled galaxies came about: chosen (looked for) or drawn at random from the store",
+        CHOSEN,
+        "how the labelled galaxies came about: chosen (looked for) or drawn at random from the store",
         choices=SAMPLINGS,
-    )  # fmt: skip
+    )
     formats: list[str] = setting(
         ["parquet", "fits"], "formats of the table beside Parquet: csv, fits, votable", choices=FORMATS
     )
@@ -74,15 +75,23 @@ class PredictRun(Settings):
         store = EmbeddingStore.open(self.store)
         labels = own_labels(self.labels, store, label=self.label, kind=self.kind, id_column=self.id_column)
         published = predictions_of(
-            store, labels, validation=self.validation, test=self.test, split_seed=self.split_seed,
-            coverage=self.coverage, sampling=self.sampling, seed=self.seed,
-        )  # fmt: skip
+            store,
+            labels,
+            validation=self.validation,
+            test=self.test,
+            split_seed=self.split_seed,
+            coverage=self.coverage,
+            sampling=self.sampling,
+            seed=self.seed,
+        )
         settings = {key: value for key, value in asdict(self).items() if key not in ("out", "store", "labels", "page")}
         folder = claim(
-            self.out, verb="predict", settings=settings,
+            self.out,
+            verb="predict",
+            settings=settings,
             inputs=lambda: {"store": store.identity, "labels": fingerprint(labels.values, ids=labels.ids)},
             begun=lambda place: (place / "evaluation.json").exists(),
-        )  # fmt: skip
+        )
         published.write(folder, formats=self.formats, page=self.page)
         return Predicted(published, folder)
 
@@ -140,7 +149,7 @@ def predictions_of(
             value=problem.value or store.manifest.checkpoint,
             fix="Learn the label from the embedding, in seconds: rarezoo probe STORE labels=FILE. Or finetune a "
             "checkpoint on it (python train.py objective=labels) and embed the survey with that.",
-        ) from problem  # fmt: skip
+        ) from problem
     aligned = labels.for_ids(store.ids)
     galaxies = None
     if store.has_survey:
@@ -151,7 +160,13 @@ def predictions_of(
     # The splits are those of all labels, as in training, whether their galaxies are in the store or not.
     splits = replace(aligned).splits(validation, test, split_seed)
     return publish(
-        values, aligned, splits, scale=LOGITS if labels.kind == NUMBER else PROBABILITIES, coverage=coverage,
-        sampling=sampling, galaxies=galaxies, seed=seed,
+        values,
+        aligned,
+        splits,
+        scale=LOGITS if labels.kind == NUMBER else PROBABILITIES,
+        coverage=coverage,
+        sampling=sampling,
+        galaxies=galaxies,
+        seed=seed,
         about={"made_by": "rarezoo predict", "network": store.manifest.checkpoint, "labels": aligned.summary()},
-    )  # fmt: skip
+    )

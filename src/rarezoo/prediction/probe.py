@@ -132,22 +132,23 @@ class ProbeSettings(Settings):
     balance: bool = setting(True, "give all classes the same total weight while learning")
     validation: float = setting(0.0, "share of the labels that only calibrate; 0: by cross-validation", ge=0, lt=1)
     test: float = setting(
-        0.2, "share of the labels that nothing looks at before the evaluation; it is 0 if too few would be in it",
-        ge=0, lt=1,
-    )  # fmt: skip
+        0.2,
+        "share of the labels that nothing looks at before the evaluation; it is 0 if too few would be in it",
+        ge=0,
+        lt=1,
+    )
     coverage: float = setting(0.9, "share of galaxies whose conformal set or interval holds the truth", gt=0, lt=1)
     sampling: str = setting(
-        CHOSEN, "how the labelled galaxies came about: chosen (looked for) or drawn at random from the store",
+        CHOSEN,
+        "how the labelled galaxies came about: chosen (looked for) or drawn at random from the store",
         choices=SAMPLINGS,
-    )  # fmt: skip
+    )
     seed: int = setting(0, "seed of splits, folds and draws", ge=0)
 
     def probe(self, store: EmbeddingStore, labels: OwnLabels, *, galaxies: Galaxies | None = None) -> Probe:
         """Learn the labels; see :func:`probe`."""
         labels = labels.for_ids(store.ids).usable()
-        space = Space.of(
-            store, beside=self.beside, weight=self.weight, embedding=self.embedding, galaxies=galaxies
-        )  # fmt: skip
+        space = Space.of(store, beside=self.beside, weight=self.weight, embedding=self.embedding, galaxies=galaxies)
         splits, notes = self._splits(labels)
         learnt = np.flatnonzero(labels.known & (splits != TEST))
         matrix, own = space.rows(learnt), _part(labels, learnt)
@@ -170,14 +171,25 @@ class ProbeSettings(Settings):
             except RarezooError as problem:
                 log.info("the page has no pictures: %s", problem)
         published = publish(
-            scores_of(model, space, columns=len(labels.names)), labels, splits, out_of_fold=out_of_fold,
-            coverage=self.coverage, sampling=self.sampling, galaxies=galaxies, notes=notes, seed=self.seed,
+            scores_of(model, space, columns=len(labels.names)),
+            labels,
+            splits,
+            out_of_fold=out_of_fold,
+            coverage=self.coverage,
+            sampling=self.sampling,
+            galaxies=galaxies,
+            notes=notes,
+            seed=self.seed,
             about={
-                "made_by": "rarezoo probe", "network": store.manifest.checkpoint, "features": ", ".join(space.names),
-                "model": str(strength.model), "measure": strength.measure, "cross_validated": round(strength.value, 4),
+                "made_by": "rarezoo probe",
+                "network": store.manifest.checkpoint,
+                "features": ", ".join(space.names),
+                "model": str(strength.model),
+                "measure": strength.measure,
+                "cross_validated": round(strength.value, 4),
                 "labels": labels.summary(),
             },
-        )  # fmt: skip
+        )
         return Probe(labels, splits, strength, tuple(strengths), published, space.names)
 
     def _splits(self, labels: OwnLabels) -> tuple[np.ndarray, list[str]]:
@@ -315,10 +327,12 @@ class ProbeRun(ProbeSettings):
         labels = own_labels(self.labels, store, label=self.label, kind=self.kind, id_column=self.id_column)
         settings = {key: value for key, value in asdict(self).items() if key not in ("out", "store", "labels", "page")}
         folder = claim(
-            self.out, verb="probe", settings=settings,
+            self.out,
+            verb="probe",
+            settings=settings,
             inputs=lambda: {"store": store.identity, "labels": fingerprint(labels.values, ids=labels.ids)},
             begun=lambda place: (place / "evaluation.json").exists(),
-        )  # fmt: skip
+        )
         found = replace(self.probe(store, labels), folder=folder if self.page else None)
         found.write(folder, formats=self.formats, page=self.page)
         return found

@@ -201,8 +201,10 @@ class Published:
         about = {key: str(value) for key, value in self.about.items()}
         meanings = _meanings(table, self.coverage)
         for known, ending, writer in (
-            ("csv", "csv", write_csv), ("fits", "fits", write_fits), ("votable", "vot", write_votable)
-        ):  # fmt: skip
+            ("csv", "csv", write_csv),
+            ("fits", "fits", write_fits),
+            ("votable", "vot", write_votable),
+        ):
             if known in formats:
                 writer(folder / f"{TABLE_FILE}.{ending}", table, about, meanings=meanings)
         tables.write(table, folder / f"{TABLE_FILE}.parquet", tables.OWN_PREDICTIONS, **tables.plain(self.about))
@@ -216,25 +218,35 @@ class Published:
     def content(self) -> dict[str, Any]:
         """Return the numbers of the evaluation, for ``evaluation.json``."""
         return {
-            **self.about, "kind": self.labels.kind, "evaluated_by": self.by, "coverage": self.coverage,
+            **self.about,
+            "kind": self.labels.kind,
+            "evaluated_by": self.by,
+            "coverage": self.coverage,
             "notes": list(self.notes),
             "labels": [
                 {
-                    "name": found.name, "positives": found.positives, "others": found.others,
-                    "auc": found.auc._asdict(), "count": found.count._asdict(), "share": found.share._asdict(),
-                    "count_by_threshold": found.adjusted._asdict(), "labelled_share": found.labelled_share,
-                    "calibration_error": found.reliability.error, "brier": found.reliability.brier,
+                    "name": found.name,
+                    "positives": found.positives,
+                    "others": found.others,
+                    "auc": found.auc._asdict(),
+                    "count": found.count._asdict(),
+                    "share": found.share._asdict(),
+                    "count_by_threshold": found.adjusted._asdict(),
+                    "labelled_share": found.labelled_share,
+                    "calibration_error": found.reliability.error,
+                    "brier": found.reliability.brier,
                     "set_coverage": found.coverage._asdict(),
                 }
                 for found in self.evaluations
             ],
-            "r2": self.strength._asdict(), "interval_coverage": self.covered._asdict(),
+            "r2": self.strength._asdict(),
+            "interval_coverage": self.covered._asdict(),
             "half_widths": self.half_widths,
             "likely_errors": [
                 {"id_str": str(self.labels.ids[error.row]), "given": error.given, "seems": error.seems}
                 for error in self.errors
             ],
-        }  # fmt: skip
+        }
 
     def summary(self) -> str:
         """Return the text for a terminal."""
@@ -243,11 +255,16 @@ class Published:
             rows = []
             for found in self.evaluations:
                 half = found.at(0.5)
-                rows.append([
-                    found.name, f"{found.positives} and {found.others}", found.auc.text(".2f"),
-                    Interval(*found.completeness[half]).text(".2f"), Interval(*found.purity[half]).text(".2f"),
-                    found.count.text(",.0f"),
-                ])  # fmt: skip
+                rows.append(
+                    [
+                        found.name,
+                        f"{found.positives} and {found.others}",
+                        found.auc.text(".2f"),
+                        Interval(*found.completeness[half]).text(".2f"),
+                        Interval(*found.purity[half]).text(".2f"),
+                        found.count.text(",.0f"),
+                    ]
+                )
             head = [
                 "label",
                 "evaluated with and without",
@@ -390,9 +407,10 @@ def publish(
     calibration_rows = np.flatnonzero(usable & ~test)
     if len(calibration_rows) < 4:
         raise DataError(
-            "too few labels that the model has not learnt from", value=len(calibration_rows),
+            "too few labels that the model has not learnt from",
+            value=len(calibration_rows),
             fix="Make the validation split larger, or give scores by cross-validation.",
-        )  # fmt: skip
+        )
     if len(calibration_rows) < _FEWEST_CALIBRATION:
         notes.append(f"Only {len(calibration_rows)} labels calibrate the probabilities: label more to rely on them.")
     by = TEST_SPLIT if test.any() else CROSS_VALIDATION
@@ -404,10 +422,16 @@ def publish(
     make = _intervals if is_share(labels.kind) else _sets
     found = make(parts, notes)
     return Published(
-        labels=labels, splits=np.asarray(splits, dtype=object), coverage=coverage, by=by, notes=tuple(notes),
-        title=title or f"{', '.join(labels.names)}", galaxies=galaxies,
-        about={"rarezoo": __version__, **(about or {}), "sampling": sampling}, **found,
-    )  # fmt: skip
+        labels=labels,
+        splits=np.asarray(splits, dtype=object),
+        coverage=coverage,
+        by=by,
+        notes=tuple(notes),
+        title=title or f"{', '.join(labels.names)}",
+        galaxies=galaxies,
+        about={"rarezoo": __version__, **(about or {}), "sampling": sampling},
+        **found,
+    )
 
 
 @dataclass(frozen=True)
@@ -474,19 +498,32 @@ def _sets(parts: _Parts, notes: list[str]) -> dict[str, Any]:
             probabilities[:, column] = corrected[:, 1]
         for number, name in enumerate(names):
             if kind == CLASSES or number == 1:
-                evaluations.append(evaluated(
-                    name, evaluation[:, number], members[ask, number], corrected[:, number], shares=shares[:, number],
-                    known=members[:, number], labelled=members.any(axis=1),
-                    labelled_share=float(members[known, number].mean()), in_set=in_set[ask, number], seed=parts.seed,
-                ))  # fmt: skip
+                evaluations.append(
+                    evaluated(
+                        name,
+                        evaluation[:, number],
+                        members[ask, number],
+                        corrected[:, number],
+                        shares=shares[:, number],
+                        known=members[:, number],
+                        labelled=members.any(axis=1),
+                        labelled_share=float(members[known, number].mean()),
+                        in_set=in_set[ask, number],
+                        seed=parts.seed,
+                    )
+                )
         errors += _errors(parts, held, members, names, column=column)
     _note(notes, evaluations, parts)
     unknown = Interval(np.nan, np.nan, np.nan)
     return {
-        "probabilities": probabilities, "sets": np.hstack(sets), "half_widths": None, "strength": unknown,
-        "covered": unknown, "evaluations": tuple(evaluations),
+        "probabilities": probabilities,
+        "sets": np.hstack(sets),
+        "half_widths": None,
+        "strength": unknown,
+        "covered": unknown,
+        "evaluations": tuple(evaluations),
         "errors": tuple(sorted(errors, key=lambda error: -error.probability)),
-    }  # fmt: skip
+    }
 
 
 def _members(labels: OwnLabels, column: int) -> Bool[np.ndarray, "n k"]:
@@ -497,9 +534,13 @@ def _members(labels: OwnLabels, column: int) -> Bool[np.ndarray, "n k"]:
 
 
 def _share_draws(
-    parts: _Parts, members: Bool[np.ndarray, "n k"], fit: Int64[np.ndarray, " f"],
-    survey: Float64[np.ndarray, "n k"], *, column: int,
-) -> Float64[np.ndarray, "r k"]:  # fmt: skip
+    parts: _Parts,
+    members: Bool[np.ndarray, "n k"],
+    fit: Int64[np.ndarray, " f"],
+    survey: Float64[np.ndarray, "n k"],
+    *,
+    column: int,
+) -> Float64[np.ndarray, "r k"]:
     """Return the shares of the classes among the unlabelled galaxies, and draws of them from resampled labels."""
     rng, counts = np.random.default_rng([parts.seed, column]), members[fit].sum(axis=0)
     if parts.sampling == RANDOM:
@@ -525,9 +566,13 @@ def _share_draws(
 
 
 def _errors(
-    parts: _Parts, held: Float64[np.ndarray, "n c"], members: Bool[np.ndarray, "n k"], names: Sequence[str],
-    *, column: int,
-) -> list[LabelError]:  # fmt: skip
+    parts: _Parts,
+    held: Float64[np.ndarray, "n c"],
+    members: Bool[np.ndarray, "n k"],
+    names: Sequence[str],
+    *,
+    column: int,
+) -> list[LabelError]:
     """Return the likely label errors among all galaxies that the model has not learnt from."""
     fitted = parts.calibrated(parts.fit).probabilities(parts.held)
     probabilities = as_classes(np.where(np.isfinite(held), held, fitted), kind=parts.labels.kind, column=column)
@@ -592,10 +637,14 @@ def _intervals(parts: _Parts, notes: list[str]) -> dict[str, Any]:
         for place in far
     ]
     return {
-        "probabilities": calibration.probabilities(parts.scores), "sets": None, "half_widths": widths,
-        "strength": strength, "covered": proportion(int(inside[parts.ask].sum()), inside[parts.ask].size),
-        "evaluations": (), "errors": tuple(errors),
-    }  # fmt: skip
+        "probabilities": calibration.probabilities(parts.scores),
+        "sets": None,
+        "half_widths": widths,
+        "strength": strength,
+        "covered": proportion(int(inside[parts.ask].sum()), inside[parts.ask].size),
+        "evaluations": (),
+        "errors": tuple(errors),
+    }
 
 
 def _r2(truth: Float64[np.ndarray, "m c"], found: Float64[np.ndarray, "m c"], *, seed: int) -> Interval:
@@ -616,14 +665,16 @@ def _checked(
     values = values[:, None] if values.ndim == 1 else values
     if values.shape != labels.values.shape or len(splits) != len(labels):
         raise ConfigError(
-            "scores, labels and splits of different shapes", value=f"{values.shape}, {labels.values.shape}, {len(splits)}",
+            "scores, labels and splits of different shapes",
+            value=f"{values.shape}, {labels.values.shape}, {len(splits)}",
             fix="Give one row per galaxy and one column per label, in the order of labels.names.",
-        )  # fmt: skip
+        )
     if sampling not in SAMPLINGS or scale not in (LOGITS, PROBABILITIES) or not 0 < coverage < 1:
         raise ConfigError(
-            "no such choice", value=f"sampling={sampling} scale={scale} coverage={coverage}",
+            "no such choice",
+            value=f"sampling={sampling} scale={scale} coverage={coverage}",
             fix=f"sampling is {' or '.join(SAMPLINGS)}, scale {LOGITS} or {PROBABILITIES}, coverage between 0 and 1.",
-        )  # fmt: skip
+        )
     bad = int((~np.isfinite(values).all(axis=1)).sum())
     if bad:
         raise DataError("scores that are not finite", value=f"{bad} galaxies", fix="Leave these galaxies out.")
@@ -634,9 +685,11 @@ def _checked(
 
 
 def _held(
-    scores: Float64[np.ndarray, "n c"], splits: np.ndarray, labels: OwnLabels,
+    scores: Float64[np.ndarray, "n c"],
+    splits: np.ndarray,
+    labels: OwnLabels,
     out_of_fold: Float[np.ndarray, "n c"] | None,
-) -> Float64[np.ndarray, "n c"]:  # fmt: skip
+) -> Float64[np.ndarray, "n c"]:
     """Return the scores of galaxies whose label the model has not seen; NaN elsewhere."""
     held = np.full(scores.shape, np.nan)
     unseen = (splits == TEST) if out_of_fold is not None else np.isin(splits, (VALIDATION, TEST))
@@ -654,6 +707,7 @@ def _refuse_one_sided(labels: OwnLabels, rows: Int64[np.ndarray, " a"], *, by: s
         return
     side = "without positives" if not (labels.values[rows, 0] == 1).any() else "with positives only"
     raise DataError(
-        f"a {by} {side}", value=f"{len(rows)} galaxies",
+        f"a {by} {side}",
+        value=f"{len(rows)} galaxies",
         fix=f"Label more galaxies, choose another seed, or use test=0 to evaluate by {CROSS_VALIDATION}.",
-    )  # fmt: skip
+    )

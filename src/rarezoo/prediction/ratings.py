@@ -78,9 +78,10 @@ def _rated(ratings: Labels, label: str | Sequence[str]) -> OwnLabels:
     if empty:
         known = sorted(set(ratings.current()[tables.LABEL].to_pylist()))
         raise DataError(
-            "nothing was rated under this label", value=", ".join(empty),
+            "nothing was rated under this label",
+            value=", ".join(empty),
             fix=f"Labels with ratings: {', '.join(known) or 'none'}. Name one with label=.",
-        )  # fmt: skip
+        )
     ids = list(dict.fromkeys(galaxy for found in values.values() for galaxy in found))
     columns = np.array([[values[name].get(galaxy, np.nan) for name in names] for galaxy in ids], dtype=np.float32)
     decided = np.where(np.isnan(columns), np.nan, columns > HALF).astype(np.float32)

@@ -140,15 +140,17 @@ class Space:
 def _moments(store: EmbeddingStore) -> tuple[Float64[np.ndarray, " D"], Float64[np.ndarray, " D"]]:
     """Return mean and standard deviation of the embedding, infinite where it is constant."""
     count, total, squares, bad = 0, np.zeros(store.manifest.width), np.zeros(store.manifest.width), 0
-    origin = None
+    origin: np.ndarray | None = None
     for shard in range(store.manifest.shards):
         vectors = tables.matrix(store.shard(shard, [tables.EMBEDDING]), tables.EMBEDDING).astype(np.float64)
         bad += int((~np.isfinite(vectors).all(axis=1)).sum())
         # Squares are summed about a point near the mean, so that they do not cancel.
-        origin = vectors.mean(axis=0) if origin is None and len(vectors) else origin
-        if len(vectors):
-            count, total = count + len(vectors), total + (vectors - origin).sum(axis=0)
-            squares += np.square(vectors - origin).sum(axis=0)
+        if not len(vectors):
+            continue
+        if origin is None:
+            origin = vectors.mean(axis=0)
+        count, total = count + len(vectors), total + (vectors - origin).sum(axis=0)
+        squares += np.square(vectors - origin).sum(axis=0)
     if bad:
         raise StoreError(
             "embeddings that are not finite", value=f"{bad} of {count} galaxies", fix="Embed these galaxies again."

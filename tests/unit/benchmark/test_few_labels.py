@@ -24,10 +24,15 @@ def board(tmp_path_factory):
         vectors = random.normal(size=(400, 6)) + shift * lens[:, None] * np.eye(6)[0]
         EmbeddingStore.from_array(ids, vectors.astype(np.float32), out=folder / name, name=name)
     return {
-        "store": str(folder / "ours"), "starts": [f"untrained={folder / 'untrained'}"], "table": str(folder / "known.csv"),
-        "answers": ["lens=lens"], "contestants": ["probe_embedding", "untrained"], "positives": [3, 10, 90],
-        "draws": "0-2", "out": str(folder / "out"),
-    }  # fmt: skip
+        "store": str(folder / "ours"),
+        "starts": [f"untrained={folder / 'untrained'}"],
+        "table": str(folder / "known.csv"),
+        "answers": ["lens=lens"],
+        "contestants": ["probe_embedding", "untrained"],
+        "positives": [3, 10, 90],
+        "draws": "0-2",
+        "out": str(folder / "out"),
+    }
 
 
 def test_a_start_that_knows_the_kind_is_above_one_that_does_not(board):

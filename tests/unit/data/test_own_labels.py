@@ -126,7 +126,7 @@ def test_splits_follow_the_ids_and_give_each_split_its_share_of_rare_classes():
     backwards = OwnLabels.read(dict(reversed({**cells, "unknown": None}.items()))).splits()
     assert backwards[::-1].tolist() == splits.tolist()
     assert labels.splits(seed=1).tolist() != splits.tolist()
-    with pytest.raises(ConfigError, match="test=0.2"):
+    with pytest.raises(ConfigError, match=r"test=0\.2"):
         labels.splits(validation=0.5, test=0.5)
 
 

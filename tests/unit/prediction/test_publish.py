@@ -18,9 +18,12 @@ def survey():
     random = np.random.default_rng(1)
     truth = random.random(N) < 0.05
     scores = (12 * truth + random.normal(scale=4, size=N))[:, None]
-    labelled = np.concatenate([
-        random.choice(np.flatnonzero(truth), 120, replace=False), random.choice(np.flatnonzero(~truth), 120, replace=False)
-    ])  # fmt: skip
+    labelled = np.concatenate(
+        [
+            random.choice(np.flatnonzero(truth), 120, replace=False),
+            random.choice(np.flatnonzero(~truth), 120, replace=False),
+        ]
+    )
     values = np.full((N, 1), np.nan, dtype=np.float32)
     values[labelled, 0] = truth[labelled]
     ids = np.array([f"g{row}" for row in range(N)], dtype=object)
@@ -88,8 +91,11 @@ def test_intervals_of_a_number_hold_the_truth_as_often_as_they_promise():
     values = np.where(np.arange(3000) < 400, truth, np.nan).astype(np.float32)[:, None]
     labels = OwnLabels(np.array([f"g{row}" for row in range(3000)], dtype=object), "number", ("mass",), values)
     table = publish(
-        (truth + random.normal(scale=0.3, size=3000))[:, None], labels, labels.splits(validation=0.5, test=0.4), coverage=0.8
-    ).predict()  # fmt: skip
+        (truth + random.normal(scale=0.3, size=3000))[:, None],
+        labels,
+        labels.splits(validation=0.5, test=0.4),
+        coverage=0.8,
+    ).predict()
     inside = (table["low"] <= truth) & (truth <= table["high"])
     assert abs(inside.mean() - 0.8) < 0.06
 
