@@ -1,8 +1,8 @@
 """How good predictions are, measured on galaxies that nothing has learnt from.
 
 Completeness is the share of all galaxies with the label that have a probability above the threshold. Purity is the
-share of the galaxies above it that have the label. Purity depends on how common the label is in the survey, so it is computed
-from the estimated share and not from that among the labels. Intervals are made of draws: rates "k of n" from
+share of the galaxies above it that have the label. Purity depends on how common the label is in the survey, so it is
+computed from the estimated share and not from that among the labels. Intervals are made of draws: rates "k of n" from
 Jeffreys' beta distribution, which is right for small numbers too (Brown, Cai & DasGupta 2001, Statistical Science 16,
 101), and the share of the survey from its own draws.
 

@@ -50,6 +50,8 @@ _DRAWS, _FOLDS = 100, 5
 # Galaxies of the survey by which shares are estimated, and quantiles of a score that stand for all of them.
 _SAMPLED, _QUANTILES, _COUNTED = 1000, 500, 50_000
 _FEWEST_CALIBRATION = 20
+# Two estimates disagree if their intervals are apart by more than this share of the number.
+_APART = 0.2
 
 
 @dataclass(frozen=True)
@@ -350,7 +352,8 @@ def publish(
 ) -> Published:
     """Calibrate the scores of a model, evaluate them, and make a table of them.
 
-    Probabilities are calibrated with galaxies that the model has not learnt from: those with a score in ``out_of_fold``,
+    Probabilities are calibrated with galaxies that the model has not learnt from: those with a score in
+    ``out_of_fold``,
     or those of the validation split. They are evaluated with the galaxies of the test split; without any, by
     cross-validation of the calibration, and the notes say so.
 
@@ -594,7 +597,8 @@ def _note(notes: list[str], evaluations: Sequence[Evaluation], parts: _Parts) ->
     apart = [
         found.name
         for found in evaluations
-        if found.count.low > found.adjusted.high or found.adjusted.low > found.count.high
+        if max(found.count.low - found.adjusted.high, found.adjusted.low - found.count.high)
+        > _APART * found.count.value
     ]
     if apart:
         notes.append(
