@@ -231,10 +231,10 @@ class FewLabelsRun(Settings):
 
         stores = {OURS: EmbeddingStore.open(self.store)}
         for text in self.starts:
-            name, equals, folder = text.partition("=")
+            name, equals, place_of_store = text.partition("=")
             if not equals:
                 raise ConfigError("a start reads NAME=FOLDER", value=text, fix="For example untrained=runs/random.")
-            stores[name.strip()] = EmbeddingStore.open(folder)
+            stores[name.strip()] = EmbeddingStore.open(place_of_store)
         galaxies = stores[OURS].galaxies() if stores[OURS].has_survey else None
         kinds = self._kinds(stores[OURS], galaxies)
         contestants = self._contestants(stores)
