@@ -509,7 +509,7 @@ def _sets(parts: _Parts, notes: list[str]) -> dict[str, Any]:
                         corrected[:, number],
                         shares=shares[:, number],
                         known=members[:, number],
-                        labelled=members.any(axis=1),
+                        labelled=np.asarray(members.any(axis=1)),
                         labelled_share=float(members[known, number].mean()),
                         in_set=in_set[ask, number],
                         seed=parts.seed,
