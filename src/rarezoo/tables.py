@@ -353,6 +353,9 @@ SPLITS = Kind(
 # Catalogues joined to the galaxies of a search; their columns follow.
 JOINED = Kind("joined", {ID: pa.string()}, key=ID)
 
+# What a label of one's own is predicted to be; the other columns depend on the kind of the label.
+OWN_PREDICTIONS = Kind("own_predictions", {ID: pa.string()}, key=ID)
+
 
 def fraction_column(answer: str) -> str:
     """Return the column of an answer's predicted vote fraction, spelled as in the paper.
