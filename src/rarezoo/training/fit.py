@@ -35,7 +35,7 @@ from rarezoo.training.objectives.votes import Votes
 from rarezoo.training.progress import Curves, EpochBar, States
 from rarezoo.zoo.cards import is_checkpoint
 from rarezoo.zoo.checkpoint import Checkpoint
-from rarezoo.zoo.encoder import Encoder
+from rarezoo.zoo.encoder import Encoder, encoder_of_start
 from rarezoo.zoo.network import BottleneckNetwork, Standardise, build_network
 
 log = logging.getLogger(__name__)
@@ -107,6 +107,13 @@ class TrainRun(Settings):
                 fix="Set train.freeze_trunk=false or objective=votes.",
             )  # fmt: skip
 
+        if self.train.mixup and self.objective.views > 1:
+            name = self.objective.card_entries()["objective"]
+            raise ConfigError(
+                "an objective that compares views cannot be learnt from mixed galaxies",
+                value=f"train.mixup={self.train.mixup} objective={name}", fix="Set train.mixup=0.",
+            )  # fmt: skip
+
     def check_multirun(self) -> None:
         """Refuse several processes in a job of a multirun.
 
@@ -147,7 +154,9 @@ class TrainRun(Settings):
         KeyboardInterrupt
             After Ctrl-C; the state is kept, so that the same run resumes.
         """
-        scratch, opened = Path(self.out) / _SCRATCH, self.data.open()
+        if self.objective.adopts_start:
+            self.model = encoder_of_start(self.model)
+        scratch, opened = Path(self.out) / _SCRATCH, self.objective.select(self.data.open())
         states = States(scratch, every=self.train.save_every)
         folder = claim(
             self.out, verb="train", settings=self._settings(), places=self._places(),
@@ -164,6 +173,7 @@ class TrainRun(Settings):
             raise TypeError(f"{type(self.objective).__name__}.prepare returned galaxies without a question tree")
         if self.train.shuffle_votes:
             galaxies = replace(galaxies, votes=np.random.default_rng(self.seed).permutation(targets_of(galaxies)))
+        self.objective.warn(galaxies)
         rows = self._rows(galaxies)
         self._refuse_single_galaxies(len(rows[TRAIN]))
         logger = self.logger.training_logger(folder, name=folder.name)
@@ -176,6 +186,7 @@ class TrainRun(Settings):
         batches = Batches(
             galaxies, rows, encoder=self.model, settings=self.train, seed=self.seed, features=features,
             on_bad_image=self.data.on_bad_image,
+            weights_of=lambda chosen: self.objective.sampling_weights(galaxies, chosen),
         )  # fmt: skip
         learner = Learner(
             network if features is None else network.without_trunk(),
@@ -316,7 +327,7 @@ class TrainRun(Settings):
     def _places(self) -> list[str]:
         """Return the settings that only say where an input lies."""
         weights = ["model.start"] if self.model.starts_from_file else []
-        return [*(f"data.{name}" for name in self.data.places()), *weights]
+        return [*(f"data.{name}" for name in self.data.places()), *self.objective.places(), *weights]
 
     def _trainer(self, folder: Path, logger: Logger | None, states: States) -> pl.Trainer:
         for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
