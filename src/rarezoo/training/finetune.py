@@ -17,11 +17,17 @@ from rarezoo.zoo.cards import find_checkpoint, read_card
 from rarezoo.zoo.checkpoint import Checkpoint
 from rarezoo.zoo.encoder import NATIVE, Encoder, checkpoint_folder
 
-_COMMON: dict[str, Any] = {"batch_size": 32, "warmup_epochs": 2.0, "weight_decay": 0.05, "patience": 15}
+_COMMON: dict[str, Any] = {
+    "batch_size": 32,
+    "warmup_epochs": 2.0,
+    "weight_decay": 0.05,
+    "patience": 15,
+    "head_start": "fitted",
+}
 # What is trained, and how; conf/experiment/finetune_*.yaml are the same for the command line.
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "frozen": {
-        **_COMMON, "freeze_trunk": True, "view": "turns", "turns": 8, "layer_decay": 0.1, "learning_rate": 3e-3,
+        **_COMMON, "freeze_trunk": True, "view": "turns", "turns": 8, "layer_decay": 0.1, "learning_rate": 1e-3,
         "epochs": 60,
     },
     "last": {

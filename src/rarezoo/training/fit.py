@@ -28,15 +28,15 @@ from rarezoo.runs import claim, digest, fingerprint
 from rarezoo.settings import Settings, choice, described, refuse_unknown, setting
 from rarezoo.track import Tracker
 from rarezoo.training.batches import Batches
-from rarezoo.training.frozen import FrozenFeatures, frozen_features, start_bottleneck
+from rarezoo.training.frozen import FrozenFeatures, frozen_features, start_bottleneck, start_head
 from rarezoo.training.module import VALIDATION_LOSS, Learner, TrainSettings
-from rarezoo.training.objective import Objective, targets_of
+from rarezoo.training.objective import LOSS, Objective, targets_of
 from rarezoo.training.objectives.votes import Votes
 from rarezoo.training.progress import Curves, EpochBar, States
 from rarezoo.zoo.cards import is_checkpoint
 from rarezoo.zoo.checkpoint import Checkpoint
 from rarezoo.zoo.encoder import Encoder, encoder_of_start
-from rarezoo.zoo.network import BottleneckNetwork, Standardise, build_network
+from rarezoo.zoo.network import BottleneckNetwork, Prediction, Standardise, build_network
 
 log = logging.getLogger(__name__)
 _SCRATCH = ".training"
@@ -46,6 +46,8 @@ _DEEPEST_STRIDE = 32
 _FREE = ("workers", "save_every", "accelerator", "cache")
 # Galaxies of the training split from which the scale of the features is taken.
 _STANDARDISED = 1024
+# Orientations of each galaxy from which a head is fitted before training.
+_HEAD_TURNS = 2
 
 
 @dataclass(kw_only=True)
@@ -288,6 +290,8 @@ class TrainRun(Settings):
             few = random.choice(rows[TRAIN], min(len(rows[TRAIN]), _STANDARDISED), replace=False)
             network.standardise.cpu().fit(torch.from_numpy(features_of(few, turns=1).values[:, 0]).float())
         if not self.train.turns:
+            if self.train.head_start == "fitted":
+                self._fit_head(network, galaxies, features_of(rows[TRAIN], turns=_HEAD_TURNS))
             return None
         learnt = np.concatenate([rows[TRAIN], rows[VALIDATION]])
         features = features_of(learnt, turns=self.train.turns)
@@ -298,7 +302,31 @@ class TrainRun(Settings):
         if self.train.bottleneck_start == "invariant":
             training = np.intersect1d(rows[TRAIN], features.rows)
             start_bottleneck(network.cpu(), features.of(training), ridge=self.train.ridge)
+        if self.train.head_start == "fitted":
+            self._fit_head(network, galaxies, features, rows=np.intersect1d(rows[TRAIN], features.rows))
         return features
+
+    def _fit_head(
+        self,
+        network: BottleneckNetwork,
+        galaxies: Galaxies,
+        features: FrozenFeatures,
+        *,
+        rows: np.ndarray | None = None,
+    ) -> None:
+        """Fit the last layer of the head to the targets of the training split."""
+        rows = features.rows if rows is None else rows
+        values = features.of(rows)
+        targets = torch.from_numpy(np.repeat(targets_of(galaxies)[rows], values.shape[1], axis=0).astype(np.float32))
+        embedding = torch.zeros(len(targets), network.width)
+
+        def loss(concentrations: torch.Tensor) -> torch.Tensor:
+            watched = self.objective.validation(Prediction(embedding, concentrations), targets, tree=galaxies.tree)
+            return watched[LOSS][0]
+
+        training = network.training
+        start_head(network.cpu().eval(), values, loss, strength=self.train.head_strength)
+        network.train(training)
 
     def _settings(self) -> dict[str, Any]:
         """Return the settings that decide the result."""

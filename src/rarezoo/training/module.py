@@ -109,6 +109,15 @@ class TrainSettings(Settings):
     ridge: float = setting(
         0.3, "for bottleneck_start=invariant: 0 counts only the invariance, more also counts the variance", ge=0
     )
+    head_start: str = setting(
+        "random",
+        "initial weights of the head's last layer: random, or fitted to the features of the training split before "
+        "anything else learns",
+        choices=("random", "fitted"),
+    )
+    head_strength: float = setting(
+        0.05, "for head_start=fitted: how far the weights may grow, as C of a logistic regression", gt=0
+    )
     accelerator: str = setting("auto", "Lightning's name: auto, cpu, gpu")
     devices: int = setting(1, "processes, one per GPU or on the CPU; -1 = all visible GPUs", ge=ALL_VISIBLE)
     nodes: int = setting(1, "machines", ge=1)

@@ -176,9 +176,17 @@ class BottleneckNetwork(nn.Module):
 
     def concentrations(self, embedding: Float[Tensor, "b d"]) -> Float[Tensor, "b a"]:
         """Return the concentrations that the head predicts from embeddings."""
-        logits = self.head(self.dropout(embedding))
-        # In float32 also under autocast, because lgamma of half-precision numbers is off by nats.
-        return torch.sigmoid(logits.float()) * _SCALE + _FLOOR
+        return concentrations_of(self.head(self.dropout(embedding)))
+
+
+def concentrations_of(logits: Float[Tensor, "b a"]) -> Float[Tensor, "b a"]:
+    """Return the concentrations, between 1 and 101, of the output of a head's last layer.
+
+    >>> concentrations_of(torch.zeros(1, 1))
+    tensor([[51.]])
+    """
+    # In float32 also under autocast, because lgamma of half-precision numbers is off by nats.
+    return torch.sigmoid(logits.float()) * _SCALE + _FLOOR
 
 
 class FeatureNetwork(BottleneckNetwork):
