@@ -315,13 +315,14 @@ class TrainRun(Settings):
         rows: np.ndarray | None = None,
     ) -> None:
         """Fit the last layer of the head to the targets of the training split."""
-        rows = features.rows if rows is None else rows
+        assert galaxies.tree is not None
+        tree, rows = galaxies.tree, features.rows if rows is None else rows
         values = features.of(rows)
         targets = torch.from_numpy(np.repeat(targets_of(galaxies)[rows], values.shape[1], axis=0).astype(np.float32))
         embedding = torch.zeros(len(targets), network.width)
 
         def loss(concentrations: torch.Tensor) -> torch.Tensor:
-            watched = self.objective.validation(Prediction(embedding, concentrations), targets, tree=galaxies.tree)
+            watched = self.objective.validation(Prediction(embedding, concentrations), targets, tree=tree)
             return watched[LOSS][0]
 
         training = network.training

@@ -229,7 +229,7 @@ def encoder_of_start(encoder: Encoder) -> Encoder:
         mine, theirs = getattr(encoder, known.name), getattr(made, known.name)
         if known.name in ("start", "drop_path", "dropout") or str(mine) == str(theirs):
             continue
-        default = known.default if known.default is not MISSING else known.default_factory()  # type: ignore[misc]
+        default = known.default if known.default_factory is MISSING else known.default_factory()
         if str(mine) != str(default):
             raise ConfigError(
                 f"the checkpoint {folder.name} was trained with model.{known.name}={theirs}",
