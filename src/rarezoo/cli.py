@@ -58,6 +58,7 @@ from rarezoo.escapes import visible, without_passwords
 from rarezoo.settings import conf_dir
 from rarezoo.tables import unwritable
 
+_OWN_LABELS = "Labels of your own"
 _PIPELINE, _SEARCHES, _ZOO = "From votes to classes", "What was found", "Checkpoints"
 _EXPLORING, _SWEEPS, _MEASURING = "What you look for", "Many runs", "Measurements"
 # Part of the examples in the help.
@@ -238,6 +239,21 @@ JOBS: dict[str, Job] = {
         "compare searches under different settings, after experiment=sensitivity", _SWEEPS,
         examples=("runs/sensitivity",),
     ),
+    "probe": Job(
+        "rarezoo.prediction.probe:ProbeRun",
+        "learn a label of your own from an embedding in seconds, and predict it for every galaxy", _OWN_LABELS,
+        folder=True,
+        examples=(
+            "runs/mine/store labels=rings.csv label=ring out=runs/rings",
+            "runs/mine/store labels=kinds.csv label=kind kind=classes out=runs/kinds",
+            "runs/mine/store labels=runs/mine/search label=ring out=runs/rated",
+        ),
+    ),
+    "predict": Job(
+        "rarezoo.prediction.predict:PredictRun",
+        "publish what a finetuned network predicts: probabilities, sets, a table and a page", _OWN_LABELS, folder=True,
+        examples=("runs/finetuned/store labels=rings.csv label=ring out=runs/rings",),
+    ),
     "judge": Job(
         "rarezoo.embeddings.judge:JudgeRun",
         "measure which of some embeddings finds known kinds of galaxies better", _MEASURING,
@@ -262,6 +278,15 @@ JOBS: dict[str, Job] = {
         _MEASURING,
         examples=(
             "runs/gz2/store", "runs/mine/store 'answers=ring=ring_fraction>0.5' explorers=ours,random seeds=0-4",
+        ),
+    ),
+    "benchmark few-labels": Job(
+        "rarezoo.benchmark.few_labels:FewLabelsRun",
+        "measure how many labels of a kind are enough, for several starts and methods", _MEASURING,
+        groups=("experiment",), folder=True,
+        examples=(
+            "runs/gz2/store starts=untrained=runs/random out=runs/few_labels",
+            "runs/mine/store table=known.csv answers=lens=is_lens positives=5,13,33 draws=0-9",
         ),
     ),
 }  # fmt: skip
@@ -735,12 +760,13 @@ def _settings_of(group: str, option: str) -> set[str]:
 def choices(group: str, *, command: str = "") -> list[str]:
     """Return every name that ``group=`` takes: presets in ``conf/`` and registered options.
 
-    An experiment is one of the command that its comment names: ``python train.py …``.
+    An experiment is one of the command that its comment names: ``python train.py …`` or ``rarezoo … experiment=…``.
     """
     group = group.split("@")[0]
     files = sorted((conf_dir() / group).glob("*.yaml"))
     if group == "experiment" and command:
-        files = [path for path in files if f"python {command}.py" in path.read_text()]
+        ways = (f"python {command}.py", f"rarezoo {command} experiment=")
+        files = [path for path in files if any(way in path.read_text() for way in ways)]
     return sorted({path.stem for path in files} | set(settings.options(group)))
 
 

@@ -271,6 +271,9 @@ RANKING = Kind(
     later=(UNCERTAINTY, INTEREST, WHY, NEAREST_RATED),
 )
 
+# What a label of one's own is predicted to be; the other columns depend on the kind of the label.
+OWN_PREDICTIONS = Kind("own_predictions", {ID: pa.string()}, key=ID)
+
 
 def fraction_column(answer: str) -> str:
     """Return the column of an answer's predicted vote fraction, spelled as in the paper.

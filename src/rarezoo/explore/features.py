@@ -34,7 +34,7 @@ _FITTED = 100_000
 # Galaxies that are standardised at a time.
 _BLOCK = 2**14
 # Standardised values are cut here, so that one catalogue value that is far out does not decide everything.
-_FARTHEST = 6.0
+FARTHEST = 6.0
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def standardised(values: Float[np.ndarray, "n c"]) -> Float32[np.ndarray, "n c"]
     scale = np.where(spread > 1e-12 * np.maximum(np.abs(mean), 1), spread, np.inf)
     standard = np.empty(values.shape, dtype=np.float32)
     for block in _blocks(values):
-        np.clip(_centred(values[block], mean) / scale, -_FARTHEST, _FARTHEST, out=standard[block], casting="same_kind")
+        np.clip(_centred(values[block], mean) / scale, -FARTHEST, FARTHEST, out=standard[block], casting="same_kind")
     return standard
 
 

@@ -1,0 +1,1 @@
+"""Learn a label of one's own from an embedding, and publish what is predicted: probabilities, sets and intervals."""
