@@ -5,7 +5,6 @@ Every trial is a file, so that a run that was stopped continues.
 
 import json
 import logging
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from rarezoo.benchmark.finetuned import Finetuned, ImageContestant, Task, ZoobotClassifier
+from rarezoo.benchmark.few_labels import Task
+from rarezoo.benchmark.finetuned import Finetuned, ImageContestant, ZoobotClassifier
 from rarezoo.benchmark.run import seeds_of
 from rarezoo.data.own_labels import OwnLabels
 from rarezoo.data.survey import Survey
@@ -69,8 +69,7 @@ class FinetunedFewLabels(Settings):
             )
             began = time.process_time()
             scratch = Path(self.out) / "scratch"
-            shutil.rmtree(scratch, ignore_errors=True)
-            task = Task(self.data, labels, galaxies.ids[tested], draw, scratch)
+            task = Task(labels, galaxies.ids[tested], draw, self.data, scratch)
             row = _measured(value[tested] > self.above, chosen[name].probabilities(task))
             row |= {"contestant": name, "n": n, "draw": draw, "seconds": time.process_time() - began}
             write_json(row, file)

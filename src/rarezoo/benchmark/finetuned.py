@@ -6,10 +6,10 @@ early stopping, by all of them the same.
 Shape letters: n galaxies, m galaxies that are predicted.
 """
 
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,12 @@ import torch
 from jaxtyping import Float64, Int64
 from tqdm.auto import tqdm
 
+from rarezoo.benchmark.few_labels import Task
 from rarezoo.data.loaders import CutoutLoader
 from rarezoo.data.own_labels import OwnLabels
 from rarezoo.data.splits import TRAIN, VALIDATION
 from rarezoo.data.survey import Survey
-from rarezoo.errors import MissingDependency
+from rarezoo.errors import DataError, MissingDependency
 from rarezoo.settings import choice
 from rarezoo.training.finetune import RECIPES, finetune
 from rarezoo.training.metrics import predictions
@@ -32,31 +33,6 @@ from rarezoo.zoo.views import TurnedView, inference_view
 _BATCH = 64
 # Of the labelled galaxies, the share with which training is stopped.
 VALIDATION_SHARE = 0.2
-
-
-@dataclass(frozen=True)
-class Task:
-    """A yes/no label of some galaxies of a survey, and others to predict.
-
-    Attributes
-    ----------
-    survey : Survey
-        The survey.
-    labels : OwnLabels
-        Labels of the galaxies that may be used.
-    wanted : (m,) array of str
-        Ids of the galaxies to predict.
-    seed : int
-        Seed of the training.
-    scratch : Path
-        Folder for what is computed on the way; features of frozen trunks are kept below its parent.
-    """
-
-    survey: Survey
-    labels: OwnLabels
-    wanted: np.ndarray
-    seed: int
-    scratch: Path
 
 
 class ImageContestant(ABC):
@@ -93,11 +69,14 @@ class Finetuned(ImageContestant):
 
     def probabilities(self, task: Task) -> Float64[np.ndarray, " m"]:
         """Finetune and predict."""
+        survey = _survey_of(task)
+        # What an earlier draw left there.
+        shutil.rmtree(task.scratch, ignore_errors=True)
         settings = dict(self.settings)
         if RECIPES[self.trained].get("turns"):
             settings.setdefault("cache", str(task.scratch.parent / "features"))
         checkpoint = finetune(
-            encoder_of(self.model), task.survey, task.labels, out=task.scratch, trained=self.trained, seed=task.seed,
+            encoder_of(self.model), survey, task.labels, out=task.scratch, trained=self.trained, seed=task.seed,
             objective={"validation_share": VALIDATION_SHARE, "test_share": 0.0}, **settings,
         )  # fmt: skip
         return _predicted(checkpoint.network, checkpoint.encoder, task)
@@ -134,9 +113,7 @@ class ZoobotClassifier(ImageContestant):
         try:
             from zoobot.pytorch.training.finetune import FinetuneableZoobotClassifier
         except ImportError as problem:
-            raise MissingDependency(
-                "Zoobot's finetuning needs zoobot with PyTorch", value=problem, fix="pip install zoobot[pytorch]"
-            ) from problem
+            raise MissingDependency("zoobot[pytorch]", extra="zoobot", purpose="Zoobot's finetuning") from problem
         encoder = encoder_of_start(encoder_of(self.model))
         torch.manual_seed(task.seed)
         network = _started(encoder)
@@ -144,16 +121,17 @@ class ZoobotClassifier(ImageContestant):
             num_classes=2, encoder=network.trunk, training_mode=self.mode, learning_rate=self.learning_rate,
             prog_bar=False, seed=task.seed,
         )  # fmt: skip
-        galaxies = task.survey.open()
+        survey = _survey_of(task)
+        galaxies = survey.open()
         place = {galaxy: row for row, galaxy in enumerate(galaxies.ids)}
         splits = task.labels.splits(VALIDATION_SHARE, 0.0)
         images, truth = {}, {}
         for split in (TRAIN, VALIDATION):
             ids = task.labels.ids[splits == split]
-            images[split] = _images(task.survey, np.array([place[galaxy] for galaxy in ids]), encoder)
+            images[split] = _images(survey, np.array([place[galaxy] for galaxy in ids]), encoder)
             truth[split] = torch.from_numpy(task.labels.values[splits == split, 0].astype(np.int64))
         self._fit(classifier, images, truth)
-        wanted = _images(task.survey, np.array([place[galaxy] for galaxy in task.wanted]), encoder)
+        wanted = _images(survey, np.array([place[galaxy] for galaxy in task.wanted]), encoder)
         with torch.inference_mode():
             logits = torch.cat([classifier(part.float() / 255) for part in wanted.split(_BATCH)])
         return np.asarray(logits.softmax(dim=1)[:, 1].numpy(), dtype=np.float64)
@@ -190,6 +168,15 @@ class ZoobotClassifier(ImageContestant):
         classifier.eval()
 
 
+def _survey_of(task: Task) -> Survey:
+    if task.survey is None:
+        raise DataError(
+            "contestants that see images need the survey of the store", value="a store without a survey",
+            fix="Embed the survey with rarezoo, or leave these contestants out.",
+        )  # fmt: skip
+    return task.survey
+
+
 def encoder_of(model: Mapping[str, Any]) -> Encoder:
     """Return the encoder of settings by name; ``architecture`` is that of rarezoo, by default EfficientNetB0.
 
@@ -218,7 +205,7 @@ def _images(survey: Survey, rows: Int64[np.ndarray, " n"], encoder: Encoder) -> 
 
 
 def _predicted(network: BottleneckNetwork, encoder: Encoder, task: Task) -> Float64[np.ndarray, " m"]:
-    galaxies = replace(task.survey.open(), votes=None, tree=None)
+    galaxies = replace(_survey_of(task).open(), votes=None, tree=None)
     place = {galaxy: row for row, galaxy in enumerate(galaxies.ids)}
     rows = np.array([place[galaxy] for galaxy in task.wanted])
     view = inference_view(encoder.input_size, zoom=encoder.zoom)
