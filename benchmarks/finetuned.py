@@ -23,7 +23,7 @@ from rarezoo.statistics import students_interval
 from rarezoo.tables import write_json
 
 log = logging.getLogger(__name__)
-_FEW = {"epochs": 20, "patience": 8, "workers": 0, "batch_size": 16, "accelerator": "cpu"}
+_FEW: dict[str, Any] = {"epochs": 20, "patience": 8, "workers": 0, "batch_size": 16, "accelerator": "cpu"}
 
 
 @dataclass(kw_only=True)
@@ -70,7 +70,7 @@ class FinetunedFewLabels(Settings):
             began = time.process_time()
             scratch = Path(self.out) / "scratch"
             task = Task(labels, galaxies.ids[tested], draw, self.data, scratch)
-            row = _measured(value[tested] > self.above, chosen[name].probabilities(task))
+            row: dict[str, Any] = _measured(value[tested] > self.above, chosen[name].probabilities(task))
             row |= {"contestant": name, "n": n, "draw": draw, "seconds": time.process_time() - began}
             write_json(row, file)
             log.info(json.dumps(row))
@@ -130,6 +130,7 @@ class Probe(ImageContestant):
         from rarezoo.zoo.checkpoint import Checkpoint
 
         checkpoint = Checkpoint.open(self.model["start"])
+        assert task.survey is not None
         galaxies = task.survey.open()
         kept = task.scratch.parent / f"{checkpoint.name}.npz"
         known = dict(np.load(kept, allow_pickle=False)) if kept.exists() else {}
@@ -152,7 +153,7 @@ class Probe(ImageContestant):
         return np.asarray(model.predict_proba(vectors[1])[:, 1])
 
 
-def _measured(positive: np.ndarray, probability: np.ndarray) -> dict[str, float]:
+def _measured(positive: np.ndarray, probability: np.ndarray) -> dict[str, Any]:
     from sklearn.metrics import average_precision_score, balanced_accuracy_score, roc_auc_score
 
     return {

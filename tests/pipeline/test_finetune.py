@@ -5,6 +5,7 @@ import json
 import shutil
 import signal
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import rarezoo as rz
+from rarezoo.benchmark.few_labels import Task
+from rarezoo.benchmark.finetuned import Finetuned, ZoobotClassifier
 from rarezoo.data.label_answers import predicted_values
 from rarezoo.data.own_labels import OwnLabels
 from rarezoo.errors import CheckpointError, ConfigError, DataError
@@ -53,7 +56,7 @@ def finetuned(made_once, cli, tiny_survey, tiny_checkpoint, smooth):
 
 
 def test_a_finetuned_checkpoint_embeds_with_its_predictions_and_is_clustered(
-    cli, finetuned, tiny_survey, tiny_settings, tiny_checkpoint, smooth, tmp_path
+    cli, finetuned, tiny_survey, tiny_checkpoint, smooth, tmp_path
 ):
     card = json.loads((finetuned / "card.json").read_text())
     assert card["encoder"]["input_size"] == 32
@@ -79,8 +82,14 @@ def test_a_finetuned_checkpoint_embeds_with_its_predictions_and_is_clustered(
     with pytest.raises(DataError, match="smooth_yes"):
         predicted_values(other, store.manifest.answers, fractions, source="the store")
 
-    cli("cluster.py", "store=store", *tiny_settings.search, "select=everything", "out=search", cwd=tmp_path)
-    assert len(rz.Search.open(tmp_path / "search").classes) >= 0
+    words = [
+        "compress=pca", "compress@drawing=pca", "drawing.n_components=2", "clusterer.min_samples=5",
+        "clusterer.min_cluster_size=5", "significance.surveys=3", "stability.refits=0", "beyond=false", "images=false",
+        "select=everything", "logger=none",
+    ]  # fmt: skip
+    cli("cluster.py", "store=store", *words, "out=search", cwd=tmp_path)
+    search = rz.Search.open(tmp_path / "search")
+    assert len(search.members) == 260
 
 
 @pytest.mark.parametrize(("label", "kind", "trained"), [("share", "number", "frozen"), ("smooth", "classes", "frozen")])
@@ -148,6 +157,26 @@ def test_zoobots_encoder_from_a_local_folder_is_a_start_and_another_one_is_refus
     save_file({"stem.weight": torch.zeros(3)}, tmp_path / "other" / "model.safetensors")
     with pytest.raises(CheckpointError, match="another architecture"):
         rz.finetune(tmp_path / "other", tiny_survey.mock(), smooth, label="smooth", out=tmp_path / "no", **QUICK)
+
+
+@pytest.mark.parametrize("method", ["finetuned", "zoobot"])
+def test_contestants_that_see_images_predict_the_galaxies_that_are_wanted(
+    tiny_survey, tiny_checkpoint, smooth, tmp_path, method
+):
+    pytest.importorskip("lightning")
+    mine = OwnLabels.read(smooth, label="smooth")
+    wanted = tiny_survey.mock().open().ids[100:120]
+    task = Task(mine, wanted, 3, tiny_survey.mock(), tmp_path / "scratch")
+    contestant = {
+        "finetuned": Finetuned({"start": str(tiny_checkpoint)}, "frozen", SMALL),
+        "zoobot": ZoobotClassifier({"start": str(tiny_checkpoint)}, epochs=2),
+    }[method]
+    first = contestant.probabilities(task)
+    assert first.shape == (20,)
+    assert ((first > 0) & (first < 1)).all()
+    assert np.std(first) > 0
+    with pytest.raises(DataError, match="survey"):
+        contestant.probabilities(replace(task, survey=None))
 
 
 @pytest.mark.slow
