@@ -26,7 +26,7 @@ from rarezoo.prediction.models import softmax
 
 # Standard deviation of the prior of the intercepts, in logits, so that classes with few members do not go astray.
 _PRIOR = 3.0
-_ITERATIONS, _NEWTON, _CONVERGED = 1000, 50, 1e-7
+_ITERATIONS, _NEWTON, _CONVERGED = 300, 50, 1e-5
 _SMALLEST = 1e-9
 
 
@@ -73,13 +73,20 @@ class Calibration:
         filled = np.where(np.isfinite(values), values, 0).astype(np.float64)
         shares = filled / np.maximum(filled.sum(axis=1, keepdims=True), 1e-12)
 
-        def loss(parameters: np.ndarray) -> float:
-            logits = np.exp(parameters[0]) * scores + parameters[1:]
-            top = logits.max(axis=1, keepdims=True)
-            normal = logits - top - np.log(np.exp(logits - top).sum(axis=1, keepdims=True))
-            return float(-(shares * normal).sum() + (parameters[1:] ** 2).sum() / (2 * _PRIOR**2))
+        def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+            """Return the cross entropy with its gradient for the logarithm of the slope and the intercepts."""
+            slope, intercepts = np.exp(parameters[0]), parameters[1:]
+            logits = slope * scores + intercepts
+            found = softmax(logits)
+            value = -(shares * np.log(np.maximum(found, 1e-300))).sum() + (intercepts**2).sum() / (2 * _PRIOR**2)
+            residuals = found - shares
+            gradient = np.concatenate([
+                [slope * (residuals * scores).sum()], residuals.sum(axis=0) + intercepts / _PRIOR**2
+            ])  # fmt: skip
+            return float(value), gradient
 
-        found = minimize(loss, np.zeros(columns + 1), method="L-BFGS-B", bounds=[(-4, 3), *[(-10, 10)] * columns]).x
+        bounds = [(-4.0, 3.0), *[(-10.0, 10.0)] * columns]
+        found = minimize(loss, np.zeros(columns + 1), jac=True, method="L-BFGS-B", bounds=bounds).x
         return cls(kind, np.full(columns, np.exp(found[0])), found[1:] - found[1:].mean())
 
     def probabilities(self, scores: Float64[np.ndarray, "n c"]) -> Float64[np.ndarray, "n c"]:
@@ -180,11 +187,27 @@ def class_shares(
     >>> class_shares(np.array([[0.99, 0.01]] * 9 + [[0.01, 0.99]]), before=np.array([0.5, 0.5])).round(1).tolist()
     [0.9, 0.1]
     """
-    shares = np.asarray(before, dtype=np.float64)
-    for _ in range(_ITERATIONS if len(probabilities) else 0):
-        now = shifted(probabilities, before=before, now=shares).mean(axis=0)
+    before = np.asarray(before, dtype=np.float64)
+    if not len(probabilities):
+        return before
+    ratios = np.maximum(probabilities, 1e-12) / np.maximum(before, _SMALLEST)
+    if len(before) == 2:
+        # The fixed point of the maximisation is where the likelihood, which is concave, has its maximum.
+        excess = ratios[:, 1] - ratios[:, 0]
+        if np.abs(excess).max() < 1e-9:
+            return before
+        low, high = 0.0, 1.0
+        for _ in range(40):
+            middle = (low + high) / 2
+            rises = float((excess / (ratios[:, 0] + middle * excess)).sum()) > 0
+            low, high = (middle, high) if rises else (low, middle)
+        return np.array([1 - low, low])
+    shares = before
+    for _ in range(_ITERATIONS):
+        weighted = ratios * shares
+        now = (weighted / weighted.sum(axis=1, keepdims=True)).mean(axis=0)
         if np.abs(now - shares).max() < _CONVERGED:
-            return now
+            break
         shares = now
     return shares
 

@@ -19,7 +19,7 @@ from rarezoo.statistics import Interval
 
 THRESHOLDS = np.round(np.linspace(0.01, 0.99, 99), 2)
 _EDGES = np.array([0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1])
-_DRAWS, _ENDS = 2000, (0.025, 0.975)
+_DRAWS, _ENDS = 1000, (0.025, 0.975)
 # Galaxies of each kind whose pairs are compared for the interval of an area under a curve.
 _PAIRED, _RESAMPLES = 1000, 500
 # Below this many galaxies with the label, or without it, an evaluation tells little.
@@ -183,7 +183,8 @@ def _rate_draws(hits: Int64[np.ndarray, " t"], total: int, rng: np.random.Genera
     from scipy.stats import beta
 
     level = rng.random((_DRAWS, 1))
-    return np.asarray(beta.ppf(level, hits + 0.5, total - hits + 0.5))
+    different, places = np.unique(hits, return_inverse=True)
+    return np.asarray(beta.ppf(level, different + 0.5, total - different + 0.5))[:, places]
 
 
 def _ratio(right: np.ndarray, wrong: np.ndarray) -> np.ndarray:

@@ -73,15 +73,15 @@ class PredictRun(Settings):
         """
         store = EmbeddingStore.open(self.store)
         labels = own_labels(self.labels, store, label=self.label, kind=self.kind, id_column=self.id_column)
+        published = predictions_of(
+            store, labels, validation=self.validation, test=self.test, split_seed=self.split_seed,
+            coverage=self.coverage, sampling=self.sampling, seed=self.seed,
+        )  # fmt: skip
         settings = {key: value for key, value in asdict(self).items() if key not in ("out", "store", "labels", "page")}
         folder = claim(
             self.out, verb="predict", settings=settings,
             inputs=lambda: {"store": store.identity, "labels": fingerprint(labels.values, ids=labels.ids)},
             begun=lambda place: (place / "evaluation.json").exists(),
-        )  # fmt: skip
-        published = predictions_of(
-            store, labels, validation=self.validation, test=self.test, split_seed=self.split_seed,
-            coverage=self.coverage, sampling=self.sampling, seed=self.seed,
         )  # fmt: skip
         published.write(folder, formats=self.formats, page=self.page)
         return Predicted(published, folder)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 from sklearn.metrics import r2_score
 from sklearn.model_selection import KFold, StratifiedKFold
 
@@ -48,7 +48,7 @@ SET, LOW, HIGH = "set", "low", "high"
 TABLE_FILE = "predictions"
 _DRAWS, _FOLDS = 100, 5
 # Galaxies of the survey by which shares are estimated, and quantiles of a score that stand for all of them.
-_SAMPLED, _QUANTILES, _COUNTED = 3000, 500, 50_000
+_SAMPLED, _QUANTILES, _COUNTED = 1000, 500, 50_000
 _FEWEST_CALIBRATION = 20
 
 
@@ -300,11 +300,11 @@ def _meanings(table: pa.Table, coverage: float) -> dict[str, tuple[str, str, str
 
 
 def publish(
-    scores: Float64[np.ndarray, "n c"],
+    scores: Float[np.ndarray, "n c"],
     labels: OwnLabels,
     splits: np.ndarray,
     *,
-    out_of_fold: Float64[np.ndarray, "n c"] | None = None,
+    out_of_fold: Float[np.ndarray, "n c"] | None = None,
     scale: str = LOGITS,
     coverage: float = 0.9,
     sampling: str = CHOSEN,
@@ -605,7 +605,7 @@ def _checked(
 
 def _held(
     scores: Float64[np.ndarray, "n c"], splits: np.ndarray, labels: OwnLabels,
-    out_of_fold: Float64[np.ndarray, "n c"] | None,
+    out_of_fold: Float[np.ndarray, "n c"] | None,
 ) -> Float64[np.ndarray, "n c"]:  # fmt: skip
     """Return the scores of galaxies whose label the model has not seen; NaN elsewhere."""
     held = np.full(scores.shape, np.nan)
