@@ -84,7 +84,7 @@ def test_a_finetuned_checkpoint_embeds_with_its_predictions_and_is_clustered(
 
     words = [
         "compress=pca", "compress@drawing=pca", "drawing.n_components=2", "clusterer.min_samples=5",
-        "clusterer.min_cluster_size=5", "significance.surveys=0", "stability.refits=0", "beyond=false", "images=false",
+        "clusterer.min_cluster_size=5", "significance.surveys=5", "stability.refits=0", "beyond=false", "images=false",
         "select=everything", "logger=none",
     ]  # fmt: skip
     cli("cluster.py", "store=store", *words, "out=search", cwd=tmp_path)
