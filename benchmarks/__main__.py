@@ -37,6 +37,12 @@ MEASUREMENTS = {
     "fuzz": Job(
         "benchmarks.fuzz:FuzzRun", "readers on damaged and hostile files: only our own errors come out", _HEADING
     ),
+    "finetuned": Job(
+        "benchmarks.finetuned:FinetunedFewLabels",
+        "finetuned networks on a few labels of real galaxies",
+        _HEADING,
+        groups=("data",),
+    ),
     "duplicates": Job("benchmarks.throughput:Duplicates", "how well near-identical images are recognised", _HEADING),
 }
 

@@ -24,6 +24,7 @@ __version__ = "0.2.0"
 
 _PUBLIC = {
     "train": "rarezoo.training.fit",
+    "finetune": "rarezoo.training.finetune",
     "embed": "rarezoo.embeddings.embed",
     "search": "rarezoo.searches.run",
     "judge": "rarezoo.embeddings.judge",

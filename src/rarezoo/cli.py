@@ -68,7 +68,7 @@ SCRIPTS = ("train", "embed", "cluster")
 
 JOBS: dict[str, Job] = {
     "train": Job(
-        "rarezoo.training.fit:TrainRun", "train a network on votes and write a checkpoint", _PIPELINE,
+        "rarezoo.training.fit:TrainRun", "train a network on votes, or finetune one on labels, and write a checkpoint", _PIPELINE,
         groups=("data", "model", "objective", "logger", "machine", "experiment"), folder=True,
         renamed={
             "train.objective": "objective", "train.similarity": "objective.similarity",
@@ -78,6 +78,8 @@ JOBS: dict[str, Job] = {
         examples=(
             f"{_OWN_SURVEY} data.votes=desi tag=mine",
             "data=mock model.input_size=64 train.epochs=5 tag=small",
+            f"{_OWN_SURVEY} experiment=finetune_frozen objective.labels=labels.csv objective.label=ring "
+            "model.start=efficientnet_b0.gz2 out=checkpoints/rings",
         ),
     ),
     "embed": Job(

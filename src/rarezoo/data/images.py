@@ -80,6 +80,33 @@ class ImageSource(ABC):
         return f"{pixels.shape}".encode() + pixels.tobytes()
 
 
+class SomeImages(ImageSource):
+    """The images of some rows of another source.
+
+    Parameters
+    ----------
+    images
+        The other source.
+    rows
+        Rows of it, in the order in which they are wanted.
+    """
+
+    def __init__(self, images: ImageSource, rows: Sequence[int] | np.ndarray) -> None:
+        self.images, self.rows = images, [int(row) for row in rows]
+
+    def cutout(self, row: int) -> UInt8[np.ndarray, "height width 3"]:
+        """Return the pixels of one galaxy."""
+        return self.images.cutout(self.rows[row])
+
+    def stamp(self, row: int) -> str:
+        """Return a text that changes whenever the image changes."""
+        return self.images.stamp(self.rows[row])
+
+    def content(self, row: int) -> bytes:
+        """Return the bytes that decide the pixels."""
+        return self.images.content(self.rows[row])
+
+
 class StoredImages(ImageSource):
     """Images of a user in the types that they have in their files; subclasses read them.
 

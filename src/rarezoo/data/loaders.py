@@ -78,6 +78,8 @@ class EpochOrder(Sampler[int]):
         Number of this process.
     world
         Number of processes that share the positions.
+    weights
+        Share of the epoch in which each position comes, with repetitions; None: each position comes once.
 
     Attributes
     ----------
@@ -92,8 +94,10 @@ class EpochOrder(Sampler[int]):
     [0, 1, 2, 3]
     """
 
-    def __init__(self, size: int, *, seed: int, rank: int = 0, world: int = 1) -> None:
-        self.size, self.seed, self.rank, self.world = size, seed, rank, world
+    def __init__(
+        self, size: int, *, seed: int, rank: int = 0, world: int = 1, weights: np.ndarray | None = None
+    ) -> None:
+        self.size, self.seed, self.rank, self.world, self.weights = size, seed, rank, world, weights
         self.epoch, self.start = 0, 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -104,7 +108,11 @@ class EpochOrder(Sampler[int]):
         return -(-self.size // self.world)
 
     def __iter__(self) -> Iterator[int]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.size)
+        random = np.random.default_rng([self.seed, self.epoch])
+        if self.weights is None:
+            order = random.permutation(self.size)
+        else:
+            order = random.choice(self.size, size=self.size, p=self.weights)
         # Every process takes the same number of steps, so a few galaxies are seen twice.
         order = np.resize(order, len(self) * self.world)
         yield from order[self.rank :: self.world][self.start :].tolist()

@@ -15,7 +15,7 @@ from jaxtyping import Float32, Int64
 from rarezoo import tables
 from rarezoo.data.duplicates import fingerprints, near_identical
 from rarezoo.data.identity import images_identity
-from rarezoo.data.images import ImageSource, StoredImages
+from rarezoo.data.images import ImageSource, SomeImages, StoredImages
 from rarezoo.data.splits import joined_splits, split_of
 from rarezoo.data.trees import QuestionTree
 from rarezoo.errors import ConfigError, DataError
@@ -101,6 +101,16 @@ class Galaxies:
             catalogue=self.catalogue.slice(0, galaxies),
             votes=None if self.votes is None else self.votes[:galaxies],
             truth=None if self.truth is None else self.truth.slice(0, galaxies),
+        )
+
+    def some(self, rows: Int64[np.ndarray, " rows"]) -> "Galaxies":
+        """Return the galaxies of some rows, in the order of the rows."""
+        return replace(
+            self,
+            catalogue=self.catalogue.take(pa.array(rows)),
+            images=SomeImages(self.images, rows),
+            votes=None if self.votes is None else self.votes[rows],
+            truth=None if self.truth is None else self.truth.take(pa.array(rows)),
         )
 
     def with_splits(self, splits: np.ndarray) -> "Galaxies":

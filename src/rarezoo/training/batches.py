@@ -1,6 +1,6 @@
 """Batches of the three splits of a survey for one training, as Lightning's data module."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,9 @@ class Batches(pl.LightningDataModule):
         What an unreadable image does: ``stop`` or ``skip``.
     features
         Features of a frozen trunk, which are in the batches instead of images; None: the images.
+    weights_of
+        Function of rows that returns the share of an epoch in which each is shown; see
+        :meth:`rarezoo.training.objective.Objective.sampling_weights`.
     """
 
     def __init__(
@@ -46,8 +49,10 @@ class Batches(pl.LightningDataModule):
         seed: int,
         on_bad_image: str,
         features: FrozenFeatures | None = None,
+        weights_of: Callable[[np.ndarray], np.ndarray | None] = lambda rows: None,
     ) -> None:
         super().__init__()
+        self.weights_of = weights_of
         self.features = features
         self.galaxies, self.rows, self.encoder, self.settings = galaxies, rows, encoder, settings
         self.seed, self.on_bad_image = seed, on_bad_image
@@ -66,7 +71,7 @@ class Batches(pl.LightningDataModule):
             if split == TRAIN:
                 # Only the trainer knows how many processes there are, for example with all visible GPUs.
                 rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-                order = EpochOrder(len(rows), seed=self.seed, rank=rank, world=world)
+                order = EpochOrder(len(rows), seed=self.seed, rank=rank, world=world, weights=self.weights_of(rows))
             # The view that only turns is complete after decoding, but for the turn.
             random_part = split == TRAIN and self.settings.view == "zoobot"
             self._loaders[split] = CutoutLoader(

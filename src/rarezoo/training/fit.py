@@ -28,15 +28,15 @@ from rarezoo.runs import claim, digest, fingerprint
 from rarezoo.settings import Settings, choice, described, refuse_unknown, setting
 from rarezoo.track import Tracker
 from rarezoo.training.batches import Batches
-from rarezoo.training.frozen import FrozenFeatures, frozen_features, start_bottleneck
+from rarezoo.training.frozen import FrozenFeatures, frozen_features, start_bottleneck, start_head
 from rarezoo.training.module import VALIDATION_LOSS, Learner, TrainSettings
-from rarezoo.training.objective import Objective, targets_of
+from rarezoo.training.objective import LOSS, Objective, targets_of
 from rarezoo.training.objectives.votes import Votes
 from rarezoo.training.progress import Curves, EpochBar, States
 from rarezoo.zoo.cards import is_checkpoint
 from rarezoo.zoo.checkpoint import Checkpoint
-from rarezoo.zoo.encoder import Encoder
-from rarezoo.zoo.network import BottleneckNetwork, Standardise, build_network
+from rarezoo.zoo.encoder import Encoder, encoder_of_start
+from rarezoo.zoo.network import BottleneckNetwork, Prediction, Standardise, build_network
 
 log = logging.getLogger(__name__)
 _SCRATCH = ".training"
@@ -46,6 +46,8 @@ _DEEPEST_STRIDE = 32
 _FREE = ("workers", "save_every", "accelerator", "cache")
 # Galaxies of the training split from which the scale of the features is taken.
 _STANDARDISED = 1024
+# Orientations of each galaxy from which a head is fitted before training.
+_HEAD_TURNS = 2
 
 
 @dataclass(kw_only=True)
@@ -107,6 +109,13 @@ class TrainRun(Settings):
                 fix="Set train.freeze_trunk=false or objective=votes.",
             )  # fmt: skip
 
+        if self.train.mixup and self.objective.views > 1:
+            name = self.objective.card_entries()["objective"]
+            raise ConfigError(
+                "an objective that compares views cannot be learnt from mixed galaxies",
+                value=f"train.mixup={self.train.mixup} objective={name}", fix="Set train.mixup=0.",
+            )  # fmt: skip
+
     def check_multirun(self) -> None:
         """Refuse several processes in a job of a multirun.
 
@@ -147,7 +156,9 @@ class TrainRun(Settings):
         KeyboardInterrupt
             After Ctrl-C; the state is kept, so that the same run resumes.
         """
-        scratch, opened = Path(self.out) / _SCRATCH, self.data.open()
+        if self.objective.adopts_start:
+            self.model = encoder_of_start(self.model)
+        scratch, opened = Path(self.out) / _SCRATCH, self.objective.select(self.data.open())
         states = States(scratch, every=self.train.save_every)
         folder = claim(
             self.out, verb="train", settings=self._settings(), places=self._places(),
@@ -164,6 +175,7 @@ class TrainRun(Settings):
             raise TypeError(f"{type(self.objective).__name__}.prepare returned galaxies without a question tree")
         if self.train.shuffle_votes:
             galaxies = replace(galaxies, votes=np.random.default_rng(self.seed).permutation(targets_of(galaxies)))
+        self.objective.warn(galaxies)
         rows = self._rows(galaxies)
         self._refuse_single_galaxies(len(rows[TRAIN]))
         logger = self.logger.training_logger(folder, name=folder.name)
@@ -176,6 +188,7 @@ class TrainRun(Settings):
         batches = Batches(
             galaxies, rows, encoder=self.model, settings=self.train, seed=self.seed, features=features,
             on_bad_image=self.data.on_bad_image,
+            weights_of=lambda chosen: self.objective.sampling_weights(galaxies, chosen),
         )  # fmt: skip
         learner = Learner(
             network if features is None else network.without_trunk(),
@@ -277,6 +290,8 @@ class TrainRun(Settings):
             few = random.choice(rows[TRAIN], min(len(rows[TRAIN]), _STANDARDISED), replace=False)
             network.standardise.cpu().fit(torch.from_numpy(features_of(few, turns=1).values[:, 0]).float())
         if not self.train.turns:
+            if self.train.head_start == "fitted":
+                self._fit_head(network, galaxies, features_of(rows[TRAIN], turns=_HEAD_TURNS))
             return None
         learnt = np.concatenate([rows[TRAIN], rows[VALIDATION]])
         features = features_of(learnt, turns=self.train.turns)
@@ -287,7 +302,32 @@ class TrainRun(Settings):
         if self.train.bottleneck_start == "invariant":
             training = np.intersect1d(rows[TRAIN], features.rows)
             start_bottleneck(network.cpu(), features.of(training), ridge=self.train.ridge)
+        if self.train.head_start == "fitted":
+            self._fit_head(network, galaxies, features, rows=np.intersect1d(rows[TRAIN], features.rows))
         return features
+
+    def _fit_head(
+        self,
+        network: BottleneckNetwork,
+        galaxies: Galaxies,
+        features: FrozenFeatures,
+        *,
+        rows: np.ndarray | None = None,
+    ) -> None:
+        """Fit the last layer of the head to the targets of the training split."""
+        assert galaxies.tree is not None
+        tree, rows = galaxies.tree, features.rows if rows is None else rows
+        values = features.of(rows)
+        targets = torch.from_numpy(np.repeat(targets_of(galaxies)[rows], values.shape[1], axis=0).astype(np.float32))
+        embedding = torch.zeros(len(targets), network.width)
+
+        def loss(concentrations: torch.Tensor) -> torch.Tensor:
+            watched = self.objective.validation(Prediction(embedding, concentrations), targets, tree=tree)
+            return watched[LOSS][0]
+
+        training = network.training
+        start_head(network.cpu().eval(), values, loss, strength=self.train.head_strength)
+        network.train(training)
 
     def _settings(self) -> dict[str, Any]:
         """Return the settings that decide the result."""
@@ -316,7 +356,7 @@ class TrainRun(Settings):
     def _places(self) -> list[str]:
         """Return the settings that only say where an input lies."""
         weights = ["model.start"] if self.model.starts_from_file else []
-        return [*(f"data.{name}" for name in self.data.places()), *weights]
+        return [*(f"data.{name}" for name in self.data.places()), *self.objective.places(), *weights]
 
     def _trainer(self, folder: Path, logger: Logger | None, states: States) -> pl.Trainer:
         for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):

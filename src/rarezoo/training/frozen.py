@@ -6,6 +6,7 @@ Shape letters: n galaxies, o orientations, f native features, d width of the emb
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import scipy.linalg
 import torch
 from jaxtyping import Float, Float16, Float64, Int64
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
@@ -23,7 +24,7 @@ from rarezoo.data.survey import Galaxies
 from rarezoo.embeddings.embed import turned
 from rarezoo.errors import DataError
 from rarezoo.zoo.encoder import Encoder
-from rarezoo.zoo.network import BottleneckNetwork, trunk_sha256
+from rarezoo.zoo.network import BottleneckNetwork, concentrations_of, trunk_sha256
 from rarezoo.zoo.views import inference_view
 
 # Galaxies whose features are one file of the cache: a killed training loses at most this much work.
@@ -250,3 +251,56 @@ def start_bottleneck(network: BottleneckNetwork, features: Float[np.ndarray, "n 
     with torch.no_grad():
         bottleneck.weight.copy_(weight)
         bottleneck.bias.copy_(-(weight @ centre))
+
+
+def start_head(
+    network: BottleneckNetwork,
+    features: Float[np.ndarray, "n o f"],
+    loss: Callable[[Tensor], Tensor],
+    *,
+    strength: float,
+) -> None:
+    """Fit the last layer of the head to a loss on features, before anything else of the network learns.
+
+    Training then begins from a linear probe and not from random predictions. Gradients of random predictions would
+    distort what the start knows (Kumar et al. 2022, arXiv:2202.10054), and where a few galaxies decide about early
+    stopping, a random head would be taken for the best.
+
+    Parameters
+    ----------
+    network
+        The network, whose last layer is changed.
+    features
+        Features of the training split in several orientations.
+    loss
+        Function of the concentrations (n · o, answers), galaxy by galaxy, that is minimised: a mean over its rows.
+    strength
+        Strength of the penalty on the weights, which act on standardised inputs: with 1/(2 · strength · n) times their
+        squared sum. It is C of a logistic regression.
+    """
+    last: nn.Module = network.head[-1] if isinstance(network.head, nn.Sequential) else network.head
+    assert isinstance(last, nn.Linear)
+    with torch.inference_mode():
+        flat = torch.from_numpy(features.reshape(-1, features.shape[2]).astype(np.float32))
+        inputs = network.bottleneck(network.standardise(flat))
+        for layer in network.head[:-1] if isinstance(network.head, nn.Sequential) else ():
+            inputs = layer(inputs)
+        mean, spread = inputs.mean(dim=0), inputs.std(dim=0, correction=0).clamp(min=1e-6)
+        standard = ((inputs - mean) / spread).clone()
+    weight = torch.zeros(last.out_features, last.in_features, requires_grad=True)
+    bias = last.bias.detach().clone().requires_grad_(True)
+    optimiser = torch.optim.LBFGS([weight, bias], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        penalty = weight.square().sum() / (2 * strength * len(features))
+        total = loss(concentrations_of(standard.clone() @ weight.T + bias)) + penalty
+        total.backward()
+        return total
+
+    # Also where a caller has switched gradients off.
+    with torch.inference_mode(False), torch.enable_grad():
+        optimiser.step(closure)
+    with torch.no_grad():
+        last.weight.copy_(weight / spread)
+        last.bias.copy_(bias - weight @ (mean / spread))

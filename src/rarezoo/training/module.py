@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from jaxtyping import Float
 from timm.models import group_parameters
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -70,7 +71,15 @@ class TrainSettings(Settings):
     channels_last: bool = setting(False, "memory format of images and weights; faster on GPUs")
     freeze_trunk: bool = setting(False, "train only bottleneck and head")
     freeze_stages: int = setting(
-        0, "number of the trunk's first groups of layers that stay as they are; the stem is the first", ge=0
+        0,
+        "number of the trunk's first groups of layers that stay as they are, the stem being the first; -2 = all but "
+        "the last two",
+    )
+    mixup: float = setting(
+        0.0,
+        "each view is mixed with that of another galaxy, and so are their targets: both parameters of the Beta "
+        "distribution of the shares, e.g. 0.2; 0 = no mixing (Zhang et al. 2018)",
+        ge=0,
     )
     layer_decay: float = setting(
         1.0,
@@ -99,6 +108,15 @@ class TrainSettings(Settings):
     )
     ridge: float = setting(
         0.3, "for bottleneck_start=invariant: 0 counts only the invariance, more also counts the variance", ge=0
+    )
+    head_start: str = setting(
+        "random",
+        "initial weights of the head's last layer: random, or fitted to the features of the training split before "
+        "anything else learns",
+        choices=("random", "fitted"),
+    )
+    head_strength: float = setting(
+        0.05, "for head_start=fitted: how far the weights may grow, as C of a logistic regression", gt=0
     )
     accelerator: str = setting("auto", "Lightning's name: auto, cpu, gpu")
     devices: int = setting(1, "processes, one per GPU or on the CPU; -1 = all visible GPUs", ge=ALL_VISIBLE)
@@ -206,9 +224,12 @@ class Learner(pl.LightningModule):
         for module in self._frozen_stages:
             module.eval()
         views = torch.cat([self.view(batch.images) for _ in range(self.objective.views)])
+        targets = batch.votes
+        if self.settings.mixup:
+            views, targets = mixed(views, targets, self.settings.mixup)
         prediction = self._compiled[0](self._memory_format(views))
         losses = self.objective.losses(
-            prediction, batch.votes, tree=self.tree, network=self.network, modules=self.extra_modules
+            prediction, targets, tree=self.tree, network=self.network, modules=self.extra_modules
         )
         if not torch.isfinite(losses[LOSS]):
             raise DataError(
@@ -261,6 +282,25 @@ class Learner(pl.LightningModule):
     def _memory_format(self, images: Tensor) -> Tensor:
         spatial = self.settings.channels_last and images.ndim == 4
         return images.contiguous(memory_format=torch.channels_last) if spatial else images
+
+
+def mixed(
+    views: Float[Tensor, "b ..."], targets: Float[Tensor, "b a"], strength: float
+) -> tuple[Float[Tensor, "b ..."], Float[Tensor, "b a"]]:
+    """Return views and targets, each mixed with those of another galaxy of the batch (mixup, arXiv:1710.09412).
+
+    Parameters
+    ----------
+    views
+        Views of b galaxies, in [0, 1], or features.
+    targets
+        Their targets.
+    strength
+        Both parameters of the Beta distribution from which one share for the whole batch is drawn.
+    """
+    share = float(torch.distributions.Beta(strength, strength).sample())
+    other = torch.randperm(len(views)).to(views.device)
+    return torch.lerp(views[other], views, share), torch.lerp(targets[other], targets, share)
 
 
 def optimiser_of(
@@ -334,10 +374,14 @@ def first_groups(trunk: nn.Module, groups: int) -> list[nn.Module]:
     ------
     ConfigError
         The trunk has no more groups than that.
+
+    Below 0, ``groups`` is the number of last groups that learn.
     """
     if not groups:
         return []
     group_of = _groups(trunk)
+    if groups < 0:
+        groups = max(max(group_of.values(), default=0) + 1 + groups, 0)
     if groups > max(group_of.values(), default=0):
         raise ConfigError(
             f"the trunk has {max(group_of.values(), default=0) + 1} groups of layers",

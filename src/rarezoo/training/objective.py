@@ -43,6 +43,8 @@ class Objective(Settings, ABC):
         Number of random views of each galaxy in a training step.
     shapes_trunk
         Whether something besides the head's predictions is minimised, which needs a trunk that is trained.
+    adopts_start
+        Whether a checkpoint that ``model.start`` names also decides the settings of the architecture.
 
     Examples
     --------
@@ -60,11 +62,23 @@ class Objective(Settings, ABC):
 
     views: ClassVar[int] = 1
     shapes_trunk: ClassVar[bool] = False
+    adopts_start: ClassVar[bool] = False
 
     @property
     def view_jitter(self) -> float:
         """Strength of random brightness, colour and noise of the training views, 0 (none) to 1."""
         return 0.0
+
+    def select(self, galaxies: Galaxies) -> Galaxies:
+        """Return the galaxies that are used, with their splits: by default all, with the splits of the survey."""
+        return galaxies
+
+    def warn(self, galaxies: Galaxies) -> None:
+        """Say in the log what may go wrong with the galaxies that :meth:`prepare` returned; nothing by default."""
+
+    def sampling_weights(self, galaxies: Galaxies, rows: Int64[np.ndarray, " n"]) -> Float[np.ndarray, " n"] | None:
+        """Return the share of the training in which each of some rows is shown; None: all are shown once an epoch."""
+        return None
 
     def prepare(self, galaxies: Galaxies) -> Galaxies:
         """Return the survey's galaxies with the targets as ``votes`` and the answers that they belong to as ``tree``.
@@ -159,6 +173,10 @@ class Objective(Settings, ABC):
             Folder for intermediate results. It is deleted with the training's other scratch files.
         """
         return {}
+
+    def places(self) -> list[str]:
+        """Return the dotted names of settings that only say where an input lies; its content is what counts."""
+        return []
 
     def card_entries(self) -> dict[str, Any]:
         """Return the objective and its settings as flat entries of the card."""

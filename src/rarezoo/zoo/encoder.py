@@ -8,7 +8,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from rarezoo.errors import CheckpointError, CheckpointNotFound, ConfigError
 from rarezoo.runs import file_sha256
 from rarezoo.settings import Settings, choice, name_of, setting
+from rarezoo.zoo.cards import find_checkpoint, read_card
 from rarezoo.zoo.views import ZOOM
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,10 @@ class Encoder(Settings, ABC):
         choices=POOLS,
     )
     stages: list[int] = setting([], "stages for pool=stages, as timm numbers them from 0; empty = all", ge=0)
-    start: str = setting("none", f"initial weights: {', '.join(_STARTS)}, or a file or folder of weights")
+    start: str = setting(
+        "none",
+        f"initial weights: {', '.join(_STARTS)}, a checkpoint by its name or folder, or a file or folder of weights",
+    )
     drop_path: float = setting(0.0, "stochastic depth rate", ge=0, lt=1)
     dropout: float = setting(0.0, "probability of dropout before the head", ge=0, lt=1)
     head_width: int = setting(
@@ -195,6 +199,60 @@ def encoder_from(settings: Mapping[str, Any]) -> Encoder:
     return choice("model", settings["architecture"])(**fields)
 
 
+def encoder_of_start(encoder: Encoder) -> Encoder:
+    """Return an encoder with the settings of the checkpoint that its ``start`` names, if it names one.
+
+    Settings that have their default value are taken from the card. Rates of dropout and drop path belong to the
+    training and stay. A file of weights, such as ``NAME/weights.safetensors``, decides no setting.
+
+    Parameters
+    ----------
+    encoder
+        Settings, whose ``start`` is the name of a checkpoint, its folder, or anything else.
+
+    Raises
+    ------
+    ConfigError
+        The checkpoint has another architecture, or a setting that was given has another value there.
+    """
+    folder = checkpoint_folder(encoder.start)
+    if folder is None:
+        return encoder
+    made = encoder_from(read_card(folder)["encoder"])
+    if type(made) is not type(encoder):
+        raise ConfigError(
+            f"the checkpoint {folder.name} is a {made.architecture}", value=f"model={encoder.architecture}",
+            fix=f"Choose model={made.architecture}.",
+        )  # fmt: skip
+    adopted: dict[str, Any] = {}
+    for known in fields(encoder):
+        mine, theirs = getattr(encoder, known.name), getattr(made, known.name)
+        if known.name in ("start", "drop_path", "dropout") or str(mine) == str(theirs):
+            continue
+        default = known.default if known.default_factory is MISSING else known.default_factory()
+        if str(mine) != str(default):
+            raise ConfigError(
+                f"the checkpoint {folder.name} was trained with model.{known.name}={theirs}",
+                value=f"model.{known.name}={mine}",
+                fix=f"Leave model.{known.name} out; or take its weights alone, with model.start={folder}/"
+                f"{_WEIGHT_FILES[0]} and all other model settings of its card.",
+            )  # fmt: skip
+        adopted[known.name] = theirs
+    if adopted:
+        log.info("settings of %s: %s", folder.name, ", ".join(f"model.{key}={new}" for key, new in adopted.items()))
+    return replace(encoder, **adopted)
+
+
+def checkpoint_folder(start: str) -> Path | None:
+    """Return the folder of the checkpoint that a setting ``start`` names; None if it names something else."""
+    if start in _STARTS or not start or Path(start).is_file():
+        return None
+    try:
+        return find_checkpoint(start)
+    except CheckpointNotFound:
+        return None
+
+
 def _downloaded(name: str, settings: Mapping[str, Any], *, elsewhere: str = "") -> dict[str, Tensor]:
     """Return published weights through timm, from its cache or the hub."""
     import timm
@@ -242,19 +300,21 @@ def _is_reachable(address: str) -> bool:
 
 
 def weights_file(place: Path) -> Path:
-    """Return a file of weights, or that in a folder which holds one.
+    """Return a file of weights, or that in a folder which holds one, or that of a checkpoint by its name.
 
     Raises
     ------
     CheckpointNotFound
         There is no such file.
     """
+    place = place if place.exists() else checkpoint_folder(str(place)) or place
     file = next((place / name for name in _WEIGHT_FILES if (place / name).is_file()), place)
     # The path of an empty text is the working folder.
     if not file.is_file() or not place.parts:
         raise CheckpointNotFound(
             "no weights", value=place if place.parts else "model.start=",
-            fix=f"model.start takes {', '.join(_STARTS)}, a file, or a folder with one of: {', '.join(_WEIGHT_FILES)}.",
+            fix=f"model.start takes {', '.join(_STARTS)}, the name of a checkpoint, a file, or a folder with one of: "
+            f"{', '.join(_WEIGHT_FILES)}.",
         )  # fmt: skip
     return file
 

@@ -6,6 +6,7 @@ Shape letters: b galaxies in the batch, s input side in px, n native features, d
 import hashlib
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -14,7 +15,8 @@ from torch import Tensor, nn
 
 from rarezoo.data.trees import QuestionTree
 from rarezoo.errors import CheckpointError
-from rarezoo.zoo.encoder import Encoder
+from rarezoo.zoo.cards import is_checkpoint, read_card
+from rarezoo.zoo.encoder import Encoder, weights_file
 from rarezoo.zoo.stages import pooled_stages, stage_maps
 
 log = logging.getLogger(__name__)
@@ -174,9 +176,17 @@ class BottleneckNetwork(nn.Module):
 
     def concentrations(self, embedding: Float[Tensor, "b d"]) -> Float[Tensor, "b a"]:
         """Return the concentrations that the head predicts from embeddings."""
-        logits = self.head(self.dropout(embedding))
-        # In float32 also under autocast, because lgamma of half-precision numbers is off by nats.
-        return torch.sigmoid(logits.float()) * _SCALE + _FLOOR
+        return concentrations_of(self.head(self.dropout(embedding)))
+
+
+def concentrations_of(logits: Float[Tensor, "b a"]) -> Float[Tensor, "b a"]:
+    """Return the concentrations, between 1 and 101, of the output of a head's last layer.
+
+    >>> concentrations_of(torch.zeros(1, 1))
+    tensor([[51.]])
+    """
+    # In float32 also under autocast, because lgamma of half-precision numbers is off by nats.
+    return torch.sigmoid(logits.float()) * _SCALE + _FLOOR
 
 
 class FeatureNetwork(BottleneckNetwork):
@@ -211,8 +221,17 @@ def build_network(encoder: Encoder, tree: QuestionTree) -> BottleneckNetwork:
     weights = encoder.start_weights()
     network = blank_network(encoder, answers=len(tree.answers))
     if weights is not None:
+        if encoder.starts_from_file and _predicts_otherwise(Path(encoder.start), tree):
+            last = f"head.{len(network.head) - 1}." if isinstance(network.head, nn.Sequential) else "head."
+            weights = {name: value for name, value in weights.items() if not name.startswith(last)}
         load_start(network, weights, source=encoder.start)
     return network
+
+
+def _predicts_otherwise(start: Path, tree: QuestionTree) -> bool:
+    """Return whether initial weights are a checkpoint of other answers, whose head would predict something else."""
+    folder = start if is_checkpoint(start) else weights_file(start).parent
+    return is_checkpoint(folder) and read_card(folder)["tree"]["questions"] != tree.to_dict()["questions"]
 
 
 def blank_network(encoder: Encoder, *, answers: int) -> BottleneckNetwork:

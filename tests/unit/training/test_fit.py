@@ -49,7 +49,7 @@ class Brightness(Objective):
         return {"accuracy on the test split": 1.0, "test rows": len(rows["test"])}
 
 
-@option("objective", "labels")
+@option("objective", "labels_of_a_file")
 @dataclass(kw_only=True)
 class Labels(Brightness):
     """Learn labels of a file."""

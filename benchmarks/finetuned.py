@@ -1,0 +1,163 @@
+"""Finetuned networks on a few labels of real galaxies, beside a linear probe: N positives and N negatives.
+
+Every trial is a file, so that a run that was stopped continues.
+"""
+
+import json
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from rarezoo.benchmark.few_labels import Task
+from rarezoo.benchmark.finetuned import Finetuned, ImageContestant, ZoobotClassifier
+from rarezoo.benchmark.run import seeds_of
+from rarezoo.data.own_labels import OwnLabels
+from rarezoo.data.survey import Survey
+from rarezoo.settings import Settings, setting
+from rarezoo.statistics import students_interval
+from rarezoo.tables import write_json
+
+log = logging.getLogger(__name__)
+_FEW: dict[str, Any] = {"epochs": 20, "patience": 8, "workers": 0, "batch_size": 16, "accelerator": "cpu"}
+
+
+@dataclass(kw_only=True)
+class FinetunedFewLabels(Settings):
+    """Area under the ROC curve, average precision and balanced accuracy of networks that were finetuned on few labels.
+
+    A galaxy is positive above ``above`` in ``column`` and negative below ``below``. The test galaxies of a draw are
+    those positives that no N of it uses, and as many negatives as fit into ``tested``. The balanced accuracy is that at
+    the threshold one half.
+    """
+
+    data: Survey
+    column: str = setting("Class8.1", "column of the catalogue that decides; Class8.1 is the fraction for a ring")
+    above: float = setting(0.3, "positive above this value")
+    below: float = setting(0.1, "negative below this value")
+    numbers: list[int] = setting([5, 33, 79], "numbers of positives N", ge=2)
+    draws: str = setting("0-2", "draws of labelled galaxies: a range or a list")
+    tested: int = setting(600, "galaxies of a draw that are predicted", unit="galaxies", ge=10)
+    ours: str = setting("efficientnet_b0.gz2_64px", "checkpoint of the zoo")
+    imagenet: str = setting("imagenet", "start for ImageNet; a file of EfficientNet-Lite0 where no hub can be reached")
+    contestants: list[str] = setting([], "contestants; empty = all")
+    out: str = setting("runs/few_labels_finetuned", "folder of the trials")
+
+    def run(self) -> str:
+        """Try what has not been tried, and return the table of means over draws with Student's intervals."""
+        contestants = self._contestants()
+        chosen = {name: contestants[name] for name in self.contestants or contestants}
+        galaxies = self.data.open()
+        value = galaxies.catalogue[self.column].to_numpy().astype(float)
+        trials = [(draw, n, name) for draw in seeds_of(self.draws) for n in self.numbers for name in chosen]
+        for draw, n, name in tqdm(trials, desc="trials"):
+            file = Path(self.out) / f"{name}-{n}-{draw}.json"
+            if file.exists():
+                continue
+            random = np.random.default_rng([draw])
+            yes = random.permutation(np.flatnonzero(value > self.above))
+            no = random.permutation(np.flatnonzero(value < self.below))
+            most = max(self.numbers)
+            learnt = np.concatenate([yes[:n], no[:n]])
+            tested = np.concatenate([yes[most:], no[most : most + max(self.tested - len(yes) + most, 1)]])
+            labels = OwnLabels.read(
+                {galaxies.ids[row]: int(value[row] > self.above) for row in learnt}, label="positive"
+            )
+            began = time.process_time()
+            scratch = Path(self.out) / "scratch"
+            task = Task(labels, galaxies.ids[tested], draw, self.data, scratch)
+            row: dict[str, Any] = _measured(value[tested] > self.above, chosen[name].probabilities(task))
+            row |= {"contestant": name, "n": n, "draw": draw, "seconds": time.process_time() - began}
+            write_json(row, file)
+            log.info(json.dumps(row))
+        return self._table(list(chosen))
+
+    def _contestants(self) -> dict[str, ImageContestant]:
+        ours = {"start": self.ours}
+        lite = self.imagenet != "imagenet"
+        imagenet = {
+            "start": self.imagenet, "input_size": 64, "zoom": 1.67, "pool": "last",
+            **({"activation": "relu6"} if lite else {}),
+        }  # fmt: skip
+        scratch = {"input_size": 64, "zoom": 1.67, "pool": "last"}
+        frozen = {"turns": 4, **{key: _FEW[key] for key in ("workers", "batch_size", "accelerator")}}
+        return {
+            "probe": Probe(ours),
+            "ours_frozen": Finetuned(ours, "frozen", frozen),
+            "ours_last": Finetuned(ours, "last", _FEW),
+            "imagenet_frozen": Finetuned(imagenet, "frozen", frozen),
+            "zoobot": ZoobotClassifier(ours, learning_rate=5e-4, epochs=20, patience=8, batch_size=16),
+            "ours_all": Finetuned(ours, "all", _FEW),
+            "imagenet_all": Finetuned(imagenet, "all", _FEW),
+            "scratch": Finetuned(scratch, "all", _FEW),
+        }
+
+    def _table(self, names: list[str]) -> str:
+        """Return one line per contestant and N."""
+        rows = [json.loads(file.read_text()) for file in sorted(Path(self.out).glob("*.json"))]
+        lines = ["| contestant | N | draws | AUC | average precision | balanced accuracy | processor seconds |",
+                 "|---|--:|--:|--:|--:|--:|--:|"]  # fmt: skip
+        draws = set(seeds_of(self.draws))
+        for name in names:
+            for n in self.numbers:
+                same = [r for r in rows if r["contestant"] == name and r["n"] == n and r["draw"] in draws]
+                if same:
+                    cells = [
+                        students_interval(np.array([row[key] for row in same])).text(".3f")
+                        for key in ("auc", "average_precision", "balanced_accuracy")
+                    ]
+                    seconds = np.mean([row["seconds"] for row in same])
+                    lines.append(f"| {name} | {n} | {len(same)} | {' | '.join(cells)} | {seconds:.0f} |")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Probe(ImageContestant):
+    """Logistic regression on the embedding of a checkpoint, with balanced classes, C = 0.05 and no choice to make."""
+
+    model: dict[str, Any]
+
+    def probabilities(self, task: Task) -> np.ndarray:
+        """Embed what is needed, and fit."""
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.preprocessing import StandardScaler
+
+        from rarezoo.embeddings.embed import embedded
+        from rarezoo.zoo.checkpoint import Checkpoint
+
+        checkpoint = Checkpoint.open(self.model["start"])
+        assert task.survey is not None
+        galaxies = task.survey.open()
+        kept = task.scratch.parent / f"{checkpoint.name}.npz"
+        known = dict(np.load(kept, allow_pickle=False)) if kept.exists() else {}
+        ids = [galaxy for galaxy in [*task.labels.ids, *task.wanted] if galaxy not in known]
+        if ids:
+            from rarezoo.data.loaders import CutoutLoader
+
+            place = {galaxy: row for row, galaxy in enumerate(galaxies.ids)}
+            rows = np.array([place[galaxy] for galaxy in ids])
+            loader = CutoutLoader(galaxies, rows, view=checkpoint.view, batch_size=64, workers=0, on_bad_image="stop")
+            parts = [part.embeddings for part in embedded(loader, checkpoint, precision="float32", turns=4)]
+            known |= dict(zip(ids, np.concatenate(parts), strict=True))
+            np.savez(kept, **known)
+        scale = StandardScaler().fit(np.stack(list(known.values())))
+        vectors = [
+            scale.transform(np.stack([known[galaxy] for galaxy in part])) for part in (task.labels.ids, task.wanted)
+        ]
+        model = LogisticRegression(C=0.05, class_weight="balanced", max_iter=500)
+        model.fit(vectors[0], task.labels.values[:, 0].astype(int))
+        return np.asarray(model.predict_proba(vectors[1])[:, 1])
+
+
+def _measured(positive: np.ndarray, probability: np.ndarray) -> dict[str, Any]:
+    from sklearn.metrics import average_precision_score, balanced_accuracy_score, roc_auc_score
+
+    return {
+        "auc": float(roc_auc_score(positive, probability)),
+        "average_precision": float(average_precision_score(positive, probability)),
+        "balanced_accuracy": float(balanced_accuracy_score(positive, probability > 0.5)),
+    }

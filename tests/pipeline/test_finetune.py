@@ -1,0 +1,209 @@
+"""A network that was trained on votes is finetuned on labels, and its checkpoint is used like any other."""
+
+import csv
+import json
+import shutil
+import signal
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import rarezoo as rz
+from rarezoo.benchmark.few_labels import Task
+from rarezoo.benchmark.finetuned import Finetuned, ZoobotClassifier
+from rarezoo.data.label_answers import predicted_values
+from rarezoo.data.own_labels import OwnLabels
+from rarezoo.errors import CheckpointError, ConfigError, DataError
+from rarezoo.zoo.checkpoint import Checkpoint
+from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
+
+pytestmark = pytest.mark.pipeline
+QUICK = {"epochs": 2, "workers": 0, "accelerator": "cpu", "batch_size": 16}
+SMALL = {"turns": 2, **QUICK}
+
+
+@pytest.fixture(scope="module")
+def smooth(tiny_survey, tmp_path_factory):
+    """A table of ids and labels of 80 galaxies of the tiny survey: whether volunteers said smooth, and the share."""
+    galaxies = tiny_survey.mock().open()
+    share = galaxies.tree.fractions(galaxies.votes)[:80, 0]
+    table = tmp_path_factory.mktemp("labels") / "labels.csv"
+    with table.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "smooth", "share"])
+        for galaxy, value in zip(galaxies.ids[:80], share, strict=True):
+            writer.writerow([galaxy, int(value > np.median(share)), f"{value:.4f}"])
+    return table
+
+
+@pytest.fixture(scope="module")
+def finetuned(made_once, cli, tiny_survey, tiny_checkpoint, smooth):
+    """The tiny network, finetuned by the command line on the label ``smooth``."""
+
+    def train(folder):
+        words = [
+            "train.objective=labels", f"objective.labels={smooth}", "objective.label=smooth",
+            f"model.start={tiny_checkpoint}", "train.epochs=2", "train.workers=0", "train.freeze_stages=-2",
+            "train.head_start=fitted", "train.mixup=0.2", "logger=none",
+        ]  # fmt: skip
+        cli("train.py", *tiny_survey.words, *words, f"out={folder}", cwd=folder.parent)
+
+    return made_once("finetuned", train)
+
+
+def test_a_finetuned_checkpoint_embeds_with_its_predictions_and_is_clustered(
+    cli, finetuned, tiny_survey, tiny_checkpoint, smooth, tmp_path
+):
+    card = json.loads((finetuned / "card.json").read_text())
+    assert card["encoder"]["input_size"] == 32
+    assert card["labels"] == {"kind": "binary", "names": ["smooth"], "source": "labels.csv"}
+    assert card["label_metrics"][0]["auc_interval"]
+    assert "balanced accuracy" in (finetuned / "README.md").read_text()
+    assert str(smooth.parent) not in (finetuned / "card.json").read_text()
+    trunk = {name: value for name, value in load_file(finetuned / "weights.safetensors").items() if "conv_stem" in name}
+    before = load_file(tiny_checkpoint / "weights.safetensors")
+    assert all(torch.equal(value, before[name]) for name, value in trunk.items())
+
+    words = [f"checkpoint={finetuned}", "workers=0", "out=store"]
+    cli("embed.py", *tiny_survey.words, *words, cwd=tmp_path)
+    store = rz.EmbeddingStore.open(tmp_path / "store")
+    assert store.manifest.answers == ("smooth_yes", "smooth_no")
+    labels = OwnLabels.read(smooth, label="smooth")
+    columns = store.read([f"{answer}_fraction" for answer in store.manifest.answers])
+    fractions = np.column_stack([column.to_numpy() for column in columns.columns])
+    probability = predicted_values(labels, store.manifest.answers, fractions, source="the store")
+    assert probability.shape == (260, 1)
+    assert ((probability > 0) & (probability < 1)).all()
+    other = OwnLabels.read(smooth, label="share", kind="number")
+    with pytest.raises(DataError, match="smooth_yes"):
+        predicted_values(other, store.manifest.answers, fractions, source="the store")
+
+    words = [
+        "compress=pca", "compress@drawing=pca", "drawing.n_components=2", "clusterer.min_samples=5",
+        "clusterer.min_cluster_size=5", "significance.surveys=5", "stability.refits=0", "beyond=false", "images=false",
+        "select=everything", "logger=none",
+    ]  # fmt: skip
+    cli("cluster.py", "store=store", *words, "out=search", cwd=tmp_path)
+    search = rz.Search.open(tmp_path / "search")
+    assert len(search.members) == 260
+
+
+@pytest.mark.parametrize(("label", "kind", "trained"), [("share", "number", "frozen"), ("smooth", "classes", "frozen")])
+def test_python_finetunes_on_other_kinds_of_labels_and_returns_at_once_the_second_time(
+    tiny_survey, tiny_checkpoint, smooth, tmp_path, label, kind, trained
+):
+    first, again = (
+        rz.finetune(
+            tiny_checkpoint, tiny_survey.mock(), smooth, label=label, kind=kind, out=tmp_path / "net",
+            trained=trained, **SMALL,
+        )
+        for _ in range(2)
+    )  # fmt: skip
+    assert first.sha256 == again.sha256
+    measured = first.card["label_metrics"]
+    assert [row["label"] for row in measured] == ([label] if kind == "number" else ["0", "1"])
+    assert set(first.tree.answers) == {"0", "1"} if kind == "classes" else len(first.tree.answers) == 2
+
+
+def test_the_head_of_a_checkpoint_of_another_label_is_not_kept(finetuned, tiny_survey, smooth, tmp_path):
+    with smooth.open() as file:
+        labels = {row["id"]: 1 - int(row["smooth"]) for row in csv.DictReader(file)}
+    settings = {**SMALL, "learning_rate": 0.0, "head_start": "random"}
+    same = rz.finetune(
+        finetuned, tiny_survey.mock(), smooth, label="smooth", out=tmp_path / "same", trained="frozen", **settings
+    )
+    other = rz.finetune(
+        finetuned, tiny_survey.mock(), labels, label="rough", out=tmp_path / "other", trained="frozen", **settings
+    )
+    weights = Checkpoint.open(finetuned).network.head.weight
+    assert torch.allclose(same.network.head.weight, weights)
+    assert not torch.allclose(other.network.head.weight, weights)
+    assert torch.allclose(other.network.bottleneck.weight, same.network.bottleneck.weight)
+
+
+def test_a_start_decides_the_input_and_another_size_or_architecture_is_refused(
+    tiny_survey, tiny_checkpoint, smooth, tmp_path
+):
+    given = {"label": "smooth", "out": tmp_path / "net", **QUICK}
+    encoder = EfficientNetB0(start=str(tiny_checkpoint), input_size=64)
+    with pytest.raises(ConfigError, match=r"model\.input_size=32.*model\.input_size=64.*Leave"):
+        rz.finetune(encoder, tiny_survey.mock(), smooth, **given)
+    with pytest.raises(ConfigError, match="model=efficientnet_b0"):
+        rz.finetune(rz.MaxViTTiny(start=str(tiny_checkpoint)), tiny_survey.mock(), smooth, **given)
+    with pytest.raises(ConfigError, match="frozen, last, all"):
+        rz.finetune(tiny_checkpoint, tiny_survey.mock(), smooth, trained="head", **given)
+    with pytest.raises(DataError, match="elsewhere"):
+        rz.finetune(tiny_checkpoint, tiny_survey.mock(), {"elsewhere": 1, "nowhere": 0}, **given)
+    assert not (tmp_path / "net").exists()
+
+
+def test_zoobots_encoder_from_a_local_folder_is_a_start_and_another_one_is_refused(tiny_survey, smooth, tmp_path):
+    encoder = EfficientNetB0(input_size=32, bottleneck="8")
+    torch.manual_seed(5)
+    published = encoder.trunk().state_dict()
+    (tmp_path / "zoobot").mkdir()
+    save_file(published, tmp_path / "zoobot" / "model.safetensors")
+    started = rz.finetune(
+        EfficientNetB0(input_size=32, bottleneck="8", start=str(tmp_path / "zoobot")), tiny_survey.mock(), smooth,
+        label="smooth", out=tmp_path / "net", trained="frozen", **SMALL,
+    )  # fmt: skip
+    kept = started.network.trunk.state_dict()
+    assert torch.equal(kept["conv_stem.weight"], published["conv_stem.weight"])
+    (tmp_path / "other").mkdir()
+    save_file({"stem.weight": torch.zeros(3)}, tmp_path / "other" / "model.safetensors")
+    with pytest.raises(CheckpointError, match="another architecture"):
+        rz.finetune(tmp_path / "other", tiny_survey.mock(), smooth, label="smooth", out=tmp_path / "no", **QUICK)
+
+
+@pytest.mark.parametrize("method", ["finetuned", "zoobot"])
+def test_contestants_that_see_images_predict_the_galaxies_that_are_wanted(
+    tiny_survey, tiny_checkpoint, smooth, tmp_path, method
+):
+    pytest.importorskip("lightning")
+    mine = OwnLabels.read(smooth, label="smooth")
+    wanted = tiny_survey.mock().open().ids[100:120]
+    task = Task(mine, wanted, 3, tiny_survey.mock(), tmp_path / "scratch")
+    contestant = {
+        "finetuned": Finetuned({"start": str(tiny_checkpoint)}, "frozen", SMALL),
+        "zoobot": ZoobotClassifier({"start": str(tiny_checkpoint)}, epochs=2),
+    }[method]
+    first = contestant.probabilities(task)
+    assert first.shape == (20,)
+    assert ((first > 0) & (first < 1)).all()
+    assert np.std(first) > 0
+    with pytest.raises(DataError, match="survey"):
+        contestant.probabilities(replace(task, survey=None))
+
+
+@pytest.mark.slow
+def test_a_finetuning_that_was_killed_goes_on_and_ends_with_the_same_weights(
+    cli, start_process, tiny_survey, tiny_checkpoint, smooth, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
+    shutil.copyfile(smooth, tmp_path / "labels.csv")
+    words = [
+        "train.py", *tiny_survey.words, "experiment=finetune_all", "objective.labels=labels.csv",
+        "objective.label=smooth", f"model.start={tiny_checkpoint}", "train.epochs=4", "train.workers=0",
+        "train.batch_size=8", "train.save_every=1", "train.mixup=0.2", "objective.balance=sampling", "logger=none",
+    ]  # fmt: skip
+    cli(*words, "out=straight", cwd=tmp_path)
+    process = start_process(*words, "out=killed", cwd=tmp_path)
+    while not (tmp_path / "killed" / ".training" / "last.ckpt").exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed" / "card.json").exists()
+    text = (tmp_path / "labels.csv").read_text()
+    (tmp_path / "labels.csv").write_text(text.replace(",1,", ",0,", 3))
+    refused = cli(*words, "out=killed", cwd=tmp_path, expect=2)
+    assert "targets of the objective" in refused.message
+    (tmp_path / "labels.csv").write_text(text)
+    cli(*words, "out=killed", cwd=tmp_path)
+    for name in ("weights.safetensors", "metrics.csv"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes(), name
