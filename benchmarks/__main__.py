@@ -29,6 +29,7 @@ MEASUREMENTS = {
     ),
     "similarity": Job(
         "benchmarks.similarity:Similarity", "how good similar galaxies are, against other ways", _HEADING
+    ),
     "hidden": Job(
         "benchmarks.hidden:HiddenPopulation",
         "a population that looks ordinary but shares an offset in colour and mass",

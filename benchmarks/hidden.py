@@ -126,6 +126,7 @@ class HiddenPopulation(Settings):
             survey, self.checkpoint, out=Path(self.out) / "stores" / f"{self.checkpoint}-{self.galaxies}-{seed}"
         )
         truth = survey.open().truth
+        assert truth is not None, "mock skies have a truth"
         ordinary = truth["population"].to_pylist().count(ORDINARY)
         properties, inside = plant_hidden(
             survey.properties(), truth, seed=seed, rate=self.members / ordinary, strength=self.offset

@@ -68,7 +68,7 @@ SCRIPTS = ("train", "embed", "cluster")
 
 JOBS: dict[str, Job] = {
     "train": Job(
-        "rarezoo.training.fit:TrainRun", "train a network on votes, or finetune one on labels, and write a checkpoint", _PIPELINE,
+        "rarezoo.training.fit:TrainRun", "train a network on votes or labels, and write a checkpoint", _PIPELINE,
         groups=("data", "model", "objective", "logger", "machine", "experiment"), folder=True,
         renamed={
             "train.objective": "objective", "train.similarity": "objective.similarity",

@@ -141,7 +141,10 @@ def _draw(
                     values = _values(outcomes, kind, contestant.name, number, draws, measure)
                     if not np.isnan(values).any():
                         value, low, high = students_interval(values)
-                        numbers.append(number), means.append(value), lows.append(low), highs.append(high)
+                        numbers.append(number)
+                        means.append(value)
+                        lows.append(low)
+                        highs.append(high)
                 if not numbers:
                     continue
                 ours = contestant.name == SHIPPED

@@ -219,7 +219,7 @@ def compare(
                 # The probability of at least as many, among draws of as many galaxies from those covered.
                 tables.P_VALUE: float(hypergeom.sf(overlap - 1, total, carriers, covered)) if covered else 1.0,
             })  # fmt: skip
-    corrected = false_discovery_control([row[tables.P_VALUE] for row in rows]) if rows else []
+    corrected = false_discovery_control([row[tables.P_VALUE] for row in rows]) if rows else np.empty(0)
     for row, value in zip(rows, corrected, strict=True):
         row[tables.P_CORRECTED] = float(value)
     verdicts = []

@@ -121,8 +121,10 @@ class KnownList:
     def _read(cls, path: Path, *, name: str) -> "KnownList":
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
-            lists = {key: tuple(map(str, content.get(key) or ())) for key in ("id", "ra", "dec")}
-            texts = {key: str(content.get(key) or "") for key in ("title", "citation", "download", "columns")}
+            lists: dict[str, Any] = {key: tuple(map(str, content.get(key) or ())) for key in ("id", "ra", "dec")}
+            texts: dict[str, Any] = {
+                key: str(content.get(key) or "") for key in ("title", "citation", "download", "columns")
+            }
             labels = {str(label): str(condition) for label, condition in content["labels"].items()}
             coverage = str(content.get("coverage") or AUTO)
             if coverage not in (AUTO, ROWS, POSITIVES) or not labels:
