@@ -84,7 +84,9 @@ class DistilBenchmark(Distiller):
             verdicts[number, name, protocol, model] = verdict
         for (number, name, protocol, model), verdict in verdicts.items():
             others = {
-                other: verdicts.get((number, other, protocol, model)) for other in (MEAN, MEDOID, RANDOM) if other != name
+                other: verdicts.get((number, other, protocol, model))
+                for other in (MEAN, MEDOID, RANDOM)
+                if other != name
             }
             rows.append(
                 {
@@ -137,9 +139,7 @@ class DistilBenchmark(Distiller):
             matching = replace(matching, last_start=min(self.matching.last_start, 2))
         return replace(self, matching=matching)
 
-    def _verdict(
-        self, galaxies: GalaxySet, folder: Path, name: str, number: int, protocol: str, model: str
-    ) -> Verdict:
+    def _verdict(self, galaxies: GalaxySet, folder: Path, name: str, number: int, protocol: str, model: str) -> Verdict:
         """Return the kept verdict of a trial, or judge it."""
         settings = replace(self.judge, model=model)
         parts = {part: asdict(getattr(self._distiller(name), part)) for part in _PARTS.get(name, ())}
@@ -197,13 +197,15 @@ class DistilBenchmark(Distiller):
             [
                 galaxies.summary(), "", tables.markdown(head, lines), "",
                 f"All training galaxies (the experts after their last epoch): {_text(everything)}. Chance: "
-                f"{1 / len(galaxies.names):.3f}. {self.judge.networks} fresh networks for each contestant; intervals of "
-                "95 % from a bootstrap over test galaxies and trainings, paired over test galaxies for differences.",
+                f"{1 / len(galaxies.names):.3f}. {self.judge.networks} fresh networks for each contestant; "
+                "intervals of 95 % from a bootstrap over test galaxies and trainings, paired over galaxies for differences.",
             ]
         )  # fmt: skip
         with tables.atomic(folder / "board.md") as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")
-        flat = [{**row, **{name: value.value for name, value in row.items() if isinstance(value, Interval)}} for row in rows]
+        flat = [
+            {**row, **{name: value.value for name, value in row.items() if isinstance(value, Interval)}} for row in rows
+        ]
         with tables.atomic(folder / "board.csv") as temporary:
             pd.DataFrame(flat).to_csv(temporary, index=False)
         write_figure(folder / "board.png", rows, everything, chance=1 / len(galaxies.names))
@@ -233,8 +235,8 @@ def write_figure(path: Path, rows: list[dict], everything: Interval | None, *, c
         for offset, model in enumerate(models):
             part = [row for row in shown if row["images"] == number and row["network"] == model]
             values = [row["accuracy"] for row in part]
-            below, above = ([abs(value.value - end) for value, end in zip(values, ends, strict=True)]
-                            for ends in ([value.low for value in values], [value.high for value in values]))  # fmt: skip
+            below = [value.value - value.low for value in values]
+            above = [value.high - value.value for value in values]
             at = np.arange(len(part)) + 0.15 * offset
             axes.errorbar([value.value for value in values], at, xerr=[below, above], fmt="o", label=model)
             axes.set_yticks(np.arange(len(part)), [row["contestant"] for row in part])

@@ -4,7 +4,7 @@ Shape letters: n galaxies, c classes, s side of an image in px.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -267,6 +267,7 @@ def class_scores(galaxies: Galaxies, settings: SetSettings) -> tuple[tuple[str, 
             )  # fmt: skip
         populations = np.asarray(galaxies.truth.column(tables.POPULATION).to_pylist(), dtype=str)
         known = tuple(settings.only) or tuple(sorted(set(populations)))
+        _refuse_unknown(known, sorted(set(populations)))
         return known, np.stack([(populations == name).astype(float) for name in known], axis=1)
     if galaxies.tree is None or galaxies.votes is None:
         raise ConfigError(
@@ -274,15 +275,19 @@ def class_scores(galaxies: Galaxies, settings: SetSettings) -> tuple[tuple[str, 
         )
     tree, votes = galaxies.tree, galaxies.votes
     recipe, dropped = _recipe(tree, votes, settings)
-    absent = sorted(set(settings.only) - set(recipe))
-    if absent:
-        raise ConfigError("no such class", value=absent[0], fix=f"Choose from: {', '.join(recipe)}.")
+    _refuse_unknown(settings.only, list(recipe))
     scores = _scores(tree, votes, [*recipe.values(), *dropped], bound=settings.score == LOWER_BOUND)
     # A galaxy that another class or an artifact has a better claim on belongs to none of those that are kept.
     own = scores.max(axis=1, keepdims=True)
     sure = np.where(scores == own, scores, 0.0)[:, : len(recipe)]
     names = tuple(settings.only) or tuple(recipe)
     return names, sure[:, [list(recipe).index(name) for name in names]]
+
+
+def _refuse_unknown(only: Sequence[str], known: Sequence[str]) -> None:
+    absent = sorted(set(only) - set(known))
+    if absent:
+        raise ConfigError("no such class", value=absent[0], fix=f"Choose from: {', '.join(known)}.")
 
 
 def _recipe(tree: QuestionTree, votes: Any, settings: SetSettings) -> tuple[Mapping[str, str], list[str]]:
@@ -373,7 +378,9 @@ def _parts(groups: np.ndarray, labels: np.ndarray, settings: SetSettings, ids: n
     fewest = {part: min(int(((parts == part) & (labels == k)).sum()) for k in np.unique(labels)) for part in sizes}
     if min(fewest.values()) < 1:
         raise DataError(
-            "nearly all images of a class are copies of each other", value=fewest, fix="Remove the copies from the table."
+            "nearly all images of a class are copies of each other",
+            value=fewest,
+            fix="Remove the copies from the table.",
         )
     for part, count in fewest.items():
         for label in np.unique(labels):

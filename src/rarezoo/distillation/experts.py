@@ -104,9 +104,7 @@ class Experts:
         experts = cls(Path(folder), about, count)
         absent = [number for number in range(count) if not experts.path(number).is_file()]
         if absent:
-            raise StoreNotFound(
-                f"{len(absent)} of {count} experts are missing", value=experts.path(absent[0]), fix=fix
-            )
+            raise StoreNotFound(f"{len(absent)} of {count} experts are missing", value=experts.path(absent[0]), fix=fix)
         return experts
 
     @property
@@ -156,12 +154,11 @@ def train_experts(galaxies: GalaxySet, settings: ExpertSettings, folder: Path, *
     plain = {name: value for name, value in asdict(settings).items() if name not in ("folder", "count")}
     about = {"set": galaxies.sha256, "settings": plain, "weights": network.size, "classes": list(galaxies.names)}
     manifest = folder / MANIFEST
-    if manifest.is_file():
-        if tables.read_json(manifest, fix="Choose another folder.") != about:
-            raise OutputError(
-                "the folder holds experts of other settings or of another set", value=folder,
-                fix="Choose another out=DIR, or delete that folder if you no longer need it.",
-            )  # fmt: skip
+    if manifest.is_file() and tables.read_json(manifest, fix="Choose another folder.") != about:
+        raise OutputError(
+            "the folder holds experts of other settings or of another set", value=folder,
+            fix="Choose another out=DIR, or delete that folder if you no longer need it.",
+        )  # fmt: skip
     experts = Experts(folder, about, settings.count)
     missing = [number for number in range(settings.count) if not experts.path(number).is_file()]
     needed = bytes_needed(settings, network.size) * len(missing) // settings.count

@@ -50,7 +50,9 @@ class FeatureSettings(Settings):
     prefix: ClassVar[str] = "features"
 
     checkpoint: str = setting("", "checkpoint that is the frozen encoder; for a prototype: empty = that of the store")
-    match: str = setting(CENTRE, "what is matched: class means, or gradients of linear classifiers", choices=(CENTRE, GRADIENTS))
+    match: str = setting(
+        CENTRE, "what is matched: class means, or gradients of linear classifiers", choices=(CENTRE, GRADIENTS)
+    )
     steps: int = setting(300, "steps", ge=1)
     views: int = setting(3, "random views of each image in a step", ge=1)
     noise: float = setting(0.03, "noise that is added to each view, as a share of the range of pixels", ge=0)
@@ -130,7 +132,9 @@ class Pyramid:
         total = self.base.expand(len(self.parts[0]), -1, -1, -1)
         for part in self.parts:
             size = (self.side, self.side)
-            total = total + (part if part.shape[-1] == self.side else functional.interpolate(part, size, mode="bilinear"))
+            total = total + (
+                part if part.shape[-1] == self.side else functional.interpolate(part, size, mode="bilinear")
+            )
         return torch.sigmoid(total)
 
 

@@ -14,7 +14,6 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional
-from tqdm.auto import tqdm
 
 from rarezoo.data.splits import TEST, TRAIN, VALIDATION
 from rarezoo.distillation.augmentation import GALAXY, NONE
@@ -40,7 +39,9 @@ class JudgeSettings(Settings):
     networks: int = setting(5, "fresh networks that are trained on each contestant", ge=1)
     steps: int = setting(300, "steps of each training", ge=2)
     rates: list[float] = setting(
-        [1e-2, 1e-3, 1e-4], "learning rates from which one is chosen for each contestant on the validation galaxies", gt=0
+        [1e-2, 1e-3, 1e-4],
+        "learning rates from which one is chosen for each contestant on the validation galaxies",
+        gt=0,
     )
     model: str = setting(CONVNET, "network: convnet, resnet18, or an architecture of the zoo")
     width: int = setting(32, "convnet: channels of each block", ge=1)
@@ -143,7 +144,9 @@ def _bootstrap(first: Float[np.ndarray, "r t"], second: Float[np.ndarray, "q t"]
     values = np.empty(draws)
     for draw in range(draws):
         columns = random.integers(0, first.shape[1], first.shape[1])
-        means = [part[random.integers(0, len(part), len(part))].mean(axis=0)[columns].mean() for part in (first, second)]
+        means = [
+            part[random.integers(0, len(part), len(part))].mean(axis=0)[columns].mean() for part in (first, second)
+        ]
         values[draw] = means[0] - means[1]
     low, high = np.quantile(values, (0.025, 0.975))
     return Interval(float(first.mean() - second.mean()), float(low), float(high))
@@ -222,5 +225,3 @@ def spokes(images: Float[np.ndarray, "n s s"]) -> Float[np.ndarray, " n"]:
         power = np.abs(np.fft.rfft(circles, axis=1)) ** 2
         shares.append(power[:, 4:].sum() / max(float(power[:, 1:].sum()), 1e-12))
     return np.array(shares)
-
-

@@ -52,10 +52,10 @@ class MatchingSettings(Settings):
     iterations: int = setting(1000, "most iterations", ge=1)
     steps: int = setting(20, "steps of the student in each iteration", ge=1)
     batch: int = setting(0, "images in a step of the student; 0: all", ge=0)
-    image_rate: float = setting(100.0, "learning rate of the images", gt=0)
+    image_rate: float = setting(10.0, "learning rate of the images", gt=0)
     momentum: float = setting(0.5, "momentum of images and of the student's rate", ge=0, lt=1)
     student_rate: float = setting(0.01, "learning rate of the student at the start", gt=0)
-    rate_rate: float = setting(0.01, "learning rate of the logarithm of the student's rate; 0: it stays", ge=0)
+    rate_rate: float = setting(0.001, "learning rate of the logarithm of the student's rate; 0: it stays", ge=0)
     start: str = setting(
         REAL, "what the images are at the start: real galaxies, class means, or noise", choices=(REAL, MEAN, NOISE)
     )
@@ -63,7 +63,9 @@ class MatchingSettings(Settings):
     target_epochs: int = setting(1, "epochs of the expert that a student must catch up; stm: 1", ge=1)
     last_start: int = setting(10, "last epoch that a student may start from", ge=0)
     widen: int = setting(500, "schedule=widening: iterations until the last start epoch is reached", ge=1)
-    falling: float = setting(5.0, "schedule=stm: the cap rises if the correlation of the probes is below −this × σ", gt=0)
+    falling: float = setting(
+        5.0, "schedule=stm: the cap rises if the correlation of the probes is below −this × σ", gt=0
+    )
     rising: float = setting(3.0, "schedule=stm: the cap rises if the correlation is above this × σ", gt=0)
     patience: int = setting(1000, "schedule=stm: iterations at one cap after which the images are finished", ge=10)
     check_every: int = setting(100, "iterations after which the images are tried on the real training images", ge=1)
@@ -234,9 +236,10 @@ def trained_on(
     def batch(step: int) -> tuple[Tensor, Tensor]:
         return augment(images, kind, generator(seed, step, 11)), labels
 
+    fresh = network.start(seed=seed).to(images.device)
     return network.descend(
-        network.start(seed=seed).to(images.device), batch, steps=steps, rate=lambda step: rate * (1.0 if step < steps / 2 else 0.1),
-        momentum=momentum, decay=decay,
+        fresh, batch, steps=steps, rate=lambda step: rate * (1.0 if step < steps / 2 else 0.1), momentum=momentum,
+        decay=decay,
     )  # fmt: skip
 
 
@@ -279,8 +282,8 @@ class Distilled(NamedTuple):
 
 
 def match_trajectories(
-    galaxies: GalaxySet, experts: Experts, settings: MatchingSettings, *, per_class: int, folder: Path, save_every: int = 25,
-    device: str = "cpu",
+    galaxies: GalaxySet, experts: Experts, settings: MatchingSettings, *, per_class: int, folder: Path,
+    save_every: int = 25, device: str = "cpu",
 ) -> Distilled:  # fmt: skip
     """Distil a set by trajectory matching; the same call continues after it was stopped, with the same result.
 
@@ -312,9 +315,7 @@ def match_trajectories(
     schedule = settings.chosen_schedule(experts.epochs)
     first, labels = start_images(galaxies, per_class=per_class, start=settings.start, seed=settings.seed)
     first, labels = first.to(device), labels.to(device)
-    key = digest(
-        {"settings": vars(settings), "experts": experts.about, "count": experts.count, "per_class": per_class}
-    )
+    key = digest({"settings": vars(settings), "experts": experts.about, "count": experts.count, "per_class": per_class})
     state = _restored(folder / _SAVED, key, device) or _State(
         0, first, torch.zeros_like(first), float(np.log(settings.student_rate)), 0.0, first.clone(),
         settings.student_rate, -1.0, 0, [], {},
@@ -339,7 +340,8 @@ def match_trajectories(
 
 
 def _iterate(
-    state: _State, network: FlatNetwork, experts: Experts, schedule: Schedule, settings: MatchingSettings, labels: Tensor
+    state: _State, network: FlatNetwork, experts: Experts, schedule: Schedule, settings: MatchingSettings,
+    labels: Tensor,
 ) -> tuple[float, float]:  # fmt: skip
     """Take one step of the images and of the student's rate; return the loss and that of the probe."""
     iteration = state.iteration
@@ -348,7 +350,9 @@ def _iterate(
     batches = student_batches(labels, batch=settings.batch, kind=settings.augment, seeds=(settings.seed, iteration))
 
     def student(epoch: int, *, gradients: bool) -> Match:
-        start, target = (experts.weights(number, at).to(labels.device) for at in (epoch, epoch + settings.target_epochs))
+        start, target = (
+            experts.weights(number, at).to(labels.device) for at in (epoch, epoch + settings.target_epochs)
+        )
         return student_loss(
             network, state.images, batches, start=start, target=target, log_rate=state.log_rate, steps=settings.steps,
             gradients=gradients,
@@ -374,8 +378,8 @@ def _iterate(
 
 
 def _check(
-    state: _State, network: FlatNetwork, galaxies: GalaxySet, settings: MatchingSettings, labels: Tensor, *, loss: float,
-    probe: float, cap: int,
+    state: _State, network: FlatNetwork, galaxies: GalaxySet, settings: MatchingSettings, labels: Tensor, *,
+    loss: float, probe: float, cap: int,
 ) -> None:  # fmt: skip
     """Train a fresh network on the images, try it on the real training images, and keep the best images."""
     rate = float(np.exp(state.log_rate))
@@ -406,4 +410,6 @@ def _restored(path: Path, key: str, device: str) -> _State | None:
     if not path.is_file():
         return None
     content = torch.load(path, weights_only=True, map_location=device)
-    return _State(**{name: value for name, value in content.items() if name != "key"}) if content["key"] == key else None
+    return (
+        _State(**{name: value for name, value in content.items() if name != "key"}) if content["key"] == key else None
+    )

@@ -13,20 +13,18 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from rarezoo.errors import ConfigError
-from rarezoo.settings import Settings, choice, setting
+from rarezoo.settings import choice
 
 CONVNET, RESNET = "convnet", "resnet18"
 # Channels that a group of a normalisation layer has in ResNet-18 and in the trunks of the zoo.
 _GROUP = 8
 
 
-
-
 def convnet(*, side: int, classes: int, width: int = 128, depth: int = 3) -> nn.Sequential:
     """Return the network of dataset distillation: blocks of convolution, instance norm, ReLU and average pooling.
 
-    The source is Gidaris & Komodakis (2018, CVPR), in the form of Cazenavette et al. (2022, CVPR): a group norm with one
-    channel in each group, and a linear layer on the flattened map.
+    The source is Gidaris & Komodakis (2018, CVPR), in the form of Cazenavette et al. (2022, CVPR): a group norm with
+    one channel in each group, and a linear layer on the flattened map.
 
     Parameters
     ----------
@@ -152,9 +150,7 @@ class FlatNetwork:
         named = {name: part.view(shape) for (name, shape), part in zip(self._shapes.items(), parts, strict=True)}
         return functional_call(self._module, named, (images,))
 
-    def loss(
-        self, weights: Float[Tensor, " p"], images: Float[Tensor, "b 3 s s"], labels: Tensor
-    ) -> Float[Tensor, ""]:
+    def loss(self, weights: Float[Tensor, " p"], images: Float[Tensor, "b 3 s s"], labels: Tensor) -> Float[Tensor, ""]:
         """Return the cross entropy; labels are class numbers (b,) or probabilities (b, c)."""
         return nn.functional.cross_entropy(self(weights, images), labels)
 

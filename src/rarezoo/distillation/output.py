@@ -1,11 +1,11 @@
 """What a distillation leaves: pictures, a FITS file, a page and a card.
 
-    distilled.npz       images (n, 3, s, s) in grey levels, class numbers, names, the learnt rate
-    distilled.fits      a cube per class, in grey levels
-    images/*.png        the same as pictures, with medoid and mean of each class
-    curve.png           what was measured on the way
-    card.md             what it was made from
-    index.html          the page
+distilled.npz       images (n, 3, s, s) in grey levels, class numbers, names, the learnt rate
+distilled.fits      a cube per class, in grey levels
+images/*.png        the same as pictures, with medoid and mean of each class
+curve.png           what was measured on the way
+card.md             what it was made from
+index.html          the page
 """
 
 from collections.abc import Mapping, Sequence

@@ -41,7 +41,7 @@ class Schedule(ABC):
         """The epoch whose loss the schedule wants to know in this iteration; None: none."""
         return None
 
-    def observe(self, loss: float) -> None:
+    def observe(self, loss: float) -> None:  # noqa: B027
         """Take the loss of a student that started from the probed epoch."""
 
     @property
@@ -58,7 +58,7 @@ class Schedule(ABC):
         """Return what :meth:`restore` needs."""
         return {}
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: dict[str, Any]) -> None:  # noqa: B027
         """Continue from :meth:`state`."""
 
 
