@@ -160,9 +160,9 @@ def train_experts(galaxies: GalaxySet, settings: ExpertSettings, folder: Path, *
             fix="Choose another out=DIR, or delete that folder if you no longer need it.",
         )  # fmt: skip
     experts = Experts(folder, about, settings.count)
+    there = len(list(folder.glob("expert-*.npy")))
+    refuse_full_disk(folder, max(0, settings.count - there) * bytes_needed(settings, network.size) // settings.count)
     missing = [number for number in range(settings.count) if not experts.path(number).is_file()]
-    needed = bytes_needed(settings, network.size) * len(missing) // settings.count
-    refuse_full_disk(folder, needed)
     tables.write_json(about, manifest)
     for number in tqdm(missing, desc="training experts", unit="expert"):
         states = np.stack([state.cpu().numpy() for state in _training(galaxies, settings, network, number, device)])

@@ -187,6 +187,8 @@ def match_features(
             with torch.no_grad():
                 for part, kept in zip(pyramid.parts, content["parts"], strict=True):
                     part.copy_(kept)
+    # A dimension that is the same for all galaxies must not decide.
+    spread = spread.clamp(min=1e-3 * float(spread.max()))
     wanted = (centres - middle) / spread
     for step in tqdm(range(first, settings.steps), desc="matching features", initial=first, total=settings.steps):
         random = generator(settings.seed, step, 13)
