@@ -198,7 +198,7 @@ class DistilBenchmark(Distiller):
                 galaxies.summary(), "", tables.markdown(head, lines), "",
                 f"All training galaxies (the experts after their last epoch): {_text(everything)}. Chance: "
                 f"{1 / len(galaxies.names):.3f}. {self.judge.networks} fresh networks for each contestant; "
-                "intervals of 95 % from a bootstrap over test galaxies and trainings, paired over galaxies for differences.",
+                "95 % intervals from a bootstrap over test galaxies and trainings, paired for differences.",
             ]
         )  # fmt: skip
         with tables.atomic(folder / "board.md") as temporary:

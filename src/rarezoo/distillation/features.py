@@ -1,10 +1,12 @@
 """Distillation without experts: images whose features are those of a class.
 
 ``features``
-    In a frozen encoder of the zoo. The image of a class is made so that its embedding points from the mean of all
-    galaxies to the mean of the class (``match=centre``), or so that a random linear classifier has the same gradient on
-    the images as on real galaxies (``match=gradients``; Cazenavette et al. 2025, NeurIPS). The image is the sum of a
-    pyramid of resolutions behind a sigmoid, so that coarse structure comes first.
+    In a frozen encoder of the zoo. The image of a class is made so that its embedding is the mean of the class
+    (``match=centre``), or so that a random linear classifier has the same gradient on the images as on real galaxies
+    (``match=gradients``; Cazenavette et al. 2025, NeurIPS). The image starts as the mean image of its class, and
+    changes by the sum of a pyramid of resolutions behind a sigmoid, so that coarse structure comes first. A prior keeps
+    each pixel within the scatter of the real galaxies: without it, images leave the range of galaxies (a direction in
+    an embedding can be followed without end), and no other network makes anything of them.
 ``dm``
     In random networks: the mean features of the images are those of the galaxies (Zhao & Bilen 2023, WACV).
 
@@ -56,6 +58,10 @@ class FeatureSettings(Settings):
     steps: int = setting(300, "steps", ge=1)
     views: int = setting(3, "random views of each image in a step", ge=1)
     noise: float = setting(0.03, "noise that is added to each view, as a share of the range of pixels", ge=0)
+    prior: float = setting(
+        0.1, "weight of the squared distance of the pixels from the class mean, in units of the scatter of the class",
+        ge=0,
+    )  # fmt: skip
     rate: float = setting(0.02, "learning rate (Adam)", gt=0)
     side: int = setting(0, "side of the images; 0: the input of the encoder", unit="px", ge=0)
     seed: int = setting(0, "seed", ge=0)
@@ -115,21 +121,19 @@ class Pyramid:
     Parameters
     ----------
     start
-        (3, s, s) image in [0, 1] at which all of them start.
-    count
-        Number of images.
+        (n, 3, s, s) images in [0, 1] at which they start.
     levels
         Sides of the levels, px.
     """
 
-    def __init__(self, start: Float[Tensor, "3 s s"], count: int, levels: list[int]) -> None:
+    def __init__(self, start: Float[Tensor, "n 3 s s"], levels: list[int]) -> None:
         self.side = start.shape[-1]
         self.base = torch.logit(start.clamp(0.004, 0.996))
-        self.parts = [torch.zeros(count, 3, size, size, requires_grad=True) for size in levels]
+        self.parts = [torch.zeros(len(start), 3, size, size, requires_grad=True) for size in levels]
 
     def images(self) -> Float[Tensor, "n 3 s s"]:
         """Return the images in [0, 1]."""
-        total = self.base.expand(len(self.parts[0]), -1, -1, -1)
+        total = self.base
         for part in self.parts:
             size = (self.side, self.side)
             total = total + (
@@ -143,13 +147,14 @@ def match_features(
     centres: Float[Tensor, "n d"],
     middle: Float[Tensor, " d"],
     spread: Float[Tensor, " d"],
-    start: Float[Tensor, "3 s s"],
+    start: Float[Tensor, "n 3 s s"],
+    scatter: Float[Tensor, "n 3 s s"],
     settings: FeatureSettings,
     *,
     samples: tuple[Float[Tensor, "m d"], Int64[Tensor, " m"], Int64[Tensor, " n"]] | None = None,
     saved: Path | None = None,
 ) -> tuple[Float[Tensor, "n 3 s s"], list[dict[str, float]]]:
-    """Make images whose embeddings lie in given directions.
+    """Make images whose embeddings lie in given places.
 
     Parameters
     ----------
@@ -158,10 +163,10 @@ def match_features(
     centres
         Where each image should lie.
     middle, spread
-        Mean and standard deviation of the embeddings of all galaxies; directions are measured from the mean, in units
-        of the standard deviations.
-    start
-        Image at which all start, such as the mean of all galaxies.
+        Mean and standard deviation of the embeddings of all galaxies; places are measured from the mean, in units of
+        the standard deviations.
+    start, scatter
+        Images at which they start, such as class means, and the scatter of the real pixels around them, in [0, 1].
     settings
         Settings.
     samples
@@ -174,7 +179,7 @@ def match_features(
     tuple
         Images (n, 3, s, s) in [0, 1], and the losses on the way.
     """
-    pyramid = Pyramid(start, len(centres), settings.levels(start.shape[-1]))
+    pyramid = Pyramid(start, settings.levels(start.shape[-1]))
     adam = torch.optim.Adam(pyramid.parts, lr=settings.rate)
     curve: list[dict[str, float]] = []
     key = digest({"settings": vars(settings), "encoder": encoder.sha256, "centres": centres.numpy().round(4).tolist()})
@@ -190,16 +195,18 @@ def match_features(
     # A dimension that is the same for all galaxies must not decide.
     spread = spread.clamp(min=1e-3 * float(spread.max()))
     wanted = (centres - middle) / spread
+    norm = wanted.square().sum(dim=1).clamp(min=1e-6).repeat(settings.views)
     for step in tqdm(range(first, settings.steps), desc="matching features", initial=first, total=settings.steps):
         random = generator(settings.seed, step, 13)
-        views = pyramid.images().repeat(settings.views, 1, 1, 1)
-        views = augment(views, GALAXY, random)
+        images = pyramid.images()
+        views = augment(images.repeat(settings.views, 1, 1, 1), GALAXY, random)
         views = views + settings.noise * torch.randn(views.shape, generator=random)
         features = (encoder(views) - middle) / spread
         if settings.match == CENTRE or samples is None:
-            loss = (1 - functional.cosine_similarity(features, wanted.repeat(settings.views, 1))).mean()
+            loss = ((features - wanted.repeat(settings.views, 1)).square().sum(dim=1) / norm).mean()
         else:
             loss = _gradient_distance(features, samples, middle, spread, settings, random)
+        loss = loss + settings.prior * ((images - start) / scatter).square().mean()
         adam.zero_grad()
         loss.backward()
         adam.step()
@@ -242,10 +249,15 @@ def distil_features(
     kept = None if folder is None else folder / "embeddings.npy"
     real = _kept(kept, lambda: encoder.embedded(pixels).numpy())
     classes = range(len(galaxies.names))
-    centres = torch.cat([_centres(real[labels == number], per_class, seed=settings.seed) for number in classes])
+    centres, groups = [], []
+    for number in classes:
+        places, inside = _centres(real[labels == number], per_class, seed=settings.seed)
+        centres.append(places)
+        groups += [pixels[labels == number][part].float() / 255 for part in inside]
+    start, scatter = means_and_scatter(groups)
     own = torch.arange(len(galaxies.names)).repeat_interleave(per_class)
     images, curve = match_features(
-        encoder, centres, real.mean(dim=0), real.std(dim=0).clamp(min=1e-6), pixels.float().mean(dim=0) / 255, settings,
+        encoder, torch.cat(centres), real.mean(dim=0), real.std(dim=0), start, scatter, settings,
         samples=(real, labels, own), saved=None if folder is None else folder / _SAVED,
     )  # fmt: skip
     return Distilled(_at_side(images, galaxies), own, float("nan"), curve)
@@ -257,13 +269,22 @@ def _kept(path: Path | None, make: Any) -> Tensor:
     return torch.from_numpy(np.asarray(kept_array(path, make)))
 
 
-def _centres(points: Float[Tensor, "m d"], count: int, *, seed: int) -> Float[Tensor, "count d"]:
-    """Return the mean of points, or the means of k-means groups."""
+def means_and_scatter(groups: list[Float[Tensor, "m 3 s s"]]) -> tuple[Tensor, Tensor]:
+    """Return the mean of each group of images in [0, 1], and the scatter of its pixels, at least four grey levels."""
+    means = torch.stack([images.mean(dim=0) for images in groups])
+    scatter = torch.stack([images.std(dim=0, correction=0) for images in groups])
+    return means, scatter.clamp(min=4 / 255)
+
+
+def _centres(points: Float[Tensor, "m d"], count: int, *, seed: int) -> tuple[Float[Tensor, "count d"], list[Tensor]]:
+    """Return the mean of points, or the means of k-means groups, and the places of the points of each group."""
     if count == 1:
-        return points.mean(dim=0, keepdim=True)
+        return points.mean(dim=0, keepdim=True), [torch.arange(len(points))]
     from sklearn.cluster import KMeans
 
-    return torch.from_numpy(KMeans(count, n_init=3, random_state=seed).fit(points.numpy()).cluster_centers_).float()
+    groups = torch.from_numpy(KMeans(count, n_init=3, random_state=seed).fit(points.numpy()).labels_)
+    inside = [torch.nonzero(groups == number).flatten() for number in range(count)]
+    return torch.stack([points[part].mean(dim=0) for part in inside]), inside
 
 
 def _at_side(images: Float[Tensor, "n 3 s s"], galaxies: GalaxySet) -> Float[Tensor, "n 3 s s"]:

@@ -30,7 +30,7 @@ from rarezoo.data.duplicates import fingerprint, near_identical
 from rarezoo.data.splits import TEST, TRAIN, VALIDATION
 from rarezoo.data.survey import Galaxies
 from rarezoo.distillation.data import GalaxySet, SetSettings
-from rarezoo.distillation.features import FeatureSettings, FrozenEncoder, match_features
+from rarezoo.distillation.features import FeatureSettings, FrozenEncoder, match_features, means_and_scatter
 from rarezoo.distillation.judge import JudgeSettings, Verdict, accuracy_interval, judge, paired_difference
 from rarezoo.distillation.output import picture, write_fits
 from rarezoo.errors import ConfigError, DataError
@@ -263,14 +263,15 @@ def make_prototype(
     centres = torch.stack([part[labels == number].mean(dim=0) for number in (0, 1)])
     spread = torch.from_numpy(np.asarray(embeddings, dtype=np.float32).std(axis=0)).clamp(min=1e-6)
     large = chosen.pixels(TRAIN, side=encoder.side)
+    start, scatter = means_and_scatter([large[labels == number].float() / 255 for number in (0, 1)])
     images, _ = match_features(
-        encoder, centres, centres.mean(dim=0), spread, large.float().mean(dim=0) / 255, settings.features, saved=saved
+        encoder, centres, centres.mean(dim=0), spread, start, scatter, settings.features, saved=saved
     )
     nearest = [_medoid(part, labels == number) for number in (0, 1)]
     contestants = {
         "prototype": images * 255,
         "medoid": large[nearest].float(),
-        "mean": torch.stack([large[labels == number].float().mean(dim=0) for number in (0, 1)]),
+        "mean": start * 255,
     }
     verdicts = {name: _verdict(chosen, pictures, settings) for name, pictures in contestants.items()}
     over = {

@@ -21,6 +21,7 @@ from rarezoo.distillation.features import (
     FrozenEncoder,
     match_distributions,
     match_features,
+    means_and_scatter,
 )
 from rarezoo.distillation.judge import JudgeSettings, judge, paired_difference, real_images, spokes
 from rarezoo.distillation.matching import MatchingSettings, match_trajectories, student_batches, student_loss
@@ -373,8 +374,9 @@ def test_matching_features_turns_images_towards_their_classes(shapes, tmp_path, 
     encoder, settings = stub_encoder(), FeatureSettings(match=match, steps=40, rate=0.1, views=2)
     real, labels = encoder.embedded(shapes.pixels(TRAIN)), shapes.labels_of(TRAIN)
     centres = torch.stack([real[labels == number].mean(dim=0) for number in range(3)])
-    start = shapes.pixels(TRAIN).float().mean(dim=0) / 255
-    parts = (encoder, centres, real.mean(dim=0), real.std(dim=0), start, settings)
+    pixels = shapes.pixels(TRAIN).float() / 255
+    start, scatter = means_and_scatter([pixels[labels == number] for number in range(3)])
+    parts = (encoder, centres, real.mean(dim=0), real.std(dim=0), start, scatter, settings)
     samples = (real, labels, torch.arange(3))
     images, curve = match_features(*parts, samples=samples, saved=tmp_path / "state.pt")
     assert curve[-1]["loss"] < 0.85 * curve[0]["loss"]
