@@ -99,7 +99,7 @@ def build(name: str, *, side: int, classes: int, width: int = 128, depth: int = 
 
         network = resnet18(num_classes=classes, norm_layer=_group_norm)
         # The first layers of the published network halve the side twice, which leaves nothing of small images.
-        network.conv1, network.maxpool = nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.Identity()  # type: ignore[assignment]
+        network.conv1, network.maxpool = nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.Identity()
         return network
     encoder = choice("model", name)(input_size=max(32, side // 32 * 32), drop_path=0.0)
     trunk = _without_batch_norm(encoder.trunk())
