@@ -23,6 +23,7 @@ from rarezoo.distillation.judge import (
     paired_difference,
     real_images,
     soft_labels,
+    spokes,
 )
 from rarezoo.distillation.output import as_tensor, write_distillation
 from rarezoo.distillation.run import DM, FEATURES, TRAJECTORIES, Distiller
@@ -83,6 +84,7 @@ class DistilBenchmark(Distiller):
             verdict = self._verdict(galaxies, folder, name, number, protocol, model)
             verdicts[number, name, protocol, model] = verdict
         for (number, name, protocol, model), verdict in verdicts.items():
+            images = self._contestant(galaxies, folder, name, number)[0][0]
             others = {
                 other: verdicts.get((number, other, protocol, model))
                 for other in (MEAN, MEDOID, RANDOM)
@@ -92,6 +94,7 @@ class DistilBenchmark(Distiller):
                 {
                     "images": number, "contestant": name, "protocol": protocol, "network": model,
                     "accuracy": accuracy_interval(verdict.right, draws=self.judge.draws), "rate": verdict.rate,
+                    "spokes": float(spokes(galaxies.unscaled(images).mean(axis=1)).mean()),
                     **{
                         f"over {other}": None if found is None else paired_difference(
                             verdict.right, found.right, draws=self.judge.draws
@@ -185,11 +188,12 @@ class DistilBenchmark(Distiller):
         """Write board.csv, board.md and board.png."""
         everything = self._all_data(galaxies, folder)
         head = ["images per class", "contestant", "protocol", "network", "rate", "accuracy", "over mean", "over medoid",
-                "over random"]  # fmt: skip
+                "over random", "spokes"]  # fmt: skip
         lines = [
             [
                 str(row["images"]), row["contestant"], row["protocol"], row["network"], f"{row['rate']:g}",
                 *(_text(row.get(name)) for name in ("accuracy", "over mean", "over medoid", "over random")),
+                f"{row['spokes']:.2f}",
             ]
             for row in rows
         ]  # fmt: skip
@@ -198,7 +202,8 @@ class DistilBenchmark(Distiller):
                 galaxies.summary(), "", tables.markdown(head, lines), "",
                 f"All training galaxies (the experts after their last epoch): {_text(everything)}. Chance: "
                 f"{1 / len(galaxies.names):.3f}. {self.judge.networks} fresh networks for each contestant; "
-                "95 % intervals from a bootstrap over test galaxies and trainings, paired for differences.",
+                "95 % intervals from a bootstrap over test galaxies and trainings, paired for differences. Spokes: "
+                "share of the azimuthal power of the images in orders 4 and more.",
             ]
         )  # fmt: skip
         with tables.atomic(folder / "board.md") as temporary:
