@@ -258,7 +258,7 @@ JOBS: dict[str, Job] = {
     ),
     "distil": Job(
         "rarezoo.distillation.run:DistilRun", "make a few synthetic images that stand for many galaxies", _MEASURING,
-        groups=("data", "schedule", "profile", "logger"), folder=True,
+        groups=("data", "schedule", "profile", "logger"), folder=True, renamed={"method": "approach"},
         examples=(
             "data=gz2 features.checkpoint=efficientnet_b0.gz2 out=runs/distilled",
             "data=gz2 profile=processor schedule=stm out=runs/stm",

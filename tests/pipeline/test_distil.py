@@ -72,5 +72,5 @@ def test_the_size_of_the_paper_can_be_planned(tmp_path):
 def test_a_distillation_without_a_survey_or_encoder_is_refused(tmp_path):
     assert "data=gz2" in run_command("rarezoo", "distil", "out=x", cwd=tmp_path, expect=2).message
     words = ["rarezoo", "distil", "data=mock", "data.n=20", "data.side=16", "method=features", "out=x"]
-    small = ["set.train=2", "set.validation=1", "set.test=1", "set.recipe={smooth: '`smooth-or-featured_smooth`'}"]
+    small = ["set.train=2", "set.validation=1", "set.test=1", "set.recipe=['smooth=`smooth-or-featured_smooth`']"]
     assert "features.checkpoint" in run_command(*words, *small, cwd=tmp_path, expect=2).message

@@ -122,7 +122,7 @@ class DistilBenchmark(Distiller):
         if name in REAL:
             return [real_images(galaxies, name, per_class=number)]
         own = self._distiller(name)
-        key = digest({part: asdict(getattr(own, part)) for part in (*_PARTS[name], "set")})[:12]
+        key = digest({part: asdict(getattr(own, part)) for part in _PARTS[name]})[:12]
         place = folder / "distilled" / f"{name}-{number}-{key}"
         if not (place / "distilled.npz").is_file():
             found = own.distilled(

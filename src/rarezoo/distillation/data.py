@@ -88,7 +88,7 @@ class SetSettings(Settings):
         AUTO, "recipe of the classes; auto: the first whose answers the votes have; populations: those of a mock sky",
         choices=(AUTO, *RECIPES, POPULATIONS),
     )  # fmt: skip
-    recipe: dict[str, str] = setting({}, "classes of your own: an expression of vote fractions for each name")
+    recipe: list[str] = setting([], "classes of your own: NAME=EXPRESSION of vote fractions, for each class")
     only: list[str] = setting([], "classes that are used; empty: all of the recipe")
     score: str = setting(
         FRACTIONS, "product of the fractions, or its lower 5 % bound, which counts how many people voted",
@@ -111,6 +111,16 @@ class SetSettings(Settings):
                 "the validation galaxies are a part of those to distil", value=f"set.validation={self.validation}",
                 fix=f"Choose fewer than set.train={self.train}.",
             )  # fmt: skip
+
+        unnamed = [text for text in self.recipe if not text.partition("=")[0].strip() or "=" not in text]
+        if unnamed:
+            raise ConfigError("not a class", value=f"set.recipe={unnamed[0]}", fix="Write NAME=EXPRESSION.")
+
+    @property
+    def own_recipe(self) -> dict[str, str]:
+        """Expression of each class of your own."""
+        parts = (text.partition("=") for text in self.recipe)
+        return {name.strip(): expression.strip() for name, _, expression in parts}
 
     @property
     def per_class(self) -> int:
@@ -293,7 +303,7 @@ def _refuse_unknown(only: Sequence[str], known: Sequence[str]) -> None:
 def _recipe(tree: QuestionTree, votes: Any, settings: SetSettings) -> tuple[Mapping[str, str], list[str]]:
     """Return the expression of each class, and those of what competes and is dropped."""
     if settings.recipe:
-        return dict(settings.recipe), []
+        return settings.own_recipe, []
     empty = pa.table({answer: pa.array([1.0]) for answer in tree.answers})
     for name in RECIPES if settings.classes == AUTO else [settings.classes]:
         dropped = [_DROPPED[name]] if name in _DROPPED else []
@@ -311,7 +321,7 @@ def _recipe(tree: QuestionTree, votes: Any, settings: SetSettings) -> tuple[Mapp
     raise ConfigError(
         "the votes name no classes of a known recipe with enough galaxies",
         value=f"tree {tree.name}, {settings.per_class} galaxies of each class",
-        fix="Lower set.train and set.test, or write a recipe: 'set.recipe={spiral: \"`has-spiral-arms_yes`\"}'.",
+        fix="Lower set.train and set.test, or write a recipe: \"set.recipe=['spiral=`has-spiral-arms_yes`']\".",
     )
 
 

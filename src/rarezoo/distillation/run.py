@@ -121,13 +121,14 @@ class DistilRun(Distiller):
 
     Examples
     --------
-    >>> DistilRun(out="runs/distilled", method="dm").method
+    >>> DistilRun(out="runs/distilled", approach="dm").approach
     'dm'
     """
 
-    method: str = setting(
-        AUTO, "features (of a frozen encoder), dm (of random networks), or trajectories (of trained experts); auto: "
-        "features if features.checkpoint is named, otherwise trajectories",
+    # The command line also takes method=; as a field it would be a file of conf/method, the methods of the benchmark.
+    approach: str = setting(
+        AUTO, "method, also method= on the command line: features (of a frozen encoder), dm (of random networks), or "
+        "trajectories (of trained experts); auto: features if features.checkpoint is named, otherwise trajectories",
         choices=(AUTO, *METHODS),
     )  # fmt: skip
     logger: Tracker = setting(Tracker, "where the images are logged besides out=")
@@ -136,23 +137,23 @@ class DistilRun(Distiller):
 
     def run(self) -> Distillation | str:
         """Distil, write the result, and return it; with ``dry_run`` return the plan."""
-        if self.method == AUTO:
-            self.method = FEATURES if self.features.checkpoint else TRAJECTORIES
+        if self.approach == AUTO:
+            self.approach = FEATURES if self.features.checkpoint else TRAJECTORIES
         if self.dry_run:
-            return self.plan(self.method)
+            return self.plan(self.approach)
         if self.data is None:
             raise ConfigError("no survey", value="data=", fix="Name one: data=gz2, data=catalogue … or data=mock.")
         galaxies = self.galaxies()
         parts = {name: asdict(getattr(self, name)) for name in ("set", "experts", "matching", "features", "dm")}
         folder = claim(
             self.out, verb="distil",
-            settings={**parts, "method": self.method, "per_class": self.per_class, "data": described(self.data)},
+            settings={**parts, "method": self.approach, "per_class": self.per_class, "data": described(self.data)},
             inputs=lambda: {"galaxies": galaxies.sha256},
             places=[f"data.{name}" for name in self.data.places()],
         )  # fmt: skip
         log.info("%s", galaxies.summary())
         found = self.distilled(
-            galaxies, self.method, folder / "state", per_class=self.per_class, experts=folder / "experts"
+            galaxies, self.approach, folder / "state", per_class=self.per_class, experts=folder / "experts"
         )
         result = write_distillation(
             folder, galaxies, found, method=self.described_method(), facts=self.facts(galaxies, found)
@@ -165,9 +166,9 @@ class DistilRun(Distiller):
 
     def described_method(self) -> str:
         """Return the method in words."""
-        if self.method == FEATURES:
+        if self.approach == FEATURES:
             return f"matching {self.features.match} in the features of {self.features.checkpoint}"
-        if self.method == DM:
+        if self.approach == DM:
             return f"distribution matching in {self.dm.networks} random networks"
         return f"trajectory matching, schedule {self.matching.schedule}"
 

@@ -33,7 +33,9 @@ from rarezoo.errors import ConfigError, DataError, OutputError, StoreError, Stor
 pytestmark = pytest.mark.unit
 TREE = QuestionTree("shapes", (Question("shape", ("shape_round", "shape_long", "shape_ring")),))
 RECIPE = {"round": "shape_round", "long": "shape_long", "ring": "shape_ring"}
-SET = SetSettings(recipe=RECIPE, train=12, validation=3, test=5, side=8, zoom=1.0)
+SET = SetSettings(
+    recipe=[f"{name}={answer}" for name, answer in RECIPE.items()], train=12, validation=3, test=5, side=8, zoom=1.0
+)
 EXPERTS = ExpertSettings(count=2, epochs=3, width=4, rate=0.05, batch=8)
 MATCHING = MatchingSettings(iterations=4, steps=3, check_every=2, check_steps=4, image_rate=1.0)
 
@@ -94,7 +96,7 @@ def test_the_surest_galaxies_are_chosen_and_few_votes_count_less():
     votes[:, 0] = np.where(np.arange(72) == 7, 3, 40)
     votes[:, 1] = np.where(np.arange(72) == 7, 0, np.arange(72) % 5)
     galaxies = replace(galaxies, votes=votes)
-    only = replace(SET, recipe={"round": "shape_round"})
+    only = replace(SET, recipe=["round=shape_round"])
     _, plain = class_scores(galaxies, only)
     _, bounded = class_scores(galaxies, replace(only, score="lower_bound"))
     assert plain[7, 0] == 1
@@ -127,7 +129,7 @@ def test_the_nine_classes_of_the_paper_are_found_in_the_published_trees(name):
         ({}, {"train": 30}, DataError, ["round", "24", "set.train"]),
         ({"odd_size": True}, {}, DataError, ["14×14", "set.several_sizes=resize"]),
         ({}, {"only": ["spiral"]}, ConfigError, ["spiral", "ring"]),
-        ({}, {"recipe": {}}, ConfigError, ["shapes", "set.recipe"]),
+        ({}, {"recipe": []}, ConfigError, ["shapes", "set.recipe"]),
     ],
 )
 def test_a_set_that_cannot_be_made_is_refused(images, settings, error, words):
