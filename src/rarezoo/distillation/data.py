@@ -78,7 +78,7 @@ class SetSettings(Settings):
 
     Examples
     --------
-    >>> SetSettings(train=40, test=10, side=32).per_class
+    >>> SetSettings(train=40, validation=10, test=10, side=32).per_class
     50
     """
 

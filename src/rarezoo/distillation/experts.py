@@ -38,7 +38,7 @@ class ExpertSettings(Settings):
     Examples
     --------
     >>> ExpertSettings(count=2, width=8).network(side=16, classes=5).size
-    3533
+    1605
     """
 
     prefix: ClassVar[str] = "experts"

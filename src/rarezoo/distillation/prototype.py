@@ -48,8 +48,8 @@ NETWORKS = "networks"
 MATCHED = ("colour_red_green", "colour_green_blue", "half_light_radius", "brightness")
 _FEWEST = 20
 _NAMES = ("other galaxies", "class")
-# Candidates for matched galaxies that are measured for each member, and at most.
-_CANDIDATES, _MOST = 10, 6000
+# Candidates for matched galaxies that are measured: for each member, at least, and at most.
+_CANDIDATES, _FEWEST_CANDIDATES, _MOST = 10, 2500, 6000
 
 
 @dataclass(kw_only=True)
@@ -310,7 +310,7 @@ def _matched(
             "too few galaxies for a prototype", value=f"{len(inside)} members, {len(candidates)} other galaxies",
             fix=f"A class needs {_FEWEST} members that are no copies, and twice as many other galaxies.",
         )  # fmt: skip
-    drawn = min(len(candidates), _MOST, max(1000, _CANDIDATES * len(inside)))
+    drawn = min(len(candidates), _MOST, max(_FEWEST_CANDIDATES, _CANDIDATES * len(inside)))
     candidates = np.sort(random.choice(candidates, drawn, replace=False))
     places = [photometry.COLUMNS.index(name) for name in MATCHED]
     own, others = (photometry.photometry(galaxies.images, rows[part])[:, places] for part in (inside, candidates))
