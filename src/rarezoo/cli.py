@@ -298,6 +298,23 @@ JOBS: dict[str, Job] = {
             "vectors seeds=100-101 methods=ours,leaf_10", "answers store=runs/mine/store answers=known.csv",
         ),
     ),
+    "distil": Job(
+        "rarezoo.distillation.run:DistilRun", "make a few synthetic images that stand for many galaxies", _MEASURING,
+        groups=("data", "schedule", "profile", "logger"), folder=True, renamed={"method": "approach"},
+        examples=(
+            "data=gz2 features.checkpoint=efficientnet_b0.gz2 out=runs/distilled",
+            "data=gz2 profile=processor schedule=stm out=runs/stm",
+            "data=huggingface data.name=mwalmsley/gz_evo profile=paper dry_run=true out=runs/paper",
+        ),
+    ),
+    "benchmark distil": Job(
+        "rarezoo.benchmark.distil:DistilBenchmark",
+        "compare distilled images with real ones by the networks that are trained on them", _MEASURING,
+        groups=("data", "schedule", "profile"),
+        examples=(
+            "data=gz2 profile=processor features.checkpoint=efficientnet_b0.gz2_64px out=runs/distil_board",
+        ),
+    ),
     "benchmark explore": Job(
         "rarezoo.benchmark.explore:ExploreRun",
         "let simulated people rate galaxies, and compare the ways to choose what they see",

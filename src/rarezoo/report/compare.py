@@ -25,6 +25,7 @@ from rarezoo import __version__, tables
 from rarezoo.report import flows, gallery, palette
 from rarezoo.report.gallery import Cutouts, Gallery, Thumbnail
 from rarezoo.report.pages import environment
+from rarezoo.report.prototypes import ShownPrototype, shown_prototype
 from rarezoo.searches.compare import ComparedSearch, SearchPair
 from rarezoo.searches.grades import MEANINGS
 from rarezoo.searches.matching import ClassOverlap
@@ -96,6 +97,8 @@ class SideBySide:
     elsewhere
         For a class without counterpart: where the other search has its galaxies, as class id (-1: no class) and number
         of galaxies, the largest number first.
+    prototypes
+        Prototypes of both classes, whether they passed or not; None where none was made.
     """
 
     first: int
@@ -103,6 +106,7 @@ class SideBySide:
     row: Mapping[str, Any]
     galleries: tuple[Gallery, ...]
     elsewhere: tuple[tuple[int, int], ...] = ()
+    prototypes: tuple[ShownPrototype | None, ShownPrototype | None] = (None, None)
 
 
 @dataclass(frozen=True)
@@ -201,7 +205,12 @@ class ComparisonPages:
             ]  # fmt: skip
         files = f"{pair.first.letter}{a}-{pair.second.letter}{b}".replace(str(tables.NO_CLASS), "")
         galleries = (self._gallery(f"{files}-{kind}", title, inside, seeds=(a, b)) for kind, title, inside in parts)
-        return SideBySide(a, b, row, tuple(part for part in galleries if part.thumbnails), tuple(elsewhere))
+        prototypes = tuple(
+            None if search.folder is None or class_id == tables.NO_CLASS else shown_prototype(search.folder, class_id)
+            for search, class_id in ((pair.first, a), (pair.second, b))
+        )
+        shown = tuple(part for part in galleries if part.thumbnails)
+        return SideBySide(a, b, row, shown, tuple(elsewhere), (prototypes[0], prototypes[1]))
 
     def _gallery(self, name: str, title: str, inside: np.ndarray, *, seeds: tuple[int, int]) -> Gallery:
         rows = np.flatnonzero(inside)

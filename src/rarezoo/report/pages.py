@@ -48,6 +48,7 @@ from rarezoo.report.contents import (
 )
 from rarezoo.report.evidence import draw_evidence
 from rarezoo.report.gallery import Gallery, Thumbnail
+from rarezoo.report.prototypes import shown_prototype
 from rarezoo.searches import grades
 from rarezoo.searches.classes import mean_fractions, nearest_outside
 from rarezoo.searches.cluster import ISOLATED
@@ -255,7 +256,10 @@ class _Report:
         for place, found in enumerate(shown):
             card = cards.get(found.id)
             section = physical.section(card, link=link) if card and card["size"] == found.size else ""
-            page = pages.get_template("class.html.jinja").render(**shared, shown=found, place=place, physical=section)
+            page = pages.get_template("class.html.jinja").render(
+                **shared, shown=found, place=place, physical=section,
+                prototype=shown_prototype(self.search.folder, found.id),
+            )  # fmt: skip
             self._save(f"{file_name(found.id)}.html", page)
         self._save("atlas.html", pages.get_template("atlas.html.jinja").render(**shared))
         rates = [rate for rate in map(_known, classes.column(tables.FALSE_DISCOVERY).to_pylist()) if rate is not None]

@@ -56,6 +56,8 @@ class ComparedSearch:
         Predicted answers that distinguish each class, the most different first.
     page
         Index page of its own report; None if there is none.
+    folder
+        Its folder; None if it is not known.
     grades
         How strong the evidence for each class is, see :data:`rarezoo.searches.grades.GRADES`; None if not measured.
     """
@@ -69,6 +71,7 @@ class ComparedSearch:
     positions: Float32[np.ndarray, "n 2"]
     answers: Mapping[int, tuple[str, ...]]
     page: Path | None = None
+    folder: Path | None = None
     grades: Mapping[int, str | None] = field(default_factory=dict)
 
     @classmethod
@@ -99,6 +102,7 @@ class ComparedSearch:
             positions=positions.astype(np.float32),
             answers={row[tables.CLASS_ID]: tuple(row[tables.TOP_ANSWERS] or ()) for row in classes},
             page=search.page if search.page.is_file() else None,
+            folder=search.folder,
             grades={row[tables.CLASS_ID]: row[tables.GRADE] for row in classes},
         )
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL import Image
 
+    from rarezoo.distillation.prototype import Prototype
     from rarezoo.explore.pool import Pool
     from rarezoo.physical.join import Joined
     from rarezoo.physical.known import Known
@@ -772,6 +773,32 @@ class FoundClass:
             members = self.members[tables.ID]
             ids = members.sample(min(most, len(members)), random_state=seed).tolist()
         return gallery_image(self.search.cutouts(ids))
+
+    def prototype(self, **settings: Any) -> "Prototype":
+        """Make one picture of what the network thinks its members share, and judge whether it is worth anything.
+
+        The members are set against galaxies of the same magnitude, size and colour. The picture is kept in the folder
+        of the search, and the report shows it if it passed.
+
+        Parameters
+        ----------
+        settings
+            Settings of :class:`rarezoo.distillation.prototype.PrototypeSettings`.
+
+        Returns
+        -------
+        Prototype
+            With ``image``, ``passed``, and the two numbers behind it: ``over_medoid`` and ``over_mean``, which say how
+            much better held-out members are told from other galaxies with it than with the medoid and the mean image.
+
+        Raises
+        ------
+        DataError, CheckpointError
+            See :func:`rarezoo.distillation.prototype.prototype_of_class`.
+        """
+        from rarezoo.distillation.prototype import PrototypeSettings, prototype_of_class
+
+        return prototype_of_class(self, PrototypeSettings(**settings))
 
     def __repr__(self) -> str:
         name = f" {self.name}" if self.name else ""

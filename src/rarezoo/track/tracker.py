@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -91,6 +91,47 @@ class Tracker(Settings):
             writer = self.open_writer(Path(out), name=record.name, job="cluster", config=record.config)
             try:
                 writer.log_search(record)
+            finally:
+                writer.close(good=True)
+
+        self.attempt(send)
+
+    def log_pictures(
+        self,
+        out: Path | str,
+        *,
+        name: str,
+        job: str,
+        config: Mapping[str, Any],
+        pictures: Mapping[str, Path],
+        rows: Sequence[Mapping[str, float]] = (),
+    ) -> None:
+        """Log pictures of a finished run, and numbers that were measured on the way.
+
+        A failure is logged as a warning and does not stop the run.
+
+        Parameters
+        ----------
+        out
+            Folder of the run. All files of the log go below it.
+        name, job
+            Name and kind of the run.
+        config
+            Settings of the run.
+        pictures
+            Picture files by name.
+        rows
+            Numbers by name, a dictionary for each step.
+        """
+        if self.mode == NONE:
+            return
+
+        def send() -> None:
+            writer = self.open_writer(Path(out), name=name, job=job, config=config)
+            try:
+                for row in rows:
+                    writer.log(row, int(row.get("iteration", 0)))
+                writer.log_pictures(pictures)
             finally:
                 writer.close(good=True)
 

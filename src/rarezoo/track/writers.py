@@ -7,6 +7,7 @@ failed.
 
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from rarezoo import tables
 from rarezoo.escapes import markdown
@@ -41,6 +43,9 @@ class LogWriter(Protocol):
 
     def log_search(self, search: SearchRecord) -> None:
         """Write a search."""
+
+    def log_pictures(self, pictures: Mapping[str, Path]) -> None:
+        """Write picture files by name."""
 
     def close(self, *, good: bool) -> None:
         """Close the log; ``good`` says whether the run succeeded."""
@@ -83,6 +88,12 @@ class CsvWriter:
             self.log_training(search.training)
             self._write("curves", pd.DataFrame(search.training.epochs))
 
+    def log_pictures(self, pictures: Mapping[str, Path]) -> None:
+        """Copy the pictures to ``pictures/``."""
+        (self._folder / "pictures").mkdir(parents=True, exist_ok=True)
+        for name, path in pictures.items():
+            shutil.copyfile(path, self._folder / "pictures" / f"{name}{path.suffix}")
+
     def close(self, *, good: bool) -> None:
         """Do nothing: every row was written when it was logged."""
 
@@ -124,6 +135,12 @@ class TensorBoardWriter:
             for row in search.training.epochs:
                 self.log({f"training/{name}": value for name, value in row.items()}, int(row.get("epoch", 0)))
             self.log_training(search.training)
+
+    def log_pictures(self, pictures: Mapping[str, Path]) -> None:
+        """Write the pictures as images."""
+        for name, path in pictures.items():
+            with Image.open(path) as picture:
+                self._events.add_image(name, np.asarray(picture.convert("RGB")), dataformats="HWC")
 
     def close(self, *, good: bool) -> None:
         """Write events that are still in memory."""
@@ -180,6 +197,13 @@ class WandbWriter:
             for row in search.rows:
                 classes.add_data(*row.values(), *([exemplars[row[tables.CLASS_ID]]] if exemplars else []))
             self._run.log({**values, "class_table": classes})
+
+    def log_pictures(self, pictures: Mapping[str, Path]) -> None:
+        """Write the pictures as media of the run."""
+        import wandb
+
+        with self._staged():
+            self._run.log({f"pictures/{name}": wandb.Image(str(path)) for name, path in pictures.items()})
 
     def close(self, *, good: bool) -> None:
         """End the run.

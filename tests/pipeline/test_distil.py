@@ -1,0 +1,76 @@
+"""``rarezoo distil`` and ``rarezoo benchmark distil`` as commands, killed and started again."""
+
+import hashlib
+import signal
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.pipeline.conftest import run_command, start_command
+
+SET = [
+    "data=mock", "data.n=240", "data.side=32", "data.cache=cache", "data.workers=1", "set.classes=populations",
+    "data.rates={off_centre_ring: 0.5, merging_pair: 0.5}", "set.only=[off_centre_ring,merging_pair]",
+    "set.train=70", "set.validation=15", "set.test=30", "set.side=16", "set.zoom=1.0",
+]  # fmt: skip
+SMALL = [
+    "experts.count=2", "experts.epochs=3", "experts.width=8", "matching.iterations=40", "matching.check_every=20",
+    "matching.steps=4", "matching.check_steps=10",
+]  # fmt: skip
+
+
+def hashes(folder):
+    files = ["distilled.npz", "distilled.fits", "experts/expert-0000.npy", "experts/expert-0001.npy"]
+    return [hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files[1:]], np.load(folder / files[0])
+
+
+@pytest.mark.slow
+def test_a_distillation_that_was_killed_continues_to_the_same_bytes(tmp_path):
+    command = ["rarezoo", "distil", *SET, *SMALL, "method=trajectories", "logger=none"]
+    run_command(*command, "out=whole", cwd=tmp_path)
+    process = start_command(*command, "out=parts", cwd=tmp_path)
+    state = tmp_path / "parts" / "state" / "matching.pt"
+    while not state.exists() and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "parts" / "distilled.npz").exists()
+    run_command(*command, "out=parts", cwd=tmp_path)
+    (first, images), (second, again) = hashes(tmp_path / "whole"), hashes(tmp_path / "parts")
+    assert first == second
+    assert np.array_equal(images["images"], again["images"])
+
+
+@pytest.mark.slow
+def test_a_distilled_mock_set_beats_its_mean_image(tmp_path):
+    words = [
+        "rarezoo", "benchmark", "distil", *SET, "experts.count=3", "experts.epochs=5", "experts.width=16",
+        "matching.iterations=60", "matching.steps=8", "matching.check_every=30", "matching.last_start=3",
+        "judge.width=16", "judge.steps=100", "contestants=[mean,stm]", "out=board",
+    ]  # fmt: skip
+    run_command("rarezoo", "distil", *SET, "experts.count=1", "experts.epochs=1", "experts.width=4",
+                "matching.iterations=1", "logger=none", "out=drawn", cwd=tmp_path)  # fmt: skip
+    begun = time.process_time()
+    run_command(*words, cwd=tmp_path)
+    assert time.process_time() - begun < 90
+    board = pd.read_csv(tmp_path / "board" / "board.csv")
+    accuracy = dict(zip(board.contestant, board.accuracy, strict=True))
+    assert accuracy["stm"] > accuracy["mean"]
+
+
+@pytest.mark.pipeline
+def test_the_size_of_the_paper_can_be_planned(tmp_path):
+    plan = run_command("rarezoo", "distil", "profile=paper", "dry_run=true", "out=paper", cwd=tmp_path).out
+    assert "594,441 weights" in plan
+    assert "6.06 GB" in plan
+    assert "100 experts × 50 epochs" in plan
+
+
+@pytest.mark.pipeline
+def test_a_distillation_without_a_survey_or_encoder_is_refused(tmp_path):
+    assert "data=gz2" in run_command("rarezoo", "distil", "out=x", cwd=tmp_path, expect=2).message
+    words = ["rarezoo", "distil", "data=mock", "data.n=20", "data.side=16", "method=features", "out=x"]
+    small = ["set.train=2", "set.validation=1", "set.test=1", "set.recipe=['smooth=`smooth-or-featured_smooth`']"]
+    assert "features.checkpoint" in run_command(*words, *small, cwd=tmp_path, expect=2).message
