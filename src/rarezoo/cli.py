@@ -81,10 +81,12 @@ JOBS: dict[str, Job] = {
     ),
     "embed": Job(
         "rarezoo.embeddings.embed:EmbedRun", "embed a survey with a checkpoint and write an embedding store", _PIPELINE,
-        groups=("data",), folder=True,
+        groups=("data", "engine"), folder=True,
         examples=(
             f"{_OWN_SURVEY} checkpoint=efficientnet_b0.mine out=runs/mine/store",
             "data=mock checkpoint=efficientnet_b0.mock out=runs/mock/store",
+            "data=hats data.catalogue=surveys/legacy checkpoint=efficientnet_b0.mine engine=dask out=runs/legacy/store",
+            "data=mock checkpoint=efficientnet_b0.mock part=3/64 out=runs/mock/store",
         ),
     ),
     "cluster": Job(

@@ -38,6 +38,7 @@ _PACKAGES = {
     "objective": "rarezoo.training.objectives",
     "ranker": "rarezoo.explore.rankers",
     "acquisition": "rarezoo.explore.acquisitions",
+    "engine": "rarezoo.engines",
 }
 # Entry-point groups through which other packages add options: group on the command line → group of entry points.
 ENTRY_POINTS = {
@@ -50,6 +51,7 @@ ENTRY_POINTS = {
     "ranker": "rarezoo.rankers",
     "acquisition": "rarezoo.acquisitions",
     "text_encoder": "rarezoo.text_encoders",
+    "engine": "rarezoo.engines",
 }
 _BOUNDS = {
     "ge": ("at least", lambda value, bound: value >= bound),

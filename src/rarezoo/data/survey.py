@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,13 @@ from rarezoo.data.trees import QuestionTree
 from rarezoo.errors import ConfigError, DataError
 from rarezoo.runs import Stamped, digest, fingerprint, relocated
 from rarezoo.settings import Settings, choice, described, name_of, setting
+
+
+class Outline(NamedTuple):
+    """Number of galaxies of a survey, and the hash :attr:`Galaxies.sha256`."""
+
+    rows: int
+    sha256: str
 
 
 @dataclass(frozen=True, repr=False)
@@ -222,6 +229,26 @@ class Survey(Settings, ABC):
         galaxies = galaxies.first(self.limit) if self.limit else galaxies
         splits = split_of(galaxies.ids, validation_share=self.validation_share, test_share=self.test_share)
         return galaxies.with_splits(splits)
+
+    def outline(self) -> "Outline":
+        """Return number and hash of the galaxies; a survey in partitions finds them without holding all in memory."""
+        galaxies = self.open()
+        return Outline(len(galaxies), galaxies.sha256)
+
+    def open_rows(self, start: int, stop: int) -> Galaxies:
+        """Open only some of the galaxies, in the order of the survey; surveys in partitions only.
+
+        Parameters
+        ----------
+        start, stop
+            First row and the row after the last.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is not in partitions")
+
+    @property
+    def in_partitions(self) -> bool:
+        """Whether :meth:`open_rows` reads only what it is asked for."""
+        return False
 
     def training_galaxies(self, *, cache: Path | None = None) -> Galaxies:
         """Open the survey for training: near-identical images are in the same split.

@@ -15,6 +15,7 @@ import csv
 import html
 import logging
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
@@ -28,6 +29,7 @@ import pyarrow.parquet as pq
 from rarezoo import tables
 from rarezoo.cache import Cache
 from rarezoo.data.survey import Galaxies, Survey, open_survey
+from rarezoo.embeddings.parts import LOCKS
 from rarezoo.embeddings.neighbours import NeighbourIndex, centred
 from rarezoo.errors import ConfigError, DataError, OutputError, StoreError, StoreNotFound
 from rarezoo.runs import SETTINGS_FILE, Stamped, digest, fingerprint
@@ -623,9 +625,10 @@ class EmbeddingStore:
 
     # --- writing
 
-    def missing(self) -> list[int]:
-        """Return the numbers of the shards that are not yet written, or that a power failure has cut off."""
-        return [index for index in range(self.manifest.shards) if not self._is_whole(index)]
+    def missing(self, shards: Sequence[int] | None = None) -> list[int]:
+        """Return the numbers of the shards, all or some, that are not written, or that a power failure has cut off."""
+        wanted = range(self.manifest.shards) if shards is None else shards
+        return [index for index in wanted if not self._is_whole(index)]
 
     def _is_whole(self, shard: int) -> bool:
         path = self._path(shard)
@@ -638,18 +641,28 @@ class EmbeddingStore:
             return False
         return True
 
-    def refuse_other_images(self, galaxies: Galaxies) -> None:
+    def refuse_other_images(
+        self, galaxies: Galaxies, *, shards: Sequence[int] | None = None, first: int = 0
+    ) -> None:
         """Raise StoreError if images have changed since their shards were written; missing shards have no images yet.
 
         Parameters
         ----------
         galaxies : Galaxies
-            The survey as it is now.
+            The survey as it is now, or a part of it.
+        shards : sequence of int, optional
+            Shards whose images are compared; by default all.
+        first : int
+            Row of the survey at which the part begins. Shards that are not wholly in it are left out.
         """
-        changed, missing = [], set(self.missing())
-        for index in set(range(self.manifest.shards)) - missing:
+        changed = []
+        wanted = set(range(self.manifest.shards) if shards is None else shards)
+        for index in sorted(wanted - set(self.missing(sorted(wanted)))):
+            covered = self.manifest.rows_of(index)
+            if covered.start < first or covered.stop > first + len(galaxies):
+                continue
             about = self._about_shard(index)
-            now = galaxies.images_identity(np.arange(self.manifest.rows)[self.manifest.rows_of(index)])
+            now = galaxies.images_identity(np.arange(covered.start, covered.stop) - first)
             known = about.get(_IMAGES)
             if known and about.get(_IMAGES_STAMP) != (now.stamp or None) and known != now.read():
                 changed.append(str(self._path(index)))
@@ -750,7 +763,9 @@ class EmbeddingStore:
                 )
                 writer.writerows([[tables.ID], *([galaxy] for galaxy in skipped)])
         for partial in self.folder.glob(".shard-*.partial"):
-            partial.unlink(missing_ok=True)
+            if tables.is_left_behind(partial):
+                partial.unlink(missing_ok=True)
+        shutil.rmtree(self.folder / LOCKS, ignore_errors=True)
         return store
 
     def _shards(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
@@ -782,8 +797,10 @@ class EmbeddingStore:
         return f"<table><caption>EmbeddingStore</caption>{rows}</table>"
 
     def summary(self) -> str:
-        """Return what a terminal shows when the store is complete."""
-        about = self.manifest
+        """Return what a terminal shows: what the store holds, or how much of it is missing."""
+        about, missing = self.manifest, self.missing()
+        if missing:
+            return f"{about.shards - len(missing):,} of {about.shards:,} shards are written in {self.folder}"
         return f"{len(self):,} embeddings of width {about.width} ({about.survey}, {about.checkpoint}) in {self.folder}"
 
 
