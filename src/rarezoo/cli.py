@@ -91,11 +91,12 @@ JOBS: dict[str, Job] = {
     ),
     "cluster": Job(
         "rarezoo.searches.run:SearchRun", "search an embedding store for rare classes, with a report", _PIPELINE,
-        groups=("data", "select", "compress", "compress@drawing", "clusterer", "logger", "preset", "experiment"),
+        groups=("data", "select", "compress", "compress@drawing", "clusterer", "logger", "engine", "preset", "experiment"),
         folder=True,
         examples=(
             "store=runs/mine/store out=runs/mine/search",
             "store=runs/mine/store preset=paper out=runs/mine/paper",
+            "store=runs/legacy/store engine=dask sample=500000 out=runs/legacy/search",
         ),
     ),
     "classes list": Job(

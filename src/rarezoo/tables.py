@@ -100,6 +100,8 @@ CATALOGUE = Kind(
     {ID: pa.string(), RA: pa.float64(), DEC: pa.float64(), IMAGE: pa.string(), SURVEY: pa.string(), SPLIT: pa.string()},
     key=ID,
 )
+# Some galaxies of a survey, with their rows in it.
+SELECTED = Kind("selected", {ID: pa.string(), "row": pa.int64()}, key=ID, not_null=("row",))
 # Votes are float32: weighted votes are fractional, and rounding would lose them.
 VOTES = Kind("votes", {ID: pa.string()}, key=ID)
 TRUTH = Kind("truth", {ID: pa.string(), POPULATION: pa.string()}, key=ID)

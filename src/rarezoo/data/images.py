@@ -80,6 +80,33 @@ class ImageSource(ABC):
         return f"{pixels.shape}".encode() + pixels.tobytes()
 
 
+class TakenImages(ImageSource):
+    """Some images of another source.
+
+    Parameters
+    ----------
+    source
+        The other source.
+    rows
+        (m,) its row for each galaxy.
+    """
+
+    def __init__(self, source: ImageSource, rows: np.ndarray) -> None:
+        self.source, self.rows = source, np.asarray(rows, dtype=np.int64)
+
+    def cutout(self, row: int) -> UInt8[np.ndarray, "height width 3"]:
+        """Return the pixels of one galaxy."""
+        return self.source.cutout(int(self.rows[row]))
+
+    def stamp(self, row: int) -> str:
+        """Return the stamp of the other source."""
+        return self.source.stamp(int(self.rows[row]))
+
+    def content(self, row: int) -> bytes:
+        """Return the bytes that decide the pixels of one galaxy."""
+        return self.source.content(int(self.rows[row]))
+
+
 class StoredImages(ImageSource):
     """Images of a user in the types that they have in their files; subclasses read them.
 

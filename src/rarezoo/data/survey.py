@@ -15,7 +15,7 @@ from jaxtyping import Float32, Int64
 from rarezoo import tables
 from rarezoo.data.duplicates import fingerprints, near_identical
 from rarezoo.data.identity import images_identity
-from rarezoo.data.images import ImageSource, StoredImages
+from rarezoo.data.images import ImageSource, StoredImages, TakenImages
 from rarezoo.data.splits import joined_splits, split_of
 from rarezoo.data.trees import QuestionTree
 from rarezoo.errors import ConfigError, DataError
@@ -108,6 +108,17 @@ class Galaxies:
             catalogue=self.catalogue.slice(0, galaxies),
             votes=None if self.votes is None else self.votes[:galaxies],
             truth=None if self.truth is None else self.truth.slice(0, galaxies),
+        )
+
+    def take(self, rows: Int64[np.ndarray, " m"]) -> "Galaxies":
+        """Return some of the galaxies, in the order that is given."""
+        at = pa.array(rows)
+        return replace(
+            self,
+            catalogue=self.catalogue.take(at),
+            images=TakenImages(self.images, rows),
+            votes=None if self.votes is None else self.votes[rows],
+            truth=None if self.truth is None else self.truth.take(at),
         )
 
     def with_splits(self, splits: np.ndarray) -> "Galaxies":
@@ -227,27 +238,29 @@ class Survey(Settings, ABC):
         if isinstance(galaxies.images, StoredImages):
             galaxies.images.check_scale()
         galaxies = galaxies.first(self.limit) if self.limit else galaxies
-        splits = split_of(galaxies.ids, validation_share=self.validation_share, test_share=self.test_share)
-        return galaxies.with_splits(splits)
+        return galaxies.with_splits(self._splits(galaxies.ids))
+
+    def _splits(self, ids: np.ndarray) -> np.ndarray:
+        return split_of(ids, validation_share=self.validation_share, test_share=self.test_share)
 
     def outline(self) -> "Outline":
         """Return number and hash of the galaxies; a survey in partitions finds them without holding all in memory."""
         galaxies = self.open()
         return Outline(len(galaxies), galaxies.sha256)
 
-    def open_rows(self, start: int, stop: int) -> Galaxies:
-        """Open only some of the galaxies, in the order of the survey; surveys in partitions only.
+    def open_at(self, rows: Int64[np.ndarray, " m"]) -> Galaxies:
+        """Open some of the galaxies, in the order that is given.
 
         Parameters
         ----------
-        start, stop
-            First row and the row after the last.
+        rows
+            (m,) rows of the survey. A survey that is not in partitions is opened as a whole first.
         """
-        raise NotImplementedError(f"{type(self).__name__} is not in partitions")
+        return self.open().take(rows)
 
     @property
     def in_partitions(self) -> bool:
-        """Whether :meth:`open_rows` reads only what it is asked for."""
+        """Whether :meth:`open_at` reads only what it is asked for."""
         return False
 
     def training_galaxies(self, *, cache: Path | None = None) -> Galaxies:

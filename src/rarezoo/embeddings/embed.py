@@ -188,7 +188,7 @@ class _EmbedShards:
         rows = np.concatenate([np.arange(start, min(start + run.batch_size, manifest.rows)) for start in starts])
         if run.data.in_partitions:
             first = int(rows[0])
-            galaxies = run.data.open_rows(first, int(rows[-1]) + 1)
+            galaxies = run.data.open_at(np.arange(first, int(rows[-1]) + 1))
             store.refuse_other_images(galaxies, shards=sorted({*shards} - {*missing}), first=first)
         else:
             first = 0

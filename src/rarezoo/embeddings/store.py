@@ -420,6 +420,10 @@ class EmbeddingStore:
         """Return the ids of galaxies of the survey that have no embedding, for example because of a bad image."""
         return [galaxy for shard in self._shards([]) for galaxy in tables.provenance(shard)[_SKIPPED]]
 
+    def skipped_in(self, shard: int) -> list[str]:
+        """Return the ids of galaxies of one shard that have no embedding; its rows are not read."""
+        return list(self._about_shard(shard).get(_SKIPPED, ()))
+
     @property
     def identity(self) -> dict[str, str]:
         """What the store is, wherever it lies and whatever its name: hashes, as inputs of :func:`rarezoo.runs.claim`.

@@ -116,11 +116,9 @@ class Dask(Engine):
             return cluster
         from dask.distributed import Nanny, Scheduler, SpecCluster
         from dask.system import CPU_COUNT
-        from distributed.worker_memory import parse_memory_limit
 
         count = max(1, min(self.workers or gpus or CPU_COUNT, parts))
-        limit = parse_memory_limit(self.memory, 1, total_cores=count)
-        options = {"nthreads": 1, "memory_limit": limit, "silence_logs": standard_logging.ERROR, "dashboard_address": None}
+        options = {"nthreads": 1, "memory_limit": self.memory, "silence_logs": standard_logging.ERROR, "dashboard_address": None}
         workers = {
             number: {
                 "cls": Nanny,
