@@ -254,7 +254,9 @@ def _staged(batches: Iterable[pa.Table], folder: Path, ra_column: str, dec_colum
         log.warning("%d rows without a position are left out", left_out)
     if not files:
         raise DataError(
-            "no galaxy has a position", value=f"{left_out} rows", fix="Give a table with id_str, ra and dec: positions=."
+            "no galaxy has a position",
+            value=f"{left_out} rows",
+            fix="Give a table with id_str, ra and dec: positions=.",
         )
     return files
 

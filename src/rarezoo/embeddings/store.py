@@ -29,8 +29,9 @@ import pyarrow.parquet as pq
 from rarezoo import tables
 from rarezoo.cache import Cache
 from rarezoo.data.survey import Galaxies, Survey, open_survey
-from rarezoo.embeddings.parts import LOCKS
 from rarezoo.embeddings.neighbours import NeighbourIndex, centred
+from rarezoo.embeddings.parts import LOCKS
+from rarezoo.engines import Engine
 from rarezoo.errors import ConfigError, DataError, OutputError, StoreError, StoreNotFound
 from rarezoo.runs import SETTINGS_FILE, Stamped, digest, fingerprint
 from rarezoo.settings import Settings, name_of, setting
@@ -441,7 +442,7 @@ class EmbeddingStore:
             "survey": about.survey_sha256, "checkpoint": about.checkpoint_sha256, "embeddings": digest(content),
         }  # fmt: skip
 
-    def neighbours(self, ids: str | Sequence[str], k: int = 10) -> "pd.DataFrame":
+    def neighbours(self, ids: str | Sequence[str], k: int = 10, *, engine: Engine | None = None) -> "pd.DataFrame":
         """Find the most similar galaxies: the k with the smallest angle to each galaxy, about the mean embedding.
 
         Parameters
@@ -450,6 +451,8 @@ class EmbeddingStore:
             Galaxies to ask for.
         k : int
             Number of neighbours of each, without the galaxy itself.
+        engine : Engine, optional
+            Scan the store shard by shard, for stores of any size, instead of making an index: the same answer.
 
         Returns
         -------
@@ -465,6 +468,10 @@ class EmbeddingStore:
         """
         import pandas as pd
 
+        if engine is not None:
+            from rarezoo.embeddings.scan import nearest_in_parts
+
+            return nearest_in_parts(self, ids, k, engine=engine)
         wanted = [ids] if isinstance(ids, str) else list(ids)
         if not 1 <= k < len(self.ids):
             raise ConfigError("k, the number of neighbours", value=k, fix=f"Choose 1 to {len(self.ids) - 1}.")
@@ -645,9 +652,7 @@ class EmbeddingStore:
             return False
         return True
 
-    def refuse_other_images(
-        self, galaxies: Galaxies, *, shards: Sequence[int] | None = None, first: int = 0
-    ) -> None:
+    def refuse_other_images(self, galaxies: Galaxies, *, shards: Sequence[int] | None = None, first: int = 0) -> None:
         """Raise StoreError if images have changed since their shards were written; missing shards have no images yet.
 
         Parameters
@@ -898,15 +903,29 @@ def _read_manifest(folder: Path) -> Manifest:
 class ImportStore(Settings):
     """Make an embedding store of a table with the embeddings of any network."""
 
-    table: str = setting(help="Parquet, CSV, FITS, VOTable or ECSV file with one row per galaxy", positional=True)
+    table: str = setting(
+        help="Parquet, CSV, FITS, VOTable or ECSV file with one row per galaxy, or a HATS catalogue", positional=True
+    )
     out: str = setting(help="folder of the new store")
     id_column: str = setting(tables.ID, "column of galaxy ids")
     columns: list[str] = setting(["feat_*"], "a column of vectors, or columns of numbers; feat_* = all that fit")
     name: str = setting("", "name of the network; empty: name of the file")
     data: Survey | None = setting(None, "survey that the galaxies belong to, for images and catalogue")
+    not_finite: str = setting(
+        "refuse", "HATS: what happens to galaxies whose embedding is not finite", choices=("refuse", "drop")
+    )
 
     def run(self) -> EmbeddingStore:
         """Import the table; return the store."""
+        from rarezoo.data.hats import is_hats
+
+        if is_hats(self.table):
+            from rarezoo.embeddings.hats import import_hats
+
+            return import_hats(
+                self.table, out=self.out, id_column=self.id_column, columns=self.columns, name=self.name,
+                not_finite=self.not_finite,
+            )  # fmt: skip
         return EmbeddingStore.from_table(
             self.table, out=self.out, id_column=self.id_column, columns=self.columns, name=self.name, survey=self.data
         )

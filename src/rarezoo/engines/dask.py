@@ -118,7 +118,12 @@ class Dask(Engine):
         from dask.system import CPU_COUNT
 
         count = max(1, min(self.workers or gpus or CPU_COUNT, parts))
-        options = {"nthreads": 1, "memory_limit": self.memory, "silence_logs": standard_logging.ERROR, "dashboard_address": None}
+        options = {
+            "nthreads": 1,
+            "memory_limit": self.memory,
+            "silence_logs": standard_logging.ERROR,
+            "dashboard_address": None,
+        }
         workers = {
             number: {
                 "cls": Nanny,
@@ -131,8 +136,4 @@ class Dask(Engine):
             for number in range(count)
         }  # fmt: skip
         scheduler = {"cls": Scheduler, "options": {"dashboard": False, "host": "127.0.0.1"}}
-        return SpecCluster(
-            workers=workers, scheduler=scheduler, silence_logs=standard_logging.ERROR, name="rarezoo"
-        )
-
-
+        return SpecCluster(workers=workers, scheduler=scheduler, silence_logs=standard_logging.ERROR, name="rarezoo")

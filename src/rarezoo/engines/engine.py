@@ -104,9 +104,7 @@ class Engine(Settings, ABC):
         return results
 
     @abstractmethod
-    def _outcomes(
-        self, task: Callable[[Any], Any], parts: Sequence[Part], *, gpus: int
-    ) -> Iterator[tuple[int, Any]]:
+    def _outcomes(self, task: Callable[[Any], Any], parts: Sequence[Part], *, gpus: int) -> Iterator[tuple[int, Any]]:
         """Yield the number of each part that has ended, with its result or with the exception that ended it."""
 
 

@@ -132,7 +132,9 @@ class LargeSearch:
         survey = self._survey()
         strata = Strata(self.run.magnitude)
         rows_of_survey = survey is not None and (self.run.images or survey.in_partitions)
-        count = _CountShards(self.store, self.run.select, strata, survey if rows_of_survey else None, self.folder / SAMPLE)
+        count = _CountShards(
+            self.store, self.run.select, strata, survey if rows_of_survey else None, self.folder / SAMPLE
+        )
         total = Counts()
         for counted in self.engine.run(count, self._parts("counted"), title="count"):
             total.add(counted)
@@ -188,7 +190,9 @@ class LargeSearch:
         if not self.run.second_pass or far < _FEWEST_FAR:
             return None
         if not (place / STORE / "manifest.json").exists():
-            files = [self.folder / PLACED / f"far-{summary['shard']:05d}.parquet" for summary in summaries if summary["far"]]
+            files = [
+                self.folder / PLACED / f"far-{summary['shard']:05d}.parquet" for summary in summaries if summary["far"]
+            ]
             # Of more galaxies than a search can hold, each has the same chance.
             share = min(1.0, self.run.sample / far)
             kept = []
@@ -196,7 +200,9 @@ class LargeSearch:
                 rows = pq.read_table(file)
                 keys = keys_of(tables.strings(rows, tables.ID), seed=self.run.seed + 1)
                 kept.append(rows.filter(pa.array(keys < share)))
-            self._part_store(pa.concat_tables(kept).replace_schema_metadata(None), place / STORE, place / "selected.parquet")
+            self._part_store(
+                pa.concat_tables(kept).replace_schema_metadata(None), place / STORE, place / "selected.parquet"
+            )
         return replace(
             self.run, store=str(place / STORE), engine=None, data=None, select=replace(self.run.select, drop=[], sample=0),
             images=False, thumbnails=0, out=str(place / "search"), decisions=None, previous=None, cache=None,
@@ -302,7 +308,9 @@ class LargeSearch:
             galaxies = tables.strings(part, tables.ID)
             part = part.filter(pa.array([galaxy not in labels for galaxy in galaxies], pa.bool_()))
             rows.append(part)
-            probability = dict(zip(second.ids, second.table("members").column(tables.PROBABILITY).to_pylist(), strict=True))
+            probability = dict(
+                zip(second.ids, second.table("members").column(tables.PROBABILITY).to_pylist(), strict=True)
+            )
             for galaxy in galaxies.tolist():
                 label = second_labels.get(galaxy, tables.NO_CLASS)
                 if galaxy not in labels or label != tables.NO_CLASS:
@@ -333,9 +341,7 @@ class LargeSearch:
             sizes[class_id] = sizes.get(class_id, 0) + 1
         return sizes
 
-    def _classes(
-        self, first: Search, second: Search | None, shift: int, sizes: dict[int, int], total: int
-    ) -> pa.Table:
+    def _classes(self, first: Search, second: Search | None, shift: int, sizes: dict[int, int], total: int) -> pa.Table:
         """Return the classes of both searches, those of the second with ids and nodes of their own."""
         parts = [first.table("classes").select(list(tables.CLASSES.columns))]
         if second is not None and len(second):

@@ -64,7 +64,9 @@ class Strata:
             if tables.is_fraction_column(name):
                 keys[name] = shard.column(name).to_numpy(zero_copy_only=False) >= 0.5
         if galaxies is not None and self.sky:
-            ra, dec = (galaxies.catalogue.column(name).to_numpy(zero_copy_only=False) for name in (tables.RA, tables.DEC))
+            ra, dec = (
+                galaxies.catalogue.column(name).to_numpy(zero_copy_only=False) for name in (tables.RA, tables.DEC)
+            )
             ra, dec = np.asarray(ra, dtype=np.float64), np.asarray(dec, dtype=np.float64)
             with np.errstate(invalid="ignore"):
                 across = np.floor(np.mod(ra, 360) / 360 * _CELLS_RA)

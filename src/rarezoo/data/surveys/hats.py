@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Int64
 
-from rarezoo import tables
 from rarezoo.data.hats import HatsCatalogue
 from rarezoo.data.images import EncodedImages, FolderImages, ImageSource
 from rarezoo.data.reading import ids_of, no_column, refuse_doubled
@@ -43,7 +42,9 @@ class Hats(FileSurvey):
     id_column: str = setting("id_str", "column of galaxy ids")
     image_column: str = setting("image", "column of images: encoded files, or their names; empty: no images")
     images: str = setting("", "folder of the files that the image column names")
-    columns: list[str] = setting([], "further columns to read, such as redshift; all = every column of one value per galaxy")
+    columns: list[str] = setting(
+        [], "further columns to read, such as redshift; all = every column of one value per galaxy"
+    )
 
     def check(self) -> None:
         """Raise ConfigError for a folder of images without a column that names them."""
@@ -96,7 +97,10 @@ class Hats(FileSurvey):
 
     def _opened(self) -> HatsCatalogue:
         catalogue = HatsCatalogue.open(self.catalogue)
-        for name, setting_name in ((self.id_column, "data.id_column"), *((c, "data.columns") for c in self._further(catalogue))):
+        for name, setting_name in (
+            (self.id_column, "data.id_column"),
+            *((c, "data.columns") for c in self._further(catalogue)),
+        ):
             if name not in catalogue.schema.names:
                 raise no_column(catalogue.schema.empty_table(), name, source=self.catalogue, setting_name=setting_name)
         return catalogue
