@@ -46,6 +46,8 @@ class Galaxies:
         (n, answers) float32, 0 where an answer got no vote or was not asked; None if there are no votes.
     truth
         TRUTH table, only of mock surveys: the planted population of each galaxy.
+    known_sha256
+        Hash of the galaxies, if the survey has computed it without them; empty: it is computed when it is needed.
     """
 
     catalogue: pa.Table
@@ -53,6 +55,7 @@ class Galaxies:
     tree: QuestionTree | None = None
     votes: Float32[np.ndarray, "galaxies answers"] | None = None
     truth: pa.Table | None = None
+    known_sha256: str = ""
 
     def __len__(self) -> int:
         return int(self.catalogue.num_rows)
@@ -73,6 +76,8 @@ class Galaxies:
     @cached_property
     def sha256(self) -> str:
         """Hash of ids, image names, votes and truth, in order: equal hashes mean equal galaxies."""
+        if self.known_sha256:
+            return self.known_sha256
         state = hashlib.sha256()
         for column in (tables.ID, tables.IMAGE):
             texts = map(str, self.catalogue.column(column).to_pylist())
@@ -103,8 +108,11 @@ class Galaxies:
 
     def first(self, galaxies: int) -> "Galaxies":
         """Return the first galaxies of the survey."""
+        if galaxies >= len(self):
+            return self
         return replace(
             self,
+            known_sha256="",
             catalogue=self.catalogue.slice(0, galaxies),
             votes=None if self.votes is None else self.votes[:galaxies],
             truth=None if self.truth is None else self.truth.slice(0, galaxies),
@@ -115,6 +123,7 @@ class Galaxies:
         at = pa.array(rows)
         return replace(
             self,
+            known_sha256="",
             catalogue=self.catalogue.take(at),
             images=TakenImages(self.images, rows),
             votes=None if self.votes is None else self.votes[rows],

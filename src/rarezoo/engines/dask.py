@@ -71,8 +71,8 @@ class Dask(Engine):
         import dask
         from dask.distributed import Client
 
-        settings = {"distributed.scheduler.allowed-failures": self.retries}
-        with dask.config.set(settings):
+        logging.getLogger("distributed").setLevel(logging.ERROR)
+        with dask.config.set({"distributed.scheduler.allowed-failures": self.retries}):
             if self.address:
                 try:
                     client = Client(self.address, timeout=_WAIT)
@@ -88,52 +88,67 @@ class Dask(Engine):
                 log.info("Dask cluster with %s", cluster)
                 yield client
 
+    def job_script(self) -> str:
+        """Return what a job of ``cluster`` would submit; nothing is submitted.
+
+        Raises
+        ------
+        ConfigError, MissingDependency
+            The cluster or its settings do not exist.
+        """
+        with self._job_queue() as cluster:
+            return str(cluster.job_script())
+
+    def _job_queue(self) -> Any:
+        """Return a cluster of dask-jobqueue without any job yet."""
+        settings = dict(self.cluster)
+        kind = settings.pop("kind", "SLURMCluster")
+        try:
+            import dask_jobqueue
+        except ImportError as problem:
+            raise MissingDependency("dask-jobqueue", extra="hats", purpose="engine.cluster") from problem
+        if not hasattr(dask_jobqueue, kind):
+            raise ConfigError(
+                "dask-jobqueue has no such cluster", value=kind, fix="Choose one, such as SLURMCluster or PBSCluster."
+            )
+        settings = {"cores": 1, "processes": 1, "memory": self.memory, **settings}
+        if settings["memory"] == "auto":
+            raise ConfigError(
+                "a job of a cluster needs a memory", value="engine.memory=auto", fix="Give one: engine.memory=16GB."
+            )
+        try:
+            return getattr(dask_jobqueue, kind)(**settings)
+        except (TypeError, ValueError) as problem:
+            raise ConfigError(
+                f"{kind} refuses the settings of engine.cluster", value=problem, fix="See dask-jobqueue's manual."
+            ) from problem
+
     def _new_cluster(self, parts: int, gpus: int) -> Any:
         """Return a new cluster: of dask-jobqueue, or of processes of this machine, each with a GPU of its own."""
-        import logging as standard_logging
-
         if self.cluster:
-            settings = dict(self.cluster)
-            kind = settings.pop("kind", "SLURMCluster")
-            try:
-                import dask_jobqueue
-            except ImportError as problem:
-                raise MissingDependency("dask-jobqueue", extra="hats", purpose="engine.cluster") from problem
-            if not hasattr(dask_jobqueue, kind):
-                raise ConfigError("dask-jobqueue has no such cluster", value=kind,
-                                  fix="Choose one of its classes, such as SLURMCluster or PBSCluster.")  # fmt: skip
-            settings = {"cores": 1, "processes": 1, "memory": self.memory, **settings}
-            if settings["memory"] == "auto":
-                raise ConfigError("a job of a cluster needs a memory", value="engine.memory=auto",
-                                  fix="Give one, such as engine.memory=16GB.")  # fmt: skip
-            try:
-                cluster = getattr(dask_jobqueue, kind)(**settings)
-            except (TypeError, ValueError) as problem:
-                raise ConfigError(
-                    f"{kind} refuses the settings of engine.cluster", value=problem, fix="See dask-jobqueue's manual."
-                ) from problem
+            cluster = self._job_queue()
             cluster.scale(jobs=min(self.workers or 1, parts))
             return cluster
         from dask.distributed import Nanny, Scheduler, SpecCluster
         from dask.system import CPU_COUNT
 
         count = max(1, min(self.workers or gpus or CPU_COUNT, parts))
-        options = {
-            "nthreads": 1,
-            "memory_limit": self.memory,
-            "silence_logs": standard_logging.ERROR,
-            "dashboard_address": None,
-        }
         workers = {
             number: {
                 "cls": Nanny,
-                # Libraries must not start a thread per core in each worker.
-                "options": {**options, "env": {
-                    "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1",
-                    **({"CUDA_VISIBLE_DEVICES": str(number % gpus)} if gpus else {}),
-                }},
+                "options": {
+                    "nthreads": 1,
+                    "memory_limit": self.memory,
+                    "silence_logs": logging.ERROR,
+                    # Libraries must not start a thread per core in each worker.
+                    "env": {
+                        "OMP_NUM_THREADS": "1",
+                        "NUMBA_NUM_THREADS": "1",
+                        **({"CUDA_VISIBLE_DEVICES": str(number % gpus)} if gpus else {}),
+                    },
+                },
             }
             for number in range(count)
-        }  # fmt: skip
+        }
         scheduler = {"cls": Scheduler, "options": {"dashboard": False, "host": "127.0.0.1"}}
-        return SpecCluster(workers=workers, scheduler=scheduler, silence_logs=standard_logging.ERROR, name="rarezoo")
+        return SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.ERROR, name="rarezoo")

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import OrderedDict
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +91,7 @@ class Hats(FileSurvey):
 
     def _read(self) -> Galaxies:
         outline, catalogue = self.outline(), self._opened()
-        galaxies = self._at(catalogue, np.arange(outline.rows))
-        galaxies.__dict__["sha256"] = outline.sha256
-        return galaxies
+        return replace(self._at(catalogue, np.arange(outline.rows)), known_sha256=outline.sha256)
 
     def _opened(self) -> HatsCatalogue:
         catalogue = HatsCatalogue.open(self.catalogue)
