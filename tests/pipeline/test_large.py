@@ -41,7 +41,7 @@ IDS = [f"g{row:05d}" for row in range(GALAXIES)]
 def store(tmp_path_factory):
     # The last shard holds one galaxy.
     return rz.EmbeddingStore.from_array(
-        IDS, vectors(), out=tmp_path_factory.mktemp("large") / "store", name="made_up", shard_rows=GALAXIES // 3 - 1 + 0
+        IDS, vectors(), out=tmp_path_factory.mktemp("large") / "store", name="made_up", shard_rows=(GALAXIES - 1) // 3
     )
 
 

@@ -67,6 +67,8 @@ SECOND_PASS = "second pass"
 _ROWS, _PARTS = 10_000, 256
 # Fewest far galaxies that are searched as a survey of their own.
 _FEWEST_FAR = 100
+# A class may be a large share of the galaxies that are far from everything; it is rare among all.
+_LARGEST = 0.45
 _STRATUM, _KEY, _ROW = "stratum", "key", "row"
 
 
@@ -205,7 +207,8 @@ class LargeSearch:
             )
         return replace(
             self.run, store=str(place / STORE), engine=None, data=None, select=replace(self.run.select, drop=[], sample=0),
-            images=False, thumbnails=0, out=str(place / "search"), decisions=None, previous=None, cache=None,
+            images=False, thumbnails=0, out=str(place / "search"), decisions=None, previous=None,
+            significance=replace(self.run.significance, largest=_LARGEST), cache=None,
         ).run()  # fmt: skip
 
     # --- both together
