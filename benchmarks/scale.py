@@ -1,8 +1,8 @@
 """``python -m benchmarks scale``: surveys that outgrow the memory, searched out of core.
 
-Each size is a synthetic store, written shard by shard, with planted groups. ``rarezoo cluster`` searches it in a process
-of its own; the peak memory is that of the largest of its processes. Finished sizes are kept in ``out`` and not measured
-again, so that a measurement that was stopped goes on.
+Each size is a synthetic store, written shard by shard, with planted groups. ``rarezoo cluster`` searches it in a
+process of its own; the peak memory is that of the largest of its processes. Finished sizes are kept in ``out`` and not
+measured again, so that a measurement that was stopped goes on.
 """
 
 import json

@@ -85,13 +85,15 @@ JOBS: dict[str, Job] = {
         examples=(
             f"{_OWN_SURVEY} checkpoint=efficientnet_b0.mine out=runs/mine/store",
             "data=mock checkpoint=efficientnet_b0.mock out=runs/mock/store",
-            "data=hats data.catalogue=surveys/legacy checkpoint=efficientnet_b0.mine engine=dask out=runs/legacy/store",
+            "data=hats data.catalogue=legacy checkpoint=efficientnet_b0.mine engine=dask out=runs/legacy/store",
             "data=mock checkpoint=efficientnet_b0.mock part=3/64 out=runs/mock/store",
         ),
     ),
     "cluster": Job(
         "rarezoo.searches.run:SearchRun", "search an embedding store for rare classes, with a report", _PIPELINE,
-        groups=("data", "select", "compress", "compress@drawing", "clusterer", "logger", "engine", "preset", "experiment"),
+        groups=(
+            "data", "select", "compress", "compress@drawing", "clusterer", "logger", "engine", "preset", "experiment",
+        ),
         folder=True,
         examples=(
             "store=runs/mine/store out=runs/mine/search",
@@ -232,7 +234,9 @@ JOBS: dict[str, Job] = {
     ),
     "crossmatch": Job(
         "rarezoo.data.crossmatch:CrossMatchRun", "match two catalogues by position, with astropy or LSDB", _SEARCHES,
-        examples=("members.csv gaia.fits out=matched.parquet", "runs/mine/hats catalogues/gaia out=matched radius=2 by=lsdb"),
+        examples=(
+            "members.csv gaia.fits out=matched.parquet", "runs/hats catalogues/gaia out=matched radius=2 by=lsdb",
+        ),
     ),
     "store frozen": Job(
         "rarezoo.embeddings.frozen:FrozenStore", "embed a survey with initial weights, without any training", _PIPELINE,

@@ -78,7 +78,7 @@ def test_the_same_search_again_is_the_finished_one_and_another_is_refused(found,
     again = rz.search(store, out=found.folder, **SETTINGS)
     assert again.labels.tolist() == found.labels.tolist()
     assert (found.folder / "run.json").stat().st_mtime_ns == before
-    with pytest.raises(OutputError, match="large.sample"):
+    with pytest.raises(OutputError, match=r"large\.sample"):
         rz.search(store, out=found.folder, **{**SETTINGS, "sample": 1300})
 
 

@@ -124,7 +124,9 @@ def test_a_dask_worker_that_is_killed_changes_no_byte(home, whole, tmp_path):
     run = subprocess.Popen(command(home, out, "engine=dask", "engine.workers=2", "parts=7"))
     while not list(out.glob("shard-*.parquet")) and run.poll() is None:
         time.sleep(0.02)
-    workers = [child for child in psutil.Process(run.pid).children(recursive=True) if "spawn_main" in " ".join(child.cmdline())]
+    workers = [
+        child for child in psutil.Process(run.pid).children(recursive=True) if "spawn_main" in " ".join(child.cmdline())
+    ]
     if workers:
         os.kill(workers[0].pid, signal.SIGKILL)
     assert run.wait() == 0
@@ -143,7 +145,9 @@ def test_after_the_command_with_its_scheduler_was_killed_the_same_command_goes_o
     time.sleep(2)
     kept = {path: path.stat().st_mtime_ns for path in out.glob("shard-*.parquet")}
     assert kept
-    EmbedRun(data=survey(home), checkpoint=str(home / "net"), out=str(out), parts=7, engine=Dask(workers=2), **SETTINGS).run()
+    EmbedRun(
+        data=survey(home), checkpoint=str(home / "net"), out=str(out), parts=7, engine=Dask(workers=2), **SETTINGS
+    ).run()
     assert all(path.stat().st_mtime_ns == before for path, before in kept.items())
     assert shards(out) == shards(whole.folder)
 

@@ -56,8 +56,11 @@ class CrossMatchRun(Settings):
             raise OutputError("the output exists already", value=self.out, fix="Choose another out=.")
         both_hats = is_hats(self.left) and is_hats(self.right)
         if self.by == LSDB and not both_hats:
-            raise ConfigError("LSDB matches HATS catalogues", value=f"{self.left}, {self.right}",
-                              fix="Write them so (rarezoo store export, format=hats), or choose by=astropy.")  # fmt: skip
+            raise ConfigError(
+                "LSDB matches HATS catalogues",
+                value=f"{self.left}, {self.right}",
+                fix="Write them so (rarezoo store export, format=hats), or choose by=astropy.",
+            )
         large = both_hats and max(len(HatsCatalogue.open(place)) for place in (self.left, self.right)) > LARGE
         pairs = self._by_lsdb() if self.by == LSDB or (self.by == AUTO and large) else self._by_astropy()
         return f"{pairs:,} pairs within {self.radius:g} arcsec: {self.out}"
@@ -123,7 +126,7 @@ class CrossMatchRun(Settings):
                 raise DataError(
                     "no pair was found", value=f"{self.radius:g} arcsec", fix="Check both catalogues."
                 ) from problem
-            raise DataError(f"LSDB cannot match the catalogues ({reason_of(problem)})", value=f"{self.left}, {self.right}",
+            raise DataError(f"LSDB cannot match them ({reason_of(problem)})", value=f"{self.left}, {self.right}",
                             fix="Check that both are whole, or choose by=astropy.") from problem  # fmt: skip
         tables.settle(partial, out)
         return len(HatsCatalogue.open(out))

@@ -54,7 +54,7 @@ class HatsCatalogue:
     --------
     >>> HatsCatalogue.open("no/such/catalogue")
     Traceback (most recent call last):
-    rarezoo.errors.DataNotFound: no HATS catalogue: no/such/catalogue. Give its folder, which has a file hats.properties.
+    rarezoo.errors.DataNotFound: no HATS catalogue: no/such/catalogue. Give its folder, with a file hats.properties.
     """
 
     folder: Path
@@ -83,9 +83,7 @@ class HatsCatalogue:
                     "a catalogue of the older format HiPSCat", value=folder,
                     fix="Convert it with hats-import (hats_import.hipscat_conversion).",
                 )  # fmt: skip
-            raise DataNotFound(
-                "no HATS catalogue", value=folder, fix="Give its folder, which has a file hats.properties."
-            )
+            raise DataNotFound("no HATS catalogue", value=folder, fix="Give its folder, with a file hats.properties.")
         hats = hats_package()
         try:
             with warnings.catch_warnings():

@@ -144,8 +144,11 @@ def store_from_hats(
 
     source = HatsCatalogue.open(catalogue)
     if column not in source.schema.names:
-        raise DataError(f"{catalogue} has no column", value=column,
-                        fix=f"Name the vectors with columns=; there are: {', '.join(source.schema.names[:12])}.")  # fmt: skip
+        raise DataError(
+            f"{catalogue} has no column",
+            value=column,
+            fix=f"Name the vectors with columns=; there are: {', '.join(source.schema.names[:12])}.",
+        )
     kind = source.schema.field(column).type
     if not (pa.types.is_fixed_size_list(kind) and pa.types.is_floating(kind.value_type)):
         raise DataError(f"column {column} of {catalogue} is no list of numbers of a fixed size", value=kind,
@@ -170,8 +173,12 @@ def store_from_hats(
         vectors = tables.matrix(part, column)
         finite = np.isfinite(vectors).all(axis=1)
         if not finite.all() and not_finite != _DROP:
-            raise StoreError("embeddings that are not finite", value=f"{int((~finite).sum())} of rows {covered.start} to "
-                             f"{covered.stop - 1}", fix="Leave them out: not_finite=drop.", ids=ids[~finite].tolist())  # fmt: skip
+            raise StoreError(
+                "embeddings that are not finite",
+                value=f"{int((~finite).sum())} of rows {covered.start} to {covered.stop - 1}",
+                fix="Leave them out: not_finite=drop.",
+                ids=ids[~finite].tolist(),
+            )
         fractions = [part.column(tables.fraction_column(answer)).to_numpy() for answer in answers]
         predicted = np.column_stack(fractions) if fractions else np.empty((len(ids), 0), np.float32)
         store.write_shard(

@@ -57,12 +57,12 @@ class Dask(Engine):
                     problem = future.exception()
                 except (FutureCancelledError, OSError) as lost:
                     problem = lost
-                if future.status in ("cancelled", "lost") or isinstance(problem, (FutureCancelledError, OSError)):
-                    if client.status != "running" or future.status in ("cancelled", "lost"):
-                        raise PartsFailed(
-                            "the scheduler of the Dask cluster is gone", value=self.address or "the cluster",
-                            fix="Finished parts are kept: start it again and give the same command again.",
-                        )  # fmt: skip
+                if future.status in ("cancelled", "lost") or client.status != "running":
+                    raise PartsFailed(
+                        "the scheduler of the Dask cluster is gone",
+                        value=self.address or "the cluster",
+                        fix="Finished parts are kept: start it again and give the same command again.",
+                    )
                 yield futures[future], problem if problem is not None else future.result()
 
     @contextmanager

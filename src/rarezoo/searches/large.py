@@ -44,6 +44,7 @@ from rarezoo.searches.grades import class_directions, counts, graded
 from rarezoo.searches.novelty import ALARM, FAR, find_novelty
 from rarezoo.searches.result import FITTED, TABLES, Search
 from rarezoo.searches.select import Select
+from rarezoo.searches.significance import Significance
 from rarezoo.searches.stratified import (
     Counts,
     Strata,
@@ -55,6 +56,7 @@ from rarezoo.searches.stratified import (
     keys_of,
     refuse_doubled_ids,
 )
+from rarezoo.track import Tracker
 
 if TYPE_CHECKING:
     from rarezoo.searches.run import SearchRun
@@ -67,6 +69,8 @@ SECOND_PASS = "second pass"
 _ROWS, _PARTS = 10_000, 256
 # Fewest far galaxies that are searched as a survey of their own.
 _FEWEST_FAR = 100
+# Galaxies of a sample up to which each new galaxy is compared with all of them.
+_EXACT = 20_000
 # A class may be a large share of the galaxies that are far from everything; it is rare among all.
 _LARGEST = 0.45
 _STRATUM, _KEY, _ROW = "stratum", "key", "row"
@@ -102,13 +106,17 @@ class LargeSearch:
             if (self.folder / "run.json").exists():
                 return Search.open(self.folder)
             sample = self._sampled()
-            first = replace(
-                self.run, store=str(sample.folder), engine=None, data=None, select=replace(self.run.select, drop=[], sample=0),
-                images=False, thumbnails=0, out=str(self.folder / SAMPLE / "search"), decisions=None, cache=None,
-            ).run()  # fmt: skip
+            first = self._search_of(sample.folder, self.folder / SAMPLE / "search", self.run.significance)
             summaries = self._placed(first)
             second = self._second(summaries)
             return self._together(first, second, summaries, inputs)
+
+    def _search_of(self, store: Path, out: Path, significance: Significance) -> Search:
+        """Search some galaxies in the memory; cuts were made already, and there is one report at the end."""
+        return replace(
+            self.run, store=str(store), out=str(out), significance=significance, engine=None, data=None, cache=None,
+            select=replace(self.run.select, drop=[]), images=False, thumbnails=0, logger=Tracker(mode="none"),
+        ).run()  # fmt: skip
 
     # --- the sample
 
@@ -205,11 +213,8 @@ class LargeSearch:
             self._part_store(
                 pa.concat_tables(kept).replace_schema_metadata(None), place / STORE, place / "selected.parquet"
             )
-        return replace(
-            self.run, store=str(place / STORE), engine=None, data=None, select=replace(self.run.select, drop=[], sample=0),
-            images=False, thumbnails=0, out=str(place / "search"), decisions=None, previous=None,
-            significance=replace(self.run.significance, largest=_LARGEST), cache=None,
-        ).run()  # fmt: skip
+        significance = replace(self.run.significance, largest=_LARGEST)
+        return self._search_of(place / STORE, place / "search", significance)
 
     # --- both together
 
@@ -221,9 +226,14 @@ class LargeSearch:
 
         shift = max([-1, *first.table("classes").column(tables.CLASS_ID).to_pylist()]) + 1
         second_labels = (
-            {} if second is None
-            else {galaxy: int(label) + shift for galaxy, label in zip(second.ids, second.labels, strict=True) if label >= 0}
-        )  # fmt: skip
+            {}
+            if second is None
+            else {
+                galaxy: int(label) + shift
+                for galaxy, label in zip(second.ids, second.labels, strict=True)
+                if label != tables.NO_CLASS
+            }
+        )
         store, members = self._shown(first, second, second_labels)
         labels = members.column(tables.CLASS_ID).to_numpy()
         ids, embeddings = store.ids, store.embeddings()
@@ -381,8 +391,8 @@ class LargeSearch:
         far, bad = (sum(summary[name] for summary in summaries) for name in ("far", "not_finite"))
         classes = len(first) + (len(second) if second is not None else 0)
         text = (
-            f"{total:,} galaxies placed from a sample of {len(first.ids):,}: {sum(sizes.values()):,} in {classes} classes"
-            f" ({0 if second is None else len(second)} of the second pass, among {far:,} galaxies far from everything)."
+            f"{total:,} galaxies placed from a sample of {len(first.ids):,}: {sum(sizes.values()):,} in {classes} "
+            f"classes ({0 if second is None else len(second)} of the second pass, among {far:,} galaxies far from all)."
         )
         if alarms:
             text += f" In {len(alarms)} of {len(summaries)} shards more galaxies are far than expected: {alarms[:6]}."
@@ -558,9 +568,8 @@ def _reference(search: str, level: float, seed: int) -> tuple[ReferenceSet, Assi
     if key not in _REFERENCES:
         _REFERENCES.clear()
         reference = ReferenceSet.read(Search.open(search))
-        _REFERENCES[key] = (
-            reference, Assigner(reference.embeddings, reference.labels, level, seed=seed, exact=len(reference.labels) <= 20_000)
-        )  # fmt: skip
+        exact = len(reference.labels) <= _EXACT
+        _REFERENCES[key] = reference, Assigner(reference.embeddings, reference.labels, level, seed=seed, exact=exact)
     return _REFERENCES[key]
 
 

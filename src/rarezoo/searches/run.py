@@ -50,6 +50,8 @@ _NULL_CODE = tuple(
 _DEFAULTS = preset_settings(DEFAULT)
 # What a killed search leaves behind and goes on with.
 _KEPT = (FITTED, LINKAGE_FILE, _NULL_SURVEYS, "refits", RUN_FILE)
+# Settings of a search out of core that decide its result.
+_LARGE = ("sample", "drawn", "magnitude", "level", "second_pass")
 # Settings that only say where an input lies.
 _PLACES = ("store", "select.fractions_from", "previous", "stability.stores", "significance.store", "decisions")
 # Settings of a search that are components, and the group of choices of each.
@@ -149,13 +151,19 @@ class SearchRun(Settings):
             begun=lambda folder: any((folder / name).exists() for name in (*_KEPT, "sample")),
         )  # fmt: skip
         finished = self._finished(folder, store, inputs)
-        if finished:
+        if finished is not None:
             log.info("already searched: %s", finished.page)
-            return finished
-        if self.engine is not None:
+        elif self.engine is not None:
             from rarezoo.searches.large import LargeSearch
 
-            return LargeSearch(self, store, folder).search(inputs)
+            finished = LargeSearch(self, store, folder).search(inputs)
+        return self._searched(store, folder, inputs, previous, decisions) if finished is None else finished
+
+    def _searched(
+        self, store: EmbeddingStore, folder: Path, inputs: Mapping[str, Any], previous: PreviousSearch | None,
+        decisions: Decisions | None,
+    ) -> Search:  # fmt: skip
+        """Search a whole store in the memory, step by step."""
         clock = Clock()
         galaxies = self._survey(store)
         metadata = Metadata.of(galaxies, systematics=self.systematics)
@@ -238,7 +246,7 @@ class SearchRun(Settings):
             "beyond": self.beyond, "systematics": asdict(self.systematics), "seed": self.seed,
             "decisions": _absolute(self.decisions),
             **({} if self.engine is None else {
-                "large": {name: getattr(self, name) for name in ("sample", "drawn", "magnitude", "level", "second_pass")}
+                "large": {name: getattr(self, name) for name in _LARGE}
             }),
         }  # fmt: skip
 

@@ -35,7 +35,8 @@ def galaxies():
     ra, dec = random.uniform(0, 360, GALAXIES), np.degrees(np.arcsin(random.uniform(-1, 1, GALAXIES)))
     ra[: len(ODD)], dec[: len(ODD)] = zip(*ODD, strict=True)
     return pa.table({
-        "id_str": [f"g{row:03d}" for row in range(GALAXIES)], "ra": ra, "dec": dec, "mag": np.linspace(15, 20, GALAXIES),
+        "id_str": [f"g{row:03d}" for row in range(GALAXIES)], "ra": ra, "dec": dec,
+        "mag": np.linspace(15, 20, GALAXIES),
         "embedding": tables.vectors(random.normal(size=(GALAXIES, WIDTH)).astype(np.float32)),
         "image": pa.array([picture(row) for row in range(GALAXIES)], pa.binary()),
         "file": [f"{row}.png" for row in range(GALAXIES)],
@@ -190,7 +191,9 @@ def test_a_store_without_positions_asks_for_them(tmp_path):
 
 def test_a_match_crosses_right_ascension_zero(catalogue, tmp_path):
     (tmp_path / "other.csv").write_text("name,ra,dec\nhere,0.0,1.0\npole,77.0,90.0\nnowhere,10.0,5.0\n")
-    run = CrossMatchRun(left=str(tmp_path / "other.csv"), right=str(catalogue), out=str(tmp_path / "m.parquet"), radius=1)
+    run = CrossMatchRun(
+        left=str(tmp_path / "other.csv"), right=str(catalogue), out=str(tmp_path / "m.parquet"), radius=1
+    )
     assert run.run().startswith("2 pairs")
     matched = pq.read_table(tmp_path / "m.parquet")
     assert dict(zip(matched["name"].to_pylist(), matched["id_str"].to_pylist(), strict=True)) == {

@@ -28,7 +28,9 @@ def test_the_answer_is_that_of_the_index_in_memory(store):
     assert scanned["neighbour"][0] == "g250"
 
 
-@pytest.mark.parametrize(("ids", "k", "error"), [("nobody", 3, StoreError), ("g1", 0, ConfigError), ("g1", 300, StoreError)])
+@pytest.mark.parametrize(
+    ("ids", "k", "error"), [("nobody", 3, StoreError), ("g1", 0, ConfigError), ("g1", 300, StoreError)]
+)
 def test_what_cannot_be_found_is_refused(store, ids, k, error):
     with pytest.raises(error):
         store.neighbours(ids, k, engine=Local())

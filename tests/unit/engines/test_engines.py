@@ -34,7 +34,7 @@ def parts(folder, *fates):
 
 
 def test_parts_that_fail_are_named_and_the_others_are_finished(tmp_path):
-    with pytest.raises(PartsFailed, match="1 of 3 parts failed.*part 1.*No space left.*same command"):
+    with pytest.raises(PartsFailed, match=r"1 of 3 parts failed.*part 1.*No space left.*same command"):
         Local().run(work, parts(tmp_path, "", "full", ""), title="write")
     assert {path.name for path in tmp_path.iterdir()} == {"0", "2"}
 
@@ -46,7 +46,7 @@ def test_one_part_alone_fails_with_its_own_message(tmp_path):
 
 def test_a_dask_worker_that_is_killed_is_replaced_and_a_full_disk_stops_one_part_only(tmp_path):
     pytest.importorskip("distributed")
-    with pytest.raises(PartsFailed, match="1 of 4 parts failed.*part 3.*No space left"):
+    with pytest.raises(PartsFailed, match=r"1 of 4 parts failed.*part 3.*No space left"):
         Dask(workers=2).run(work, parts(tmp_path, "", "die", "", "full"), title="write")
     assert {"0", "1", "2"} <= {path.name for path in tmp_path.iterdir()}
 
@@ -61,7 +61,7 @@ def test_a_scheduler_that_does_not_answer_is_one_message():
 def test_submitit_runs_parts_as_processes_and_begins_one_that_died_again(tmp_path):
     pytest.importorskip("submitit")
     engine = Submitit(cluster="local", workers=2, logs=str(tmp_path / "logs"), memory="1GB")
-    with pytest.raises(PartsFailed, match="1 of 3 parts failed.*part 2.*No space left"):
+    with pytest.raises(PartsFailed, match=r"1 of 3 parts failed.*part 2.*No space left"):
         engine.run(work, parts(tmp_path, "", "die", "full"), title="write")
     assert {"0", "1"} <= {path.name for path in tmp_path.iterdir()}
 

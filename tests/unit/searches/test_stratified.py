@@ -52,7 +52,9 @@ def test_a_sample_larger_than_the_survey_is_the_survey():
 def test_answers_sky_and_magnitude_make_strata():
     fractions = pa.table({"id_str": ["a", "b", "c", "d"], "bar_yes_fraction": [0.1, 0.9, 0.1, float("nan")]})
     positions = {"ra": [0.0, 0.0, 359.9, 0.0], "dec": [90.0, 90.0, 90.0, 90.0]}
-    catalogue = catalogue_table(list("abcd"), list("abcd"), survey="s", source="s", columns=pa.table({"mag": [17.0, 17, 17, 21]}), **positions)
+    catalogue = catalogue_table(
+        list("abcd"), list("abcd"), survey="s", source="s", columns=pa.table({"mag": [17.0, 17, 17, 21]}), **positions
+    )
     galaxies = Galaxies(catalogue, None)
     codes = Strata(magnitude="mag").codes(fractions, galaxies)
     assert len(set(codes.tolist())) == 4
