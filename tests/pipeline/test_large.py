@@ -1,6 +1,11 @@
 """A search out of core: every galaxy is placed, and a class too rare for the sample is found by the second pass."""
 
+import subprocess
+import sys
+import time
+
 import numpy as np
+import psutil
 import pyarrow as pa
 import pytest
 
@@ -93,3 +98,77 @@ def test_an_id_in_two_shards_is_refused(tmp_path):
     store.write_shard(1, ids=ids, embeddings=vectors()[100:200], fractions=np.empty((100, 0), np.float32))
     with pytest.raises(StoreError, match=r"more than once.*\[0, 1\]"):
         rz.search(store, out=tmp_path / "search", **{**SETTINGS, "sample": 100})
+
+
+# ── minutes ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+WORDS = [
+    "compress=none", "compress@drawing=pca", "drawing.n_components=2", "preset=null", "clusterer.min_samples=10",
+    "significance.surveys=8", "stability.refits=0", "images=false", "logger=none", "beyond=false", "sample=1200",
+]  # fmt: skip
+
+
+def placed(folder):
+    return pa.concat_tables(placed_tables(Search.open(folder))).to_pydict()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "begun", ["sample/ids/*.npy", "sample/store/manifest.json", "placed/part-00000.json", "second/store/manifest.json"]
+)
+def test_a_search_that_is_killed_in_any_stage_goes_on_to_the_same_result(found, store, tmp_path, begun):
+    out = tmp_path / "search"
+    command = [sys.executable, "cluster.py", f"store={store.folder}", f"out={out}", *WORDS, "engine=dask"]
+    run = subprocess.Popen([*command, "engine.workers=2"])
+    while not list(out.glob(begun)) and run.poll() is None:
+        time.sleep(0.01)
+    assert run.poll() is None
+    # The scheduler is a part of this process.
+    run.kill()
+    run.wait()
+    assert not (out / "run.json").exists()
+    subprocess.run([*command, "engine.workers=2"], check=True)
+    assert placed(out) == placed(found.folder)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_while_galaxies_are_placed_is_replaced(found, store, tmp_path):
+    out = tmp_path / "search"
+    command = [sys.executable, "cluster.py", f"store={store.folder}", f"out={out}", *WORDS, "engine=dask"]
+    run = subprocess.Popen([*command, "engine.workers=1"])
+    while not list(out.glob("placed/part-*.json")) and run.poll() is None:
+        time.sleep(0.01)
+    for child in psutil.Process(run.pid).children(recursive=True):
+        if "spawn_main" in " ".join(child.cmdline()):
+            child.kill()
+    assert run.wait() == 0
+    assert placed(out) == placed(found.folder)
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_is_killed_is_one_message_and_nothing_is_lost(found, store, tmp_path):
+    out = tmp_path / "search"
+    programs = [
+        subprocess.Popen([sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "18786", "--no-dashboard"]),
+        subprocess.Popen(
+            [sys.executable, "-m", "distributed.cli.dask_worker", "tcp://127.0.0.1:18786", "--no-dashboard"]
+        ),
+    ]
+    try:
+        command = [sys.executable, "cluster.py", f"store={store.folder}", f"out={out}", *WORDS]
+        run = subprocess.Popen(
+            [*command, "engine=dask", "engine.address=tcp://127.0.0.1:18786"], stderr=subprocess.PIPE, text=True
+        )
+        while not list(out.glob("placed/part-*.json")) and run.poll() is None:
+            time.sleep(0.01)
+        programs[0].kill()
+        message = run.communicate()[1]
+        assert run.returncode == 2
+        assert "scheduler of the Dask cluster is gone" in message
+        assert "Traceback" not in message
+    finally:
+        for program in programs:
+            program.kill()
+            program.wait()
+    subprocess.run([*command, "engine=local"], check=True)
+    assert placed(out) == placed(found.folder)
