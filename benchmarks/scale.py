@@ -46,7 +46,7 @@ class Scale(Settings):
     shard_rows: int = setting(10_000, "galaxies per shard", unit="galaxies", ge=100)
     engines: list[str] = setting(["local"], "local, dask, or memory: the whole store at once, as without engine=")
     workers: int = setting(2, "workers of engine=dask", ge=1)
-    surveys: int = setting(8, "number of null surveys", ge=1)
+    surveys: int = setting(8, "number of null surveys", ge=5)
     seed: int = setting(0, "seed of the surveys", ge=0)
     out: str = setting("runs/scale", "folder of stores, searches and results")
 

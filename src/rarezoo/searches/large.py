@@ -35,7 +35,7 @@ from rarezoo.data.surveys.selected import Selected, write_selected
 from rarezoo.embeddings.parts import lock_if_possible
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.engines import Engine, Part
-from rarezoo.errors import ConfigError, StoreError
+from rarezoo.errors import ConfigError, StoreError, StoreNotFound
 from rarezoo.runs import digest
 from rarezoo.searches.assign import ReferenceSet, assigned_table
 from rarezoo.searches.assigner import Assigner
@@ -133,12 +133,9 @@ class LargeSearch:
     def _sampled(self) -> EmbeddingStore:
         """Return the store of the sample: written already, or drawn now."""
         place = self.folder / SAMPLE / STORE
-        if (place / "manifest.json").exists():
-            try:
-                return EmbeddingStore.open(place)
-            except StoreError as problem:
-                log.warning("the sample is drawn again: %s", problem)
-                shutil.rmtree(place)
+        written = _whole(place)
+        if written is not None:
+            return written
         survey = self._survey()
         strata = Strata(self.run.magnitude)
         rows_of_survey = survey is not None and (self.run.images or survey.in_partitions)
@@ -199,7 +196,7 @@ class LargeSearch:
         place = self.folder / SECOND
         if not self.run.second_pass or far < _FEWEST_FAR:
             return None
-        if not (place / STORE / "manifest.json").exists():
+        if _whole(place / STORE) is None:
             files = [
                 self.folder / PLACED / f"far-{summary['shard']:05d}.parquet" for summary in summaries if summary["far"]
             ]
@@ -330,9 +327,8 @@ class LargeSearch:
                     labels[galaxy], inside[galaxy] = label, probability[galaxy]
                     outliers.setdefault(galaxy, None)
         whole = pa.concat_tables(rows, promote_options="default")
-        if (place / "manifest.json").exists():
-            store = EmbeddingStore.open(place)
-        else:
+        store = _whole(place)
+        if store is None:
             store = self._part_store(whole, place, self.folder / "selected.parquet")
         ids = store.ids.tolist()
         columns = {
@@ -595,6 +591,18 @@ def _present_rows(store: EmbeddingStore, index: int, shard: pa.Table) -> np.ndar
         return rows[: shard.num_rows]
     galaxies = _rows_of_survey(store.survey(), rows)
     return rows[np.isin(galaxies.ids, tables.strings(shard, tables.ID))]
+
+
+def _whole(place: Path) -> EmbeddingStore | None:
+    """Return the store in a folder; None if there is none. What a killed process has left of one is deleted."""
+    try:
+        return EmbeddingStore.open(place)
+    except StoreNotFound:
+        return None
+    except StoreError as problem:
+        log.warning("%s is written again: %s", place, problem)
+        shutil.rmtree(place)
+        return None
 
 
 def _without_metadata(table: pa.Table) -> pa.Table:
