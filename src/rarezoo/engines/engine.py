@@ -84,7 +84,8 @@ class Engine(Settings, ABC):
         results: list[Any] = [None] * len(parts)
         failed: dict[int, BaseException] = {}
         total = len(parts) + finished
-        with tqdm(total=total, initial=finished, desc=title, unit="part", disable=total == 1) as progress:
+        hidden: dict[str, Any] = {"disable": True} if total == 1 else {}
+        with tqdm(total=total, initial=finished, desc=title, unit="part", **hidden) as progress:
             for number, outcome in self._outcomes(task, parts, gpus=gpus):
                 if isinstance(outcome, BaseException):
                     failed[number] = outcome

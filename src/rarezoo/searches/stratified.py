@@ -105,7 +105,7 @@ class Counts:
         Examples
         --------
         >>> Counts({1: 9900, 2: 50, 3: 4}, 9954, 9954).allotted(1000)
-        {1: 973, 2: 20, 3: 4}
+        {1: 976, 2: 20, 3: 4}
         """
         if size >= self.kept:
             return dict(self.strata)
