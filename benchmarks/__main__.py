@@ -17,6 +17,9 @@ MEASUREMENTS = {
     "scale": Job(
         "benchmarks.scale:Scale", "time, memory and planted groups of surveys that outgrow the memory", _HEADING
     ),
+    "scale_embedding": Job(
+        "benchmarks.scale_embedding:EmbeddingScale", "embedding a HATS survey by workers that are killed", _HEADING
+    ),
     "paper": Job("benchmarks.paper:PaperClaims", "the claims of the paper about its own search", _HEADING),
     "atlas": Job("benchmarks.atlas:AtlasSpeed", "load time and frames per second of the atlas in a browser", _HEADING),
     "documents": Job("benchmarks.documents:Documents", "tables and figures of the documentation", _HEADING),
