@@ -1,4 +1,4 @@
-"""``python -m benchmarks scale_embedding``: embedding a HATS survey by one process, and by Dask workers that are killed.
+"""``python -m benchmarks scale_embedding``: a HATS survey embedded by one process, and by workers of which one dies.
 
 The images are drawn ellipses with noise, and encoded as JPEG in a column of a HATS catalogue. The store of the workers
 must have the bytes of that of one process. The share of the ideal means something only on a machine with as many free
