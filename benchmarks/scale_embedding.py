@@ -75,7 +75,7 @@ class EmbeddingScale(Settings):
         run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while run.poll() is None:
             if self.kill and words and not killed and list(store.glob("shard-*.parquet")):
-                import psutil
+                import psutil  # type: ignore[import-untyped,unused-ignore]
 
                 children = psutil.Process(run.pid).children(recursive=True)
                 workers = [child.pid for child in children if "spawn_main" in " ".join(child.cmdline())]

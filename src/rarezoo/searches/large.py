@@ -19,7 +19,7 @@ the gathered galaxies. Sizes of classes are those among all galaxies. ``placed/`
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -651,18 +651,17 @@ def _shifted_tree(tree: pa.Table, shift: int) -> pa.Table:
 def placed_tables(search: Search) -> Iterator[pa.Table]:
     """Yield the ASSIGNED rows of every galaxy of a large search, shard by shard, with the classes of both passes."""
     second = search.folder / SECOND / "search"
-    classes: Callable[[pa.Table], pa.Table] = lambda part: part  # noqa: E731
+    names, labels = pa.array([], pa.string()), np.empty(0, dtype=np.int64)
     if (second / "run.json").exists():
-        found, shift = Search.open(second), int(search.about["large"]["second_pass_from"])
+        found = Search.open(second)
         inside = found.labels != tables.NO_CLASS
-        names, labels = pa.array(found.ids[inside], pa.string()), found.labels[inside] + shift
-
-        def classes(part: pa.Table) -> pa.Table:
-            rows = pc.fill_null(pc.index_in(part.column(tables.ID), value_set=names), -1).to_numpy()
-            own = part.column(tables.CLASS_ID).to_numpy()
-            merged = np.where(rows >= 0, labels[rows], own) if len(labels) else own
-            at = part.column_names.index(tables.CLASS_ID)
-            return part.set_column(at, tables.CLASS_ID, pa.array(merged, pa.int32()))
-
+        names = pa.array(found.ids[inside], pa.string())
+        labels = found.labels[inside].astype(np.int64) + int(search.about["large"]["second_pass_from"])
     for file in sorted((search.folder / PLACED).glob("part-*.parquet")):
-        yield classes(tables.read(file, tables.ASSIGNED).replace_schema_metadata(None))
+        part = tables.read(file, tables.ASSIGNED).replace_schema_metadata(None)
+        if len(labels):
+            rows = pc.fill_null(pc.index_in(part.column(tables.ID), value_set=names), -1).to_numpy()
+            merged = np.where(rows >= 0, labels[rows], part.column(tables.CLASS_ID).to_numpy())
+            at = part.column_names.index(tables.CLASS_ID)
+            part = part.set_column(at, tables.CLASS_ID, pa.array(merged, pa.int32()))
+        yield part
