@@ -104,6 +104,7 @@ def test_an_id_in_two_shards_is_refused(tmp_path):
 
 WORDS = [
     "compress=none", "compress@drawing=pca", "drawing.n_components=2", "preset=null", "clusterer.min_samples=10",
+    "clusterer.min_cluster_size=10", "clusterer.selection=isolated",
     "significance.surveys=8", "stability.refits=0", "images=false", "logger=none", "beyond=false", "sample=1200",
 ]  # fmt: skip
 
