@@ -283,6 +283,10 @@ def _import(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         cluster = LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None)
+        # hats writes remarks as warnings of the root logger.
+        root = logging.getLogger()
+        level = root.level
+        root.setLevel(logging.ERROR)
         with cluster, Client(cluster) as client:
             try:
                 run(arguments, client)
@@ -293,6 +297,8 @@ def _import(
                     f"the HATS catalogue cannot be written ({reason_of(problem)})", value=folder.parent / name,
                     fix="Check the space on that disk, and that no column has a name that begins with an underscore.",
                 ) from problem  # fmt: skip
+            finally:
+                root.setLevel(level)
 
 
 def hats_package() -> Any:

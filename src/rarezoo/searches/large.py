@@ -165,7 +165,10 @@ class LargeSearch:
 
     def _part_store(self, rows: pa.Table, place: Path, selected: Path) -> EmbeddingStore:
         """Write some galaxies of the store as a store of their own, which knows where their images are."""
-        about, survey = self.store.manifest, self._survey() if self.run.images else None
+        about, survey = self.store.manifest, self._survey()
+        # Without images a survey is opened for positions only if that takes no more than reading these rows.
+        if survey is not None and not (self.run.images or survey.in_partitions):
+            survey = None
         # The survey finds galaxies by their rows.
         rows = rows.sort_by(_ROW)
         ids = rows.column(tables.ID)
