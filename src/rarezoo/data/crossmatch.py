@@ -113,6 +113,7 @@ class CrossMatchRun(Settings):
                     n_neighbors=1,
                     suffixes=("", _SUFFIX),
                     suffix_method="overlapping_columns",
+                    log_changes=False,
                 )
                 cluster = LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None)
                 with cluster, Client(cluster):

@@ -71,7 +71,10 @@ class Dask(Engine):
         import dask
         from dask.distributed import Client
 
-        logging.getLogger("distributed").setLevel(logging.ERROR)
+        # A lost worker or scheduler is told in one message; distributed would write the traceback of every connection.
+        for name in ("asyncio", "tornado.application", *logging.root.manager.loggerDict):
+            if name.startswith(("asyncio", "tornado.application", "distributed")):
+                logging.getLogger(name).setLevel(logging.CRITICAL)
         with dask.config.set({"distributed.scheduler.allowed-failures": self.retries}):
             if self.address:
                 try:
