@@ -14,6 +14,12 @@ MEASUREMENTS = {
     "search": Job("benchmarks.search:SearchSpeed", "our seeded search against umap-learn and hdbscan", _HEADING),
     "cost": Job("benchmarks.cost:SearchCost", "what each step of the default search costs", _HEADING),
     "rank": Job("benchmarks.rank:RankCost", "how long a person waits for the next galaxies after a rating", _HEADING),
+    "scale": Job(
+        "benchmarks.scale:Scale", "time, memory and planted groups of surveys that outgrow the memory", _HEADING
+    ),
+    "scale_embedding": Job(
+        "benchmarks.scale_embedding:EmbeddingScale", "embedding a HATS survey by workers that are killed", _HEADING
+    ),
     "paper": Job("benchmarks.paper:PaperClaims", "the claims of the paper about its own search", _HEADING),
     "atlas": Job("benchmarks.atlas:AtlasSpeed", "load time and frames per second of the atlas in a browser", _HEADING),
     "documents": Job("benchmarks.documents:Documents", "tables and figures of the documentation", _HEADING),

@@ -32,6 +32,7 @@ _PUBLIC = {
     "Survey": "rarezoo.data.survey",
     "Galaxies": "rarezoo.data.survey",
     "Catalogue": "rarezoo.data.surveys.catalogue",
+    "Hats": "rarezoo.data.surveys.hats",
     "HuggingFace": "rarezoo.data.surveys.huggingface",
     "Gz2": "rarezoo.data.surveys.gz2",
     "Mock": "rarezoo.data.surveys.mock",
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from rarezoo.data.survey import Survey as Survey
     from rarezoo.data.surveys.catalogue import Catalogue as Catalogue
     from rarezoo.data.surveys.gz2 import Gz2 as Gz2
+    from rarezoo.data.surveys.hats import Hats as Hats
     from rarezoo.data.surveys.huggingface import HuggingFace as HuggingFace
     from rarezoo.data.surveys.mock import Mock as Mock
     from rarezoo.errors import RarezooError as RarezooError

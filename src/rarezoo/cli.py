@@ -84,22 +84,26 @@ JOBS: dict[str, Job] = {
     ),
     "embed": Job(
         "rarezoo.embeddings.embed:EmbedRun", "embed a survey with a checkpoint and write an embedding store", _PIPELINE,
-        groups=("data",), folder=True,
+        groups=("data", "engine"), folder=True,
         examples=(
             f"{_OWN_SURVEY} checkpoint=efficientnet_b0.mine out=runs/mine/store",
             "data=mock checkpoint=efficientnet_b0.mock out=runs/mock/store",
+            "data=hats data.catalogue=legacy checkpoint=efficientnet_b0.mine engine=dask out=runs/legacy/store",
+            "data=mock checkpoint=efficientnet_b0.mock part=3/64 out=runs/mock/store",
         ),
     ),
     "cluster": Job(
         "rarezoo.searches.run:SearchRun", "search an embedding store for rare classes, with a report", _PIPELINE,
         groups=(
-            "data", "select", "features", "compress", "compress@drawing", "clusterer", "logger", "preset", "experiment",
+            "data", "select", "features", "compress", "compress@drawing", "clusterer", "logger", "engine", "preset",
+            "experiment",
         ),
         folder=True,
         examples=(
             "store=runs/mine/store out=runs/mine/search",
             "store=runs/mine/store preset=paper out=runs/mine/paper",
             "store=runs/mine/store features=contrast features.columns=colour,log_mass out=runs/mine/contrast",
+            "store=runs/legacy/store engine=dask sample=500000 out=runs/legacy/search",
         ),
     ),
     "classes list": Job(
@@ -138,12 +142,13 @@ JOBS: dict[str, Job] = {
     ),
     "export": Job(
         "rarezoo.report.exports:ExportRun",
-        "write the members of classes as CSV, FITS, VOTable or DS9 regions, or send them to TOPCAT",
+        "write the members of classes as CSV, FITS, VOTable, DS9 regions or HATS, or send them to TOPCAT",
         _SEARCHES,
         examples=(
             "runs/mine/search out=members.fits format=fits",
             "runs/mine/search out=two.csv classes=3,5 answers=all",
             "runs/mine/search samp=true classes=3",
+            "runs/mine/search out=runs/mine/hats format=hats unassigned=true",
         ),
     ),
     "physical": Job(
@@ -186,8 +191,10 @@ JOBS: dict[str, Job] = {
         examples=("runs/mine/search", "runs/mine/search labels=postgresql://me@host/ratings"),
     ),
     "labels export": Job(
-        "rarezoo.explore.labels_commands:LabelsExport", "write ratings as CSV or Parquet", _EXPLORING,
-        examples=("runs/mine/search out=ratings.csv", "runs/mine/search out=ratings.parquet current=true label=ring"),
+        "rarezoo.explore.labels_commands:LabelsExport", "write ratings as CSV, Parquet or HATS", _EXPLORING,
+        examples=(
+            "runs/mine/search out=ratings_hats format=hats",
+            "runs/mine/search out=ratings.csv", "runs/mine/search out=ratings.parquet current=true label=ring"),
     ),
     "labels import": Job(
         "rarezoo.explore.labels_commands:LabelsImport", "add the ratings of a table, or those saved from the atlas",
@@ -244,6 +251,17 @@ JOBS: dict[str, Job] = {
         examples=(
             "embeddings.parquet out=runs/other/store",
             "features.csv id_column=name 'columns=feat_pca_*' out=runs/zoobot/store",
+            "catalogues/legacy_hats columns=[embedding] out=runs/legacy/store",
+        ),
+    ),
+    "store export": Job(
+        "rarezoo.embeddings.hats:ExportStore", "write an embedding store as a HATS catalogue", _PIPELINE,
+        examples=("runs/mine/store out=runs/mine/hats", "runs/other/store out=runs/hats positions=positions.csv"),
+    ),
+    "crossmatch": Job(
+        "rarezoo.data.crossmatch:CrossMatchRun", "match two catalogues by position, with astropy or LSDB", _SEARCHES,
+        examples=(
+            "members.csv gaia.fits out=matched.parquet", "runs/hats catalogues/gaia out=matched radius=2 by=lsdb",
         ),
     ),
     "store frozen": Job(

@@ -39,6 +39,7 @@ _PACKAGES = {
     "ranker": "rarezoo.explore.rankers",
     "acquisition": "rarezoo.explore.acquisitions",
     "features": "rarezoo.searches.features",
+    "engine": "rarezoo.engines",
 }
 # Entry-point groups through which other packages add options: group on the command line → group of entry points.
 ENTRY_POINTS = {
@@ -52,6 +53,7 @@ ENTRY_POINTS = {
     "acquisition": "rarezoo.acquisitions",
     "text_encoder": "rarezoo.text_encoders",
     "features": "rarezoo.features",
+    "engine": "rarezoo.engines",
 }
 _BOUNDS = {
     "ge": ("at least", lambda value, bound: value >= bound),

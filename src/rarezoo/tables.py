@@ -7,6 +7,8 @@ Columns beyond the schema are kept as they are.
 import json
 import logging
 import os
+import platform
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -77,6 +79,8 @@ COVARIATE, BEFORE, AFTER, CONTROL = "covariate", "before", "after", "control"
 DELTA_BIC, SMALLER_SHARE, SEPARATION, PROPERTIES = "delta_bic", "smaller_share", "separation", "properties"
 NO_CLASS = -1
 _FRACTION_SUFFIX = "_fraction"
+# Seconds after which a file that another machine has not finished counts as left behind.
+_FORGOTTEN = 86_400
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,8 @@ CATALOGUE = Kind(
     {ID: pa.string(), RA: pa.float64(), DEC: pa.float64(), IMAGE: pa.string(), SURVEY: pa.string(), SPLIT: pa.string()},
     key=ID,
 )
+# Some galaxies of a survey, with their rows in it.
+SELECTED = Kind("selected", {ID: pa.string(), "row": pa.int64()}, key=ID, not_null=("row",))
 # Votes are float32: weighted votes are fractional, and rounding would lose them.
 VOTES = Kind("votes", {ID: pa.string()}, key=ID)
 TRUTH = Kind("truth", {ID: pa.string(), POPULATION: pa.string()}, key=ID)
@@ -604,7 +610,8 @@ def atomic(path: Path | str) -> Iterator[Path]:
         The folder cannot be written or is full.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # Processes of several machines may have the same number.
+    temporary = path.with_name(f".{path.name}.{_host()}-{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -615,6 +622,36 @@ def atomic(path: Path | str) -> Iterator[Path]:
         if isinstance(problem, OSError):
             raise unwritable(path, problem) from problem
         raise
+
+
+def _host() -> str:
+    """Return the name of this machine as a part of a file name."""
+    return "".join(letter if letter.isalnum() else "_" for letter in platform.node())[:30]
+
+
+def is_left_behind(partial: Path) -> bool:
+    """Return whether a temporary file of :func:`atomic` belongs to no process that may still write it.
+
+    Parameters
+    ----------
+    partial
+        The file. Whether the process of another machine lives is not known: its file is left behind after a day.
+    """
+    writer = partial.name.removesuffix(".partial").rpartition(".")[2]
+    host, _, number = writer.rpartition("-")
+    if host and number.isdecimal() and host != _host():
+        with suppress(OSError):
+            return time.time() - partial.stat().st_mtime > _FORGOTTEN
+        return False
+    if not number.isdecimal() or not host:
+        return True
+    try:
+        os.kill(int(number), 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def settle(written: Path, path: Path) -> None:

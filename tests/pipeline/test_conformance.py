@@ -22,7 +22,7 @@ from rarezoo.zoo.network import BottleneckNetwork
 pytestmark = pytest.mark.pipeline
 
 # What needs a library that is not among rarezoo's dependencies.
-NEEDS = {"umap_cuml": "cuml"}
+NEEDS = {"umap_cuml": "cuml", "hdbscan_cuml": "cuml"}
 
 
 def choices(group):

@@ -127,6 +127,66 @@ def planted_vectors(
 
 
 @dataclass(frozen=True)
+class PlantedSurvey:
+    """A survey of any size with planted groups, which is drawn shard by shard and never held in memory.
+
+    The vectors are of the same kind as those of :func:`planted_vectors`, but not the same ones.
+
+    Attributes
+    ----------
+    galaxies
+        Number of galaxies n.
+    sizes
+        Number of galaxies in each group.
+    places
+        Where each group lies, one of :data:`PLACES`.
+    contrasts
+        Density of each group at a typical member over that of the bulk at its centre.
+    seed
+        Seed of everything.
+
+    Examples
+    --------
+    >>> survey = PlantedSurvey(1000, sizes=(40,), places=("off",), contrasts=(20.0,), seed=1)
+    >>> embeddings, groups = survey.shard(0, 500)
+    >>> embeddings.shape, len(groups)
+    ((500, 128), 500)
+    """
+
+    galaxies: int
+    sizes: tuple[int, ...]
+    places: tuple[str, ...]
+    contrasts: tuple[float, ...]
+    seed: int = 0
+
+    def shard(self, start: int, stop: int) -> tuple[Float32[np.ndarray, "rows D"], Int64[np.ndarray, " rows"]]:
+        """Return embeddings and groups (−1 for the bulk) of the galaxies from row ``start`` to before ``stop``."""
+        shape, drawn = np.random.default_rng([self.seed, 0]), np.random.default_rng([self.seed, 1, start])
+        bent, latent = _bend(shape), _Bulk.normal()
+        groups = self.groups()[start:stop]
+        values = bent(latent.draw(stop - start, drawn))
+        for group, (size, place, contrast) in enumerate(zip(self.sizes, self.places, self.contrasts, strict=True)):
+            own = np.random.default_rng([self.seed, 2, group])
+            centre = latent.centre(place, own)
+            remaining = self.galaxies - sum(self.sizes)
+            scatter = (size * np.exp(-LATENT / 2) / (contrast * remaining * latent.density(centre))) ** (1 / LATENT)
+            axes = np.exp(own.normal(size=LATENT) * _ELONGATION)
+            axes *= min(scatter, _WIDEST) / np.exp(np.log(axes).mean())
+            away = _unit(own.normal(size=WIDTH)) * own.uniform(*_AWAY) if place == "off" else 0.0
+            rows = np.flatnonzero(groups == group)
+            values[rows] = bent(centre + axes * drawn.normal(size=(len(rows), LATENT))) + away
+        return (values + _NOISE * drawn.normal(size=values.shape)).astype(np.float32), groups
+
+    def groups(self) -> Int64[np.ndarray, " n"]:
+        """Return the group of every galaxy, −1 for the bulk."""
+        total = sum(self.sizes)
+        rows = np.random.default_rng([self.seed, 3]).choice(self.galaxies, total, replace=False)
+        groups = np.full(self.galaxies, -1, dtype=np.int64)
+        groups[rows] = np.repeat(np.arange(len(self.sizes)), self.sizes)
+        return groups
+
+
+@dataclass(frozen=True)
 class _Bulk:
     """Latent distribution of the bulk: k round normal distributions with their centres, scatters and weights."""
 

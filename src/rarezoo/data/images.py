@@ -80,31 +80,31 @@ class ImageSource(ABC):
         return f"{pixels.shape}".encode() + pixels.tobytes()
 
 
-class SomeImages(ImageSource):
-    """The images of some rows of another source.
+class TakenImages(ImageSource):
+    """Some images of another source.
 
     Parameters
     ----------
-    images
+    source
         The other source.
     rows
-        Rows of it, in the order in which they are wanted.
+        (m,) its row for each galaxy.
     """
 
-    def __init__(self, images: ImageSource, rows: Sequence[int] | np.ndarray) -> None:
-        self.images, self.rows = images, [int(row) for row in rows]
+    def __init__(self, source: ImageSource, rows: np.ndarray) -> None:
+        self.source, self.rows = source, np.asarray(rows, dtype=np.int64)
 
     def cutout(self, row: int) -> UInt8[np.ndarray, "height width 3"]:
         """Return the pixels of one galaxy."""
-        return self.images.cutout(self.rows[row])
+        return self.source.cutout(int(self.rows[row]))
 
     def stamp(self, row: int) -> str:
-        """Return a text that changes whenever the image changes."""
-        return self.images.stamp(self.rows[row])
+        """Return the stamp of the other source."""
+        return self.source.stamp(int(self.rows[row]))
 
     def content(self, row: int) -> bytes:
-        """Return the bytes that decide the pixels."""
-        return self.images.content(self.rows[row])
+        """Return the bytes that decide the pixels of one galaxy."""
+        return self.source.content(int(self.rows[row]))
 
 
 class StoredImages(ImageSource):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,12 +15,19 @@ from jaxtyping import Float32, Int64
 from rarezoo import tables
 from rarezoo.data.duplicates import fingerprints, near_identical
 from rarezoo.data.identity import images_identity
-from rarezoo.data.images import ImageSource, SomeImages, StoredImages
+from rarezoo.data.images import ImageSource, StoredImages, TakenImages
 from rarezoo.data.splits import joined_splits, split_of
 from rarezoo.data.trees import QuestionTree
 from rarezoo.errors import ConfigError, DataError
 from rarezoo.runs import Stamped, digest, fingerprint, relocated
 from rarezoo.settings import Settings, choice, described, name_of, setting
+
+
+class Outline(NamedTuple):
+    """Number of galaxies of a survey, and the hash :attr:`Galaxies.sha256`."""
+
+    rows: int
+    sha256: str
 
 
 @dataclass(frozen=True, repr=False)
@@ -39,6 +46,8 @@ class Galaxies:
         (n, answers) float32, 0 where an answer got no vote or was not asked; None if there are no votes.
     truth
         TRUTH table, only of mock surveys: the planted population of each galaxy.
+    known_sha256
+        Hash of the galaxies, if the survey has computed it without them; empty: it is computed when it is needed.
     """
 
     catalogue: pa.Table
@@ -46,6 +55,7 @@ class Galaxies:
     tree: QuestionTree | None = None
     votes: Float32[np.ndarray, "galaxies answers"] | None = None
     truth: pa.Table | None = None
+    known_sha256: str = ""
 
     def __len__(self) -> int:
         return int(self.catalogue.num_rows)
@@ -66,6 +76,8 @@ class Galaxies:
     @cached_property
     def sha256(self) -> str:
         """Hash of ids, image names, votes and truth, in order: equal hashes mean equal galaxies."""
+        if self.known_sha256:
+            return self.known_sha256
         state = hashlib.sha256()
         for column in (tables.ID, tables.IMAGE):
             texts = map(str, self.catalogue.column(column).to_pylist())
@@ -96,21 +108,26 @@ class Galaxies:
 
     def first(self, galaxies: int) -> "Galaxies":
         """Return the first galaxies of the survey."""
+        if galaxies >= len(self):
+            return self
         return replace(
             self,
+            known_sha256="",
             catalogue=self.catalogue.slice(0, galaxies),
             votes=None if self.votes is None else self.votes[:galaxies],
             truth=None if self.truth is None else self.truth.slice(0, galaxies),
         )
 
-    def some(self, rows: Int64[np.ndarray, " rows"]) -> "Galaxies":
-        """Return the galaxies of some rows, in the order of the rows."""
+    def take(self, rows: Int64[np.ndarray, " m"]) -> "Galaxies":
+        """Return some of the galaxies, in the order that is given."""
+        at = pa.array(rows)
         return replace(
             self,
-            catalogue=self.catalogue.take(pa.array(rows)),
-            images=SomeImages(self.images, rows),
+            known_sha256="",
+            catalogue=self.catalogue.take(at),
+            images=TakenImages(self.images, rows),
             votes=None if self.votes is None else self.votes[rows],
-            truth=None if self.truth is None else self.truth.take(pa.array(rows)),
+            truth=None if self.truth is None else self.truth.take(at),
         )
 
     def with_splits(self, splits: np.ndarray) -> "Galaxies":
@@ -230,8 +247,30 @@ class Survey(Settings, ABC):
         if isinstance(galaxies.images, StoredImages):
             galaxies.images.check_scale()
         galaxies = galaxies.first(self.limit) if self.limit else galaxies
-        splits = split_of(galaxies.ids, validation_share=self.validation_share, test_share=self.test_share)
-        return galaxies.with_splits(splits)
+        return galaxies.with_splits(self._splits(galaxies.ids))
+
+    def _splits(self, ids: np.ndarray) -> np.ndarray:
+        return split_of(ids, validation_share=self.validation_share, test_share=self.test_share)
+
+    def outline(self) -> "Outline":
+        """Return number and hash of the galaxies; a survey in partitions finds them without holding all in memory."""
+        galaxies = self.open()
+        return Outline(len(galaxies), galaxies.sha256)
+
+    def open_at(self, rows: Int64[np.ndarray, " m"]) -> Galaxies:
+        """Open some of the galaxies, in the order that is given.
+
+        Parameters
+        ----------
+        rows
+            (m,) rows of the survey. A survey that is not in partitions is opened as a whole first.
+        """
+        return self.open().take(rows)
+
+    @property
+    def in_partitions(self) -> bool:
+        """Whether :meth:`open_at` reads only what it is asked for."""
+        return False
 
     def training_galaxies(self, *, cache: Path | None = None) -> Galaxies:
         """Open the survey for training: near-identical images are in the same split.

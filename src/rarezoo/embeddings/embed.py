@@ -4,7 +4,7 @@ Shape letters: b galaxies in the batch, s input side in px, d width of the embed
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,10 +16,13 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from rarezoo.data.loaders import Batch, CutoutLoader
-from rarezoo.data.survey import Galaxies, Survey
+from rarezoo.data.survey import Galaxies, Outline, Survey
 from rarezoo.data.trees import QuestionTree
+from rarezoo.embeddings.parts import LOCKS, lock_if_possible, shards_of_part
 from rarezoo.embeddings.store import DTYPES, SHARD_ROWS, EmbeddingStore, Manifest
-from rarezoo.errors import ConfigError
+from rarezoo.engines import Engine, Part
+from rarezoo.engines.local import Local
+from rarezoo.errors import ConfigError, StoreError
 from rarezoo.settings import Settings, refuse_unknown, setting
 from rarezoo.zoo.checkpoint import Checkpoint
 from rarezoo.zoo.network import Prediction
@@ -28,6 +31,8 @@ TURNS = (1, 2, 4, 8)
 _QUARTERS = 4
 # Images that a network sees at once on a processor: what a few images need stays in its caches.
 _AT_ONCE = 16
+# Parts into which an engine divides a survey if it is not told how many.
+_PARTS = 64
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
@@ -76,14 +81,20 @@ class EmbedRun(Settings):
     precision: str = setting(
         "auto", "arithmetic of the network; auto = bfloat16 on a GPU, else float32", choices=PRECISIONS
     )
+    part: str = setting("", "only this part of the shards, such as 3/64: the third of 64; empty: all of them")
+    parts: int = setting(0, "number of parts that an engine works on; 0 = up to 64", ge=0)
+    engine: Engine = setting(Local, "where the parts run")
 
     def check(self) -> None:
-        """Raise ConfigError for a number of turns that is not possible."""
+        """Raise ConfigError for a number of turns or a part that is not possible."""
         if self.turns not in TURNS:
             raise ConfigError("turns", value=self.turns, fix=f"Choose one of: {', '.join(map(str, TURNS))}.")
+        shards_of_part(self.part, shards=1)
 
     def run(self) -> EmbeddingStore:
-        """Embed all galaxies that are not yet embedded, and return the complete store.
+        """Embed all galaxies that are not yet embedded, or those of one part, and return the store.
+
+        The store is complete when every part is there; its summary says what is missing.
 
         Raises
         ------
@@ -93,15 +104,22 @@ class EmbedRun(Settings):
             The survey, an image or the checkpoint cannot be used.
         StoreError, OutputError
             The folder holds another store, or cannot be written.
+        PartsFailed
+            Some parts failed; the others are finished.
         """
-        checkpoint, galaxies = Checkpoint.open(self.checkpoint), self.data.open()
+        checkpoint, galaxies = Checkpoint.open(self.checkpoint), None
+        if self.data.in_partitions:
+            outline = self.data.outline()
+        else:
+            galaxies = self.data.open()
+            outline = Outline(len(galaxies), galaxies.sha256)
         settings = self.data.settings()
         precision = self.precision
         if precision == "auto":
             precision = "bfloat16" if torch.cuda.is_available() else "float32"
         manifest = Manifest(
             survey=settings["option"],
-            survey_sha256=galaxies.sha256,
+            survey_sha256=outline.sha256,
             survey_settings=settings,
             checkpoint=checkpoint.name,
             checkpoint_sha256=checkpoint.sha256,
@@ -109,46 +127,112 @@ class EmbedRun(Settings):
             turns=self.turns,
             width=checkpoint.width,
             dtype=self.dtype,
-            rows=len(galaxies),
+            rows=outline.rows,
             shard_rows=self.shard_rows,
             answers=tuple(checkpoint.tree.answers),
         )
+        wanted = shards_of_part(self.part, shards=manifest.shards)
         store = EmbeddingStore.create(self.out, manifest)
-        store.refuse_other_images(galaxies)
-        missing = store.missing()
+        if galaxies is not None:
+            store.refuse_other_images(galaxies, shards=wanted)
+        missing = sorted(set(store.missing()) & set(wanted))
         if missing:
-            self._write_shards(store, missing, galaxies, checkpoint)
-        return store.finish()
+            # The same command must make the same parts, whatever is missing, so that their locks are the same.
+            groups = np.array_split(np.array(wanted), min(self.parts or self._fitting_parts(), len(wanted)))
+            parts = [
+                Part(f"shards {group[0]} to {group[-1]}", [int(shard) for shard in group])
+                for group in groups
+                if set(missing) & set(group.tolist())
+            ]
+            task = _EmbedShards(self, store, checkpoint, galaxies)
+            self.engine.run(
+                task, parts, title="embed", finished=len(groups) - len(parts), gpus=torch.cuda.device_count()
+            )
+        return store if store.missing() else store.finish()
 
-    def _write_shards(
-        self, store: EmbeddingStore, missing: Sequence[int], galaxies: Galaxies, checkpoint: Checkpoint
-    ) -> None:
-        manifest = store.manifest
+    def _fitting_parts(self) -> int:
+        """Return one part for this process, unless it would hold the catalogue of a survey in partitions in memory."""
+        return _PARTS if self.data.in_partitions or not isinstance(self.engine, Local) else 1
+
+
+@dataclass(frozen=True)
+class _EmbedShards:
+    """The task of one part: embed those of its shards that are missing."""
+
+    run: EmbedRun
+    store: EmbeddingStore
+    checkpoint: Checkpoint | None
+    galaxies: Galaxies | None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker opens them itself.
+        return {"run": self.run, "store": self.store, "checkpoint": None, "galaxies": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+    def __call__(self, shards: list[int]) -> None:
+        with lock_if_possible(self.store.folder / LOCKS / f"{shards[0]}-{shards[-1]}"):
+            missing = [shard for shard in shards if shard in set(self.store.missing(shards))]
+            if missing:
+                self._write(missing, shards)
+
+    def _write(self, missing: Sequence[int], shards: Sequence[int]) -> None:
+        run, store, manifest = self.run, self.store, self.store.manifest
+        checkpoint: Checkpoint = self.checkpoint or _kept(
+            "checkpoint", manifest.checkpoint_sha256, lambda: Checkpoint.open(run.checkpoint)
+        )
         rows = np.concatenate([np.arange(manifest.rows)[manifest.rows_of(shard)] for shard in missing])
         # The last bits of an embedding depend on its batch: batches are those of a run that was never stopped.
-        starts = np.unique(rows // self.batch_size) * self.batch_size
-        rows = np.concatenate([np.arange(start, min(start + self.batch_size, manifest.rows)) for start in starts])
+        starts = np.unique(rows // run.batch_size) * run.batch_size
+        rows = np.concatenate([np.arange(start, min(start + run.batch_size, manifest.rows)) for start in starts])
+        if run.data.in_partitions:
+            first = int(rows[0])
+            galaxies = run.data.open_at(np.arange(first, int(rows[-1]) + 1))
+            store.refuse_other_images(galaxies, shards=sorted({*shards} - {*missing}), first=first)
+        else:
+            first = 0
+            galaxies = self.galaxies or _kept("survey", manifest.survey_sha256, run.data.open)
         loader = CutoutLoader(
             galaxies,
-            rows,
+            rows - first,
             view=checkpoint.view,
-            batch_size=self.batch_size,
-            workers=self.workers,
-            on_bad_image=self.data.on_bad_image,
+            batch_size=run.batch_size,
+            workers=run.workers,
+            on_bad_image=run.data.on_bad_image,
         )
-        batches = embedded(loader, checkpoint, precision=manifest.precision, turns=manifest.turns)
+        outputs = embedded(loader, checkpoint, precision=manifest.precision, turns=manifest.turns)
+        batches = (batch._replace(rows=batch.rows + first) for batch in outputs)
         with tqdm(total=manifest.rows, initial=manifest.rows - len(rows), unit=" images", desc="embed") as progress:
             for shard, part in _by_shard(batches, missing, manifest, progress):
-                covered = np.arange(manifest.rows)[manifest.rows_of(shard)]
-                absent = np.setdiff1d(covered, part.rows, assume_unique=True)
+                covered = np.arange(manifest.rows)[manifest.rows_of(shard)] - first
+                present = part.rows - first
+                absent = np.setdiff1d(covered, present, assume_unique=True)
                 store.write_shard(
                     shard,
-                    ids=list(galaxies.ids[part.rows]),
+                    ids=list(galaxies.ids[present]),
                     embeddings=part.embeddings,
                     fractions=part.fractions,
                     skipped=list(galaxies.ids[absent]),
                     images=galaxies.images_identity(covered),
                 )
+
+
+# What a worker has opened for its last part, by its hash.
+_OPENED: dict[str, tuple[str, Any]] = {}
+
+
+def _kept(what: str, sha256: str, opened: Callable[[], Any]) -> Any:
+    """Return what this process has opened before, or open it; StoreError if it is not what the store was begun with."""
+    if _OPENED.get(what, ("",))[0] != sha256:
+        found = opened()
+        if found.sha256 != sha256:
+            raise StoreError(
+                f"a worker finds another {what} than the one that the store was begun with", value=found.sha256[:12],
+                fix="All machines must see the same files at the same paths.",
+            )  # fmt: skip
+        _OPENED[what] = (sha256, found)
+    return _OPENED[what][1]
 
 
 def embed(survey: Survey, checkpoint: str | Path | Checkpoint, *, out: str | Path, **settings: Any) -> EmbeddingStore:

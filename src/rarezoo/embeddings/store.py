@@ -15,6 +15,7 @@ import csv
 import html
 import logging
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
@@ -29,6 +30,8 @@ from rarezoo import tables
 from rarezoo.cache import Cache
 from rarezoo.data.survey import Galaxies, Survey, open_survey
 from rarezoo.embeddings.neighbours import NeighbourIndex, centred
+from rarezoo.embeddings.parts import LOCKS
+from rarezoo.engines import Engine
 from rarezoo.errors import ConfigError, DataError, OutputError, StoreError, StoreNotFound
 from rarezoo.runs import SETTINGS_FILE, Stamped, digest, fingerprint
 from rarezoo.settings import Settings, name_of, setting
@@ -418,6 +421,10 @@ class EmbeddingStore:
         """Return the ids of galaxies of the survey that have no embedding, for example because of a bad image."""
         return [galaxy for shard in self._shards([]) for galaxy in tables.provenance(shard)[_SKIPPED]]
 
+    def skipped_in(self, shard: int) -> list[str]:
+        """Return the ids of galaxies of one shard that have no embedding; its rows are not read."""
+        return list(self._about_shard(shard).get(_SKIPPED, ()))
+
     @property
     def identity(self) -> dict[str, str]:
         """What the store is, wherever it lies and whatever its name: hashes, as inputs of :func:`rarezoo.runs.claim`.
@@ -435,7 +442,7 @@ class EmbeddingStore:
             "survey": about.survey_sha256, "checkpoint": about.checkpoint_sha256, "embeddings": digest(content),
         }  # fmt: skip
 
-    def neighbours(self, ids: str | Sequence[str], k: int = 10) -> "pd.DataFrame":
+    def neighbours(self, ids: str | Sequence[str], k: int = 10, *, engine: Engine | None = None) -> "pd.DataFrame":
         """Find the most similar galaxies: the k with the smallest angle to each galaxy, about the mean embedding.
 
         Parameters
@@ -444,6 +451,8 @@ class EmbeddingStore:
             Galaxies to ask for.
         k : int
             Number of neighbours of each, without the galaxy itself.
+        engine : Engine, optional
+            Scan the store shard by shard, for stores of any size, instead of making an index: the same answer.
 
         Returns
         -------
@@ -459,6 +468,10 @@ class EmbeddingStore:
         """
         import pandas as pd
 
+        if engine is not None:
+            from rarezoo.embeddings.scan import nearest_in_parts
+
+            return nearest_in_parts(self, ids, k, engine=engine)
         wanted = [ids] if isinstance(ids, str) else list(ids)
         if not 1 <= k < len(self.ids):
             raise ConfigError("k, the number of neighbours", value=k, fix=f"Choose 1 to {len(self.ids) - 1}.")
@@ -623,9 +636,10 @@ class EmbeddingStore:
 
     # --- writing
 
-    def missing(self) -> list[int]:
-        """Return the numbers of the shards that are not yet written, or that a power failure has cut off."""
-        return [index for index in range(self.manifest.shards) if not self._is_whole(index)]
+    def missing(self, shards: Sequence[int] | None = None) -> list[int]:
+        """Return the numbers of the shards, all or some, that are not written, or that a power failure has cut off."""
+        wanted = range(self.manifest.shards) if shards is None else shards
+        return [index for index in wanted if not self._is_whole(index)]
 
     def _is_whole(self, shard: int) -> bool:
         path = self._path(shard)
@@ -638,18 +652,26 @@ class EmbeddingStore:
             return False
         return True
 
-    def refuse_other_images(self, galaxies: Galaxies) -> None:
+    def refuse_other_images(self, galaxies: Galaxies, *, shards: Sequence[int] | None = None, first: int = 0) -> None:
         """Raise StoreError if images have changed since their shards were written; missing shards have no images yet.
 
         Parameters
         ----------
         galaxies : Galaxies
-            The survey as it is now.
+            The survey as it is now, or a part of it.
+        shards : sequence of int, optional
+            Shards whose images are compared; by default all.
+        first : int
+            Row of the survey at which the part begins. Shards that are not wholly in it are left out.
         """
-        changed, missing = [], set(self.missing())
-        for index in set(range(self.manifest.shards)) - missing:
+        changed = []
+        wanted = set(range(self.manifest.shards) if shards is None else shards)
+        for index in sorted(wanted - set(self.missing(sorted(wanted)))):
+            covered = self.manifest.rows_of(index)
+            if covered.start < first or covered.stop > first + len(galaxies):
+                continue
             about = self._about_shard(index)
-            now = galaxies.images_identity(np.arange(self.manifest.rows)[self.manifest.rows_of(index)])
+            now = galaxies.images_identity(np.arange(covered.start, covered.stop) - first)
             known = about.get(_IMAGES)
             if known and about.get(_IMAGES_STAMP) != (now.stamp or None) and known != now.read():
                 changed.append(str(self._path(index)))
@@ -750,7 +772,9 @@ class EmbeddingStore:
                 )
                 writer.writerows([[tables.ID], *([galaxy] for galaxy in skipped)])
         for partial in self.folder.glob(".shard-*.partial"):
-            partial.unlink(missing_ok=True)
+            if tables.is_left_behind(partial):
+                partial.unlink(missing_ok=True)
+        shutil.rmtree(self.folder / LOCKS, ignore_errors=True)
         return store
 
     def _shards(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
@@ -782,8 +806,10 @@ class EmbeddingStore:
         return f"<table><caption>EmbeddingStore</caption>{rows}</table>"
 
     def summary(self) -> str:
-        """Return what a terminal shows when the store is complete."""
-        about = self.manifest
+        """Return what a terminal shows: what the store holds, or how much of it is missing."""
+        about, missing = self.manifest, self.missing()
+        if missing:
+            return f"{about.shards - len(missing):,} of {about.shards:,} shards are written in {self.folder}"
         return f"{len(self):,} embeddings of width {about.width} ({about.survey}, {about.checkpoint}) in {self.folder}"
 
 
@@ -877,15 +903,29 @@ def _read_manifest(folder: Path) -> Manifest:
 class ImportStore(Settings):
     """Make an embedding store of a table with the embeddings of any network."""
 
-    table: str = setting(help="Parquet, CSV, FITS, VOTable or ECSV file with one row per galaxy", positional=True)
+    table: str = setting(
+        help="Parquet, CSV, FITS, VOTable or ECSV file with one row per galaxy, or a HATS catalogue", positional=True
+    )
     out: str = setting(help="folder of the new store")
     id_column: str = setting(tables.ID, "column of galaxy ids")
     columns: list[str] = setting(["feat_*"], "a column of vectors, or columns of numbers; feat_* = all that fit")
     name: str = setting("", "name of the network; empty: name of the file")
     data: Survey | None = setting(None, "survey that the galaxies belong to, for images and catalogue")
+    not_finite: str = setting(
+        "refuse", "HATS: what happens to galaxies whose embedding is not finite", choices=("refuse", "drop")
+    )
 
     def run(self) -> EmbeddingStore:
         """Import the table; return the store."""
+        from rarezoo.data.hats import is_hats
+
+        if is_hats(self.table):
+            from rarezoo.embeddings.hats import import_hats
+
+            return import_hats(
+                self.table, out=self.out, id_column=self.id_column, columns=self.columns, name=self.name,
+                not_finite=self.not_finite,
+            )  # fmt: skip
         return EmbeddingStore.from_table(
             self.table, out=self.out, id_column=self.id_column, columns=self.columns, name=self.name, survey=self.data
         )

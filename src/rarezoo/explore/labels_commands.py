@@ -1,10 +1,14 @@
 """Ratings on the command line: ``rarezoo labels show``, ``rarezoo labels export`` and ``rarezoo labels import``."""
 
+import tempfile
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from rarezoo import tables
+from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.explore.labels import KINDS, Imported, Labels, Rating
 from rarezoo.settings import Settings, setting
 
@@ -77,7 +81,9 @@ class LabelsExport(Settings):
     """
 
     search: str = setting(help=_SEARCH, positional=True)
-    out: str = setting(help="file to write, which ends in .csv or .parquet")
+    out: str = setting(help="file to write, which ends in .csv or .parquet; folder for format=hats")
+    format: str = setting("", "hats = a HATS catalogue; empty: as out= ends", choices=("", "hats"))
+    positions: str = setting("", "format=hats: table with id_str, ra and dec (degrees); empty: the survey's catalogue")
     current: bool = setting(False, "write only what holds now")
     label: str = setting("", "write only what holds now for this label")
     by: str = setting("", "write only what holds now of this person")
@@ -95,10 +101,33 @@ class LabelsExport(Settings):
         OutputError
             The database cannot be read, or the file cannot be written.
         """
+        if self.format:
+            return self._write_hats()
         with Labels.of(self.search, self.labels, read_only=True) as labels:
             current = self.current or bool(self.label or self.by)
             rows = labels.write_table(self.out, current=current, label=self.label, by=self.by)
         return f"{rows:,} {'ratings' if current else 'entries'}: {self.out}"
+
+    def _write_hats(self) -> str:
+        """Write the ratings with the positions of their galaxies as a HATS collection."""
+        import pyarrow.parquet as pq
+
+        from rarezoo.data.hats import write_hats
+        from rarezoo.embeddings.hats import positions_in, positions_of_store, with_positions
+        from rarezoo.searches.result import RUN_FILE, Search
+
+        is_search = (Path(self.search) / RUN_FILE).exists()
+        store = Search.open(self.search).store if is_search else EmbeddingStore.open(self.search)
+        positions = positions_in(self.positions) if self.positions else positions_of_store(store)
+        with tempfile.TemporaryDirectory(prefix="rarezoo-") as folder:
+            file = str(Path(folder) / "ratings.parquet")
+            replace(self, out=file, format="").run()
+            ratings = pq.read_table(file)
+        at = ratings.column_names.index(tables.ID)
+        ratings = ratings.select(
+            [tables.ID, *(name for name in ratings.column_names if name != ratings.column_names[at])]
+        )
+        return str(write_hats(with_positions(iter([(ratings, np.arange(store.manifest.rows))]), positions), self.out))
 
 
 @dataclass(kw_only=True)

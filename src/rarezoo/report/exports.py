@@ -11,8 +11,8 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 # Galaxies whose images are in memory at once, and of which one warning names those that cannot be read.
 _AT_ONCE = 256
-CSV, FITS, VOTABLE, DS9, HUGGINGFACE = FORMATS = ("csv", "fits", "votable", "ds9", "huggingface")
+CSV, FITS, VOTABLE, DS9, HUGGINGFACE, HATS = FORMATS = ("csv", "fits", "votable", "ds9", "huggingface", "hats")
 _ALL = "all"
 # By column: unit, UCD (https://www.ivoa.net/documents/UCD1+) and description.
 _MEANINGS = {
@@ -83,7 +83,7 @@ class ExportRun(Settings):
     """
 
     search: str = setting(help="folder of a finished search", positional=True)
-    out: str = setting("", "file to write, or folder for format=huggingface; must be given unless samp=true")
+    out: str = setting("", "file to write, or folder for format=huggingface and hats; must be given unless samp=true")
     format: str = setting(CSV, "format of the file", choices=FORMATS)
     samp: bool = setting(False, "send the members to TOPCAT, Aladin or DS9, which must be running")
     classes: list[int] = setting([], "ids of the classes, such as 3,5; empty: every class")
@@ -122,6 +122,8 @@ class ExportRun(Settings):
 
     def export(self, search: Search) -> str:
         """Write or send the members of an open search; see :meth:`run`."""
+        if self.format == HATS and not self.samp:
+            return str(write_hats_export(self, search, Path(self.out)))
         members, about = self.members(search), about_text(search)
         done = []
         if self.out:
@@ -204,6 +206,8 @@ class ExportRun(Settings):
         return tables.aligned(catalogue, ids, source="the survey's catalogue")
 
     def _write(self, search: Search, out: Path, members: pa.Table, about: Mapping[str, str]) -> Path:
+        if self.format == HATS:
+            return write_hats_export(self, search, out)
         if self.format == HUGGINGFACE:
             cutouts = search.cutouts if self.images and search.has_survey else None
             return write_huggingface(out, members, about, cutouts=cutouts)
@@ -212,6 +216,68 @@ class ExportRun(Settings):
         if self.format == DS9:
             return write_ds9(out, members, about, radius=self.radius)
         return {CSV: write_csv, FITS: write_fits, VOTABLE: write_votable}[self.format](out, members, about)
+
+
+def write_hats_export(run: ExportRun, search: Search, out: Path) -> Path:
+    """Write a search as HATS: a folder with the collections ``members`` and ``classes``.
+
+    ``members`` is what other formats have. After a search out of core with ``unassigned=true`` it has every galaxy of
+    the survey, and is written shard by shard. ``classes`` has the position of the first example of each class.
+
+    Parameters
+    ----------
+    run
+        What is exported.
+    search
+        The search.
+    out
+        A folder that is absent or empty.
+
+    Raises
+    ------
+    DataError
+        No galaxy has a position.
+    OutputError, MissingDependency
+        See :func:`rarezoo.data.hats.write_hats`.
+    """
+    from rarezoo.data.hats import write_hats
+
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise OutputError("the folder is not empty", value=out, fix="Choose another folder: out=DIR.")
+    partial = out.resolve().with_name(f".{out.resolve().name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        everything = run.unassigned and not run.classes and "large" in search.about
+        members = _placed_with_positions(run, search) if everything else iter([run.members(search)])
+        write_hats(members, partial / "members")
+        classes = search.table("classes").replace_schema_metadata(None)
+        examples = [(row or [""])[0] for row in classes.column(tables.EXEMPLARS).to_pylist()]
+        known = replace(run, classes=[], unassigned=True, answers=[], format=CSV).members(search)
+        at = pc.index_in(pa.array(examples, pa.string()), value_set=known.column(tables.ID))
+        for name in (tables.DEC, tables.RA):
+            classes = classes.add_column(1, name, known.column(name).take(at))
+        if classes.num_rows:
+            write_hats(iter([classes]), partial / "classes")
+        if out.exists():
+            out.rmdir()
+        tables.settle(partial, out.resolve())
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return out
+
+
+def _placed_with_positions(run: ExportRun, search: Search) -> Iterator[pa.Table]:
+    """Yield every galaxy of a search out of core with its class and position, shard by shard."""
+    from rarezoo.embeddings.hats import positions_in, positions_of_store, with_positions
+    from rarezoo.embeddings.store import EmbeddingStore
+    from rarezoo.searches.large import placed_tables
+
+    store = EmbeddingStore.open(search.about["large"]["whole_store"])
+    positions = positions_in(run.positions) if run.positions else positions_of_store(store)
+    rows = (
+        np.arange(covered.start, covered.stop) for covered in map(store.manifest.rows_of, range(store.manifest.shards))
+    )
+    yield from with_positions(zip(placed_tables(search), rows, strict=True), positions)
 
 
 def with_grades(members: pa.Table, classes: pa.Table) -> pa.Table:

@@ -124,7 +124,7 @@ class AssignRun(Settings):
             [
                 _empty(tables.ASSIGNED),
                 *(
-                    _assigned_table(ids, assigner.assign(positions, rows=rows))
+                    assigned_table(ids, assigner.assign(positions, rows=rows))
                     for ids, positions, rows in reference.batches(store, index, size=self.rows)
                 ),
             ]
@@ -321,7 +321,8 @@ def _require_same_network(searched: EmbeddingStore, store: EmbeddingStore) -> No
         )
 
 
-def _assigned_table(ids: pa.ChunkedArray, assignment: Assignment) -> pa.Table:
+def assigned_table(ids: pa.ChunkedArray, assignment: Assignment) -> pa.Table:
+    """Return the ASSIGNED table of some galaxies."""
     columns = dict(zip(list(tables.ASSIGNED.columns)[1:], assignment, strict=True))
     return tables.check(pa.table({tables.ID: ids, **columns}), tables.ASSIGNED)
 

@@ -147,6 +147,9 @@ class Assigner:
         α of the module's rule: the share of galaxies of no class that may get one. More than 0, at most 1.
     seed
         Seed of the draw of galaxies for calibration.
+    exact
+        Compare with every searched galaxy. Otherwise 99 % of the true neighbours are found, for calibration and new
+        galaxies alike, many times faster among hundreds of thousands.
 
     Raises
     ------
@@ -167,6 +170,7 @@ class Assigner:
     labels: Int64[np.ndarray, " n"]
     level: float = 0.05
     seed: int = 0
+    exact: bool = True
 
     def __post_init__(self) -> None:
         unassigned = int(np.sum(self.labels == tables.NO_CLASS))
@@ -266,7 +270,7 @@ class Assigner:
 
     @cached_property
     def _index(self) -> NeighbourIndex:
-        return NeighbourIndex(self.positions, exact=True)
+        return NeighbourIndex(self.positions, exact=self.exact, seed=self.seed)
 
     @cached_property
     def _classes(self) -> dict[int, "_Members"]:

@@ -18,6 +18,7 @@ from rarezoo import __version__, tables
 from rarezoo.cache import Cache
 from rarezoo.data.survey import Galaxies, Survey
 from rarezoo.embeddings.store import EmbeddingStore
+from rarezoo.engines import Engine
 from rarezoo.errors import ConfigError, OutputError, StoreError, StoreNotFound
 from rarezoo.runs import changed_inputs, claim, file_sha256, fingerprint
 from rarezoo.searches.classes import class_table, main_group_table, member_table, with_columns
@@ -43,7 +44,7 @@ from rarezoo.track import Tracker
 
 log = logging.getLogger(__name__)
 LINKAGE_FILE = TABLES["linkage"][0]
-_DRAWN_MAP, _NULL_SURVEYS = "drawn_map", "null_surveys"
+DRAWN_MAP, _NULL_SURVEYS = "drawn_map", "null_surveys"
 # Code that the nodes of null surveys depend on, besides that of the compressor.
 _NULL_CODE = tuple(
     f"rarezoo.searches.{name}" for name in ("null_surveys", "isolation", "condensed", "compiled", "clusterers")
@@ -51,6 +52,8 @@ _NULL_CODE = tuple(
 _DEFAULTS = preset_settings(DEFAULT)
 # What a killed search leaves behind and goes on with.
 _KEPT = (FITTED, LINKAGE_FILE, _NULL_SURVEYS, "refits", RUN_FILE)
+# Settings of a search out of core that decide its result.
+_LARGE = ("sample", "drawn", "magnitude", "level", "second_pass")
 # Settings that only say where an input lies.
 _PLACES = (
     "store", "select.fractions_from", "previous", "stability.stores", "significance.store", "decisions",
@@ -103,6 +106,17 @@ class SearchRun(Settings):
     thumbnails: int = setting(
         20_000, "largest number of galaxies that the atlas shows as images", unit="galaxies", ge=0
     )
+    engine: Engine | None = setting(
+        None, "where a store is searched that is too large for the memory: from a sample, shard by shard; null = the "
+        "whole store in the memory"
+    )  # fmt: skip
+    sample: int = setting(500_000, "engine=: galaxies from which classes are found", unit="galaxies", ge=100)
+    drawn: int = setting(1_000_000, "engine=: galaxies that report and atlas show", unit="galaxies", ge=100)
+    magnitude: str = setting("", "engine=: column of magnitudes by which the sample is stratified too; empty: none")
+    level: float = setting(
+        0.05, "engine=: expected share of galaxies of no class that are wrongly placed in a class", gt=0, le=1
+    )
+    second_pass: bool = setting(True, "engine=: search what belongs to nothing and lies far from everything on its own")
     out: str = setting("runs/cluster", "output folder")
     seed: int = setting(0, "seed of every random draw", ge=0)
     vary: dict[str, Any] = setting(
@@ -119,6 +133,17 @@ class SearchRun(Settings):
             raise ConfigError(
                 "stability.stores and significance.store hold embeddings of images alone, and this search has columns "
                 "of a catalogue too", value=", ".join(others), fix="Leave them out, or search with features=image.",
+            )  # fmt: skip
+        alone = {"select.sample": self.select.sample, "select.fractions_from": self.select.fractions_from,
+                 "decisions": self.decisions, "previous": self.previous, "reuse": self.reuse,
+                 "stability.stores": self.stability.stores, "significance.store": self.significance.store,
+                 "features": "" if self.features.of_images else "with columns"}  # fmt: skip
+        given = [name for name, value in alone.items() if value] if self.engine is not None else []
+        if given:
+            raise ConfigError(
+                "settings that a search out of core does not have", value=", ".join(given),
+                fix="Leave them out, or leave engine= out and search in the memory. sample= says how many galaxies the "
+                "classes are found from; rarezoo classes apply takes decisions.",
             )  # fmt: skip
 
     def run(self) -> Search:
@@ -137,12 +162,22 @@ class SearchRun(Settings):
         inputs = self._inputs(store, previous)
         folder = claim(
             self.out, verb="cluster", settings=self.settings(), inputs=lambda: inputs, places=_PLACES,
-            begun=lambda folder: any((folder / name).exists() for name in _KEPT),
+            begun=lambda folder: any((folder / name).exists() for name in (*_KEPT, "sample")),
         )  # fmt: skip
         finished = self._finished(folder, store, inputs)
-        if finished:
+        if finished is not None:
             log.info("already searched: %s", finished.page)
-            return finished
+        elif self.engine is not None:
+            from rarezoo.searches.large import LargeSearch
+
+            finished = LargeSearch(self, store, folder).search(inputs)
+        return self._searched(store, folder, inputs, previous, decisions) if finished is None else finished
+
+    def _searched(
+        self, store: EmbeddingStore, folder: Path, inputs: Mapping[str, Any], previous: PreviousSearch | None,
+        decisions: Decisions | None,
+    ) -> Search:  # fmt: skip
+        """Search a whole store in the memory, step by step."""
         clock = Clock()
         galaxies = self._survey(store)
         metadata = Metadata.of(galaxies, systematics=self.systematics)
@@ -172,7 +207,7 @@ class SearchRun(Settings):
         # Search again for stability, draw.
         with clock.stage("stability"):
             stability = self._stability(embeddings, ids, clustering, null, folder / "refits")
-        drawn = self._map(self.features.drawing(self.drawing), embeddings, ids, folder / _DRAWN_MAP, clock, "draw")
+        drawn = self._map(self.features.drawing(self.drawing), embeddings, ids, folder / DRAWN_MAP, clock, "draw")
         other_tables = {"tree": clustering.tree, "map": _map_table(fitted), "map_2d": _map_table(drawn)}
         if scores:
             other_tables["main_groups"] = main_group_table(
@@ -226,6 +261,9 @@ class SearchRun(Settings):
             "decisions": _absolute(self.decisions),
             # Searches of images have no such setting, as in earlier versions.
             **({} if self.features == Image() else {"features": self.features.settings()}),
+            **({} if self.engine is None else {
+                "large": {name: getattr(self, name) for name in _LARGE}
+            }),
         }  # fmt: skip
 
     @property
@@ -255,6 +293,8 @@ class SearchRun(Settings):
         """
         if not (folder / RUN_FILE).exists():
             return None
+        if self.engine is not None:
+            return self._finished_large(folder, store)
         try:
             search = Search.open(folder, survey=self.data, store=store)
         except StoreError as problem:
@@ -269,6 +309,17 @@ class SearchRun(Settings):
         places = {"settings": {**search.settings, **self.settings()}, "folder": str(folder.resolve())}
         if tables.plain(places) != {name: search.about.get(name) for name in places}:
             search.finish({**search.about, **places})
+        return search
+
+    def _finished_large(self, folder: Path, store: EmbeddingStore) -> Search | None:
+        """Return the finished search out of core in a claimed folder; OutputError if it is of another store."""
+        search = Search.open(folder, survey=self.data)
+        changed = changed_inputs(search.about.get("inputs", {}).get("whole store", {}), tables.plain(store.identity))
+        if changed:
+            raise OutputError(
+                f"{folder} holds a search that was made from other inputs", value=changed,
+                fix="Choose another out=DIR, or delete that folder if you no longer need it.",
+            )  # fmt: skip
         return search
 
     def labels(

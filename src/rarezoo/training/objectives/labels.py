@@ -117,7 +117,7 @@ class Labels(Objective):
         self._given = _of_rows(labels, rows)
         log.info(self._given.summary())
         splits = self._given.splits(self.validation_share, self.test_share, self.split_seed)
-        return galaxies.some(rows).with_splits(splits)
+        return galaxies.take(rows).with_splits(splits)
 
     def prepare(self, galaxies: Galaxies) -> Galaxies:
         """Return the galaxies with the shares of the answers as targets, which are larger for rare classes.

@@ -1,0 +1,113 @@
+"""``python -m benchmarks scale_embedding``: a HATS survey embedded by one process, and by workers of which one dies.
+
+The images are drawn ellipses with noise, and encoded as JPEG in a column of a HATS catalogue. The store of the workers
+must have the bytes of that of one process. The share of the ideal means something only on a machine with as many free
+cores as workers.
+"""
+
+import io
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from rarezoo.data.hats import HatsCatalogue, write_hats
+from rarezoo.settings import Settings, setting
+from rarezoo.tables import markdown
+
+_SIDE, _AT_ONCE = 64, 1000
+
+
+@dataclass(kw_only=True)
+class EmbeddingScale(Settings):
+    """Seconds of embedding a HATS survey by one process and by Dask workers, one of which is killed on the way."""
+
+    galaxies: int = setting(20_000, "number of galaxies", unit="galaxies", ge=100)
+    partitions: int = setting(16, "least number of partitions of the catalogue", ge=1)
+    workers: int = setting(2, "number of Dask workers", ge=1)
+    kill: bool = setting(True, "end one worker with SIGKILL when the first shards are written")
+    checkpoint: str = setting("efficientnet_b0.mock_64px", "network")
+    out: str = setting("runs/scale", "folder of the survey and the stores")
+
+    def run(self) -> str:
+        """Measure, and return a table and whether all bytes are the same."""
+        folder = Path(self.out)
+        catalogue = folder / f"survey-{self.galaxies}"
+        if not catalogue.exists():
+            write_hats(self._galaxies(), catalogue, margin=0, partition_rows=max(self.galaxies // self.partitions, 1))
+        rows, seconds = [], {}
+        ways = {"one process": [], f"{self.workers} Dask workers": ["engine=dask", f"engine.workers={self.workers}"]}
+        shards = []
+        for number, (way, words) in enumerate(ways.items()):
+            store = folder / f"embedded-{self.galaxies}-{number}"
+            shutil.rmtree(store, ignore_errors=True)
+            wall, cpu, killed = self._timed(catalogue, store, words)
+            seconds[way] = wall
+            rows.append([way, f"{wall:.0f}", f"{cpu:.0f}", str(killed)])
+            shards.append({path.name: path.read_bytes() for path in store.glob("*.parquet")})
+        share = seconds["one process"] / seconds[f"{self.workers} Dask workers"] / self.workers
+        table = markdown(["by", "s", "processor s", "workers killed"], rows)
+        same = "the same bytes" if shards[0] == shards[1] else "OTHER BYTES"
+        partitions = len(HatsCatalogue.open(catalogue).counts)
+        return (
+            f"{self.galaxies:,} galaxies in {partitions} partitions, {len(shards[0])} shards\n\n{table}\n\n"
+            f"{same}; {share:.2f} of the ideal"
+        )
+
+    def _timed(self, catalogue: Path, store: Path, words: list[str]) -> tuple[float, float, int]:
+        """Return wall time, processor time and number of killed workers of one embedding."""
+        command = [
+            sys.executable, "-c", "from rarezoo.cli import main; main()", "embed", "data=hats", "batch_size=64",
+            f"data.catalogue={catalogue}", f"checkpoint={self.checkpoint}", f"out={store}", "workers=0", "parts=32",
+            f"shard_rows={max(self.galaxies // 32, 1)}", *words,
+        ]  # fmt: skip
+        before, started, killed = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter(), 0
+        run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while run.poll() is None:
+            if self.kill and words and not killed and list(store.glob("shard-*.parquet")):
+                import psutil  # type: ignore[import-untyped,unused-ignore]
+
+                children = psutil.Process(run.pid).children(recursive=True)
+                workers = [child.pid for child in children if "spawn_main" in " ".join(child.cmdline())]
+                if workers:
+                    os.kill(workers[0], signal.SIGKILL)
+                    killed = 1
+            time.sleep(0.1)
+        if run.returncode:
+            raise RuntimeError(f"embedding ended with status {run.returncode}")
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return time.perf_counter() - started, cpu, killed
+
+    def _galaxies(self) -> Iterator[pa.Table]:
+        for start in range(0, self.galaxies, _AT_ONCE):
+            count, random = min(_AT_ONCE, self.galaxies - start), np.random.default_rng([1, start])
+            numbers = range(start, start + count)
+            yield pa.table({
+                "id_str": [f"m{number:08d}" for number in numbers], "ra": random.uniform(0, 360, count),
+                "dec": np.degrees(np.arcsin(random.uniform(-1, 1, count))),
+                "image": pa.array([_picture(number) for number in numbers], pa.binary()),
+            })  # fmt: skip
+
+
+def _picture(number: int) -> bytes:
+    """Return a drawn ellipse with noise as JPEG."""
+    random = np.random.default_rng(number)
+    down, across = np.mgrid[-1 : 1 : _SIDE * 1j, -1 : 1 : _SIDE * 1j]
+    width, height, angle = *random.uniform(0.1, 0.6, 2), random.uniform(0, np.pi)
+    along, aside = across * np.cos(angle) + down * np.sin(angle), down * np.cos(angle) - across * np.sin(angle)
+    light = np.exp(-np.hypot(along / width, aside / height))[..., None] * random.uniform(0.5, 1, 3) * 230
+    pixels = (light + random.normal(0, 4, (_SIDE, _SIDE, 3))).clip(0, 255).astype(np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, format="JPEG", quality=90)
+    return stream.getvalue()

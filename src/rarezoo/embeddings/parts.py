@@ -1,0 +1,67 @@
+"""Parts of the shards of a store, which several processes or machines write at the same time."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from rarezoo.cache import locked
+from rarezoo.errors import ConfigError, OutputError
+
+log = logging.getLogger(__name__)
+# Folder of a store, while it is being written, with the locks of the parts.
+LOCKS = ".locks"
+
+
+def shards_of_part(part: str, *, shards: int) -> list[int]:
+    """Return the shards of one part.
+
+    Parameters
+    ----------
+    part : str
+        Such as ``3/64``: the third of 64 parts; empty for all shards.
+    shards : int
+        Number of shards.
+
+    Returns
+    -------
+    list of int
+        Neighbouring shards. It is empty if there are more parts than shards and this one got none.
+
+    Raises
+    ------
+    ConfigError
+        The text is no such part.
+
+    Examples
+    --------
+    >>> shards_of_part("2/3", shards=7)
+    [3, 4]
+    """
+    if not part:
+        return list(range(shards))
+    numbers = part.split("/")
+    if len(numbers) != 2 or not all(number.strip().isdecimal() for number in numbers):
+        raise ConfigError("part is no part", value=part, fix="Write it as part=3/64, the third of 64 parts.")
+    number, count = map(int, numbers)
+    if not 1 <= number <= count:
+        raise ConfigError("there is no such part", value=part, fix=f"The parts are 1/{count} to {count}/{count}.")
+    return [int(shard) for shard in np.array_split(np.arange(shards), count)[number - 1]]
+
+
+@contextmanager
+def lock_if_possible(place: Path) -> Iterator[None]:
+    """Hold the lock of a part in a ``with`` block, so that no other process works on it.
+
+    It only saves time. Where the file system has no locks, two processes do the same work and write the same file.
+    """
+    try:
+        lock = locked(place)
+    except OutputError as problem:
+        log.info("a part is not locked: %s", problem.what)
+        yield
+        return
+    with lock:
+        yield

@@ -1,0 +1,175 @@
+"""A search out of core: every galaxy is placed, and a class too rare for the sample is found by the second pass."""
+
+import subprocess
+import sys
+import time
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pytest
+
+import rarezoo as rz
+from rarezoo import tables
+from rarezoo.engines.local import Local
+from rarezoo.errors import ConfigError, OutputError, StoreError
+from rarezoo.searches.clusterers.fast_hdbscan import FastHdbscan
+from rarezoo.searches.compressors.none import NoCompression
+from rarezoo.searches.compressors.pca import Pca
+from rarezoo.searches.large import placed_tables
+from rarezoo.searches.result import Search
+from rarezoo.searches.select import Select
+from rarezoo.searches.significance import Significance
+from rarezoo.searches.stability import Stability
+
+pytestmark = pytest.mark.pipeline
+GALAXIES, COMMON, RARE, WIDTH = 12_000, 600, 60, 6
+SETTINGS = {
+    "compress": NoCompression(), "drawing": Pca(n_components=2), "stability": Stability(refits=0), "images": False,
+    "clusterer": FastHdbscan(min_samples=10, min_cluster_size=10, selection="isolated"), "beyond": False,
+    "significance": Significance(surveys=8), "sample": 1200, "engine": Local(),
+}  # fmt: skip
+
+
+def vectors():
+    random = np.random.default_rng(4)
+    values = random.normal(size=(GALAXIES, WIDTH))
+    values[:COMMON] = 5 + 0.2 * random.normal(size=(COMMON, WIDTH))
+    values[-RARE:] = -9 + 0.2 * random.normal(size=(RARE, WIDTH))
+    return values.astype(np.float32)
+
+
+IDS = [f"g{row:05d}" for row in range(GALAXIES)]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    # The last shard holds one galaxy.
+    return rz.EmbeddingStore.from_array(
+        IDS, vectors(), out=tmp_path_factory.mktemp("large") / "store", name="made_up", shard_rows=(GALAXIES - 1) // 3
+    )
+
+
+@pytest.fixture(scope="module")
+def found(store, tmp_path_factory):
+    return rz.search(store, out=tmp_path_factory.mktemp("large") / "search", **SETTINGS)
+
+
+def test_every_galaxy_is_placed_and_the_rare_class_is_found_by_the_second_pass(found):
+    placed = pa.concat_tables(placed_tables(found))
+    assert placed.column(tables.ID).to_pylist() == IDS
+    labels = placed.column(tables.CLASS_ID).to_numpy()
+    common, rare = (np.bincount(part[part >= 0]).argmax() for part in (labels[:COMMON], labels[-RARE:]))
+    assert np.mean(labels[:COMMON] == common) > 0.85
+    assert np.mean(labels[-RARE:] == rare) > 0.85
+    assert rare >= found.about["large"]["second_pass_from"] > common
+    # Few of the others get a class.
+    assert np.mean(labels[COMMON:-RARE] >= 0) < 0.1
+
+
+def test_the_result_is_an_ordinary_search_with_the_sizes_of_the_whole_survey(found):
+    assert found.page.exists()
+    labels = pa.concat_tables(placed_tables(found)).column(tables.CLASS_ID).to_numpy()
+    for known in found:
+        assert known.size == np.sum(labels == known.id)
+    assert found.about["galaxies"] == GALAXIES
+    assert len(found.ids) < GALAXIES / 3
+    assert Search.open(found.folder).store.manifest.checkpoint == "made_up"
+    assert len(found.export(found.folder / "members.csv")) > 0
+
+
+def test_the_same_search_again_is_the_finished_one_and_another_is_refused(found, store):
+    before = (found.folder / "run.json").stat().st_mtime_ns
+    again = rz.search(store, out=found.folder, **SETTINGS)
+    assert again.labels.tolist() == found.labels.tolist()
+    assert (found.folder / "run.json").stat().st_mtime_ns == before
+    with pytest.raises(OutputError, match=r"large\.sample"):
+        rz.search(store, out=found.folder, **{**SETTINGS, "sample": 1300})
+
+
+def test_settings_that_need_the_whole_store_are_refused(store, tmp_path):
+    with pytest.raises(ConfigError, match=r"select\.sample.*engine="):
+        rz.search(store, out=tmp_path, **{**SETTINGS, "select": Select(sample=50)})
+
+
+def test_an_id_in_two_shards_is_refused(tmp_path):
+    store = rz.EmbeddingStore.from_array(IDS[:300], vectors()[:300], out=tmp_path / "store", shard_rows=100)
+    ids = [*IDS[100:199], IDS[0]]
+    store.write_shard(1, ids=ids, embeddings=vectors()[100:200], fractions=np.empty((100, 0), np.float32))
+    with pytest.raises(StoreError, match=r"more than once.*\[0, 1\]"):
+        rz.search(store, out=tmp_path / "search", **{**SETTINGS, "sample": 100})
+
+
+# ── minutes ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+WORDS = [
+    "compress=none", "compress@drawing=pca", "drawing.n_components=2", "preset=null", "clusterer.min_samples=10",
+    "clusterer.min_cluster_size=10", "clusterer.selection=isolated",
+    "significance.surveys=8", "stability.refits=0", "images=false", "logger=none", "beyond=false", "sample=1200",
+]  # fmt: skip
+
+
+def placed(folder):
+    return pa.concat_tables(placed_tables(Search.open(folder))).to_pydict()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "begun", ["sample/ids/*.npy", "sample/store/manifest.json", "placed/part-00000.json", "second/store/manifest.json"]
+)
+def test_a_search_that_is_killed_in_any_stage_goes_on_to_the_same_result(found, store, tmp_path, begun):
+    out = tmp_path / "search"
+    command = [sys.executable, "cluster.py", f"store={store.folder}", f"out={out}", *WORDS, "engine=dask"]
+    run = subprocess.Popen([*command, "engine.workers=2"])
+    while not list(out.glob(begun)) and run.poll() is None:
+        time.sleep(0.01)
+    assert run.poll() is None
+    # The scheduler is a part of this process.
+    run.kill()
+    run.wait()
+    assert not (out / "run.json").exists()
+    subprocess.run([*command, "engine.workers=2"], check=True)
+    assert placed(out) == placed(found.folder)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_while_galaxies_are_placed_is_replaced(found, store, tmp_path):
+    out = tmp_path / "search"
+    command = [sys.executable, "cluster.py", f"store={store.folder}", f"out={out}", *WORDS, "engine=dask"]
+    run = subprocess.Popen([*command, "engine.workers=1"])
+    while not list(out.glob("placed/part-*.json")) and run.poll() is None:
+        time.sleep(0.01)
+    for child in psutil.Process(run.pid).children(recursive=True):
+        if "spawn_main" in " ".join(child.cmdline()):
+            child.kill()
+    assert run.wait() == 0
+    assert placed(out) == placed(found.folder)
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_is_killed_is_one_message_and_nothing_is_lost(found, store, tmp_path):
+    out = tmp_path / "search"
+    programs = [
+        subprocess.Popen([sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "18786", "--no-dashboard"]),
+        subprocess.Popen(
+            [sys.executable, "-m", "distributed.cli.dask_worker", "tcp://127.0.0.1:18786", "--no-dashboard"]
+        ),
+    ]
+    try:
+        command = [sys.executable, "cluster.py", f"store={store.folder}", f"out={out}", *WORDS]
+        run = subprocess.Popen(
+            [*command, "engine=dask", "engine.address=tcp://127.0.0.1:18786"], stderr=subprocess.PIPE, text=True
+        )
+        while not list(out.glob("placed/part-*.json")) and run.poll() is None:
+            time.sleep(0.01)
+        programs[0].kill()
+        message = run.communicate()[1]
+        assert run.returncode == 2
+        assert "scheduler of the Dask cluster is gone" in message
+        assert "Traceback" not in message
+    finally:
+        for program in programs:
+            program.kill()
+            program.wait()
+    subprocess.run([*command, "engine=local"], check=True)
+    assert placed(out) == placed(found.folder)
