@@ -103,7 +103,9 @@ def test_a_catalogue_that_cannot_be_joined_has_one_message(catalogue, settings, 
         join(IDS, RA, DEC, [pa.table(catalogue)], **settings)
 
 
-@pytest.mark.parametrize("settings", [{"radius": 0}, {"radius": "1"}, {"radius": 1000.0}, {"by": "name"}, {"catalogues": []}])
+@pytest.mark.parametrize(
+    "settings", [{"radius": 0}, {"radius": "1"}, {"radius": 1000.0}, {"by": "name"}, {"catalogues": []}]
+)
 def test_settings_of_a_join_are_checked(settings):
     with pytest.raises(ConfigError):
         join(**{"ids": IDS, "ra": RA, "dec": DEC, "catalogues": [pa.table(PLACED)], **settings})
