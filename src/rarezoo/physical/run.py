@@ -140,7 +140,8 @@ class PhysicalRun(Settings):
             joined=joined, labels=labels, covariates=tuple(names), matched=matched, differences=found,
             splits=splits(compared, covariates, labels, seed=self.seed),
             completeness={one: completeness(numbers, labels == one, others, limit=self.limit) for one in ids},
-            planted=_planted(truth, labels, matched, [one.name for one in compared]), title=search.folder.resolve().name,
+            planted=_planted(truth, labels, matched, [one.name for one in compared]),
+            title=search.folder.resolve().name,
         )  # fmt: skip
 
     def _binned(
