@@ -724,7 +724,7 @@ def register(*commands: str) -> None:
         for path, group in group_paths(job).items():
             known = settings.options(group)
             for choice, kind in known.items():
-                store.store(group=group, name=f"{choice}_{SCHEMA}", node=kind)
+                store.store(group=group, name=f"{choice}_{SCHEMA}", node=_open_dictionaries(OmegaConf.structured(kind)))
                 if not (conf_dir() / group / f"{choice}.yaml").exists():
                     store.store(group=group, name=choice, node=kind)
             if not known and path in job.kind.__dataclass_fields__:
@@ -743,8 +743,12 @@ def _schema(job: Job) -> Any:
     for path, group in group_paths(job).items():
         if settings.options(group) and schema.get(path) is not None:
             schema[path] = "???"
+    return _open_dictionaries(schema)
+
+
+def _open_dictionaries(schema: Any) -> Any:
+    """Let settings that are dictionaries, such as vary, take any keys; they are checked where they are used."""
     for name in schema:
-        # A setting that is a dictionary, such as vary, takes any keys; they are checked where they are used.
         if not OmegaConf.is_missing(schema, name) and OmegaConf.is_dict(schema[name]) and schema[name] == {}:
             OmegaConf.set_struct(schema[name], False)
     return schema

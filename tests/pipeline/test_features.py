@@ -58,6 +58,7 @@ def test_a_population_that_looks_ordinary_is_a_class_of_the_contrast(home, cli):
         (["features=contrast", "features.columns=color", COLUMNS[1]], ["color", "Did you mean colour"]),
         (["features=contrast", *COLUMNS, "features.id_column=name"], ["name", "features"]),
         (["features=image", "features.columns=colour"], ["features.columns"]),
+        (["features=image+catalogue", *COLUMNS, "features.weights={color:2}"], ["features.weights", "color"]),
     ],
 )  # fmt: skip
 def test_mistakes_have_one_message(home, cli, words, contains):

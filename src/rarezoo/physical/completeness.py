@@ -73,10 +73,11 @@ def completeness(
     near = known & (magnitude > faint - _NEAR_LIMIT)
     if (members & known).any() and (others & known).any():
         shares = [float(near[rows & known].mean()) for rows in (members, others)]
-        given = "limit" if limit is not None else "magnitude of the faintest galaxies"
+        given = "the limit of the survey" if limit is not None else "the faintest galaxies of the survey"
+        own_share, rest_share = (f"{100 * share:.0f} %" for share in shares)
         said.append(
-            f"{shares[0]:.0%} of the members are within {_NEAR_LIMIT} mag of the survey's {given} ({name} "
-            f"{faint:.2f}), and {shares[1]:.0%} of the galaxies of no class."
+            f"{own_share} of the members are within {_NEAR_LIMIT} mag of {given} ({name} {faint:.2f}), and "
+            f"{rest_share} of the galaxies of no class."
         )
     if redshift is None:
         said.append("No redshift is known, so it cannot be said how far away the members would still be seen.")

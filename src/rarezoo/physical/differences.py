@@ -43,6 +43,8 @@ _PER_TERM = 10
 # The regression ignores by how much a value is further away than this, in robust standard deviations.
 _CLIP = 5.0
 _NORMAL_MAD = 1.4826
+# A smaller difference is an error of rounding.
+_EQUAL = 1e-9
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,15 @@ class Difference:
             return DIFFERS
         outside = not self.difference.low <= self.raw <= self.difference.high
         return EXPLAINED if self.raw_q < SIGNIFICANT and outside else NONE_SHOWN
+
+    @property
+    def note(self) -> str:
+        """What must be said if ranks differ and the difference does not show it; empty otherwise."""
+        if self.verdict != DIFFERS or not self.difference.low <= 0 <= self.difference.high:
+            return ""
+        if abs(self.difference.value) < _EQUAL:
+            return "the ranks differ, the medians are equal"
+        return "the ranks differ, the interval contains 0"
 
 
 def differences(

@@ -207,7 +207,7 @@ def join(
     DataError
         No galaxy matches, a column is missing, an id occurs more than once, or units do not fit.
     """
-    if not 0 < radius <= LARGEST_RADIUS:
+    if not isinstance(radius, (int, float, np.number)) or not 0 < radius <= LARGEST_RADIUS:
         raise ConfigError(
             f"the radius of a match must be above 0 and at most {LARGEST_RADIUS:.0f} arcsec", value=radius,
             fix="1 arcsec suits most surveys; a larger radius adds matches by chance.",
@@ -310,6 +310,8 @@ def _matched(
     columns: tuple[str, str],
 ) -> tuple[CatalogueMatch, set[str]]:
     """Match one catalogue; return the match and the columns that it was made with."""
+    if not table.num_rows:
+        raise DataError("the catalogue has no rows", value=source, fix="Give a catalogue with at least one galaxy.")
     spelled = {name.strip().casefold(): name for name in table.column_names}
     named = spelled.get(id_column.casefold())
     for name in columns:

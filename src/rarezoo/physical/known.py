@@ -27,6 +27,7 @@ from jaxtyping import Int
 
 from rarezoo import __version__, tables
 from rarezoo.errors import ConfigError, DataError, RarezooError
+from rarezoo.physical.join import LARGEST_RADIUS
 from rarezoo.physical.known_list import AUTO, POSITIVES, ROWS, TABLE, KnownList, Label
 from rarezoo.runs import claim, file_sha256, fingerprint
 from rarezoo.searches.result import TABLES, Search
@@ -61,6 +62,8 @@ _T_BINS = {
 _MAJORITY, _FEWEST_OF_CATEGORY, _MOST_CATEGORIES = 0.5, 5, 20
 # Columns of a catalogue that hold no types.
 _NO_TYPES = (tables.ID, tables.IMAGE, tables.SURVEY, tables.SPLIT)
+# Texts that all name files hold no types either.
+_FILE_NAME = r"\.[a-z]{2,4}(\.gz)?$"
 
 
 @dataclass
@@ -124,6 +127,8 @@ class KnownRule(Settings):
         if parts:
             return MIX, [_named(pair) for pair in parts], "; ".join(map(_reason, parts))
         nearest = max(judged, key=lambda pair: (pair in clear, pair[tables.LIFT_LOW]))
+        if not nearest[tables.LIFT] > 1:
+            return NEW, [], "no label is more frequent among the members than among all galaxies"
         return NEW, [], f"the nearest label is {_named(nearest)}: {_reason(nearest)}"
 
 
@@ -253,7 +258,7 @@ class KnownRun(Settings):
         [], "what each table is: efigi, gz2, lenses, … (see the how-to page), table for any table of ids or positions "
         "and labels, or a YAML file that describes it; one for all tables, or one for each"
     )  # fmt: skip
-    radius: float = setting(1.0, "largest distance of a match by position", unit="arcsec", gt=0)
+    radius: float = setting(1.0, "largest distance of a match by position", unit="arcsec", gt=0, le=LARGEST_RADIUS)
     id_column: str = setting("", "column of ids in the tables; empty: those of the list")
     ra_column: str = setting("", "column of right ascensions in the tables; empty: those of the list")
     dec_column: str = setting("", "column of declinations in the tables; empty: those of the list")
@@ -325,7 +330,12 @@ class KnownRun(Settings):
         known: Any = []
         coverage: dict[str, str] = {}
         columns = ("radius", "id_column", "ra_column", "dec_column", "label_column", "coverage")
-        sky = search.sky if self.list else (None, None)
+        sky: Any = (None, None)
+        if self.list:
+            try:
+                sky = search.sky
+            except RarezooError as problem:
+                log.warning("galaxies are matched by id only: %s", problem)
         for file, kind in zip(self.list, kinds, strict=True):
             labels, words = kind.read(file, ids=search.ids, sky=sky, **{name: getattr(self, name) for name in columns})
             known += labels
@@ -396,6 +406,8 @@ def _types(name: str, column: pa.ChunkedArray) -> list[Label]:
         binned = {label: known & (values > low) & (values <= high) for label, (low, high) in _T_BINS.items()}
         return [Label(CATALOGUE, f"{name} {label}", known, has) for label, has in binned.items() if has.any()]
     if not (pa.types.is_string(kind) or pa.types.is_boolean(kind) or pa.types.is_integer(kind)):
+        return []
+    if pa.types.is_string(kind) and pc.all(pc.match_substring_regex(column, _FILE_NAME)).as_py():
         return []
     counts = {row["values"]: row["counts"] for row in pc.value_counts(column).to_pylist()}
     values = [value for value, count in counts.items() if value not in (None, "") and count >= _FEWEST_OF_CATEGORY]

@@ -32,7 +32,7 @@ from jaxtyping import Bool, Float64
 
 from rarezoo import tables
 from rarezoo.data.expressions import decide
-from rarezoo.data.positions import positions_of
+from rarezoo.data.positions import position_columns, positions_of
 from rarezoo.data.reading import read_any_table
 from rarezoo.errors import ConfigError, DataError
 from rarezoo.physical.join import BY_ID, BY_POSITION, SOURCE, CatalogueMatch, join
@@ -187,6 +187,9 @@ class KnownList:
             "ra_column": self._column(table, ra_column, self.ra, source=source, setting="ra_column"),
             "dec_column": self._column(table, dec_column, self.dec, source=source, setting="dec_column"),
         }
+        usual = position_columns(table.column_names)
+        if usual and not (place["ra_column"] or place["dec_column"]):
+            place["ra_column"], place["dec_column"] = usual
         flags = self._flags(table, label_column, source=source)
         match = _matched(table, place, ids=ids, sky=sky, radius=radius, source=source)
         rows = pa.array(match.rows, mask=match.rows < 0)

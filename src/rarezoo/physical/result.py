@@ -123,7 +123,7 @@ class Physical:
                 tables.DIFFERENCE_LOW: one.difference.low, tables.DIFFERENCE_HIGH: one.difference.high,
                 tables.EFFECT: one.effect, tables.P_VALUE: one.p, tables.P_CORRECTED: one.q,
                 tables.RAW_DIFFERENCE: one.raw, tables.RAW_P: one.raw_p, tables.RAW_P_CORRECTED: one.raw_q,
-                tables.VERDICT: one.verdict, tables.REASON: one.why,
+                tables.VERDICT: one.verdict, tables.REASON: one.why or one.note,
             }
             for one in self.differences
         ]  # fmt: skip
@@ -274,13 +274,14 @@ class Physical:
     def _card_row(self, one: Difference) -> dict[str, Any]:
         planted = self.planted.get((one.class_id, one.of.name))
         truth = None
-        if planted is not None and not one.within.column and not one.why:
-            truth = {"offset": planted, "inside": one.difference.low <= planted <= one.difference.high}
+        if planted is not None and not one.within.column:
+            inside = None if one.why else one.difference.low <= planted <= one.difference.high
+            truth = {"offset": planted, "inside": inside}
         return {
             "property": one.of.name, "unit": one.of.unit, "kind": one.of.kind,
             "within": str(one.within) if one.within.column else "", "sets": one.sets, "members": list(one.members),
             "controls": list(one.controls), "difference": list(one.difference), "effect": one.effect, "raw": one.raw,
-            "q": one.q, "verdict": one.verdict, "why": one.why, "planted": truth,
+            "q": one.q, "verdict": one.verdict, "why": one.why, "note": one.note, "planted": truth,
         }  # fmt: skip
 
     def _histogram(self, one: Property, matched: Matched) -> dict[str, Any]:

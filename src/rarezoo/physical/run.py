@@ -140,7 +140,8 @@ class PhysicalRun(Settings):
             joined=joined, labels=labels, covariates=tuple(names), matched=matched, differences=found,
             splits=splits(compared, covariates, labels, seed=self.seed),
             completeness={one: completeness(numbers, labels == one, others, limit=self.limit) for one in ids},
-            planted=_planted(truth, matched, [one.name for one in compared]), title=search.folder.resolve().name,
+            planted=_planted(truth, labels, matched, [one.name for one in compared]),
+            title=search.folder.resolve().name,
         )  # fmt: skip
 
     def _binned(
@@ -204,16 +205,20 @@ def _survey_columns(search: Search) -> tuple[pa.Table | None, pa.Table | None]:
 
 
 def _planted(
-    truth: pa.Table | None, matched: Mapping[int, Matched], names: Sequence[str]
+    truth: pa.Table | None, labels: np.ndarray, matched: Mapping[int, Matched], names: Sequence[str]
 ) -> dict[tuple[int, str], float]:
-    """Return the mean of what the populations of the matched members add to each property of a mock sky."""
+    """Return the mean of what the populations of the matched members add to each property of a mock sky.
+
+    Of a class that cannot be matched, all members count.
+    """
     if truth is None:
         return {}
     populations = tables.strings(truth, tables.POPULATION)
     planted = {}
     for class_id, one in matched.items():
         for name in names:
-            offsets = [planted_offset(str(population), name) for population in populations[one.members]]
+            members = one.members if one.is_balanced else labels == class_id
+            offsets = [planted_offset(str(population), name) for population in populations[members]]
             known = [offset for offset in offsets if offset is not None]
             if known:
                 planted[class_id, name] = float(np.mean(known))

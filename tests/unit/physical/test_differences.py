@@ -127,3 +127,13 @@ def test_a_number_that_is_mostly_the_same_value_is_not_adjusted_into_a_differenc
     (one,) = differences([Property("radius", "number", radius)], covariates, labels, matched)
     assert one.difference.value == 0
     assert one.verdict != DIFFERS
+
+
+def test_ranks_that_differ_where_medians_are_equal_say_so():
+    random = np.random.default_rng(6)
+    labels, covariates, _ = sky(random, members=80)
+    radius = np.where(random.random(700) < np.where(labels == 0, 0.4, 0.1), 6.0, 5.28)
+    matched = {0: Matching().match(covariates, labels, 0, ids=np.arange(700).astype(str))}
+    (one,) = differences([Property("radius", "number", radius)], covariates, labels, matched)
+    assert (one.verdict, one.difference.value) == (DIFFERS, 0)
+    assert "medians are equal" in one.note

@@ -92,6 +92,7 @@ PLACED = {"ra": RA, "dec": DEC}
         ({"ra": np.full(COUNT, np.nan), "dec": DEC}, {}, "no known position"),
         ({"mass": DEC}, {}, "neither ids nor positions.*mass"),
         ({"id_str": ["x"] * COUNT}, {}, "no id of catalogue 1"),
+        ({"id_str": np.empty(0, dtype=str)}, {}, "no rows"),
         ({"id_str": ["g1", "g1", *IDS[2:]]}, {}, "more than once"),
         (PLACED, {"by": "id"}, "id_column"),
         (PLACED, {"ra_column": "alpha", "dec_column": "dec"}, "alpha"),
@@ -102,7 +103,9 @@ def test_a_catalogue_that_cannot_be_joined_has_one_message(catalogue, settings, 
         join(IDS, RA, DEC, [pa.table(catalogue)], **settings)
 
 
-@pytest.mark.parametrize("settings", [{"radius": 0}, {"radius": 1000.0}, {"by": "name"}, {"catalogues": []}])
+@pytest.mark.parametrize(
+    "settings", [{"radius": 0}, {"radius": "1"}, {"radius": 1000.0}, {"by": "name"}, {"catalogues": []}]
+)
 def test_settings_of_a_join_are_checked(settings):
     with pytest.raises(ConfigError):
         join(**{"ids": IDS, "ra": RA, "dec": DEC, "catalogues": [pa.table(PLACED)], **settings})

@@ -1,6 +1,7 @@
 """Classes against lists of known galaxies: verdicts, coverage, and one message for each mistake."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +11,7 @@ from made_up import survey_on_disk
 
 from rarezoo import tables
 from rarezoo.errors import ConfigError, DataError
-from rarezoo.physical.known import KIND, MIX, NEW, NOT_COVERED, PART, KnownRun, compare
+from rarezoo.physical.known import KIND, MIX, NEW, NOT_COVERED, PART, KnownRun, catalogue_labels, compare
 from rarezoo.physical.known_list import KnownList, Label, list_names
 from rarezoo.searches.listing import classes_table
 from rarezoo.searches.result import Search
@@ -124,6 +125,13 @@ def test_a_list_is_matched_by_position_and_null_is_not_covered(tmp_path):
     assert "30 of 40 galaxies by position" in about
 
 
+def test_a_list_of_ones_own_is_matched_by_the_usual_names_of_positions(tmp_path):
+    file = written(tmp_path, {"RAJ2000": SKY[0], "DEJ2000": SKY[1], "label": ["ring"] * 10 + [""] * 30})
+    labels, about = read("table", file)
+    assert labels[0].has.sum() == 10
+    assert "40 of 40 galaxies by position" in about
+
+
 def test_columns_may_be_spelled_a_little_otherwise(tmp_path):
     bars = np.repeat([0.0, 1.0], 20)
     file = written(tmp_path, {"ra": SKY[0], "dec": SKY[1], "bar length": bars, "t": np.repeat([-5.0, 4.0], 20)})
@@ -233,6 +241,13 @@ def test_types_of_the_catalogue_are_labels_and_other_columns_are_refused(search,
         search.known(columns=["notes"], out=str(tmp_path / "a"))
     with pytest.raises(ConfigError, match="mass"):
         search.known(columns=["mass"], out=str(tmp_path / "b"))
+
+
+def test_names_of_files_are_no_types():
+    ids = [f"g{row}" for row in range(20)]
+    catalogue = pa.table({"id_str": ids, "shard": ["images-00.tar", "images-01.tar"] * 10, "kind": ["Sb", "E"] * 10})
+    made_up = SimpleNamespace(ids=np.array(ids), survey=lambda: SimpleNamespace(catalogue=catalogue))
+    assert {label.label for label in catalogue_labels(made_up)} == {"kind Sb", "kind E"}
 
 
 def test_the_reference_names_every_list_with_its_citation_and_labels():
