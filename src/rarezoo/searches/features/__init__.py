@@ -120,6 +120,9 @@ class WithColumns(Features):
     group of their own.
     """
 
+    # What else a user can do if too many values are unknown.
+    other_way: ClassVar[str] = f", or set features.missing={DRAW}"
+
     columns: list[str] = setting([], "columns of numbers of the catalogue, such as colour,log_mass")
     table: str = setting("", "table that has the columns, joined by id; empty: the survey's catalogue")
     id_column: str = setting(tables.ID, "column of ids in that table")
@@ -209,7 +212,7 @@ class WithColumns(Features):
         if kept.sum() < FEWEST:
             raise ConfigError(
                 "too few galaxies have a value in all columns", value=f"{kept.sum()} of {len(kept)}",
-                fix=f"Name columns that at least {FEWEST} galaxies have, or features.missing={DRAW}.",
+                fix=f"Name columns that at least {FEWEST} galaxies have{self.other_way}.",
             )  # fmt: skip
         cut = CutResult(f"no value in {', '.join(self.columns)}", int((~kept).sum()), 0)
         return standard[kept], kept, (cut,) if cut.dropped else ()

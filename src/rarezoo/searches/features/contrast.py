@@ -5,6 +5,7 @@ look like them. Looks alone do not show it.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +37,8 @@ class Contrast(WithColumns):
     >>> Contrast(columns=["colour", "log_mass"]).of_images
     False
     """
+
+    other_way: ClassVar[str] = ""
 
     missing: str = setting(DROP, "galaxies without a value are left out: a drawn one is no contrast", choices=(DROP,))
 
