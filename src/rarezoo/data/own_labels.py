@@ -270,6 +270,30 @@ class OwnLabels:
             splits[order[tested : tested + validated]] = VALIDATION
         return splits
 
+    def splits_for(
+        self, ids: Sequence[str] | np.ndarray, *, validation: float = 0.15, test: float = 0.2, seed: int = 0
+    ) -> np.ndarray:
+        """Return the splits of a survey's or a store's galaxies; empty text for those without a label.
+
+        They are those of :meth:`splits` among *all* labels, also those of galaxies that are not there. A galaxy is
+        therefore in the same split in every survey and store, and what a network was trained on is not in the test
+        split of its predictions.
+
+        Parameters
+        ----------
+        ids : sequence of m ids
+        validation, test, seed
+            See :meth:`splits`.
+
+        Examples
+        --------
+        >>> labels = OwnLabels.read({f"J{number}": number % 2 for number in range(20)})
+        >>> labels.splits_for(["J7", "other"]).tolist() == [labels.splits()[7], ""]
+        True
+        """
+        split = dict(zip(self.ids.tolist(), self.splits(validation, test, seed), strict=True))
+        return np.array([split.get(str(galaxy), "") for galaxy in ids], dtype=object)
+
     def usable(self) -> "OwnLabels":
         """Return the labels that something can be learnt from, or say why nothing can.
 

@@ -147,9 +147,9 @@ class ProbeSettings(Settings):
 
     def probe(self, store: EmbeddingStore, labels: OwnLabels, *, galaxies: Galaxies | None = None) -> Probe:
         """Learn the labels; see :func:`probe`."""
-        labels = labels.for_ids(store.ids).usable()
+        given, labels = labels, labels.for_ids(store.ids).usable()
         space = Space.of(store, beside=self.beside, weight=self.weight, embedding=self.embedding, galaxies=galaxies)
-        splits, notes = self._splits(labels)
+        splits, notes = self._splits(given, labels)
         learnt = np.flatnonzero(labels.known & (splits != TEST))
         matrix, own = space.rows(learnt), _part(labels, learnt)
         models = candidates(self.method, balance=self.balance)
@@ -192,9 +192,9 @@ class ProbeSettings(Settings):
         )
         return Probe(labels, splits, strength, tuple(strengths), published, space.names)
 
-    def _splits(self, labels: OwnLabels) -> tuple[np.ndarray, list[str]]:
-        """Return the splits, without a test split if it would hold too few of the rarest class."""
-        splits = labels.splits(validation=self.validation, test=self.test, seed=self.seed)
+    def _splits(self, given: OwnLabels, labels: OwnLabels) -> tuple[np.ndarray, list[str]]:
+        """Return the splits among all given labels, without a test split if it would hold too few of a class."""
+        splits = splits_of(given, labels, validation=self.validation, test=self.test, seed=self.seed)
         if not self.test:
             return splits, []
         strata = labels.strata
@@ -208,7 +208,26 @@ class ProbeSettings(Settings):
             f"A test split of {self.test:.0%} would hold only {min(tested)} galaxies of the rarest class, so there is "
             f"none: all labels are learnt from. With {int(np.ceil(_FEWEST_TESTED / self.test))} of each there is one."
         )
-        return labels.splits(validation=self.validation, test=0, seed=self.seed), [note]
+        return splits_of(given, labels, validation=self.validation, test=0, seed=self.seed), [note]
+
+
+def splits_of(given: OwnLabels, labels: OwnLabels, *, validation: float, test: float, seed: int) -> np.ndarray:
+    """Return the splits of matched and usable labels, which are those among all given ones, as in finetuning.
+
+    Parameters
+    ----------
+    given, labels : OwnLabels
+        Labels as they were read, and those of the n galaxies of a store that can be used.
+    validation, test, seed
+        See :meth:`~rarezoo.data.own_labels.OwnLabels.splits`.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n,) object array; empty text for a galaxy without a usable label.
+    """
+    splits = given.splits_for(labels.ids, validation=validation, test=test, seed=seed)
+    return np.where(labels.known, splits, "").astype(object)
 
 
 def scores_of(model: Fitted, space: Space, *, columns: int) -> Float64[np.ndarray, "n c"]:

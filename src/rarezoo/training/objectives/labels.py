@@ -45,7 +45,7 @@ class Labels(Objective):
     ``counts``                     Dirichlet-multinomial, as for votes
     =============================  ===========================================================================
 
-    The splits are those of :meth:`rarezoo.data.own_labels.OwnLabels.splits`, so that a probe and a finetuned network
+    The splits are those of :meth:`rarezoo.data.own_labels.OwnLabels.splits_for`, so that a probe and a finetuned network
     are measured on the same galaxies. Nothing looks at the test split before training has ended.
 
     Examples
@@ -116,7 +116,10 @@ class Labels(Objective):
         rows = np.flatnonzero(labels.known)
         self._given = _of_rows(labels, rows)
         log.info(self._given.summary())
-        splits = self._given.splits(self.validation_share, self.test_share, self.split_seed)
+        # Those of all labels, whether their galaxies are in this survey or not, as in rarezoo predict.
+        splits = read.splits_for(
+            galaxies.ids[rows], validation=self.validation_share, test=self.test_share, seed=self.split_seed
+        )
         return galaxies.some(rows).with_splits(splits)
 
     def prepare(self, galaxies: Galaxies) -> Galaxies:
