@@ -1,7 +1,7 @@
 """``rarezoo probe``: learn a label of one's own from an embedding in seconds, without images and without torch.
 
-Below about 200 labels this is the recommended way: a small model on a frozen embedding is there within .01 of a
-finetuned network (Walmsley et al. 2022, Figure 6), and costs seconds.
+Below about 200 labels this is the recommended way: a small model on a frozen embedding is there nearly as good as a
+finetuned network (Walmsley et al. 2022; docs/how-to/finetune.md has measurements of this project), and costs seconds.
 """
 
 import logging

@@ -7,8 +7,8 @@ Shape letters: n galaxies, c columns of the labels, k classes (2 for yes/no and 
 """
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ from rarezoo.prediction.calibration import (
     shifted,
 )
 from rarezoo.prediction.evaluation import FEWEST, Evaluation, evaluated, likely_errors, proportion
-from rarezoo.report.exports import write_csv, write_fits, write_votable
+from rarezoo.report.exports import write_fits, write_votable
 from rarezoo.statistics import Interval
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ TEST_SPLIT, CROSS_VALIDATION = "test split", "cross-validation"
 FORMATS = ("parquet", "csv", "fits", "votable")
 SET, LOW, HIGH = "set", "low", "high"
 TABLE_FILE = "predictions"
+# Rows of the table that are written at once.
+_AT_ONCE = 100_000
 _DRAWS, _FOLDS = 100, 5
 # Galaxies of the survey by which shares are estimated, and quantiles of a score that stand for all of them.
 _SAMPLED, _QUANTILES, _COUNTED = 1000, 500, 50_000
@@ -127,6 +129,13 @@ class Published:
     about: dict[str, Any] = field(default_factory=dict)
     galaxies: Galaxies | None = field(default=None, repr=False)
 
+    def parts(self, rows: int = _AT_ONCE) -> Iterator[pa.Table]:
+        """Yield :meth:`table` in parts of at most so many rows, in the order of the store."""
+        places = self._positions()
+        for start in range(0, len(self.labels), rows):
+            part = slice(start, start + rows)
+            yield self._part(part, {name: column.slice(start, rows) for name, column in places.items()})
+
     def table(self) -> pa.Table:
         """Return the predictions of all galaxies.
 
@@ -139,27 +148,31 @@ class Published:
             interval (``NAME_low``, ``NAME_high`` for each answer); ``class``, the likeliest one; ``label``, the given
             one; and its ``split``.
         """
-        labels, columns = self.labels, {tables.ID: pa.array(self.labels.ids.tolist(), pa.string())}
-        columns |= self._positions()
-        single = labels.kind in (BINARY, NUMBER)
+        return pa.concat_tables(self.parts())
+
+    def _part(self, rows: slice, places: dict[str, pa.Array]) -> pa.Table:
+        """Return some rows of the table; ``places`` are their positions."""
+        labels = replace(self.labels, ids=self.labels.ids[rows], values=self.labels.values[rows])
+        columns = {tables.ID: pa.array(labels.ids.tolist(), pa.string()), **places}
+        probabilities, single = self.probabilities[rows], labels.kind in (BINARY, NUMBER)
         ending = {COUNTS: "fraction", NUMBER: tables.VALUE}.get(labels.kind, tables.PROBABILITY)
-        for name, values in zip(labels.names, self.probabilities.T, strict=True):
+        for name, values in zip(labels.names, probabilities.T, strict=True):
             columns[ending if single else f"{name}_{ending}"] = pa.array(values.astype(np.float32))
         if self.half_widths is not None:
-            for name, values, width in zip(labels.names, self.probabilities.T, self.half_widths, strict=True):
+            for name, values, width in zip(labels.names, probabilities.T, self.half_widths, strict=True):
                 prefix, (least, most) = "" if single else f"{name}_", (-np.inf, np.inf) if single else (0, 1)
                 columns[f"{prefix}{LOW}"] = pa.array(np.clip(values - width, least, most).astype(np.float32))
                 columns[f"{prefix}{HIGH}"] = pa.array(np.clip(values + width, least, most).astype(np.float32))
         if labels.kind == CLASSES:
             names = np.array(labels.names, dtype=object)
-            columns["class"] = pa.array(names[self.probabilities.argmax(axis=1)].tolist(), pa.string())
+            columns["class"] = pa.array(names[probabilities.argmax(axis=1)].tolist(), pa.string())
         if self.sets is not None:
             for number, name in enumerate(labels.names if labels.kind == TAGS else [""]):
-                held = self.sets[:, 2 * number : 2 * number + 2] if name else self.sets
+                held = self.sets[rows, 2 * number : 2 * number + 2] if name else self.sets[rows]
                 words = _class_names(labels, name)
                 columns[f"{name}_{SET}" if name else SET] = pa.array(_set_texts(held, words), pa.string())
-        columns |= self._given()
-        columns[tables.SPLIT] = pa.array([split or None for split in self.splits.tolist()], pa.string())
+        columns |= _given(labels)
+        columns[tables.SPLIT] = pa.array([split or None for split in self.splits[rows].tolist()], pa.string())
         return pa.table(columns)
 
     def _positions(self) -> dict[str, pa.Array]:
@@ -170,23 +183,6 @@ class Published:
         places = {name: catalogue[name].take(rows).combine_chunks() for name in (tables.RA, tables.DEC)}
         return {} if any(column.null_count == len(column) for column in places.values()) else places
 
-    def _given(self) -> dict[str, pa.Array]:
-        labels = self.labels
-        if labels.kind in (BINARY, NUMBER):
-            return {tables.LABEL: pa.array(labels.values[:, 0], from_pandas=True)}
-        if labels.kind == CLASSES:
-            names = [labels.names[place] for place in np.nan_to_num(labels.values).argmax(axis=1)]
-            known = labels.known
-            return {
-                tables.LABEL: pa.array(
-                    [name if is_known else None for name, is_known in zip(names, known, strict=True)]
-                )
-            }
-        return {
-            f"{name}_{tables.LABEL}": pa.array(column, from_pandas=True)
-            for name, column in zip(labels.names, labels.values.T, strict=True)
-        }
-
     def predict(self) -> "pd.DataFrame":
         """Return :meth:`table` for pandas: a row per galaxy, in the order of the store."""
         return self.table().to_pandas()
@@ -194,22 +190,24 @@ class Published:
     def write(self, folder: Path | str, *, formats: Sequence[str] = ("parquet", "fits"), page: bool = True) -> Path:
         """Write the table in some formats and the page; return the path of the page, or of the folder without one.
 
+        Parquet and CSV are written in parts. FITS and VOTable need the whole table in memory, several times over.
+
         Raises
         ------
         OutputError
             The folder cannot be written.
         """
-        folder, table = Path(folder), self.table()
+        folder = Path(folder)
         about = {key: str(value) for key, value in self.about.items()}
-        meanings = _meanings(table, self.coverage)
-        for known, ending, writer in (
-            ("csv", "csv", write_csv),
-            ("fits", "fits", write_fits),
-            ("votable", "vot", write_votable),
-        ):
+        parquet = folder / f"{TABLE_FILE}.parquet"
+        tables.write_parts(self.parts(), parquet, tables.OWN_PREDICTIONS, **tables.plain(self.about))
+        if "csv" in formats:
+            tables.write_csv(self.parts(), folder / f"{TABLE_FILE}.csv")
+        for known, ending, writer in (("fits", "fits", write_fits), ("votable", "vot", write_votable)):
             if known in formats:
+                table = self.table()
+                meanings = _meanings(table, self.coverage)
                 writer(folder / f"{TABLE_FILE}.{ending}", table, about, meanings=meanings)
-        tables.write(table, folder / f"{TABLE_FILE}.parquet", tables.OWN_PREDICTIONS, **tables.plain(self.about))
         tables.write_json(self.content(), folder / "evaluation.json")
         if not page:
             return folder
@@ -285,6 +283,20 @@ class Published:
         return (
             f"{type(self).__name__}({len(self.labels):,} galaxies, {self.labels.kind}: {', '.join(self.labels.names)})"
         )
+
+
+def _given(labels: OwnLabels) -> dict[str, pa.Array]:
+    """Return the columns of the labels that were given; null where they are unknown."""
+    if labels.kind in (BINARY, NUMBER):
+        return {tables.LABEL: pa.array(labels.values[:, 0], from_pandas=True)}
+    if labels.kind == CLASSES:
+        names = np.array([*labels.names, None], dtype=object)
+        places = np.where(labels.known, np.nan_to_num(labels.values).argmax(axis=1), len(labels.names))
+        return {tables.LABEL: pa.array(names[places].tolist(), pa.string())}
+    return {
+        f"{name}_{tables.LABEL}": pa.array(column, from_pandas=True)
+        for name, column in zip(labels.names, labels.values.T, strict=True)
+    }
 
 
 def _class_names(labels: OwnLabels, tag: str = "") -> tuple[str, ...]:
