@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,11 @@ from rarezoo.errors import ConfigError, DataError
 log = logging.getLogger(__name__)
 BINARY, CLASSES, TAGS, NUMBER, COUNTS = KINDS = ("binary", "classes", "tags", "number", "counts")
 AUTO = "auto"
+# The ratings of the rating page: the file of their database, and the columns by which an export of them is known.
+RATINGS_FILE = "labels.sqlite"
+_OF_RATINGS = {tables.ID, tables.LABEL, tables.VALUE, tables.BY}
+# What reads them. It is found by its name when there are ratings, because their database is in a package above this one.
+_RATINGS_READER = "rarezoo.prediction.ratings:rated"
 # How people write yes and no.
 _YES, _NO = ("1", "true", "yes", "y", "t"), ("0", "false", "no", "n", "f")
 _UNKNOWN = ("", "nan", "none", "null", "na", "n/a", "?", "unknown", "unsure")
@@ -108,11 +114,13 @@ class OwnLabels:
         ----------
         source : mapping, table, Path or str
             A mapping from ids to labels; a table (of Arrow or pandas, or a file: CSV, Parquet, FITS, VOTable, ECSV)
-            with a column of ids; or a folder with one sub-folder of images per class, whose ids are the names of the
-            images without extension.
+            with a column of ids; a folder with one sub-folder of images per class, whose ids are the names of the
+            images without extension; or ratings: a database of the rating page, the folder of a search or store that
+            holds one (``labels.sqlite``), or a file that ``rarezoo labels export`` wrote.
         label : str or sequence of str
             Column of the label, or several (also with commas between them): tags or counts. By default ``label``, or
-            the only column beside the ids. For a mapping the name of the label.
+            the only column beside the ids. For a mapping the name of the label; for ratings what was judged, by
+            default ``interesting``: a galaxy is one of the label if the mean over people is above one half.
         kind : str
             What the labels are; ``auto`` decides by their values: 0/1, true/false, yes/no are ``binary``; other texts
             are ``classes``; lists of texts are ``tags``; other numbers are a ``number``; several columns are ``tags``
@@ -138,6 +146,9 @@ class OwnLabels:
             return _labels(ids, columns, kind=kind, source="the labels")
         if isinstance(source, (str, Path)):
             path = Path(source)
+            if is_ratings(path):
+                rated: OwnLabels = resolve_name(_RATINGS_READER)(path, names)
+                return rated
             if path.is_dir() and not parquet_files(path):
                 ids, classes = _sorted_images(path)
                 return _labels(ids, {", ".join(names) or "label": classes}, kind=CLASSES, source=str(path))
@@ -367,6 +378,15 @@ class OwnLabels:
             counts = np.nansum(known, axis=0)
             about = ", ".join(f"{int(count):,} {name}" for name, count in zip(self.names, counts, strict=True))
         return f"{len(known):,} galaxies have labels ({self.kind}): {about}"
+
+
+def is_ratings(path: Path) -> bool:
+    """Return whether a file or folder holds ratings of the rating page."""
+    if (path / RATINGS_FILE).is_file() or (path.suffix in (".sqlite", ".db") and path.is_file()):
+        return True
+    if not path.is_file() or path.suffix.lower() not in (".csv", ".parquet", ".pq"):
+        return False
+    return set(read_any_table(path, text=(tables.ID,), choose=lambda names: names).column_names) >= _OF_RATINGS
 
 
 def _listed(names: Sequence[str]) -> str:

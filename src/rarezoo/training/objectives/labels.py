@@ -57,7 +57,9 @@ class Labels(Objective):
     adopts_start: ClassVar[bool] = True
 
     labels: str = setting(
-        "", "table of ids and labels, or folder with one sub-folder of images per class; empty: the survey's own table"
+        "",
+        "table of ids and labels, folder with one sub-folder of images per class, or folder or database of the rating "
+        "page; empty: the survey's own table",
     )
     label: str = setting("", "column of the label, or several with commas between them (tags, counts)")
     kind: str = setting(AUTO, "what the labels are; auto = decided by their values", choices=(AUTO, *KINDS))
