@@ -159,7 +159,9 @@ def predictions_of(
             galaxies = store.galaxies()
         except RarezooError as problem:
             log.info("the page has no pictures: %s", problem)
-    splits, notes = _training_splits(store, galaxies, labels, aligned, validation=validation, test=test, seed=split_seed)
+    splits, notes = _training_splits(
+        store, galaxies, labels, aligned, validation=validation, test=test, seed=split_seed
+    )
     return publish(
         values,
         aligned,

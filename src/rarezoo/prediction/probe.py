@@ -37,6 +37,8 @@ METHODS = (AUTO, LINEAR, KERNEL)
 RECOMMENDED = 200
 # A test split is kept only if it holds so many galaxies of the rarest class: below, cross-validation says more.
 _FEWEST_TESTED = 10
+# Galaxies without a label that the models of cross-validation predict too.
+_COUNTED = 5000
 
 
 @dataclass(frozen=True)
@@ -153,17 +155,23 @@ class ProbeSettings(Settings):
         learnt = np.flatnonzero(labels.known & (splits != TEST))
         matrix, own = space.rows(learnt), _part(labels, learnt)
         models = candidates(self.method, balance=self.balance)
-        strength, held, strengths = chosen_model(models, matrix, own, distance=space.distance, seed=self.seed)
+        # Galaxies without a label, by which it is estimated how many there are.
+        free = np.flatnonzero(~labels.known)
+        shown = np.sort(np.random.default_rng(self.seed).permutation(free)[:_COUNTED])
+        strength, held, strengths = chosen_model(
+            models, matrix, own, distance=space.distance, seed=self.seed, others=space.rows(shown)
+        )
         model = strength.model.fit(matrix, own.values, kind=own.kind, distance=space.distance)
         out_of_fold = np.full(labels.values.shape, np.nan)
-        out_of_fold[learnt] = held
+        out_of_fold[np.concatenate([learnt, shown])] = held
         if (splits == VALIDATION).any():
             # Galaxies of the validation split calibrate a model that has not learnt from them.
             first = learnt[splits[learnt] != VALIDATION]
             early = strength.model.fit(space.rows(first), labels.values[first], kind=own.kind, distance=space.distance)
             only = np.flatnonzero(splits == VALIDATION)
             out_of_fold[:] = np.nan
-            out_of_fold[only] = early.scores(space.rows(only))
+            for rows in (only, shown):
+                out_of_fold[rows] = early.scores(space.rows(rows))
         notes += [f"Learnt without {part}." for part in space.left_out]
         if galaxies is None and store.has_survey:
             try:

@@ -379,7 +379,9 @@ def publish(
     splits : (n,) array
         ``train``, ``validation``, ``test``, or an empty text.
     out_of_fold : (n, c) array, optional
-        Scores from models that have not seen the label of a galaxy (cross-validation); NaN elsewhere.
+        Scores from models that have not seen the label of a galaxy (cross-validation); NaN elsewhere. Those of galaxies
+        without a label, if there are any, say how many there are: they are comparable with those of labelled galaxies,
+        while a model that has learnt from all labels has a wider range of scores.
     scale : str
         ``logits``, or ``probabilities`` if the scores are between 0 and 1.
     coverage : float
@@ -487,7 +489,14 @@ def _sets(parts: _Parts, notes: list[str]) -> dict[str, Any]:
     plain, held = calibration.probabilities(parts.scores), np.full((n, len(labels.names)), np.nan)
     for kept, asked in parts.folds():
         held[asked] = parts.calibrated(kept).probabilities(parts.held[asked])
-    probabilities, sets, evaluations, errors = plain.copy(), [], [], list[LabelError]()
+    probabilities, sets, evaluations, errors = plain.copy(), [], list[Evaluation](), list[LabelError]()
+    uncountable = kind == CLASSES and len(labels.names) > 2 and parts.sampling == CHOSEN
+    if uncountable:
+        notes.append(
+            "How many there are of each of several classes is not said, and purity and probabilities are rough: the "
+            "other labelled classes are not mixed as in the survey. For a number, make a yes/no label of one class "
+            "(galaxies drawn at random for no), or label galaxies drawn at random and say sampling=random."
+        )
     for column in range(len(labels.names)) if kind == TAGS else [0]:
         names = _class_names(labels, labels.names[column] if kind == TAGS else "")
         members = _members(labels, column)
@@ -495,7 +504,7 @@ def _sets(parts: _Parts, notes: list[str]) -> dict[str, Any]:
         fit, ask = np.intersect1d(parts.fit, known), np.intersect1d(parts.ask, known)
         survey = as_classes(plain, kind=kind, column=column)
         before = members[fit].mean(axis=0)
-        shares = _share_draws(parts, members, fit, survey, column=column)
+        shares = _share_draws(parts, members, fit, column=column)
         # The conformal quantile of the calibration galaxies, and for those that are evaluated that of the others.
         fitted = as_classes(calibration.probabilities(parts.held), kind=kind, column=column)
         sets.append(survey >= class_quantiles(fitted[fit], members[fit], coverage=parts.coverage) - 1e-12)
@@ -513,20 +522,19 @@ def _sets(parts: _Parts, notes: list[str]) -> dict[str, Any]:
             probabilities[:, column] = corrected[:, 1]
         for number, name in enumerate(names):
             if kind == CLASSES or number == 1:
-                evaluations.append(
-                    evaluated(
-                        name,
-                        evaluation[:, number],
-                        members[ask, number],
-                        corrected[:, number],
-                        shares=shares[:, number],
-                        known=members[:, number],
-                        labelled=np.asarray(members.any(axis=1)),
-                        labelled_share=float(members[known, number].mean()),
-                        in_set=in_set[ask, number],
-                        seed=parts.seed,
-                    )
+                found = evaluated(
+                    name,
+                    evaluation[:, number],
+                    members[ask, number],
+                    corrected[:, number],
+                    shares=shares[:, number],
+                    known=members[:, number],
+                    labelled=np.asarray(members.any(axis=1)),
+                    labelled_share=float(members[known, number].mean()),
+                    in_set=in_set[ask, number],
+                    seed=parts.seed,
                 )
+                evaluations.append(_without_numbers(found) if uncountable else found)
         errors += _errors(parts, held, members, names, column=column)
     _note(notes, evaluations, parts)
     unknown = Interval(np.nan, np.nan, np.nan)
@@ -541,6 +549,16 @@ def _sets(parts: _Parts, notes: list[str]) -> dict[str, Any]:
     }
 
 
+def _without_numbers(found: Evaluation) -> Evaluation:
+    """Return the evaluation of one of several classes without the numbers whose intervals do not hold the truth.
+
+    ``rarezoo benchmark few-labels`` has the measurement: docs/explanation/few-labels.md.
+    """
+    unknown, purity = Interval(np.nan, np.nan, np.nan), found.purity.copy()
+    purity[:, 1:] = np.nan
+    return replace(found, count=unknown, share=unknown, adjusted=unknown, purity=purity)
+
+
 def _members(labels: OwnLabels, column: int) -> Bool[np.ndarray, "n k"]:
     """Return the class of each galaxy; no class if it is not known."""
     if labels.kind == CLASSES:
@@ -552,7 +570,6 @@ def _share_draws(
     parts: _Parts,
     members: Bool[np.ndarray, "n k"],
     fit: Int64[np.ndarray, " f"],
-    survey: Float64[np.ndarray, "n k"],
     *,
     column: int,
 ) -> Float64[np.ndarray, "r k"]:
@@ -563,13 +580,16 @@ def _share_draws(
         return np.vstack([labelled / labelled.sum(), rng.dirichlet(labelled + 0.5, _DRAWS)])
     kind, rest = parts.labels.kind, np.flatnonzero(~members.any(axis=1))
     before = counts / counts.sum()
-    if kind == CLASSES or len(rest) < _QUANTILES:
-        shown = parts.scores[rest[:: max(1, len(rest) // _SAMPLED)]]
+    # Scores of unlabelled galaxies by the models that have given those of the labelled ones, if there are any.
+    compared = rest[np.isfinite(parts.held[rest]).all(axis=1) & ~parts.labels.known[rest]]
+    scores = parts.held[compared] if len(compared) else parts.scores[rest[:: max(1, len(rest) // _COUNTED)]]
+    if kind == CLASSES or len(scores) < _QUANTILES:
+        shown = scores[:: max(1, len(scores) // _SAMPLED)]
     else:
         # Quantiles of the score stand for all galaxies; other columns do not matter.
         places = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
-        shown = np.tile(np.quantile(parts.scores[rest, column], places)[:, None], (1, parts.scores.shape[1]))
-    sampled = survey[rest[:: max(1, len(rest) // _COUNTED)]]
+        shown = np.tile(np.quantile(scores[:, column], places)[:, None], (1, scores.shape[1]))
+    sampled = as_classes(parts.calibrated(parts.fit).probabilities(scores), kind=kind, column=column)
     shares = [class_shares(sampled, before=before)]
     for _ in range(_DRAWS):
         drawn = np.concatenate(

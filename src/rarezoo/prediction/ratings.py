@@ -15,7 +15,6 @@ from rarezoo.explore.choose import INTERESTING as HALF
 from rarezoo.explore.labels import FILE, INTERESTING, Labels, survey_key
 
 
-
 def own_labels(
     source: Any,
     store: EmbeddingStore,
@@ -105,4 +104,6 @@ def _rated(ratings: Labels, names: Sequence[str], *, source: str = "") -> OwnLab
     columns = np.array([[values[name].get(galaxy, np.nan) for name in names] for galaxy in ids], dtype=np.float32)
     decided = np.where(np.isnan(columns), np.nan, columns > HALF).astype(np.float32)
     kind = BINARY if len(names) == 1 else TAGS
-    return OwnLabels(np.array(ids, dtype=object), kind, tuple(names), decided, f"the ratings in {source or ratings.where}")
+    return OwnLabels(
+        np.array(ids, dtype=object), kind, tuple(names), decided, f"the ratings in {source or ratings.where}"
+    )
