@@ -105,7 +105,7 @@ class Counts(Settings):
         )
         values = answer.positive[learnt].astype(np.float32)[:, None]
         labels = OwnLabels(store.ids[known[learnt]], BINARY, (answer.criterion.name,), values)
-        found = ProbeSettings(method=KERNEL, seed=draw).probe(store, labels, galaxies=galaxies)
+        found = ProbeSettings(learner=KERNEL, seed=draw).probe(store, labels, galaxies=galaxies)
         evaluation = found.published.evaluations[0]
         return {"count": list(evaluation.count), "adjusted": list(evaluation.adjusted)}
 
@@ -115,8 +115,12 @@ class Counts(Settings):
         which = np.zeros(len(store.ids), dtype=np.int64)
         for place, name in reversed(list(enumerate(names))[1:]):
             which[np.flatnonzero(kinds[name].known)[kinds[name].positive]] = place
-        space, found = Space.of(store, galaxies=galaxies), []
+        space, found = Space.of(store, galaxies=galaxies), list[Any]()
         for draw in seeds_of(self.draws):
+            file = Path(self.out) / f"classes-{draw}.json"
+            if file.exists():
+                found.append(json.loads(file.read_text()))
+                continue
             random = np.random.default_rng(draw)
             learnt = np.concatenate(
                 [
@@ -135,6 +139,7 @@ class Counts(Settings):
             calibration = Calibration.fit(scores[: len(learnt)], values.astype(np.float64), kind=CLASSES)
             shares = class_shares(calibration.probabilities(scores[len(learnt) :]), before=values.mean(axis=0))
             found.append(shares * len(rest) + values.sum(axis=0))
+            tables.write_json(found[-1].tolist(), file)
         estimates = np.array(found)
         lines = [
             [name, "200" if not place else "50", str(int((which == place).sum())),

@@ -210,6 +210,8 @@ class OwnLabels:
         >>> OwnLabels.read({"J1": 1, "J2": 0}).for_ids(["J2", "J3", "J1"]).values.ravel().tolist()
         [0.0, nan, 1.0]
         """
+        if not len(self):
+            raise DataError(f"{self.source} has no label", value="0 rows", fix="Label some galaxies.")
         galaxies = [str(galaxy) for galaxy in ids]
         rows = matched_rows(
             galaxies,

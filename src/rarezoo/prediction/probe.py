@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger(__name__)
-METHODS = (AUTO, LINEAR, KERNEL)
+LEARNERS = (AUTO, LINEAR, KERNEL)
 # Number of labels up to which a probe is recommended, and above which a finetuned network may be better.
 RECOMMENDED = 200
 # A test split is kept only if it holds so many galaxies of the rarest class: below, cross-validation says more.
@@ -123,7 +123,7 @@ class ProbeSettings(Settings):
 
     prefix: ClassVar[str] = ""
 
-    method: str = setting(AUTO, "model: linear, kernel (a Gaussian process), or the better one", choices=METHODS)
+    learner: str = setting(AUTO, "model: linear, kernel (a Gaussian process), or the better one", choices=LEARNERS)
     beside: list[str] = setting(
         [AUTO],
         "what stands beside the embedding: photometry, structure, columns of the catalogue; auto: photometry and "
@@ -154,7 +154,7 @@ class ProbeSettings(Settings):
         splits, notes = self._splits(given, labels)
         learnt = np.flatnonzero(labels.known & (splits != TEST))
         matrix, own = space.rows(learnt), _part(labels, learnt)
-        models = candidates(self.method, balance=self.balance)
+        models = candidates(self.learner, balance=self.balance)
         # Galaxies without a label, by which it is estimated how many there are.
         free = np.flatnonzero(~labels.known)
         shown = np.sort(np.random.default_rng(self.seed).permutation(free)[:_COUNTED])
@@ -284,7 +284,7 @@ def probe(
     out : Path or str
         Folder for the table and the page; empty: nothing is written.
     settings
-        Settings of :class:`ProbeSettings`, such as ``method="linear"`` or ``beside=[]``.
+        Settings of :class:`ProbeSettings`, such as ``learner="linear"`` or ``beside=[]``.
 
     Returns
     -------
@@ -320,7 +320,7 @@ class ProbeRun(ProbeSettings):
 
     Examples
     --------
-    >>> ProbeRun(store="runs/mine/store", labels="rings.csv", label="ring").method
+    >>> ProbeRun(store="runs/mine/store", labels="rings.csv", label="ring").learner
     'auto'
     """
 
