@@ -43,7 +43,15 @@ def home(tmp_path_factory):
 
 
 def test_the_command_writes_a_table_a_page_and_what_it_recommends(cli, home):
-    words = ["probe", "store", "labels=round.csv", "label=round", "formats=fits,votable,csv", "learner=linear", "out=rings"]
+    words = [
+        "probe",
+        "store",
+        "labels=round.csv",
+        "label=round",
+        "formats=fits,votable,csv",
+        "learner=linear",
+        "out=rings",
+    ]
     done = cli("rarezoo", *words, cwd=home)
     table = pq.read_table(home / "rings" / "predictions.parquet")
     assert table.num_rows == 120

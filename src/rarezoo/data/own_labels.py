@@ -158,7 +158,7 @@ class OwnLabels:
             table = source if isinstance(source, pa.Table) else pa.Table.from_pandas(source, preserve_index=False)
             table, shown = plain_columns(table), "the table of labels"
         id_column = id_column or next((name for name in _ID_COLUMNS if name in table.column_names), tables.ID)
-        ids = ids_of(table, id_column, source=shown)
+        ids = ids_of(table, id_column, source=shown, setting_name="id_column")
         chosen = _label_columns(table, names, id_column=id_column, source=shown)
         return _labels(ids, {name: table[name].to_pylist() for name in chosen}, kind=kind, source=shown)
 

@@ -68,7 +68,7 @@ class Evaluation:
     share : Interval
         Estimated share of the survey; galaxies with a label count as they are labelled.
     count : Interval
-        Estimated number of galaxies of the survey. NaN, as ``share``, ``adjusted`` and the ends of ``purity``, for one
+        Estimated number of galaxies of the survey. NaN, as ``share``, ``adjusted`` and ``purity``, for one
         of several classes whose labelled galaxies were chosen: it cannot be estimated well.
     adjusted : Interval
         The same estimated in another way: the number above the threshold that half of the evaluated galaxies with the

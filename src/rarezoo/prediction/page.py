@@ -65,6 +65,7 @@ def write_page(published: Published, folder: Path) -> Path:
             coverage=published.coverage,
             sections=sections,
             overview=[_row(found) for found in published.evaluations],
+            counted=any(np.isfinite(found.count.value) for found in published.evaluations),
             kind=published.labels.kind,
             strength=published.strength.text(".2f"),
             covered=published.covered.text(".2f"),
@@ -231,6 +232,8 @@ def _draw(found: Evaluation, path: Path) -> None:
         (found.completeness, palette.LIGHT[0], "completeness"),
         (found.purity, palette.LIGHT[1], "purity"),
     ):
+        if np.isnan(values).all():
+            continue
         left.plot(THRESHOLDS, values[:, 0], color=colour, label=name, linestyle="-" if name == "completeness" else "--")
         left.fill_between(THRESHOLDS, values[:, 1], values[:, 2], color=colour, alpha=0.15, linewidth=0)
     left.set(
@@ -245,7 +248,7 @@ def _draw(found: Evaluation, path: Path) -> None:
     right.plot([0, 1], [0, 1], color="#999999", linestyle=":", linewidth=1)
     low, high = np.clip(about.observed - about.low, 0, 1), np.clip(about.high - about.observed, 0, 1)
     right.errorbar(
-        about.predicted, about.observed, yerr=[low, high], color=palette.LIGHT[0], marker="o", markersize=4, capsize=2
+        about.predicted, about.observed, yerr=[low, high], color=palette.LIGHT[0], fmt="o", markersize=4, capsize=2
     )
     right.set(
         xlabel="predicted probability",

@@ -493,7 +493,7 @@ def _sets(parts: _Parts, notes: list[str]) -> dict[str, Any]:
     uncountable = kind == CLASSES and len(labels.names) > 2 and parts.sampling == CHOSEN
     if uncountable:
         notes.append(
-            "How many there are of each of several classes is not said, and purity and probabilities are rough: the "
+            "How many there are of each of several classes and how pure a selection of it is are not said, and probabilities are rough: the "
             "other labelled classes are not mixed as in the survey. For a number, make a yes/no label of one class "
             "(galaxies drawn at random for no), or label galaxies drawn at random and say sampling=random."
         )
@@ -552,11 +552,12 @@ def _sets(parts: _Parts, notes: list[str]) -> dict[str, Any]:
 def _without_numbers(found: Evaluation) -> Evaluation:
     """Return the evaluation of one of several classes without the numbers whose intervals do not hold the truth.
 
-    ``rarezoo benchmark few-labels`` has the measurement: docs/explanation/few-labels.md.
+    ``python -m benchmarks counts`` measures how far they are from it: docs/explanation/few-labels.md.
     """
-    unknown, purity = Interval(np.nan, np.nan, np.nan), found.purity.copy()
-    purity[:, 1:] = np.nan
-    return replace(found, count=unknown, share=unknown, adjusted=unknown, purity=purity)
+    unknown = Interval(np.nan, np.nan, np.nan)
+    return replace(
+        found, count=unknown, share=unknown, adjusted=unknown, purity=np.full_like(found.purity, np.nan)
+    )
 
 
 def _members(labels: OwnLabels, column: int) -> Bool[np.ndarray, "n k"]:

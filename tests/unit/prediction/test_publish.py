@@ -118,6 +118,9 @@ def test_every_class_tag_and_answer_has_its_column_in_every_part(kind, tmp_path)
     ending = "fraction" if kind == "counts" else "probability"
     predicted = table[[f"{name}_{ending}" for name in "abc"]].to_numpy()
     assert (predicted.argmax(axis=1) == which).mean() > 0.8
+    # Numbers of several classes that were looked for are not said, because their intervals would not hold the truth.
+    assert all(np.isnan(found.count.value) == (kind == "classes") for found in published.evaluations)
+    assert any("yes/no" in note for note in published.notes) == (kind == "classes")
     if kind != "tags":
         np.testing.assert_allclose(predicted.sum(axis=1), 1, atol=1e-5)
 

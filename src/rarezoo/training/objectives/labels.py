@@ -45,8 +45,8 @@ class Labels(Objective):
     ``counts``                     Dirichlet-multinomial, as for votes
     =============================  ===========================================================================
 
-    The splits are those of :meth:`rarezoo.data.own_labels.OwnLabels.splits_for`, so that a probe and a finetuned network
-    are measured on the same galaxies. Nothing looks at the test split before training has ended.
+    The splits are those of :meth:`rarezoo.data.own_labels.OwnLabels.splits_for`, so that a probe and a finetuned
+    network are measured on the same galaxies. Nothing looks at the test split before training has ended.
 
     Examples
     --------
