@@ -32,7 +32,7 @@ AUTO = "auto"
 # The ratings of the rating page: the file of their database, and the columns by which an export of them is known.
 RATINGS_FILE = "labels.sqlite"
 _OF_RATINGS = {tables.ID, tables.LABEL, tables.VALUE, tables.BY}
-# What reads them. It is found by its name when there are ratings, because their database is in a package above this one.
+# What reads them, found by its name when there are ratings: their database is in a package above this one.
 _RATINGS_READER = "rarezoo.prediction.ratings:rated"
 # How people write yes and no.
 _YES, _NO = ("1", "true", "yes", "y", "t"), ("0", "false", "no", "n", "f")

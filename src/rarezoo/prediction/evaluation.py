@@ -259,8 +259,8 @@ def likely_errors(
     """Return the galaxies whose label is likely wrong, the likeliest first, and the class that they seem to have.
 
     This is confident learning (Northcutt, Jiang & Chuang 2021, JAIR 70, 1373): a galaxy counts as one of another class
-    if its probability of that class is at least the mean probability that members of that class have. It is a few lines,
-    so that the package cleanlab, which has many more ways, is not needed.
+    if its probability of that class is at least the mean probability that members of that class have. It is a few
+    lines, so that the package cleanlab, which has many more ways, is not needed.
 
     Parameters
     ----------

@@ -493,9 +493,10 @@ def _sets(parts: _Parts, notes: list[str]) -> dict[str, Any]:
     uncountable = kind == CLASSES and len(labels.names) > 2 and parts.sampling == CHOSEN
     if uncountable:
         notes.append(
-            "How many there are of each of several classes and how pure a selection of it is are not said, and probabilities are rough: the "
-            "other labelled classes are not mixed as in the survey. For a number, make a yes/no label of one class "
-            "(galaxies drawn at random for no), or label galaxies drawn at random and say sampling=random."
+            "How many there are of each of several classes, and how pure a selection of it is, is not said, and "
+            "probabilities are rough: the other labelled classes are not mixed as in the survey. For a number, make a "
+            "yes/no label of one class (galaxies drawn at random for no), or label galaxies drawn at random and say "
+            "sampling=random."
         )
     for column in range(len(labels.names)) if kind == TAGS else [0]:
         names = _class_names(labels, labels.names[column] if kind == TAGS else "")
@@ -555,9 +556,7 @@ def _without_numbers(found: Evaluation) -> Evaluation:
     ``python -m benchmarks counts`` measures how far they are from it: docs/explanation/few-labels.md.
     """
     unknown = Interval(np.nan, np.nan, np.nan)
-    return replace(
-        found, count=unknown, share=unknown, adjusted=unknown, purity=np.full_like(found.purity, np.nan)
-    )
+    return replace(found, count=unknown, share=unknown, adjusted=unknown, purity=np.full_like(found.purity, np.nan))
 
 
 def _members(labels: OwnLabels, column: int) -> Bool[np.ndarray, "n k"]:
