@@ -44,6 +44,9 @@ MEASUREMENTS = {
     "fuzz": Job(
         "benchmarks.fuzz:FuzzRun", "readers on damaged and hostile files: only our own errors come out", _HEADING
     ),
+    "counts": Job(
+        "benchmarks.counts:Counts", "how often an estimated number of galaxies of a kind holds the truth", _HEADING
+    ),
     "finetuned": Job(
         "benchmarks.finetuned:FinetunedFewLabels",
         "finetuned networks on a few labels of real galaxies",

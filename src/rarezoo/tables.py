@@ -9,7 +9,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -537,12 +537,42 @@ def write(table: pa.Table, path: Path | str, kind: Kind, **provenance: Any) -> P
     OutputError
         The folder cannot be written or is full.
     """
-    path = Path(path)
+    return write_parts([table], path, kind, **provenance)
+
+
+def write_parts(parts: Iterable[pa.Table], path: Path | str, kind: Kind, **provenance: Any) -> Path:
+    """Check and write a table that comes in parts, of which only one is in memory at a time.
+
+    The file appears as a whole or not at all. A key is checked within each part only.
+
+    Parameters
+    ----------
+    parts
+        Tables of the same columns, at least one.
+    path, kind, provenance
+        See :func:`write`.
+
+    Raises
+    ------
+    StoreError
+        A part does not fit the kind.
+    OutputError
+        The folder cannot be written or is full.
+    """
+    path, writer = Path(path), None
     about = {"kind": kind.name, "schema": SCHEMA_VERSION, "version": __version__, **provenance}
-    table = check(table, kind, source=path.name)
-    metadata = {**(table.schema.metadata or {}), METADATA_KEY: json.dumps(about).encode()}
     with atomic(path) as temporary:
-        pq.write_table(table.replace_schema_metadata(metadata), temporary, compression="zstd")
+        try:
+            for part in parts:
+                table = check(part, kind, source=path.name)
+                if writer is None:
+                    metadata = {**(table.schema.metadata or {}), METADATA_KEY: json.dumps(about).encode()}
+                    schema = table.schema.with_metadata(metadata)
+                    writer = pq.ParquetWriter(temporary, schema, compression="zstd")
+                writer.write_table(table.replace_schema_metadata(schema.metadata))
+        finally:
+            if writer is not None:
+                writer.close()
     return path
 
 
@@ -686,15 +716,23 @@ def sync(path: Path, *, inside: bool = True) -> None:
         os.fsync(stream.fileno())
 
 
-def write_csv(table: pa.Table, path: Path | str) -> Path:
-    """Write a table as CSV (UTF-8) as a whole or not at all.
+def write_csv(table: pa.Table | Iterable[pa.Table], path: Path | str) -> Path:
+    """Write a table, or its parts one after the other, as CSV (UTF-8) as a whole or not at all.
 
     Every text is in quotes, so that commas, quotes and ends of line in it stay what they are. Texts that a spreadsheet
     would take for formulas are not changed, because a changed id matches nothing.
     """
     path = Path(path)
     with atomic(path) as temporary:
-        pyarrow.csv.write_csv(table, temporary)
+        if isinstance(table, pa.Table):
+            pyarrow.csv.write_csv(table, temporary)
+            return path
+        parts = iter(table)
+        first = next(parts)
+        with pyarrow.csv.CSVWriter(temporary, first.schema) as writer:
+            writer.write_table(first)
+            for part in parts:
+                writer.write_table(part)
     return path
 
 

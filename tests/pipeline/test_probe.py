@@ -9,6 +9,7 @@ import pytest
 from astropy.table import Table
 from made_up import survey_on_disk
 
+from rarezoo.data.own_labels import OwnLabels
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.explore.labels import Labels
 from rarezoo.explore.rating import Rating
@@ -42,7 +43,15 @@ def home(tmp_path_factory):
 
 
 def test_the_command_writes_a_table_a_page_and_what_it_recommends(cli, home):
-    words = ["probe", "store", "labels=round.csv", "label=round", "formats=fits,votable,csv", "out=rings"]
+    words = [
+        "probe",
+        "store",
+        "labels=round.csv",
+        "label=round",
+        "formats=fits,votable,csv",
+        "learner=linear",
+        "out=rings",
+    ]
     done = cli("rarezoo", *words, cwd=home)
     table = pq.read_table(home / "rings" / "predictions.parquet")
     assert table.num_rows == 120
@@ -71,6 +80,10 @@ def test_ratings_are_labels_too(cli, home):
     first = cli("rarezoo", "probe", "store", "labels=store", "label=round", "page=false", "out=rated", cwd=home)
     second = cli("rarezoo", "probe", "store", "labels=ratings.csv", "label=round", "page=false", "out=export", cwd=home)
     assert "10 round, 30 not" in first.out
+    # Finetuning reads them by the same door.
+    for source in ("store", "store/labels.sqlite", "ratings.csv"):
+        read = OwnLabels.read(home / source, label="round")
+        assert (read.kind, read.names, int(read.values.sum()), len(read)) == ("binary", ("round",), 10, 40)
     assert first.out == second.out
     assert not (home / "rated" / "index.html").exists()
     refused = cli("rarezoo", "probe", "store", "labels=store", "label=rund", "out=other", cwd=home, expect=2)

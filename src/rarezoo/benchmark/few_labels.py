@@ -213,7 +213,7 @@ class FewLabelsRun(Settings):
     )
     table: str = setting("", "table of your own that holds the columns of the answers; empty: the survey's catalogue")
     contestants: list[str] = setting([], "names of files in conf/contestant; empty: all whose start is given")
-    images: bool = setting(False, "let contestants that see images take part, which takes hours")
+    images: bool = setting(False, "let contestants that see images take part, which takes long")
     positives: list[int] = setting([2, 5, 13, 33, 79, 197], "galaxies of the kind that are learnt from", ge=2)
     others: int = setting(5, "other galaxies that are learnt from, for each of the kind", ge=1)
     draws: str = setting("0-4", "draws of labels: a range such as 0-4, or a list")

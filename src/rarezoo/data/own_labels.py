@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,11 @@ from rarezoo.errors import ConfigError, DataError
 log = logging.getLogger(__name__)
 BINARY, CLASSES, TAGS, NUMBER, COUNTS = KINDS = ("binary", "classes", "tags", "number", "counts")
 AUTO = "auto"
+# The ratings of the rating page: the file of their database, and the columns by which an export of them is known.
+RATINGS_FILE = "labels.sqlite"
+_OF_RATINGS = {tables.ID, tables.LABEL, tables.VALUE, tables.BY}
+# What reads them, found by its name when there are ratings: their database is in a package above this one.
+_RATINGS_READER = "rarezoo.prediction.ratings:rated"
 # How people write yes and no.
 _YES, _NO = ("1", "true", "yes", "y", "t"), ("0", "false", "no", "n", "f")
 _UNKNOWN = ("", "nan", "none", "null", "na", "n/a", "?", "unknown", "unsure")
@@ -108,11 +114,13 @@ class OwnLabels:
         ----------
         source : mapping, table, Path or str
             A mapping from ids to labels; a table (of Arrow or pandas, or a file: CSV, Parquet, FITS, VOTable, ECSV)
-            with a column of ids; or a folder with one sub-folder of images per class, whose ids are the names of the
-            images without extension.
+            with a column of ids; a folder with one sub-folder of images per class, whose ids are the names of the
+            images without extension; or ratings: a database of the rating page, the folder of a search or store that
+            holds one (``labels.sqlite``), or a file that ``rarezoo labels export`` wrote.
         label : str or sequence of str
             Column of the label, or several (also with commas between them): tags or counts. By default ``label``, or
-            the only column beside the ids. For a mapping the name of the label.
+            the only column beside the ids. For a mapping the name of the label; for ratings what was judged, by
+            default ``interesting``: a galaxy is one of the label if the mean over people is above one half.
         kind : str
             What the labels are; ``auto`` decides by their values: 0/1, true/false, yes/no are ``binary``; other texts
             are ``classes``; lists of texts are ``tags``; other numbers are a ``number``; several columns are ``tags``
@@ -138,6 +146,9 @@ class OwnLabels:
             return _labels(ids, columns, kind=kind, source="the labels")
         if isinstance(source, (str, Path)):
             path = Path(source)
+            if is_ratings(path):
+                rated: OwnLabels = resolve_name(_RATINGS_READER)(path, names)
+                return rated
             if path.is_dir() and not parquet_files(path):
                 ids, classes = _sorted_images(path)
                 return _labels(ids, {", ".join(names) or "label": classes}, kind=CLASSES, source=str(path))
@@ -147,7 +158,7 @@ class OwnLabels:
             table = source if isinstance(source, pa.Table) else pa.Table.from_pandas(source, preserve_index=False)
             table, shown = plain_columns(table), "the table of labels"
         id_column = id_column or next((name for name in _ID_COLUMNS if name in table.column_names), tables.ID)
-        ids = ids_of(table, id_column, source=shown)
+        ids = ids_of(table, id_column, source=shown, setting_name="id_column")
         chosen = _label_columns(table, names, id_column=id_column, source=shown)
         return _labels(ids, {name: table[name].to_pylist() for name in chosen}, kind=kind, source=shown)
 
@@ -199,6 +210,8 @@ class OwnLabels:
         >>> OwnLabels.read({"J1": 1, "J2": 0}).for_ids(["J2", "J3", "J1"]).values.ravel().tolist()
         [0.0, nan, 1.0]
         """
+        if not len(self):
+            raise DataError(f"{self.source} has no label", value="0 rows", fix="Label some galaxies.")
         galaxies = [str(galaxy) for galaxy in ids]
         rows = matched_rows(
             galaxies,
@@ -269,6 +282,30 @@ class OwnLabels:
             splits[order[:tested]] = TEST
             splits[order[tested : tested + validated]] = VALIDATION
         return splits
+
+    def splits_for(
+        self, ids: Sequence[str] | np.ndarray, *, validation: float = 0.15, test: float = 0.2, seed: int = 0
+    ) -> np.ndarray:
+        """Return the splits of a survey's or a store's galaxies; empty text for those without a label.
+
+        They are those of :meth:`splits` among *all* labels, also those of galaxies that are not there. A galaxy is
+        therefore in the same split in every survey and store, and what a network was trained on is not in the test
+        split of its predictions.
+
+        Parameters
+        ----------
+        ids : sequence of m ids
+        validation, test, seed
+            See :meth:`splits`.
+
+        Examples
+        --------
+        >>> labels = OwnLabels.read({f"J{number}": number % 2 for number in range(20)})
+        >>> labels.splits_for(["J7", "other"]).tolist() == [labels.splits()[7], ""]
+        True
+        """
+        split = dict(zip(self.ids.tolist(), self.splits(validation, test, seed), strict=True))
+        return np.array([split.get(str(galaxy), "") for galaxy in ids], dtype=object)
 
     def usable(self) -> "OwnLabels":
         """Return the labels that something can be learnt from, or say why nothing can.
@@ -343,6 +380,15 @@ class OwnLabels:
             counts = np.nansum(known, axis=0)
             about = ", ".join(f"{int(count):,} {name}" for name, count in zip(self.names, counts, strict=True))
         return f"{len(known):,} galaxies have labels ({self.kind}): {about}"
+
+
+def is_ratings(path: Path) -> bool:
+    """Return whether a file or folder holds ratings of the rating page."""
+    if (path / RATINGS_FILE).is_file() or (path.suffix in (".sqlite", ".db") and path.is_file()):
+        return True
+    if not path.is_file() or path.suffix.lower() not in (".csv", ".parquet", ".pq"):
+        return False
+    return set(read_any_table(path, text=(tables.ID,), choose=lambda names: names).column_names) >= _OF_RATINGS
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -562,8 +562,8 @@ def _decoded(cell: Any) -> Any:
 # ── ids ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def ids_of(table: pa.Table, column: str, *, source: str) -> list[str]:
-    """Return the ids of a table as texts.
+def ids_of(table: pa.Table, column: str, *, source: str, setting_name: str = "data.id_column") -> list[str]:
+    """Return the ids of a table as texts; ``setting_name`` is the setting that names their column.
 
     Raises
     ------
@@ -576,7 +576,7 @@ def ids_of(table: pa.Table, column: str, *, source: str) -> list[str]:
     ['1', '2']
     """
     if column not in table.column_names:
-        raise no_column(table, column, source=source, setting_name="data.id_column")
+        raise no_column(table, column, source=source, setting_name=setting_name)
     values = plain_columns(table.select([column])).column(0)
     kind = values.type
     if pa.types.is_floating(kind):

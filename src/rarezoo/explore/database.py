@@ -111,7 +111,7 @@ class Database:
     where
         Path of a file of SQLite, or a URL: ``postgresql://USER@HOST/DATABASE`` or ``sqlite:///FILE``.
     survey
-        Key of the survey; a database of another one is refused.
+        Key of the survey; a database of another one is refused. None: any, for a database that exists.
     read_only
         Nothing is written, and a database that does not exist is not made.
     patience
@@ -119,11 +119,15 @@ class Database:
 
     Attributes
     ----------
+    survey : str
+        Key of its survey.
     shown : str
         Where it is, without a password, for messages.
     """
 
-    def __init__(self, where: str | Path, *, survey: str, read_only: bool = False, patience: float = PATIENCE) -> None:
+    def __init__(
+        self, where: str | Path, *, survey: str | None, read_only: bool = False, patience: float = PATIENCE
+    ) -> None:
         self.read_only, self.patience = read_only, patience
         self._writer = threading.RLock()
         self._copy: tempfile.TemporaryDirectory[str] | None = None
@@ -237,10 +241,10 @@ class Database:
 
     # --- making and checking
 
-    def _prepare(self, survey: str) -> None:
+    def _prepare(self, survey: str | None) -> None:
         """Make the tables if the database is new, and refuse one of another program, version or survey."""
         if self._is_new():
-            if self.read_only:
+            if self.read_only or survey is None:
                 raise StoreNotFound(
                     "no ratings yet",
                     value=self.shown,
@@ -249,6 +253,7 @@ class Database:
             self._create(survey)
         with self.reading() as connection:
             about = {row.key: row.value for row in connection.execute(sa.select(ABOUT))}
+        self.survey = about.get("survey", "")
         version = about.get("schema", "")
         if not version.isdecimal():
             raise StoreError(
@@ -259,7 +264,7 @@ class Database:
                 f"ratings of a newer rarezoo (version {version} of their database, this one knows {SCHEMA})",
                 value=self.shown, fix="Install the newest rarezoo: pip install --upgrade rarezoo",
             )  # fmt: skip
-        if about.get("survey") != survey:
+        if survey is not None and self.survey != survey:
             raise StoreError(
                 "ratings of another survey, which has other galaxies", value=self.shown,
                 fix="Choose another database: labels=FILE. To take over ratings of the same galaxies, export them "

@@ -22,6 +22,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from rarezoo import tables
+from rarezoo.data.own_labels import RATINGS_FILE
 from rarezoo.errors import ConfigError, StoreError, StoreNotFound
 from rarezoo.explore import exchange
 from rarezoo.explore.database import CLAIMS, PATIENCE, RATINGS, Database
@@ -60,7 +61,7 @@ __all__ = [
     "source_of",
     "survey_key",
 ]
-FILE = "labels.sqlite"
+FILE = RATINGS_FILE
 _MOMENT = timedelta(microseconds=1)
 
 
@@ -86,8 +87,8 @@ class Labels:
     >>> labels.close()
     """
 
-    def __init__(self, database: Database, *, survey: str, ids: Collection[str] | None = None) -> None:
-        self._database, self.survey = database, survey
+    def __init__(self, database: Database, *, ids: Collection[str] | None = None) -> None:
+        self._database, self.survey = database, database.survey
         self._ids = None if ids is None else frozenset(map(str, ids))
         self._state, self._lock = State(), threading.RLock()
 
@@ -96,7 +97,7 @@ class Labels:
         cls,
         where: str | Path,
         *,
-        survey: str,
+        survey: str | None,
         ids: Collection[str] | None = None,
         read_only: bool = False,
         patience: float = PATIENCE,
@@ -108,7 +109,8 @@ class Labels:
         where
             Path of a file of SQLite, or ``postgresql://USER@HOST/DATABASE``.
         survey
-            Key of the survey, see :func:`survey_key`. A database holds the ratings of one survey.
+            Key of the survey, see :func:`survey_key`. A database holds the ratings of one survey. None: that of
+            the database, which must exist.
         ids
             Ids of its galaxies, if they are known: ratings of others are refused.
         read_only
@@ -127,7 +129,7 @@ class Labels:
         ConfigError
             The place cannot be a database.
         """
-        return cls(Database(where, survey=survey, read_only=read_only, patience=patience), survey=survey, ids=ids)
+        return cls(Database(where, survey=survey, read_only=read_only, patience=patience), ids=ids)
 
     @classmethod
     def of(

@@ -68,7 +68,8 @@ class Evaluation:
     share : Interval
         Estimated share of the survey; galaxies with a label count as they are labelled.
     count : Interval
-        Estimated number of galaxies of the survey.
+        Estimated number of galaxies of the survey. NaN, as ``share``, ``adjusted`` and ``purity``, for one
+        of several classes whose labelled galaxies were chosen: it cannot be estimated well.
     adjusted : Interval
         The same estimated in another way: the number above the threshold that half of the evaluated galaxies with the
         label pass, corrected for the rates of missed and wrong ones (Forman 2008).
@@ -258,8 +259,8 @@ def likely_errors(
     """Return the galaxies whose label is likely wrong, the likeliest first, and the class that they seem to have.
 
     This is confident learning (Northcutt, Jiang & Chuang 2021, JAIR 70, 1373): a galaxy counts as one of another class
-    if its probability of that class is at least the mean probability that members of that class have. It is written
-    here because cleanlab, which implements it too, has a licence (AGPL) that would bind this package.
+    if its probability of that class is at least the mean probability that members of that class have. It is a few
+    lines, so that the package cleanlab, which has many more ways, is not needed.
 
     Parameters
     ----------

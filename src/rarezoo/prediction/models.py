@@ -197,7 +197,8 @@ def out_of_fold(
     *,
     distance: float,
     seed: int = 0,
-) -> Float64[np.ndarray, "m c"]:
+    others: Float32[np.ndarray, "u d"] | None = None,
+) -> Float64[np.ndarray, "_ c"]:
     """Return the scores that each galaxy has from models that have not seen its label.
 
     The galaxies are divided into folds with the same share of each class, three times for fewer than 1,000 labels; the
@@ -213,13 +214,25 @@ def out_of_fold(
         Typical distance between two galaxies.
     seed : int
         Seed of the divisions.
+    others : (u, d) array, optional
+        Features of galaxies without a label. In each division, a fold that is drawn at random predicts each of them, so
+        that their scores are made as those of the labelled galaxies are and can be compared with them.
+
+    Returns
+    -------
+    numpy.ndarray
+        (m, c), or (m + u, c) with the scores of the others at the end.
     """
     strata, repeats = labels.strata, _REPEATS if len(labels) < _MANY else 1
-    scores = np.zeros((repeats, *labels.values.shape))
+    whole = features if others is None else np.vstack([features, others])
+    scores = np.zeros((repeats, len(whole), labels.values.shape[1]))
     for repeat in range(repeats):
-        for learnt, asked in _folds(strata, kind=labels.kind, seed=seed + 1000 * repeat):
+        folds = _folds(strata, kind=labels.kind, seed=seed + 1000 * repeat)
+        drawn = np.random.default_rng([seed, repeat]).integers(0, len(folds), len(whole) - len(features))
+        for fold, (learnt, asked) in enumerate(folds):
             learner = model.fit(features[learnt], labels.values[learnt], kind=labels.kind, distance=distance)
-            scores[repeat, asked] = learner.scores(features[asked])
+            rows = np.concatenate([asked, len(features) + np.flatnonzero(drawn == fold)])
+            scores[repeat, rows] = learner.scores(whole[rows])
     return scores.mean(axis=0)
 
 
@@ -268,9 +281,17 @@ def candidates(method: str, *, balance: bool = True) -> list[Model]:
 
 
 def chosen_model(
-    models: list[Model], features: Float32[np.ndarray, "m d"], labels: OwnLabels, *, distance: float, seed: int = 0
-) -> tuple[Strength, Float64[np.ndarray, "m c"], list[Strength]]:
+    models: list[Model],
+    features: Float32[np.ndarray, "m d"],
+    labels: OwnLabels,
+    *,
+    distance: float,
+    seed: int = 0,
+    others: Float32[np.ndarray, "u d"] | None = None,
+) -> tuple[Strength, Float64[np.ndarray, "_ c"], list[Strength]]:
     """Return the best of some models by cross-validation, its scores out of fold, and the strengths of all.
+
+    ``others`` are galaxies without a label, whose scores follow those of the labelled ones: see :func:`out_of_fold`.
 
     The first model is the usual one. Another is taken only if it is better by more than 0.01, and if the rarest class
     has at least 30 galaxies: with fewer, cross-validation cannot tell models apart. With more than 4,000 labels the
@@ -283,8 +304,8 @@ def chosen_model(
         models = models[:1]
     strengths, scores = [], []
     for model in models:
-        scores.append(out_of_fold(model, features, labels, distance=distance, seed=seed))
-        strengths.append(Strength(model, *measured(scores[-1], labels)))
+        scores.append(out_of_fold(model, features, labels, distance=distance, seed=seed, others=others))
+        strengths.append(Strength(model, *measured(scores[-1][: len(labels)], labels)))
     values = np.array([strength.value for strength in strengths])
     best = int(np.nanargmax(values)) if np.isfinite(values).any() else 0
     best = best if values[best] > values[0] + _BETTER else 0

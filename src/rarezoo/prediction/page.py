@@ -6,7 +6,7 @@ predictions.parquet   the table (and .fits, .csv, .vot if they were wanted)
 evaluation.json       the numbers of the page
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,7 @@ def write_page(published: Published, folder: Path) -> Path:
             coverage=published.coverage,
             sections=sections,
             overview=[_row(found) for found in published.evaluations],
+            counted=any(np.isfinite(found.count.value) for found in published.evaluations),
             kind=published.labels.kind,
             strength=published.strength.text(".2f"),
             covered=published.covered.text(".2f"),
@@ -107,7 +108,7 @@ def _section(published: Published, found: Evaluation, number: int, folder: Path)
     order = np.argsort(-probability, kind="stable")
     unlabelled = order[~np.isfinite(labels.values[order, column])]
     unsure = unlabelled[np.argsort(np.abs(probability[unlabelled] - 0.5), kind="stable")][:_SHOWN]
-    captions = [f"probability {value:.2f}" for value in probability]
+    captions = {row: f"probability {probability[row]:.2f}" for row in [*unlabelled[:_SHOWN], *unsure]}
     listed = []
     for threshold in _LISTED:
         place = found.at(threshold)
@@ -153,7 +154,7 @@ def _number_section(published: Published, column: int, folder: Path) -> dict[str
     """Return what the page says about a number or the share of an answer."""
     labels, values = published.labels, published.probabilities[:, column]
     order = np.argsort(-values, kind="stable")
-    captions = [f"{value:.3g}" for value in values]
+    captions = {row: f"{values[row]:.3g}" for row in [*order[:_SHOWN], *order[::-1][:_SHOWN]]}
     width = None if published.half_widths is None else float(published.half_widths[column])
     return {
         "id": f"label-{column}",
@@ -187,14 +188,13 @@ def _errors(published: Published, folder: Path) -> dict[str, Any]:
     errors = published.errors[:_MOST_ERRORS]
     captions = {error.row: f"labelled {error.given}, seems {error.seems}" for error in errors}
     rows = np.array([error.row for error in errors], dtype=np.int64)
-    texts = [captions.get(row, "") for row in range(len(published.labels))] if len(rows) else []
     what = (
         "Galaxies whose label is far from what a model that has not seen it predicts."
         if published.labels.kind in (NUMBER, COUNTS)
         else "Galaxies that a model which has not seen their label takes for another class, by confident learning "
         "(Northcutt et al. 2021). Look at them again; a rare galaxy may be right and unusual."
     )
-    shown = _gallery(published, folder, "errors", "Likely label errors", what, rows, texts)
+    shown = _gallery(published, folder, "errors", "Likely label errors", what, rows, captions)
     return {"gallery": shown, "total": len(published.errors)}
 
 
@@ -205,7 +205,7 @@ def _gallery(
     title: str,
     about: str,
     rows: Int64[np.ndarray, " g"],
-    captions: Sequence[str],
+    captions: Mapping[int, str],
 ) -> Gallery:
     """Return a gallery of some galaxies, with a mosaic if the survey has images."""
     ids = [str(published.labels.ids[row]) for row in rows]
@@ -232,6 +232,8 @@ def _draw(found: Evaluation, path: Path) -> None:
         (found.completeness, palette.LIGHT[0], "completeness"),
         (found.purity, palette.LIGHT[1], "purity"),
     ):
+        if np.isnan(values).all():
+            continue
         left.plot(THRESHOLDS, values[:, 0], color=colour, label=name, linestyle="-" if name == "completeness" else "--")
         left.fill_between(THRESHOLDS, values[:, 1], values[:, 2], color=colour, alpha=0.15, linewidth=0)
     left.set(
@@ -246,7 +248,7 @@ def _draw(found: Evaluation, path: Path) -> None:
     right.plot([0, 1], [0, 1], color="#999999", linestyle=":", linewidth=1)
     low, high = np.clip(about.observed - about.low, 0, 1), np.clip(about.high - about.observed, 0, 1)
     right.errorbar(
-        about.predicted, about.observed, yerr=[low, high], color=palette.LIGHT[0], marker="o", markersize=4, capsize=2
+        about.predicted, about.observed, yerr=[low, high], color=palette.LIGHT[0], fmt="o", markersize=4, capsize=2
     )
     right.set(
         xlabel="predicted probability",

@@ -6,7 +6,7 @@ learnt, and neither images nor torch are needed.
 """
 
 import logging
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,8 +16,10 @@ from rarezoo import tables
 from rarezoo.data.label_answers import predicted_values
 from rarezoo.data.own_labels import AUTO as ANY_KIND
 from rarezoo.data.own_labels import KINDS, NUMBER, OwnLabels
+from rarezoo.data.survey import Galaxies
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import DataError, RarezooError
+from rarezoo.prediction.probe import splits_of
 from rarezoo.prediction.publish import CHOSEN, FORMATS, LOGITS, PROBABILITIES, SAMPLINGS, Published, publish
 from rarezoo.prediction.ratings import own_labels
 from rarezoo.runs import claim, fingerprint
@@ -157,8 +159,9 @@ def predictions_of(
             galaxies = store.galaxies()
         except RarezooError as problem:
             log.info("the page has no pictures: %s", problem)
-    # The splits are those of all labels, as in training, whether their galaxies are in the store or not.
-    splits = replace(aligned).splits(validation, test, split_seed)
+    splits, notes = _training_splits(
+        store, galaxies, labels, aligned, validation=validation, test=test, seed=split_seed
+    )
     return publish(
         values,
         aligned,
@@ -167,6 +170,38 @@ def predictions_of(
         coverage=coverage,
         sampling=sampling,
         galaxies=galaxies,
+        notes=notes,
         seed=seed,
         about={"made_by": "rarezoo predict", "network": store.manifest.checkpoint, "labels": aligned.summary()},
     )
+
+
+def _training_splits(
+    store: EmbeddingStore,
+    galaxies: Galaxies | None,
+    labels: OwnLabels,
+    aligned: OwnLabels,
+    *,
+    validation: float,
+    test: float,
+    seed: int,
+) -> tuple[np.ndarray, list[str]]:
+    """Return the splits that the network was trained with, as far as they can be known, and what must be noted.
+
+    The training divides all labels, before they are matched with a survey, and then puts near-identical images into the
+    split of one of them.
+    """
+    splits = splits_of(labels, aligned, validation=validation, test=test, seed=seed)
+    rows = np.flatnonzero(aligned.known)
+    try:
+        survey = store.survey() if galaxies is not None else None
+        if galaxies is not None and survey is not None:
+            chosen = galaxies.some(tables.rows_of(store.ids[rows], galaxies.catalogue, source="the survey"))
+            splits[rows] = tables.strings(survey.grouped(chosen.with_splits(splits[rows])).catalogue, tables.SPLIT)
+            return splits, []
+    except RarezooError as problem:
+        log.info("images cannot be compared: %s", problem)
+    return splits, [
+        "The images of the survey cannot be read, so a galaxy whose image is near-identical to one that was trained on "
+        "may be in the test split."
+    ]

@@ -1,7 +1,7 @@
 """``rarezoo probe``: learn a label of one's own from an embedding in seconds, without images and without torch.
 
-Below about 200 labels this is the recommended way: a small model on a frozen embedding is there within .01 of a
-finetuned network (Walmsley et al. 2022, Figure 6), and costs seconds.
+Below about 200 labels this is the recommended way: a small model on a frozen embedding is there nearly as good as a
+finetuned network (Walmsley et al. 2022; docs/how-to/finetune.md has measurements of this project), and costs seconds.
 """
 
 import logging
@@ -32,11 +32,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger(__name__)
-METHODS = (AUTO, LINEAR, KERNEL)
+LEARNERS = (AUTO, LINEAR, KERNEL)
 # Number of labels up to which a probe is recommended, and above which a finetuned network may be better.
 RECOMMENDED = 200
 # A test split is kept only if it holds so many galaxies of the rarest class: below, cross-validation says more.
 _FEWEST_TESTED = 10
+# Galaxies without a label that the models of cross-validation predict too.
+_COUNTED = 5000
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ class ProbeSettings(Settings):
 
     prefix: ClassVar[str] = ""
 
-    method: str = setting(AUTO, "model: linear, kernel (a Gaussian process), or the better one", choices=METHODS)
+    learner: str = setting(AUTO, "model: linear, kernel (a Gaussian process), or the better one", choices=LEARNERS)
     beside: list[str] = setting(
         [AUTO],
         "what stands beside the embedding: photometry, structure, columns of the catalogue; auto: photometry and "
@@ -147,23 +149,29 @@ class ProbeSettings(Settings):
 
     def probe(self, store: EmbeddingStore, labels: OwnLabels, *, galaxies: Galaxies | None = None) -> Probe:
         """Learn the labels; see :func:`probe`."""
-        labels = labels.for_ids(store.ids).usable()
+        given, labels = labels, labels.for_ids(store.ids).usable()
         space = Space.of(store, beside=self.beside, weight=self.weight, embedding=self.embedding, galaxies=galaxies)
-        splits, notes = self._splits(labels)
+        splits, notes = self._splits(given, labels)
         learnt = np.flatnonzero(labels.known & (splits != TEST))
         matrix, own = space.rows(learnt), _part(labels, learnt)
-        models = candidates(self.method, balance=self.balance)
-        strength, held, strengths = chosen_model(models, matrix, own, distance=space.distance, seed=self.seed)
+        models = candidates(self.learner, balance=self.balance)
+        # Galaxies without a label, by which it is estimated how many there are.
+        free = np.flatnonzero(~labels.known)
+        shown = np.sort(np.random.default_rng(self.seed).permutation(free)[:_COUNTED])
+        strength, held, strengths = chosen_model(
+            models, matrix, own, distance=space.distance, seed=self.seed, others=space.rows(shown)
+        )
         model = strength.model.fit(matrix, own.values, kind=own.kind, distance=space.distance)
         out_of_fold = np.full(labels.values.shape, np.nan)
-        out_of_fold[learnt] = held
+        out_of_fold[np.concatenate([learnt, shown])] = held
         if (splits == VALIDATION).any():
             # Galaxies of the validation split calibrate a model that has not learnt from them.
             first = learnt[splits[learnt] != VALIDATION]
             early = strength.model.fit(space.rows(first), labels.values[first], kind=own.kind, distance=space.distance)
             only = np.flatnonzero(splits == VALIDATION)
             out_of_fold[:] = np.nan
-            out_of_fold[only] = early.scores(space.rows(only))
+            for rows in (only, shown):
+                out_of_fold[rows] = early.scores(space.rows(rows))
         notes += [f"Learnt without {part}." for part in space.left_out]
         if galaxies is None and store.has_survey:
             try:
@@ -192,9 +200,9 @@ class ProbeSettings(Settings):
         )
         return Probe(labels, splits, strength, tuple(strengths), published, space.names)
 
-    def _splits(self, labels: OwnLabels) -> tuple[np.ndarray, list[str]]:
-        """Return the splits, without a test split if it would hold too few of the rarest class."""
-        splits = labels.splits(validation=self.validation, test=self.test, seed=self.seed)
+    def _splits(self, given: OwnLabels, labels: OwnLabels) -> tuple[np.ndarray, list[str]]:
+        """Return the splits among all given labels, without a test split if it would hold too few of a class."""
+        splits = splits_of(given, labels, validation=self.validation, test=self.test, seed=self.seed)
         if not self.test:
             return splits, []
         strata = labels.strata
@@ -208,7 +216,26 @@ class ProbeSettings(Settings):
             f"A test split of {self.test:.0%} would hold only {min(tested)} galaxies of the rarest class, so there is "
             f"none: all labels are learnt from. With {int(np.ceil(_FEWEST_TESTED / self.test))} of each there is one."
         )
-        return labels.splits(validation=self.validation, test=0, seed=self.seed), [note]
+        return splits_of(given, labels, validation=self.validation, test=0, seed=self.seed), [note]
+
+
+def splits_of(given: OwnLabels, labels: OwnLabels, *, validation: float, test: float, seed: int) -> np.ndarray:
+    """Return the splits of matched and usable labels, which are those among all given ones, as in finetuning.
+
+    Parameters
+    ----------
+    given, labels : OwnLabels
+        Labels as they were read, and those of the n galaxies of a store that can be used.
+    validation, test, seed
+        See :meth:`~rarezoo.data.own_labels.OwnLabels.splits`.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n,) object array; empty text for a galaxy without a usable label.
+    """
+    splits = given.splits_for(labels.ids, validation=validation, test=test, seed=seed)
+    return np.where(labels.known, splits, "").astype(object)
 
 
 def scores_of(model: Fitted, space: Space, *, columns: int) -> Float64[np.ndarray, "n c"]:
@@ -257,7 +284,7 @@ def probe(
     out : Path or str
         Folder for the table and the page; empty: nothing is written.
     settings
-        Settings of :class:`ProbeSettings`, such as ``method="linear"`` or ``beside=[]``.
+        Settings of :class:`ProbeSettings`, such as ``learner="linear"`` or ``beside=[]``.
 
     Returns
     -------
@@ -293,7 +320,7 @@ class ProbeRun(ProbeSettings):
 
     Examples
     --------
-    >>> ProbeRun(store="runs/mine/store", labels="rings.csv", label="ring").method
+    >>> ProbeRun(store="runs/mine/store", labels="rings.csv", label="ring").learner
     'auto'
     """
 

@@ -7,8 +7,8 @@ Shape letters: n galaxies, c columns of the labels, k classes (2 for yes/no and 
 """
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ from rarezoo.prediction.calibration import (
     shifted,
 )
 from rarezoo.prediction.evaluation import FEWEST, Evaluation, evaluated, likely_errors, proportion
-from rarezoo.report.exports import write_csv, write_fits, write_votable
+from rarezoo.report.exports import write_fits, write_votable
 from rarezoo.statistics import Interval
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ TEST_SPLIT, CROSS_VALIDATION = "test split", "cross-validation"
 FORMATS = ("parquet", "csv", "fits", "votable")
 SET, LOW, HIGH = "set", "low", "high"
 TABLE_FILE = "predictions"
+# Rows of the table that are written at once.
+_AT_ONCE = 100_000
 _DRAWS, _FOLDS = 100, 5
 # Galaxies of the survey by which shares are estimated, and quantiles of a score that stand for all of them.
 _SAMPLED, _QUANTILES, _COUNTED = 1000, 500, 50_000
@@ -127,6 +129,13 @@ class Published:
     about: dict[str, Any] = field(default_factory=dict)
     galaxies: Galaxies | None = field(default=None, repr=False)
 
+    def parts(self, rows: int = _AT_ONCE) -> Iterator[pa.Table]:
+        """Yield :meth:`table` in parts of at most so many rows, in the order of the store."""
+        places = self._positions()
+        for start in range(0, len(self.labels), rows):
+            part = slice(start, start + rows)
+            yield self._part(part, {name: column.slice(start, rows) for name, column in places.items()})
+
     def table(self) -> pa.Table:
         """Return the predictions of all galaxies.
 
@@ -139,27 +148,31 @@ class Published:
             interval (``NAME_low``, ``NAME_high`` for each answer); ``class``, the likeliest one; ``label``, the given
             one; and its ``split``.
         """
-        labels, columns = self.labels, {tables.ID: pa.array(self.labels.ids.tolist(), pa.string())}
-        columns |= self._positions()
-        single = labels.kind in (BINARY, NUMBER)
+        return pa.concat_tables(self.parts())
+
+    def _part(self, rows: slice, places: dict[str, pa.Array]) -> pa.Table:
+        """Return some rows of the table; ``places`` are their positions."""
+        labels = replace(self.labels, ids=self.labels.ids[rows], values=self.labels.values[rows])
+        columns = {tables.ID: pa.array(labels.ids.tolist(), pa.string()), **places}
+        probabilities, single = self.probabilities[rows], labels.kind in (BINARY, NUMBER)
         ending = {COUNTS: "fraction", NUMBER: tables.VALUE}.get(labels.kind, tables.PROBABILITY)
-        for name, values in zip(labels.names, self.probabilities.T, strict=True):
+        for name, values in zip(labels.names, probabilities.T, strict=True):
             columns[ending if single else f"{name}_{ending}"] = pa.array(values.astype(np.float32))
         if self.half_widths is not None:
-            for name, values, width in zip(labels.names, self.probabilities.T, self.half_widths, strict=True):
+            for name, values, width in zip(labels.names, probabilities.T, self.half_widths, strict=True):
                 prefix, (least, most) = "" if single else f"{name}_", (-np.inf, np.inf) if single else (0, 1)
                 columns[f"{prefix}{LOW}"] = pa.array(np.clip(values - width, least, most).astype(np.float32))
                 columns[f"{prefix}{HIGH}"] = pa.array(np.clip(values + width, least, most).astype(np.float32))
         if labels.kind == CLASSES:
             names = np.array(labels.names, dtype=object)
-            columns["class"] = pa.array(names[self.probabilities.argmax(axis=1)].tolist(), pa.string())
+            columns["class"] = pa.array(names[probabilities.argmax(axis=1)].tolist(), pa.string())
         if self.sets is not None:
             for number, name in enumerate(labels.names if labels.kind == TAGS else [""]):
-                held = self.sets[:, 2 * number : 2 * number + 2] if name else self.sets
+                held = self.sets[rows, 2 * number : 2 * number + 2] if name else self.sets[rows]
                 words = _class_names(labels, name)
                 columns[f"{name}_{SET}" if name else SET] = pa.array(_set_texts(held, words), pa.string())
-        columns |= self._given()
-        columns[tables.SPLIT] = pa.array([split or None for split in self.splits.tolist()], pa.string())
+        columns |= _given(labels)
+        columns[tables.SPLIT] = pa.array([split or None for split in self.splits[rows].tolist()], pa.string())
         return pa.table(columns)
 
     def _positions(self) -> dict[str, pa.Array]:
@@ -170,23 +183,6 @@ class Published:
         places = {name: catalogue[name].take(rows).combine_chunks() for name in (tables.RA, tables.DEC)}
         return {} if any(column.null_count == len(column) for column in places.values()) else places
 
-    def _given(self) -> dict[str, pa.Array]:
-        labels = self.labels
-        if labels.kind in (BINARY, NUMBER):
-            return {tables.LABEL: pa.array(labels.values[:, 0], from_pandas=True)}
-        if labels.kind == CLASSES:
-            names = [labels.names[place] for place in np.nan_to_num(labels.values).argmax(axis=1)]
-            known = labels.known
-            return {
-                tables.LABEL: pa.array(
-                    [name if is_known else None for name, is_known in zip(names, known, strict=True)]
-                )
-            }
-        return {
-            f"{name}_{tables.LABEL}": pa.array(column, from_pandas=True)
-            for name, column in zip(labels.names, labels.values.T, strict=True)
-        }
-
     def predict(self) -> "pd.DataFrame":
         """Return :meth:`table` for pandas: a row per galaxy, in the order of the store."""
         return self.table().to_pandas()
@@ -194,22 +190,24 @@ class Published:
     def write(self, folder: Path | str, *, formats: Sequence[str] = ("parquet", "fits"), page: bool = True) -> Path:
         """Write the table in some formats and the page; return the path of the page, or of the folder without one.
 
+        Parquet and CSV are written in parts. FITS and VOTable need the whole table in memory, several times over.
+
         Raises
         ------
         OutputError
             The folder cannot be written.
         """
-        folder, table = Path(folder), self.table()
+        folder = Path(folder)
         about = {key: str(value) for key, value in self.about.items()}
-        meanings = _meanings(table, self.coverage)
-        for known, ending, writer in (
-            ("csv", "csv", write_csv),
-            ("fits", "fits", write_fits),
-            ("votable", "vot", write_votable),
-        ):
+        parquet = folder / f"{TABLE_FILE}.parquet"
+        tables.write_parts(self.parts(), parquet, tables.OWN_PREDICTIONS, **tables.plain(self.about))
+        if "csv" in formats:
+            tables.write_csv(self.parts(), folder / f"{TABLE_FILE}.csv")
+        for known, ending, writer in (("fits", "fits", write_fits), ("votable", "vot", write_votable)):
             if known in formats:
+                table = self.table()
+                meanings = _meanings(table, self.coverage)
                 writer(folder / f"{TABLE_FILE}.{ending}", table, about, meanings=meanings)
-        tables.write(table, folder / f"{TABLE_FILE}.parquet", tables.OWN_PREDICTIONS, **tables.plain(self.about))
         tables.write_json(self.content(), folder / "evaluation.json")
         if not page:
             return folder
@@ -285,6 +283,20 @@ class Published:
         return (
             f"{type(self).__name__}({len(self.labels):,} galaxies, {self.labels.kind}: {', '.join(self.labels.names)})"
         )
+
+
+def _given(labels: OwnLabels) -> dict[str, pa.Array]:
+    """Return the columns of the labels that were given; null where they are unknown."""
+    if labels.kind in (BINARY, NUMBER):
+        return {tables.LABEL: pa.array(labels.values[:, 0], from_pandas=True)}
+    if labels.kind == CLASSES:
+        names = np.array([*labels.names, None], dtype=object)
+        places = np.where(labels.known, np.nan_to_num(labels.values).argmax(axis=1), len(labels.names))
+        return {tables.LABEL: pa.array(names[places].tolist(), pa.string())}
+    return {
+        f"{name}_{tables.LABEL}": pa.array(column, from_pandas=True)
+        for name, column in zip(labels.names, labels.values.T, strict=True)
+    }
 
 
 def _class_names(labels: OwnLabels, tag: str = "") -> tuple[str, ...]:
@@ -367,7 +379,9 @@ def publish(
     splits : (n,) array
         ``train``, ``validation``, ``test``, or an empty text.
     out_of_fold : (n, c) array, optional
-        Scores from models that have not seen the label of a galaxy (cross-validation); NaN elsewhere.
+        Scores from models that have not seen the label of a galaxy (cross-validation); NaN elsewhere. Those of galaxies
+        without a label, if there are any, say how many there are: they are comparable with those of labelled galaxies,
+        while a model that has learnt from all labels has a wider range of scores.
     scale : str
         ``logits``, or ``probabilities`` if the scores are between 0 and 1.
     coverage : float
@@ -475,7 +489,15 @@ def _sets(parts: _Parts, notes: list[str]) -> dict[str, Any]:
     plain, held = calibration.probabilities(parts.scores), np.full((n, len(labels.names)), np.nan)
     for kept, asked in parts.folds():
         held[asked] = parts.calibrated(kept).probabilities(parts.held[asked])
-    probabilities, sets, evaluations, errors = plain.copy(), [], [], list[LabelError]()
+    probabilities, sets, evaluations, errors = plain.copy(), [], list[Evaluation](), list[LabelError]()
+    uncountable = kind == CLASSES and len(labels.names) > 2 and parts.sampling == CHOSEN
+    if uncountable:
+        notes.append(
+            "How many there are of each of several classes, and how pure a selection of it is, is not said, and "
+            "probabilities are rough: the other labelled classes are not mixed as in the survey. For a number, make a "
+            "yes/no label of one class (galaxies drawn at random for no), or label galaxies drawn at random and say "
+            "sampling=random."
+        )
     for column in range(len(labels.names)) if kind == TAGS else [0]:
         names = _class_names(labels, labels.names[column] if kind == TAGS else "")
         members = _members(labels, column)
@@ -483,7 +505,7 @@ def _sets(parts: _Parts, notes: list[str]) -> dict[str, Any]:
         fit, ask = np.intersect1d(parts.fit, known), np.intersect1d(parts.ask, known)
         survey = as_classes(plain, kind=kind, column=column)
         before = members[fit].mean(axis=0)
-        shares = _share_draws(parts, members, fit, survey, column=column)
+        shares = _share_draws(parts, members, fit, column=column)
         # The conformal quantile of the calibration galaxies, and for those that are evaluated that of the others.
         fitted = as_classes(calibration.probabilities(parts.held), kind=kind, column=column)
         sets.append(survey >= class_quantiles(fitted[fit], members[fit], coverage=parts.coverage) - 1e-12)
@@ -501,20 +523,19 @@ def _sets(parts: _Parts, notes: list[str]) -> dict[str, Any]:
             probabilities[:, column] = corrected[:, 1]
         for number, name in enumerate(names):
             if kind == CLASSES or number == 1:
-                evaluations.append(
-                    evaluated(
-                        name,
-                        evaluation[:, number],
-                        members[ask, number],
-                        corrected[:, number],
-                        shares=shares[:, number],
-                        known=members[:, number],
-                        labelled=np.asarray(members.any(axis=1)),
-                        labelled_share=float(members[known, number].mean()),
-                        in_set=in_set[ask, number],
-                        seed=parts.seed,
-                    )
+                found = evaluated(
+                    name,
+                    evaluation[:, number],
+                    members[ask, number],
+                    corrected[:, number],
+                    shares=shares[:, number],
+                    known=members[:, number],
+                    labelled=np.asarray(members.any(axis=1)),
+                    labelled_share=float(members[known, number].mean()),
+                    in_set=in_set[ask, number],
+                    seed=parts.seed,
                 )
+                evaluations.append(_without_numbers(found) if uncountable else found)
         errors += _errors(parts, held, members, names, column=column)
     _note(notes, evaluations, parts)
     unknown = Interval(np.nan, np.nan, np.nan)
@@ -529,6 +550,15 @@ def _sets(parts: _Parts, notes: list[str]) -> dict[str, Any]:
     }
 
 
+def _without_numbers(found: Evaluation) -> Evaluation:
+    """Return the evaluation of one of several classes without the numbers whose intervals do not hold the truth.
+
+    ``python -m benchmarks counts`` measures how far they are from it: docs/explanation/few-labels.md.
+    """
+    unknown = Interval(np.nan, np.nan, np.nan)
+    return replace(found, count=unknown, share=unknown, adjusted=unknown, purity=np.full_like(found.purity, np.nan))
+
+
 def _members(labels: OwnLabels, column: int) -> Bool[np.ndarray, "n k"]:
     """Return the class of each galaxy; no class if it is not known."""
     if labels.kind == CLASSES:
@@ -540,7 +570,6 @@ def _share_draws(
     parts: _Parts,
     members: Bool[np.ndarray, "n k"],
     fit: Int64[np.ndarray, " f"],
-    survey: Float64[np.ndarray, "n k"],
     *,
     column: int,
 ) -> Float64[np.ndarray, "r k"]:
@@ -551,13 +580,16 @@ def _share_draws(
         return np.vstack([labelled / labelled.sum(), rng.dirichlet(labelled + 0.5, _DRAWS)])
     kind, rest = parts.labels.kind, np.flatnonzero(~members.any(axis=1))
     before = counts / counts.sum()
-    if kind == CLASSES or len(rest) < _QUANTILES:
-        shown = parts.scores[rest[:: max(1, len(rest) // _SAMPLED)]]
+    # Scores of unlabelled galaxies by the models that have given those of the labelled ones, if there are any.
+    compared = rest[np.isfinite(parts.held[rest]).all(axis=1) & ~parts.labels.known[rest]]
+    scores = parts.held[compared] if len(compared) else parts.scores[rest[:: max(1, len(rest) // _COUNTED)]]
+    if kind == CLASSES or len(scores) < _QUANTILES:
+        shown = scores[:: max(1, len(scores) // _SAMPLED)]
     else:
         # Quantiles of the score stand for all galaxies; other columns do not matter.
         places = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
-        shown = np.tile(np.quantile(parts.scores[rest, column], places)[:, None], (1, parts.scores.shape[1]))
-    sampled = survey[rest[:: max(1, len(rest) // _COUNTED)]]
+        shown = np.tile(np.quantile(scores[:, column], places)[:, None], (1, scores.shape[1]))
+    sampled = as_classes(parts.calibrated(parts.fit).probabilities(scores), kind=kind, column=column)
     shares = [class_shares(sampled, before=before)]
     for _ in range(_DRAWS):
         drawn = np.concatenate(

@@ -8,16 +8,11 @@ from typing import Any
 import numpy as np
 
 from rarezoo import tables
-from rarezoo.data.own_labels import AUTO, BINARY, TAGS, OwnLabels
-from rarezoo.data.reading import read_any_table
+from rarezoo.data.own_labels import AUTO, BINARY, TAGS, OwnLabels, is_ratings
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import DataError
 from rarezoo.explore.choose import INTERESTING as HALF
 from rarezoo.explore.labels import FILE, INTERESTING, Labels, survey_key
-
-# Columns by which an export of ratings is known.
-_OF_RATINGS = {tables.ID, tables.LABEL, tables.VALUE, tables.BY}
-_ENDINGS = (".csv", ".parquet", ".pq")
 
 
 def own_labels(
@@ -49,30 +44,53 @@ def own_labels(
         There are no such labels or ratings.
     """
     if isinstance(source, Labels):
-        return _rated(source, label)
-    if isinstance(source, (str, Path)):
-        path = Path(source)
-        place = path / FILE if (path / FILE).is_file() else path
-        if place.suffix in (".sqlite", ".db") and place.is_file():
-            with Labels.open(place, survey=survey_key(store), read_only=True) as ratings:
-                return _rated(ratings, label)
-        if path.is_file() and path.suffix.lower() in _ENDINGS:
-            names = read_any_table(path, text=(tables.ID,), choose=lambda names: names).column_names
-            if set(names) >= _OF_RATINGS:
-                return _of_export(path, label, survey_key(store))
+        return _rated(source, names_of(label))
+    if isinstance(source, (str, Path)) and is_ratings(Path(source)):
+        return rated(Path(source), names_of(label), survey=survey_key(store))
     return OwnLabels.read(source, label=label, kind=kind, id_column=id_column)
 
 
-def _of_export(path: Path, label: str | Sequence[str], survey: str) -> OwnLabels:
-    """Read an export through a database of its own, so that what was taken back is not a label."""
-    with tempfile.TemporaryDirectory() as folder, Labels.open(Path(folder) / FILE, survey=survey) as ratings:
-        ratings.read_table(path)
-        return _rated(ratings, label)
+def rated(path: Path, names: Sequence[str], *, survey: str | None = None) -> OwnLabels:
+    """Read ratings as labels; :meth:`~rarezoo.data.own_labels.OwnLabels.read` does so when a path holds ratings.
+
+    Parameters
+    ----------
+    path : Path
+        A database of the rating page, a folder that holds one, or a file that ``rarezoo labels export`` wrote.
+    names : sequence of str
+        What was judged; empty: ``interesting``.
+    survey : str, optional
+        Key of the survey that the ratings must be of; by default any. Ids that are not in a survey are reported when
+        labels are matched with it.
+
+    Raises
+    ------
+    DataError
+        Nothing was rated under one of the names.
+    StoreError
+        It is no database of ratings, or one of another survey.
+    """
+    place = path / FILE if path.is_dir() else path
+    if place.suffix in (".sqlite", ".db"):
+        with Labels.open(place, survey=survey, read_only=True) as ratings:
+            return _rated(ratings, names)
+    # An export is read through a database of its own, so that what was taken back is not a label.
+    with tempfile.TemporaryDirectory() as folder, Labels.open(Path(folder) / FILE, survey=survey or "") as ratings:
+        ratings.read_table(place)
+        return _rated(ratings, names, source=str(place))
 
 
-def _rated(ratings: Labels, label: str | Sequence[str]) -> OwnLabels:
-    names = [name.strip() for name in (label.split(",") if isinstance(label, str) else label) if name.strip()]
-    names = names or [INTERESTING]
+def names_of(label: str | Sequence[str]) -> list[str]:
+    """Return names that are written with commas between them, or given one by one.
+
+    >>> names_of("ring, bar"), names_of("")
+    (['ring', 'bar'], [])
+    """
+    return [name.strip() for name in (label.split(",") if isinstance(label, str) else label) if name.strip()]
+
+
+def _rated(ratings: Labels, names: Sequence[str], *, source: str = "") -> OwnLabels:
+    names = list(names) or [INTERESTING]
     values = {name: ratings.interest(name, artifacts=True) for name in names}
     empty = [name for name, found in values.items() if not found]
     if empty:
@@ -86,4 +104,6 @@ def _rated(ratings: Labels, label: str | Sequence[str]) -> OwnLabels:
     columns = np.array([[values[name].get(galaxy, np.nan) for name in names] for galaxy in ids], dtype=np.float32)
     decided = np.where(np.isnan(columns), np.nan, columns > HALF).astype(np.float32)
     kind = BINARY if len(names) == 1 else TAGS
-    return OwnLabels(np.array(ids, dtype=object), kind, tuple(names), decided, f"the ratings in {ratings.where}")
+    return OwnLabels(
+        np.array(ids, dtype=object), kind, tuple(names), decided, f"the ratings in {source or ratings.where}"
+    )

@@ -104,6 +104,12 @@ def test_a_class_with_one_member_is_left_out_with_a_warning(caplog):
     assert "odd" in caplog.text
 
 
+def test_a_table_without_a_row_is_refused_as_such():
+    empty = pa.table({"id": pa.array([], pa.string()), "ring": pa.array([], pa.float64())})
+    with pytest.raises(DataError, match="no label"):
+        OwnLabels.read(empty).for_ids(["J1"])
+
+
 def test_labels_of_other_galaxies_are_counted_and_named(caplog):
     labels = OwnLabels.read({"a": 1, "b": 0, "x": 1, "y": None}).for_ids(["b", "c", "a"], of="the store mine")
     assert labels.values.ravel()[[0, 2]].tolist() == [0, 1]

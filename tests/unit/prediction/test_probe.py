@@ -49,7 +49,7 @@ def test_a_rare_kind_is_found_from_a_few_labels_and_the_probe_is_recommended(sto
 
 def test_many_labels_keep_a_test_split_apart(store, vectors):
     labels = {f"g{row}": int(vectors[row, 0] > 0) for row in range(300)}
-    found = rz.probe(store, labels, method="linear")
+    found = rz.probe(store, labels, learner="linear")
     assert found.published.by == "test split"
     assert (found.splits == "test").sum() > 30
     assert found.published.evaluations[0].auc.value > 0.95
@@ -74,7 +74,7 @@ def test_every_kind_of_label_is_learnt(store, vectors, kind, method):
         )
     else:
         labels = {f"g{row}": cells[kind](row) for row in range(200)}
-    table = rz.probe(store, labels, label="x", method=method).predict()
+    table = rz.probe(store, labels, label="x", learner=method).predict()
     column = {"number": "value", "counts": "up_fraction"}.get(kind, "up_probability")
     assert abs(np.corrcoef(table[column], vectors[:, 0])[0, 1]) > 0.75
     assert {"number": "low", "counts": "up_low", "classes": "class", "tags": "up_set"}[kind] in table
@@ -85,8 +85,8 @@ def test_every_kind_of_label_is_learnt(store, vectors, kind, method):
     [
         ({"other": 1, "another": 0}, {}, DataError, ["the labels"]),
         ({"g1": 1, "g2": 1, "g3": 1}, {}, DataError, ["one class only"]),
-        ({"g1": 1, "g2": 0}, {"metod": "linear"}, ConfigError, ["metod", "method"]),
-        ({"g1": 1, "g2": 0}, {"method": "forest"}, ConfigError, ["forest", "kernel"]),
+        ({"g1": 1, "g2": 0}, {"lerner": "linear"}, ConfigError, ["lerner", "learner"]),
+        ({"g1": 1, "g2": 0}, {"learner": "forest"}, ConfigError, ["forest", "kernel"]),
     ],
 )
 def test_what_cannot_be_learnt_is_refused(store, labels, settings, error, message):

@@ -1,8 +1,10 @@
 """Published predictions keep what they promise: probabilities, sets, intervals and numbers of galaxies."""
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
+from rarezoo import tables
 from rarezoo.data.own_labels import OwnLabels
 from rarezoo.errors import ConfigError, DataError
 from rarezoo.prediction.calibration import Calibration, class_shares
@@ -101,16 +103,24 @@ def test_intervals_of_a_number_hold_the_truth_as_often_as_they_promise():
 
 
 @pytest.mark.parametrize("kind", ["classes", "tags", "counts"])
-def test_every_class_tag_and_answer_has_its_column(kind):
+def test_every_class_tag_and_answer_has_its_column_in_every_part(kind, tmp_path):
     random = np.random.default_rng(0)
     which = random.integers(0, 3, 300)
     values = np.eye(3, dtype=np.float32)[which] * (5 if kind == "counts" else 1)
+    values[-80:] = np.nan
     labels = OwnLabels(np.array([f"g{row}" for row in range(300)], dtype=object), kind, ("a", "b", "c"), values)
     scores = 3 * np.eye(3)[which] + random.normal(size=(300, 3))
-    table = publish(scores, labels, labels.splits(validation=0.4, test=0.4)).predict()
+    published = publish(scores, labels, labels.splits(validation=0.4, test=0.4))
+    table = published.predict()
+    # A part without any label has the same columns as the others.
+    written = tables.write_parts(published.parts(rows=70), tmp_path / "table.parquet", tables.OWN_PREDICTIONS)
+    assert pq.read_table(written).equals(published.table())
     ending = "fraction" if kind == "counts" else "probability"
     predicted = table[[f"{name}_{ending}" for name in "abc"]].to_numpy()
     assert (predicted.argmax(axis=1) == which).mean() > 0.8
+    # Numbers of several classes that were looked for are not said, because their intervals would not hold the truth.
+    assert all(np.isnan(found.count.value) == (kind == "classes") for found in published.evaluations)
+    assert any("yes/no" in note for note in published.notes) == (kind == "classes")
     if kind != "tags":
         np.testing.assert_allclose(predicted.sum(axis=1), 1, atol=1e-5)
 

@@ -95,7 +95,7 @@ def test_galaxies_without_a_value_are_left_out_or_spread_as_the_others_are(sky):
         ("kind", [float("nan")] * 500, DataError, ["kind", "unknown"]),
         ("kind", [3.5] * 500, DataError, ["kind = 3.5", "same value"]),
         ("kind", [*[-99.0] * 60, *np.arange(440.0)], DataError, ["12%", "-99", "kind"]),
-        ("kind", [*np.arange(50.0), *[None] * 450], ConfigError, ["50 of 500", "draw"]),
+        ("kind", [*np.arange(50.0), *[None] * 450], ConfigError, ["50 of 500", "100 galaxies"]),
         ("knd", np.arange(500.0), ConfigError, ["kind", "Did you mean knd"]),
     ],
 )

@@ -45,8 +45,8 @@ class Labels(Objective):
     ``counts``                     Dirichlet-multinomial, as for votes
     =============================  ===========================================================================
 
-    The splits are those of :meth:`rarezoo.data.own_labels.OwnLabels.splits`, so that a probe and a finetuned network
-    are measured on the same galaxies. Nothing looks at the test split before training has ended.
+    The splits are those of :meth:`rarezoo.data.own_labels.OwnLabels.splits_for`, so that a probe and a finetuned
+    network are measured on the same galaxies. Nothing looks at the test split before training has ended.
 
     Examples
     --------
@@ -57,7 +57,9 @@ class Labels(Objective):
     adopts_start: ClassVar[bool] = True
 
     labels: str = setting(
-        "", "table of ids and labels, or folder with one sub-folder of images per class; empty: the survey's own table"
+        "",
+        "table of ids and labels, folder with one sub-folder of images per class, or folder or database of the rating "
+        "page; empty: the survey's own table",
     )
     label: str = setting("", "column of the label, or several with commas between them (tags, counts)")
     kind: str = setting(AUTO, "what the labels are; auto = decided by their values", choices=(AUTO, *KINDS))
@@ -116,7 +118,10 @@ class Labels(Objective):
         rows = np.flatnonzero(labels.known)
         self._given = _of_rows(labels, rows)
         log.info(self._given.summary())
-        splits = self._given.splits(self.validation_share, self.test_share, self.split_seed)
+        # Those of all labels, whether their galaxies are in this survey or not, as in rarezoo predict.
+        splits = read.splits_for(
+            galaxies.ids[rows], validation=self.validation_share, test=self.test_share, seed=self.split_seed
+        )
         return galaxies.take(rows).with_splits(splits)
 
     def prepare(self, galaxies: Galaxies) -> Galaxies:
