@@ -46,7 +46,9 @@ class FinetunedFewLabels(Settings):
     draws: str = setting("0-4", "draws of labelled galaxies: a range or a list")
     tested: int = setting(600, "galaxies of a draw that are predicted", unit="galaxies", ge=10)
     ours: str = setting("efficientnet_b0.gz2_64px", "checkpoint of the zoo")
-    large: str = setting("efficientnet_b0.gz2", "checkpoint of the zoo for larger images, of which only the head learns")
+    large: str = setting(
+        "efficientnet_b0.gz2", "checkpoint of the zoo for larger images, of which only the head learns"
+    )
     imagenet: str = setting("imagenet", "start for ImageNet; a file of EfficientNet-Lite0 where no hub can be reached")
     store: str = setting(
         "", "embedding store of the same galaxies, with which the probe of rarezoo probe takes part; empty: it does not"

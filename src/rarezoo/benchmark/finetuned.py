@@ -75,8 +75,9 @@ class Finetuned(ImageContestant):
         settings = dict(self.settings)
         if RECIPES[self.trained].get("turns"):
             settings.setdefault("cache", str(task.scratch.parent / "features"))
+        encoder = encoder_of_start(encoder_of(self.model), given=self.model)
         checkpoint = finetune(
-            encoder_of_start(encoder_of(self.model), given=self.model), survey, task.labels, out=task.scratch, trained=self.trained, seed=task.seed,
+            encoder, survey, task.labels, out=task.scratch, trained=self.trained, seed=task.seed,
             objective={"validation_share": VALIDATION_SHARE, "test_share": 0.0}, **settings,
         )  # fmt: skip
         return _predicted(checkpoint.network, checkpoint.encoder, task)
