@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import shutil
 import signal
 import time
@@ -19,6 +20,7 @@ from rarezoo.data.label_answers import predicted_values
 from rarezoo.data.own_labels import OwnLabels
 from rarezoo.errors import CheckpointError, ConfigError, DataError
 from rarezoo.zoo.checkpoint import Checkpoint
+from rarezoo.zoo.encoder import encoder_of_start
 from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
 
 pytestmark = pytest.mark.pipeline
@@ -92,6 +94,26 @@ def test_a_finetuned_checkpoint_embeds_with_its_predictions_and_is_clustered(
     assert len(search.members) == 260
 
 
+def test_a_finetuned_checkpoint_is_shown_and_exported_and_its_worst_predictions_are_drawn(
+    cli, finetuned, tiny_survey, smooth, tmp_path
+):
+    assert "balanced accuracy" in cli("rarezoo", "zoo", "show", finetuned, cwd=tmp_path).out
+    cli("rarezoo", "zoo", "export", finetuned, "format=timm", "out=exported", cwd=tmp_path)
+    assert (tmp_path / "exported" / "model.safetensors").exists()
+    words = ["rarezoo", "zoo", "worst", finetuned, *tiny_survey.words, "workers=0", "count=6", "out=worst.png"]
+    assert "labels=FILE" in cli(*words, cwd=tmp_path, expect=2).message
+    cli(*words, f"labels={smooth}", cwd=tmp_path)
+    with smooth.open() as file:
+        labels = {row["id"]: int(row["smooth"]) for row in csv.DictReader(file)}
+    with (tmp_path / "worst.csv").open() as file:
+        worst = list(csv.DictReader(file))
+    assert len(worst) == 6
+    for row in worst:
+        assert float(row["observed"]) == (labels[row["id_str"]] == (row["answer"] == "yes"))
+        assert abs(float(row["predicted"]) - float(row["observed"])) >= 0.3
+    assert (tmp_path / "worst.png").exists()
+
+
 @pytest.mark.parametrize(("label", "kind", "trained"), [("share", "number", "frozen"), ("smooth", "classes", "frozen")])
 def test_python_finetunes_on_other_kinds_of_labels_and_returns_at_once_the_second_time(
     tiny_survey, tiny_checkpoint, smooth, tmp_path, label, kind, trained
@@ -126,8 +148,15 @@ def test_the_head_of_a_checkpoint_of_another_label_is_not_kept(finetuned, tiny_s
 
 
 def test_a_start_decides_the_input_and_another_size_or_architecture_is_refused(
-    tiny_survey, tiny_checkpoint, smooth, tmp_path
+    cli, tiny_survey, tiny_checkpoint, smooth, tmp_path, caplog
 ):
+    words = [f"objective.labels={smooth}", "objective.label=smooth", f"model.start={tiny_checkpoint}"]
+    # 224 is the default, which a setting that was not given has too.
+    words = ["train.py", *tiny_survey.words, "objective=labels", *words, "model.input_size=224", "out=net"]
+    assert "model.input_size=224" in cli(*words, cwd=tmp_path, expect=2).message
+    with caplog.at_level(logging.WARNING, logger="rarezoo"):
+        assert encoder_of_start(EfficientNetB0(start=str(tiny_checkpoint))).input_size == 32
+    assert "model.input_size=32" in caplog.text
     given = {"label": "smooth", "out": tmp_path / "net", **QUICK}
     encoder = EfficientNetB0(start=str(tiny_checkpoint), input_size=64)
     with pytest.raises(ConfigError, match=r"model\.input_size=32.*model\.input_size=64.*Leave"):
