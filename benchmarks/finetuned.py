@@ -43,6 +43,9 @@ class FinetunedFewLabels(Settings):
     above: float = setting(0.3, "positive above this value")
     below: float = setting(0.1, "negative below this value")
     numbers: list[int] = setting([5, 33, 79], "numbers of positives N", ge=2)
+    reserved: int = setting(
+        79, "positives of a draw that can be learnt; the others are tested, for every N the same", ge=2
+    )
     draws: str = setting("0-4", "draws of labelled galaxies: a range or a list")
     tested: int = setting(600, "galaxies of a draw that are predicted", unit="galaxies", ge=10)
     ours: str = setting("efficientnet_b0.gz2_64px", "checkpoint of the zoo")
@@ -70,7 +73,7 @@ class FinetunedFewLabels(Settings):
             random = np.random.default_rng([draw])
             yes = random.permutation(np.flatnonzero(value > self.above))
             no = random.permutation(np.flatnonzero(value < self.below))
-            most = max(self.numbers)
+            most = max(self.reserved, *self.numbers)
             learnt = np.concatenate([yes[:n], no[:n]])
             tested = np.concatenate([yes[most:], no[most : most + max(self.tested - len(yes) + most, 1)]])
             labels = OwnLabels.read(
@@ -156,10 +159,9 @@ class Probe(ImageContestant):
             parts = [part.embeddings for part in embedded(loader, checkpoint, precision="float32", turns=4)]
             known |= dict(zip(ids, np.concatenate(parts), strict=True))
             np.savez(kept, **known)
-        scale = StandardScaler().fit(np.stack(list(known.values())))
-        vectors = [
-            scale.transform(np.stack([known[galaxy] for galaxy in part])) for part in (task.labels.ids, task.wanted)
-        ]
+        vectors = [np.stack([known[galaxy] for galaxy in part]) for part in (task.labels.ids, task.wanted)]
+        scale = StandardScaler().fit(np.concatenate(vectors))
+        vectors = [scale.transform(part) for part in vectors]
         model = LogisticRegression(C=0.05, class_weight="balanced", max_iter=500)
         model.fit(vectors[0], task.labels.values[:, 0].astype(int))
         return np.asarray(model.predict_proba(vectors[1])[:, 1])
