@@ -43,9 +43,7 @@ class FinetunedFewLabels(Settings):
     above: float = setting(0.3, "positive above this value")
     below: float = setting(0.1, "negative below this value")
     numbers: list[int] = setting([5, 33, 79], "numbers of positives N", ge=2)
-    reserved: int = setting(
-        79, "positives of a draw that can be learnt; the others are tested, for every N the same", ge=2
-    )
+    reserved: int = setting(79, "positives of a draw that can be learnt; the others are tested", ge=2)
     draws: str = setting("0-4", "draws of labelled galaxies: a range or a list")
     tested: int = setting(600, "galaxies of a draw that are predicted", unit="galaxies", ge=10)
     ours: str = setting("efficientnet_b0.gz2_64px", "checkpoint of the zoo")
