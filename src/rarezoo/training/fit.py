@@ -322,8 +322,12 @@ class TrainRun(Settings):
         """Fit the last layer of the head to the targets of the training split."""
         assert galaxies.tree is not None
         tree, rows = galaxies.tree, features.rows if rows is None else rows
-        values = features.of(rows)
-        targets = torch.from_numpy(np.repeat(targets_of(galaxies)[rows], values.shape[1], axis=0).astype(np.float32))
+        values, learnt = features.of(rows), targets_of(galaxies)[rows].astype(np.float32)
+        shown = self.objective.sampling_weights(galaxies, rows)
+        if shown is not None:
+            # As often as training shows a galaxy, so much does it count here.
+            learnt *= (shown * len(rows)).astype(np.float32)[:, None]
+        targets = torch.from_numpy(np.repeat(learnt, values.shape[1], axis=0))
         embedding = torch.zeros(len(targets), network.width)
 
         def loss(concentrations: torch.Tensor) -> torch.Tensor:
