@@ -161,7 +161,9 @@ class TrainRun(Settings):
         """
         if self.objective.adopts_start:
             words = self.given
-            given = None if words is None else {word.removeprefix("model.") for word in words if "model." in word}
+            given = (
+                None if words is None else {word.removeprefix("model.") for word in words if word.startswith("model.")}
+            )
             self.model = encoder_of_start(self.model, given=given)
         scratch, opened = Path(self.out) / _SCRATCH, self.objective.select(self.data.open())
         states = States(scratch, every=self.train.save_every)
