@@ -7,17 +7,20 @@ import json
 import logging
 import time
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from rarezoo.benchmark.few_labels import Task
+from rarezoo.benchmark.few_labels import ProbeContestant, Task
 from rarezoo.benchmark.finetuned import Finetuned, ImageContestant, ZoobotClassifier
 from rarezoo.benchmark.run import seeds_of
 from rarezoo.data.own_labels import OwnLabels
 from rarezoo.data.survey import Survey
+from rarezoo.embeddings.store import EmbeddingStore
+from rarezoo.prediction.space import Space
 from rarezoo.settings import Settings, setting
 from rarezoo.statistics import students_interval
 from rarezoo.tables import write_json
@@ -40,10 +43,17 @@ class FinetunedFewLabels(Settings):
     above: float = setting(0.3, "positive above this value")
     below: float = setting(0.1, "negative below this value")
     numbers: list[int] = setting([5, 33, 79], "numbers of positives N", ge=2)
-    draws: str = setting("0-2", "draws of labelled galaxies: a range or a list")
+    reserved: int = setting(79, "positives of a draw that can be learnt; the others are tested", ge=2)
+    draws: str = setting("0-4", "draws of labelled galaxies: a range or a list")
     tested: int = setting(600, "galaxies of a draw that are predicted", unit="galaxies", ge=10)
     ours: str = setting("efficientnet_b0.gz2_64px", "checkpoint of the zoo")
+    large: str = setting(
+        "efficientnet_b0.gz2", "checkpoint of the zoo for larger images, of which only the head learns"
+    )
     imagenet: str = setting("imagenet", "start for ImageNet; a file of EfficientNet-Lite0 where no hub can be reached")
+    store: str = setting(
+        "", "embedding store of the same galaxies, with which the probe of rarezoo probe takes part; empty: it does not"
+    )
     contestants: list[str] = setting([], "contestants; empty = all")
     out: str = setting("runs/few_labels_finetuned", "folder of the trials")
 
@@ -53,7 +63,7 @@ class FinetunedFewLabels(Settings):
         chosen = {name: contestants[name] for name in self.contestants or contestants}
         galaxies = self.data.open()
         value = galaxies.catalogue[self.column].to_numpy().astype(float)
-        trials = [(draw, n, name) for draw in seeds_of(self.draws) for n in self.numbers for name in chosen]
+        trials = [(draw, n, name) for n in self.numbers for draw in seeds_of(self.draws) for name in chosen]
         for draw, n, name in tqdm(trials, desc="trials"):
             file = Path(self.out) / f"{name}-{n}-{draw}.json"
             if file.exists():
@@ -61,7 +71,7 @@ class FinetunedFewLabels(Settings):
             random = np.random.default_rng([draw])
             yes = random.permutation(np.flatnonzero(value > self.above))
             no = random.permutation(np.flatnonzero(value < self.below))
-            most = max(self.numbers)
+            most = max(self.reserved, *self.numbers)
             learnt = np.concatenate([yes[:n], no[:n]])
             tested = np.concatenate([yes[most:], no[most : most + max(self.tested - len(yes) + most, 1)]])
             labels = OwnLabels.read(
@@ -85,9 +95,12 @@ class FinetunedFewLabels(Settings):
         }  # fmt: skip
         scratch = {"input_size": 64, "zoom": 1.67, "pool": "last"}
         frozen = {"turns": 4, **{key: _FEW[key] for key in ("workers", "batch_size", "accelerator")}}
+        shipped = {"shipped_probe": ShippedProbe(self.store)} if self.store else {}
         return {
+            **shipped,
             "probe": Probe(ours),
             "ours_frozen": Finetuned(ours, "frozen", frozen),
+            "ours_frozen_large": Finetuned({"start": self.large}, "frozen", frozen),
             "ours_last": Finetuned(ours, "last", _FEW),
             "imagenet_frozen": Finetuned(imagenet, "frozen", frozen),
             "zoobot": ZoobotClassifier(ours, learning_rate=5e-4, epochs=20, patience=8, batch_size=16),
@@ -144,13 +157,28 @@ class Probe(ImageContestant):
             parts = [part.embeddings for part in embedded(loader, checkpoint, precision="float32", turns=4)]
             known |= dict(zip(ids, np.concatenate(parts), strict=True))
             np.savez(kept, **known)
-        scale = StandardScaler().fit(np.stack(list(known.values())))
-        vectors = [
-            scale.transform(np.stack([known[galaxy] for galaxy in part])) for part in (task.labels.ids, task.wanted)
-        ]
+        vectors = [np.stack([known[galaxy] for galaxy in part]) for part in (task.labels.ids, task.wanted)]
+        scale = StandardScaler().fit(np.concatenate(vectors))
+        vectors = [scale.transform(part) for part in vectors]
         model = LogisticRegression(C=0.05, class_weight="balanced", max_iter=500)
         model.fit(vectors[0], task.labels.values[:, 0].astype(int))
         return np.asarray(model.predict_proba(vectors[1])[:, 1])
+
+
+@dataclass(frozen=True)
+class ShippedProbe(ImageContestant):
+    """What ``rarezoo probe`` does by default with an embedding store of the galaxies."""
+
+    store: str
+
+    def probabilities(self, task: Task) -> np.ndarray:
+        """Learn and predict."""
+        return _probe_of(self.store).probabilities(task)
+
+
+@cache
+def _probe_of(store: str) -> ProbeContestant:
+    return ProbeContestant(Space.of(EmbeddingStore.open(store)))
 
 
 def _measured(positive: np.ndarray, probability: np.ndarray) -> dict[str, Any]:

@@ -596,6 +596,9 @@ def _job(command: str, config: DictConfig) -> Any:
         fix = f"Write: rarezoo {command} {' '.join(things.values())}" if missing[0] in things else ""
         raise ConfigError("a setting must be given", value=", ".join(missing), fix=fix or f"Add {missing[0]}=VALUE.")
     job: Any = OmegaConf.to_object(config)
+    if hasattr(job, "given"):
+        words = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
+        job.given = frozenset(word.key_or_group for word in words)
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         job.out = HydraConfig.get().runtime.output_dir
         if hasattr(job, "check_multirun"):

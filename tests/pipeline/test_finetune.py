@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import shutil
 import signal
 import time
@@ -15,11 +16,13 @@ from safetensors.torch import load_file, save_file
 import rarezoo as rz
 from rarezoo.benchmark.few_labels import Task
 from rarezoo.benchmark.finetuned import Finetuned, ZoobotClassifier
-from rarezoo.data.label_answers import predicted_values
+from rarezoo.data.label_answers import label_tree, predicted_values
 from rarezoo.data.own_labels import OwnLabels
 from rarezoo.errors import CheckpointError, ConfigError, DataError
 from rarezoo.zoo.checkpoint import Checkpoint
+from rarezoo.zoo.encoder import encoder_of_start
 from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
+from rarezoo.zoo.network import build_network
 
 pytestmark = pytest.mark.pipeline
 QUICK = {"epochs": 2, "workers": 0, "accelerator": "cpu", "batch_size": 16}
@@ -28,14 +31,14 @@ SMALL = {"turns": 2, **QUICK}
 
 @pytest.fixture(scope="module")
 def smooth(tiny_survey, tmp_path_factory):
-    """A table of ids and labels of 80 galaxies of the tiny survey: whether volunteers said smooth, and the share."""
+    """A table of ids and labels of 48 galaxies of the tiny survey: whether volunteers said smooth, and the share."""
     galaxies = tiny_survey.mock().open()
-    share = galaxies.tree.fractions(galaxies.votes)[:80, 0]
+    share = galaxies.tree.fractions(galaxies.votes)[:48, 0]
     table = tmp_path_factory.mktemp("labels") / "labels.csv"
     with table.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["id", "smooth", "share"])
-        for galaxy, value in zip(galaxies.ids[:80], share, strict=True):
+        for galaxy, value in zip(galaxies.ids[:48], share, strict=True):
             writer.writerow([galaxy, int(value > np.median(share)), f"{value:.4f}"])
     return table
 
@@ -48,7 +51,8 @@ def finetuned(made_once, cli, tiny_survey, tiny_checkpoint, smooth):
         words = [
             "train.objective=labels", f"objective.labels={smooth}", "objective.label=smooth",
             f"model.start={tiny_checkpoint}", "train.epochs=2", "train.workers=0", "train.freeze_stages=-2",
-            "train.head_start=fitted", "train.mixup=0.2", "logger=none",
+            "train.head_start=fitted", "train.mixup=0.2", "train.batch_size=16", "objective.balance=sampling",
+            "logger=none",
         ]  # fmt: skip
         cli("train.py", *tiny_survey.words, *words, f"out={folder}", cwd=folder.parent)
 
@@ -92,7 +96,33 @@ def test_a_finetuned_checkpoint_embeds_with_its_predictions_and_is_clustered(
     assert len(search.members) == 260
 
 
-@pytest.mark.parametrize(("label", "kind", "trained"), [("share", "number", "frozen"), ("smooth", "classes", "frozen")])
+def test_a_finetuned_checkpoint_is_shown_and_exported_and_its_worst_predictions_are_drawn(
+    cli, finetuned, tiny_survey, smooth, tmp_path
+):
+    assert "balanced accuracy" in cli("rarezoo", "zoo", "show", finetuned, cwd=tmp_path).out
+    compared = cli("rarezoo", "zoo", "show", finetuned, finetuned, cwd=tmp_path).out
+    assert compared.count("| smooth ") == 2
+    assert "AUC" in compared
+    cli("rarezoo", "zoo", "export", finetuned, "format=timm", "out=exported", cwd=tmp_path)
+    assert (tmp_path / "exported" / "model.safetensors").exists()
+    words = ["rarezoo", "zoo", "worst", finetuned, *tiny_survey.words, "workers=0", "count=6", "out=worst.png"]
+    assert "labels=FILE" in cli(*words, cwd=tmp_path, expect=2).message
+    cli(*words, f"labels={smooth}", cwd=tmp_path)
+    with smooth.open() as file:
+        labels = {row["id"]: int(row["smooth"]) for row in csv.DictReader(file)}
+    with (tmp_path / "worst.csv").open() as file:
+        worst = list(csv.DictReader(file))
+    assert len(worst) == 6
+    assert all(float(row["observed"]) == (labels[row["id_str"]] == (row["answer"] == "yes")) for row in worst)
+    errors = [abs(float(row["predicted"]) - float(row["observed"])) for row in worst]
+    assert errors == sorted(errors, reverse=True)
+    assert (tmp_path / "worst.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("label", "kind", "trained"),
+    [("share", "number", "frozen"), pytest.param("smooth", "classes", "frozen", marks=pytest.mark.slow)],
+)
 def test_python_finetunes_on_other_kinds_of_labels_and_returns_at_once_the_second_time(
     tiny_survey, tiny_checkpoint, smooth, tmp_path, label, kind, trained
 ):
@@ -109,25 +139,27 @@ def test_python_finetunes_on_other_kinds_of_labels_and_returns_at_once_the_secon
     assert set(first.tree.answers) == {"0", "1"} if kind == "classes" else len(first.tree.answers) == 2
 
 
-def test_the_head_of_a_checkpoint_of_another_label_is_not_kept(finetuned, tiny_survey, smooth, tmp_path):
-    with smooth.open() as file:
-        labels = {row["id"]: 1 - int(row["smooth"]) for row in csv.DictReader(file)}
-    settings = {**SMALL, "learning_rate": 0.0, "head_start": "random"}
-    same = rz.finetune(
-        finetuned, tiny_survey.mock(), smooth, label="smooth", out=tmp_path / "same", trained="frozen", **settings
-    )
-    other = rz.finetune(
-        finetuned, tiny_survey.mock(), labels, label="rough", out=tmp_path / "other", trained="frozen", **settings
-    )
-    weights = Checkpoint.open(finetuned).network.head.weight
-    assert torch.allclose(same.network.head.weight, weights)
-    assert not torch.allclose(other.network.head.weight, weights)
-    assert torch.allclose(other.network.bottleneck.weight, same.network.bottleneck.weight)
+def test_the_head_of_a_checkpoint_is_kept_for_the_same_label_and_not_for_another(finetuned):
+    known = Checkpoint.open(finetuned)
+    encoder = encoder_of_start(EfficientNetB0(start=str(finetuned)), given=())
+    same = build_network(encoder, known.tree)
+    other = build_network(encoder, label_tree(OwnLabels.read({"J1": 1, "J2": 0}, label="rough")))
+    assert torch.allclose(same.head.weight, known.network.head.weight)
+    assert other.head.weight.shape == same.head.weight.shape
+    assert not torch.allclose(other.head.weight, same.head.weight)
+    assert torch.allclose(other.bottleneck.weight, same.bottleneck.weight)
 
 
 def test_a_start_decides_the_input_and_another_size_or_architecture_is_refused(
-    tiny_survey, tiny_checkpoint, smooth, tmp_path
+    cli, tiny_survey, tiny_checkpoint, smooth, tmp_path, caplog
 ):
+    words = [f"objective.labels={smooth}", "objective.label=smooth", f"model.start={tiny_checkpoint}"]
+    # 224 is the default, which a setting that was not given has too.
+    words = ["train.py", *tiny_survey.words, "objective=labels", *words, "model.input_size=224", "out=net"]
+    assert "model.input_size=224" in cli(*words, cwd=tmp_path, expect=2).message
+    with caplog.at_level(logging.WARNING, logger="rarezoo"):
+        assert encoder_of_start(EfficientNetB0(start=str(tiny_checkpoint))).input_size == 32
+    assert "model.input_size=32" in caplog.text
     given = {"label": "smooth", "out": tmp_path / "net", **QUICK}
     encoder = EfficientNetB0(start=str(tiny_checkpoint), input_size=64)
     with pytest.raises(ConfigError, match=r"model\.input_size=32.*model\.input_size=64.*Leave"):
@@ -147,11 +179,8 @@ def test_zoobots_encoder_from_a_local_folder_is_a_start_and_another_one_is_refus
     published = encoder.trunk().state_dict()
     (tmp_path / "zoobot").mkdir()
     save_file(published, tmp_path / "zoobot" / "model.safetensors")
-    started = rz.finetune(
-        EfficientNetB0(input_size=32, bottleneck="8", start=str(tmp_path / "zoobot")), tiny_survey.mock(), smooth,
-        label="smooth", out=tmp_path / "net", trained="frozen", **SMALL,
-    )  # fmt: skip
-    kept = started.network.trunk.state_dict()
+    start = EfficientNetB0(input_size=32, bottleneck="8", start=str(tmp_path / "zoobot"))
+    kept = build_network(start, label_tree(OwnLabels.read({"J1": 1, "J2": 0}))).trunk.state_dict()
     assert torch.equal(kept["conv_stem.weight"], published["conv_stem.weight"])
     (tmp_path / "other").mkdir()
     save_file({"stem.weight": torch.zeros(3)}, tmp_path / "other" / "model.safetensors")
@@ -159,7 +188,7 @@ def test_zoobots_encoder_from_a_local_folder_is_a_start_and_another_one_is_refus
         rz.finetune(tmp_path / "other", tiny_survey.mock(), smooth, label="smooth", out=tmp_path / "no", **QUICK)
 
 
-@pytest.mark.parametrize("method", ["finetuned", "zoobot"])
+@pytest.mark.parametrize("method", ["finetuned", pytest.param("zoobot", marks=pytest.mark.slow)])
 def test_contestants_that_see_images_predict_the_galaxies_that_are_wanted(
     tiny_survey, tiny_checkpoint, smooth, tmp_path, method
 ):

@@ -75,8 +75,9 @@ class Finetuned(ImageContestant):
         settings = dict(self.settings)
         if RECIPES[self.trained].get("turns"):
             settings.setdefault("cache", str(task.scratch.parent / "features"))
+        encoder = encoder_of_start(encoder_of(self.model), given=self.model)
         checkpoint = finetune(
-            encoder_of(self.model), survey, task.labels, out=task.scratch, trained=self.trained, seed=task.seed,
+            encoder, survey, task.labels, out=task.scratch, trained=self.trained, seed=task.seed,
             objective={"validation_share": VALIDATION_SHARE, "test_share": 0.0}, **settings,
         )  # fmt: skip
         return _predicted(checkpoint.network, checkpoint.encoder, task)
@@ -113,8 +114,9 @@ class ZoobotClassifier(ImageContestant):
         try:
             from zoobot.pytorch.training.finetune import FinetuneableZoobotClassifier
         except ImportError as problem:
-            raise MissingDependency("zoobot[pytorch]", extra="zoobot", purpose="Zoobot's finetuning") from problem
-        encoder = encoder_of_start(encoder_of(self.model))
+            # Zoobot itself is installed with rarezoo, but not what its classes for training import.
+            raise MissingDependency("lightning", extra="benchmark", purpose="Zoobot's finetuning") from problem
+        encoder = encoder_of_start(encoder_of(self.model), given=self.model)
         torch.manual_seed(task.seed)
         network = _started(encoder)
         classifier = FinetuneableZoobotClassifier(

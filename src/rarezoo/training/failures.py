@@ -1,6 +1,6 @@
-"""``rarezoo zoo worst``: the predictions of a checkpoint that the volunteers' votes contradict most."""
+"""``rarezoo zoo worst``: the predictions of a checkpoint that the volunteers' votes, or labels, contradict most."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +8,9 @@ import pandas as pd
 import pyarrow as pa
 from PIL import Image, ImageDraw
 
+from rarezoo.data.label_answers import kind_of_tree
 from rarezoo.data.loaders import CutoutLoader, no_readable_image
+from rarezoo.data.own_labels import COUNTS, NUMBER
 from rarezoo.data.splits import TEST
 from rarezoo.data.survey import Galaxies, Survey
 from rarezoo.data.trees import QuestionTree
@@ -16,6 +18,7 @@ from rarezoo.errors import ConfigError, DataError
 from rarezoo.settings import Settings, choice, setting
 from rarezoo.tables import unwritable, write_csv
 from rarezoo.training.metrics import Predicted, predictions
+from rarezoo.training.objectives.labels import Labels
 from rarezoo.zoo.checkpoint import Checkpoint
 
 _TILE, _LINES, _COLUMNS = 150, 55, 10
@@ -36,7 +39,7 @@ class WrongPrediction:
     predicted, observed
         Expected and observed vote fraction of that answer.
     volunteers
-        Number of votes on the question.
+        Number of votes on the question; 0 for a label.
     """
 
     row: int
@@ -103,14 +106,49 @@ def worst_of_test_split(
         )  # fmt: skip
     rows = np.intersect1d(galaxies.rows(TEST), np.flatnonzero(galaxies.votes.sum(axis=1) > 0))
     if not len(rows):
-        raise DataError("no galaxy with votes in the test split", value=len(galaxies), fix="Use more galaxies.")
+        raise DataError(
+            "no galaxy with votes or labels in the test split", value=len(galaxies), fix="Use more galaxies."
+        )
     loader = CutoutLoader(
         galaxies, rows, view=checkpoint.view, batch_size=256, workers=workers, on_bad_image=on_bad_image
     )
     predicted = predictions(checkpoint.network, loader)
     if not len(predicted.rows):
         raise no_readable_image(TEST, loader.skipped)
-    return worst_predictions(predicted, checkpoint.tree, ids=galaxies.ids, count=count)
+    wrong = worst_predictions(predicted, checkpoint.tree, ids=galaxies.ids, count=count)
+    kind = kind_of_tree(checkpoint.tree)
+    if kind == NUMBER:
+        low, high = (float(answer.rpartition("_")[2]) for answer in checkpoint.tree.answers)
+        wrong = [
+            replace(one, answer="", **{
+                name: low + (high - low) * (share if float(one.answer) == high else 1 - share)
+                for name, share in (("predicted", one.predicted), ("observed", one.observed))
+            })
+            for one in wrong
+        ]  # fmt: skip
+    return wrong if kind in (None, COUNTS) else [replace(one, volunteers=0) for one in wrong]
+
+
+def with_labels_of(checkpoint: Checkpoint, galaxies: Galaxies, labels: str) -> Galaxies:
+    """Return the galaxies that have a label, with the splits with which a checkpoint was finetuned on these labels.
+
+    Raises
+    ------
+    ConfigError
+        The labels lie in a file that is not named.
+    DataError
+        The labels cannot be used.
+    """
+    training, about = checkpoint.card.get("training", {}), checkpoint.card.get("labels", {})
+    if not labels and about.get("source") != "the table of labels":
+        raise ConfigError(
+            f"the checkpoint {checkpoint.name} was finetuned on labels", value=about.get("source", "unknown"),
+            fix="Name the table of the labels: labels=FILE.",
+        )  # fmt: skip
+    kept = ("label", "id_column", "validation_share", "test_share", "split_seed")
+    given = {name: training[f"objective.{name}"] for name in kept if f"objective.{name}" in training}
+    objective = Labels(labels=labels, kind=about.get("kind", "auto"), balance="none", **given)
+    return objective.prepare(objective.select(galaxies))
 
 
 def contact_sheet(wrong: list[WrongPrediction], galaxies: Galaxies, checkpoint: Checkpoint) -> Image.Image:
@@ -124,7 +162,10 @@ def contact_sheet(wrong: list[WrongPrediction], galaxies: Galaxies, checkpoint: 
         margin = (1 - 1 / checkpoint.encoder.zoom) / 2 * cutout.width
         box = (margin, margin, cutout.width - margin, cutout.height - margin)
         sheet.paste(cutout.resize((_TILE - 2, _TILE - 2), box=box), (left, top))
-        numbers = f"{prediction.predicted:.2f}, voted {prediction.observed:.2f} of {prediction.volunteers}"
+        voted = f"voted {prediction.observed:.2f} of {prediction.volunteers}"
+        numbers = (
+            f"{prediction.predicted:.2f}, {voted if prediction.volunteers else f'label {prediction.observed:.2f}'}"
+        )
         texts = (prediction.question[:24], prediction.answer[:24], numbers, prediction.id_str[:24])
         for line, text in enumerate(texts):
             pen.text((left + 2, top + _TILE + 13 * line), text, fill="white")
@@ -133,7 +174,7 @@ def contact_sheet(wrong: list[WrongPrediction], galaxies: Galaxies, checkpoint: 
 
 @dataclass(kw_only=True)
 class WorstPredictions(Settings):
-    """Show the galaxies of the test split whose votes contradict a checkpoint most.
+    """Show the galaxies of the test split whose votes, or labels, contradict a checkpoint most.
 
     The result is a picture of what the network saw, and a CSV table beside it.
     """
@@ -142,6 +183,7 @@ class WorstPredictions(Settings):
     data: Survey | None = setting(
         None, "the survey that it was trained on; null = the one that its card names, with default settings"
     )
+    labels: str = setting("", "table of the labels, or folder, for a checkpoint that was finetuned on labels")
     count: int = setting(100, "number of predictions, shared equally by the questions", ge=1)
     out: str = setting("worst.webp", "picture to write; its ending says the format, such as .webp or .png")
     workers: int = setting(2, "processes that decode images", ge=0)
@@ -162,6 +204,8 @@ class WorstPredictions(Settings):
         checkpoint, picture = Checkpoint.open(self.checkpoint), Path(self.out)
         survey = self.data or _survey_of(checkpoint)
         galaxies = survey.open()
+        if kind_of_tree(checkpoint.tree) is not None:
+            galaxies = with_labels_of(checkpoint, galaxies, self.labels)
         wrong = worst_of_test_split(
             checkpoint, galaxies, count=self.count, workers=self.workers, on_bad_image=survey.on_bad_image
         )

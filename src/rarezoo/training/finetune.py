@@ -15,7 +15,7 @@ from rarezoo.training.module import TrainSettings
 from rarezoo.training.objectives.labels import Labels
 from rarezoo.zoo.cards import find_checkpoint, read_card
 from rarezoo.zoo.checkpoint import Checkpoint
-from rarezoo.zoo.encoder import NATIVE, Encoder, checkpoint_folder
+from rarezoo.zoo.encoder import NATIVE, Encoder, checkpoint_folder, encoder_of_start
 
 _COMMON: dict[str, Any] = {
     "batch_size": 32,
@@ -143,4 +143,5 @@ def _start(checkpoint: str | Path | Checkpoint | Encoder) -> Encoder:
     if Path(checkpoint).is_file() or (Path(checkpoint).is_dir() and not (Path(checkpoint) / "card.json").is_file()):
         return kind(start=str(checkpoint))
     folder = find_checkpoint(checkpoint)
-    return choice("model", read_card(folder)["encoder"]["architecture"])(start=str(folder))
+    kind = choice("model", read_card(folder)["encoder"]["architecture"])
+    return encoder_of_start(kind(start=str(folder)), given=())

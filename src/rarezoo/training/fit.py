@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytorch_lightning as pl
@@ -86,6 +86,9 @@ class TrainRun(Settings):
     >>> checkpoint = run.run()  # doctest: +SKIP
     """
 
+    # Settings that were named on the command line, such as model.input_size; None for a run that was made in Python.
+    given: ClassVar[frozenset[str] | None] = None
+
     data: Survey
     model: Encoder
     objective: Objective = setting(Votes(), "what the network learns")
@@ -157,7 +160,11 @@ class TrainRun(Settings):
             After Ctrl-C; the state is kept, so that the same run resumes.
         """
         if self.objective.adopts_start:
-            self.model = encoder_of_start(self.model)
+            words = self.given
+            given = (
+                None if words is None else {word.removeprefix("model.") for word in words if word.startswith("model.")}
+            )
+            self.model = encoder_of_start(self.model, given=given)
         scratch, opened = Path(self.out) / _SCRATCH, self.objective.select(self.data.open())
         states = States(scratch, every=self.train.save_every)
         folder = claim(
@@ -317,8 +324,12 @@ class TrainRun(Settings):
         """Fit the last layer of the head to the targets of the training split."""
         assert galaxies.tree is not None
         tree, rows = galaxies.tree, features.rows if rows is None else rows
-        values = features.of(rows)
-        targets = torch.from_numpy(np.repeat(targets_of(galaxies)[rows], values.shape[1], axis=0).astype(np.float32))
+        values, learnt = features.of(rows), targets_of(galaxies)[rows].astype(np.float32)
+        shown = self.objective.sampling_weights(galaxies, rows)
+        if shown is not None:
+            # As often as training shows a galaxy, so much does it count here.
+            learnt *= (shown * len(rows)).astype(np.float32)[:, None]
+        targets = torch.from_numpy(np.repeat(learnt, values.shape[1], axis=0))
         embedding = torch.zeros(len(targets), network.width)
 
         def loss(concentrations: torch.Tensor) -> torch.Tensor:

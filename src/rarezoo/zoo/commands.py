@@ -25,6 +25,7 @@ _HEAD = (
     "name", "architecture", "width", "input px", "weights", "MB", "survey", "test loss", "of the mean", "licence",
     "folder",
 )  # fmt: skip
+_LABEL_HEAD = ("checkpoint", "label", "galaxies", "AUC", "average precision", "balanced accuracy", "RMSE")
 FORMATS = ("onnx", "program", "timm")
 
 
@@ -118,6 +119,8 @@ class ShowCheckpoints(_Zoo):
 def cards_table(cards: Sequence[Mapping[str, Any]]) -> str:
     """Compare checkpoints question by question: loss and error of the vote fractions on the test split.
 
+    Checkpoints that were finetuned on labels are compared label by label instead, each on its own test split.
+
     Parameters
     ----------
     cards
@@ -129,6 +132,8 @@ def cards_table(cards: Sequence[Mapping[str, Any]]) -> str:
     str
         A Markdown table.
     """
+    if any(card.get("label_metrics") for card in cards):
+        return markdown(_LABEL_HEAD, [_label_row(card, row) for card in cards for row in card.get("label_metrics", ())])
     names = [str(card["name"]) for card in cards]
     head = ["question", "galaxies", *(f"{kind} {name}" for kind in ("loss", "RMSE") for name in ("mean", *names))]
     rows = []
@@ -140,6 +145,12 @@ def cards_table(cards: Sequence[Mapping[str, Any]]) -> str:
         cells = ["–" if value is None else f"{value:.3f}" for value in values]
         rows.append([first["question"], str(first["galaxies"]), *cells])
     return markdown(head, rows)
+
+
+def _label_row(card: Mapping[str, Any], row: Mapping[str, Any]) -> list[str]:
+    numbers = [row.get(name) for name in ("auc", "average_precision", "balanced_accuracy", "rmse")]
+    shown = ["–" if value is None else f"{value:.3f}" for value in numbers]
+    return [str(card["name"]), str(row["label"]), str(row["galaxies"]), *shown]
 
 
 def _metrics_of(question: str, card: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ import pickle
 import socket
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
@@ -199,16 +199,19 @@ def encoder_from(settings: Mapping[str, Any]) -> Encoder:
     return choice("model", settings["architecture"])(**fields)
 
 
-def encoder_of_start(encoder: Encoder) -> Encoder:
+def encoder_of_start(encoder: Encoder, *, given: Collection[str] | None = None) -> Encoder:
     """Return an encoder with the settings of the checkpoint that its ``start`` names, if it names one.
 
-    Settings that have their default value are taken from the card. Rates of dropout and drop path belong to the
-    training and stay. A file of weights, such as ``NAME/weights.safetensors``, decides no setting.
+    Settings that nobody gave are taken from the card. Rates of dropout and drop path belong to the training and stay. A
+    file of weights, such as ``NAME/weights.safetensors``, decides no setting.
 
     Parameters
     ----------
     encoder
         Settings, whose ``start`` is the name of a checkpoint, its folder, or anything else.
+    given
+        Names of the settings that the user gave. None if that is not known: then a setting with its default value
+        counts as not given, and a warning says what replaces it.
 
     Raises
     ------
@@ -230,7 +233,7 @@ def encoder_of_start(encoder: Encoder) -> Encoder:
         if known.name in ("start", "drop_path", "dropout") or str(mine) == str(theirs):
             continue
         default = known.default if known.default_factory is MISSING else known.default_factory()
-        if str(mine) != str(default):
+        if str(mine) != str(default) or known.name in (given or ()):
             raise ConfigError(
                 f"the checkpoint {folder.name} was trained with model.{known.name}={theirs}",
                 value=f"model.{known.name}={mine}",
@@ -239,7 +242,10 @@ def encoder_of_start(encoder: Encoder) -> Encoder:
             )  # fmt: skip
         adopted[known.name] = theirs
     if adopted:
-        log.info("settings of %s: %s", folder.name, ", ".join(f"model.{key}={new}" for key, new in adopted.items()))
+        shown = ", ".join(f"model.{key}={new}, not {getattr(encoder, key)}" for key, new in adopted.items())
+        log.log(
+            logging.WARNING if given is None else logging.INFO, "settings of the checkpoint %s: %s", folder.name, shown
+        )
     return replace(encoder, **adopted)
 
 

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 import torch
 import yaml
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from rarezoo import cli, tables
 from rarezoo.data.images import ImageSource
@@ -64,6 +65,9 @@ def test_rare_classes_count_as_much_as_common_ones_and_nothing_is_learnt_from_ot
     rows = sampled.rows("train")
     weights = objective.sampling_weights(sampled, rows)
     assert weights[sampled.votes[rows, 0] > 0].sum() == pytest.approx(0.5)
+    assert sampled.votes[rows].max() == 1
+    stopping = sampled.rows("validation")
+    assert np.array_equal(sampled.votes[stopping], chosen.votes[stopping])
 
 
 def test_labels_can_be_a_column_of_the_survey_and_the_range_of_a_number_is_that_of_the_training_split():
@@ -184,6 +188,15 @@ def test_the_card_has_numbers_with_intervals_and_none_where_they_are_not_possibl
     (row,) = label_rows(labels, label_tree(labels), alpha)
     assert (row["auc"], row["balanced_accuracy"], row["positive"]) == (1, 1, 20)
     assert row["auc_interval"][0] <= row["auc"]
+    few = OwnLabels.read({f"J{row}": int(row == 1) for row in range(40)}, label="ring")
+    assert label_rows(few, label_tree(labels), alpha)[0]["auc"] > 0.5
+    assert label_rows(few, label_tree(labels), alpha)[0]["auc_interval"] is None
+    truth, alpha = np.arange(40) % 3 == 0, np.random.default_rng(0).integers(1, 5, (40, 2)).astype(np.float32)
+    mixed_up = OwnLabels.read({f"J{row}": int(truth[row]) for row in range(40)}, label="ring")
+    (row,), share = label_rows(mixed_up, label_tree(labels), alpha), alpha[:, 0] / alpha.sum(axis=1)
+    assert row["auc"] == pytest.approx(roc_auc_score(truth, share))
+    assert row["average_precision"] == pytest.approx(average_precision_score(truth, share))
+    assert row["auc_interval"][0] < row["auc"] < row["auc_interval"][1]
     one_sided = OwnLabels.read({f"J{row}": 0 for row in range(40)}, label="ring")
     assert label_rows(one_sided, label_tree(labels), alpha)[0]["auc"] is None
 

@@ -156,8 +156,10 @@ class Labels(Objective):
             low, high = (float(answer.rpartition("_")[2]) for answer in tree.answers)
             spread = float(np.nanstd(labels.values[training]))
             shares *= np.float32(((high - low) / spread) ** 2)
-        elif self.balance == "weights" and labels.kind != COUNTS:
-            shares *= _class_weights(shares[training], tree)
+        elif self.balance != "none" and labels.kind != COUNTS:
+            # Sampling balances the galaxies that are shown; the others are balanced by weights, for early stopping.
+            weighted = slice(None) if self.balance == "weights" else ~training
+            shares[weighted] *= _class_weights(shares[training], tree)
         return replace(galaxies, tree=tree, votes=shares)
 
     def warn(self, galaxies: Galaxies) -> None:
