@@ -74,3 +74,5 @@ def test_a_distillation_without_a_survey_or_encoder_is_refused(tmp_path):
     words = ["rarezoo", "distil", "data=mock", "data.n=20", "data.side=16", "method=features", "out=x"]
     small = ["set.train=2", "set.validation=1", "set.test=1", "set.recipe=['smooth=`smooth-or-featured_smooth`']"]
     assert "features.checkpoint" in run_command(*words, *small, cwd=tmp_path, expect=2).message
+    words = ["rarezoo", "distil", "data=mock", "method=dm", "features.checkpoint=efficientnet_b0.mock", "out=x"]
+    assert "method=features" in run_command(*words, cwd=tmp_path, expect=2).message
