@@ -6,7 +6,7 @@ but a drawn embedding, so that the members of a clump have nothing in common: a 
 prototypes are kept, so that a stopped measurement goes on.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
@@ -50,7 +50,7 @@ class PrototypeNulls(Settings):
         folder = claim(
             self.out, verb="benchmarks prototypes",
             settings={
-                "prototype": described(own), "members": self.members, "seed": self.seed, "data": described(self.data)
+                "prototype": asdict(own), "members": self.members, "seed": self.seed, "data": described(self.data)
             },
             inputs=lambda: {"galaxies": galaxies.sha256}, places=[f"data.{name}" for name in self.data.places()],
         )  # fmt: skip
