@@ -11,8 +11,8 @@ import pytest
 from tests.pipeline.conftest import run_command, start_command
 
 SET = [
-    "data=mock", "data.n=240", "data.side=32", "data.cache=cache", "data.workers=1", "set.classes=populations",
-    "data.rates={off_centre_ring: 0.5, merging_pair: 0.5}", "set.only=[off_centre_ring,merging_pair]",
+    "data=mock", "data.n=280", "data.side=32", "data.cache=cache", "data.workers=1", "set.classes=populations",
+    "data.rates={off_centre_ring: 0.42, merging_pair: 0.42}", "set.only=[off_centre_ring,merging_pair]",
     "set.train=70", "set.validation=15", "set.test=30", "set.side=16", "set.zoom=1.0",
 ]  # fmt: skip
 SMALL = [
