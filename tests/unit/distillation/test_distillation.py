@@ -241,6 +241,8 @@ def test_the_cap_rises_on_falling_and_on_rising_probes():
     assert stages(lambda number: 1 - 0.01 * number).cap > 1
     assert stages(lambda number: 1 + 0.01 * number).cap > 1
     assert stages(lambda number: 1.0).cap == 1
+    # Experts of one epoch have no second epoch to probe.
+    assert SelfAdaptive(last=0).probed is None
 
 
 def test_the_cap_hardly_ever_rises_on_noise():
