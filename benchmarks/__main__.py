@@ -53,6 +53,12 @@ MEASUREMENTS = {
         _HEADING,
         groups=("data",),
     ),
+    "prototypes": Job(
+        "benchmarks.prototypes:PrototypeNulls",
+        "prototypes of planted populations, and of groups that are nothing",
+        _HEADING,
+        groups=("data",),
+    ),
     "duplicates": Job("benchmarks.throughput:Duplicates", "how well near-identical images are recognised", _HEADING),
 }
 

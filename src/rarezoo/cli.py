@@ -320,8 +320,8 @@ JOBS: dict[str, Job] = {
         "rarezoo.distillation.run:DistilRun", "make a few synthetic images that stand for many galaxies", _MEASURING,
         groups=("data", "schedule", "profile", "logger"), folder=True, renamed={"method": "approach"},
         examples=(
-            "data=gz2 features.checkpoint=efficientnet_b0.gz2 out=runs/distilled",
-            "data=gz2 profile=processor schedule=stm out=runs/stm",
+            "data=gz2 profile=processor out=runs/stm",
+            "data=gz2 method=dm set.side=32 out=runs/dm",
             "data=huggingface data.name=mwalmsley/gz_evo profile=paper dry_run=true out=runs/paper",
         ),
     ),

@@ -94,6 +94,7 @@ class DistilBenchmark(Distiller):
                 {
                     "images": number, "contestant": name, "protocol": protocol, "network": model,
                     "accuracy": accuracy_interval(verdict.right, draws=self.judge.draws), "rate": verdict.rate,
+                    "worst": float(verdict.right.mean(axis=1).min()), "best": float(verdict.right.mean(axis=1).max()),
                     "spokes": float(spokes(galaxies.unscaled(images).mean(axis=1)).mean()),
                     **{
                         f"over {other}": None if found is None else paired_difference(
@@ -129,7 +130,8 @@ class DistilBenchmark(Distiller):
                 galaxies, TRAJECTORIES if name in SCHEDULES else name, place / "state", per_class=number,
                 experts=folder / "experts",
             )  # fmt: skip
-            write_distillation(place, galaxies, found, method=name, facts={"benchmark": "rarezoo benchmark distil"})
+            method = _METHODS.get(name, f"trajectory matching, schedule {name}")
+            write_distillation(place, galaxies, found, method=method, facts={"benchmark": "rarezoo benchmark distil"})
         with np.load(place / "distilled.npz", allow_pickle=False) as content:
             return [(as_tensor(content["images"], galaxies), torch.from_numpy(content["labels"]))]
 
@@ -187,12 +189,13 @@ class DistilBenchmark(Distiller):
     def _write(self, folder: Path, galaxies: GalaxySet, rows: list[dict]) -> str:
         """Write board.csv, board.md and board.png."""
         everything = self._all_data(galaxies, folder)
-        head = ["images per class", "contestant", "protocol", "network", "rate", "accuracy", "over mean", "over medoid",
-                "over random", "spokes"]  # fmt: skip
+        head = ["images per class", "contestant", "protocol", "network", "rate", "accuracy", "trainings", "over mean",
+                "over medoid", "over random", "spokes"]  # fmt: skip
         lines = [
             [
                 str(row["images"]), row["contestant"], row["protocol"], row["network"], f"{row['rate']:g}",
-                *(_text(row.get(name)) for name in ("accuracy", "over mean", "over medoid", "over random")),
+                _text(row["accuracy"]), f"{row['worst']:.3f}–{row['best']:.3f}",
+                *(_text(row.get(name)) for name in ("over mean", "over medoid", "over random")),
                 f"{row['spokes']:.2f}",
             ]
             for row in rows
@@ -202,8 +205,9 @@ class DistilBenchmark(Distiller):
                 galaxies.summary(), "", tables.markdown(head, lines), "",
                 f"All training galaxies (the experts after their last epoch): {_text(everything)}. Chance: "
                 f"{1 / len(galaxies.names):.3f}. {self.judge.networks} fresh networks for each contestant; "
-                "95 % intervals from a bootstrap over test galaxies and trainings, paired for differences. Spokes: "
-                "share of the azimuthal power of the images in orders 4 and more.",
+                "95 % intervals from a bootstrap over test galaxies and trainings, paired for differences. "
+                "Trainings: the accuracy of the worst and of the best one. Spokes: share of the azimuthal power of the "
+                "images in orders 4 and more.",
             ]
         )  # fmt: skip
         with tables.atomic(folder / "board.md") as temporary:
@@ -221,6 +225,9 @@ class DistilBenchmark(Distiller):
 _PARTS = {
     DM: ("dm",), FEATURES: ("features",), **dict.fromkeys(SCHEDULES, ("experts", "matching")),
 }  # fmt: skip
+
+
+_METHODS = {DM: "distribution matching", FEATURES: "matching the features of a frozen encoder"}
 
 
 def _text(interval: Interval | None) -> str:

@@ -349,7 +349,8 @@ def _places(ids: np.ndarray) -> Float[np.ndarray, " n"]:
 
 def _groups(galaxies: Galaxies, rows: np.ndarray, settings: SetSettings) -> np.ndarray:
     """Return a group number per galaxy, equal for near-identical images; refuse cutouts of several sizes."""
-    prints, shapes = [], {}
+    prints = []
+    shapes: dict[tuple[int, ...], str] = {}
     for row in tqdm(rows, desc="looking for near-identical images", unit="galaxy", leave=False):
         cutout = galaxies.images.cutout(int(row))
         shapes.setdefault(cutout.shape[:2], str(galaxies.ids[row]))

@@ -36,7 +36,7 @@ from rarezoo.settings import Settings, setting
 from rarezoo.zoo.checkpoint import Checkpoint
 
 CENTRE, GRADIENTS = "centre", "gradients"
-_SAVED = "features.pt"
+_SAVED, _DM_SAVED = "features.pt", "distributions.pt"
 
 
 @dataclass(kw_only=True)
@@ -317,26 +317,52 @@ class DmSettings(Settings):
     seed: int = setting(0, "seed", ge=0)
 
 
-def match_distributions(galaxies: GalaxySet, settings: DmSettings, *, per_class: int) -> Distilled:
-    """Distil a set by distribution matching with a fixed pool of random networks."""
+def match_distributions(
+    galaxies: GalaxySet, settings: DmSettings, *, per_class: int, folder: Path | None = None
+) -> Distilled:
+    """Distil a set by distribution matching with a fixed pool of random networks.
+
+    Parameters
+    ----------
+    galaxies
+        The set.
+    settings
+        Settings.
+    per_class
+        Images of each class.
+    folder
+        Folder that keeps the class means in the networks and the state, so that the same call continues after it was
+        stopped, with the same result.
+    """
     real, labels = galaxies.scaled(TRAIN), galaxies.labels_of(TRAIN)
-    side, count = galaxies.settings.side, len(galaxies.names)
+    count = len(galaxies.names)
     images, own = start_images(galaxies, per_class=per_class, start="real", seed=settings.seed)
-    networks, means = [], []
-    for number in tqdm(range(settings.networks), desc="class means in random networks", unit="network"):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed * 1_000_003 + number)
-            network = convnet(side=side, classes=count, width=settings.width, depth=settings.depth)[:-1]
-        for weight in network.parameters():
-            weight.requires_grad_(False)
-        turned = augment(real, GALAXY, generator(settings.seed, number, 17))
-        features = torch.cat([network(part) for part in turned.split(256)])
-        means.append(torch.stack([features[labels == k].mean(dim=0) for k in range(count)]))
-        networks.append(network)
+    networks = [_random_network(galaxies, settings, number) for number in range(settings.networks)]
+
+    def class_means() -> Float[np.ndarray, "networks c d"]:
+        means = []
+        for number, network in enumerate(tqdm(networks, desc="class means in random networks", unit="network")):
+            turned = augment(real, GALAXY, generator(settings.seed, number, 17))
+            features = torch.cat([network(part) for part in turned.split(256)])
+            means.append(torch.stack([features[labels == k].mean(dim=0) for k in range(count)]))
+        return torch.stack(means).numpy()
+
+    key = digest({"settings": vars(settings), "per_class": per_class, "galaxies": galaxies.sha256})
+    means = _kept(None if folder is None else folder / f"means-{key[:12]}.npy", class_means)
+    saved = None if folder is None else folder / _DM_SAVED
     images.requires_grad_(True)
     adam = torch.optim.Adam([images], lr=settings.rate)
-    curve = []
-    for step in tqdm(range(settings.steps), desc=f"distribution matching ({per_class} per class)"):
+    curve: list[dict[str, float]] = []
+    first = 0
+    if saved is not None and saved.is_file():
+        content = torch.load(saved, weights_only=True)
+        if content["key"] == key:
+            first, curve = content["step"], content["curve"]
+            adam.load_state_dict(content["adam"])
+            with torch.no_grad():
+                images.copy_(content["images"])
+    steps = range(first, settings.steps)
+    for step in tqdm(steps, desc=f"distribution matching ({per_class} per class)", initial=first, total=settings.steps):
         random = generator(settings.seed, step, 19)
         number = int(torch.randint(len(networks), (), generator=random))
         features = networks[number](augment(images, GALAXY, random)).reshape(count, per_class, -1).mean(dim=1)
@@ -346,4 +372,20 @@ def match_distributions(galaxies: GalaxySet, settings: DmSettings, *, per_class:
         adam.step()
         if step % 50 == 0 or step + 1 == settings.steps:
             curve.append({"iteration": step + 1, "loss": float(loss.detach())})
+        if saved is not None and ((step + 1) % 50 == 0 or step + 1 == settings.steps):
+            with tables.atomic(saved) as temporary:
+                torch.save(
+                    {"key": key, "step": step + 1, "curve": curve, "adam": adam.state_dict(),
+                     "images": images.detach()}, temporary,
+                )  # fmt: skip
     return Distilled(images.detach(), own, float("nan"), curve)
+
+
+def _random_network(galaxies: GalaxySet, settings: DmSettings, number: int) -> torch.nn.Module:
+    """Return the features of a random network that follows from its number."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed * 1_000_003 + number)
+        network = convnet(
+            side=galaxies.settings.side, classes=len(galaxies.names), width=settings.width, depth=settings.depth
+        )[:-1]
+    return network.requires_grad_(False)

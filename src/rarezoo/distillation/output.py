@@ -146,8 +146,8 @@ def write_distillation(
         lines = [f"# Distilled images, rarezoo {__version__}", "", f"Made by {method}.", ""]
         temporary.write_text("\n".join([*lines, *(f"- {key}: {value}" for key, value in card.items())]) + "\n")
     curve = write_curve(folder / "curve.png", found.curve)
-    with tables.atomic(folder / RESULT) as temporary, temporary.open("wb") as file:
-        np.savez(file, images=images, labels=labels, names=np.array(galaxies.names), rate=found.rate)
+    with tables.atomic(folder / RESULT) as temporary, temporary.open("wb") as opened:
+        np.savez(opened, images=images, labels=labels, names=np.array(galaxies.names), rate=found.rate)
     page = environment("rarezoo.report").overlay(loader=_loader())
     text = page.get_template("distilled.html.jinja").render(
         title=f"{per_class} image{'s' if per_class > 1 else ''} for each of {len(galaxies.names)} classes",

@@ -301,8 +301,8 @@ def _matched(
     inside = np.flatnonzero(members)
     if len(inside) > settings.most:
         inside = np.sort(random.choice(inside, settings.most, replace=False))
-    prints = np.stack([fingerprint(galaxies.images.cutout(int(row))) for row in rows[inside]]) if len(inside) else []
     if len(inside):
+        prints = np.stack([fingerprint(galaxies.images.cutout(int(row))) for row in rows[inside]])
         inside = inside[np.sort(np.unique(near_identical(prints), return_index=True)[1])]
     candidates = np.flatnonzero(~members)
     if len(inside) < _FEWEST or len(candidates) < 2 * len(inside):

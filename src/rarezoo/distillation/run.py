@@ -20,8 +20,8 @@ from rarezoo.settings import Settings, described, setting
 from rarezoo.track import Tracker
 
 log = logging.getLogger(__name__)
-AUTO, FEATURES, DM, TRAJECTORIES = "auto", "features", "dm", "trajectories"
-METHODS = (FEATURES, DM, TRAJECTORIES)
+FEATURES, DM, TRAJECTORIES = "features", "dm", "trajectories"
+METHODS = (TRAJECTORIES, DM, FEATURES)
 
 
 @dataclass(kw_only=True)
@@ -39,7 +39,7 @@ class Distiller(Settings):
     set: SetSettings = setting(SetSettings, "which galaxies stand for which class")
     experts: ExpertSettings = setting(ExpertSettings, "method=trajectories: trainings that are matched")
     matching: MatchingSettings = setting(MatchingSettings, "method=trajectories: how they are matched")
-    features: FeatureSettings = setting(FeatureSettings, "method=features: the frozen encoder")
+    features: FeatureSettings = setting(FeatureSettings, "method=features: the frozen encoder, which must be named")
     dm: DmSettings = setting(DmSettings, "method=dm: the random networks")
     device: str = setting("auto", "where trajectories are matched", choices=("auto", "cpu", "cuda"))
 
@@ -84,7 +84,7 @@ class Distiller(Settings):
         if method == FEATURES:
             return distil_features(galaxies, self.features, per_class=per_class, folder=folder)
         if method == DM:
-            return match_distributions(galaxies, self.dm, per_class=per_class)
+            return match_distributions(galaxies, self.dm, per_class=per_class, folder=folder)
         trained = self.trained_experts(galaxies, experts)
         return match_trajectories(
             galaxies, trained, self.matching, per_class=per_class, folder=folder, device=self.where
@@ -127,18 +127,26 @@ class DistilRun(Distiller):
 
     # The command line also takes method=; as a field it would be a file of conf/method, the methods of the benchmark.
     approach: str = setting(
-        AUTO, "method, also method= on the command line: features (of a frozen encoder), dm (of random networks), or "
-        "trajectories (of trained experts); auto: features if features.checkpoint is named, otherwise trajectories",
-        choices=(AUTO, *METHODS),
+        TRAJECTORIES, "method, also method= on the command line: trajectories (of trained experts: the best images in "
+        "our measurement), dm (of random networks: minutes on a processor), or features (of the frozen encoder "
+        "features.checkpoint: other networks learned nothing from such images, so do not trust them without a judge)",
+        choices=METHODS,
     )  # fmt: skip
     logger: Tracker = setting(Tracker, "where the images are logged besides out=")
     dry_run: bool = setting(False, "only say what the run would cost")
     out: str = setting(help="folder of the result")
 
+    def check(self) -> None:
+        """Refuse an encoder that the method does not use."""
+        named = self.features.checkpoint
+        if named and self.approach != FEATURES:
+            raise ConfigError(
+                f"method={self.approach} uses no frozen encoder", value=f"features.checkpoint={named}",
+                fix="Leave it out, or write method=features.",
+            )  # fmt: skip
+
     def run(self) -> Distillation | str:
         """Distil, write the result, and return it; with ``dry_run`` return the plan."""
-        if self.approach == AUTO:
-            self.approach = FEATURES if self.features.checkpoint else TRAJECTORIES
         if self.dry_run:
             return self.plan(self.approach)
         if self.data is None:
@@ -152,6 +160,11 @@ class DistilRun(Distiller):
             places=[f"data.{name}" for name in self.data.places()],
         )  # fmt: skip
         log.info("%s", galaxies.summary())
+        if self.approach == FEATURES:
+            log.warning(
+                "In our measurement other networks learned nothing from images of method=features. Judge them with "
+                "rarezoo benchmark distil before you trust them."
+            )
         found = self.distilled(
             galaxies, self.approach, folder / "state", per_class=self.per_class, experts=folder / "experts"
         )

@@ -132,8 +132,8 @@ class SelfAdaptive(Schedule):
 
     @property
     def probed(self) -> int | None:
-        """The first epoch that is not yet in the pool."""
-        return None if self.finishing >= 0 else self.cap
+        """The first epoch that is not yet in the pool; None if experts of one epoch have no such epoch."""
+        return None if self.finishing >= 0 or self.cap > self.last else self.cap
 
     def observe(self, loss: float) -> None:
         """Take a probe, and test every ten of them."""

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from rarezoo.data.images import ImageSource
 from rarezoo.data.splits import TEST, TRAIN, VALIDATION
@@ -240,6 +241,8 @@ def test_the_cap_rises_on_falling_and_on_rising_probes():
     assert stages(lambda number: 1 - 0.01 * number).cap > 1
     assert stages(lambda number: 1 + 0.01 * number).cap > 1
     assert stages(lambda number: 1.0).cap == 1
+    # Experts of one epoch have no second epoch to probe.
+    assert SelfAdaptive(last=0).probed is None
 
 
 def test_the_cap_hardly_ever_rises_on_noise():
@@ -391,10 +394,38 @@ def test_matching_features_turns_images_towards_their_classes(shapes, tmp_path, 
     torch.testing.assert_close(images, again)
 
 
+DM = DmSettings(networks=3, width=4, depth=2, steps=60, rate=0.05)
+
+
 def test_distribution_matching_lowers_its_loss(shapes):
-    found = match_distributions(shapes, DmSettings(networks=3, width=4, depth=2, steps=60, rate=0.05), per_class=2)
+    found = match_distributions(shapes, DM, per_class=2)
     assert found.images.shape == (6, 3, 8, 8)
     assert np.mean([row["loss"] for row in found.curve[-1:]]) < found.curve[0]["loss"]
+
+
+def test_a_stopped_distribution_matching_continues_to_the_same_images(shapes, tmp_path):
+    whole = match_distributions(shapes, DM, per_class=1)
+
+    class Stopped(Exception):
+        pass
+
+    def stop_late(*_):
+        stop_late.left -= 1
+        if not stop_late.left:
+            raise Stopped
+
+    # It stops in step 60; the state of step 50 was kept.
+    stop_late.left = 60
+    hook = register_optimizer_step_pre_hook(stop_late)
+    with pytest.raises(Stopped):
+        match_distributions(shapes, DM, per_class=1, folder=tmp_path)
+    hook.remove()
+    again = match_distributions(shapes, DM, per_class=1, folder=tmp_path)
+    assert torch.equal(whole.images, again.images)
+    assert whole.curve == again.curve
+    # With other settings it starts anew.
+    other = match_distributions(shapes, replace(DM, seed=1, steps=2), per_class=1, folder=tmp_path)
+    assert other.curve[0]["iteration"] == 1
 
 
 # ── the judge and the output ──

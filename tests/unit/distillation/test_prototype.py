@@ -18,6 +18,7 @@ from rarezoo.errors import ConfigError, DataError
 from rarezoo.report.pages import write_report
 from rarezoo.report.prototypes import shown_prototype
 from rarezoo.searches.compare import compare
+from rarezoo.searches.null_surveys import null_survey
 from rarezoo.searches.result import Search
 from rarezoo.statistics import Interval
 from tests.made_up import survey_on_disk
@@ -68,11 +69,16 @@ def test_a_prototype_has_a_picture_its_gate_and_the_two_numbers_behind_it(parts,
     assert "over the medoid" in repr(again)
 
 
-def test_prototypes_of_random_groups_stay_at_chance(galaxies, embeddings):
+def test_prototypes_of_groups_that_are_nothing_stay_at_chance(galaxies, embeddings):
     scores = []
-    for seed in range(3):
-        members = np.isin(np.arange(150), np.random.default_rng(seed).permutation(150)[:50])
-        prototype = made(galaxies, embeddings, members, seed=seed).prototype
+    for seed, kind in enumerate(("random", "clump", "clump")):
+        random, places = np.random.default_rng(seed), embeddings
+        members = np.isin(np.arange(150), random.permutation(150)[:50])
+        if kind == "clump":
+            # Neighbours in a structureless survey, whose galaxies have nothing else in common.
+            places = null_survey(embeddings, kind="gaussian", random=random)
+            members = np.isin(np.arange(150), np.argsort(np.square(places - places[seed]).sum(axis=1))[:50])
+        prototype = made(galaxies, places, members, seed=seed).prototype
         assert not prototype.passed
         scores.append(prototype.accuracy["prototype"])
     assert np.mean([score.value for score in scores]) == pytest.approx(0.5, abs=0.2)
