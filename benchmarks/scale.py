@@ -186,7 +186,8 @@ def _projected(engine: str, first: dict[str, Any], last: dict[str, Any]) -> str:
     }
     lines.append(
         f"per million galaxies more: {slopes['cpu'] * 1e6:.0f} processor s, "
-        f"{slopes['store_bytes'] * 1e6 / 2**30:.2f} GiB of store, {slopes['search_bytes'] * 1e6 / 2**30:.2f} GiB of search"
+        f"{slopes['store_bytes'] * 1e6 / 2**30:.2f} GiB of store, "
+        f"{slopes['search_bytes'] * 1e6 / 2**30:.2f} GiB of search"
     )
     rows = []
     for galaxies in _PROJECTED:
