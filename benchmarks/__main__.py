@@ -20,6 +20,9 @@ MEASUREMENTS = {
     "scale_embedding": Job(
         "benchmarks.scale_embedding:EmbeddingScale", "embedding a HATS survey by workers that are killed", _HEADING
     ),
+    "scale_hats": Job(
+        "benchmarks.scale_hats:HatsScale", "a HATS catalogue of vectors, from import to cross-match", _HEADING
+    ),
     "paper": Job("benchmarks.paper:PaperClaims", "the claims of the paper about its own search", _HEADING),
     "atlas": Job("benchmarks.atlas:AtlasSpeed", "load time and frames per second of the atlas in a browser", _HEADING),
     "documents": Job("benchmarks.documents:Documents", "tables and figures of the documentation", _HEADING),

@@ -30,6 +30,8 @@ from rarezoo.settings import Settings, setting
 _MEMORY = "memory"
 # A group counts as found if a class holds half of it, and half of the class is of the group.
 _HALF = 0.5
+# Sizes for which the cost is read off the measured lines.
+_PROJECTED = (10**7, 10**8, 10**9)
 
 
 @dataclass(kw_only=True)
@@ -77,9 +79,7 @@ class Scale(Settings):
         lines = [tables.markdown(head, rows)]
         for engine, measured in results.items():
             if len(measured) > 1:
-                first, last = measured[0], measured[-1]
-                span = np.log(last["galaxies"] / first["galaxies"])
-                lines.append(f"{engine}: processor time grows as n^{np.log(last['cpu'] / first['cpu']) / span:.2f}")
+                lines.append(_projected(engine, measured[0], measured[-1]))
         return "\n\n".join(lines)
 
     def _measured(self, galaxies: int, engine: str) -> dict[str, Any]:
@@ -88,7 +88,7 @@ class Scale(Settings):
         kept = Path(self.out) / f"result-{digest(about)[:12]}.json"
         if kept.exists():
             return json.loads(kept.read_text())
-        survey = self._survey(galaxies)
+        survey = planted_survey(galaxies, rare=self.rare, seed=self.seed)
         store = self._store(survey)
         folder = Path(self.out) / f"search-{digest(about)[:12]}"
         words = [
@@ -105,7 +105,7 @@ class Scale(Settings):
         with (Path(self.out) / f"{folder.name}.log").open("wb") as log:
             subprocess.run(command, check=True, env=environment, stdout=log, stderr=log)
         seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
-        found, rare = self._found(Search.open(folder), survey, engine)
+        found, rare, _ = groups_found(Search.open(folder), survey, whole=engine == _MEMORY)
         result = {
             **about, "seconds": seconds, "peak": after.ru_maxrss * 1024,
             "cpu": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
@@ -113,13 +113,6 @@ class Scale(Settings):
         }  # fmt: skip
         tables.write_json(result, kept)
         return result
-
-    def _survey(self, galaxies: int) -> PlantedSurvey:
-        shares = (0.002, 0.005, 0.01, 0.02)
-        return PlantedSurvey(
-            galaxies, sizes=(*(int(share * galaxies) for share in shares), self.rare),
-            places=("edge", "off", "off", "inside", "off"), contrasts=(20.0, 20.0, 10.0, 20.0, 60.0), seed=self.seed,
-        )  # fmt: skip
 
     def _store(self, survey: PlantedSurvey) -> EmbeddingStore:
         """Return the store of a survey, written shard by shard where it is not there."""
@@ -140,26 +133,71 @@ class Scale(Settings):
             store.write_shard(index, ids=ids, embeddings=embeddings, fractions=fractions)
         return store.finish()
 
-    def _found(self, search: Search, survey: PlantedSurvey, engine: str) -> tuple[str, str]:
-        """Return how many groups were found, and whether the rare one was, and by which pass."""
-        if engine == _MEMORY:
-            parts = search.table("members").select([tables.ID, tables.CLASS_ID])
-        else:
-            parts = pa.concat_tables(part.select([tables.ID, tables.CLASS_ID]) for part in placed_tables(search))
-        labels = np.full(survey.galaxies, tables.NO_CLASS)
-        rows = np.array([int(galaxy[1:]) for galaxy in parts.column(tables.ID).to_pylist()])
-        labels[rows] = parts.column(tables.CLASS_ID).to_numpy()
-        groups, by = survey.groups(), []
-        for group in range(len(survey.sizes)):
-            inside = labels[groups == group]
-            classes, counts = np.unique(inside[inside >= 0], return_counts=True)
-            best = classes[np.argmax(counts)] if len(classes) else tables.NO_CLASS
-            own = counts.max() if len(classes) else 0
-            pure = own / max((labels == best).sum(), 1) if len(classes) else 0.0
-            by.append(int(best) if own >= _HALF * survey.sizes[group] and pure >= _HALF else tables.NO_CLASS)
-        second = search.about.get("large", {}).get("second_pass_from", 10**9)
-        rare = "not found" if by[-1] < 0 else ("second pass" if by[-1] >= second else "first pass")
-        return f"{sum(label >= 0 for label in by[:-1])} of {len(by) - 1}", rare
+
+def planted_survey(galaxies: int, *, rare: int, seed: int) -> PlantedSurvey:
+    """Return a survey with four groups whose sizes are shares of it, and a rare one off the bulk."""
+    shares = (0.002, 0.005, 0.01, 0.02)
+    return PlantedSurvey(
+        galaxies, sizes=(*(int(share * galaxies) for share in shares), rare),
+        places=("edge", "off", "off", "inside", "off"), contrasts=(20.0, 20.0, 10.0, 20.0, 60.0), seed=seed,
+    )  # fmt: skip
+
+
+def groups_found(search: Search, survey: PlantedSurvey, *, whole: bool) -> tuple[str, str, str]:
+    """Return how many large groups were found, which pass found the rare one, and how many the sample alone found.
+
+    Parameters
+    ----------
+    search
+        The finished search; ids are ``g`` and the row of the survey.
+    survey
+        The survey with its groups.
+    whole
+        Whether the search was one of the whole store at once, so that there is no sample.
+    """
+    if whole:
+        parts = search.table("members").select([tables.ID, tables.CLASS_ID])
+    else:
+        parts = pa.concat_tables(part.select([tables.ID, tables.CLASS_ID]) for part in placed_tables(search))
+    labels = np.full(survey.galaxies, tables.NO_CLASS)
+    rows = np.array([int(galaxy[1:]) for galaxy in parts.column(tables.ID).to_pylist()])
+    labels[rows] = parts.column(tables.CLASS_ID).to_numpy()
+    groups, by = survey.groups(), []
+    for group in range(len(survey.sizes)):
+        inside = labels[groups == group]
+        classes, counts = np.unique(inside[inside >= 0], return_counts=True)
+        best = classes[np.argmax(counts)] if len(classes) else tables.NO_CLASS
+        own = counts.max() if len(classes) else 0
+        pure = own / max((labels == best).sum(), 1) if len(classes) else 0.0
+        by.append(int(best) if own >= _HALF * survey.sizes[group] and pure >= _HALF else tables.NO_CLASS)
+    second = search.about.get("large", {}).get("second_pass_from", 10**9)
+    rare = "not found" if by[-1] < 0 else ("second pass" if by[-1] >= second else "first pass")
+    alone = sum(0 <= label < second for label in by)
+    return f"{sum(label >= 0 for label in by[:-1])} of {len(by) - 1}", rare, f"{alone} of {len(by)}"
+
+
+def _projected(engine: str, first: dict[str, Any], last: dict[str, Any]) -> str:
+    """Return the exponent of time between two sizes, and what larger surveys need if each quantity grows on a line."""
+    span = np.log(last["galaxies"] / first["galaxies"])
+    lines = [f"{engine}: processor time grows as n^{np.log(last['cpu'] / first['cpu']) / span:.2f}"]
+    slopes = {
+        key: (last[key] - first[key]) / (last["galaxies"] - first["galaxies"])
+        for key in ("cpu", "store_bytes", "search_bytes")
+    }
+    lines.append(
+        f"per million galaxies more: {slopes['cpu'] * 1e6:.0f} processor s, "
+        f"{slopes['store_bytes'] * 1e6 / 2**30:.2f} GiB of store, "
+        f"{slopes['search_bytes'] * 1e6 / 2**30:.2f} GiB of search"
+    )
+    rows = []
+    for galaxies in _PROJECTED:
+        at = {key: last[key] + slope * (galaxies - last["galaxies"]) for key, slope in slopes.items()}
+        rows.append([
+            f"{galaxies:,}", f"{at['cpu'] / 3600:.1f}", f"{at['store_bytes'] / 2**30:.0f}",
+            f"{at['search_bytes'] / 2**30:.0f}",
+        ])  # fmt: skip
+    lines.append(tables.markdown(["galaxies, by these lines", "processor h", "store GiB", "search GiB"], rows))
+    return "\n\n".join(lines)
 
 
 def _bytes(folder: Path) -> int:

@@ -46,7 +46,10 @@ class EmbeddingScale(Settings):
         if not catalogue.exists():
             write_hats(self._galaxies(), catalogue, margin=0, partition_rows=max(self.galaxies // self.partitions, 1))
         rows, seconds = [], {}
-        ways = {"one process": [], f"{self.workers} Dask workers": ["engine=dask", f"engine.workers={self.workers}"]}
+        ways: dict[str, list[str]] = {
+            "one process": [],
+            f"{self.workers} Dask workers": ["engine=dask", f"engine.workers={self.workers}"],
+        }
         shards = []
         for number, (way, words) in enumerate(ways.items()):
             store = folder / f"embedded-{self.galaxies}-{number}"
@@ -74,7 +77,7 @@ class EmbeddingScale(Settings):
         before, started, killed = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter(), 0
         run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while run.poll() is None:
-            if self.kill and words and not killed and list(store.glob("shard-*.parquet")):
+            if self.kill and words and not killed and any(store.glob("shard-*.parquet")):
                 import psutil  # type: ignore[import-untyped,unused-ignore]
 
                 children = psutil.Process(run.pid).children(recursive=True)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -11,6 +12,7 @@ import pytest
 
 import rarezoo as rz
 from rarezoo import tables
+from rarezoo.data.hats import HatsCatalogue, write_hats
 from rarezoo.engines.local import Local
 from rarezoo.errors import ConfigError, OutputError, StoreError
 from rarezoo.searches.clusterers.fast_hdbscan import FastHdbscan
@@ -27,7 +29,7 @@ GALAXIES, COMMON, RARE, WIDTH = 12_000, 600, 60, 6
 SETTINGS = {
     "compress": NoCompression(), "drawing": Pca(n_components=2), "stability": Stability(refits=0), "images": False,
     "clusterer": FastHdbscan(min_samples=10, min_cluster_size=10, selection="isolated"), "beyond": False,
-    "significance": Significance(surveys=8), "sample": 1200, "engine": Local(),
+    "significance": Significance(surveys=5), "sample": 1200, "engine": Local(),
 }  # fmt: skip
 
 
@@ -105,7 +107,7 @@ def test_an_id_in_two_shards_is_refused(tmp_path):
 WORDS = [
     "compress=none", "compress@drawing=pca", "drawing.n_components=2", "preset=null", "clusterer.min_samples=10",
     "clusterer.min_cluster_size=10", "clusterer.selection=isolated",
-    "significance.surveys=8", "stability.refits=0", "images=false", "logger=none", "beyond=false", "sample=1200",
+    "significance.surveys=5", "stability.refits=0", "images=false", "logger=none", "beyond=false", "sample=1200",
 ]  # fmt: skip
 
 
@@ -130,6 +132,35 @@ def test_a_search_that_is_killed_in_any_stage_goes_on_to_the_same_result(found, 
     assert not (out / "run.json").exists()
     subprocess.run([*command, "engine.workers=2"], check=True)
     assert placed(out) == placed(found.folder)
+
+
+@pytest.mark.slow
+def test_the_whole_way_in_python_is_as_the_how_to_page_says(tmp_path):
+    pytest.importorskip("lsdb")
+    random = np.random.default_rng(0)
+    ra, dec = random.uniform(0, 360, GALAXIES), np.degrees(np.arcsin(random.uniform(-1, 1, GALAXIES)))
+    places = {tables.RA: ra, tables.DEC: dec}
+    whole = pa.table({tables.ID: IDS, **places, tables.EMBEDDING: tables.vectors(vectors())})
+    write_hats(iter([whole]), tmp_path / "surveys" / "vectors", partition_rows=3000)
+    other = pa.table({"number": range(0, GALAXIES, 10), **{name: values[::10] for name, values in places.items()}})
+    write_hats(iter([other]), tmp_path / "catalogues" / "other", partition_rows=3000)
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "large-surveys.md").read_text()
+    script = page.split("The whole way in Python")[1].split("```python\n")[1].split("```")[0]
+    # The settings of these tests, for a smaller survey.
+    script = script.replace("images=False, sample=500_000", '**{**SETTINGS, "engine": Dask(workers=2)}')
+    script = script.replace("engine=Dask(workers=2), ", "")
+    script = f"import sys\nsys.path.append({str(Path(__file__).parent)!r})\nfrom test_large import SETTINGS\n{script}"
+    (tmp_path / "script.py").write_text(script)
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, check=True, stdout=subprocess.PIPE, text=True)
+    assert f"{GALAXIES // 10:,} pairs" in done.stdout
+    folder = tmp_path / "runs" / "vectors"
+    exported = HatsCatalogue.open(folder / "classes" / "members").take(
+        np.arange(GALAXIES), [tables.ID, tables.CLASS_ID]
+    )
+    labels = dict(zip(*(exported[name].to_pylist() for name in (tables.ID, tables.CLASS_ID)), strict=True))
+    known = placed(folder / "search")
+    assert labels == dict(zip(known[tables.ID], known[tables.CLASS_ID], strict=True))
+    assert labels[IDS[-1]] >= Search.open(folder / "search").about["large"]["second_pass_from"]
 
 
 @pytest.mark.slow

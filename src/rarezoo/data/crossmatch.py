@@ -99,7 +99,8 @@ class CrossMatchRun(Settings):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                left, right = (lsdb.open_catalog(place) for place in (self.left, self.right))
+                open_catalog = lsdb.open_catalog  # type: ignore[attr-defined,unused-ignore]
+                left, right = (open_catalog(place) for place in (self.left, self.right))
                 margin = right.margin.hc_structure.catalog_info.margin_threshold if right.margin is not None else 0.0
                 if margin < self.radius:
                     raise ConfigError(

@@ -265,7 +265,7 @@ def _import(
     """Let hats-import write a collection ``folder/name`` from Parquet files."""
     try:
         from dask.distributed import Client, LocalCluster
-        from hats_import.catalog.file_readers import ParquetPyarrowReader
+        from hats_import.catalog.file_readers import ParquetPyarrowReader  # type: ignore[attr-defined,unused-ignore]
         from hats_import.collection.arguments import CollectionArguments
         from hats_import.collection.run_import import run
     except ImportError as problem:

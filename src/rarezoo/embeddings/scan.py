@@ -28,7 +28,7 @@ class _Sum(NamedTuple):
     """Sum of the finite embeddings of some shards, their number, and the embeddings that are asked for."""
 
     total: Float64[np.ndarray, " d"]
-    count: int
+    galaxies: int
     asked: dict[str, np.ndarray]
 
 
@@ -38,7 +38,8 @@ class _AddUp:
     wanted: tuple[str, ...]
 
     def __call__(self, shards: list[int]) -> _Sum:
-        total, count, asked = np.zeros(self.store.manifest.width), 0, {}
+        total, count = np.zeros(self.store.manifest.width), 0
+        asked: dict[str, np.ndarray] = {}
         for index in shards:
             shard = self.store.shard(index, [tables.ID, tables.EMBEDDING])
             vectors = tables.matrix(shard, tables.EMBEDDING).astype(np.float32)
@@ -66,7 +67,7 @@ class _Nearest:
                 continue
             ids = tables.strings(shard, tables.ID)
             vectors = tables.matrix(shard, tables.EMBEDDING).astype(np.float32)
-            finite = np.isfinite(vectors).all(axis=1)
+            finite: np.ndarray = np.asarray(np.isfinite(vectors).all(axis=1))
             units = np.where(
                 finite[:, None], unit_vectors(np.where(finite[:, None], vectors, self.mean), mean=self.mean), 0
             )
@@ -126,7 +127,7 @@ def nearest_in_parts(
     if absent:
         raise StoreError(f"{store.folder} lacks galaxies that are needed", value=f"{len(absent)} of {len(wanted)}",
                          fix="Use ids of this store.", ids=absent)  # fmt: skip
-    count = sum(part.count for part in sums)
+    count = sum(part.galaxies for part in sums)
     mean = (sum((part.total for part in sums), np.zeros(store.manifest.width)) / max(count, 1)).astype(np.float32)
     directions = unit_vectors(np.array([asked[galaxy] for galaxy in wanted]), mean=mean)
     task = _Nearest(store, wanted, directions, mean, k)

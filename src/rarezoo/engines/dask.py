@@ -53,17 +53,18 @@ class Dask(Engine):
                 for number, part in enumerate(parts)
             }
             for future in as_completed(futures):
+                failure: BaseException | None
                 try:
-                    problem = future.exception()
+                    failure = future.exception()
                 except (FutureCancelledError, OSError) as lost:
-                    problem = lost
+                    failure = lost
                 if future.status in ("cancelled", "lost") or client.status != "running":
                     raise PartsFailed(
                         "the scheduler of the Dask cluster is gone",
                         value=self.address or "the cluster",
                         fix="Finished parts are kept: start it again and give the same command again.",
                     )
-                yield futures[future], problem if problem is not None else future.result()
+                yield futures[future], failure if failure is not None else future.result()
 
     @contextmanager
     def _client(self, parts: int, gpus: int) -> Iterator[Any]:

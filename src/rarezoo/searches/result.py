@@ -688,9 +688,9 @@ class Search:
         Parameters
         ----------
         out
-            File to write; a folder for ``format="huggingface"``.
+            File to write; a folder for ``format="huggingface"`` and ``format="hats"``.
         format
-            ``csv``, ``fits``, ``votable``, ``ds9`` or ``huggingface``.
+            ``csv``, ``fits``, ``votable``, ``ds9``, ``huggingface`` or ``hats``.
         settings
             See :class:`rarezoo.report.exports.ExportRun`: ``classes=[3, 5]``, ``answers=["all"]``, ``samp=True`` …
 

@@ -44,6 +44,7 @@ def test_one_part_alone_fails_with_its_own_message(tmp_path):
         Local().run(work, parts(tmp_path, "full"), title="write")
 
 
+@pytest.mark.slow
 def test_a_dask_worker_that_is_killed_is_replaced_and_a_full_disk_stops_one_part_only(tmp_path):
     pytest.importorskip("distributed")
     with pytest.raises(PartsFailed, match=r"1 of 4 parts failed.*part 3.*No space left"):
