@@ -196,7 +196,7 @@ def _training_splits(
     try:
         survey = store.survey() if galaxies is not None else None
         if galaxies is not None and survey is not None:
-            chosen = galaxies.some(tables.rows_of(store.ids[rows], galaxies.catalogue, source="the survey"))
+            chosen = galaxies.take(tables.rows_of(store.ids[rows], galaxies.catalogue, source="the survey"))
             splits[rows] = tables.strings(survey.grouped(chosen.with_splits(splits[rows])).catalogue, tables.SPLIT)
             return splits, []
     except RarezooError as problem:
