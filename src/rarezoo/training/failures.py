@@ -119,12 +119,16 @@ def worst_of_test_split(
     kind = kind_of_tree(checkpoint.tree)
     if kind == NUMBER:
         low, high = (float(answer.rpartition("_")[2]) for answer in checkpoint.tree.answers)
+
+        def number(share: float, answer: str) -> float:
+            return low + (high - low) * (share if float(answer) == high else 1 - share)
+
         wrong = [
-            replace(one, answer="", **{
-                name: low + (high - low) * (share if float(one.answer) == high else 1 - share)
-                for name, share in (("predicted", one.predicted), ("observed", one.observed))
-            })
-            for one in wrong
+            replace(
+                prediction, answer="", predicted=number(prediction.predicted, prediction.answer),
+                observed=number(prediction.observed, prediction.answer),
+            )
+            for prediction in wrong
         ]  # fmt: skip
     return wrong if kind in (None, COUNTS) else [replace(one, volunteers=0) for one in wrong]
 
