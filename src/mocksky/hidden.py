@@ -48,7 +48,7 @@ def plant_hidden(
     --------
     >>> before = pa.table({"u_r_colour": np.full(200, 2.0), "log_stellar_mass": np.full(200, 10.0)})
     >>> after, hidden = plant_hidden(before, pa.table({"population": ["ordinary"] * 200}), seed=0, rate=0.1)
-    >>> bool(np.allclose(after["u_r_colour"].to_numpy()[hidden], 1.0)), 10 < hidden.sum() < 30
+    >>> bool(np.allclose(after["u_r_colour"].to_numpy()[hidden], 1.0)), bool(10 < hidden.sum() < 30)
     (True, True)
     """
     ordinary = np.array(truth["population"].to_pylist()) == ORDINARY

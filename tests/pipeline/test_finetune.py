@@ -155,7 +155,7 @@ def test_a_start_decides_the_input_and_another_size_or_architecture_is_refused(
 ):
     words = [f"objective.labels={smooth}", "objective.label=smooth", f"model.start={tiny_checkpoint}"]
     # 224 is the default, which a setting that was not given has too.
-    words = ["train.py", *tiny_survey.words, "objective=labels", *words, "model.input_size=224", "out=net"]
+    words = ["train.py", *tiny_survey.words, "objective=labels", *words, "model.input_size=224", "out=refused"]
     assert "model.input_size=224" in cli(*words, cwd=tmp_path, expect=2).message
     with caplog.at_level(logging.WARNING, logger="rarezoo"):
         assert encoder_of_start(EfficientNetB0(start=str(tiny_checkpoint))).input_size == 32

@@ -195,7 +195,7 @@ def test_a_scheduler_that_is_killed_is_one_message_and_nothing_is_lost(found, st
             time.sleep(0.01)
         programs[0].kill()
         message = run.communicate()[1]
-        assert run.returncode == 2
+        assert run.returncode == 2, message
         assert "scheduler of the Dask cluster is gone" in message
         assert "Traceback" not in message
     finally:

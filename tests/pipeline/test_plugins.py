@@ -60,7 +60,7 @@ def cluster(home, *words, expect=0):
 
 def test_help_lists_the_clusterer_and_its_settings(home):
     text = cluster(home, "clusterer=theirs", "--help")
-    assert "fast_hdbscan|hdbscan|theirs  (now theirs)" in text
+    assert "|theirs  (now theirs)" in text
     assert "clusterer.patience: int = 3 [minutes] (at least 1)  how patient it is" in text
 
 

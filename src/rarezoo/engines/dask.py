@@ -1,5 +1,7 @@
 """``engine=dask``: workers of a Dask cluster, on this machine, on SLURM, or wherever a scheduler is running."""
 
+import asyncio
+import concurrent.futures
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -44,27 +46,33 @@ class Dask(Engine):
     def _outcomes(self, task: Callable[[Any], Any], parts: Sequence[Part], *, gpus: int) -> Iterator[tuple[int, Any]]:
         try:
             from dask.distributed import as_completed
-            from distributed.client import FutureCancelledError
         except ImportError as problem:
             raise MissingDependency("dask", extra="hats", purpose="engine=dask") from problem
-        with self._client(len(parts), gpus) as client:
-            futures = {
-                client.submit(task, part.what, pure=False, retries=0, key=f"{part.name} #{number}"): number
-                for number, part in enumerate(parts)
-            }
-            for future in as_completed(futures):
-                failure: BaseException | None
-                try:
+        connected = False
+        try:
+            with self._client(len(parts), gpus) as client:
+                connected = True
+                futures = {
+                    client.submit(task, part.what, pure=False, retries=0, key=f"{part.name} #{number}"): number
+                    for number, part in enumerate(parts)
+                }
+                for future in as_completed(futures):
                     failure = future.exception()
-                except (FutureCancelledError, OSError) as lost:
-                    failure = lost
-                if future.status in ("cancelled", "lost") or client.status != "running":
-                    raise PartsFailed(
-                        "the scheduler of the Dask cluster is gone",
-                        value=self.address or "the cluster",
-                        fix="Finished parts are kept: start it again and give the same command again.",
-                    )
-                yield futures[future], failure if failure is not None else future.result()
+                    outcome = future.result() if failure is None else failure
+                    if future.status in ("cancelled", "lost") or client.status != "running":
+                        raise self._gone()
+                    yield futures[future], outcome
+        # A scheduler that is lost shows in any call, also in the one that closes the client.
+        except (asyncio.CancelledError, concurrent.futures.CancelledError, OSError) as problem:
+            if not connected:
+                raise
+            raise self._gone() from problem
+
+    def _gone(self) -> PartsFailed:
+        return PartsFailed(
+            "the scheduler of the Dask cluster is gone", value=self.address or "the cluster",
+            fix="Finished parts are kept: start it again and give the same command again.",
+        )  # fmt: skip
 
     @contextmanager
     def _client(self, parts: int, gpus: int) -> Iterator[Any]:
