@@ -161,11 +161,10 @@ def test_a_store_of_skipped_galaxies_only_is_refused(tmp_path):
 def test_a_full_disk_is_reported_and_leaves_no_half_shard(tmp_path, monkeypatch):
     store = EmbeddingStore.create(tmp_path, MANIFEST)
 
-    def full(table, path, **settings):
-        path.write_text("half a sh")
+    def full(writer, table, **settings):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(tables.pq, "write_table", full)
+    monkeypatch.setattr(tables.pq.ParquetWriter, "write_table", full)
     with pytest.raises(OutputError, match=r"cannot write \(No space left on device\).*out=DIR"):
         write(store, 0)
     assert [path.name for path in tmp_path.iterdir()] == [stores.MANIFEST_FILE]
