@@ -46,7 +46,7 @@ class Similarity(Settings):
     def run(self) -> str:
         """Rank, score, and return the tables."""
         store = EmbeddingStore.open(self.store)
-        kinds = ExploreRun(store=self.store, answers=self.answers)._kinds(store, store.galaxies())
+        kinds = ExploreRun(store=self.store, answers=self.answers).kinds(store, store.galaxies())
         ways = self._ways(Pool.of(store))
         gains = {
             (name, number, kind): self._gains(way, answer, number)

@@ -335,13 +335,13 @@ class ExploreRun(Settings):
         galaxies = store.galaxies()
         explorers = read_explorers(conf_dir() / "explorer", self.explorers)
         protocols, seeds = [Protocol.parsed(text) for text in self.protocols], seeds_of(self.seeds)
-        kinds = self._kinds(store, galaxies)
+        kinds = self.kinds(store, galaxies)
         folder = Path(self.out)
         tasks = self._tasks(store, galaxies, kinds, explorers, protocols, seeds)
         outcomes = self._outcomes(tasks, folder)
         return write_explore(folder, outcomes, explorers, protocols, kinds, seeds, store=store)
 
-    def _kinds(self, store: EmbeddingStore, galaxies: Galaxies) -> dict[str, Answer]:
+    def kinds(self, store: EmbeddingStore, galaxies: Galaxies) -> dict[str, Answer]:
         """Return the kinds to search for, among the galaxies of the store."""
         table = with_populations(galaxies)
         table = tables.aligned(table, store.ids, source="the survey")

@@ -333,9 +333,8 @@ class OwnLabels:
         if self.kind == BINARY:
             yes, no = int((known == 1).sum()), int((known == 0).sum())
             if min(yes, no) < 2:
-                what = "nobody has the label" if not yes else "one class only" if not no else "a class with one member"
                 raise DataError(
-                    f"{self.source}: {what} ({self.names[0]})",
+                    f"{self.source}: {_one_sided(yes, no)} ({self.names[0]})",
                     value=f"{yes} galaxies with it and {no} without it",
                     fix="Label at least two galaxies of each; those that are not of the kind are needed too, marked 0.",
                 )
@@ -550,6 +549,15 @@ def _tags(value: Any) -> tuple[str, ...]:
     text = _text(value)
     separator = next((character for character in _SEPARATORS if character in text), ",")
     return tuple(tag.strip() for tag in text.split(separator) if tag.strip())
+
+
+def _one_sided(yes: int, no: int) -> str:
+    """Say which side of a yes/no label has too few galaxies."""
+    if not yes:
+        return "no galaxy is marked as having the label"
+    if not no:
+        return "one class only: every labelled galaxy is marked as having the label"
+    return "only one galaxy is marked on one of the two sides"
 
 
 def _joined(ids: Sequence[str], labels: OwnLabels) -> OwnLabels:

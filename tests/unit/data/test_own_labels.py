@@ -85,8 +85,8 @@ def test_rows_of_one_galaxy_that_agree_are_joined():
     ("cells", "kind", "message"),
     [
         ({"a": 1, "b": 1, "c": 1}, "auto", ["one class only", "3 galaxies with it and 0 without", "marked 0"]),
-        ({"a": 0, "b": 0, "c": 0}, "auto", ["nobody has the label", "0 galaxies with it"]),
-        ({"a": 1, "b": 0, "c": 0}, "auto", ["one member"]),
+        ({"a": 0, "b": 0, "c": 0}, "auto", ["no galaxy is marked", "0 galaxies with it"]),
+        ({"a": 1, "b": 0, "c": 0}, "auto", ["only one galaxy"]),
         ({"a": "r", "b": "r", "c": "s"}, "auto", ["one class only", "s: 1"]),
         ({"a": None, "b": None}, "binary", ["no label"]),
         ({"a": 1.5, "b": 1.5, "c": 1.5}, "number", ["1 in 3"]),

@@ -83,9 +83,9 @@ def test_labels_can_be_a_column_of_the_survey_and_the_range_of_a_number_is_that_
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (rings(0, 20), "nobody has the label"),
+        (rings(0, 20), "no galaxy is marked as having the label"),
         (rings(20, 0), "one class only"),
-        (rings(1, 20), "one member"),
+        (rings(1, 20), "only one galaxy"),
         ({"K1": 1, "K2": 0}, "K1|match"),
         ({f"J{row}": 1.5 for row in range(9)}, "different values"),
     ],
