@@ -1,13 +1,14 @@
 """A result is computed once, by one process, and is complete or absent."""
 
 import os
+import shutil
 import threading
 
 import numpy as np
 import pytest
 
 from rarezoo import cache as cache_module
-from rarezoo.cache import Cache, code_sha256, kept_array
+from rarezoo.cache import Cache, code_sha256, kept_array, locked
 from rarezoo.errors import OutputError
 
 pytestmark = pytest.mark.unit
@@ -197,3 +198,21 @@ def test_an_array_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "cache").touch()
     with pytest.raises(OutputError, match="cannot write"):
         Cache(tmp_path / "cache").mapped({}, shape=(1, 1), blocks=rows(1))
+
+
+def test_who_waits_for_a_lock_takes_it_also_when_its_folder_is_removed_meanwhile(tmp_path, caplog):
+    caplog.set_level("INFO", logger="rarezoo")
+    place, taken = tmp_path / "locks" / "part", threading.Event()
+
+    def wait():
+        with locked(place):
+            taken.set()
+
+    with locked(place):
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        while "waiting" not in caplog.text:
+            waiting.join(0.01)
+        shutil.rmtree(place.parent)
+    waiting.join(timeout=20)
+    assert taken.is_set()
