@@ -10,6 +10,8 @@ from rarezoo import cli, settings
 pytestmark = pytest.mark.unit
 # Command and group of everything that can be chosen.
 GROUPS = [(command, group) for command, job in cli.JOBS.items() for group in job.groups]
+# Groups of which a choice sets others.
+ALONE = ("preset", "experiment")
 
 
 @pytest.mark.parametrize("group", sorted({group.split("@")[0] for _, group in GROUPS}))
@@ -37,19 +39,26 @@ def test_a_misspelt_choice_gets_the_nearest_one(capsys):
     )
 
 
-@pytest.mark.parametrize(("command", "group"), GROUPS)
-def test_every_choice_can_be_composed(command, group):
+@pytest.mark.parametrize("command", sorted({command for command, _ in GROUPS}))
+def test_every_choice_can_be_composed(command):
     cli.register(command)
-    name = command.replace(" ", "_")
+    groups = cli.JOBS[command].groups
+    choices = {group: cli.choices(group, command=command) for group in groups}
+    # A preset or an experiment chooses for other groups too. The values of a preset do not fit every other choice.
+    alone = [{group: choice} for group in groups if group in ALONE for choice in choices[group]]
+    free = ["~preset"] if "preset" in groups else []
+    # The first choice of every group together, then the second, and so on.
+    others = [group for group in groups if group not in ALONE]
+    rounds = range(max((len(choices[group]) for group in others), default=0))
+    together = [{group: choices[group][number % len(choices[group])] for group in others} for number in rounds]
     with hydra.initialize_config_dir(str(cli.conf_dir().resolve()), version_base="1.3"):
-        for choice in cli.choices(group, command=command):
-            # The values of a preset do not fit every other choice.
-            free = ["~preset"] if "preset" in cli.JOBS[command].groups and group != "preset" else []
-            config = hydra.compose(name, overrides=[f"{group}={choice}", *free])
-            path = group.split("@")[-1]
-            kind = settings.options(group.split("@")[0]).get(choice)
-            if kind is not None:
-                assert OmegaConf.get_type(OmegaConf.select(config, path)) is kind
+        for chosen in [*alone, *together]:
+            words = [f"{group}={choice}" for group, choice in chosen.items()]
+            config = hydra.compose(command.replace(" ", "_"), overrides=[*words, *([] if "preset" in chosen else free)])
+            for group, choice in chosen.items():
+                kind = settings.options(group.split("@")[0]).get(choice)
+                if kind is not None:
+                    assert OmegaConf.get_type(OmegaConf.select(config, group.split("@")[-1])) is kind
 
 
 @pytest.mark.parametrize(
