@@ -87,27 +87,27 @@ class FinetunedFewLabels(Settings):
         return self._table(list(chosen))
 
     def _contestants(self) -> dict[str, ImageContestant]:
-        ours = {"start": self.ours}
-        lite = self.imagenet != "imagenet"
-        imagenet = {
-            "start": self.imagenet, "input_size": 64, "zoom": 1.67, "pool": "last",
-            **({"activation": "relu6"} if lite else {}),
-        }  # fmt: skip
-        scratch = {"input_size": 64, "zoom": 1.67, "pool": "last"}
+        """Return the contestants by name; those whose name ends in ``_large`` see the images of ``large``."""
+        lite = {"activation": "relu6"} if self.imagenet != "imagenet" else {}
         frozen = {"turns": 4, **{key: _FEW[key] for key in ("workers", "batch_size", "accelerator")}}
+        found: dict[str, ImageContestant] = {}
+        for ending, ours, size in (
+            ("", self.ours, {"input_size": 64, "zoom": 1.67, "pool": "last"}),
+            ("_large", self.large, {"input_size": 128, "zoom": 1.0}),
+        ):
+            start, imagenet = {"start": ours}, {"start": self.imagenet, **size, **lite}
+            found |= {
+                f"ours_frozen{ending}": Finetuned(start, "frozen", frozen),
+                f"imagenet_frozen{ending}": Finetuned(imagenet, "frozen", frozen),
+                f"ours_last{ending}": Finetuned(start, "last", _FEW),
+                f"imagenet_last{ending}": Finetuned(imagenet, "last", _FEW),
+                f"zoobot{ending}": ZoobotClassifier(start, learning_rate=5e-4, epochs=20, patience=8, batch_size=16),
+                f"ours_all{ending}": Finetuned(start, "all", _FEW),
+                f"imagenet_all{ending}": Finetuned(imagenet, "all", _FEW),
+                f"scratch{ending}": Finetuned(size, "all", _FEW),
+            }
         shipped = {"shipped_probe": ShippedProbe(self.store)} if self.store else {}
-        return {
-            **shipped,
-            "probe": Probe(ours),
-            "ours_frozen": Finetuned(ours, "frozen", frozen),
-            "ours_frozen_large": Finetuned({"start": self.large}, "frozen", frozen),
-            "ours_last": Finetuned(ours, "last", _FEW),
-            "imagenet_frozen": Finetuned(imagenet, "frozen", frozen),
-            "zoobot": ZoobotClassifier(ours, learning_rate=5e-4, epochs=20, patience=8, batch_size=16),
-            "ours_all": Finetuned(ours, "all", _FEW),
-            "imagenet_all": Finetuned(imagenet, "all", _FEW),
-            "scratch": Finetuned(scratch, "all", _FEW),
-        }
+        return {**shipped, "probe": Probe({"start": self.ours}), **found}
 
     def _table(self, names: list[str]) -> str:
         """Return one line per contestant and N."""

@@ -30,6 +30,7 @@ from rarezoo.prediction.calibration import (
     class_shares,
     conformal_quantile,
     is_share,
+    share_draws,
     shifted,
 )
 from rarezoo.prediction.evaluation import FEWEST, Evaluation, evaluated, likely_errors, proportion
@@ -49,8 +50,8 @@ TABLE_FILE = "predictions"
 # Rows of the table that are written at once.
 _AT_ONCE = 100_000
 _DRAWS, _FOLDS = 100, 5
-# Galaxies of the survey by which shares are estimated, and quantiles of a score that stand for all of them.
-_SAMPLED, _QUANTILES, _COUNTED = 1000, 500, 50_000
+# Galaxies of the survey by which shares are estimated: for draws of several classes, and otherwise.
+_SAMPLED, _COUNTED = 1000, 50_000
 _FEWEST_CALIBRATION = 20
 # Two estimates disagree if their intervals are apart by more than this share of the number.
 _APART = 0.2
@@ -426,7 +427,7 @@ def publish(
         raise DataError(
             "too few labels that the model has not learnt from",
             value=len(calibration_rows),
-            fix="Make the validation split larger, or give scores by cross-validation.",
+            fix="Label more galaxies, or make the validation split larger (validation=0.15 is usual), as in training.",
         )
     if len(calibration_rows) < _FEWEST_CALIBRATION:
         notes.append(f"Only {len(calibration_rows)} labels calibrate the probabilities: label more to rely on them.")
@@ -579,24 +580,23 @@ def _share_draws(
         labelled = members[members.any(axis=1)].sum(axis=0)
         return np.vstack([labelled / labelled.sum(), rng.dirichlet(labelled + 0.5, _DRAWS)])
     kind, rest = parts.labels.kind, np.flatnonzero(~members.any(axis=1))
-    before = counts / counts.sum()
     # Scores of unlabelled galaxies by the models that have given those of the labelled ones, if there are any.
     compared = rest[np.isfinite(parts.held[rest]).all(axis=1) & ~parts.labels.known[rest]]
     scores = parts.held[compared] if len(compared) else parts.scores[rest[:: max(1, len(rest) // _COUNTED)]]
-    if kind == CLASSES or len(scores) < _QUANTILES:
-        shown = scores[:: max(1, len(scores) // _SAMPLED)]
-    else:
-        # Quantiles of the score stand for all galaxies; other columns do not matter.
-        places = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
-        shown = np.tile(np.quantile(scores[:, column], places)[:, None], (1, scores.shape[1]))
-    sampled = as_classes(parts.calibrated(parts.fit).probabilities(scores), kind=kind, column=column)
-    shares = [class_shares(sampled, before=before)]
-    for _ in range(_DRAWS):
+    if members.shape[1] == 2 and len(scores):
+        both = [
+            values[:, 1] - values[:, 0] if kind == CLASSES else values[:, column] for values in (parts.held, scores)
+        ]
+        found = share_draws(both[0][fit], members[fit, 1], both[1], rng=rng, draws=2 * _DRAWS)
+        return np.column_stack([1 - found, found])
+    before, calibration = counts / counts.sum(), parts.calibrated(parts.fit)
+    shares = [class_shares(calibration.probabilities(scores), before=before)]
+    shown = scores[:: max(1, len(scores) // _SAMPLED)]
+    for _ in range(_DRAWS if len(scores) else 0):
         drawn = np.concatenate(
             [rng.choice(rows, len(rows)) for rows in (fit[members[fit, k]] for k in range(len(counts)))]
         )
-        own = as_classes(parts.calibrated(drawn).probabilities(shown), kind=kind, column=column)
-        shares.append(class_shares(own, before=before))
+        shares.append(class_shares(parts.calibrated(drawn).probabilities(shown), before=before))
     return np.array(shares)
 
 
