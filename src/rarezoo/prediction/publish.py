@@ -27,7 +27,7 @@ from rarezoo.prediction.calibration import (
     Calibration,
     as_classes,
     class_quantiles,
-    class_shares,
+    class_share_draws,
     conformal_quantile,
     is_share,
     share_draws,
@@ -50,8 +50,8 @@ TABLE_FILE = "predictions"
 # Rows of the table that are written at once.
 _AT_ONCE = 100_000
 _DRAWS, _FOLDS = 100, 5
-# Galaxies of the survey by which shares are estimated: for draws of several classes, and otherwise.
-_SAMPLED, _COUNTED = 1000, 50_000
+# Galaxies of the survey by which shares are estimated.
+_COUNTED = 50_000
 _FEWEST_CALIBRATION = 20
 # Two estimates disagree if their intervals are apart by more than this share of the number.
 _APART = 0.2
@@ -491,13 +491,12 @@ def _sets(parts: _Parts, notes: list[str]) -> dict[str, Any]:
     for kept, asked in parts.folds():
         held[asked] = parts.calibrated(kept).probabilities(parts.held[asked])
     probabilities, sets, evaluations, errors = plain.copy(), [], list[Evaluation](), list[LabelError]()
-    uncountable = kind == CLASSES and len(labels.names) > 2 and parts.sampling == CHOSEN
-    if uncountable:
+    mixed = kind == CLASSES and len(labels.names) > 2 and parts.sampling == CHOSEN
+    if mixed:
         notes.append(
-            "How many there are of each of several classes, and how pure a selection of it is, is not said, and "
-            "probabilities are rough: the other labelled classes are not mixed as in the survey. For a number, make a "
-            "yes/no label of one class (galaxies drawn at random for no), or label galaxies drawn at random and say "
-            "sampling=random."
+            "How pure a selection of one of several classes is, is not said, because the other labelled classes are "
+            "not mixed as in the survey. For that, make a yes/no label of one class (galaxies drawn at random for no), or "
+            "label galaxies drawn at random and say sampling=random."
         )
     for column in range(len(labels.names)) if kind == TAGS else [0]:
         names = _class_names(labels, labels.names[column] if kind == TAGS else "")
@@ -536,7 +535,11 @@ def _sets(parts: _Parts, notes: list[str]) -> dict[str, Any]:
                     in_set=in_set[ask, number],
                     seed=parts.seed,
                 )
-                evaluations.append(_without_numbers(found) if uncountable else found)
+                # Purity and the number by counting need galaxies without the label as they are in the survey.
+                unsaid = {
+                    "adjusted": Interval(np.nan, np.nan, np.nan), "purity": np.full_like(found.purity, np.nan)
+                }  # fmt: skip
+                evaluations.append(replace(found, **unsaid) if mixed else found)
         errors += _errors(parts, held, members, names, column=column)
     _note(notes, evaluations, parts)
     unknown = Interval(np.nan, np.nan, np.nan)
@@ -549,15 +552,6 @@ def _sets(parts: _Parts, notes: list[str]) -> dict[str, Any]:
         "evaluations": tuple(evaluations),
         "errors": tuple(sorted(errors, key=lambda error: -error.probability)),
     }
-
-
-def _without_numbers(found: Evaluation) -> Evaluation:
-    """Return the evaluation of one of several classes without the numbers whose intervals do not hold the truth.
-
-    ``python -m benchmarks counts`` measures how far they are from it: docs/explanation/few-labels.md.
-    """
-    unknown = Interval(np.nan, np.nan, np.nan)
-    return replace(found, count=unknown, share=unknown, adjusted=unknown, purity=np.full_like(found.purity, np.nan))
 
 
 def _members(labels: OwnLabels, column: int) -> Bool[np.ndarray, "n k"]:
@@ -589,15 +583,10 @@ def _share_draws(
         ]
         found = share_draws(both[0][fit], members[fit, 1], both[1], rng=rng, draws=2 * _DRAWS)
         return np.column_stack([1 - found, found])
-    before, calibration = counts / counts.sum(), parts.calibrated(parts.fit)
-    shares = [class_shares(calibration.probabilities(scores), before=before)]
-    shown = scores[:: max(1, len(scores) // _SAMPLED)]
-    for _ in range(_DRAWS if len(scores) else 0):
-        drawn = np.concatenate(
-            [rng.choice(rows, len(rows)) for rows in (fit[members[fit, k]] for k in range(len(counts)))]
-        )
-        shares.append(class_shares(parts.calibrated(drawn).probabilities(shown), before=before))
-    return np.array(shares)
+    if not len(scores):
+        return (counts / counts.sum())[None]
+    labelled, shown = (parts.calibrated(parts.fit).probabilities(values) for values in (parts.held[fit], scores))
+    return class_share_draws(labelled, members[fit], shown, rng=rng, draws=2 * _DRAWS)
 
 
 def _errors(
