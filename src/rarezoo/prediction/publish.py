@@ -495,8 +495,8 @@ def _sets(parts: _Parts, notes: list[str]) -> dict[str, Any]:
     if mixed:
         notes.append(
             "How pure a selection of one of several classes is, is not said, because the other labelled classes are "
-            "not mixed as in the survey. For that, make a yes/no label of one class (galaxies drawn at random for no), or "
-            "label galaxies drawn at random and say sampling=random."
+            "not mixed as in the survey. For that, make a yes/no label of one class (galaxies drawn at random for "
+            "no), or label galaxies drawn at random and say sampling=random."
         )
     for column in range(len(labels.names)) if kind == TAGS else [0]:
         names = _class_names(labels, labels.names[column] if kind == TAGS else "")
