@@ -58,6 +58,7 @@ class FinetunedFewLabels(Settings):
         "", "embedding store of the same galaxies, with which the probe of rarezoo probe takes part; empty: it does not"
     )
     contestants: list[str] = setting([], "contestants; empty = all")
+    measure: bool = setting(True, "try what has not been tried; false: only the tables of what was")
     out: str = setting("runs/few_labels_finetuned", "folder of the trials")
 
     def run(self) -> str:
@@ -67,6 +68,8 @@ class FinetunedFewLabels(Settings):
         """
         contestants = self._contestants()
         chosen = {name: contestants[name] for name in self.contestants or contestants}
+        if not self.measure:
+            return self._tables(list(chosen))
         galaxies = self.data.open()
         value = galaxies.catalogue[self.column].to_numpy().astype(float)
         trials = [(draw, n, name) for n in self.numbers for draw in seeds_of(self.draws) for name in chosen]
