@@ -18,7 +18,7 @@ from rarezoo.data.own_labels import BINARY, CLASSES, OwnLabels
 from rarezoo.data.survey import Galaxies
 from rarezoo.embeddings.answers import Answer, Criterion
 from rarezoo.embeddings.store import EmbeddingStore
-from rarezoo.prediction.calibration import Calibration, class_shares
+from rarezoo.prediction.calibration import Calibration, class_share_draws
 from rarezoo.prediction.evaluation import proportion
 from rarezoo.prediction.models import KERNEL, Model, out_of_fold
 from rarezoo.prediction.probe import ProbeSettings
@@ -33,8 +33,8 @@ _OTHER = "other"
 class Counts(Settings):
     """Coverage of the 95 % intervals of how many galaxies of a kind there are, with the probe's Gaussian process.
 
-    For several classes at once, whose numbers ``rarezoo probe`` does not print, the same estimate is compared with the
-    truth without an interval: its mean over draws and its standard deviation.
+    The second table is of several classes at once. Estimates are shown as their mean over draws and their standard
+    deviation.
     """
 
     store: str = setting(help="embedding store of a survey whose answers are known", positional=True)
@@ -45,6 +45,7 @@ class Counts(Settings):
     positives: list[int] = setting([13, 33, 79], "galaxies of the kind that are labelled", ge=5)
     others: int = setting(5, "other labelled galaxies, for each of the kind", ge=1)
     draws: str = setting("0-19", "draws of labels: a range such as 0-19, or a list")
+    classes: bool = setting(True, "estimate several classes at once, too; false: only the first table")
     out: str = setting("runs/counts", "folder of the results")
 
     def run(self) -> str:
@@ -85,7 +86,8 @@ class Counts(Settings):
                 ]
             )
         head = ["kind", "N", "truth", "estimate", "median interval", "holds", "by counting holds", "either", "coverage"]
-        return f"{markdown(head, lines)}\n\n{self._classes(store, galaxies, kinds)}"
+        table = markdown(head, lines)
+        return f"{table}\n\n{self._classes(store, galaxies, kinds)}" if self.classes else table
 
     def _kinds(self, store: EmbeddingStore, galaxies: Galaxies) -> dict[str, Answer]:
         table = tables.aligned(galaxies.catalogue, store.ids, source="the survey")
@@ -137,13 +139,25 @@ class Counts(Settings):
                 others=matrix[len(learnt) :],
             )  # fmt: skip
             calibration = Calibration.fit(scores[: len(learnt)], values.astype(np.float64), kind=CLASSES)
-            shares = class_shares(calibration.probabilities(scores[len(learnt) :]), before=values.mean(axis=0))
-            found.append(shares * len(rest) + values.sum(axis=0))
-            tables.write_json(found[-1].tolist(), file)
-        estimates = np.array(found)
-        lines = [
-            [name, "200" if not place else "50", str(int((which == place).sum())),
-             f"{estimates[:, place].mean():.0f} ± {estimates[:, place].std(ddof=1):.0f}"]
-            for place, name in enumerate(names)
-        ]  # fmt: skip
-        return markdown(["class", "labelled", "truth", "estimate"], lines)
+            probabilities, members = calibration.probabilities(scores), values == 1
+            shares = class_share_draws(
+                probabilities[: len(learnt)], members, probabilities[len(learnt) :], rng=np.random.default_rng(draw)
+            )
+            numbers = shares * len(rest) + values.sum(axis=0)
+            found.append([numbers[0], *np.quantile(numbers[1:], (0.025, 0.975), axis=0)])
+            tables.write_json(np.array(found[-1]).tolist(), file)
+        estimates, lines = np.array(found), []
+        for place, name in enumerate(names):
+            truth, (value, low, high) = int((which == place).sum()), estimates[:, :, place].T
+            held = int(((low <= truth) & (truth <= high)).sum())
+            lines.append(
+                [
+                    name,
+                    "50" if place else "200",
+                    str(truth),
+                    f"{value.mean():.0f} ± {value.std(ddof=1):.0f}",
+                    f"{np.median(low):.0f}–{np.median(high):.0f}",
+                    f"{held} of {len(value)}",
+                ]
+            )
+        return markdown(["class", "labelled", "truth", "estimate", "median interval", "holds"], lines)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from tqdm.auto import tqdm
 
 from rarezoo.benchmark.few_labels import ProbeContestant, Task
@@ -23,10 +24,12 @@ from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.prediction.space import Space
 from rarezoo.settings import Settings, setting
 from rarezoo.statistics import students_interval
-from rarezoo.tables import write_json
+from rarezoo.tables import markdown, write_json
 
 log = logging.getLogger(__name__)
 _FEW: dict[str, Any] = {"epochs": 20, "patience": 8, "workers": 0, "batch_size": 16, "accelerator": "cpu"}
+
+_MEASURES = {"auc": "AUC", "average_precision": "average precision", "balanced_accuracy": "balanced accuracy"}
 
 
 @dataclass(kw_only=True)
@@ -55,12 +58,18 @@ class FinetunedFewLabels(Settings):
         "", "embedding store of the same galaxies, with which the probe of rarezoo probe takes part; empty: it does not"
     )
     contestants: list[str] = setting([], "contestants; empty = all")
+    measure: bool = setting(True, "try what has not been tried; false: only the tables of what was")
     out: str = setting("runs/few_labels_finetuned", "folder of the trials")
 
     def run(self) -> str:
-        """Try what has not been tried, and return the table of means over draws with Student's intervals."""
+        """Try what has not been tried; return tables of means over draws with Student's intervals.
+
+        They are also written as ``results.csv`` and ``differences.csv``.
+        """
         contestants = self._contestants()
         chosen = {name: contestants[name] for name in self.contestants or contestants}
+        if not self.measure:
+            return self._tables(list(chosen))
         galaxies = self.data.open()
         value = galaxies.catalogue[self.column].to_numpy().astype(float)
         trials = [(draw, n, name) for n in self.numbers for draw in seeds_of(self.draws) for name in chosen]
@@ -84,48 +93,67 @@ class FinetunedFewLabels(Settings):
             row |= {"contestant": name, "n": n, "draw": draw, "seconds": time.process_time() - began}
             write_json(row, file)
             log.info(json.dumps(row))
-        return self._table(list(chosen))
+        return self._tables(list(chosen))
 
     def _contestants(self) -> dict[str, ImageContestant]:
-        ours = {"start": self.ours}
-        lite = self.imagenet != "imagenet"
-        imagenet = {
-            "start": self.imagenet, "input_size": 64, "zoom": 1.67, "pool": "last",
-            **({"activation": "relu6"} if lite else {}),
-        }  # fmt: skip
-        scratch = {"input_size": 64, "zoom": 1.67, "pool": "last"}
+        """Return the contestants by name; those whose name ends in ``_large`` see the images of ``large``."""
+        lite = {"activation": "relu6"} if self.imagenet != "imagenet" else {}
         frozen = {"turns": 4, **{key: _FEW[key] for key in ("workers", "batch_size", "accelerator")}}
+        found: dict[str, ImageContestant] = {}
+        for ending, ours, size in (
+            ("", self.ours, {"input_size": 64, "zoom": 1.67, "pool": "last"}),
+            ("_large", self.large, {"input_size": 128, "zoom": 1.0}),
+        ):
+            start, imagenet = {"start": ours}, {"start": self.imagenet, **size, **lite}
+            found |= {
+                f"ours_frozen{ending}": Finetuned(start, "frozen", frozen),
+                f"imagenet_frozen{ending}": Finetuned(imagenet, "frozen", frozen),
+                f"ours_last{ending}": Finetuned(start, "last", _FEW),
+                f"imagenet_last{ending}": Finetuned(imagenet, "last", _FEW),
+                f"zoobot{ending}": ZoobotClassifier(start, learning_rate=5e-4, epochs=20, patience=8, batch_size=16),
+                f"ours_all{ending}": Finetuned(start, "all", _FEW),
+                f"imagenet_all{ending}": Finetuned(imagenet, "all", _FEW),
+                f"scratch{ending}": Finetuned(size, "all", _FEW),
+            }
         shipped = {"shipped_probe": ShippedProbe(self.store)} if self.store else {}
-        return {
-            **shipped,
-            "probe": Probe(ours),
-            "ours_frozen": Finetuned(ours, "frozen", frozen),
-            "ours_frozen_large": Finetuned({"start": self.large}, "frozen", frozen),
-            "ours_last": Finetuned(ours, "last", _FEW),
-            "imagenet_frozen": Finetuned(imagenet, "frozen", frozen),
-            "zoobot": ZoobotClassifier(ours, learning_rate=5e-4, epochs=20, patience=8, batch_size=16),
-            "ours_all": Finetuned(ours, "all", _FEW),
-            "imagenet_all": Finetuned(imagenet, "all", _FEW),
-            "scratch": Finetuned(scratch, "all", _FEW),
-        }
+        return {**shipped, "probe": Probe({"start": self.ours}), **found}
 
-    def _table(self, names: list[str]) -> str:
-        """Return one line per contestant and N."""
-        rows = [json.loads(file.read_text()) for file in sorted(Path(self.out).glob("*.json"))]
-        lines = ["| contestant | N | draws | AUC | average precision | balanced accuracy | processor seconds |",
-                 "|---|--:|--:|--:|--:|--:|--:|"]  # fmt: skip
+    def _tables(self, names: list[str]) -> str:
+        """Return and write a table with one line per contestant and N, and one of our start minus that of ImageNet."""
         draws = set(seeds_of(self.draws))
+        known = {
+            (row["contestant"], row["n"], row["draw"]): row
+            for row in (json.loads(file.read_text()) for file in sorted(Path(self.out).glob("*.json")))
+            if row["draw"] in draws and row["n"] in self.numbers
+        }
+        results, differences = [], []
         for name in names:
             for n in self.numbers:
-                same = [r for r in rows if r["contestant"] == name and r["n"] == n and r["draw"] in draws]
+                same = {draw: known[name, n, draw] for draw in sorted(draws) if (name, n, draw) in known}
                 if same:
-                    cells = [
-                        students_interval(np.array([row[key] for row in same])).text(".3f")
-                        for key in ("auc", "average_precision", "balanced_accuracy")
-                    ]
-                    seconds = np.mean([row["seconds"] for row in same])
-                    lines.append(f"| {name} | {n} | {len(same)} | {' | '.join(cells)} | {seconds:.0f} |")
-        return "\n".join(lines)
+                    measured = {
+                        words: students_interval(np.array([row[key] for row in same.values()])).text(".3f")
+                        for key, words in _MEASURES.items()
+                    }
+                    seconds = f"{np.mean([row['seconds'] for row in same.values()]):.0f}"
+                    about = {"contestant": name, "N": n, "draws": len(same)}
+                    results.append({**about, **measured, "processor seconds": seconds})
+                other = name.replace("ours", "imagenet")
+                both = [draw for draw in same if (other, n, draw) in known]
+                if both and other != name:
+                    gaps = {
+                        words: students_interval(np.array([same[d][key] - known[other, n, d][key] for d in both]))
+                        for key, words in _MEASURES.items()
+                    }
+                    texts = {words: gap.text("+.3f") for words, gap in gaps.items()}
+                    differences.append({"difference": f"{name} − {other}", "N": n, "draws": len(both), **texts})
+        written = []
+        for name, rows in (("results", results), ("differences", differences)):
+            table = pd.DataFrame(rows).astype(str)
+            if rows:
+                table.to_csv(Path(self.out) / f"{name}.csv", index=False)
+                written.append(markdown(list(table.columns), table.to_numpy().tolist()))
+        return "\n\n".join(written)
 
 
 @dataclass(frozen=True)

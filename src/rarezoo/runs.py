@@ -88,7 +88,7 @@ def claim(
     places : collection of str
         Dotted names of settings that only say where an input lies: they may change.
     begun : callable
-        Whether the folder holds something that depends on the inputs. While it does not, the inputs may change.
+        Whether the folder holds something that depends on settings and inputs. While it does not, both may change.
 
     Returns
     -------
@@ -115,7 +115,8 @@ def claim(
         ignored = {f"settings.{name}" for name in places}
         changed = _changes(*({name: record.get(name) for name in ("verb", "settings")} for record in (before, wanted)),
                            ignored=ignored)  # fmt: skip
-        if changed:
+        # What was refused for its settings can be tried again with others.
+        if changed and (before["verb"] != verb or begun(out)):
             raise OutputError(f"{out} holds a run with other settings", value=changed, fix=way_out)
     if inputs is not None:
         earlier = before.get("inputs", {})

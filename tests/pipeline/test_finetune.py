@@ -19,6 +19,8 @@ from rarezoo.benchmark.finetuned import Finetuned, ZoobotClassifier
 from rarezoo.data.label_answers import label_tree, predicted_values
 from rarezoo.data.own_labels import OwnLabels
 from rarezoo.errors import CheckpointError, ConfigError, DataError
+from rarezoo.explore.labels import Labels
+from rarezoo.explore.rating import Rating
 from rarezoo.zoo.checkpoint import Checkpoint
 from rarezoo.zoo.encoder import encoder_of_start
 from rarezoo.zoo.encoders.efficientnet_b0 import EfficientNetB0
@@ -206,6 +208,74 @@ def test_contestants_that_see_images_predict_the_galaxies_that_are_wanted(
     assert np.std(first) > 0
     with pytest.raises(DataError, match="survey"):
         contestant.probabilities(replace(task, survey=None))
+
+
+def test_a_validation_loss_that_is_never_finite_is_refused(cli, tiny_survey, tiny_checkpoint, smooth, tmp_path):
+    words = [
+        "train.py", *tiny_survey.words, "train.objective=labels", f"objective.labels={smooth}",
+        "objective.label=smooth", f"model.start={tiny_checkpoint}", "train.epochs=1", "train.workers=0",
+        "train.learning_rate=1e30", "train.warmup_epochs=0", "train.batch_size=64", "logger=none", "out=wild",
+    ]  # fmt: skip
+    assert "train.learning_rate" in cli(*words, cwd=tmp_path, expect=2).message
+
+
+@pytest.mark.slow
+def test_two_processes_finetune_on_ratings_and_their_network_is_exported(
+    start_process, ended, cli, tiny_survey, tiny_checkpoint, smooth, tmp_path
+):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    with smooth.open() as file, Labels.open(tmp_path / "rated" / "labels.sqlite", survey="made up") as ratings:
+        ratings.add(
+            [Rating(row["id"], "smooth", float(row["smooth"]), "answer", "ann") for row in csv.DictReader(file)]
+        )
+    words = [
+        "train.py", *tiny_survey.words, "experiment=finetune_all", "objective.labels=rated", "objective.label=smooth",
+        f"model.start={tiny_checkpoint}", "train.epochs=3", "train.workers=0", "train.accelerator=cpu",
+        "objective.balance=sampling", "logger=none",
+    ]  # fmt: skip
+    together = ["train.batch_size=8", "train.devices=2", "train.strategy=ddp", "out=two"]
+    ended(start_process(*words, *together, cwd=tmp_path))
+    cli(*words, "train.batch_size=16", "out=one", cwd=tmp_path)
+    losses, steps = [], []
+    for name in ("one", "two"):
+        with (tmp_path / name / "metrics.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        losses.append(float(rows[-1]["validation/loss"]))
+        steps.append(rows[-1]["step"])
+    assert steps[0] == steps[1], "each process takes half of the galaxies"
+    assert losses[1] == pytest.approx(losses[0], abs=0.3)
+    known = Checkpoint.open(tmp_path / "two")
+    assert known.card["labels"]["names"] == ["smooth"]
+    cli("rarezoo", "zoo", "export", "two", "format=onnx", "out=onnx", cwd=tmp_path)
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, 32, 32), dtype=np.uint8)
+    session = onnxruntime.InferenceSession(str(tmp_path / "onnx" / "model.onnx"))
+    (said,) = session.run(["concentrations"], {"images": images})
+    with torch.inference_mode():
+        expected = known.network(torch.from_numpy(images)).concentrations.numpy()
+    np.testing.assert_allclose(said, expected, rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_a_test_split_without_positives_is_warned_of_and_its_card_has_no_numbers_for_them(
+    tiny_survey, tiny_checkpoint, tmp_path, caplog
+):
+    ids = tiny_survey.mock().open().ids[:60].tolist()
+    cells = {**{galaxy: int(row < 10) for row, galaxy in enumerate(ids)}, "elsewhere": 1, "far away": 1}
+    labels = OwnLabels.read(cells)
+    # A seed with which the positives of the test split are those that the survey does not have.
+    for seed in range(2000):
+        splits = dict(zip(labels.ids, labels.splits(seed=seed), strict=True))
+        if {galaxy for galaxy in cells if cells[galaxy] and splits[galaxy] == "test"} == {"elsewhere", "far away"}:
+            break
+    with caplog.at_level(logging.WARNING, logger="rarezoo"):
+        made = rz.finetune(
+            tiny_checkpoint, tiny_survey.mock(), cells, label="ring", trained="frozen", out=tmp_path / "net",
+            objective={"split_seed": seed}, **SMALL,
+        )  # fmt: skip
+    assert "the test split has no galaxy" in caplog.text
+    (row,) = made.card["label_metrics"]
+    assert (row["positive"], row["auc"]) == (0, None)
+    assert "AUC" in (tmp_path / "net" / "README.md").read_text()
 
 
 @pytest.mark.slow

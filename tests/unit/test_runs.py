@@ -16,6 +16,14 @@ def test_a_claimed_folder_takes_the_same_command_again_and_no_other(tmp_path):
         runs.claim(tmp_path, verb="train", settings={**settings, "model": {"input_size": 96}})
 
 
+def test_settings_that_were_refused_can_be_corrected_in_the_same_folder_by_the_same_command(tmp_path):
+    runs.claim(tmp_path, verb="probe", settings={"kind": "number"}, begun=lambda folder: False)
+    runs.claim(tmp_path, verb="probe", settings={"kind": "classes"}, begun=lambda folder: False)
+    assert "classes" in (tmp_path / "settings.json").read_text()
+    with pytest.raises(OutputError, match="verb probe → train"):
+        runs.claim(tmp_path, verb="train", settings={"kind": "classes"}, begun=lambda folder: False)
+
+
 def test_a_digest_does_not_depend_on_the_order_of_keys():
     assert runs.digest({"a": 1, "b": 2}) == runs.digest({"b": 2, "a": 1}) != runs.digest({"a": 1, "b": 3})
 

@@ -10,6 +10,7 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from rarezoo.data.survey import Survey
 from rarezoo.errors import DataError, MissingDependency
 from rarezoo.settings import choice
 from rarezoo.training.finetune import RECIPES, finetune
+from rarezoo.training.frozen import frozen_features
 from rarezoo.training.metrics import predictions
 from rarezoo.zoo.encoder import Encoder, encoder_of_start
 from rarezoo.zoo.network import BottleneckNetwork, blank_network, build_network
@@ -72,15 +74,15 @@ class Finetuned(ImageContestant):
         survey = _survey_of(task)
         # What an earlier draw left there.
         shutil.rmtree(task.scratch, ignore_errors=True)
-        settings = dict(self.settings)
-        if RECIPES[self.trained].get("turns"):
+        settings, frozen = dict(self.settings), bool(RECIPES[self.trained].get("freeze_trunk"))
+        if frozen:
             settings.setdefault("cache", str(task.scratch.parent / "features"))
         encoder = encoder_of_start(encoder_of(self.model), given=self.model)
         checkpoint = finetune(
             encoder, survey, task.labels, out=task.scratch, trained=self.trained, seed=task.seed,
             objective={"validation_share": VALIDATION_SHARE, "test_share": 0.0}, **settings,
         )  # fmt: skip
-        return _predicted(checkpoint.network, checkpoint.encoder, task)
+        return _predicted(checkpoint.network, checkpoint.encoder, task, cache=settings["cache"] if frozen else "")
 
 
 @dataclass(frozen=True)
@@ -206,11 +208,18 @@ def _images(survey: Survey, rows: Int64[np.ndarray, " n"], encoder: Encoder) -> 
     return torch.cat([batch.images for batch in loader])
 
 
-def _predicted(network: BottleneckNetwork, encoder: Encoder, task: Task) -> Float64[np.ndarray, " m"]:
+def _predicted(network: BottleneckNetwork, encoder: Encoder, task: Task, *, cache: str) -> Float64[np.ndarray, " m"]:
+    """Return the probabilities of the galaxies that are wanted; the features of a frozen trunk are kept in a cache."""
     galaxies = replace(_survey_of(task).open(), votes=None, tree=None)
     place = {galaxy: row for row, galaxy in enumerate(galaxies.ids)}
     rows = np.array([place[galaxy] for galaxy in task.wanted])
-    view = inference_view(encoder.input_size, zoom=encoder.zoom)
-    loader = CutoutLoader(galaxies, rows, view=view, batch_size=_BATCH, workers=0, on_bad_image="stop")
-    alpha = predictions(network, loader).concentrations.astype(np.float64)
+    if cache:
+        found = frozen_features(network, galaxies, rows, encoder=encoder, turns=1, cache=Path(cache), workers=0)
+        with torch.inference_mode():
+            features = torch.from_numpy(found.of(rows)[:, 0]).float()
+            alpha = network.without_trunk().eval()(features).concentrations.numpy().astype(np.float64)
+    else:
+        view = inference_view(encoder.input_size, zoom=encoder.zoom)
+        loader = CutoutLoader(galaxies, rows, view=view, batch_size=_BATCH, workers=0, on_bad_image="stop")
+        alpha = predictions(network, loader).concentrations.astype(np.float64)
     return np.asarray(alpha[:, 0] / alpha.sum(axis=1))

@@ -34,6 +34,8 @@ RATINGS_FILE = "labels.sqlite"
 _OF_RATINGS = {tables.ID, tables.LABEL, tables.VALUE, tables.BY}
 # What reads them, found by its name when there are ratings: their database is in a package above this one.
 _RATINGS_READER = "rarezoo.prediction.ratings:rated"
+# Files by which a search and an embedding store are known, whose own tables are no labels.
+_OWN_FOLDERS = ("run.json", "manifest.json")
 # How people write yes and no.
 _YES, _NO = ("1", "true", "yes", "y", "t"), ("0", "false", "no", "n", "f")
 _UNKNOWN = ("", "nan", "none", "null", "na", "n/a", "?", "unknown", "unsure")
@@ -149,6 +151,12 @@ class OwnLabels:
             if is_ratings(path):
                 rated: OwnLabels = resolve_name(_RATINGS_READER)(path, names)
                 return rated
+            if any((path / name).is_file() for name in _OWN_FOLDERS):
+                raise DataError(
+                    "nothing was rated in this folder of rarezoo",
+                    value=path,
+                    fix=f"Rate galaxies (rarezoo serve {path}), or give a table with ids and labels.",
+                )
             if path.is_dir() and not parquet_files(path):
                 ids, classes = _sorted_images(path)
                 return _labels(ids, {", ".join(names) or "label": classes}, kind=CLASSES, source=str(path))
@@ -344,12 +352,7 @@ class OwnLabels:
         others = (known == 0).sum(axis=0) if self.kind == TAGS else members.sum() - members
         few = (members < 2) | ((others < 2) & (self.kind == TAGS))
         if (~few).sum() < (1 if self.kind == TAGS else 2):
-            numbers = ", ".join(f"{name}: {int(count)}" for name, count in zip(self.names, members, strict=True))
-            raise DataError(
-                f"{self.source}: one class only" if self.kind != TAGS else f"{self.source}: no tag can be learnt",
-                value=numbers,
-                fix="Label at least two galaxies of each of two classes, and some without a tag.",
-            )
+            raise self._nothing_to_learn(members, several=bool((~few).any()))
         if not few.any():
             return self
         left = [name for name, gone in zip(self.names, few, strict=True) if gone]
@@ -363,6 +366,21 @@ class OwnLabels:
             values[np.nan_to_num(values[:, few]).any(axis=1)] = np.nan
         kept = tuple(name for name, gone in zip(self.names, few, strict=True) if not gone)
         return replace(self, names=kept, values=values[:, ~few])
+
+    def _nothing_to_learn(self, members: np.ndarray, *, several: bool) -> DataError:
+        """Return the error for tags, or classes of which at most one has several galaxies."""
+        order = np.argsort(-members, kind="stable")
+        numbers = _listed([f"{self.names[place]}: {int(members[place])}" for place in order])
+        if self.kind == TAGS:
+            what, fix = "no tag can be learnt", "Label at least two galaxies with a tag, and two without it."
+        elif several:
+            what, fix = "one class only", "Label at least two galaxies of each of two classes."
+        else:
+            what, fix = (
+                "no class has two galaxies",
+                "Label more galaxies of each class, or name another column with label=.",
+            )
+        return DataError(f"{self.source}: {what}", value=numbers, fix=fix)
 
     def summary(self) -> str:
         """Return one line that says what the labels are.

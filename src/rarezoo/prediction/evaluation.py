@@ -68,11 +68,11 @@ class Evaluation:
     share : Interval
         Estimated share of the survey; galaxies with a label count as they are labelled.
     count : Interval
-        Estimated number of galaxies of the survey. NaN, as ``share``, ``adjusted`` and ``purity``, for one
-        of several classes whose labelled galaxies were chosen: it cannot be estimated well.
+        Estimated number of galaxies of the survey.
     adjusted : Interval
         The same estimated in another way: the number above the threshold that half of the evaluated galaxies with the
-        label pass, corrected for the rates of missed and wrong ones (Forman 2008).
+        label pass, corrected for the rates of missed and wrong ones (Forman 2008). NaN, as ``purity``, for one of
+        several classes that were looked for: the other labelled classes are not mixed as in the survey.
     labelled_share : float
         Share of the labelled galaxies.
     reliability : Reliability

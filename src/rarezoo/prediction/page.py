@@ -66,6 +66,7 @@ def write_page(published: Published, folder: Path) -> Path:
             sections=sections,
             overview=[_row(found) for found in published.evaluations],
             counted=any(np.isfinite(found.count.value) for found in published.evaluations),
+            pure=any(np.isfinite(found.purity).any() for found in published.evaluations),
             kind=published.labels.kind,
             strength=published.strength.text(".2f"),
             covered=published.covered.text(".2f"),

@@ -138,6 +138,8 @@ def predictions_of(
     DataError
         The store has no predictions of these labels.
     """
+    # A class with one member is not learnt in training either; the splits are those of all labels.
+    given, labels = labels, labels.usable()
     answers = store.manifest.answers
     columns = store.read([tables.ID, *map(tables.fraction_column, answers)])
     fractions = np.column_stack(
@@ -159,9 +161,7 @@ def predictions_of(
             galaxies = store.galaxies()
         except RarezooError as problem:
             log.info("the page has no pictures: %s", problem)
-    splits, notes = _training_splits(
-        store, galaxies, labels, aligned, validation=validation, test=test, seed=split_seed
-    )
+    splits, notes = _training_splits(store, galaxies, given, aligned, validation=validation, test=test, seed=split_seed)
     return publish(
         values,
         aligned,

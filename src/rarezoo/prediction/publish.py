@@ -27,9 +27,10 @@ from rarezoo.prediction.calibration import (
     Calibration,
     as_classes,
     class_quantiles,
-    class_shares,
+    class_share_draws,
     conformal_quantile,
     is_share,
+    share_draws,
     shifted,
 )
 from rarezoo.prediction.evaluation import FEWEST, Evaluation, evaluated, likely_errors, proportion
@@ -49,8 +50,8 @@ TABLE_FILE = "predictions"
 # Rows of the table that are written at once.
 _AT_ONCE = 100_000
 _DRAWS, _FOLDS = 100, 5
-# Galaxies of the survey by which shares are estimated, and quantiles of a score that stand for all of them.
-_SAMPLED, _QUANTILES, _COUNTED = 1000, 500, 50_000
+# Galaxies of the survey by which shares are estimated.
+_COUNTED = 50_000
 _FEWEST_CALIBRATION = 20
 # Two estimates disagree if their intervals are apart by more than this share of the number.
 _APART = 0.2
@@ -426,7 +427,7 @@ def publish(
         raise DataError(
             "too few labels that the model has not learnt from",
             value=len(calibration_rows),
-            fix="Make the validation split larger, or give scores by cross-validation.",
+            fix="Label more galaxies, or make the validation split larger (validation=0.15 is usual), as in training.",
         )
     if len(calibration_rows) < _FEWEST_CALIBRATION:
         notes.append(f"Only {len(calibration_rows)} labels calibrate the probabilities: label more to rely on them.")
@@ -490,13 +491,12 @@ def _sets(parts: _Parts, notes: list[str]) -> dict[str, Any]:
     for kept, asked in parts.folds():
         held[asked] = parts.calibrated(kept).probabilities(parts.held[asked])
     probabilities, sets, evaluations, errors = plain.copy(), [], list[Evaluation](), list[LabelError]()
-    uncountable = kind == CLASSES and len(labels.names) > 2 and parts.sampling == CHOSEN
-    if uncountable:
+    mixed = kind == CLASSES and len(labels.names) > 2 and parts.sampling == CHOSEN
+    if mixed:
         notes.append(
-            "How many there are of each of several classes, and how pure a selection of it is, is not said, and "
-            "probabilities are rough: the other labelled classes are not mixed as in the survey. For a number, make a "
-            "yes/no label of one class (galaxies drawn at random for no), or label galaxies drawn at random and say "
-            "sampling=random."
+            "How pure a selection of one of several classes is, is not said, because the other labelled classes are "
+            "not mixed as in the survey. For that, make a yes/no label of one class (galaxies drawn at random for "
+            "no), or label galaxies drawn at random and say sampling=random."
         )
     for column in range(len(labels.names)) if kind == TAGS else [0]:
         names = _class_names(labels, labels.names[column] if kind == TAGS else "")
@@ -535,7 +535,11 @@ def _sets(parts: _Parts, notes: list[str]) -> dict[str, Any]:
                     in_set=in_set[ask, number],
                     seed=parts.seed,
                 )
-                evaluations.append(_without_numbers(found) if uncountable else found)
+                # Purity and the number by counting need galaxies without the label as they are in the survey.
+                unsaid = {
+                    "adjusted": Interval(np.nan, np.nan, np.nan), "purity": np.full_like(found.purity, np.nan)
+                }  # fmt: skip
+                evaluations.append(replace(found, **unsaid) if mixed else found)
         errors += _errors(parts, held, members, names, column=column)
     _note(notes, evaluations, parts)
     unknown = Interval(np.nan, np.nan, np.nan)
@@ -548,15 +552,6 @@ def _sets(parts: _Parts, notes: list[str]) -> dict[str, Any]:
         "evaluations": tuple(evaluations),
         "errors": tuple(sorted(errors, key=lambda error: -error.probability)),
     }
-
-
-def _without_numbers(found: Evaluation) -> Evaluation:
-    """Return the evaluation of one of several classes without the numbers whose intervals do not hold the truth.
-
-    ``python -m benchmarks counts`` measures how far they are from it: docs/explanation/few-labels.md.
-    """
-    unknown = Interval(np.nan, np.nan, np.nan)
-    return replace(found, count=unknown, share=unknown, adjusted=unknown, purity=np.full_like(found.purity, np.nan))
 
 
 def _members(labels: OwnLabels, column: int) -> Bool[np.ndarray, "n k"]:
@@ -579,25 +574,19 @@ def _share_draws(
         labelled = members[members.any(axis=1)].sum(axis=0)
         return np.vstack([labelled / labelled.sum(), rng.dirichlet(labelled + 0.5, _DRAWS)])
     kind, rest = parts.labels.kind, np.flatnonzero(~members.any(axis=1))
-    before = counts / counts.sum()
     # Scores of unlabelled galaxies by the models that have given those of the labelled ones, if there are any.
     compared = rest[np.isfinite(parts.held[rest]).all(axis=1) & ~parts.labels.known[rest]]
     scores = parts.held[compared] if len(compared) else parts.scores[rest[:: max(1, len(rest) // _COUNTED)]]
-    if kind == CLASSES or len(scores) < _QUANTILES:
-        shown = scores[:: max(1, len(scores) // _SAMPLED)]
-    else:
-        # Quantiles of the score stand for all galaxies; other columns do not matter.
-        places = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
-        shown = np.tile(np.quantile(scores[:, column], places)[:, None], (1, scores.shape[1]))
-    sampled = as_classes(parts.calibrated(parts.fit).probabilities(scores), kind=kind, column=column)
-    shares = [class_shares(sampled, before=before)]
-    for _ in range(_DRAWS):
-        drawn = np.concatenate(
-            [rng.choice(rows, len(rows)) for rows in (fit[members[fit, k]] for k in range(len(counts)))]
-        )
-        own = as_classes(parts.calibrated(drawn).probabilities(shown), kind=kind, column=column)
-        shares.append(class_shares(own, before=before))
-    return np.array(shares)
+    if members.shape[1] == 2 and len(scores):
+        both = [
+            values[:, 1] - values[:, 0] if kind == CLASSES else values[:, column] for values in (parts.held, scores)
+        ]
+        found = share_draws(both[0][fit], members[fit, 1], both[1], rng=rng, draws=2 * _DRAWS)
+        return np.column_stack([1 - found, found])
+    if not len(scores):
+        return (counts / counts.sum())[None]
+    labelled, shown = (parts.calibrated(parts.fit).probabilities(values) for values in (parts.held[fit], scores))
+    return class_share_draws(labelled, members[fit], shown, rng=rng, draws=2 * _DRAWS)
 
 
 def _errors(

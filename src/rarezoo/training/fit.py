@@ -495,3 +495,8 @@ def _fit(trainer: pl.Trainer, learner: Learner, batches: Batches, states: States
         if problem.code != 1:
             raise
         raise KeyboardInterrupt from problem
+    if states.best_loss == float("inf"):
+        raise DataError(
+            "the validation loss was not finite in any epoch", value=f"{trainer.current_epoch} epochs",
+            fix="Choose a lower train.learning_rate and another out=DIR.",
+        )  # fmt: skip

@@ -76,6 +76,14 @@ def test_labels_that_cannot_be_used_are_refused_with_a_way_out(source, settings,
     assert all(part in str(refused.value) for part in message), refused.value
 
 
+@pytest.mark.parametrize("file", ["run.json", "manifest.json"])
+def test_the_tables_of_a_search_or_a_store_are_no_labels(tmp_path, file):
+    (tmp_path / file).write_text("{}")
+    pd.DataFrame({"id_str": ["a", "b"], "probability": [0.1, 0.9]}).to_parquet(tmp_path / "members.parquet")
+    with pytest.raises(DataError, match=r"nothing was rated.*rarezoo serve"):
+        OwnLabels.read(tmp_path, label="ring")
+
+
 def test_rows_of_one_galaxy_that_agree_are_joined():
     table = pa.table({"id": ["a", "b", "a"], "x": [1, 0, None]})
     assert OwnLabels.read(table).values.ravel().tolist() == [1, 0]
@@ -88,6 +96,7 @@ def test_rows_of_one_galaxy_that_agree_are_joined():
         ({"a": 0, "b": 0, "c": 0}, "auto", ["no galaxy is marked", "0 galaxies with it"]),
         ({"a": 1, "b": 0, "c": 0}, "auto", ["only one galaxy"]),
         ({"a": "r", "b": "r", "c": "s"}, "auto", ["one class only", "s: 1"]),
+        ({f"g{row}": f"name {row}" for row in range(90)}, "auto", ["no class has two", "85 more", "label="]),
         ({"a": None, "b": None}, "binary", ["no label"]),
         ({"a": 1.5, "b": 1.5, "c": 1.5}, "number", ["1 in 3"]),
     ],

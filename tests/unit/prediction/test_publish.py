@@ -1,13 +1,14 @@
 """Published predictions keep what they promise: probabilities, sets, intervals and numbers of galaxies."""
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
 from rarezoo import tables
 from rarezoo.data.own_labels import OwnLabels
 from rarezoo.errors import ConfigError, DataError
-from rarezoo.prediction.calibration import Calibration, class_shares
+from rarezoo.prediction.calibration import Calibration, class_shares, share_draws
 from rarezoo.prediction.publish import publish
 
 pytestmark = pytest.mark.unit
@@ -58,6 +59,47 @@ def test_the_number_of_galaxies_completeness_and_purity_lie_in_their_intervals(s
     assert found.completeness[place, 1] < above[truth].mean() < found.completeness[place, 2]
     assert found.purity[place, 1] < truth[above].mean() < found.purity[place, 2]
     assert found.labelled_share == 0.5
+
+
+def test_the_number_of_galaxies_is_held_although_the_labels_may_lack_what_looks_alike():
+    """One galaxy in fifty without the label looks as if it had it; of 150 labelled ones two or three do, or none."""
+    random, held = np.random.default_rng(5), []
+    for _ in range(60):
+        truth, alike = np.arange(4000) < 100, random.random(4000) < 0.02
+        scores = np.where(truth | alike, 2.5, 0.0) + random.normal(size=4000)
+        labelled = np.concatenate(
+            [random.choice(100, 30, replace=False), 100 + random.choice(3900, 150, replace=False)]
+        )
+        rest = np.setdiff1d(np.arange(4000), labelled)
+        shares = share_draws(scores[labelled], truth[labelled], scores[rest], rng=random, draws=100)
+        low, high = np.quantile(shares[1:], (0.025, 0.975))
+        held.append(low <= truth[rest].mean() <= high)
+    assert np.mean(held) > 0.86
+
+
+def test_two_classes_are_counted_as_a_yes_or_no_label_is(survey):
+    _, scores, labels = survey
+    one_hot = np.hstack([1 - labels.values, labels.values])
+    classes = OwnLabels(labels.ids, "classes", ("other", "ring"), one_hot)
+    splits = labels.splits(validation=0.5, test=0.49)
+    count = publish(scores, labels, splits).evaluations[0].count
+    both = publish(np.hstack([-scores / 2, scores / 2]), classes, splits).evaluations
+    assert both[1].count.value == pytest.approx(count.value, rel=0.02)
+    assert both[0].count.value + both[1].count.value == pytest.approx(N)
+
+
+def test_several_classes_are_counted_although_the_labels_mix_them_otherwise_than_the_survey():
+    random, shares = np.random.default_rng(3), np.array([0.93, 0.05, 0.02])
+    truth = random.choice(3, 5000, p=shares)
+    labelled = np.concatenate([random.choice(np.flatnonzero(truth == each), 60, replace=False) for each in range(3)])
+    scores = 3 * np.eye(3)[truth] + 1.5 * random.normal(size=(5000, 3))
+    values = np.full((5000, 3), np.nan, dtype=np.float32)
+    values[labelled] = np.eye(3)[truth[labelled]]
+    labels = OwnLabels(np.array([f"g{row}" for row in range(5000)], dtype=object), "classes", ("a", "b", "c"), values)
+    found = publish(scores, labels, labels.splits(validation=0.5, test=0.4)).evaluations
+    for evaluation, number in zip(found, np.bincount(truth), strict=True):
+        assert evaluation.count.low <= number <= evaluation.count.high
+        assert evaluation.count.high < number + 500
 
 
 def test_conformal_sets_hold_both_classes_as_often_as_they_promise(survey, published):
@@ -115,11 +157,15 @@ def test_every_class_tag_and_answer_has_its_column_in_every_part(kind, tmp_path)
     # A part without any label has the same columns as the others.
     written = tables.write_parts(published.parts(rows=70), tmp_path / "table.parquet", tables.OWN_PREDICTIONS)
     assert pq.read_table(written).equals(published.table())
+    tables.write_csv(published.parts(rows=70), tmp_path / "table.csv")
+    text = pd.read_csv(tmp_path / "table.csv")
+    assert text.columns.tolist() == table.columns.tolist()
+    assert text.isna().equals(table.replace("", None).isna())
     ending = "fraction" if kind == "counts" else "probability"
     predicted = table[[f"{name}_{ending}" for name in "abc"]].to_numpy()
     assert (predicted.argmax(axis=1) == which).mean() > 0.8
-    # Numbers of several classes that were looked for are not said, because their intervals would not hold the truth.
-    assert all(np.isnan(found.count.value) == (kind == "classes") for found in published.evaluations)
+    # The other labelled classes are not mixed as in the survey, so that purity is not known.
+    assert all(np.isnan(found.purity).all() == (kind == "classes") for found in published.evaluations)
     assert any("yes/no" in note for note in published.notes) == (kind == "classes")
     if kind != "tags":
         np.testing.assert_allclose(predicted.sum(axis=1), 1, atol=1e-5)

@@ -23,7 +23,7 @@ from rarezoo.settings import option, setting
 from rarezoo.training import metrics
 from rarezoo.training.label_metrics import label_rows
 from rarezoo.training.loss import question_losses
-from rarezoo.training.objective import LOSS, Objective
+from rarezoo.training.objective import LOSS, Objective, watched_losses
 from rarezoo.zoo.network import BottleneckNetwork, Prediction
 
 log = logging.getLogger(__name__)
@@ -212,13 +212,7 @@ class Labels(Objective):
         self, prediction: Prediction, targets: Float[Tensor, "b a"], *, tree: QuestionTree
     ) -> Mapping[str, tuple[Tensor, int]]:
         """Return the loss, for several tags also that of each one over the galaxies of which it is known."""
-        losses = self._losses(prediction.concentrations, targets, tree, 0.0)
-        watched = {LOSS: (losses.sum(dim=1).mean(), len(targets))}
-        for place, (question, part) in enumerate(zip(tree.questions, tree.slices, strict=True)):
-            known = int((targets[:, part].sum(dim=1) > 0).sum())
-            if known and len(tree.questions) > 1:
-                watched[f"{LOSS}/{question.name}"] = (losses[:, place].sum() / known, known)
-        return watched
+        return watched_losses(self._losses(prediction.concentrations, targets, tree, 0.0), targets, tree)
 
     def _losses(
         self, concentrations: Float[Tensor, "b a"], targets: Float[Tensor, "b a"], tree: QuestionTree, smoothing: float

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
@@ -18,7 +17,7 @@ from rarezoo.data.trees import QuestionTree
 from rarezoo.settings import option
 from rarezoo.training import metrics
 from rarezoo.training.loss import question_losses, vote_loss
-from rarezoo.training.objective import LOSS, Objective, targets_of
+from rarezoo.training.objective import LOSS, Objective, targets_of, watched_losses
 from rarezoo.zoo.network import BottleneckNetwork, Prediction
 
 
@@ -49,13 +48,7 @@ class Votes(Objective):
         self, prediction: Prediction, targets: Float[Tensor, "b a"], *, tree: QuestionTree
     ) -> Mapping[str, tuple[Tensor, int]]:
         """Return the loss of the votes, in all and for each question over the galaxies for which it was answered."""
-        losses = question_losses(prediction.concentrations, targets, tree)
-        watched = {LOSS: (losses.sum(dim=1).mean(), len(targets))}
-        asked = torch.stack([targets[:, part].sum(dim=1) > 0 for part in tree.slices], dim=1).sum(dim=0)
-        for place, question in enumerate(tree.questions):
-            if galaxies := int(asked[place]):
-                watched[f"{LOSS}/{question.name}"] = (losses[:, place].sum() / galaxies, galaxies)
-        return watched
+        return watched_losses(question_losses(prediction.concentrations, targets, tree), targets, tree)
 
     def measure(
         self,
