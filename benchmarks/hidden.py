@@ -2,7 +2,7 @@
 
 Three searches of the same galaxies: of images alone, of images and columns, and of what the images do not predict of
 the columns. Each is repeated on several seeds, with the columns as they are and with shuffled columns, in which nothing
-is to be found. Images are counted as they are there, because the population is not to be seen in them. Finished seeds
+is to be found. Drawn images are counted as they are, because they show no population. Finished seeds
 are kept, so that a stopped measurement goes on.
 """
 
@@ -71,8 +71,9 @@ class HiddenPopulation(Settings):
                 for seed in range(self.first, self.first + self.seeds)
                 for shuffle in range(self.shuffles if kind != "image" else 0)
             ]
-            # Images cannot show the population, so that every class is one of nothing.
-            wrong = [result["classes"] > 0 for result in (found if kind == "image" else empty)]
+            # Images cannot show the population, so that every class of drawn embeddings is one of nothing. Those of
+            # mock galaxies show the other populations of the mock sky.
+            wrong = [result["classes"] > 0 for result in (found if kind == "image" and self.sky == VECTORS else empty)]
             hits = [result for result in found if result["found"]]
             rows.append([
                 kind, _share([result["found"] for result in found]),

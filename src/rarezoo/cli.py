@@ -155,7 +155,7 @@ JOBS: dict[str, Job] = {
     "physical": Job(
         "rarezoo.physical.run:PhysicalRun",
         "compare physical properties of the classes with matched controls, in any catalogues", _SEARCHES,
-        renamed={"with": "catalogues"},
+        renamed={"with": "catalogues", "method": "distance"},
         examples=(
             "runs/mine/search with=masses.fits,colours.vot",
             "runs/mine/search with=masses.fits covariates=z,log_mass within=log_mass out=runs/mine/physical",

@@ -15,6 +15,8 @@ from pathlib import Path
 from rarezoo.runs import SETTINGS_FILE
 
 LOG, RECORD = "run.log", ".hydra"
+# The file of the record that Hydra writes first.
+_FIRST = "config.yaml"
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class FolderBefore:
     >>> out = Path(mkdtemp(), "runs", "mine")
     >>> before = FolderBefore.of(out)
     >>> (out / ".hydra").mkdir(parents=True)
+    >>> _ = (out / ".hydra" / "config.yaml").write_text("seed: 1")
     >>> before.put_back()
     >>> out.parent.exists()
     False
@@ -72,7 +75,7 @@ class FolderBefore:
 
     def _has_result(self) -> bool:
         """Return whether there is a file as new as Hydra's record, which is written first, or any in a new folder."""
-        started = (self.folder / RECORD).stat().st_mtime_ns
+        started = (self.folder / RECORD / _FIRST).stat().st_mtime_ns
         traces = {self.folder / LOG} | (set() if self.claimed else {self.folder / SETTINGS_FILE})
         for place, folders, files in os.walk(self.folder):
             if Path(place) == self.folder and RECORD in folders:

@@ -29,7 +29,7 @@ from rarezoo import __version__, tables
 from rarezoo.errors import ConfigError, DataError, RarezooError
 from rarezoo.physical.join import LARGEST_RADIUS
 from rarezoo.physical.known_list import AUTO, POSITIVES, ROWS, TABLE, KnownList, Label
-from rarezoo.runs import claim, file_sha256, fingerprint
+from rarezoo.runs import claim, fingerprint, path_sha256
 from rarezoo.searches.result import TABLES, Search
 from rarezoo.settings import Settings, setting
 
@@ -295,7 +295,7 @@ class KnownRun(Settings):
             inputs=lambda: {
                 "classes": fingerprint(search.labels, ids=search.ids), "survey": search.about.get("survey_sha256"),
                 "checkpoint": search.about.get("checkpoint_sha256"),
-                "lists": {str(number): file_sha256(file) for number, file in enumerate(self.list)},
+                "lists": {str(number): path_sha256(file) for number, file in enumerate(self.list)},
             },
         )  # fmt: skip
         about = {
@@ -317,13 +317,19 @@ class KnownRun(Settings):
     def _kinds(self) -> Sequence[KnownList]:
         if not (self.list or self.votes or self.catalogue):
             raise ConfigError("nothing to compare with", value="list=", fix="Give a table: list=FILE kind=KIND.")
-        kinds = self.kind or ([TABLE] if self.list else [])
+        if self.kind and not self.list:
+            raise ConfigError("kind= needs a table", value=", ".join(self.kind), fix="Give it: list=FILE.")
+        kinds = self.kind or [TABLE]
         kinds = kinds * len(self.list) if len(kinds) == 1 else kinds
         if len(kinds) != len(self.list):
             raise ConfigError(
                 "list= and kind= differ in number", value=f"{len(self.list)} and {len(kinds)}",
                 fix="Give one kind for all tables, or one for each, in their order.",
             )  # fmt: skip
+        pairs = list(zip(self.list, kinds, strict=True))
+        doubled = [file for place, (file, kind) in enumerate(pairs) if (file, kind) in pairs[:place]]
+        if doubled:
+            raise ConfigError("the same list is given twice", value=doubled[0], fix="Give each once: list=FILE,FILE.")
         return [KnownList.named(kind) for kind in kinds]
 
     def _labels(self, search: Search, kinds: Sequence[KnownList]) -> tuple[Sequence[Label], dict[str, str]]:
