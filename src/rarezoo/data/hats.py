@@ -152,7 +152,9 @@ class HatsCatalogue:
         names = [
             field.name
             for field in self.schema
-            if not (pa.types.is_nested(field.type) or pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type))
+            if not (
+                pa.types.is_nested(field.type) or pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type)
+            )
             and not field.name.startswith("_")
             and field.name not in _PARTITION_COLUMNS
         ]

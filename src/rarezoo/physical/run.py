@@ -73,11 +73,15 @@ class PhysicalRun(Settings):
         """Raise ConfigError if ranges have no column or ends that do not rise, or a file is given twice."""
         doubled = [name for place, name in enumerate(self.catalogues) if name in self.catalogues[:place]]
         if doubled:
-            raise ConfigError("the same catalogue is given twice", value=doubled[0], fix="Give each once: with=FILE,FILE.")
+            raise ConfigError(
+                "the same catalogue is given twice", value=doubled[0], fix="Give each once: with=FILE,FILE."
+            )
         if self.edges and not self.within:
             raise ConfigError("edges need a column", value=self.edges, fix="Name it: within=COLUMN.")
         if len(self.edges) == 1 or not all(np.diff(self.edges) > 0) or not np.isfinite(self.edges).all():
-            raise ConfigError("edges must be at least two numbers that rise", value=self.edges, fix="Such as edges=9,10,11.")
+            raise ConfigError(
+                "edges must be at least two numbers that rise", value=self.edges, fix="Such as edges=9,10,11."
+            )
 
     @property
     def folder(self) -> Path:
@@ -103,7 +107,9 @@ class PhysicalRun(Settings):
         given = list(self.catalogues if catalogues is None else catalogues)
         # What cannot be measured claims no folder.
         measured = self.measure(search, given)
-        files = {Path(one).name: path_sha256(one) for one in given if isinstance(one, (str, Path)) and Path(one).exists()}
+        files = {
+            Path(one).name: path_sha256(one) for one in given if isinstance(one, (str, Path)) and Path(one).exists()
+        }
         settings = {name: value for name, value in asdict(self).items() if name not in ("search", "catalogues", "out")}
         settings["catalogues"] = [match.source for match in measured.joined.matches]
         inputs: dict[str, Any] = {"classes": fingerprint(search.labels, ids=search.ids), "catalogues": files}
@@ -193,7 +199,7 @@ class PhysicalDone:
 
     def summary(self) -> str:
         """Return what a terminal shows."""
-        return f"{self.measured.summary()}\n{self.page}"
+        return f"{self.measured.summary()}\n\n{self.measured.verdicts()}\n\n{self.page}"
 
 
 def write(measured: Physical, folder: Path, search: Search) -> Path:

@@ -11,8 +11,9 @@ from made_up import survey_on_disk
 
 from rarezoo import tables
 from rarezoo.errors import ConfigError, DataError
-from rarezoo.physical.known import KIND, MIX, NEW, NOT_COVERED, PART, KnownRun, catalogue_labels, compare
+from rarezoo.physical.known import KIND, MIX, NEW, NOT_COVERED, PART, KnownRun, compare
 from rarezoo.physical.known_list import KnownList, Label, list_names
+from rarezoo.physical.own_labels import catalogue_labels
 from rarezoo.searches.listing import classes_table
 from rarezoo.searches.result import Search
 
@@ -201,7 +202,9 @@ def test_a_list_of_ones_own_is_a_yaml_file(tmp_path):
     assert KnownList.named(str(tmp_path / "own.yaml")).id == ("name",)
 
 
-@pytest.mark.parametrize("content", ["labels: {}", "- ring\n- merger\n", "labels: ring", "coverage: some\nlabels: {a: b}"])
+@pytest.mark.parametrize(
+    "content", ["labels: {}", "- ring\n- merger\n", "labels: ring", "coverage: some\nlabels: {a: b}"]
+)
 def test_a_file_that_describes_no_list_is_named(tmp_path, content):
     (tmp_path / "bad.yaml").write_text(content)
     with pytest.raises(ConfigError, match=r"bad\.yaml"):

@@ -175,7 +175,9 @@ class WithColumns(Features):
             source = Path(self.table).name
             table = read_any_table(Path(self.table), text=[self.id_column])
             if not table.num_rows:
-                raise DataError("the table of features has no rows", value=source, fix="Give one with a row per galaxy.")
+                raise DataError(
+                    "the table of features has no rows", value=source, fix="Give one with a row per galaxy."
+                )
             if self.id_column not in table.column_names:
                 raise no_column(table, self.id_column, source=source, setting_name="features.id_column")
             others = ids_of(table, self.id_column, source=source)

@@ -40,7 +40,7 @@ class ImageAndCatalogue(WithColumns):
         strange = [name for name in self.weights if name not in self.columns]
         if strange or any(not 0 < weight < np.inf for weight in self.weights.values()):
             raise ConfigError(
-                "features.weights must be positive numbers and of columns in features.columns", value=dict(self.weights),
+                "features.weights must be positive and of columns in features.columns", value=dict(self.weights),
                 fix=f"Name some of {', '.join(self.columns)}; leave out a column that shall not count.",
             )  # fmt: skip
 
