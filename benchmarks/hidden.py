@@ -32,6 +32,8 @@ VECTORS, MOCK = "vectors", "mock"
 SKIES = (VECTORS, MOCK)
 # Further settings on which a result depends.
 _OF_SKY = {VECTORS: (), MOCK: ("checkpoint", "side")}
+# Must grow when the contrast changes, so that older results are not taken for new ones.
+_GENERATION = 2
 # Columns of the mock sky's properties.
 _OF_MOCK = ("u_r_colour", "log_stellar_mass")
 
@@ -93,6 +95,8 @@ class HiddenPopulation(Settings):
             name: getattr(self, name)
             for name in ("sky", "galaxies", "members", "offset", "surveys", *_OF_SKY[self.sky])
         }  # fmt: skip
+        if kind == "contrast":
+            key["generation"] = _GENERATION
         key |= {"features": kind, "seed": seed, "shuffle": shuffle, "weight": self.weight if "+" in kind else 1.0}
         path = Path(self.out) / "results" / f"{digest(key)[:20]}.json"
         if path.exists():
