@@ -317,6 +317,12 @@ class KnownRun(Settings):
     def _labels(self, search: Search, kinds: Sequence[KnownList]) -> tuple[Sequence[Label], dict[str, str]]:
         known: Any = []
         coverage: dict[str, str] = {}
+        shown, searched = search.about.get("shown", 0), search.about.get("searched", 0)
+        if shown < searched and "shown" in search.about:
+            coverage["all lists"] = (
+                f"only {shown:,} of {searched:,} galaxies are compared, the members of all classes and a sample of the "
+                "others, so that lift and completeness are not those of the survey"
+            )
         columns = ("radius", "id_column", "ra_column", "dec_column", "label_column", "coverage")
         sky: Any = (None, None)
         if self.list:

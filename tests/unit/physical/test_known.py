@@ -1,5 +1,6 @@
 """Classes against lists of known galaxies: verdicts, coverage, and one message for each mistake."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -241,6 +242,18 @@ def test_the_verdict_stands_on_a_page_in_the_list_and_in_the_report(search, tmp_
 def test_numbers_of_lists_and_kinds_must_fit(search, tmp_path):
     with pytest.raises(ConfigError, match="2 and 3"):
         KnownRun(search=str(search.folder), list=["a", "b"], kind=["gz2", "gz2", "gz2"], out=str(tmp_path)).run()
+
+
+def test_a_search_that_shows_a_sample_of_its_galaxies_says_so(search, tmp_path):
+    whole = (search.folder / "run.json").read_text()
+    sampled = {**json.loads(whole), "searched": 9000, "shown": 120}
+    (search.folder / "run.json").write_text(json.dumps(sampled))
+    try:
+        known = search.known(columns=["note"], votes=False, out=str(tmp_path / "sampled"))
+    finally:
+        (search.folder / "run.json").write_text(whole)
+    assert "120 of 9,000" in known.summary()
+    assert "120 of 9,000" in known.page.read_text()
 
 
 @pytest.mark.parametrize(
