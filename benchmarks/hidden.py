@@ -2,7 +2,7 @@
 
 Three searches of the same galaxies: of images alone, of images and columns, and of what the images do not predict of
 the columns. Each is repeated on several seeds, with the columns as they are and with shuffled columns, in which nothing
-is to be found. Images are counted as they are there, because the population is not to be seen in them. Finished seeds
+is to be found. Drawn images are counted as they are, because they show no population. Finished seeds
 are kept, so that a stopped measurement goes on.
 """
 
@@ -32,6 +32,8 @@ VECTORS, MOCK = "vectors", "mock"
 SKIES = (VECTORS, MOCK)
 # Further settings on which a result depends.
 _OF_SKY = {VECTORS: (), MOCK: ("checkpoint", "side")}
+# Must grow when the contrast changes, so that older results are not taken for new ones.
+_GENERATION = 2
 # Columns of the mock sky's properties.
 _OF_MOCK = ("u_r_colour", "log_stellar_mass")
 
@@ -71,8 +73,9 @@ class HiddenPopulation(Settings):
                 for seed in range(self.first, self.first + self.seeds)
                 for shuffle in range(self.shuffles if kind != "image" else 0)
             ]
-            # Images cannot show the population, so that every class is one of nothing.
-            wrong = [result["classes"] > 0 for result in (found if kind == "image" else empty)]
+            # Images cannot show the population, so that every class of drawn embeddings is one of nothing. Those of
+            # mock galaxies show the other populations of the mock sky.
+            wrong = [result["classes"] > 0 for result in (found if kind == "image" and self.sky == VECTORS else empty)]
             hits = [result for result in found if result["found"]]
             rows.append([
                 kind, _share([result["found"] for result in found]),
@@ -92,6 +95,8 @@ class HiddenPopulation(Settings):
             name: getattr(self, name)
             for name in ("sky", "galaxies", "members", "offset", "surveys", *_OF_SKY[self.sky])
         }  # fmt: skip
+        if kind == "contrast":
+            key["generation"] = _GENERATION
         key |= {"features": kind, "seed": seed, "shuffle": shuffle, "weight": self.weight if "+" in kind else 1.0}
         path = Path(self.out) / "results" / f"{digest(key)[:20]}.json"
         if path.exists():

@@ -55,6 +55,7 @@ from rarezoo.commands import (
 )
 from rarezoo.errors import ConfigError, RarezooError
 from rarezoo.escapes import visible, without_passwords
+from rarezoo.refused import FolderBefore
 from rarezoo.settings import conf_dir
 from rarezoo.tables import unwritable
 
@@ -154,7 +155,7 @@ JOBS: dict[str, Job] = {
     "physical": Job(
         "rarezoo.physical.run:PhysicalRun",
         "compare physical properties of the classes with matched controls, in any catalogues", _SEARCHES,
-        renamed={"with": "catalogues"},
+        renamed={"with": "catalogues", "method": "distance"},
         examples=(
             "runs/mine/search with=masses.fits,colours.vot",
             "runs/mine/search with=masses.fits covariates=z,log_mass within=log_mass out=runs/mine/physical",
@@ -531,6 +532,7 @@ def _run_hydra(command: str, words: Sequence[str]) -> None:
             refused.append(problem)
 
     sys.argv = [typed[0], *words]
+    Folder.before = None
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir().resolve()), config_name=_config_name(JOBS[command]))(
             task
@@ -543,6 +545,8 @@ def _run_hydra(command: str, words: Sequence[str]) -> None:
     finally:
         sys.argv = typed
     if refused:
+        if Folder.before is not None:
+            Folder.before.put_back()
         raise refused[0]
     _summarise_sweeps(complete=True)
 
@@ -623,6 +627,17 @@ def _vary(config: DictConfig, job: Job) -> None:
             reason = str(problem).splitlines()[0]
             fix = "See --help for what can be set."
             raise ConfigError(f"vary ({reason})", value=f"{key}:{value}", fix=fix) from problem
+
+
+class Folder(Callback):
+    """Note what the output folder of a single run holds before Hydra writes into it."""
+
+    before: ClassVar[FolderBefore | None] = None
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Note it; a command without a folder of its own has no record."""
+        if config.hydra.output_subdir is not None:
+            Folder.before = FolderBefore.of(config.hydra.run.dir)
 
 
 # ── multiruns ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from rarezoo import tables
 from rarezoo.errors import ConfigError, OutputError, StoreError
@@ -33,11 +34,28 @@ def file_sha256(path: Path | str) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def path_sha256(path: Path | str) -> str:
+    """Return the sha256 (hex) of a file, or of the names and bytes of all files in a folder."""
+    path = Path(path)
+    if not path.is_dir():
+        return file_sha256(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return digest({str(file.relative_to(path)): file_sha256(file) for file in files})
+
+
 def fingerprint(values: np.ndarray, *, ids: Sequence[str] | np.ndarray) -> str:
     """Return the sha256 (hex) of ids (n,) and of the numbers (n, k) that belong to them, in their order."""
     state = hashlib.sha256("\n".join(map(str, ids)).encode())
     state.update(np.ascontiguousarray(values).data)
     return state.hexdigest()
+
+
+def table_sha256(table: pa.Table) -> str:
+    """Return the sha256 (hex) of the names, types and values of a table."""
+    stream = pa.BufferOutputStream()
+    with pa.ipc.new_stream(stream, table.schema) as writer:
+        writer.write_table(table.combine_chunks())
+    return hashlib.sha256(stream.getvalue()).hexdigest()
 
 
 def refuse_seed(seed: int) -> None:

@@ -87,11 +87,15 @@ def test_a_command_that_is_done_returns_at_once_and_changes_nothing(cli, home, q
     assert (home / "net" / "weights.safetensors").stat().st_mtime_ns == before
 
 
-def test_another_setting_into_the_same_folder_is_refused(cli, home, tiny_settings, quick):
-    training = ("train.py", *quick, "out=net", "seed=2")
-    assert "seed 1 → 2" in cli(*training, cwd=home, expect=2).message
-    searching = ("cluster.py", "store=store", *tiny_settings.search, "out=found", "seed=2")
-    assert "seed 1 → 2" in cli(*searching, cwd=home, expect=2).message
+def test_another_setting_into_the_same_folder_is_refused_and_changes_nothing_in_it(cli, home, tiny_settings, quick):
+    names = ("run.log", "settings.json", ".hydra/config.yaml", ".hydra/overrides.yaml")
+    for folder, words in {
+        "net": ("train.py", *quick, "out=net", "seed=2"),
+        "found": ("cluster.py", "store=store", *tiny_settings.search, "out=found", "seed=2"),
+    }.items():  # fmt: skip
+        before = [(home / folder / name).read_bytes() for name in names]
+        assert "seed 1 → 2" in cli(*words, cwd=home, expect=2).message
+        assert [(home / folder / name).read_bytes() for name in names] == before
 
 
 def test_training_killed_in_the_middle_goes_on_to_the_same_weights(cli, start_process, home, small):
@@ -221,11 +225,13 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("typed", "named"), MISTAKES, ids=[typed for typed, _ in MISTAKES])
-def test_a_mistake_ends_in_one_message_that_names_it(cli, home, mock, typed, named):
+def test_a_mistake_ends_in_one_message_that_names_it_and_leaves_nothing(cli, home, mock, typed, named):
     (home / "file").write_text("")
     script, *words = typed.split()
     survey = [] if script == "cluster.py" else mock
+    before = set(home.iterdir())
     assert named in cli(script, *survey, *words, cwd=home, expect=2).message
+    assert set(home.iterdir()) == before
 
 
 def test_a_full_disk_is_reported_as_such(start_process, ended, home, mock):

@@ -27,6 +27,7 @@ def home(tmp_path_factory):
     sky = hidden_vectors(110, galaxies=1000, members=50, offset=5.0)
     EmbeddingStore.from_array(sky.ids, sky.embeddings, out=folder / "store", name="network")
     pq.write_table(sky.catalogue, folder / "columns.parquet")
+    (folder / "header.csv").write_text("id_str,colour,log_mass\n")
     return folder, sky
 
 
@@ -59,13 +60,16 @@ def test_a_population_that_looks_ordinary_is_a_class_of_the_contrast(home, cli):
         (["features=contrast", *COLUMNS, "features.id_column=name"], ["name", "features"]),
         (["features=image", "features.columns=colour"], ["features.columns"]),
         (["features=image+catalogue", *COLUMNS, "features.weights={color:2}"], ["features.weights", "color"]),
+        (["features=image+catalogue", *COLUMNS, "features.weights={colour:nan}"], ["features.weights", "colour"]),
+        (["features=image+catalogue", *COLUMNS, "features.weight=inf"], ["features.weight", "inf"]),
+        (["features=contrast", COLUMNS[0], "features.table=header.csv"], ["header.csv", "no rows"]),
     ],
 )  # fmt: skip
 def test_mistakes_have_one_message(home, cli, words, contains):
     finished = cli("cluster.py", *SEARCH, *words, "out=refused", cwd=home[0], expect=2)
     for text in contains:
         assert text in finished.message
-    assert not (home[0] / "refused" / "run.json").exists()
+    assert not (home[0] / "refused").exists()
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from made_up import survey_on_disk
 
 from rarezoo import tables
 from rarezoo.data.reading import UNIT
-from rarezoo.errors import ConfigError
+from rarezoo.errors import ConfigError, OutputError
 from rarezoo.searches.result import Search
 
 pytestmark = pytest.mark.pipeline
@@ -105,6 +105,8 @@ def test_in_python_it_is_a_table_and_writes_only_where_it_is_asked_to(home, tmp_
     assert search.crossmatch(home / "colours.fits").match_rate == 1.0
     with pytest.raises(ConfigError, match="controls"):
         search.physical(home / "colours.fits", control=3)
+    with pytest.raises(OutputError, match=r"other settings: .*covariates"):
+        search.physical(home / "colours.fits", covariates=["z"], out=tmp_path / "own")
 
 
 @pytest.mark.parametrize(
@@ -118,6 +120,15 @@ def test_in_python_it_is_a_table_and_writes_only_where_it_is_asked_to(home, tmp_
         (["with=colours.fits", "covariates=colour"], "covariates: no column"),
         (["with=colours.fits", "within=none"], "within: no column"),
         (["with=colours.fits", "edges=1,2"], "within="),
+        (["with=colours.fits", "within=logmass", "edges=nan,1"], "edges must"),
+        (["with=colours.fits", "within=logmass", "edges=100,200"], "no member.*logmass is"),
+        (["with=colours.fits", "covariates=flat"], "flat"),
+        (["with=flat.csv", "covariates=flat"], "same value: flat"),
+        (["with=colours.fits,colours.fits"], "twice: colours.fits"),
+        (["with=colours.fits", "limit=17"], "limit= needs a magnitude"),
+        (["with=far.csv", "ra_column=ra"], "ra_column= and dec_column="),
+        (["with=vizier:"], "no name of a catalogue"),
+        (["with=colours.fits", "method=magic"], "distance has no such choice: magic"),
         (["covariates=mass", "properties=mass"], "besides the covariates"),
     ],
 )
@@ -129,6 +140,7 @@ def test_mistakes_end_in_one_message_and_leave_no_folder(cli, home, words, says)
     pd.DataFrame({"ra": given["RAJ2000"] / 15, "dec": given["DEJ2000"], "z": 0.1}).to_csv(home / "hours.csv")
     pd.DataFrame({"id_str": ids, "remark": given["remark"]}).to_csv(home / "texts.csv")
     pd.DataFrame({"id_str": ids, "colour <b>": 1.0}).to_csv(home / "jansky.csv")
+    pd.DataFrame({"id_str": ids, "flat": 0.1}).to_csv(home / "flat.csv")
     refused = cli("rarezoo", "physical", "search", *words, "out=refused", cwd=home, expect=2)
     assert re.search(says, refused.message), refused.message
     assert not (home / "refused").exists()

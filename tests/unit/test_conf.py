@@ -1,11 +1,14 @@
 """The folder ``conf/`` shows every choice that exists, and every choice can be composed."""
 
+from dataclasses import fields, is_dataclass
+
 import hydra
 import pytest
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from rarezoo import cli, settings
+from rarezoo.commands import types_of
 
 pytestmark = pytest.mark.unit
 # Command and group of everything that can be chosen.
@@ -21,6 +24,15 @@ def test_every_option_has_a_file_and_every_file_is_a_choice(group):
     assert own <= files
     assert files <= set(cli.choices(group))
     assert files
+
+
+def test_no_setting_has_the_name_of_a_group_of_choices_or_hydra_would_take_it_for_one():
+    groups = {path.name for path in cli.conf_dir().iterdir() if path.is_dir()}
+    for command, job in cli.JOBS.items():
+        others = groups - {group.split("@")[0] for group in job.groups}
+        # A field that holds settings of its own is only named with a dot, which no group has.
+        named = {known.name for known in fields(job.kind) if not any(map(is_dataclass, types_of(known.name, job)))}
+        assert not named & others, command
 
 
 def test_every_experiment_is_listed_by_the_command_that_its_comment_names():

@@ -135,17 +135,10 @@ class CrossMatchRun(Settings):
 
 
 def _catalogue(place: str) -> tuple[pa.Table, np.ndarray]:
-    """Return the rows of a catalogue that have a position, without vectors and other lists, and these positions."""
+    """Return the rows of a catalogue that have a position, without vectors, lists and images, and these positions."""
     if is_hats(place):
         source = HatsCatalogue.open(place)
-        names = [
-            field.name
-            for field in source.schema
-            if not pa.types.is_nested(field.type) and not field.name.startswith("_")
-        ]
-        table = pa.concat_tables(
-            [source.schema.empty_table().select(names).replace_schema_metadata(None), *source.partitions(names)]
-        )
+        table = source.table()
         at = [table.column(name).cast(pa.float64()).to_numpy() for name in (source.ra_column, source.dec_column)]
     else:
         table = read_any_table(Path(place))

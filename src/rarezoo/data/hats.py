@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 # Files that only a HATS catalogue, a collection of them, or a catalogue of the older HiPSCat format has.
 _MARKS = ("collection.properties", "hats.properties", "properties")
 _OLD_MARK = "catalog_info.json"
+# Columns that say in which partition a row is.
+_PARTITION_COLUMNS = ("Norder", "Dir", "Npix")
 # Rows of a partition that are in one group, which is what a reader must hold in memory for one image.
 _GROUP_ROWS = 10_000
 MARGIN, PARTITION_ROWS, _HIGHEST_ORDER = 10.0, 100_000, 7
@@ -141,6 +143,23 @@ class HatsCatalogue:
     def partitions(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Yield the partitions one after the other; those without a galaxy are tables without rows."""
         return (self.read(partition, columns) for partition in range(len(self.files)))
+
+    def table(self) -> pa.Table:
+        """Read all partitions as one table, without vectors and other lists, images, and columns of the format itself.
+
+        These are Norder, Dir, Npix and those that begin with _, such as _healpix_29.
+        """
+        names = [
+            field.name
+            for field in self.schema
+            if not (
+                pa.types.is_nested(field.type) or pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type)
+            )
+            and not field.name.startswith("_")
+            and field.name not in _PARTITION_COLUMNS
+        ]
+        empty = self.schema.empty_table().select(names).replace_schema_metadata(None)
+        return pa.concat_tables([empty, *self.partitions(names)])
 
     def take(self, rows: Int64[np.ndarray, " m"], columns: Sequence[str]) -> pa.Table:
         """Read some rows of the catalogue in the order that is given, partition by partition.

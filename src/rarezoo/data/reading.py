@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from rarezoo.data.hats import HatsCatalogue, is_hats
 from rarezoo.data.matching import Folder
 from rarezoo.errors import DataError, DataNotFound, RarezooError
 from rarezoo.tables import report_matched
@@ -70,7 +71,7 @@ def read_any_table(
     text: Sequence[str] | Callable[[str], bool] = (),
     choose: Callable[[list[str]], Sequence[str]] | None = None,
 ) -> pa.Table:
-    r"""Read a table; the extension of the file says what it is. A folder of Parquet files is one table.
+    r"""Read a table; the extension of the file says what it is. A folder of Parquet files, or a HATS catalogue, is one.
 
     Parameters
     ----------
@@ -107,7 +108,10 @@ def read_any_table(
         raise DataNotFound("no such table", value=path, fix=f"Give the path of {kinds}.")
     suffix = path.with_suffix("").suffix.lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
     try:
-        if path.is_dir():
+        if is_hats(path):
+            # Its margins are files too, and repeat galaxies.
+            table = HatsCatalogue.open(path).table()
+        elif path.is_dir():
             table = _read_folder(path, choose)
         elif suffix in _PARQUET:
             table = _read_parquet(path, choose)

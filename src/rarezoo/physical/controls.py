@@ -4,7 +4,7 @@ The members of a class and all galaxies of no class are compared in a few covari
 
     propensity      logistic regression of being a member on the covariates and their squares
     candidates      galaxies of no class whose logit of the propensity is within caliper × its standard deviation
-    distance        Mahalanobis distance in the covariates, or the difference of the logits (method=propensity)
+    distance        Mahalanobis distance in the covariates, or the difference of the logits (distance=propensity)
     controls        in rounds: every member gets its nearest candidate that no member has yet; closest pairs first
     balance         standardised mean difference of each covariate: (mean of members − mean of their controls) divided
                     by the root mean square of the standard deviations of members and of galaxies of no class
@@ -137,7 +137,7 @@ class Matching(Settings):
     prefix: ClassVar[str] = "matching"
 
     controls: int = setting(5, "largest number of controls for each member", unit="galaxies", ge=1, le=5)
-    method: str = setting(
+    distance: str = setting(
         MAHALANOBIS, "distance by which the nearest candidate is found", choices=(MAHALANOBIS, PROPENSITY)
     )
     caliper: float = setting(
@@ -221,7 +221,7 @@ class Matching(Settings):
         from scipy.spatial import KDTree
 
         spread = float(np.concatenate(logits).std())
-        if self.method == PROPENSITY:
+        if self.distance == PROPENSITY:
             here, there = logits[0][:, None], logits[1][:, None]
         else:
             here, there = _whitened(members, others)
@@ -325,12 +325,17 @@ def chosen_covariates(
     Raises
     ------
     ConfigError
-        A named column does not exist or holds no numbers, or none is named and none is there.
+        A named column does not exist, holds no numbers or is the same for all, or none is named and none is there.
     """
     unknown = [name for name in named if name not in values]
     listed = ", ".join(list(values)[:12]) or "none"
     if unknown:
         raise ConfigError("covariates: no column of numbers", value=unknown[0], fix=f"Columns of numbers: {listed}.")
+    flat = [name for name in named if np.ptp(values[name][np.isfinite(values[name])]) == 0]
+    if flat:
+        raise ConfigError(
+            "covariates: all galaxies have the same value", value=flat[0], fix="Name columns in which galaxies differ."
+        )
     if named:
         return list(dict.fromkeys(named))
     rows = inside if inside.any() else np.ones_like(inside)

@@ -36,7 +36,7 @@ from rarezoo.physical.properties import NUMBER, SHARE, Property
 from rarezoo.statistics import Interval, bootstrap_interval
 
 SIGNIFICANT = 0.05
-DIFFERS, EXPLAINED, NONE_SHOWN, NOT_TESTED = "differs", "explained", "none shown", "not tested"
+DIFFERS, EXPLAINED, NONE_SHOWN, NOT_TESTED = VERDICTS = "differs", "explained", "none shown", "not tested"
 _DRAWS, _EXACT = 1000, 100
 # Controls for each term of the regression: fewer make it linear, or leave it out.
 _PER_TERM = 10

@@ -53,6 +53,8 @@ def fetch(
         The service does not answer, or has no such table.
     """
     table = name.partition(":")[2]
+    if not table.strip():
+        raise ConfigError("no name of a catalogue", value=name, fix="Such as vizier:J/A+A/532/A74.")
     try:
         if name.startswith(VIZIER):
             from astropy.table import vstack

@@ -203,7 +203,7 @@ def join(
     Raises
     ------
     ConfigError
-        The radius or ``by`` is impossible, or there is no catalogue.
+        The radius or ``by`` is impossible, one of two columns of positions is named, or there is no catalogue.
     DataError
         No galaxy matches, a column is missing, an id occurs more than once, or units do not fit.
     """
@@ -214,6 +214,10 @@ def join(
         )  # fmt: skip
     if by not in (AUTO, BY_ID, BY_POSITION):
         raise ConfigError("galaxies are not matched in this way", value=by, fix="Choose auto, id or position.")
+    if bool(ra_column) != bool(dec_column):
+        raise ConfigError(
+            "ra_column= and dec_column= belong together", value=ra_column or dec_column, fix="Name both columns."
+        )
     if not len(catalogues) and own is None:
         raise ConfigError("there is no catalogue to join", value="nothing", fix="Give at least one: with=FILE.")
     galaxies = [str(galaxy) for galaxy in ids]

@@ -10,9 +10,7 @@ Shape letters: n galaxies of a search.
 
 import html
 import logging
-import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib import resources
@@ -22,14 +20,14 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 from jaxtyping import Int
 
 from rarezoo import __version__, tables
 from rarezoo.errors import ConfigError, DataError, RarezooError
 from rarezoo.physical.join import LARGEST_RADIUS
 from rarezoo.physical.known_list import AUTO, POSITIVES, ROWS, TABLE, KnownList, Label
-from rarezoo.runs import claim, file_sha256, fingerprint
+from rarezoo.physical.own_labels import catalogue_labels, vote_labels
+from rarezoo.runs import claim, fingerprint, path_sha256
 from rarezoo.searches.result import TABLES, Search
 from rarezoo.settings import Settings, setting
 
@@ -40,7 +38,6 @@ _Texts = list[str]
 KIND, PART, MIX, NEW, NOT_COVERED = (
     "known kind", "part of a known kind", "mix", "not in these lists", "not covered by these lists",
 )  # fmt: skip
-VOTES, CATALOGUE = "votes", "catalogue"
 FOLDER, SUMMARY_FILE, PAGE = "known", "known.json", "index.html"
 MEANINGS = {
     KIND: "Most members have one label, and most galaxies with that label are in the class.",
@@ -49,21 +46,6 @@ MEANINGS = {
     NEW: "No label is clearly more frequent among the members. The class need not be new: the lists may miss the kind.",
     NOT_COVERED: "Too few members are covered by any list.",
 }
-# Columns that hold types along the Hubble sequence, and their bins (RC3: −6 to 10).
-_T_TYPE = re.compile(r"t|tt|t[_ -]?type|hubble[_ -]?(type|stage|t)|type[_ -]?t", re.IGNORECASE)
-_T_BINS = {
-    "elliptical": (-7, -4),
-    "lenticular": (-4, 0),
-    "early spiral": (0, 3),
-    "late spiral": (3, 8),
-    "irregular": (8, 12),
-}
-# Share of those who were asked a question that makes an answer the galaxy's own; and fewest galaxies of a category.
-_MAJORITY, _FEWEST_OF_CATEGORY, _MOST_CATEGORIES = 0.5, 5, 20
-# Columns of a catalogue that hold no types.
-_NO_TYPES = (tables.ID, tables.IMAGE, tables.SURVEY, tables.SPLIT)
-# Texts that all name files hold no types either.
-_FILE_NAME = r"\.[a-z]{2,4}(\.gz)?$"
 
 
 @dataclass
@@ -295,7 +277,7 @@ class KnownRun(Settings):
             inputs=lambda: {
                 "classes": fingerprint(search.labels, ids=search.ids), "survey": search.about.get("survey_sha256"),
                 "checkpoint": search.about.get("checkpoint_sha256"),
-                "lists": {str(number): file_sha256(file) for number, file in enumerate(self.list)},
+                "lists": {str(number): path_sha256(file) for number, file in enumerate(self.list)},
             },
         )  # fmt: skip
         about = {
@@ -317,18 +299,30 @@ class KnownRun(Settings):
     def _kinds(self) -> Sequence[KnownList]:
         if not (self.list or self.votes or self.catalogue):
             raise ConfigError("nothing to compare with", value="list=", fix="Give a table: list=FILE kind=KIND.")
-        kinds = self.kind or ([TABLE] if self.list else [])
+        if self.kind and not self.list:
+            raise ConfigError("kind= needs a table", value=", ".join(self.kind), fix="Give it: list=FILE.")
+        kinds = self.kind or [TABLE]
         kinds = kinds * len(self.list) if len(kinds) == 1 else kinds
         if len(kinds) != len(self.list):
             raise ConfigError(
                 "list= and kind= differ in number", value=f"{len(self.list)} and {len(kinds)}",
                 fix="Give one kind for all tables, or one for each, in their order.",
             )  # fmt: skip
+        pairs = list(zip(self.list, kinds, strict=True))
+        doubled = [file for place, (file, kind) in enumerate(pairs) if (file, kind) in pairs[:place]]
+        if doubled:
+            raise ConfigError("the same list is given twice", value=doubled[0], fix="Give each once: list=FILE,FILE.")
         return [KnownList.named(kind) for kind in kinds]
 
     def _labels(self, search: Search, kinds: Sequence[KnownList]) -> tuple[Sequence[Label], dict[str, str]]:
         known: Any = []
         coverage: dict[str, str] = {}
+        shown, searched = search.about.get("shown", 0), search.about.get("searched", 0)
+        if shown < searched and "shown" in search.about:
+            coverage["all lists"] = (
+                f"only {shown:,} of {searched:,} galaxies are compared, the members of all classes and a sample of the "
+                "others, so that lift and completeness are not those of the survey"
+            )
         columns = ("radius", "id_column", "ra_column", "dec_column", "label_column", "coverage")
         sky: Any = (None, None)
         if self.list:
@@ -351,103 +345,6 @@ class KnownRun(Settings):
                 "kind=KIND.",
             )  # fmt: skip
         return known, coverage
-
-
-def catalogue_labels(search: Search, columns: Sequence[str] = ()) -> list[Label]:
-    """Return the types in the catalogue of a search's survey as labels: T-types in bins, and columns of few categories.
-
-    Parameters
-    ----------
-    search
-        The search.
-    columns
-        Columns to use; empty uses T-types, known by their names, and columns of text with 2 to 20 values.
-
-    Raises
-    ------
-    ConfigError
-        A column that is named does not exist or does not hold types.
-    """
-    try:
-        catalogue = search.survey().catalogue
-    except RarezooError as problem:
-        if columns:
-            raise
-        log.info("classes are not compared with the catalogue: %s", problem)
-        return []
-    rows = tables.aligned(catalogue, search.ids, source="the catalogue")
-    labels: list[Label] = []
-    for name in columns or [name for name in rows.column_names if name not in _NO_TYPES]:
-        if name not in rows.column_names:
-            import difflib
-
-            near = difflib.get_close_matches(name, rows.column_names, n=1)
-            hint = f"Did you mean {near[0]}? " if near else ""
-            raise ConfigError(
-                "columns=: the catalogue has no such column",
-                value=name,
-                fix=f"{hint}It has: {', '.join(rows.column_names)}.",
-            )
-        found = _types(name, rows.column(name))
-        if columns and not found:
-            raise ConfigError(
-                "columns=: this column holds no types", value=name,
-                fix=f"Name T-types, or a column with 2 to {_MOST_CATEGORIES} values.",
-            )  # fmt: skip
-        labels += found
-    return labels
-
-
-def _types(name: str, column: pa.ChunkedArray) -> list[Label]:
-    kind = column.type
-    if (pa.types.is_integer(kind) or pa.types.is_floating(kind)) and _T_TYPE.fullmatch(name):
-        values = column.cast(pa.float64(), safe=False).to_pandas().to_numpy(dtype=np.float64)
-        known = np.isfinite(values)
-        binned = {label: known & (values > low) & (values <= high) for label, (low, high) in _T_BINS.items()}
-        return [Label(CATALOGUE, f"{name} {label}", known, has) for label, has in binned.items() if has.any()]
-    if not (pa.types.is_string(kind) or pa.types.is_boolean(kind) or pa.types.is_integer(kind)):
-        return []
-    if pa.types.is_string(kind) and pc.all(pc.match_substring_regex(column, _FILE_NAME)).as_py():
-        return []
-    counts = {row["values"]: row["counts"] for row in pc.value_counts(column).to_pylist()}
-    values = [value for value, count in counts.items() if value not in (None, "") and count >= _FEWEST_OF_CATEGORY]
-    if not 2 <= len([value for value in counts if value not in (None, "")]) <= _MOST_CATEGORIES:
-        return []
-    cells = column.to_pylist()
-    known = np.array([cell not in (None, "") for cell in cells])
-    return [Label(CATALOGUE, f"{name} {value}", known, np.array([cell == value for cell in cells])) for value in values]
-
-
-def vote_labels(search: Search) -> list[Label]:
-    """Return the predicted answers of a search as labels.
-
-    A galaxy has an answer if at least half of those who are asked the question are predicted to give it. It is covered
-    by a question that at least half of all volunteers are predicted to be asked.
-    """
-    try:
-        predicted = search.predictions
-    except RarezooError as problem:
-        log.info("classes are not compared with predicted answers: %s", problem)
-        return []
-    columns = [name for name in predicted.column_names if tables.is_fraction_column(name)]
-    if not columns:
-        return []
-    answers = [str(tables.answer_of(name)) for name in columns]
-    values = [predicted.column(name).cast(pa.float64()).to_numpy(zero_copy_only=False) for name in columns]
-    fractions = np.column_stack(values)
-    asked = np.ones(fractions.shape)
-    tree = None
-    with suppress(RarezooError):
-        tree = search.survey().tree
-    if tree is not None and tuple(answers) == tree.answers:
-        shares = tree.totals(tree.joint_fractions(np.nan_to_num(fractions)))
-        asked = np.repeat(shares, [len(question.answers) for question in tree.questions], axis=1)
-    covered = np.isfinite(fractions) & (asked >= _MAJORITY)
-    return [
-        Label(VOTES, answer, covered[:, number], covered[:, number] & (fractions[:, number] >= _MAJORITY))
-        for number, answer in enumerate(answers)
-        if (covered[:, number] & (fractions[:, number] >= _MAJORITY)).any()
-    ]
 
 
 def write_page(known: Known, folder: Path, search: Search) -> Path:

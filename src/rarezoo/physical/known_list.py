@@ -121,7 +121,9 @@ class KnownList:
     def _read(cls, path: Path, *, name: str) -> "KnownList":
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
-            lists: dict[str, Any] = {key: tuple(map(str, content.get(key) or ())) for key in ("id", "ra", "dec")}
+            if not isinstance(content, dict) or not isinstance(content.get("labels"), dict):
+                raise ValueError("it needs labels, each with a condition")
+            lists: dict[str, Any] = {key: _names(content.get(key)) for key in ("id", "ra", "dec")}
             texts: dict[str, Any] = {
                 key: str(content.get(key) or "") for key in ("title", "citation", "download", "columns")
             }
@@ -269,6 +271,11 @@ class KnownList:
         if lacking:
             log.warning("%s has no column %s, so its labels are fewer", source, ", ".join(lacking))
         return conditions
+
+
+def _names(written: Any) -> tuple[str, ...]:
+    """Return the names of columns that a YAML file gives, as a list or as one text."""
+    return tuple(map(str, [written] if isinstance(written, (str, int, float)) else written or ()))
 
 
 def list_names() -> list[str]:

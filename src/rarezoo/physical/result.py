@@ -1,6 +1,7 @@
 """What the classes of a search are physically: tables, cards for pages, and a table for a paper."""
 
 import html
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,7 +17,7 @@ from rarezoo import __version__, tables
 from rarezoo.data.reading import plain_columns
 from rarezoo.errors import ConfigError, OutputError
 from rarezoo.physical.controls import Matched
-from rarezoo.physical.differences import DIFFERS, Difference
+from rarezoo.physical.differences import DIFFERS, VERDICTS, Difference
 from rarezoo.physical.join import Joined
 from rarezoo.physical.properties import NUMBER, Property
 from rarezoo.physical.substructure import Split
@@ -110,6 +111,15 @@ class Physical:
         )
         lines.append(f"Classes that split by their properties: {', '.join(splitting) or 'none'}.")
         return "\n".join(lines)
+
+    def verdicts(self) -> str:
+        """Return how many classes have each verdict in each property, as a Markdown table."""
+        counts: dict[str, Counter[str]] = {}
+        for one in self.differences:
+            if not one.within.column:
+                counts.setdefault(one.of.name, Counter())[one.verdict] += 1
+        rows = [[name, *(str(found[verdict]) for verdict in VERDICTS)] for name, found in counts.items()]
+        return tables.markdown(["property", *VERDICTS], rows)
 
     @cached_property
     def table(self) -> pa.Table:

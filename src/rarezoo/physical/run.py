@@ -13,14 +13,14 @@ from rarezoo import tables
 from rarezoo.data.surveys.mock import planted_offset
 from rarezoo.errors import ConfigError, RarezooError
 from rarezoo.physical.completeness import completeness
-from rarezoo.physical.controls import Matched, Matching, Roles, chosen_covariates
+from rarezoo.physical.controls import MAHALANOBIS, PROPENSITY, Matched, Matching, Roles, chosen_covariates
 from rarezoo.physical.differences import Bin, bins_of, differences
 from rarezoo.physical.join import AUTO, BY_ID, BY_POSITION, LARGEST_RADIUS, join
 from rarezoo.physical.properties import numbers_of, properties_of
 from rarezoo.physical.result import Physical
 from rarezoo.physical.substructure import splits
 from rarezoo.report import physical as cards
-from rarezoo.runs import claim, file_sha256, fingerprint
+from rarezoo.runs import claim, fingerprint, path_sha256, table_sha256
 from rarezoo.searches.metadata import Metadata
 from rarezoo.searches.result import Search
 from rarezoo.searches.systematics import Systematics
@@ -60,7 +60,7 @@ class PhysicalRun(Settings):
     )
     properties: list[str] = setting([], "columns to compare; empty: all others")
     controls: int = setting(5, "largest number of controls for each member", unit="galaxies", ge=1, le=5)
-    method: str = setting("mahalanobis", "distance by which controls are found", choices=("mahalanobis", "propensity"))
+    distance: str = setting(MAHALANOBIS, "distance by which controls are found", choices=(MAHALANOBIS, PROPENSITY))
     caliper: float = setting(
         0.2, "largest difference of the logits of the propensity, in their standard deviations", gt=0, le=5
     )
@@ -70,11 +70,18 @@ class PhysicalRun(Settings):
     seed: int = setting(0, "seed of the bootstrap and the nulls", ge=0)
 
     def check(self) -> None:
-        """Raise ConfigError if ranges have no column, or ends that do not rise."""
+        """Raise ConfigError if ranges have no column or ends that do not rise, or a file is given twice."""
+        doubled = [name for place, name in enumerate(self.catalogues) if name in self.catalogues[:place]]
+        if doubled:
+            raise ConfigError(
+                "the same catalogue is given twice", value=doubled[0], fix="Give each once: with=FILE,FILE."
+            )
         if self.edges and not self.within:
             raise ConfigError("edges need a column", value=self.edges, fix="Name it: within=COLUMN.")
-        if len(self.edges) == 1 or any(np.diff(self.edges) <= 0):
-            raise ConfigError("edges must rise, at least two of them", value=self.edges, fix="Such as edges=9,10,11.")
+        if len(self.edges) == 1 or not all(np.diff(self.edges) > 0) or not np.isfinite(self.edges).all():
+            raise ConfigError(
+                "edges must be at least two numbers that rise", value=self.edges, fix="Such as edges=9,10,11."
+            )
 
     @property
     def folder(self) -> Path:
@@ -95,17 +102,21 @@ class PhysicalRun(Settings):
         """
         return self.write(Search.open(self.search))
 
-    def write(self, search: Search) -> "PhysicalDone":
-        """Compare the classes of an open search and write the result; see :meth:`run`."""
-        files = {Path(file).name: file_sha256(file) for file in self.catalogues if Path(file).is_file()}
-        classes = fingerprint(search.labels, ids=search.ids)
-        settings = {name: value for name, value in asdict(self).items() if name not in ("search", "catalogues", "out")}
-        settings["catalogues"] = [Path(name).name for name in self.catalogues]
+    def write(self, search: Search, catalogues: Sequence[Any] | None = None) -> "PhysicalDone":
+        """Compare the classes of an open search and write the result; see :meth:`run` and :meth:`measure`."""
+        given = list(self.catalogues if catalogues is None else catalogues)
         # What cannot be measured claims no folder.
-        measured = self.measure(search)
-        folder = claim(
-            self.folder, verb="physical", settings=settings, inputs=lambda: {"classes": classes, "catalogues": files}
-        )
+        measured = self.measure(search, given)
+        files = {
+            Path(one).name: path_sha256(one) for one in given if isinstance(one, (str, Path)) and Path(one).exists()
+        }
+        settings = {name: value for name, value in asdict(self).items() if name not in ("search", "catalogues", "out")}
+        settings["catalogues"] = [match.source for match in measured.joined.matches]
+        inputs: dict[str, Any] = {"classes": fingerprint(search.labels, ids=search.ids), "catalogues": files}
+        if len(files) < len(given):
+            # Tables in memory and fetched ones have no file.
+            inputs["joined"] = table_sha256(measured.joined.table)
+        folder = claim(self.folder, verb="physical", settings=settings, inputs=lambda: inputs)
         return PhysicalDone(measured, write(measured, folder, search))
 
     def measure(self, search: Search, catalogues: Sequence[Any] | None = None) -> Physical:
@@ -129,9 +140,10 @@ class PhysicalRun(Settings):
         names = chosen_covariates(self.covariates, numbers, labels >= 0)
         covariates = {name: numbers[name] for name in names}
         roles = Roles.of(list(numbers))
+        self._check_limit(numbers, roles.first("magnitude"))
         observed = {name for role in _OBSERVING for name in roles.columns[role]} - set(self.properties)
         compared = properties_of(joined.table, named=self.properties, without=[*names, *observed])
-        matching = Matching(controls=self.controls, method=self.method, caliper=self.caliper)
+        matching = Matching(controls=self.controls, distance=self.distance, caliper=self.caliper)
         matched = {one: matching.match(covariates, labels, one, ids=search.ids) for one in ids}
         binned = self._binned(numbers, labels, ids)
         found = differences(compared, covariates, labels, matched, binned=binned, seed=self.seed)
@@ -144,6 +156,21 @@ class PhysicalRun(Settings):
             title=search.folder.resolve().name,
         )  # fmt: skip
 
+    def _check_limit(self, numbers: Mapping[str, np.ndarray], magnitude: str | None) -> None:
+        """Raise ConfigError if a limit is given and no galaxy has a magnitude within it."""
+        if self.limit is None:
+            return
+        if magnitude is None:
+            raise ConfigError(
+                "limit= needs a magnitude, and no column is one by its name", value=self.limit,
+                fix="Leave it out, or join a catalogue with a column such as mag_r.",
+            )  # fmt: skip
+        if not np.nanmin(numbers[magnitude]) <= self.limit:
+            raise ConfigError(
+                f"limit= is brighter than every galaxy: {magnitude} begins at {np.nanmin(numbers[magnitude]):.4g}",
+                value=self.limit, fix="Give the faint limit of the survey in mag.",
+            )  # fmt: skip
+
     def _binned(
         self, numbers: Mapping[str, np.ndarray], labels: np.ndarray, ids: Sequence[int]
     ) -> dict[int, list[tuple[Bin, np.ndarray]]]:
@@ -153,7 +180,14 @@ class PhysicalRun(Settings):
             listed = ", ".join(list(numbers)[:12])
             raise ConfigError("within: no column of numbers", value=self.within, fix=f"Columns of numbers: {listed}.")
         column = numbers[self.within]
-        return {one: list(bins_of(self.within, column, labels == one, self.edges)) for one in ids}
+        binned = {one: list(bins_of(self.within, column, labels == one, self.edges)) for one in ids}
+        if not any((inside & (labels >= 0)).any() for ranges in binned.values() for _, inside in ranges):
+            raise ConfigError(
+                "within: no member of a class is in these ranges",
+                value=f"{self.within} is {np.nanmin(column):.4g} to {np.nanmax(column):.4g}",
+                fix="Choose other edges=, or a column in which galaxies differ.",
+            )  # fmt: skip
+        return binned
 
 
 @dataclass(frozen=True)
@@ -165,7 +199,7 @@ class PhysicalDone:
 
     def summary(self) -> str:
         """Return what a terminal shows."""
-        return f"{self.measured.summary()}\n{self.page}"
+        return f"{self.measured.summary()}\n\n{self.measured.verdicts()}\n\n{self.page}"
 
 
 def write(measured: Physical, folder: Path, search: Search) -> Path:

@@ -121,6 +121,14 @@ class Clusterer(Settings, ABC):
                 fix="Give an epsilon with selection=leaf or eom only.",
             )  # fmt: skip
 
+    def require_galaxies(self, galaxies: int) -> None:
+        """Raise ConfigError if so many galaxies are too few for ``min_samples``."""
+        if galaxies <= self.min_samples:
+            raise ConfigError(
+                f"{galaxies} galaxies are too few for clusterer.min_samples", value=self.min_samples,
+                fix=f"Choose at most {max(galaxies - 1, 1)}, or search more galaxies.",
+            )  # fmt: skip
+
     def linkage(self, positions: Float[np.ndarray, "galaxies k"]) -> pa.Table:
         """Compute the hierarchy of n galaxies; it depends on ``min_samples``, and on settings of its own class, only.
 
@@ -145,11 +153,7 @@ class Clusterer(Settings, ABC):
         """
         values = np.ascontiguousarray(positions, dtype=np.float64)
         galaxies = len(values)
-        if galaxies <= self.min_samples:
-            raise ConfigError(
-                f"{galaxies} galaxies are too few for clusterer.min_samples", value=self.min_samples,
-                fix=f"Choose at most {max(galaxies - 1, 1)}, or search more galaxies.",
-            )  # fmt: skip
+        self.require_galaxies(galaxies)
         if not np.isfinite(values).all():
             bad = int((~np.isfinite(values).all(axis=1)).sum())
             raise StoreError("positions that are not finite", value=f"{bad} of {galaxies}", fix="Fit the map again.")

@@ -606,14 +606,12 @@ class Search:
         ConfigError, DataError, OutputError
             See the message.
         """
-        from rarezoo.physical.run import PhysicalRun, write
+        from rarezoo.physical.run import PhysicalRun
 
         given = list(catalogues) if isinstance(catalogues, (list, tuple)) else [catalogues]
         refuse_unknown(settings, [known.name for known in fields(PhysicalRun)], of="search.physical")
-        measured = PhysicalRun(search=str(self.folder), **settings).measure(self, given)
-        if str(out):
-            write(measured, Path(out), self)
-        return measured
+        run = PhysicalRun(search=str(self.folder), out=str(out), **settings)
+        return run.write(self, given).measured if str(out) else run.measure(self, given)
 
     def known(
         self, lists: "str | Path | Sequence[str | Path]" = (), kind: "str | Sequence[str]" = (), **settings: Any

@@ -12,10 +12,12 @@ from PIL import Image
 from rarezoo import tables
 from rarezoo.data.crossmatch import CrossMatchRun
 from rarezoo.data.hats import HatsCatalogue, write_hats
+from rarezoo.data.reading import read_any_table
 from rarezoo.data.surveys.hats import Hats
 from rarezoo.embeddings.hats import store_from_hats, store_to_hats
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, DataError, DataNotFound, OutputError, StoreError
+from rarezoo.physical.join import join
 
 pytest.importorskip("hats_import")
 pytestmark = [pytest.mark.unit, pytest.mark.filterwarnings("ignore")]
@@ -203,3 +205,14 @@ def test_a_match_crosses_right_ascension_zero(catalogue, tmp_path):
         run.run()
     with pytest.raises(ConfigError, match="by=astropy"):
         CrossMatchRun(left=run.left, right=run.right, out=str(tmp_path / "n"), by="lsdb").run()
+
+
+def test_a_catalogue_is_a_table_to_join_without_its_margins_vectors_and_images(tmp_path):
+    folder = write_hats(iter([galaxies()]), tmp_path / "with_margins", margin=3600.0, partition_rows=12)
+    read = read_any_table(folder)
+    assert sorted(read["id_str"].to_pylist()) == galaxies()["id_str"].to_pylist()
+    assert set(read.column_names) == {"id_str", "ra", "dec", "mag", "file"}
+    some = galaxies().take([5, 50])
+    for by in ("id", "position"):
+        joined = join(some["id_str"].to_pylist(), some["ra"], some["dec"], [str(folder)], by=by)
+        assert joined.table["mag"].to_pylist() == some["mag"].to_pylist()

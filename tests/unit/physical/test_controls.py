@@ -17,10 +17,10 @@ def galaxies(*, shift=0.6, members=50, count=1500, seed=0):
     return labels, {"log_mass": mass, "size": random.gamma(4, 1, count) + (mass - 10)}
 
 
-@pytest.mark.parametrize("method", ["mahalanobis", "propensity"])
-def test_controls_balance_a_class_that_is_more_massive(method):
+@pytest.mark.parametrize("distance", ["mahalanobis", "propensity"])
+def test_controls_balance_a_class_that_is_more_massive(distance):
     labels, covariates = galaxies()
-    matched = Matching(method=method).match(covariates, labels, 3, ids=IDS[:1500])
+    matched = Matching(distance=distance).match(covariates, labels, 3, ids=IDS[:1500])
     assert matched.is_balanced
     assert max(abs(one.before) for one in matched.balance) > 0.8
     assert max(abs(one.after) for one in matched.balance) < BALANCED

@@ -1,5 +1,6 @@
 """Classes against lists of known galaxies: verdicts, coverage, and one message for each mistake."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,8 +12,9 @@ from made_up import survey_on_disk
 
 from rarezoo import tables
 from rarezoo.errors import ConfigError, DataError
-from rarezoo.physical.known import KIND, MIX, NEW, NOT_COVERED, PART, KnownRun, catalogue_labels, compare
+from rarezoo.physical.known import KIND, MIX, NEW, NOT_COVERED, PART, KnownRun, compare
 from rarezoo.physical.known_list import KnownList, Label, list_names
+from rarezoo.physical.own_labels import catalogue_labels
 from rarezoo.searches.listing import classes_table
 from rarezoo.searches.result import Search
 
@@ -197,7 +199,15 @@ def test_a_list_of_ones_own_is_a_yaml_file(tmp_path):
     labels, _ = read(str(tmp_path / "own.yaml"), file)
     assert labels[0].label == "bright"
     assert labels[0].has.sum() == 20
-    (tmp_path / "bad.yaml").write_text("labels: {}")
+    (tmp_path / "own.yaml").write_text("id: name\nlabels:\n  bright: '`mag` < 15'\n")
+    assert KnownList.named(str(tmp_path / "own.yaml")).id == ("name",)
+
+
+@pytest.mark.parametrize(
+    "content", ["labels: {}", "- ring\n- merger\n", "labels: ring", "coverage: some\nlabels: {a: b}"]
+)
+def test_a_file_that_describes_no_list_is_named(tmp_path, content):
+    (tmp_path / "bad.yaml").write_text(content)
     with pytest.raises(ConfigError, match=r"bad\.yaml"):
         KnownList.named(str(tmp_path / "bad.yaml"))
 
@@ -232,6 +242,26 @@ def test_the_verdict_stands_on_a_page_in_the_list_and_in_the_report(search, tmp_
 def test_numbers_of_lists_and_kinds_must_fit(search, tmp_path):
     with pytest.raises(ConfigError, match="2 and 3"):
         KnownRun(search=str(search.folder), list=["a", "b"], kind=["gz2", "gz2", "gz2"], out=str(tmp_path)).run()
+
+
+def test_a_search_that_shows_a_sample_of_its_galaxies_says_so(search, tmp_path):
+    whole = (search.folder / "run.json").read_text()
+    sampled = {**json.loads(whole), "searched": 9000, "shown": 120}
+    (search.folder / "run.json").write_text(json.dumps(sampled))
+    try:
+        known = search.known(columns=["note"], votes=False, out=str(tmp_path / "sampled"))
+    finally:
+        (search.folder / "run.json").write_text(whole)
+    assert "120 of 9,000" in known.summary()
+    assert "120 of 9,000" in known.page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"), [({"kind": ["gz2"]}, "kind= needs a table: gz2"), ({"list": ["a.csv", "a.csv"]}, "twice: a.csv")]
+)
+def test_a_kind_needs_a_list_and_each_list_is_given_once(search, tmp_path, words, says):
+    with pytest.raises(ConfigError, match=says):
+        KnownRun(search=str(search.folder), out=str(tmp_path), **words).run()
 
 
 def test_types_of_the_catalogue_are_labels_and_other_columns_are_refused(search, tmp_path):

@@ -18,7 +18,7 @@ from rarezoo import tables
 from rarezoo.data.reading import ids_of, matched_rows, no_column, read_any_table, refuse_doubled
 from rarezoo.embeddings.whitening import principal_axes, projected
 from rarezoo.errors import ConfigError, DataError
-from rarezoo.runs import file_sha256
+from rarezoo.runs import path_sha256
 from rarezoo.searches.compress import Compressor
 from rarezoo.searches.select import CutResult
 from rarezoo.settings import Settings, described, setting
@@ -160,7 +160,7 @@ class WithColumns(Features):
 
     def inputs(self) -> dict[str, str]:
         """Return the hash of the table."""
-        return {"features.table": file_sha256(self.table)} if self.table else {}
+        return {"features.table": path_sha256(self.table)} if self.table else {}
 
     def values(self, ids: np.ndarray, catalogue: pa.Table | None) -> Float64[np.ndarray, "n c"]:
         """Return the columns of n galaxies, NaN where a value is unknown.
@@ -174,6 +174,10 @@ class WithColumns(Features):
         if self.table:
             source = Path(self.table).name
             table = read_any_table(Path(self.table), text=[self.id_column])
+            if not table.num_rows:
+                raise DataError(
+                    "the table of features has no rows", value=source, fix="Give one with a row per galaxy."
+                )
             if self.id_column not in table.column_names:
                 raise no_column(table, self.id_column, source=source, setting_name="features.id_column")
             others = ids_of(table, self.id_column, source=source)

@@ -33,10 +33,12 @@ class ImageAndCatalogue(WithColumns):
     )
 
     def check(self) -> None:
-        """Raise ConfigError for weights of other columns, or that are not positive."""
+        """Raise ConfigError for weights of other columns, or that are no positive numbers."""
         super().check()
+        if not np.isfinite(self.weight):
+            raise ConfigError("features.weight must be a number", value=self.weight, fix="Choose one, such as 1.")
         strange = [name for name in self.weights if name not in self.columns]
-        if strange or any(weight <= 0 for weight in self.weights.values()):
+        if strange or any(not 0 < weight < np.inf for weight in self.weights.values()):
             raise ConfigError(
                 "features.weights must be positive and of columns in features.columns", value=dict(self.weights),
                 fix=f"Name some of {', '.join(self.columns)}; leave out a column that shall not count.",

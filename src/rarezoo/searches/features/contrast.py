@@ -20,6 +20,8 @@ from rarezoo.settings import option, setting
 # Principal components of the embedding from which columns are predicted, folds, and penalties of the ridge regression.
 _COMPONENTS, _FOLDS = 128, 5
 _PENALTIES = np.logspace(-2, 5, 8)
+# Columns that say the same have an axis without variance.
+_LEAST_VARIANCE = 1e-6
 
 
 @option("features", "contrast")
@@ -28,9 +30,9 @@ class Contrast(WithColumns):
     """Columns of a catalogue minus their prediction from the images, by a cross-fitted ridge regression.
 
     Each fifth of the galaxies is predicted from the other four fifths, so that no galaxy helps to predict itself. The
-    residuals are scaled to one scatter and, because properties are correlated, turned to their principal axes of unit
-    variance: a galaxy that is off a relation is then as conspicuous as one that is far along it. Where there are no
-    more columns than the map has dimensions, groups are sought among the residuals themselves.
+    residuals are scaled to one scatter and, because properties are correlated, made uncorrelated: a galaxy that is off
+    a relation is then as conspicuous as one that is far along it. Where there are no more columns than the map has
+    dimensions, groups are sought among the residuals themselves.
 
     Examples
     --------
@@ -49,14 +51,39 @@ class Contrast(WithColumns):
         """Return the residuals."""
         columns, kept, cuts = self.complete(self.values(ids, catalogue), embeddings, ids=ids, seed=seed)
         left = columns - predicted(columns, embeddings[kept], ids=ids[kept], seed=seed)
-        left = robustly_scaled(left).astype(np.float32)
-        mean, axes = principal_axes(left, components=left.shape[1])
-        return Searched(projected(left, mean, axes), kept, cuts)
+        return Searched(uncorrelated(robustly_scaled(left)).astype(np.float32), kept, cuts)
 
     def compressor(self, compressor: Compressor) -> Compressor:
         """Return no compression if the residuals have no more dimensions than the map would have."""
         few = len(self.columns) <= getattr(compressor, "n_components", 0)
         return NoCompression() if few else super().compressor(compressor)
+
+
+def uncorrelated(values: Float64[np.ndarray, "n c"]) -> Float64[np.ndarray, "n c"]:
+    """Turn columns of one scatter to the axes of their correlation, and scale these to one scatter too.
+
+    The correlation is that of a normal distribution with the same correlation of ranks (Pearson 1907, On further
+    methods of determining correlation). With the variance of the values themselves, a group that is off the relation
+    would shrink its own distance from it.
+
+    Parameters
+    ----------
+    values : (n, c) array of floats
+        Columns of one scatter.
+
+    Examples
+    --------
+    >>> random = np.random.default_rng(0)
+    >>> first, other = random.normal(size=(2, 2000))
+    >>> turned = uncorrelated(np.column_stack([first, 0.8 * first + 0.6 * other]))
+    >>> np.cov(turned, rowvar=False).round(1).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
+    from scipy.stats import rankdata
+
+    ranks = np.atleast_2d(np.corrcoef(rankdata(values, axis=0), rowvar=False))
+    variances, axes = np.linalg.eigh(2 * np.sin(np.pi / 6 * ranks))
+    return np.asarray(values @ axes / np.sqrt(np.maximum(variances, _LEAST_VARIANCE)))
 
 
 def predicted(
