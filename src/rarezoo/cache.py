@@ -307,7 +307,16 @@ def locked(place: Path) -> AcquireReturnProxy:
     OutputError
         The file system has no locks.
     """
-    place.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return _acquired(place)
+        except FileNotFoundError:
+            # A process that has finished removed the folder since it was made.
+            log.debug("the folder of the lock of %s is made again", place)
+
+
+def _acquired(place: Path) -> AcquireReturnProxy:
     lock = FileLock(place.with_suffix(".lock"))
     try:
         return lock.acquire(timeout=0)

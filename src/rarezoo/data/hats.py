@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Int64
 
 from rarezoo import tables
+from rarezoo.engines.dask import client_in_this_process
 from rarezoo.errors import DataError, DataNotFound, MissingDependency, OutputError, RarezooError
 from rarezoo.runs import digest
 
@@ -243,9 +244,10 @@ def _staged(batches: Iterable[pa.Table], folder: Path, ra_column: str, dec_colum
         left_out += int((~known).sum())
         if not known.any():
             continue
-        # hats wants 0 <= ra < 360.
+        # hats wants 0 <= ra < 360. Rounding can make 360 of a tiny negative number.
         at = batch.column_names.index(ra_column)
-        batch = batch.set_column(at, ra_column, pa.array(np.where(known, np.mod(ra, 360.0), np.nan)))
+        turned = np.where(known, np.mod(np.mod(ra, 360.0), 360.0), np.nan)
+        batch = batch.set_column(at, ra_column, pa.array(turned))
         files.append(folder / f"{number:06d}.parquet")
         pq.write_table(batch.filter(pa.array(known)).replace_schema_metadata(None), files[-1], compression="zstd")
     if left_out:
@@ -264,7 +266,7 @@ def _import(
 ) -> None:
     """Let hats-import write a collection ``folder/name`` from Parquet files."""
     try:
-        from dask.distributed import Client, LocalCluster
+        import dask.distributed  # noqa: F401
         from hats_import.catalog.file_readers import ParquetPyarrowReader  # type: ignore[attr-defined,unused-ignore]
         from hats_import.collection.arguments import CollectionArguments
         from hats_import.collection.run_import import run
@@ -282,12 +284,11 @@ def _import(
         arguments = arguments.add_margin(margin_threshold=margin, is_default=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        cluster = LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None)
         # hats writes remarks as warnings of the root logger.
         root = logging.getLogger()
         level = root.level
         root.setLevel(logging.ERROR)
-        with cluster, Client(cluster) as client:
+        with client_in_this_process() as client:
             try:
                 run(arguments, client)
             except OSError:

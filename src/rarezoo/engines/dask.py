@@ -16,6 +16,30 @@ log = logging.getLogger(__name__)
 _WAIT = 60
 
 
+def quieten(level: int) -> None:
+    """Let distributed, and what it is built on, write no message below a level."""
+    for name in ("asyncio", "tornado.application", *logging.root.manager.loggerDict):
+        if name.startswith(("asyncio", "tornado.application", "distributed")):
+            logging.getLogger(name).setLevel(level)
+
+
+@contextmanager
+def client_in_this_process() -> Iterator[Any]:
+    """Give a Dask client whose only worker is a thread of this process, for packages that need one.
+
+    Raises
+    ------
+    ImportError
+        distributed is not installed.
+    """
+    from dask.distributed import Client, LocalCluster
+
+    quieten(logging.WARNING)
+    cluster = LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None)
+    with cluster, Client(cluster) as client:
+        yield client
+
+
 @option("engine", "dask")
 @dataclass(kw_only=True)
 class Dask(Engine):
@@ -81,9 +105,7 @@ class Dask(Engine):
         from dask.distributed import Client
 
         # A lost worker or scheduler is told in one message; distributed would write the traceback of every connection.
-        for name in ("asyncio", "tornado.application", *logging.root.manager.loggerDict):
-            if name.startswith(("asyncio", "tornado.application", "distributed")):
-                logging.getLogger(name).setLevel(logging.CRITICAL)
+        quieten(logging.CRITICAL)
         with dask.config.set({"distributed.scheduler.allowed-failures": self.retries}):
             if self.address:
                 try:
