@@ -96,6 +96,15 @@ def test_settings_that_need_the_whole_store_are_refused(store, tmp_path):
         rz.search(store, out=tmp_path, **{**SETTINGS, "select": Select(sample=50)})
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"engine": None}, r"sample=1200.*engine=local"), ({"magnitude": "mag"}, r"magnitude=mag.*data=")],
+)
+def test_settings_that_would_do_nothing_are_refused(store, tmp_path, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        rz.search(store, out=tmp_path, **{**SETTINGS, **settings})
+
+
 def test_an_id_in_two_shards_is_refused(tmp_path):
     store = rz.EmbeddingStore.from_array(IDS[:300], vectors()[:300], out=tmp_path / "store", shard_rows=100)
     ids = [*IDS[100:199], IDS[0]]

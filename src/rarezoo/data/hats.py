@@ -77,14 +77,14 @@ class HatsCatalogue:
         MissingDependency
             hats is not installed.
         """
-        folder = Path(folder)
+        given, folder = folder, Path(folder)
         if not is_hats(folder):
             if (folder / _OLD_MARK).is_file():
                 raise DataError(
                     "a catalogue of the older format HiPSCat", value=folder,
                     fix="Convert it with hats-import (hats_import.hipscat_conversion).",
                 )  # fmt: skip
-            raise DataNotFound("no HATS catalogue", value=folder, fix="Give its folder, with a file hats.properties.")
+            raise DataNotFound("no HATS catalogue", value=given, fix="Give its folder, with a file hats.properties.")
         hats = hats_package()
         try:
             with warnings.catch_warnings():

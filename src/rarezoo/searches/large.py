@@ -20,7 +20,7 @@ import json
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,8 +113,11 @@ class LargeSearch:
 
     def _search_of(self, store: Path, out: Path, significance: Significance) -> Search:
         """Search some galaxies in the memory; cuts were made already, and there is one report at the end."""
+        from rarezoo.searches.run import OUT_OF_CORE
+
+        in_memory = {known.name: known.default for known in fields(self.run) if known.name in ("engine", *OUT_OF_CORE)}
         return replace(
-            self.run, store=str(store), out=str(out), significance=significance, engine=None, data=None, cache=None,
+            self.run, **in_memory, store=str(store), out=str(out), significance=significance, data=None, cache=None,
             select=replace(self.run.select, drop=[]), images=False, thumbnails=0, logger=Tracker(mode="none"),
         ).run()  # fmt: skip
 
@@ -138,7 +141,12 @@ class LargeSearch:
             return written
         survey = self._survey()
         strata = Strata(self.run.magnitude)
-        rows_of_survey = survey is not None and (self.run.images or survey.in_partitions)
+        if survey is None and self.run.magnitude:
+            raise ConfigError(
+                "the store knows no survey, so that there are no magnitudes", value=f"magnitude={self.run.magnitude}",
+                fix="Leave it out, or name the survey: data=….",
+            )  # fmt: skip
+        rows_of_survey = survey is not None and (self.run.images or survey.in_partitions or bool(self.run.magnitude))
         count = _CountShards(
             self.store, self.run.select, strata, survey if rows_of_survey else None, self.folder / SAMPLE
         )
