@@ -169,8 +169,11 @@ JOBS: dict[str, Job] = {
     ),
     "rank": Job(
         "rarezoo.explore.rank:RankRun", "rank all galaxies by the ratings of a label", _EXPLORING,
-        groups=("ranker", "acquisition"),
-        examples=("runs/mine/search", "runs/mine/search label=ring out=rings.parquet"),
+        groups=("ranker", "acquisition", "engine"),
+        examples=(
+            "runs/mine/search", "runs/mine/search label=ring out=rings.parquet",
+            "runs/legacy/search engine=dask first=10000 out=first.parquet",
+        ),
     ),
     "classes rated": Job(
         "rarezoo.explore.rated_class:RatedClassesRun", "make classes of what people have rated, with their evidence",
@@ -180,10 +183,11 @@ JOBS: dict[str, Job] = {
     "similar": Job(
         "rarezoo.explore.similar_command:SimilarRun",
         "find galaxies like some examples, like an image, of a tag, or that words describe", _EXPLORING,
+        groups=("engine",),
         examples=(
             "runs/mine/search id=J0001,J0002 k=48", "runs/mine/store id='185.7 15.8' 'where=redshift < 0.1'",
             "runs/mine/store image=galaxy.png out=found", "runs/mine/search words='edge-on with dust lane'",
-            "runs/mine/search tag=ring out=rings.fits",
+            "runs/mine/search tag=ring out=rings.fits", "runs/legacy/search id=J0001 engine=dask",
         ),
     ),
     "labels show": Job(

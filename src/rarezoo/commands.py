@@ -414,7 +414,13 @@ def all_keys(job: Job) -> list[str]:
 
 
 def nearest(key: str, job: Job) -> str:
-    """Return a hint that names the settings that come nearest to one that does not exist."""
+    """Return a hint: the choices that have a setting, or the settings that come nearest to one that no choice has."""
+    for path, group in group_paths(job).items():
+        if key.startswith(f"{path}."):
+            first = key.removeprefix(f"{path}.").split(".")[0]
+            have = [f"{path}={name}" for name, kind in settings.options(group).items() if first in _hints(kind)]
+            if have:
+                return f"It is a setting of {' and '.join(have)}: choose that, or leave the setting out."
     keys = all_keys(job)
     last = {known.rsplit(".", 1)[-1]: known for known in keys}
     near = difflib.get_close_matches(key, keys, n=_CLOSEST)

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import rarezoo as rz
 from rarezoo import tables
 from rarezoo.data.hats import HatsCatalogue, write_hats
+from rarezoo.engines import PartsFailed
 from rarezoo.engines.local import Local
 from rarezoo.errors import ConfigError, OutputError, StoreError
 from rarezoo.searches.clusterers.fast_hdbscan import FastHdbscan
@@ -94,12 +96,44 @@ def test_settings_that_need_the_whole_store_are_refused(store, tmp_path):
         rz.search(store, out=tmp_path, **{**SETTINGS, "select": Select(sample=50)})
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"engine": None}, r"sample=1200.*engine=local"), ({"magnitude": "mag"}, r"magnitude=mag.*data=")],
+)
+def test_settings_that_would_do_nothing_are_refused(store, tmp_path, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        rz.search(store, out=tmp_path, **{**SETTINGS, **settings})
+
+
 def test_an_id_in_two_shards_is_refused(tmp_path):
     store = rz.EmbeddingStore.from_array(IDS[:300], vectors()[:300], out=tmp_path / "store", shard_rows=100)
     ids = [*IDS[100:199], IDS[0]]
     store.write_shard(1, ids=ids, embeddings=vectors()[100:200], fractions=np.empty((100, 0), np.float32))
     with pytest.raises(StoreError, match=r"more than once.*\[0, 1\]"):
         rz.search(store, out=tmp_path / "search", **{**SETTINGS, "sample": 100})
+
+
+def test_a_shard_without_a_galaxy_and_embeddings_that_are_not_finite_are_left_out(tmp_path):
+    few = 900
+    store = rz.EmbeddingStore.from_array(IDS[:few], vectors()[:few], out=tmp_path / "store", shard_rows=300)
+    store.write_shard(
+        1, ids=[], embeddings=np.empty((0, WIDTH), np.float32), fractions=np.empty((0, 0), np.float32),
+        skipped=IDS[300:600],
+    )  # fmt: skip
+    file = tmp_path / "store" / "shard-00002.parquet"
+    shard = pq.read_table(file)
+    values = tables.matrix(shard, tables.EMBEDDING).copy()
+    values[7, 0] = np.nan
+    at = shard.column_names.index(tables.EMBEDDING)
+    changed = shard.set_column(at, shard.schema.field(at), tables.vectors(values))
+    pq.write_table(changed.replace_schema_metadata(shard.schema.metadata), file)
+    store, settings = rz.EmbeddingStore.open(tmp_path / "store"), {**SETTINGS, "sample": 300}
+    with pytest.raises(PartsFailed, match=rf"not finite.*{IDS[607]}.*select\.not_finite=drop"):
+        rz.search(store, out=tmp_path / "refused", **settings)
+    found = rz.search(store, out=tmp_path / "search", **settings, select=Select(not_finite="drop"))
+    ids = pa.concat_tables(placed_tables(found)).column(tables.ID).to_pylist()
+    assert ids == [*IDS[:300], *IDS[600:607], *IDS[608:few]]
+    assert found.about["large"]["not_finite"] == 1
 
 
 # ── minutes ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -164,11 +198,20 @@ def test_the_whole_way_in_python_is_as_the_how_to_page_says(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_killed_while_galaxies_are_placed_is_replaced(found, store, tmp_path):
+def test_the_same_command_given_twice_at_once_gives_one_result(found, store, tmp_path):
+    command = [sys.executable, "cluster.py", f"store={store.folder}", f"out={tmp_path / 'search'}", *WORDS]
+    runs = [subprocess.Popen([*command, "engine=local"]) for _ in range(2)]
+    assert [run.wait() for run in runs] == [0, 0]
+    assert placed(tmp_path / "search") == placed(found.folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("begun", ["sample/ids/*.json", "sample/drawn/*.parquet", "placed/part-*.json"])
+def test_a_worker_that_is_killed_while_shards_are_counted_drawn_or_placed_is_replaced(found, store, tmp_path, begun):
     out = tmp_path / "search"
     command = [sys.executable, "cluster.py", f"store={store.folder}", f"out={out}", *WORDS, "engine=dask"]
     run = subprocess.Popen([*command, "engine.workers=1"])
-    while not list(out.glob("placed/part-*.json")) and run.poll() is None:
+    while not list(out.glob(begun)) and run.poll() is None:
         time.sleep(0.01)
     for child in psutil.Process(run.pid).children(recursive=True):
         if "spawn_main" in " ".join(child.cmdline()):

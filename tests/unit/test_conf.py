@@ -51,6 +51,12 @@ def test_a_misspelt_choice_gets_the_nearest_one(capsys):
     )
 
 
+def test_a_setting_of_another_choice_names_the_choices_that_have_it(capsys):
+    words = ["data=mock", "checkpoint=any", "engine.workers=2", "out=nowhere"]
+    assert cli.exit_status(lambda: cli.run_command("embed", words, usage="embed"), command="embed") == 2
+    assert "engine=dask and engine=submitit" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", sorted({command for command, _ in GROUPS}))
 def test_every_choice_can_be_composed(command):
     cli.register(command)

@@ -14,6 +14,7 @@ from rarezoo import tables
 from rarezoo.data.hats import HatsCatalogue, is_hats, reason_of
 from rarezoo.data.positions import positions_of
 from rarezoo.data.reading import read_any_table
+from rarezoo.engines.dask import client_in_this_process
 from rarezoo.errors import ConfigError, DataError, MissingDependency, OutputError
 from rarezoo.settings import Settings, setting
 
@@ -89,8 +90,8 @@ class CrossMatchRun(Settings):
 
     def _by_lsdb(self) -> int:
         try:
+            import dask.distributed  # noqa: F401
             import lsdb
-            from dask.distributed import Client, LocalCluster
         except ImportError as problem:
             raise MissingDependency("lsdb", extra="hats", purpose="A cross-match of large catalogues") from problem
         out = Path(self.out).resolve()
@@ -116,8 +117,7 @@ class CrossMatchRun(Settings):
                     suffix_method="overlapping_columns",
                     log_changes=False,
                 )
-                cluster = LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None)
-                with cluster, Client(cluster):
+                with client_in_this_process():
                     matched.write_catalog(str(partial), catalog_name=out.name, as_collection=False, progress_bar=False)
         except (ConfigError, OutputError):
             raise

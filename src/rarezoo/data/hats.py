@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Int64
 
 from rarezoo import tables
+from rarezoo.engines.dask import client_in_this_process
 from rarezoo.errors import DataError, DataNotFound, MissingDependency, OutputError, RarezooError
 from rarezoo.runs import digest
 
@@ -78,14 +79,14 @@ class HatsCatalogue:
         MissingDependency
             hats is not installed.
         """
-        folder = Path(folder)
+        given, folder = folder, Path(folder)
         if not is_hats(folder):
             if (folder / _OLD_MARK).is_file():
                 raise DataError(
                     "a catalogue of the older format HiPSCat", value=folder,
                     fix="Convert it with hats-import (hats_import.hipscat_conversion).",
                 )  # fmt: skip
-            raise DataNotFound("no HATS catalogue", value=folder, fix="Give its folder, with a file hats.properties.")
+            raise DataNotFound("no HATS catalogue", value=given, fix="Give its folder, with a file hats.properties.")
         hats = hats_package()
         try:
             with warnings.catch_warnings():
@@ -262,9 +263,10 @@ def _staged(batches: Iterable[pa.Table], folder: Path, ra_column: str, dec_colum
         left_out += int((~known).sum())
         if not known.any():
             continue
-        # hats wants 0 <= ra < 360.
+        # hats wants 0 <= ra < 360. Rounding can make 360 of a tiny negative number.
         at = batch.column_names.index(ra_column)
-        batch = batch.set_column(at, ra_column, pa.array(np.where(known, np.mod(ra, 360.0), np.nan)))
+        turned = np.where(known, np.mod(np.mod(ra, 360.0), 360.0), np.nan)
+        batch = batch.set_column(at, ra_column, pa.array(turned))
         files.append(folder / f"{number:06d}.parquet")
         pq.write_table(batch.filter(pa.array(known)).replace_schema_metadata(None), files[-1], compression="zstd")
     if left_out:
@@ -283,7 +285,7 @@ def _import(
 ) -> None:
     """Let hats-import write a collection ``folder/name`` from Parquet files."""
     try:
-        from dask.distributed import Client, LocalCluster
+        import dask.distributed  # noqa: F401
         from hats_import.catalog.file_readers import ParquetPyarrowReader  # type: ignore[attr-defined,unused-ignore]
         from hats_import.collection.arguments import CollectionArguments
         from hats_import.collection.run_import import run
@@ -301,12 +303,11 @@ def _import(
         arguments = arguments.add_margin(margin_threshold=margin, is_default=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        cluster = LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None)
         # hats writes remarks as warnings of the root logger.
         root = logging.getLogger()
         level = root.level
         root.setLevel(logging.ERROR)
-        with cluster, Client(cluster) as client:
+        with client_in_this_process() as client:
             try:
                 run(arguments, client)
             except OSError:

@@ -354,10 +354,9 @@ def centred(
     def directions() -> Iterator[np.ndarray]:
         lengths.clear()
         for block in blocks():
-            known = np.isfinite(block).all(axis=1)
-            apart = np.linalg.norm(np.where(known[:, None], block, mean).astype(np.float64) - mean, axis=1)
-            lengths.append(np.where(known, apart, np.nan).astype(np.float32))
-            yield unit_vectors(np.where(known[:, None], block, mean), mean=mean)
+            seen = seen_from(block, mean=mean, spread=spread)
+            lengths.append(seen.lengths)
+            yield seen.directions
 
     def all_lengths() -> np.ndarray:
         if not lengths:
@@ -369,6 +368,17 @@ def centred(
         return Centred(np.concatenate([*directions()]), all_lengths(), mean, spread)
     mapped = cache.mapped({**named, "part": "directions"}, shape=shape, blocks=directions, code=[__name__])
     return Centred(mapped, cache.array({**named, "part": "lengths"}, all_lengths, code=[__name__]), mean, spread)
+
+
+def seen_from(
+    vectors: Float[np.ndarray, "n d"], *, mean: Float32[np.ndarray, " d"], spread: Float32[np.ndarray, " d"]
+) -> Centred:
+    """Return some of the vectors as seen from the mean of all, whose spread is ``spread``."""
+    known = np.isfinite(vectors).all(axis=1)
+    filled = np.where(known[:, None], vectors, mean)
+    lengths = np.linalg.norm(filled.astype(np.float64) - mean, axis=1)
+    lengths = np.where(known, lengths, np.nan).astype(np.float32)
+    return Centred(unit_vectors(filled, mean=mean), lengths, mean, spread)
 
 
 def _moments(blocks: Iterable[np.ndarray], *, width: int) -> Float32[np.ndarray, "2 d"]:

@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-
 from rarezoo.cache import locked
 from rarezoo.errors import ConfigError, OutputError
 
@@ -43,12 +41,15 @@ def shards_of_part(part: str, *, shards: int) -> list[int]:
     if not part:
         return list(range(shards))
     numbers = part.split("/")
-    if len(numbers) != 2 or not all(number.strip().isdecimal() for number in numbers):
+    if len(numbers) != 2 or not all(number.strip().isdecimal() for number in numbers) or not int(numbers[1]):
         raise ConfigError("part is no part", value=part, fix="Write it as part=3/64, the third of 64 parts.")
     number, count = map(int, numbers)
     if not 1 <= number <= count:
         raise ConfigError("there is no such part", value=part, fix=f"The parts are 1/{count} to {count}/{count}.")
-    return [int(shard) for shard in np.array_split(np.arange(shards), count)[number - 1]]
+    # The first parts get one shard more if they cannot all get the same number.
+    each, further = divmod(shards, count)
+    start = (number - 1) * each + min(number - 1, further)
+    return list(range(start, start + each + (number <= further)))
 
 
 @contextmanager

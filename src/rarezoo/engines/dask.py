@@ -8,12 +8,36 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from rarezoo.engines.engine import Engine, Part, PartsFailed
+from rarezoo.engines.engine import Engine, Part, PartsFailed, gigabytes
 from rarezoo.errors import ConfigError, MissingDependency
 from rarezoo.settings import option, setting
 
 log = logging.getLogger(__name__)
-_WAIT = 60
+_WAIT, _AUTO = 60, "auto"
+
+
+def quieten(level: int) -> None:
+    """Let distributed, and what it is built on, write no message below a level."""
+    for name in ("asyncio", "tornado.application", *logging.root.manager.loggerDict):
+        if name.startswith(("asyncio", "tornado.application", "distributed")):
+            logging.getLogger(name).setLevel(level)
+
+
+@contextmanager
+def client_in_this_process() -> Iterator[Any]:
+    """Give a Dask client whose only worker is a thread of this process, for packages that need one.
+
+    Raises
+    ------
+    ImportError
+        distributed is not installed.
+    """
+    from dask.distributed import Client, LocalCluster
+
+    quieten(logging.WARNING)
+    cluster = LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None)
+    with cluster, Client(cluster) as client:
+        yield client
 
 
 @option("engine", "dask")
@@ -31,14 +55,16 @@ class Dask(Engine):
     """
 
     workers: int = setting(0, "number of workers; 0 = one per GPU or, without a GPU, one per core", ge=0)
-    memory: str = setting("auto", "memory of a worker, such as 8GB; a worker of this machine that exceeds it is ended")
+    memory: str = setting(_AUTO, "memory of a worker, such as 8GB; a worker of this machine that exceeds it is ended")
     address: str = setting("", "address of a scheduler that is running, such as tcp://host:8786; empty: a new cluster")
     cluster: dict[str, Any] = setting(
         {}, "a cluster of dask-jobqueue: {kind: SLURMCluster, and its settings}; empty: processes of this machine"
     )
 
     def check(self) -> None:
-        """Raise ConfigError if both a running scheduler and a new cluster are asked for."""
+        """Raise ConfigError for what is no memory, or if both a running scheduler and a new cluster are asked for."""
+        if self.memory != _AUTO:
+            gigabytes(self.memory)
         if self.address and self.cluster:
             raise ConfigError("engine.address and engine.cluster exclude each other", value=self.address,
                               fix="Leave one of them out.")  # fmt: skip
@@ -81,9 +107,7 @@ class Dask(Engine):
         from dask.distributed import Client
 
         # A lost worker or scheduler is told in one message; distributed would write the traceback of every connection.
-        for name in ("asyncio", "tornado.application", *logging.root.manager.loggerDict):
-            if name.startswith(("asyncio", "tornado.application", "distributed")):
-                logging.getLogger(name).setLevel(logging.CRITICAL)
+        quieten(logging.CRITICAL)
         with dask.config.set({"distributed.scheduler.allowed-failures": self.retries}):
             if self.address:
                 try:
@@ -124,7 +148,7 @@ class Dask(Engine):
                 "dask-jobqueue has no such cluster", value=kind, fix="Choose one, such as SLURMCluster or PBSCluster."
             )
         settings = {"cores": 1, "processes": 1, "memory": self.memory, **settings}
-        if settings["memory"] == "auto":
+        if settings["memory"] == _AUTO:
             raise ConfigError(
                 "a job of a cluster needs a memory", value="engine.memory=auto", fix="Give one: engine.memory=16GB."
             )

@@ -5,6 +5,8 @@ matter how often a part is begun: after a worker was killed, or because the same
 """
 
 import logging
+import math
+import string
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ from typing import Any, ClassVar
 
 from tqdm.auto import tqdm
 
-from rarezoo.errors import RarezooError
+from rarezoo.errors import ConfigError, RarezooError
 from rarezoo.settings import Settings, setting
 
 log = logging.getLogger(__name__)
@@ -107,6 +109,26 @@ class Engine(Settings, ABC):
     @abstractmethod
     def _outcomes(self, task: Callable[[Any], Any], parts: Sequence[Part], *, gpus: int) -> Iterator[tuple[int, Any]]:
         """Yield the number of each part that has ended, with its result or with the exception that ended it."""
+
+
+def gigabytes(text: str) -> float:
+    """Return a text such as 16GB, 500MB or 16GiB as a number of gigabytes.
+
+    Raises
+    ------
+    ConfigError
+        It is no such text.
+    """
+    units = {"B": 1e-9, "KB": 1e-6, "MB": 1e-3, "GB": 1.0, "TB": 1e3, "KIB": 2**10 / 1e9, "MIB": 2**20 / 1e9,
+             "GIB": 2**30 / 1e9, "TIB": 2**40 / 1e9, "M": 1e-3, "G": 1.0, "T": 1e3}  # fmt: skip
+    number = text.strip().rstrip(string.ascii_letters + " ")
+    try:
+        size = float(number) * units[text.strip()[len(number) :].strip().upper()]
+    except (KeyError, ValueError) as problem:
+        raise ConfigError("engine.memory is no memory", value=text, fix="Write it as 16GB or 500MB.") from problem
+    if not 0 < size < math.inf:
+        raise ConfigError("engine.memory is no memory", value=text, fix="Write it as 16GB or 500MB.")
+    return size
 
 
 def reason(problem: BaseException) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rarezoo.engines.engine import Engine, Part
+from rarezoo.engines.engine import Engine, Part, gigabytes
 from rarezoo.errors import ConfigError, MissingDependency, RarezooError
 from rarezoo.settings import option, setting
 
@@ -80,14 +80,16 @@ class Submitit(Engine):
         except ImportError as problem:
             raise MissingDependency("submitit", extra="hats", purpose="engine=submitit") from problem
         own: dict[str, Any] = {"timeout_min": self.timeout, "name": "rarezoo", "cpus_per_task": self.cores}
-        own |= {"mem_gb": _gigabytes(self.memory), "gpus_per_node": self.gpus, "slurm_array_parallelism": self.workers}
+        own |= {"mem_gb": gigabytes(self.memory), "gpus_per_node": self.gpus, "slurm_array_parallelism": self.workers}
         own |= {f"slurm_{name}": getattr(self, name) for name in ("partition", "account") if getattr(self, name)}
         try:
             executor = submitit.AutoExecutor(folder=Path(self.logs) / "%j", cluster=self.cluster)
             executor.update_parameters(**own, **self.parameters)
         except RuntimeError as problem:
             raise ConfigError(
-                "no SLURM here", value=problem, fix="Start it on the cluster, or choose engine.cluster=local."
+                "no SLURM here",
+                value=str(problem).rstrip("?. "),
+                fix="Start it on the cluster, or choose engine.cluster=local.",
             ) from problem
         except (AssertionError, NameError, TypeError, ValueError) as problem:
             raise ConfigError(
@@ -107,13 +109,3 @@ class _Answered:
             return self.task(what)
         except (RarezooError, OSError) as problem:
             return problem
-
-
-def _gigabytes(text: str) -> float:
-    """Return a text such as 16GB or 500MB as a number of gigabytes."""
-    units = {"GB": 1.0, "MB": 1e-3, "TB": 1e3, "G": 1.0, "M": 1e-3, "T": 1e3}
-    unit = next((name for name in units if text.upper().endswith(name)), "")
-    try:
-        return float(text[: len(text) - len(unit)]) * units[unit]
-    except (KeyError, ValueError) as problem:
-        raise ConfigError("engine.memory is no memory", value=text, fix="Write it as 16GB or 500MB.") from problem

@@ -102,6 +102,31 @@ class Part(NamedTuple):
     weight: float
 
 
+class Standard(NamedTuple):
+    """What columns are standardised by.
+
+    Attributes
+    ----------
+    mean, scale : (c,) arrays of floats
+        Mean and standard deviation of each column; the scale of a column without any spread is infinite.
+    """
+
+    mean: Float64[np.ndarray, " c"]
+    scale: Float64[np.ndarray, " c"]
+
+    @classmethod
+    def of(cls, mean: Float64[np.ndarray, " c"], spread: Float64[np.ndarray, " c"]) -> "Standard":
+        """Return it for columns of some mean and standard deviation."""
+        # Columns without any spread, and those in which only rounding differs, become 0.
+        return cls(mean, np.where(spread > 1e-12 * np.maximum(np.abs(mean), 1), spread, np.inf))
+
+    def __call__(self, values: Float[np.ndarray, "n c"]) -> Float32[np.ndarray, "n c"]:
+        """Return columns with mean 0 and variance 1; unknown values become 0, and values are cut at 6 deviations."""
+        standard = np.empty(values.shape, dtype=np.float32)
+        centred = _centred(values, self.mean) / self.scale
+        return np.clip(centred, -FARTHEST, FARTHEST, out=standard, casting="same_kind")
+
+
 def standardised(values: Float[np.ndarray, "n c"]) -> Float32[np.ndarray, "n c"]:
     """Return columns with mean 0 and variance 1; unknown values become 0, and values are cut at 6 deviations.
 
@@ -117,13 +142,11 @@ def standardised(values: Float[np.ndarray, "n c"]) -> Float32[np.ndarray, "n c"]
     for block in _blocks(values):
         centred = _centred(values[block], mean)
         squares += np.einsum("ij,ij->j", centred, centred)
-    spread = np.sqrt(squares / np.maximum(counts, 1))
-    # Columns without any spread, and those in which only rounding differs, become 0.
-    scale = np.where(spread > 1e-12 * np.maximum(np.abs(mean), 1), spread, np.inf)
-    standard = np.empty(values.shape, dtype=np.float32)
+    standard = Standard.of(mean, np.sqrt(squares / np.maximum(counts, 1)))
+    result = np.empty(values.shape, dtype=np.float32)
     for block in _blocks(values):
-        np.clip(_centred(values[block], mean) / scale, -FARTHEST, FARTHEST, out=standard[block], casting="same_kind")
-    return standard
+        result[block] = standard(values[block])
+    return result
 
 
 def _centred(values: Float[np.ndarray, "n c"], mean: Float64[np.ndarray, " c"]) -> Float64[np.ndarray, "n c"]:

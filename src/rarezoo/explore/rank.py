@@ -8,11 +8,14 @@ from typing import ClassVar
 import pyarrow as pa
 
 from rarezoo import tables
+from rarezoo.embeddings.store import EmbeddingStore
+from rarezoo.engines import Engine
 from rarezoo.errors import ConfigError, DataError
 from rarezoo.explore.labels import INTERESTING, Labels, source_of
 from rarezoo.explore.ranking import RankingSettings
-from rarezoo.explore.session import Progress, Session
+from rarezoo.explore.session import Progress, Session, progress_of
 from rarezoo.report.exports import write_csv, write_fits, write_votable
+from rarezoo.searches.result import Search
 from rarezoo.settings import setting
 
 # Rows that a terminal shows.
@@ -29,7 +32,19 @@ class RankRun(RankingSettings):
     label: str = setting(INTERESTING, "label or tag by which galaxies are ranked")
     labels: str = setting("", "database of the ratings; empty: labels.sqlite in that folder")
     first: int = setting(0, "number of galaxies in the table; 0 = all", unit="galaxies", ge=0)
+    engine: Engine | None = setting(
+        None, "where the shards of a store are scanned that is too large for the memory: by the embedding alone, and "
+        "with first=; null = in the memory"
+    )  # fmt: skip
     out: str = setting("", "file of the ranking: .parquet, .csv, .fits or .vot; empty: only the first are shown")
+
+    def check(self) -> None:
+        """Raise ConfigError if a ranking of all galaxies would have to be held in memory after all."""
+        super().check()
+        if self.engine is not None and not self.first:
+            raise ConfigError(
+                "a ranking with engine= needs a number of galaxies", value="first=0", fix="Say how many: first=10000."
+            )
 
     def run(self) -> "Ranked":
         """Rank the galaxies, write the table if wanted, and return it.
@@ -57,13 +72,29 @@ class RankRun(RankingSettings):
                     "nothing was rated under this label", value=self.label,
                     fix=f"Labels with ratings: {', '.join(known) or 'none'}. Rate galaxies with: rarezoo serve SEARCH.",
                 )  # fmt: skip
-            with Session(source, labels, settings=self) as session:
-                ranking = session.ranking(self.label, first=self.first or None)
-                progress, left_out = session.progress(self.label), session.features.left_out
+            if self.engine is not None:
+                ranking, progress, left_out = self._in_shards(self.engine, source, labels)
+            else:
+                with Session(source, labels, settings=self) as session:
+                    ranking = session.ranking(self.label, first=self.first or None)
+                    progress, left_out = session.progress(self.label), session.features.left_out
         if self.out:
             about = {"label": self.label, "ratings": str(progress.rated)}
             _WRITERS[ending](Path(self.out), tables.check(ranking, tables.RANKING, source="the ranking"), about)
         return Ranked(ranking, progress, self.label, left_out, self.out)
+
+    def _in_shards(
+        self, engine: Engine, source: Search | EmbeddingStore, labels: Labels
+    ) -> tuple[pa.Table, Progress, tuple[str, ...]]:
+        """Rank all galaxies of a store, or of a search out of core, shard by shard."""
+        from rarezoo.explore.in_shards import rank_in_shards, store_of
+
+        ranked = rank_in_shards(
+            store_of(source), labels.interest(self.label, artifacts=True), self, first=self.first, engine=engine,
+            judged=labels.current()[tables.ID].to_pylist(),
+        )  # fmt: skip
+        progress = progress_of(labels, self.label, survey=ranked.known, galaxies=ranked.galaxies, round=1)
+        return ranked.table, progress, ranked.left_out
 
 
 def _write_parquet(path: Path, ranking: pa.Table, about: dict[str, str]) -> Path:

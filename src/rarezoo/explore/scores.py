@@ -10,7 +10,7 @@ Shape letters: n galaxies of the index, d width of the embedding, e examples, a 
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from rarezoo.embeddings.neighbours import NeighbourIndex
 from rarezoo.errors import ConfigError
@@ -38,6 +38,37 @@ class Scores(NamedTuple):
 
     values: Float[np.ndarray, " n"]
     way: str
+
+
+class Direction(NamedTuple):
+    """What galaxies are compared with: a direction from the mean of the survey.
+
+    Attributes
+    ----------
+    weights : (d,) array of floats
+        A unit vector, or the coefficients of a probe.
+    intercept : float or None
+        Of the probe; None: the score is the cosine with the unit vector.
+    way : str
+        How scores are computed, in words.
+    """
+
+    weights: Float[np.ndarray, " d"]
+    intercept: float | None
+    way: str
+
+    def scores(self, index: NeighbourIndex) -> Scores:
+        """Return the score of every galaxy of an index of the cosine."""
+        from scipy.special import expit
+
+        values, lengths = index.project(self.weights), index.centred.lengths
+        if self.intercept is not None:
+            # In single precision the best galaxies would all have the probability 1.
+            return Scores(expit((values + np.float32(self.intercept)).astype(np.float64)), self.way)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            values = values / lengths
+        values[lengths == 0] = 0
+        return Scores(values, self.way)
 
 
 def scores_of(
@@ -79,17 +110,35 @@ def scores_of(
     [1.0, 0.99, -0.89, -0.54]
     """
     against = np.empty((0, examples.shape[1])) if against is None else against
-    if by == COSINE and len(against):
+    if not is_probe(by, len(examples), len(against)):
+        return cosine(index, examples)
+    drawn = background_rows(index.finite, rows, seed=seed)
+    background = index.centred.directions[drawn] * index.centred.lengths[drawn, None]
+    return probe_direction(examples, against, background, spread=index.centred.spread).scores(index)
+
+
+def is_probe(by: str, examples: int, against: int) -> bool:
+    """Return whether a probe compares, and not the cosine, with so many examples and counter-examples.
+
+    Raises
+    ------
+    ConfigError
+        The cosine is asked for and there are counter-examples.
+    """
+    if by == COSINE and against:
         raise ConfigError(
             "counter-examples need a probe", value=f"by={by}", fix="Choose by=probe or by=auto, or leave against= out."
         )
-    if by == PROBE or (by == AUTO and (len(against) or len(examples) >= ENOUGH)):
-        return probe(index, examples, against, rows=rows, seed=seed)
-    return cosine(index, examples)
+    return by == PROBE or (by == AUTO and (against > 0 or examples >= ENOUGH))
 
 
 def cosine(index: NeighbourIndex, examples: Float[np.ndarray, "e d"]) -> Scores:
     """Return the cosine of every galaxy with the mean direction of the examples; see :func:`scores_of`."""
+    return cosine_direction(examples).scores(index)
+
+
+def cosine_direction(examples: Float[np.ndarray, "e d"]) -> Direction:
+    """Return the mean direction of the examples; see :func:`scores_of`."""
     lengths = np.linalg.norm(examples, axis=1, keepdims=True)
     direction = (examples / np.where(lengths > 0, lengths, 1)).mean(axis=0)
     length = np.linalg.norm(direction)
@@ -98,33 +147,35 @@ def cosine(index: NeighbourIndex, examples: Float[np.ndarray, "e d"]) -> Scores:
             "the examples have no common direction", value=f"{len(examples)} examples",
             fix="Choose other examples: the embedding of these is the mean of the survey.",
         )  # fmt: skip
-    with np.errstate(invalid="ignore", divide="ignore"):
-        values = index.project(direction / length) / index.centred.lengths
-    values[index.centred.lengths == 0] = 0
     several = "" if len(examples) == 1 else f"the mean direction of {len(examples)} examples"
-    return Scores(values, f"cosine with {several or 'the example'}, about the mean of the survey")
+    way = f"cosine with {several or 'the example'}, about the mean of the survey"
+    return Direction(direction / length, None, way)
 
 
-def probe(
-    index: NeighbourIndex,
+def background_rows(
+    finite: Bool[np.ndarray, " n"], asked: Int[np.ndarray, " r"] | None, *, seed: int
+) -> Int[np.ndarray, " b"]:
+    """Draw the galaxies that stand for all others, none of which is asked for."""
+    others = finite.copy()
+    others[np.empty(0, dtype=int) if asked is None else asked] = False
+    drawn = np.random.default_rng(seed).choice(np.flatnonzero(others), min(BACKGROUND, others.sum()), replace=False)
+    return np.asarray(drawn)
+
+
+def probe_direction(
     examples: Float[np.ndarray, "e d"],
     against: Float[np.ndarray, "a d"],
+    background: Float[np.ndarray, "b d"],
     *,
-    rows: Int[np.ndarray, " r"] | None = None,
-    seed: int = 0,
-) -> Scores:
-    """Return the probability that a probe gives to every galaxy; see :func:`scores_of`.
+    spread: Float[np.ndarray, " d"],
+) -> Direction:
+    """Return the coefficients of a probe, which gives every galaxy a probability; see :func:`scores_of`.
 
     Examples have half of the weight. Of the other half, counter-examples have the share :data:`AGAINST`, and
     :data:`BACKGROUND` galaxies drawn at random have the rest.
     """
-    from scipy.special import expit
     from sklearn.linear_model import LogisticRegression
 
-    spread, others = index.centred.spread, index.finite.copy()
-    others[np.empty(0, dtype=int) if rows is None else rows] = False
-    drawn = np.random.default_rng(seed).choice(np.flatnonzero(others), min(BACKGROUND, others.sum()), replace=False)
-    background = index.centred.directions[drawn] * index.centred.lengths[drawn, None]
     groups = [examples, against, background]
     others_share = 1 - AGAINST if len(against) and len(background) else float(not len(against))
     shares = [1.0, 1 - others_share, others_share]
@@ -137,14 +188,12 @@ def probe(
     regression.fit(
         np.concatenate(groups).astype(np.float64) / spread, is_example, sample_weight=np.concatenate(weights)
     )
-    logits = index.project(regression.coef_[0] / spread) + np.float32(regression.intercept_[0])
     counter = f", {_counted(len(against), 'counter-example')}" if len(against) else ""
-    return Scores(
-        # In single precision the best galaxies would all have the probability 1.
-        expit(logits.astype(np.float64)),
+    return Direction(
+        regression.coef_[0] / spread, float(regression.intercept_[0]),
         f"probe: balanced logistic regression on the standardised embedding, {_counted(len(examples), 'example')}"
-        f"{counter}, {len(drawn):,} galaxies drawn at random",
-    )
+        f"{counter}, {len(background):,} galaxies drawn at random",
+    )  # fmt: skip
 
 
 def _counted(number: int, what: str) -> str:

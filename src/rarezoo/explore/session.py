@@ -233,14 +233,8 @@ class Session:
         return start_values(self.features.matrix, seed=self.settings.seed)
 
     def _rated_rows(self, label: str, *, by: str | None) -> np.ndarray:
-        names = self._rated_names(label, by=by)
+        names = _rated_names(self.labels, label, by=by)
         return np.array([self._rows[name] for name in names if name in self._rows], dtype=np.int64)
-
-    def _rated_names(self, label: str, *, by: str | None) -> set[str]:
-        """Return the galaxies that were rated for a label, or called an artifact, by one person or by anybody."""
-        ratings = self.labels.ratings(label, by=by) + self.labels.ratings(ARTIFACT, by=by)
-        # Who takes an artifact back by rating it 0 has not said anything about the label.
-        return {rating.id_str for rating in ratings if rating.label == label or rating.value}
 
     # --- rating
 
@@ -367,44 +361,73 @@ class Session:
     def progress(self, label: str) -> Progress:
         """Return how far the ratings of a label are, with an estimate of how many interesting galaxies are left."""
         model = self._model(label)
-        known = self.labels.interest(label, artifacts=True)
-        interest = {name: value for name, value in known.items() if name in self._rows}
-        return Progress(
-            galaxies=len(self.ids),
-            rated=len(self._rated_rows(label, by=None)),
-            interesting=sum(value > INTERESTING for value in interest.values()),
-            artifacts=len(self._artifacts()),
-            round=model.round,
-            left=self._left(label, interest),
-            people=tuple(self.labels.people()),
-            agreement=self.labels.agreement(label),
-        )
+        return progress_of(self.labels, label, survey=self._rows, galaxies=len(self.ids), round=model.round)
 
-    def _artifacts(self) -> set[str]:
-        """Return the galaxies that somebody called an artifact."""
-        current = self.labels.current(ARTIFACT)
-        pairs = zip(current[tables.ID].to_pylist(), current[tables.VALUE].to_pylist(), strict=True)
-        return {name for name, value in pairs if value == 1}
 
-    def _left(self, label: str, interest: dict[str, float]) -> Remaining | None:
-        """Estimate how many interesting galaxies are left, from the galaxies that were drawn at random.
+def progress_of(labels: Labels, label: str, *, survey: Collection[str], galaxies: int, round: int) -> Progress:
+    """Return how far the ratings of a label are.
 
-        Artifacts are not interesting. Galaxies of which all people are unsure are neither: they do not count.
-        """
-        judged = {name for name in self._rated_names(label, by=None) if name in self._rows}
-        seen: set[str] = set()
-        known, draws = 0, []
-        # How a galaxy was found is what its first entry says, whatever was said about it later.
-        entries = self.labels.log().select([tables.ID, tables.LABEL, tables.WHY])
-        for name, judging, why in zip(*(column.to_pylist() for column in entries.columns), strict=True):
-            if name in seen or name not in judged or judging not in (label, ARTIFACT):
-                continue
-            if name in interest:
-                if why == RANDOM:
-                    draws.append(BlindDraw(len(self.ids) - len(seen), known, interest[name] > INTERESTING))
-                known += interest[name] > INTERESTING
-            seen.add(name)
-        return remaining(draws, unrated=len(self.ids) - len(seen), known=known)
+    Parameters
+    ----------
+    labels : Labels
+        The ratings.
+    label : str
+    survey : collection of str
+        Ids of the galaxies of the survey; at least of those that were rated.
+    galaxies : int
+        Number of galaxies of the survey.
+    round : int
+        How often the model has been fitted.
+    """
+    known = labels.interest(label, artifacts=True)
+    interest = {name: value for name, value in known.items() if name in survey}
+    judged = {name for name in _rated_names(labels, label, by=None) if name in survey}
+    artifacts = labels.current(ARTIFACT)
+    return Progress(
+        galaxies=galaxies,
+        rated=len(judged),
+        interesting=sum(value > INTERESTING for value in interest.values()),
+        artifacts=len({
+            name
+            for name, value in zip(
+                artifacts[tables.ID].to_pylist(), artifacts[tables.VALUE].to_pylist(), strict=True
+            )
+            if value == 1
+        }),
+        round=round,
+        left=_left(labels, label, interest, judged, galaxies=galaxies),
+        people=tuple(labels.people()),
+        agreement=labels.agreement(label),
+    )  # fmt: skip
+
+
+def _left(
+    labels: Labels, label: str, interest: dict[str, float], judged: set[str], *, galaxies: int
+) -> Remaining | None:
+    """Estimate how many interesting galaxies are left, from the galaxies that were drawn at random.
+
+    Artifacts are not interesting. Galaxies of which all people are unsure are neither: they do not count.
+    """
+    seen: set[str] = set()
+    known, draws = 0, []
+    # How a galaxy was found is what its first entry says, whatever was said about it later.
+    entries = labels.log().select([tables.ID, tables.LABEL, tables.WHY])
+    for name, judging, why in zip(*(column.to_pylist() for column in entries.columns), strict=True):
+        if name in seen or name not in judged or judging not in (label, ARTIFACT):
+            continue
+        if name in interest:
+            if why == RANDOM:
+                draws.append(BlindDraw(galaxies - len(seen), known, interest[name] > INTERESTING))
+            known += interest[name] > INTERESTING
+        seen.add(name)
+    return remaining(draws, unrated=galaxies - len(seen), known=known)
+
+
+def _rated_names(labels: Labels, label: str, *, by: str | None) -> set[str]:
+    """Return the galaxies that were rated for a label, or called an artifact, by one person or by anybody."""
+    ratings = labels.ratings(label, by=by) + labels.ratings(ARTIFACT, by=by)
+    # Who takes an artifact back by rating it 0 has not said anything about the label.
+    return {rating.id_str for rating in ratings if rating.label == label or rating.value}
 
 
 def _survey_of(source: Search | EmbeddingStore) -> Galaxies | None:

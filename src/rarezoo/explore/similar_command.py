@@ -4,15 +4,18 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from rarezoo import tables
 from rarezoo.data.expressions import evaluate
+from rarezoo.engines import Engine
 from rarezoo.errors import ConfigError, OutputError
 from rarezoo.explore.filters import Filters
-from rarezoo.explore.labels import Labels
+from rarezoo.explore.labels import Labels, source_of
 from rarezoo.explore.own_image import embed_file, own_pixels, unlike_every_galaxy
 from rarezoo.explore.pool import Pool
 from rarezoo.explore.scores import AUTO, COSINE, ENOUGH, PROBE, WAYS, Scores
@@ -101,6 +104,10 @@ class SimilarRun(Settings):
     labels: str = setting("", "database of ratings for tag=; empty: labels.sqlite beside the search or store")
     checkpoint: str = setting("", "network for image=, if it is not where the store was made")
     seed: int = setting(0, "seed of the galaxies that a probe compares the examples with", ge=0)
+    engine: Engine | None = setting(
+        None, "where the shards of a store are scanned that is too large for the memory: all galaxies, by the "
+        "embedding alone; null = in the memory"
+    )  # fmt: skip
     out: str = setting("", "file, or folder of the page; empty: a table here, and a page if there are images")
     format: str = setting("", "page, csv, fits or votable; empty: as out= ends", choices=("", *FORMATS))
 
@@ -122,8 +129,23 @@ class SimilarRun(Settings):
                 f"counter-examples cannot be combined with {asked[0]}=", value=f"against={self.against}",
                 fix="Leave against= out, or give examples: id=.",
             )  # fmt: skip
+        if self.engine is not None:
+            self._check_scan()
         if self.format not in ("", PAGE) and not self.out:
             raise ConfigError(f"format={self.format} needs a file", value="out=", fix="Name one: out=FILE.")
+
+    def _check_scan(self) -> None:
+        """Raise ConfigError for settings that need the whole survey in memory."""
+        in_memory = {
+            "words=": self.words, "text=": self.text, "image=": self.image, "where=": self.where, "cone=": self.cone,
+            "classes=": self.classes, "beside=": [name for name in self.beside if name not in ("", SPACE_AUTO)],
+        }  # fmt: skip
+        given = [name for name, value in in_memory.items() if value]
+        if given:
+            raise ConfigError(
+                "settings that a scan of all shards does not have", value=", ".join(given),
+                fix="Leave them out, or leave engine= out. With engine= give ids (id=, against=) or a tag (tag=).",
+            )  # fmt: skip
 
     def run(self) -> str:
         """Look for the galaxies; return what a terminal shows.
@@ -137,6 +159,9 @@ class SimilarRun(Settings):
         OutputError
             The file or the page cannot be written.
         """
+        if self.engine is not None:
+            with TemporaryDirectory() as place:
+                return self._shown(*self._in_shards(self.engine, Path(place)))
         pool = Pool.of(self.search_or_store)
         asked = self._asked(pool)
         result = ranked(
@@ -144,6 +169,35 @@ class SimilarRun(Settings):
             by=asked.by, beside=self.beside, apart=self.apart, identical=self.identical, seed=self.seed,
         )  # fmt: skip
         asked.notes[:0] = asked.query.notes
+        return self._shown(result, asked)
+
+    def _in_shards(self, engine: Engine, place: Path) -> tuple[SimilarGalaxies, _Asked]:
+        """Scan the whole store, or that of a search out of core."""
+        from rarezoo.explore.in_shards import similar_in_shards, store_of
+
+        source = source_of(self.search_or_store)
+        if self.tag.strip():
+            with Labels.of(source, self.labels, read_only=True) as labels:
+                interest, current = labels.interest(self.tag), labels.current()
+            examples = [galaxy for galaxy, value in interest.items() if value > _UNDECIDED]
+            against = [galaxy for galaxy, value in interest.items() if value < _UNDECIDED]
+            if not examples:
+                raise self._no_tag(current)
+            title, by = f"tag {self.tag}", PROBE if self.by == AUTO and len(examples) >= _TAGGED else self.by
+        else:
+            examples, against = (
+                list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+                for text in (self.id, self.against)
+            )
+            title, by = _listed(examples) + (f" against {_listed(against)}" if against else ""), self.by
+        result = similar_in_shards(
+            store_of(source), examples, self.k, engine=engine, folder=place, against=against, by=by, apart=self.apart,
+            identical=self.identical, seed=self.seed,
+        )  # fmt: skip
+        return result, _Asked(title=title, query=result.query, by=by)
+
+    def _shown(self, result: SimilarGalaxies, asked: _Asked) -> str:
+        """Write what was found; return what a terminal shows."""
         if len(result.rows) < (self.k or 0):
             asked.warnings.append(f"only {len(result.rows)} galaxies can be shown instead of {self.k}.")
         told = [*asked.notes, *(f"Warning: {warning}" for warning in asked.warnings)]
@@ -162,7 +216,7 @@ class SimilarRun(Settings):
             return None
         # Other settings, another page: those that only say where to write are left out.
         about = {key: value for key, value in asdict(self).items() if key not in ("out", "format")}
-        default = result.pool.folder / "similar" / folder_name(asked.title, digest(about)[:8])
+        default = Path(self.search_or_store) / "similar" / folder_name(asked.title, digest(about)[:8])
         try:
             return write_page(
                 result, Path(self.out) if self.out else default, title=asked.title, notes=asked.notes,
@@ -222,8 +276,7 @@ class SimilarRun(Settings):
         examples = pool.embedded([galaxy for galaxy, value in interest.items() if value > _UNDECIDED])
         counter = pool.embedded([galaxy for galaxy, value in interest.items() if value < _UNDECIDED])
         if not examples:
-            tags = ", ".join(sorted(set(current.column(tables.LABEL).to_pylist()))) or "none"
-            raise ConfigError("no galaxy has this tag", value=self.tag, fix=f"Tags and other labels are: {tags}.")
+            raise self._no_tag(current)
         rows, further = pool.rows_of(examples), Query.of(pool, [], self.against, radius=self.radius)
         against = np.setdiff1d(np.union1d(pool.rows_of(counter), further.against), rows)
         query = Query(rows=rows, against=against, notes=further.notes)
@@ -231,6 +284,10 @@ class SimilarRun(Settings):
         # Without a probe, galaxies that are known not to have the tag are only left out.
         alone = Query(rows=rows).scores(pool, by=COSINE, seed=self.seed, beside=self.beside) if by == COSINE else None
         return _Asked(title=f"tag {self.tag}", query=query, scores=alone, by=by)
+
+    def _no_tag(self, current: pa.Table) -> ConfigError:
+        tags = ", ".join(sorted(set(current.column(tables.LABEL).to_pylist()))) or "none"
+        return ConfigError("no galaxy has this tag", value=self.tag, fix=f"Tags and other labels are: {tags}.")
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -20,7 +20,7 @@ import json
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,7 @@ from rarezoo.embeddings.parts import lock_if_possible
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.engines import Engine, Part
 from rarezoo.errors import ConfigError, StoreError, StoreNotFound
-from rarezoo.runs import digest
+from rarezoo.runs import digest, relocated
 from rarezoo.searches.assign import ReferenceSet, assigned_table
 from rarezoo.searches.assigner import Assigner
 from rarezoo.searches.compress import FittedMap
@@ -113,8 +113,11 @@ class LargeSearch:
 
     def _search_of(self, store: Path, out: Path, significance: Significance) -> Search:
         """Search some galaxies in the memory; cuts were made already, and there is one report at the end."""
+        from rarezoo.searches.run import OUT_OF_CORE
+
+        in_memory = {known.name: known.default for known in fields(self.run) if known.name in ("engine", *OUT_OF_CORE)}
         return replace(
-            self.run, store=str(store), out=str(out), significance=significance, engine=None, data=None, cache=None,
+            self.run, **in_memory, store=str(store), out=str(out), significance=significance, data=None, cache=None,
             select=replace(self.run.select, drop=[]), images=False, thumbnails=0, logger=Tracker(mode="none"),
         ).run()  # fmt: skip
 
@@ -138,7 +141,12 @@ class LargeSearch:
             return written
         survey = self._survey()
         strata = Strata(self.run.magnitude)
-        rows_of_survey = survey is not None and (self.run.images or survey.in_partitions)
+        if survey is None and self.run.magnitude:
+            raise ConfigError(
+                "the store knows no survey, so that there are no magnitudes", value=f"magnitude={self.run.magnitude}",
+                fix="Leave it out, or name the survey: data=….",
+            )  # fmt: skip
+        rows_of_survey = survey is not None and (self.run.images or survey.in_partitions or bool(self.run.magnitude))
         count = _CountShards(
             self.store, self.run.select, strata, survey if rows_of_survey else None, self.folder / SAMPLE
         )
@@ -514,11 +522,7 @@ class _PlaceShards:
 
     def _place(self, index: int, reference: ReferenceSet, assigner: Assigner) -> dict[str, Any]:
         place, shard = self.folder / PLACED, _without_metadata(self.store.shard(index))
-        first = self.store.manifest.rows_of(index).start
-        rows = np.arange(first, first + shard.num_rows)
-        if self.store.skipped_in(index):
-            rows = _present_rows(self.store, index, shard)
-        shard = shard.append_column(_ROW, pa.array(rows))
+        shard = shard.append_column(_ROW, pa.array(present_rows(self.store, index, shard)))
         whole = shard.num_rows
         # Cuts choose what is searched and placed; an embedding that is not finite has no place at all.
         passed = kept_rows(self.select, shard, None, folder=self.store.folder)
@@ -586,11 +590,11 @@ def _rows_of_survey(survey: Survey, rows: np.ndarray) -> Galaxies:
 _SURVEYS: dict[str, Galaxies] = {}
 
 
-def _present_rows(store: EmbeddingStore, index: int, shard: pa.Table) -> np.ndarray:
-    """Return the rows in the survey of the galaxies of a shard of which some were skipped."""
+def present_rows(store: EmbeddingStore, index: int, shard: pa.Table) -> np.ndarray:
+    """Return the rows in the survey of the galaxies of a shard, of which some may have been skipped."""
     covered = store.manifest.rows_of(index)
     rows = np.arange(covered.start, covered.stop)
-    if not store.has_survey:
+    if len(rows) == shard.num_rows or not store.has_survey:
         return rows[: shard.num_rows]
     galaxies = _rows_of_survey(store.survey(), rows)
     return rows[np.isin(galaxies.ids, tables.strings(shard, tables.ID))]
@@ -649,6 +653,20 @@ def _shifted_tree(tree: pa.Table, shift: int) -> pa.Table:
     for name in (tables.PARENT, tables.CHILD):
         tree = tree.set_column(tree.column_names.index(name), name, pc.add(tree.column(name), shift))
     return tree
+
+
+def whole_store(search: Search) -> EmbeddingStore:
+    """Return the store that a search out of core has searched, also if both were moved together.
+
+    Raises
+    ------
+    StoreNotFound
+        It is no longer there.
+    """
+    about = search.about
+    return EmbeddingStore.open(
+        relocated(about["large"]["whole_store"], recorded_in=str(about.get("folder", "")), folder=search.folder)
+    )
 
 
 def placed_tables(search: Search) -> Iterator[pa.Table]:

@@ -52,8 +52,8 @@ _NULL_CODE = tuple(
 _DEFAULTS = preset_settings(DEFAULT)
 # What a killed search leaves behind and goes on with.
 _KEPT = (FITTED, LINKAGE_FILE, _NULL_SURVEYS, "refits", RUN_FILE)
-# Settings of a search out of core that decide its result.
-_LARGE = ("sample", "drawn", "magnitude", "level", "second_pass")
+# Settings that only a search out of core has, beside its engine; they decide its result.
+OUT_OF_CORE = ("sample", "drawn", "magnitude", "level", "second_pass")
 # Settings that only say where an input lies.
 _PLACES = (
     "store", "select.fractions_from", "previous", "stability.stores", "significance.store", "decisions",
@@ -138,6 +138,17 @@ class SearchRun(Settings):
                  "decisions": self.decisions, "previous": self.previous, "reuse": self.reuse,
                  "stability.stores": self.stability.stores, "significance.store": self.significance.store,
                  "features": "" if self.features.of_images else "with columns"}  # fmt: skip
+        if self.engine is None:
+            changed = [
+                f"{known.name}={getattr(self, known.name)}" for known in fields(self)
+                if known.name in OUT_OF_CORE and getattr(self, known.name) != known.default
+            ]  # fmt: skip
+            if changed:
+                raise ConfigError(
+                    "settings that only a search out of core has", value=", ".join(changed),
+                    fix="Add engine=local or engine=dask, or leave them out. In the memory, select.sample= searches a "
+                    "part.",
+                )  # fmt: skip
         given = [name for name, value in alone.items() if value] if self.engine is not None else []
         if given:
             raise ConfigError(
@@ -263,7 +274,7 @@ class SearchRun(Settings):
             # Searches of images have no such setting, as in earlier versions.
             **({} if self.features == Image() else {"features": self.features.settings()}),
             **({} if self.engine is None else {
-                "large": {name: getattr(self, name) for name in _LARGE}
+                "large": {name: getattr(self, name) for name in OUT_OF_CORE}
             }),
         }  # fmt: skip
 

@@ -21,7 +21,7 @@ from rarezoo import tables
 from rarezoo.data.expressions import decide
 from rarezoo.data.survey import Galaxies
 from rarezoo.embeddings.store import EmbeddingStore
-from rarezoo.errors import StoreError
+from rarezoo.errors import ConfigError, StoreError
 from rarezoo.searches.select import Select
 
 # Cells of equal area: in right ascension and in the sine of declination.
@@ -73,12 +73,26 @@ class Strata:
                 up = np.floor((np.sin(np.radians(dec)) + 1) / 2 * _CELLS_DEC).clip(max=_CELLS_DEC - 1)
             keys["sky"] = np.nan_to_num(across * _CELLS_DEC + up, nan=-1)
         if galaxies is not None and self.magnitude:
-            values = galaxies.catalogue.column(self.magnitude).cast(pa.float64()).to_numpy(zero_copy_only=False)
+            values = self._magnitudes(galaxies.catalogue)
             keys["magnitude"] = np.nan_to_num(np.floor(values / _STEP), nan=-999)
         if not keys:
             return np.zeros(shard.num_rows, dtype=np.uint64)
         frame = pd.DataFrame({str(number): column for number, column in enumerate(keys.values())})
         return pd.util.hash_pandas_object(frame, index=False).to_numpy()
+
+    def _magnitudes(self, catalogue: pa.Table) -> Float64[np.ndarray, " m"]:
+        if self.magnitude not in catalogue.column_names:
+            raise ConfigError(
+                "the catalogue has no column of magnitudes", value=f"magnitude={self.magnitude}",
+                fix=f"There are: {', '.join(catalogue.column_names[:12])}. data.columns= names those of a HATS catalogue "
+                "that are read.",
+            )  # fmt: skip
+        kind = catalogue.schema.field(self.magnitude).type
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+            raise ConfigError("not a column of numbers", value=f"magnitude={self.magnitude} ({kind})",
+                              fix="Choose a column of numbers.")  # fmt: skip
+        numbers = catalogue.column(self.magnitude).cast(pa.float64()).to_numpy(zero_copy_only=False)
+        return np.asarray(numbers)
 
 
 @dataclass

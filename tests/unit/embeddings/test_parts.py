@@ -11,10 +11,15 @@ from rarezoo.errors import ConfigError
 pytestmark = pytest.mark.unit
 
 
-@pytest.mark.parametrize(("shards", "parts"), [(7, 3), (64, 64), (3, 5), (1, 1)])
+@pytest.mark.parametrize(("shards", "parts"), [(7, 3), (64, 64), (3, 5), (1, 1), (11, 4)])
 def test_every_shard_is_in_one_part(shards, parts):
     found = [shard for part in range(1, parts + 1) for shard in shards_of_part(f"{part}/{parts}", shards=shards)]
     assert found == list(range(shards))
+
+
+def test_most_of_a_great_number_of_parts_have_no_shard():
+    assert shards_of_part("3/99999999999999", shards=4) == [2]
+    assert shards_of_part("99999999999999/99999999999999", shards=4) == []
 
 
 @pytest.mark.parametrize("part", ["0/3", "4/3", "3", "a/b", "-1/2", "1/0", "1/2/3"])

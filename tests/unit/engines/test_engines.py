@@ -93,6 +93,8 @@ def test_a_cluster_of_dask_jobqueue_asks_for_what_the_settings_say():
     [
         (lambda: Submitit(cluster="local", memory="much").executor(), "16GB"),
         (lambda: Submitit(cluster="local", parameters={"colour": 1}).executor(), "engine.parameters"),
+        (lambda: Dask(memory="lots"), "engine.memory.*lots.*16GB"),
+        (lambda: Dask(memory="-1GB"), "engine.memory"),
         (lambda: Dask(address="tcp://host:1", cluster={"kind": "SLURMCluster"}), "engine.address"),
         (lambda: Dask(cluster={"kind": "Mine"}, memory="1GB").job_script(), "SLURMCluster"),
         (lambda: Dask(cluster={"kind": "SLURMCluster"}).job_script(), "engine.memory"),

@@ -6,7 +6,7 @@ import pytest
 
 from rarezoo import tables
 from rarezoo.data.survey import Galaxies, catalogue_table
-from rarezoo.errors import StoreError
+from rarezoo.errors import ConfigError, StoreError
 from rarezoo.searches.select import Select
 from rarezoo.searches.stratified import (
     Counts,
@@ -60,6 +60,14 @@ def test_answers_sky_and_magnitude_make_strata():
     assert len(set(codes.tolist())) == 4
     assert len(set(Strata().codes(fractions, None).tolist())) == 2
     assert set(Strata().codes(fractions.select(["id_str"]), None).tolist()) == {0}
+
+
+@pytest.mark.parametrize(("magnitude", "message"), [("mug", "mug.*mag"), ("name", "numbers.*name")])
+def test_a_column_that_holds_no_magnitudes_is_refused(magnitude, message):
+    columns = pa.table({"mag": [17.0], "name": ["a"]})
+    catalogue = catalogue_table(["a"], ["a"], survey="s", source="s", ra=[0.0], dec=[0.0], columns=columns)
+    with pytest.raises(ConfigError, match=message):
+        Strata(magnitude=magnitude).codes(pa.table({tables.ID: ["a"]}), Galaxies(catalogue, None))
 
 
 def test_ids_in_two_parts_are_refused(tmp_path):

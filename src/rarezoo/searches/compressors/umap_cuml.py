@@ -1,4 +1,4 @@
-"""UMAP on a GPU through cuML (RAPIDS)."""
+"""UMAP on a GPU through cuML (RAPIDS). It was never run on a GPU; tests play cuML by a stand-in."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
