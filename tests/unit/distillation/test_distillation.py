@@ -333,7 +333,9 @@ def test_a_distilled_mock_set_beats_its_mean_images(tmp_path):
     galaxies = replace(made_up(count=300), images=Arms())
     arms = galaxy_set(galaxies, replace(SET, train=60, validation=15, test=40, side=16))
     experts = train_experts(arms, ExpertSettings(count=2, epochs=10, width=16, rate=0.05, batch=16), tmp_path)
-    settings = MatchingSettings(iterations=50, steps=10, student_rate=0.05, last_start=8, check_every=25, check_steps=60)
+    settings = MatchingSettings(
+        iterations=50, steps=10, student_rate=0.05, last_start=8, check_every=25, check_steps=60
+    )
     found = match_trajectories(arms, experts, settings, per_class=1, folder=tmp_path / "state")
     judging = JudgeSettings(networks=3, steps=80, width=16, rates=[0.05, 0.01])
     distilled, mean = (judge([part], arms, judging) for part in (found[:2], real_images(arms, "mean", per_class=1)))
@@ -369,6 +371,14 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(shapes, 
     with pytest.raises(OutputError, match=r"disk is too small.*GB"):
         train_experts(shapes, replace(EXPERTS, count=10**12), tmp_path / "experts")
     assert not (tmp_path / "experts").exists()
+
+
+def test_an_epoch_of_few_steps_is_warned_of(shapes, tmp_path, caplog):
+    train_experts(shapes, replace(EXPERTS, count=1, epochs=1), tmp_path / "few")
+    assert "experts.batch (now 8)" in caplog.text
+    caplog.clear()
+    train_experts(shapes, replace(EXPERTS, count=1, epochs=1, batch=3), tmp_path / "enough")
+    assert not caplog.text
 
 
 def test_weights_of_an_expert_that_are_no_numbers_are_refused(shapes, tmp_path):
