@@ -187,7 +187,7 @@ class DistilBenchmark(Distiller):
         return accuracy_interval(np.stack(right), draws=self.judge.draws)
 
     def _write(self, folder: Path, galaxies: GalaxySet, rows: list[dict]) -> str:
-        """Write board.csv, board.md and board.png."""
+        """Write the same table as board.csv and board.md, and the figure board.png."""
         everything = self._all_data(galaxies, folder)
         head = ["images per class", "contestant", "protocol", "network", "rate", "accuracy", "trainings", "over mean",
                 "over medoid", "over random", "spokes"]  # fmt: skip
@@ -212,11 +212,8 @@ class DistilBenchmark(Distiller):
         )  # fmt: skip
         with tables.atomic(folder / "board.md") as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")
-        flat = [
-            {**row, **{name: value.value for name, value in row.items() if isinstance(value, Interval)}} for row in rows
-        ]
         with tables.atomic(folder / "board.csv") as temporary:
-            pd.DataFrame(flat).to_csv(temporary, index=False)
+            pd.DataFrame(lines, columns=head).to_csv(temporary, index=False)
         write_figure(folder / "board.png", rows, everything, chance=1 / len(galaxies.names))
         return text
 

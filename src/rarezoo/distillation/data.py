@@ -111,7 +111,6 @@ class SetSettings(Settings):
                 "the validation galaxies are a part of those to distil", value=f"set.validation={self.validation}",
                 fix=f"Choose fewer than set.train={self.train}.",
             )  # fmt: skip
-
         unnamed = [text for text in self.recipe if not text.partition("=")[0].strip() or "=" not in text]
         if unnamed:
             raise ConfigError("not a class", value=f"set.recipe={unnamed[0]}", fix="Write NAME=EXPRESSION.")

@@ -6,6 +6,7 @@
 Shape letters: p weights, b images in a batch.
 """
 
+import logging
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -29,6 +30,9 @@ from rarezoo.settings import Settings, setting
 MANIFEST = "experts.json"
 # A disk that is filled to its last byte stops other programs.
 _SPARE = 50_000_000
+# With fewer steps in an epoch, an expert hardly learns in it, and a student has nothing to catch up.
+_FEW_STEPS = 8
+log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
@@ -163,6 +167,12 @@ def train_experts(galaxies: GalaxySet, settings: ExpertSettings, folder: Path, *
     there = len(list(folder.glob("expert-*.npy")))
     refuse_full_disk(folder, max(0, settings.count - there) * bytes_needed(settings, network.size) // settings.count)
     missing = [number for number in range(settings.count) if not experts.path(number).is_file()]
+    steps = -(-len(galaxies.labels_of(TRAIN)) // settings.batch)
+    if missing and steps < _FEW_STEPS:
+        log.warning(
+            "An epoch of an expert has only %d steps, in which it learns little that images could show. "
+            "Lower experts.batch (now %d).", steps, settings.batch,
+        )  # fmt: skip
     tables.write_json(about, manifest)
     for number in tqdm(missing, desc="training experts", unit="expert"):
         states = np.stack([state.cpu().numpy() for state in _training(galaxies, settings, network, number, device)])

@@ -13,6 +13,7 @@
 Shape letters: n images, s side in px, c classes, d dimensions of the features.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,11 +25,10 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from rarezoo import tables
 from rarezoo.data.splits import TRAIN
 from rarezoo.distillation.augmentation import GALAXY, augment, generator
 from rarezoo.distillation.data import GalaxySet
-from rarezoo.distillation.matching import Distilled, start_images
+from rarezoo.distillation.matching import Distilled, restored_state, save_state, start_images
 from rarezoo.distillation.networks import convnet
 from rarezoo.errors import ConfigError
 from rarezoo.runs import digest
@@ -180,45 +180,57 @@ def match_features(
         Images (n, 3, s, s) in [0, 1], and the losses on the way.
     """
     pyramid = Pyramid(start, settings.levels(start.shape[-1]))
-    adam = torch.optim.Adam(pyramid.parts, lr=settings.rate)
-    curve: list[dict[str, float]] = []
-    key = digest({"settings": vars(settings), "encoder": encoder.sha256, "centres": centres.numpy().round(4).tolist()})
-    first = 0
-    if saved is not None and saved.is_file():
-        content = torch.load(saved, weights_only=True)
-        if content["key"] == key:
-            first, curve = content["step"], content["curve"]
-            adam.load_state_dict(content["adam"])
-            with torch.no_grad():
-                for part, kept in zip(pyramid.parts, content["parts"], strict=True):
-                    part.copy_(kept)
     # A dimension that is the same for all galaxies must not decide.
     spread = spread.clamp(min=1e-3 * float(spread.max()))
     wanted = (centres - middle) / spread
     norm = wanted.square().sum(dim=1).clamp(min=1e-6).repeat(settings.views)
-    for step in tqdm(range(first, settings.steps), desc="matching features", initial=first, total=settings.steps):
+
+    def loss(step: int) -> Tensor:
         random = generator(settings.seed, step, 13)
         images = pyramid.images()
         views = augment(images.repeat(settings.views, 1, 1, 1), GALAXY, random)
         views = views + settings.noise * torch.randn(views.shape, generator=random)
         features = (encoder(views) - middle) / spread
         if settings.match == CENTRE or samples is None:
-            loss = ((features - wanted.repeat(settings.views, 1)).square().sum(dim=1) / norm).mean()
+            distance = ((features - wanted.repeat(settings.views, 1)).square().sum(dim=1) / norm).mean()
         else:
-            loss = _gradient_distance(features, samples, middle, spread, settings, random)
-        loss = loss + settings.prior * ((images - start) / scatter).square().mean()
-        adam.zero_grad()
-        loss.backward()
-        adam.step()
-        if step % 10 == 0 or step + 1 == settings.steps:
-            curve.append({"iteration": step + 1, "loss": float(loss.detach())})
-        if saved is not None and ((step + 1) % 50 == 0 or step + 1 == settings.steps):
-            parts = [part.detach() for part in pyramid.parts]
-            with tables.atomic(saved) as temporary:
-                torch.save(
-                    {"key": key, "step": step + 1, "curve": curve, "adam": adam.state_dict(), "parts": parts}, temporary
-                )
+            distance = _gradient_distance(features, samples, middle, spread, settings, random)
+        return distance + settings.prior * ((images - start) / scatter).square().mean()
+
+    key = digest({"settings": vars(settings), "encoder": encoder.sha256, "centres": centres.numpy().round(4).tolist()})
+    curve = _lowered(
+        pyramid.parts, loss, steps=settings.steps, rate=settings.rate, every=10, title="matching features", saved=saved,
+        key=key,
+    )  # fmt: skip
     return pyramid.images().detach(), curve
+
+
+def _lowered(
+    tensors: list[Tensor], loss: Callable[[int], Tensor], *, steps: int, rate: float, every: int, title: str,
+    saved: Path | None, key: str,
+) -> list[dict[str, float]]:  # fmt: skip
+    """Lower a loss of tensors by Adam and return the losses on the way; with a file, the same call continues."""
+    adam = torch.optim.Adam(tensors, lr=rate)
+    first, curve = 0, []
+    kept = None if saved is None else restored_state(saved, key)
+    if kept:
+        first, curve = kept["step"], kept["curve"]
+        adam.load_state_dict(kept["adam"])
+        with torch.no_grad():
+            for tensor, value in zip(tensors, kept["tensors"], strict=True):
+                tensor.copy_(value)
+    for step in tqdm(range(first, steps), desc=title, initial=first, total=steps):
+        found = loss(step)
+        adam.zero_grad()
+        found.backward()
+        adam.step()
+        last = step + 1 == steps
+        if step % every == 0 or last:
+            curve.append({"iteration": step + 1, "loss": float(found.detach())})
+        if saved is not None and ((step + 1) % 50 == 0 or last):
+            plain = [tensor.detach() for tensor in tensors]
+            save_state(saved, key, {"step": step + 1, "curve": curve, "adam": adam.state_dict(), "tensors": plain})
+    return curve
 
 
 def _gradient_distance(
@@ -349,35 +361,19 @@ def match_distributions(
 
     key = digest({"settings": vars(settings), "per_class": per_class, "galaxies": galaxies.sha256})
     means = _kept(None if folder is None else folder / f"means-{key[:12]}.npy", class_means)
-    saved = None if folder is None else folder / _DM_SAVED
     images.requires_grad_(True)
-    adam = torch.optim.Adam([images], lr=settings.rate)
-    curve: list[dict[str, float]] = []
-    first = 0
-    if saved is not None and saved.is_file():
-        content = torch.load(saved, weights_only=True)
-        if content["key"] == key:
-            first, curve = content["step"], content["curve"]
-            adam.load_state_dict(content["adam"])
-            with torch.no_grad():
-                images.copy_(content["images"])
-    steps = range(first, settings.steps)
-    for step in tqdm(steps, desc=f"distribution matching ({per_class} per class)", initial=first, total=settings.steps):
+
+    def loss(step: int) -> Tensor:
         random = generator(settings.seed, step, 19)
         number = int(torch.randint(len(networks), (), generator=random))
         features = networks[number](augment(images, GALAXY, random)).reshape(count, per_class, -1).mean(dim=1)
-        loss = (features - means[number]).square().sum() / count
-        adam.zero_grad()
-        loss.backward()
-        adam.step()
-        if step % 50 == 0 or step + 1 == settings.steps:
-            curve.append({"iteration": step + 1, "loss": float(loss.detach())})
-        if saved is not None and ((step + 1) % 50 == 0 or step + 1 == settings.steps):
-            with tables.atomic(saved) as temporary:
-                torch.save(
-                    {"key": key, "step": step + 1, "curve": curve, "adam": adam.state_dict(),
-                     "images": images.detach()}, temporary,
-                )  # fmt: skip
+        return (features - means[number]).square().sum() / count
+
+    curve = _lowered(
+        [images], loss, steps=settings.steps, rate=settings.rate, every=50,
+        title=f"distribution matching ({per_class} per class)", saved=None if folder is None else folder / _DM_SAVED,
+        key=key,
+    )  # fmt: skip
     return Distilled(images.detach(), own, float("nan"), curve)
 
 

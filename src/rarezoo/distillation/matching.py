@@ -52,10 +52,10 @@ class MatchingSettings(Settings):
     iterations: int = setting(1000, "most iterations", ge=1)
     steps: int = setting(20, "steps of the student in each iteration", ge=1)
     batch: int = setting(0, "images in a step of the student; 0: all", ge=0)
-    image_rate: float = setting(10.0, "learning rate of the images", gt=0)
+    image_rate: float = setting(30.0, "learning rate of the images", gt=0)
     momentum: float = setting(0.5, "momentum of images and of the student's rate", ge=0, lt=1)
     student_rate: float = setting(0.01, "learning rate of the student at the start", gt=0)
-    rate_rate: float = setting(0.001, "learning rate of the logarithm of the student's rate; 0: it stays", ge=0)
+    rate_rate: float = setting(0.01, "learning rate of the logarithm of the student's rate; 0: it stays", ge=0)
     start: str = setting(
         REAL, "what the images are at the start: real galaxies, class means, or noise", choices=(REAL, MEAN, NOISE)
     )
@@ -316,7 +316,8 @@ def match_trajectories(
     first, labels = start_images(galaxies, per_class=per_class, start=settings.start, seed=settings.seed)
     first, labels = first.to(device), labels.to(device)
     key = digest({"settings": vars(settings), "experts": experts.about, "count": experts.count, "per_class": per_class})
-    state = _restored(folder / _SAVED, key, device) or _State(
+    kept = restored_state(folder / _SAVED, key, device)
+    state = _State(**kept) if kept else _State(
         0, first, torch.zeros_like(first), float(np.log(settings.student_rate)), 0.0, first.clone(),
         settings.student_rate, -1.0, 0, [], {},
     )  # fmt: skip
@@ -335,7 +336,7 @@ def match_trajectories(
             progress.set_postfix(loss=f"{loss:.3f}", best=f"{state.best_accuracy:.3f}")
         state.iteration, state.schedule = iteration + 1, schedule.state()
         if (iteration + 1) % save_every == 0 or iteration + 1 == settings.iterations:
-            _save(state, folder / _SAVED, key)
+            save_state(folder / _SAVED, key, vars(state))
     return Distilled(state.best.cpu(), labels.cpu(), state.best_rate, state.curve)
 
 
@@ -400,16 +401,15 @@ def _check(
     )  # fmt: skip
 
 
-def _save(state: _State, path: Path, key: str) -> None:
+def save_state(path: Path, key: str, content: dict[str, Any]) -> None:
+    """Write the state of a matching with the key of what is matched."""
     with tables.atomic(path) as temporary:
-        torch.save({"key": key, **vars(state)}, temporary)
+        torch.save({"key": key, **content}, temporary)
 
 
-def _restored(path: Path, key: str, device: str) -> _State | None:
+def restored_state(path: Path, key: str, device: str = "cpu") -> dict[str, Any] | None:
     """Return the saved state of the same matching; None if there is none."""
     if not path.is_file():
         return None
-    content = torch.load(path, weights_only=True, map_location=device)
-    return (
-        _State(**{name: value for name, value in content.items() if name != "key"}) if content["key"] == key else None
-    )
+    content: dict[str, Any] = torch.load(path, weights_only=True, map_location=device)
+    return content if content.pop("key") == key else None

@@ -315,6 +315,33 @@ def test_a_loss_that_is_no_number_says_where_and_what_to_lower(shapes, experts, 
         assert word in str(refused.value)
 
 
+class Arms(ImageSource):
+    """Galaxies with one, two or three arms at random angles, in turn: the mean image of each class is the same disc."""
+
+    def cutout(self, row):
+        random = np.random.default_rng([row, 2])
+        y, x = np.mgrid[-1:1:16j, -1:1:16j]
+        radius, angle = np.hypot(x, y), np.arctan2(y, x) - random.uniform(0, 2 * np.pi)
+        light = np.exp(-radius / 0.35) * (1 + np.cos((row % 3 + 1) * angle) * np.minimum(1, radius / 0.3))
+        noisy = 150 * light[..., None] * [1, 0.9, 0.8] + random.normal(40, 12, (16, 16, 1))
+        return np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.slow
+def test_a_distilled_mock_set_beats_its_mean_images(tmp_path):
+    """The angles are random, so that no mean image has arms, and networks learn next to nothing from it."""
+    galaxies = replace(made_up(count=300), images=Arms())
+    arms = galaxy_set(galaxies, replace(SET, train=60, validation=15, test=40, side=16))
+    experts = train_experts(arms, ExpertSettings(count=2, epochs=10, width=16, rate=0.05, batch=16), tmp_path)
+    settings = MatchingSettings(
+        iterations=50, steps=10, student_rate=0.05, last_start=8, check_every=25, check_steps=60
+    )
+    found = match_trajectories(arms, experts, settings, per_class=1, folder=tmp_path / "state")
+    judging = JudgeSettings(networks=3, steps=80, width=16, rates=[0.05, 0.01])
+    distilled, mean = (judge([part], arms, judging) for part in (found[:2], real_images(arms, "mean", per_class=1)))
+    assert paired_difference(distilled.right, mean.right, draws=500).low > 0.1
+
+
 # ── experts ──
 
 
@@ -344,6 +371,14 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(shapes, 
     with pytest.raises(OutputError, match=r"disk is too small.*GB"):
         train_experts(shapes, replace(EXPERTS, count=10**12), tmp_path / "experts")
     assert not (tmp_path / "experts").exists()
+
+
+def test_an_epoch_of_few_steps_is_warned_of(shapes, tmp_path, caplog):
+    train_experts(shapes, replace(EXPERTS, count=1, epochs=1), tmp_path / "few")
+    assert "experts.batch (now 8)" in caplog.text
+    caplog.clear()
+    train_experts(shapes, replace(EXPERTS, count=1, epochs=1, batch=3), tmp_path / "enough")
+    assert not caplog.text
 
 
 def test_weights_of_an_expert_that_are_no_numbers_are_refused(shapes, tmp_path):
