@@ -317,8 +317,9 @@ class KnownRun(Settings):
     def _labels(self, search: Search, kinds: Sequence[KnownList]) -> tuple[Sequence[Label], dict[str, str]]:
         known: Any = []
         coverage: dict[str, str] = {}
-        shown, searched = search.about.get("shown", 0), search.about.get("searched", 0)
-        if shown < searched and "shown" in search.about:
+        searched = search.about.get("searched", 0)
+        shown = search.about.get("shown", searched)
+        if shown < searched:
             coverage["all lists"] = (
                 f"only {shown:,} of {searched:,} galaxies are compared, the members of all classes and a sample of the "
                 "others, so that lift and completeness are not those of the survey"
