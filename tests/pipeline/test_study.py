@@ -31,7 +31,7 @@ def outputs(cli, home):
     hindrance = home / "sweep" / "efficientnet_b0.dnative.seed1"
     hindrance.mkdir()
     settings = json.loads((home / "sweep" / "efficientnet_b0.dnative.seed0" / "settings.json").read_text())
-    settings["settings"] |= {"seed": 1, "tag": "another"}
+    settings |= {"verb": "embed"}
     (hindrance / "settings.json").write_text(json.dumps(settings))
     words = ["train.py", *SIZE, f"data.cache={home / 'cache'}", "seed=0,1"]
     err = cli(*words, cwd=home, expect=2).err

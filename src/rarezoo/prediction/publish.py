@@ -581,7 +581,7 @@ def _share_draws(
         both = [
             values[:, 1] - values[:, 0] if kind == CLASSES else values[:, column] for values in (parts.held, scores)
         ]
-        found = share_draws(both[0][fit], members[fit, 1], both[1], rng=rng, draws=2 * _DRAWS)
+        found = share_draws(both[0][fit], members[fit, 1], both[1], rng=rng, draws=3 * _DRAWS)
         return np.column_stack([1 - found, found])
     if not len(scores):
         return (counts / counts.sum())[None]
