@@ -32,7 +32,7 @@ import pyarrow.parquet as pq
 from rarezoo import tables
 from rarezoo.data.survey import Galaxies, Survey
 from rarezoo.data.surveys.selected import Selected, write_selected
-from rarezoo.embeddings.parts import lock_if_possible
+from rarezoo.embeddings.parts import lock_if_possible, parts_of_shards
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.engines import Engine, Part
 from rarezoo.errors import ConfigError, StoreError, StoreNotFound
@@ -124,8 +124,7 @@ class LargeSearch:
     # --- the sample
 
     def _parts(self, title: str) -> list[Part]:
-        shards = np.array_split(np.arange(self.store.manifest.shards), min(_PARTS, self.store.manifest.shards))
-        return [Part(f"{title} shards {group[0]} to {group[-1]}", group.tolist()) for group in shards]
+        return parts_of_shards(range(self.store.manifest.shards), _PARTS, title=title)
 
     def _survey(self) -> Survey | None:
         """Return the survey of the store, for positions and magnitudes; None if there is none."""
@@ -430,8 +429,6 @@ class _CountShards:
         shard = self.store.shard(index, [tables.ID, *fraction_columns(self.store)])
         covered = self.store.manifest.rows_of(index)
         rows = np.arange(covered.start, covered.stop)
-        if len(rows) == shard.num_rows and self.survey is None:
-            return shard, rows, None
         if self.survey is None:
             return shard, rows[: shard.num_rows], None
         galaxies = _rows_of_survey(self.survey, rows)
