@@ -116,7 +116,9 @@ class LargeSearch:
         """Search some galaxies in the memory; cuts were made already, and there is one report at the end."""
         from rarezoo.searches.run import OUT_OF_CORE
 
-        in_memory = {known.name: known.default for known in fields(self.run) if known.name in ("engine", *OUT_OF_CORE)}
+        in_memory: dict[str, Any] = {
+            known.name: known.default for known in fields(self.run) if known.name in ("engine", *OUT_OF_CORE)
+        }
         return replace(
             self.run, **in_memory, store=str(store), out=str(out), significance=significance, data=None, cache=None,
             select=replace(self.run.select, drop=[]), images=False, thumbnails=0, logger=Tracker(mode="none"),
