@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ class Scale(Settings):
         lines = [tables.markdown(head, rows)]
         for engine, measured in results.items():
             if len(measured) > 1:
-                lines.append(_projected(engine, measured[0], measured[-1]))
+                lines.append(_projected(engine, measured))
         return "\n\n".join(lines)
 
     def _measured(self, galaxies: int, engine: str) -> dict[str, Any]:
@@ -176,12 +177,20 @@ def groups_found(search: Search, survey: PlantedSurvey, *, whole: bool) -> tuple
     return f"{sum(label >= 0 for label in by[:-1])} of {len(by) - 1}", rare, f"{alone} of {len(by)}"
 
 
-def _projected(engine: str, first: dict[str, Any], last: dict[str, Any]) -> str:
-    """Return the exponent of time between two sizes, and what larger surveys need if each quantity grows on a line."""
-    span = np.log(last["galaxies"] / first["galaxies"])
-    lines = [f"{engine}: processor time grows as n^{np.log(last['cpu'] / first['cpu']) / span:.2f}"]
+def _projected(engine: str, measured: list[dict[str, Any]]) -> str:
+    """Return the exponents of time, and what larger surveys need on a line through the two largest sizes."""
+
+    def exponent(small: dict[str, Any], large: dict[str, Any]) -> str:
+        growth = np.log(large["cpu"] / small["cpu"]) / np.log(large["galaxies"] / small["galaxies"])
+        return f"n^{growth:.2f} from {small['galaxies']:,} to {large['galaxies']:,}"
+
+    steps = [exponent(*pair) for pair in pairwise(measured)]
+    if len(measured) > 2:
+        steps = [exponent(measured[0], measured[-1]), *steps]
+    lines = [f"{engine}: processor time grows as {', '.join(steps)}"]
+    before, last = measured[-2:]
     slopes = {
-        key: (last[key] - first[key]) / (last["galaxies"] - first["galaxies"])
+        key: (last[key] - before[key]) / (last["galaxies"] - before["galaxies"])
         for key in ("cpu", "store_bytes", "search_bytes")
     }
     lines.append(

@@ -96,6 +96,22 @@ def test_settings_that_need_the_whole_store_are_refused(store, tmp_path):
         rz.search(store, out=tmp_path, **{**SETTINGS, "select": Select(sample=50)})
 
 
+def test_far_galaxies_that_the_second_pass_has_not_searched_are_placed_in_its_classes(tmp_path):
+    many, sample = 4 * GALAXIES, 200
+    values = np.random.default_rng(5).normal(size=(many, WIDTH)).astype(np.float32)
+    values[-RARE:] = vectors()[-RARE:]
+    ids = [f"g{row:05d}" for row in range(many)]
+    store = rz.EmbeddingStore.from_array(ids, values, out=tmp_path / "store", shard_rows=many // 4)
+    found = rz.search(store, out=tmp_path / "search", **{**SETTINGS, "sample": sample})
+    assert found.about["large"]["far"] > 1.2 * sample
+    labels = pa.concat_tables(placed_tables(found)).column(tables.CLASS_ID).to_numpy()
+    rare = np.bincount(labels[-RARE:][labels[-RARE:] >= 0]).argmax()
+    assert np.mean(labels[-RARE:] == rare) > 0.8
+    assert found[int(rare)].size == np.sum(labels == rare)
+    # Those that were placed later are shown too.
+    assert {ids[row] for row in np.flatnonzero(labels == rare)} <= {*found.ids}
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [({"engine": None}, r"sample=1200.*engine=local"), ({"magnitude": "mag"}, r"magnitude=mag.*data=")],

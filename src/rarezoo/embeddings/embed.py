@@ -18,9 +18,9 @@ from tqdm.auto import tqdm
 from rarezoo.data.loaders import Batch, CutoutLoader
 from rarezoo.data.survey import Galaxies, Outline, Survey
 from rarezoo.data.trees import QuestionTree
-from rarezoo.embeddings.parts import LOCKS, lock_if_possible, shards_of_part
+from rarezoo.embeddings.parts import LOCKS, lock_if_possible, parts_of_shards, shards_of_part
 from rarezoo.embeddings.store import DTYPES, SHARD_ROWS, EmbeddingStore, Manifest
-from rarezoo.engines import Engine, Part
+from rarezoo.engines import Engine
 from rarezoo.engines.local import Local
 from rarezoo.errors import ConfigError, StoreError
 from rarezoo.settings import Settings, refuse_unknown, setting
@@ -138,15 +138,11 @@ class EmbedRun(Settings):
         missing = sorted(set(store.missing()) & set(wanted))
         if missing:
             # The same command must make the same parts, whatever is missing, so that their locks are the same.
-            groups = np.array_split(np.array(wanted), min(self.parts or self._fitting_parts(), len(wanted)))
-            parts = [
-                Part(f"shards {group[0]} to {group[-1]}", [int(shard) for shard in group])
-                for group in groups
-                if set(missing) & set(group.tolist())
-            ]
+            whole = parts_of_shards(wanted, self.parts or self._fitting_parts())
+            parts = [part for part in whole if set(missing) & set(part.what)]
             task = _EmbedShards(self, store, checkpoint, galaxies)
             self.engine.run(
-                task, parts, title="embed", finished=len(groups) - len(parts), gpus=torch.cuda.device_count()
+                task, parts, title="embed", finished=len(whole) - len(parts), gpus=torch.cuda.device_count()
             )
         return store if store.missing() else store.finish()
 

@@ -31,6 +31,9 @@ def positions_in(table: Path | str) -> PositionsOf:
         The table cannot be read, or has no positions.
     """
     content = read_any_table(Path(table), text=(tables.ID,))
+    if tables.ID not in content.column_names:
+        raise DataError(f"{table} has no column {tables.ID}", value=", ".join(content.column_names[:12]),
+                        fix="It needs id_str, ra and dec (degrees).")  # fmt: skip
     ids = ids_of(content, tables.ID, source=str(table))
     refuse_doubled(ids, source=str(table))
     positions = positions_of(content, ids=ids, source=str(table))

@@ -1,11 +1,14 @@
 """Parts of the shards of a store, which several processes or machines write at the same time."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+
 from rarezoo.cache import locked
+from rarezoo.engines import Part
 from rarezoo.errors import ConfigError, OutputError
 
 log = logging.getLogger(__name__)
@@ -50,6 +53,18 @@ def shards_of_part(part: str, *, shards: int) -> list[int]:
     each, further = divmod(shards, count)
     start = (number - 1) * each + min(number - 1, further)
     return list(range(start, start + each + (number <= further)))
+
+
+def parts_of_shards(shards: Sequence[int], count: int, *, title: str = "") -> list[Part]:
+    """Divide shards into parts for an engine, each of neighbouring ones: at most ``count``, and none without a shard.
+
+    Examples
+    --------
+    >>> parts_of_shards(range(5), 2)
+    [Part(name='shards 0 to 2', what=[0, 1, 2]), Part(name='shards 3 to 4', what=[3, 4])]
+    """
+    groups = np.array_split(np.asarray(shards), max(min(count, len(shards)), 1))
+    return [Part(f"{title} shards {group[0]} to {group[-1]}".strip(), group.tolist()) for group in groups]
 
 
 @contextmanager

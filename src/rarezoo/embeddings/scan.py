@@ -17,8 +17,9 @@ from jaxtyping import Bool, Float, Float32, Float64, Int64
 
 from rarezoo import tables
 from rarezoo.embeddings.neighbours import Centred, seen_from
+from rarezoo.embeddings.parts import parts_of_shards
 from rarezoo.embeddings.store import EmbeddingStore
-from rarezoo.engines import Engine, Part
+from rarezoo.engines import Engine
 from rarezoo.engines.local import Local
 from rarezoo.errors import ConfigError, StoreError
 
@@ -206,9 +207,7 @@ def nearest_in_parts(
 
 def _scan(store: EmbeddingStore, task: Callable[[list[int]], Any], engine: Engine, *, title: str) -> list[Any]:
     """Run a task on all shards of a store, divided into parts; return what it gives for each part, in their order."""
-    shards = np.array_split(np.arange(store.manifest.shards), min(_PARTS, store.manifest.shards))
-    parts = [Part(f"shards {group[0]} to {group[-1]}", group.tolist()) for group in shards]
-    return engine.run(task, parts, title=title)
+    return engine.run(task, parts_of_shards(range(store.manifest.shards), _PARTS), title=title)
 
 
 class _Sum(NamedTuple):

@@ -5,7 +5,8 @@
     draw a stratified sample, search it as always                       sample/
     assign every galaxy to its classes, shard by shard                  placed/
     gather galaxies of no class that are far from everything, from all
-    shards, and search them as a survey of their own                    second/
+    shards, and search them, or as many as the sample has, as a survey
+    of their own; assign the others of them to its classes              second/
     put both together: an ordinary search, with the counts of all       the folder itself
 
 A class that is too rare for the sample has no members there. If it lies apart from the bulk, its galaxies are far from
@@ -32,7 +33,7 @@ import pyarrow.parquet as pq
 from rarezoo import tables
 from rarezoo.data.survey import Galaxies, Survey
 from rarezoo.data.surveys.selected import Selected, write_selected
-from rarezoo.embeddings.parts import lock_if_possible
+from rarezoo.embeddings.parts import lock_if_possible, parts_of_shards
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.engines import Engine, Part
 from rarezoo.errors import ConfigError, StoreError, StoreNotFound
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 SAMPLE, PLACED, SECOND, STORE, LARGE_FILE = "sample", "placed", "second", "store", "large.json"
-_LOCKS, _IDS, _FAR = ".locks", "ids", "far"
+_LOCKS, _IDS, _MEMBERS = ".locks", "ids", "member.parquet"
 SECOND_PASS = "second pass"
 # Galaxies of a shard in memory at once while they are placed, and parts into which the shards are divided.
 _ROWS, _PARTS = 10_000, 256
@@ -115,7 +116,9 @@ class LargeSearch:
         """Search some galaxies in the memory; cuts were made already, and there is one report at the end."""
         from rarezoo.searches.run import OUT_OF_CORE
 
-        in_memory = {known.name: known.default for known in fields(self.run) if known.name in ("engine", *OUT_OF_CORE)}
+        in_memory: dict[str, Any] = {
+            known.name: known.default for known in fields(self.run) if known.name in ("engine", *OUT_OF_CORE)
+        }
         return replace(
             self.run, **in_memory, store=str(store), out=str(out), significance=significance, data=None, cache=None,
             select=replace(self.run.select, drop=[]), images=False, thumbnails=0, logger=Tracker(mode="none"),
@@ -124,8 +127,7 @@ class LargeSearch:
     # --- the sample
 
     def _parts(self, title: str) -> list[Part]:
-        shards = np.array_split(np.arange(self.store.manifest.shards), min(_PARTS, self.store.manifest.shards))
-        return [Part(f"{title} shards {group[0]} to {group[-1]}", group.tolist()) for group in shards]
+        return parts_of_shards(range(self.store.manifest.shards), _PARTS, title=title)
 
     def _survey(self) -> Survey | None:
         """Return the survey of the store, for positions and magnitudes; None if there is none."""
@@ -207,12 +209,12 @@ class LargeSearch:
         place = self.folder / SECOND
         if not self.run.second_pass or far < _FEWEST_FAR:
             return None
+        files = [
+            self.folder / PLACED / f"far-{summary['shard']:05d}.parquet" for summary in summaries if summary["far"]
+        ]
+        # Of more galaxies than a search can hold, each has the same chance.
+        share = min(1.0, self.run.sample / far)
         if _whole(place / STORE) is None:
-            files = [
-                self.folder / PLACED / f"far-{summary['shard']:05d}.parquet" for summary in summaries if summary["far"]
-            ]
-            # Of more galaxies than a search can hold, each has the same chance.
-            share = min(1.0, self.run.sample / far)
             kept = []
             for file in files:
                 rows = pq.read_table(file)
@@ -222,7 +224,32 @@ class LargeSearch:
                 pa.concat_tables(kept).replace_schema_metadata(None), place / STORE, place / "selected.parquet"
             )
         significance = replace(self.run.significance, largest=_LARGEST)
-        return self._search_of(place / STORE, place / "search", significance)
+        second = self._search_of(place / STORE, place / "search", significance)
+        if share < 1 and not (place / _MEMBERS).exists():
+            self._place_far(second, files)
+        return second
+
+    def _place_far(self, second: Search, files: Sequence[Path]) -> None:
+        """Assign the far galaxies that were not searched to classes of the second search; write those in a class."""
+        reference, assigner = _reference(str(second.folder), self.run.level, self.run.seed)
+        members = []
+        for file in files:
+            rows = pq.read_table(file).replace_schema_metadata(None)
+            features = reference.fitted.features(tables.matrix(rows, tables.EMBEDDING))
+            own = reference.rows_of(rows.column(tables.ID), features)
+            new = np.flatnonzero(own < 0)
+            if not len(new):
+                continue
+            assigned = assigned_table(
+                rows.column(tables.ID).take(pa.array(new)), assigner.assign(features[new], rows=own[new])
+            )
+            inside = np.flatnonzero(assigned.column(tables.CLASS_ID).to_numpy() != tables.NO_CLASS)
+            part = rows.take(pa.array(new[inside]))
+            for name in (tables.CLASS_ID, tables.PROBABILITY):
+                part = part.append_column(name, assigned.column(name).take(pa.array(inside)))
+            members.append(part)
+        with tables.atomic(self.folder / SECOND / _MEMBERS) as temporary:
+            pq.write_table(pa.concat_tables(members), temporary, compression="zstd")
 
     # --- both together
 
@@ -233,15 +260,7 @@ class LargeSearch:
         from rarezoo.searches.run import DRAWN_MAP
 
         shift = max([-1, *first.table("classes").column(tables.CLASS_ID).to_pylist()]) + 1
-        second_labels = (
-            {}
-            if second is None
-            else {
-                galaxy: int(label) + shift
-                for galaxy, label in zip(second.ids, second.labels, strict=True)
-                if label != tables.NO_CLASS
-            }
-        )
+        second_labels = _second_classes(self.folder, shift)
         store, members = self._shown(first, second, second_labels)
         labels = members.column(tables.CLASS_ID).to_numpy()
         ids, embeddings = store.ids, store.embeddings()
@@ -337,6 +356,14 @@ class LargeSearch:
                 if galaxy not in labels or label != tables.NO_CLASS:
                     labels[galaxy], inside[galaxy] = label, probability[galaxy]
                     outliers.setdefault(galaxy, None)
+            if (self.folder / SECOND / _MEMBERS).exists():
+                part = pq.read_table(self.folder / SECOND / _MEMBERS)
+                galaxies = tables.strings(part, tables.ID)
+                shown = pa.array([galaxy not in labels for galaxy in galaxies], pa.bool_())
+                for galaxy, value in zip(galaxies.tolist(), part.column(tables.PROBABILITY).to_pylist(), strict=True):
+                    labels[galaxy], inside[galaxy] = second_labels[galaxy], value
+                    outliers.setdefault(galaxy, None)
+                rows.append(part.filter(shown).drop_columns([tables.CLASS_ID, tables.PROBABILITY]))
         whole = pa.concat_tables(rows, promote_options="default")
         store = _whole(place)
         if store is None:
@@ -430,8 +457,6 @@ class _CountShards:
         shard = self.store.shard(index, [tables.ID, *fraction_columns(self.store)])
         covered = self.store.manifest.rows_of(index)
         rows = np.arange(covered.start, covered.stop)
-        if len(rows) == shard.num_rows and self.survey is None:
-            return shard, rows, None
         if self.survey is None:
             return shard, rows[: shard.num_rows], None
         galaxies = _rows_of_survey(self.survey, rows)
@@ -669,15 +694,22 @@ def whole_store(search: Search) -> EmbeddingStore:
     )
 
 
+def _second_classes(folder: Path, shift: int) -> dict[str, int]:
+    """Return the classes of the galaxies of the second pass: of those that were searched, and of those placed later."""
+    if not (folder / SECOND / "search" / "run.json").exists():
+        return {}
+    second = Search.open(folder / SECOND / "search")
+    classes = dict(zip(second.ids.tolist(), second.labels.tolist(), strict=True))
+    if (folder / SECOND / _MEMBERS).exists():
+        later = pq.read_table(folder / SECOND / _MEMBERS, columns=[tables.ID, tables.CLASS_ID])
+        classes |= dict(zip(*(column.to_pylist() for column in later.columns), strict=True))
+    return {galaxy: label + shift for galaxy, label in classes.items() if label != tables.NO_CLASS}
+
+
 def placed_tables(search: Search) -> Iterator[pa.Table]:
     """Yield the ASSIGNED rows of every galaxy of a large search, shard by shard, with the classes of both passes."""
-    second = search.folder / SECOND / "search"
-    names, labels = pa.array([], pa.string()), np.empty(0, dtype=np.int64)
-    if (second / "run.json").exists():
-        found = Search.open(second)
-        inside = found.labels != tables.NO_CLASS
-        names = pa.array(found.ids[inside], pa.string())
-        labels = found.labels[inside].astype(np.int64) + int(search.about["large"]["second_pass_from"])
+    second = _second_classes(search.folder, int(search.about["large"]["second_pass_from"]))
+    names, labels = pa.array(list(second), pa.string()), np.array(list(second.values()), dtype=np.int64)
     for file in sorted((search.folder / PLACED).glob("part-*.parquet")):
         part = tables.read(file, tables.ASSIGNED).replace_schema_metadata(None)
         if len(labels):

@@ -84,8 +84,8 @@ class Strata:
         if self.magnitude not in catalogue.column_names:
             raise ConfigError(
                 "the catalogue has no column of magnitudes", value=f"magnitude={self.magnitude}",
-                fix=f"There are: {', '.join(catalogue.column_names[:12])}. data.columns= names the columns of a HATS "
-                "catalogue that are read.",
+                fix=f"There are: {', '.join(catalogue.column_names[:12])}. Those of a HATS catalogue are read if "
+                "data.columns= names them.",
             )  # fmt: skip
         kind = catalogue.schema.field(self.magnitude).type
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
