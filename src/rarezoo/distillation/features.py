@@ -211,7 +211,8 @@ def _lowered(
 ) -> list[dict[str, float]]:  # fmt: skip
     """Lower a loss of tensors by Adam and return the losses on the way; with a file, the same call continues."""
     adam = torch.optim.Adam(tensors, lr=rate)
-    first, curve = 0, []
+    first = 0
+    curve: list[dict[str, float]] = []
     kept = None if saved is None else restored_state(saved, key)
     if kept:
         first, curve = kept["step"], kept["curve"]
@@ -367,7 +368,8 @@ def match_distributions(
         random = generator(settings.seed, step, 19)
         number = int(torch.randint(len(networks), (), generator=random))
         features = networks[number](augment(images, GALAXY, random)).reshape(count, per_class, -1).mean(dim=1)
-        return (features - means[number]).square().sum() / count
+        distance: Tensor = (features - means[number]).square().sum() / count
+        return distance
 
     curve = _lowered(
         [images], loss, steps=settings.steps, rate=settings.rate, every=50,

@@ -52,7 +52,7 @@ class MatchingSettings(Settings):
     iterations: int = setting(1000, "most iterations", ge=1)
     steps: int = setting(20, "steps of the student in each iteration", ge=1)
     batch: int = setting(0, "images in a step of the student; 0: all", ge=0)
-    image_rate: float = setting(30.0, "learning rate of the images", gt=0)
+    image_rate: float = setting(10.0, "learning rate of the images", gt=0)
     momentum: float = setting(0.5, "momentum of images and of the student's rate", ge=0, lt=1)
     student_rate: float = setting(0.01, "learning rate of the student at the start", gt=0)
     rate_rate: float = setting(0.01, "learning rate of the logarithm of the student's rate; 0: it stays", ge=0)
