@@ -1,9 +1,10 @@
 """``python -m benchmarks hidden``: whether a population is found that looks ordinary but shares an offset in colour.
 
 Three searches of the same galaxies: of images alone, of images and columns, and of what the images do not predict of
-the columns. Each is repeated on several seeds, with the columns as they are and with shuffled columns, in which nothing
-is to be found. Drawn images are counted as they are, because they show no population. Finished seeds
-are kept, so that a stopped measurement goes on.
+the columns. Each is repeated on several seeds, and on skies without the population whose columns are shuffled, in which
+nothing is to be found. Shuffling alone would not do: each column of the population is a group at the edge of the
+column's distribution, also in another order. Drawn images are counted as they are, because they show no population.
+Finished seeds are kept, so that a stopped measurement goes on.
 """
 
 import json
@@ -32,8 +33,8 @@ VECTORS, MOCK = "vectors", "mock"
 SKIES = (VECTORS, MOCK)
 # Further settings on which a result depends.
 _OF_SKY = {VECTORS: (), MOCK: ("checkpoint", "side")}
-# Must grow when the contrast changes, so that older results are not taken for new ones.
-_GENERATION = 2
+# Must grow when the contrast or the skies of nothing change, so that older results are not taken for new ones.
+_GENERATION, _NOTHING = 2, 2
 # Columns of the mock sky's properties.
 _OF_MOCK = ("u_r_colour", "log_stellar_mass")
 
@@ -47,7 +48,7 @@ class HiddenPopulation(Settings):
     )
     first: int = setting(100, "first seed; the settings were chosen on seeds below 100", ge=0)
     seeds: int = setting(10, "number of seeds", ge=1)
-    shuffles: int = setting(1, "number of times that the columns of each sky are shuffled", ge=0)
+    shuffles: int = setting(1, "skies of nothing of each seed: without the population, and with shuffled columns", ge=0)
     spaces: list[str] = setting(["image", "image+catalogue", "contrast"], "what is searched", choices=(
         "image", "image+catalogue", "contrast",
     ))  # fmt: skip
@@ -97,15 +98,18 @@ class HiddenPopulation(Settings):
         }  # fmt: skip
         if kind == "contrast":
             key["generation"] = _GENERATION
+        if shuffle is not None:
+            key["nothing"] = _NOTHING
         key |= {"features": kind, "seed": seed, "shuffle": shuffle, "weight": self.weight if "+" in kind else 1.0}
         path = Path(self.out) / "results" / f"{digest(key)[:20]}.json"
         if path.exists():
             kept: dict[str, Any] = json.loads(path.read_text())
             return kept
-        hidden = self._sky(seed)
-        catalogue = hidden.catalogue if shuffle is None else hidden.shuffled(1000 * seed + shuffle)
+        hidden = self._sky(seed, self.members if shuffle is None else 0)
+        own = seed if shuffle is None else 1000 * seed + shuffle
+        catalogue = hidden.catalogue if shuffle is None else hidden.shuffled(own)
         columns = list(catalogue.column_names[1:])
-        result = measured(hidden, catalogue, self._features(kind, columns), surveys=self.surveys, seed=seed)
+        result = measured(hidden, catalogue, self._features(kind, columns), surveys=self.surveys, seed=own)
         tables.write_json({**key, **result}, path)
         return result
 
@@ -116,9 +120,10 @@ class HiddenPopulation(Settings):
             Contrast(columns=columns) if kind == "contrast" else ImageAndCatalogue(columns=columns, weight=self.weight)
         )
 
-    def _sky(self, seed: int) -> Hidden:
+    def _sky(self, seed: int, members: int) -> Hidden:
+        """Return the sky of a seed with this many members of the population."""
         if self.sky == VECTORS:
-            return hidden_vectors(seed, galaxies=self.galaxies, members=self.members, offset=self.offset)
+            return hidden_vectors(seed, galaxies=self.galaxies, members=members, offset=self.offset)
         import rarezoo as rz
         from mocksky.hidden import plant_hidden
         from mocksky.populations import ORDINARY
@@ -134,7 +139,7 @@ class HiddenPopulation(Settings):
         assert truth is not None, "mock skies have a truth"
         ordinary = truth["population"].to_pylist().count(ORDINARY)
         properties, inside = plant_hidden(
-            survey.properties(), truth, seed=seed, rate=self.members / ordinary, strength=self.offset
+            survey.properties(), truth, seed=seed, rate=members / ordinary, strength=self.offset
         )
         rows = tables.rows_of(store.ids, properties, source="the sky")
         catalogue = properties.select([tables.ID, *_OF_MOCK]).take(rows)
