@@ -536,7 +536,7 @@ def _sets(parts: _Parts, notes: list[str]) -> dict[str, Any]:
                     seed=parts.seed,
                 )
                 # Purity and the number by counting need galaxies without the label as they are in the survey.
-                unsaid = {
+                unsaid: dict[str, Any] = {
                     "adjusted": Interval(np.nan, np.nan, np.nan), "purity": np.full_like(found.purity, np.nan)
                 }  # fmt: skip
                 evaluations.append(replace(found, **unsaid) if mixed else found)
