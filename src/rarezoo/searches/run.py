@@ -196,7 +196,9 @@ class SearchRun(Settings):
         # Select, compress, build the tree.
         sample, embeddings, selection = self._selected(store)
         ids = tables.strings(sample, tables.ID)
-        self.clusterer.require_galaxies(len(ids))
+        # The map refuses a single galaxy.
+        if len(ids) > 1:
+            self.clusterer.require_galaxies(len(ids))
         if previous:
             previous.require_common_galaxies(ids)
         fitted = self._map(self._compressor, embeddings, ids, folder / FITTED, clock, "compress")

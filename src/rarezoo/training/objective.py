@@ -196,11 +196,11 @@ def watched_losses(
 ) -> dict[str, tuple[Tensor, int]]:
     """Return what :meth:`Objective.validation` returns, from the losses of questions, 0 where there is no target.
 
-    They are the mean loss of a galaxy, and that of each of several questions over the galaxies that have its target.
+    They are the mean loss of a galaxy, and that of each question over the galaxies that have its target.
     """
     watched = {LOSS: (losses.sum(dim=1).mean(), len(targets))}
     for place, (question, part) in enumerate(zip(tree.questions, tree.slices, strict=True)):
         known = int((targets[:, part].sum(dim=1) > 0).sum())
-        if known and len(tree.questions) > 1:
+        if known:
             watched[f"{LOSS}/{question.name}"] = (losses[:, place].sum() / known, known)
     return watched

@@ -211,7 +211,7 @@ class Labels(Objective):
     def validation(
         self, prediction: Prediction, targets: Float[Tensor, "b a"], *, tree: QuestionTree
     ) -> Mapping[str, tuple[Tensor, int]]:
-        """Return the loss, for several tags also that of each one over the galaxies of which it is known."""
+        """Return the loss, and that of each tag over the galaxies of which it is known."""
         return watched_losses(self._losses(prediction.concentrations, targets, tree, 0.0), targets, tree)
 
     def _losses(
