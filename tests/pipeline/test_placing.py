@@ -134,6 +134,7 @@ def test_a_killed_search_does_not_fit_its_map_again(home, monkeypatch):
         (home / "run.json").replace(home / "new" / "run.json")
 
 
+@pytest.mark.slow
 def test_another_network_is_a_refit_of_the_galaxies_that_it_has_seen_too(home):
     search(home, "judged", stability=Stability(refits=0, stores=[str(home / "other-store")]))
     stabilities = tables.read(home / "judged" / "stability.parquet", tables.STABILITIES)
@@ -144,6 +145,7 @@ def test_another_network_is_a_refit_of_the_galaxies_that_it_has_seen_too(home):
         search(home, "unjudged", stability=Stability(stores=[str(home / "nowhere")]))
 
 
+@pytest.mark.slow
 def test_a_search_too_small_for_subsamples_says_so_and_goes_on(home, caplog):
     search(home, "tight", compress=Umap(n_neighbors=180, n_epochs=10), stability=Stability(refits=2))
     assert f"left out of stability, subsample 2 of {round(0.8 * GALAXIES)} galaxies" in caplog.text
@@ -166,6 +168,7 @@ def test_classes_keep_their_ids_with_a_tenth_more_galaxies(home):
         assert (home / "grown" / "report" / f"class-{class_id:03d}.html").exists()
 
 
+@pytest.mark.slow
 def test_an_id_is_never_given_twice(home):
     """Back to the first galaxies: classes that were lost in between do not hand on their ids."""
     search(home, "between", seed=7, previous=str(home / "old"))

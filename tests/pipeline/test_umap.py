@@ -16,6 +16,7 @@ GROUPED = EMBEDDINGS + 20 * np.eye(6, dtype=np.float32)[GROUPS]
 QUICK = {"n_neighbors": 10, "n_components": 2, "n_epochs": 20}
 
 
+@pytest.mark.slow
 def test_the_seed_decides_and_the_thread_count_is_left_alone():
     import numba
 

@@ -179,6 +179,7 @@ for kind, model in models.items():
 """
 
 
+@pytest.mark.slow
 def test_zoobot_finetunes_what_is_exported_for_timm(zoo, home):
     zoo("export", "tiny", "format=timm", "out=timm", cwd=home)
     done = python("-c", FINETUNING, cwd=home)
