@@ -247,7 +247,7 @@ def test_two_processes_finetune_on_ratings_and_their_network_is_exported(
     known = Checkpoint.open(tmp_path / "two")
     assert known.card["labels"]["names"] == ["smooth"]
     cli("rarezoo", "zoo", "export", "two", "format=onnx", "out=onnx", cwd=tmp_path)
-    images = np.random.default_rng(0).integers(0, 256, (2, 3, 32, 32), dtype=np.uint8)
+    images = np.random.default_rng(0).random((2, 3, 32, 32), dtype=np.float32)
     session = onnxruntime.InferenceSession(str(tmp_path / "onnx" / "model.onnx"))
     (said,) = session.run(["concentrations"], {"images": images})
     with torch.inference_mode():
