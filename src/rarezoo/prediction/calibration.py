@@ -208,14 +208,14 @@ def class_shares(
     before = np.asarray(before, dtype=np.float64)
     if not len(probabilities):
         return before
-    ratios = np.maximum(probabilities, 1e-12) / np.maximum(before, _SMALLEST)
+    known = np.maximum(probabilities, 1e-12)
     if len(before) == 2:
+        ratios = known / np.maximum(before, _SMALLEST)
         share = positive_share((ratios[:, 1] / ratios[:, 0])[None], before=before[1:])[0]
         return np.array([1 - share, share])
     shares = before
     for _ in range(_ITERATIONS):
-        weighted = ratios * shares
-        now = (weighted / weighted.sum(axis=1, keepdims=True)).mean(axis=0)
+        now = shifted(known, before=before, now=shares).mean(axis=0)
         if np.abs(now - shares).max() < _CONVERGED:
             break
         shares = now
