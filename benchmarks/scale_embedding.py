@@ -47,58 +47,69 @@ class EmbeddingScale(Settings):
         if not catalogue.exists():
             write_hats(self._galaxies(), catalogue, margin=0, partition_rows=max(self.galaxies // self.partitions, 1))
         rows, seconds, begun = [], {}, {}
-        ways: dict[str, list[str]] = {
-            "one process": [],
-            f"{self.workers} Dask workers": ["engine=dask", f"engine.workers={self.workers}"],
+        # Each way is one command, or several at once. Separate processes share nothing, and so they show how much
+        # faster the machine itself is with that many of them.
+        one, apart, many = "one process", f"{self.workers} separate processes", f"{self.workers} Dask workers"
+        ways: dict[str, list[list[str]]] = {
+            one: [[f"parts={_SHARDS}"]],
+            apart: [[f"part={number + 1}/{self.workers}"] for number in range(self.workers)],
+            many: [[f"parts={_SHARDS}", "engine=dask", f"engine.workers={self.workers}"]],
         }
         shards = []
-        for number, (way, words) in enumerate(ways.items()):
+        for number, (way, commands) in enumerate(ways.items()):
             store = folder / f"embedded-{self.galaxies}-{number}"
             shutil.rmtree(store, ignore_errors=True)
-            wall, first, cpu, killed = self._timed(catalogue, store, words)
+            wall, first, cpu, killed = self._timed(catalogue, store, commands, kill=self.kill and way == many)
             seconds[way], begun[way] = wall, first
             rows.append([way, f"{wall:.0f}", f"{first:.0f}", f"{cpu:.0f}", str(killed)])
             shards.append({path.name: path.read_bytes() for path in store.glob("*.parquet")})
-        one, many = ways
-        faster = seconds[one] / seconds[many]
-        running = (seconds[one] - begun[one]) / (seconds[many] - begun[many])
+        faster = {way: seconds[one] / seconds[way] for way in (apart, many)}
+        running = {way: (seconds[one] - begun[one]) / (seconds[way] - begun[way]) for way in (apart, many)}
         table = markdown(["by", "s", f"of these until {self.workers} shards", "processor s", "workers killed"], rows)
-        same = "the same bytes" if shards[0] == shards[1] else "OTHER BYTES"
+        same = "the same bytes" if shards[0] == shards[1] == shards[2] else "OTHER BYTES"
         partitions = len(HatsCatalogue.open(catalogue).counts)
-        return (
-            f"{self.galaxies:,} galaxies in {partitions} partitions, {len(shards[0])} shards\n\n{table}\n\n"
-            f"{same}\nthe workers are {faster:.2f} times as fast as one process, {faster / self.workers:.2f} of the "
-            f"ideal; {running:.2f} times, once each has written {self.workers} shards"
-        )
+        lines = [
+            f"{way} are {faster[way]:.2f} times as fast as one process, {faster[way] / self.workers:.2f} of the ideal; "
+            f"{running[way]:.2f} times, once {self.workers} shards are written"
+            for way in (apart, many)
+        ]
+        counts = f"{self.galaxies:,} galaxies in {partitions} partitions, {len(shards[0])} shards"
+        return "\n\n".join([counts, table, "\n".join([same, *lines])])
 
-    def _timed(self, catalogue: Path, store: Path, words: list[str]) -> tuple[float, float, float, int]:
+    def _timed(
+        self, catalogue: Path, store: Path, commands: list[list[str]], *, kill: bool
+    ) -> tuple[float, float, float, int]:
         """Return seconds, those until each worker can have written a shard, processor seconds, and killed workers."""
         # Shards end where batches do: no batch is computed twice.
         shard_rows = -(-self.galaxies // (_SHARDS * _BATCH)) * _BATCH
-        command = [
+        common = [
             sys.executable, "-c", "from rarezoo.cli import main; main()", "embed", "data=hats", f"batch_size={_BATCH}",
             f"data.catalogue={catalogue}", f"checkpoint={self.checkpoint}", f"out={store}", "workers=0",
-            f"parts={_SHARDS}", f"shard_rows={shard_rows}", *words,
+            f"shard_rows={shard_rows}",
         ]  # fmt: skip
         before, started, killed = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter(), 0
         first = 0.0
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
-        run = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while run.poll() is None:
+        runs = [
+            subprocess.Popen([*common, *words], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            for words in commands
+        ]
+        while any(run.poll() is None for run in runs):
             written = len(list(store.glob("shard-*.parquet")))
             if not first and written >= self.workers:
                 first = time.perf_counter() - started
-            if self.kill and words and not killed and written:
+            if kill and not killed and written:
                 import psutil  # type: ignore[import-untyped,unused-ignore]
 
-                children = psutil.Process(run.pid).children(recursive=True)
+                children = psutil.Process(runs[0].pid).children(recursive=True)
                 workers = [child.pid for child in children if "spawn_main" in " ".join(child.cmdline())]
                 if workers:
                     os.kill(workers[0], signal.SIGKILL)
                     killed = 1
             time.sleep(0.1)
-        if run.returncode:
-            raise RuntimeError(f"embedding ended with status {run.returncode}")
+        ended = [run.returncode for run in runs]
+        if any(ended):
+            raise RuntimeError(f"embedding ended with status {ended}")
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         return time.perf_counter() - started, first, cpu, killed
