@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 
 from rarezoo import __version__, tables
 from rarezoo.data.images import shown_cutouts
 from rarezoo.data.own_labels import CLASSES, COUNTS, NUMBER, TAGS
 from rarezoo.escapes import figure_text
 from rarezoo.prediction.evaluation import THRESHOLDS, Evaluation
-from rarezoo.prediction.publish import Published
+from rarezoo.prediction.publish import EVALUATED, Published, given_values
 from rarezoo.report import gallery, palette
 from rarezoo.report.compare import asset
 from rarezoo.report.gallery import Gallery, Thumbnail
@@ -61,7 +61,7 @@ def write_page(published: Published, folder: Path) -> Path:
             title=published.title,
             summary=published.labels.summary(),
             notes=published.notes,
-            by=published.by,
+            evaluated=EVALUATED[published.by],
             coverage=published.coverage,
             sections=sections,
             overview=[_row(found) for found in published.evaluations],
@@ -156,12 +156,18 @@ def _number_section(published: Published, column: int, folder: Path) -> dict[str
     labels, values = published.labels, published.probabilities[:, column]
     order = np.argsort(-values, kind="stable")
     captions = {row: f"{values[row]:.3g}" for row in [*order[:_SHOWN], *order[::-1][:_SHOWN]]}
-    width = None if published.half_widths is None else float(published.half_widths[column])
+    width = np.inf if published.half_widths is None else float(published.half_widths[column])
+    image = None
+    if published.unseen is not None:
+        image = f"images/label-{column}.webp"
+        found, truth = published.unseen[:, column], given_values(labels)[:, column]
+        _draw_numbers(truth[np.isfinite(found)], found[np.isfinite(found)], width, labels.names[column], folder / image)
     return {
         "id": f"label-{column}",
         "name": labels.names[column],
-        "width": "unbounded" if width is None or not np.isfinite(width) else f"{width:.3g}",
+        "width": f"{width:.3g}" if np.isfinite(width) else "unbounded",
         "figure": None,
+        "scatter": image,
         "galleries": [
             _gallery(
                 published,
@@ -258,5 +264,29 @@ def _draw(found: Evaluation, path: Path) -> None:
         ylim=(-0.02, 1.02),
         title="reliability",
     )
+    with tables.atomic(path) as temporary:
+        figure.savefig(temporary, format="webp", dpi=110)
+
+
+def _draw_numbers(
+    truth: Float64[np.ndarray, " m"], found: Float64[np.ndarray, " m"], width: float, name: str, path: Path
+) -> None:
+    """Draw the predictions of the evaluated galaxies against their labels, and the differences, with the interval."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    both = np.concatenate([truth, found])
+    edge = 0.04 * max(float(np.ptp(both)), 1e-9)
+    ends = np.array([both.min() - edge, both.max() + edge])
+    left.plot(ends, ends, color="#999999", linestyle=":", linewidth=1)
+    if np.isfinite(width):
+        left.fill_between(ends, ends - width, ends + width, color=palette.LIGHT[0], alpha=0.12, linewidth=0)
+        right.axvspan(-width, width, color=palette.LIGHT[0], alpha=0.12, linewidth=0)
+    left.plot(truth, found, "o", color=palette.LIGHT[0], markersize=4, alpha=0.7, markeredgewidth=0)
+    left.set(xlim=ends, ylim=ends, xlabel="label", ylabel="prediction", title=figure_text(name))
+    right.hist(found - truth, bins=30, color=palette.LIGHT[0])
+    right.axvline(0, color="#999999", linestyle=":", linewidth=1)
+    right.set(xlabel="prediction − label", ylabel="evaluated galaxies", title="differences")
     with tables.atomic(path) as temporary:
         figure.savefig(temporary, format="webp", dpi=110)

@@ -16,7 +16,7 @@ import pyarrow as pa
 from jaxtyping import Float64
 
 from rarezoo.data.own_labels import AUTO as ANY_KIND
-from rarezoo.data.own_labels import BINARY, CLASSES, KINDS, OwnLabels
+from rarezoo.data.own_labels import BINARY, CLASSES, KINDS, TAGS, OwnLabels
 from rarezoo.data.splits import TEST, VALIDATION
 from rarezoo.data.survey import Galaxies
 from rarezoo.embeddings.store import EmbeddingStore
@@ -205,16 +205,19 @@ class ProbeSettings(Settings):
         splits = splits_of(given, labels, validation=self.validation, test=self.test, seed=self.seed)
         if not self.test:
             return splits, []
-        strata = labels.strata
-        groups = np.unique(strata[strata >= 0]) if labels.kind in (BINARY, CLASSES) else np.array([])
-        tested = [int(((strata == group) & (splits == TEST)).sum()) for group in groups] or [
-            int((splits == TEST).sum())
-        ]
+        tested, strata, inside = [int((splits == TEST).sum())], labels.strata, splits == TEST
+        if labels.kind in (BINARY, CLASSES):
+            tested = [int((inside & (strata == group)).sum()) for group in np.unique(strata[strata >= 0])]
+        elif labels.kind == TAGS:
+            tested = [int((inside & (column == has)).sum()) for column in labels.values.T for has in (0, 1)]
         if min(tested) >= _FEWEST_TESTED:
             return splits, []
+        rarest = " of the rarest class"
+        of_what = {BINARY: rarest, CLASSES: rarest, TAGS: " with, or without, one of the tags"}.get(labels.kind, "")
+        enough = f"{int(np.ceil(_FEWEST_TESTED / self.test))}{' of each' if of_what else ''}"
         note = (
-            f"A test split of {self.test:.0%} would hold only {min(tested)} galaxies of the rarest class, so there is "
-            f"none: all labels are learnt from. With {int(np.ceil(_FEWEST_TESTED / self.test))} of each there is one."
+            f"A test split would hold only {min(tested)} galaxies{of_what}, so there is none: all labels are learnt "
+            f"from. With about {enough} there is one."
         )
         return splits_of(given, labels, validation=self.validation, test=0, seed=self.seed), [note]
 

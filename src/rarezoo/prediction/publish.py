@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 CHOSEN, RANDOM = SAMPLINGS = ("chosen", "random")
 LOGITS, PROBABILITIES = "logits", "probabilities"
 TEST_SPLIT, CROSS_VALIDATION = "test split", "cross-validation"
+EVALUATED = {TEST_SPLIT: "on a test split", CROSS_VALIDATION: "by cross-validation"}
 FORMATS = ("parquet", "csv", "fits", "votable")
 SET, LOW, HIGH = "set", "low", "high"
 TABLE_FILE = "predictions"
@@ -101,6 +102,9 @@ class Published:
         For numbers and counts: R² of the evaluated galaxies.
     covered : Interval
         For numbers and counts: the share of evaluated galaxies whose interval holds the truth.
+    unseen : (n, c) array of float64 or None
+        For numbers and counts: what a model predicts of the evaluated galaxies that has not seen their labels; NaN for
+        all other galaxies.
     errors : tuple of LabelError
         Likely label errors, the likeliest first.
     by : str
@@ -129,6 +133,7 @@ class Published:
     title: str = ""
     about: dict[str, Any] = field(default_factory=dict)
     galaxies: Galaxies | None = field(default=None, repr=False)
+    unseen: Float64[np.ndarray, "n c"] | None = field(default=None, repr=False)
 
     def parts(self, rows: int = _AT_ONCE) -> Iterator[pa.Table]:
         """Yield :meth:`table` in parts of at most so many rows, in the order of the store."""
@@ -277,7 +282,7 @@ class Published:
             lines.append(tables.markdown(head, rows))
         else:
             lines.append(f"R² {self.strength.text('.2f')}; intervals hold {self.covered.text('.2f')} of the galaxies")
-        lines.append(f"Evaluated by {self.by}; 95 % intervals in brackets.")
+        lines.append(f"Evaluated {EVALUATED[self.by]}; 95 % intervals in brackets.")
         return "\n".join([*lines, *self.notes])
 
     def __repr__(self) -> str:
@@ -631,9 +636,7 @@ def _note(notes: list[str], evaluations: Sequence[Evaluation], parts: _Parts) ->
 def _intervals(parts: _Parts, notes: list[str]) -> dict[str, Any]:
     """Make values and conformal intervals of numbers and of counts of votes."""
     labels, calibration = parts.labels, parts.calibrated(parts.fit)
-    truth = labels.values.astype(np.float64)
-    if labels.kind == COUNTS:
-        truth = truth / np.maximum(np.nansum(truth, axis=1, keepdims=True), 1e-12)
+    truth = given_values(labels)
     held, inside = np.full(truth.shape, np.nan), np.zeros(truth.shape, dtype=bool)
     for kept, asked in parts.folds():
         own = parts.calibrated(kept)
@@ -667,9 +670,16 @@ def _intervals(parts: _Parts, notes: list[str]) -> dict[str, Any]:
         "half_widths": widths,
         "strength": strength,
         "covered": proportion(int(inside[parts.ask].sum()), inside[parts.ask].size),
+        "unseen": np.where(np.isin(np.arange(len(labels)), parts.ask)[:, None], held, np.nan),
         "evaluations": (),
         "errors": tuple(errors),
     }
+
+
+def given_values(labels: OwnLabels) -> Float64[np.ndarray, "n c"]:
+    """Return labels that are numbers as they are, and counts of votes as shares; NaN where they are unknown."""
+    values = labels.values.astype(np.float64)
+    return values / np.maximum(np.nansum(values, axis=1, keepdims=True), 1e-12) if labels.kind == COUNTS else values
 
 
 def _r2(truth: Float64[np.ndarray, "m c"], found: Float64[np.ndarray, "m c"], *, seed: int) -> Interval:

@@ -55,6 +55,14 @@ def test_many_labels_keep_a_test_split_apart(store, vectors):
     assert found.published.evaluations[0].auc.value > 0.95
 
 
+@pytest.mark.parametrize(("rare", "by"), [(2.0, "cross-validation"), (0.0, "test split")])
+def test_a_rare_tag_is_not_evaluated_on_a_handful_of_galaxies(store, vectors, rare, by):
+    tags = {f"g{row}": ["up"] * int(vectors[row, 0] > 0) + ["far"] * int(vectors[row, 1] > rare) for row in range(300)}
+    published = rz.probe(store, tags, label="x", learner="linear").published
+    assert published.by == by
+    assert any("one of the tags" in note for note in published.notes) == (by == "cross-validation")
+
+
 @pytest.mark.parametrize(
     ("kind", "method"),
     [("number", "linear"), ("number", "kernel"), ("classes", "linear"), ("tags", "kernel"), ("counts", "linear")],

@@ -129,19 +129,21 @@ def test_a_wrong_label_is_found(survey):
     assert place in [error.row for error in errors[:10]]
 
 
-def test_intervals_of_a_number_hold_the_truth_as_often_as_they_promise():
+def test_intervals_of_a_number_hold_the_truth_as_often_as_they_promise(tmp_path):
     random = np.random.default_rng(0)
     truth = random.normal(size=3000)
     values = np.where(np.arange(3000) < 400, truth, np.nan).astype(np.float32)[:, None]
     labels = OwnLabels(np.array([f"g{row}" for row in range(3000)], dtype=object), "number", ("mass",), values)
-    table = publish(
-        (truth + random.normal(scale=0.3, size=3000))[:, None],
-        labels,
-        labels.splits(validation=0.5, test=0.4),
-        coverage=0.8,
-    ).predict()
+    splits = labels.splits(validation=0.5, test=0.4)
+    published = publish((truth + random.normal(scale=0.3, size=3000))[:, None], labels, splits, coverage=0.8)
+    table = published.predict()
     inside = (table["low"] <= truth) & (truth <= table["high"])
     assert abs(inside.mean() - 0.8) < 0.06
+    # The page draws the galaxies of the test split, and no other.
+    np.testing.assert_array_equal(np.isfinite(published.unseen[:, 0]), splits == "test")
+    page = published.write(tmp_path).read_text(encoding="utf-8")
+    assert (tmp_path / "images" / "label-0.webp").stat().st_size > 0
+    assert "images/label-0.webp" in page
 
 
 @pytest.mark.parametrize("kind", ["classes", "tags", "counts"])
