@@ -193,7 +193,7 @@ def store_from_hats(
 
 @dataclass(kw_only=True)
 class ExportStore(Settings):
-    """Write an embedding store as a HATS collection, which LSDB joins with any other and TOPCAT reads (Parquet)."""
+    """Write an embedding store as a HATS collection, which LSDB joins with any other."""
 
     store: str = setting(help="folder of an embedding store", positional=True)
     out: str = setting(help="folder of the new collection")

@@ -2,6 +2,8 @@
 
 import io
 import re
+import shutil
+import subprocess
 import threading
 
 import numpy as np
@@ -52,6 +54,20 @@ def test_fits_has_every_number_with_its_unit(members, tmp_path):
     assert table[tables.ID].tolist() == ["J1", '\\xe9<&"{x}', "J3", "J4"]
     assert (str(table[tables.RA].unit), str(table[tables.DEC].unit)) == ("deg", "deg")
     assert (table.meta["SURVEY"], table.meta["CHECKPOI"]) == ("mock", "r\\xe9seau.test")
+
+
+@pytest.mark.skipif(shutil.which("stilts") is None, reason="needs STILTS, the command line of TOPCAT")
+def test_topcat_reads_every_row_of_both_tables(members, tmp_path):
+    for table in (
+        exports.write_fits(tmp_path / "m.fits", members, ABOUT),
+        exports.write_votable(tmp_path / "m.vot", members, ABOUT),
+    ):
+        read = subprocess.run(
+            ["stilts", "tpipe", f"in={table}", "ofmt=csv"], capture_output=True, text=True, check=True, timeout=120
+        )
+        header, *rows = read.stdout.splitlines()
+        assert header.split(",") == members.column_names
+        assert len(rows) == len(members)
 
 
 def test_votable_passes_the_validator_and_knows_the_sky(members, tmp_path):
