@@ -1,6 +1,8 @@
 """Ratings in their database, the same on SQLite and PostgreSQL: saved, taken back, counted, handed out, and refused."""
 
 import sqlite3
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
@@ -21,6 +23,20 @@ from tests.postgresql import PASSWORD
 pytestmark = pytest.mark.unit
 
 SURVEY = "survey-of-the-tests"
+# Rates galaxies until no file may grow any more, and prints how many ratings were acknowledged.
+UNTIL_FULL = f"""
+import resource, sys
+from rarezoo.errors import OutputError
+from rarezoo.explore.labels import Labels, Rating
+labels, done = Labels.open(sys.argv[1], survey={SURVEY!r}), 0
+resource.setrlimit(resource.RLIMIT_FSIZE, (80_000, resource.RLIM_INFINITY))
+try:
+    while True:
+        labels.add([Rating(f"J{{done}}", "ring", 1, "answer", "ann")])
+        done += 1
+except OutputError as refused:
+    print(done, refused)
+"""
 THEN = datetime(2026, 3, 1, 12, 30, 15, 123456, tzinfo=UTC)
 
 
@@ -545,6 +561,17 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot be"):
         Labels.open(tmp_path / "file" / "labels.sqlite", survey=SURVEY)
+
+
+def test_a_full_disk_is_one_message_and_what_was_acknowledged_is_kept(tmp_path):
+    rated = subprocess.run(
+        [sys.executable, "-c", UNTIL_FULL, str(tmp_path / "labels.sqlite")], capture_output=True, text=True, check=True
+    )
+    done, message = rated.stdout.split(maxsplit=1)
+    assert "Free some space" in message
+    with Labels.open(tmp_path / "labels.sqlite", survey=SURVEY) as labels:
+        assert labels.log().num_rows == int(done) > 1
+        labels.add([yes("the next one")])
 
 
 @pytest.mark.parametrize("replaced", [False, True])
