@@ -169,7 +169,7 @@ JOBS: dict[str, Job] = {
     ),
     "rank": Job(
         "rarezoo.explore.rank:RankRun", "rank all galaxies by the ratings of a label", _EXPLORING,
-        groups=("ranker", "acquisition", "engine"),
+        groups=("ranker", "engine"),
         examples=(
             "runs/mine/search", "runs/mine/search label=ring out=rings.parquet",
             "runs/legacy/search engine=dask first=10000 out=first.parquet",
@@ -177,7 +177,7 @@ JOBS: dict[str, Job] = {
     ),
     "classes rated": Job(
         "rarezoo.explore.rated_class:RatedClassesRun", "make classes of what people have rated, with their evidence",
-        _EXPLORING, groups=("ranker", "acquisition"),
+        _EXPLORING, groups=("ranker",),
         examples=("runs/mine/search label=ring out=runs/mine/rings",),
     ),
     "similar": Job(

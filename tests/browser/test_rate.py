@@ -23,7 +23,7 @@ from rarezoo.explore.app.galaxies import ShownGalaxies
 from rarezoo.explore.app.guard import Access
 from rarezoo.explore.app.page import application
 from rarezoo.explore.labels import Labels
-from rarezoo.explore.ranking import RankingSettings
+from rarezoo.explore.ranking import RatingSettings
 from rarezoo.explore.server import listening
 from rarezoo.explore.session import Session
 from rarezoo.searches.decisions import Decision, Decisions
@@ -47,7 +47,7 @@ def home(tmp_path_factory):
 @pytest.fixture(scope="module")
 def opened(home):
     """The search, opened once for all tests."""
-    search, settings = Search.open(home / "search"), RankingSettings(beside=[], components=0)
+    search, settings = Search.open(home / "search"), RatingSettings(beside=[], components=0)
     return search, ShownGalaxies(search), settings, settings.features(search.store)
 
 

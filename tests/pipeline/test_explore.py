@@ -119,7 +119,7 @@ def test_a_store_is_ranked_with_what_is_measured_beside_it(cli, sky_store, tmp_p
     said = cli("rarezoo", "rank", "store", "first=5", cwd=tmp_path).out
     assert len([line for line in said.splitlines() if line.startswith("|")]) == 7
     assert len(list((tmp_path / "store" / "features").glob("*.npy"))) == 2
-    column = cli("rarezoo", "rank", "store", "beside=[ra,photometry]", "acquisition=thompson", cwd=tmp_path).out
+    column = cli("rarezoo", "rank", "store", "beside=[ra,photometry]", cwd=tmp_path).out
     assert "score for interesting" in column
 
 
@@ -134,7 +134,7 @@ def test_a_store_without_images_is_ranked_and_says_without_what(cli, other, tmp_
     [
         (["{search}", "label=rign"], ["rign", "interesting", "ring"]),
         (["{search}", "ranker=guess"], ["guess"]),
-        (["{search}", "acquisition=guess"], ["guess"]),
+        (["{search}", "choose.few=2"], ["choose.few"]),
         (["{search}", "out=ranking.txt"], ["ranking.txt", ".parquet"]),
         (["{search}", "beside=[redshfit]"], ["redshfit"]),
         (["{search}", "beside=[image]"], ["image", "numbers"]),

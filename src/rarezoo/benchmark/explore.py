@@ -34,7 +34,7 @@ from rarezoo.errors import ConfigError, DataError
 from rarezoo.explore.acquisition import State
 from rarezoo.explore.choose import INTERESTING, RANDOM
 from rarezoo.explore.features import Features, default_cache
-from rarezoo.explore.ranking import RankingSettings
+from rarezoo.explore.ranking import RatingSettings
 from rarezoo.explore.remaining import BlindDraw, remaining
 from rarezoo.explore.start import start_values
 from rarezoo.runs import digest
@@ -56,14 +56,14 @@ class Explorer:
         Name of its file in ``conf/explorer``.
     about : str
         Description for the table.
-    settings : RankingSettings
+    settings : RatingSettings
     first : str
         How the first batch is chosen without examples: ``random``, or ``own`` (as the chooser does it).
     """
 
     name: str
     about: str
-    settings: RankingSettings
+    settings: RatingSettings
     first: str = "own"
 
 
@@ -91,7 +91,7 @@ def explorer_from(name: str, content: Mapping[str, Any]) -> Explorer:
         of=f"the explorer {name}",
     )  # fmt: skip
     values: dict[str, Any] = {key: value for key, value in content.items() if key not in ("about", "first")}
-    base = RankingSettings()
+    base = RatingSettings()
     for group in ("ranker", "acquisition"):
         if group in values:
             parts = dict(values[group])
@@ -229,7 +229,7 @@ def _liked(pool: Pool, rated: Sequence[int]) -> int:
 
 
 def _scored(
-    pool: Pool, settings: RankingSettings, rated: list[int], found: list[int], counts: list[int],
+    pool: Pool, settings: RatingSettings, rated: list[int], found: list[int], counts: list[int],
     seconds: list[float], draws: list[BlindDraw], held_out: Pool | None,
 ) -> Outcome:  # fmt: skip
     known = np.array(rated, dtype=np.int64)

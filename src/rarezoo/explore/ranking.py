@@ -23,13 +23,11 @@ from rarezoo.settings import Settings, setting
 
 @dataclass(kw_only=True)
 class RankingSettings(Settings):
-    """How galaxies are ranked, and which of them a person sees next."""
+    """How galaxies are ranked."""
 
     prefix: ClassVar[str] = "ranking"
 
     ranker: Ranker = setting(GaussianProcess, "model that learns from ratings")
-    acquisition: Acquisition = setting(Mean, "what a galaxy is worth that is shown next")
-    choose: Chooser = setting(Chooser, "how the next galaxies are chosen")
     embedding: bool = setting(True, "rank by the embedding; false: only by what stands beside it")
     beside: list[str] = setting(
         [PHOTOMETRY, STRUCTURE], "what stands beside the embedding: photometry, structure, or catalogue columns"
@@ -57,6 +55,14 @@ class RankingSettings(Settings):
             features.matrix[rated], interest, distance=features.distance, seed=self.seed
         )  # fmt: skip
         return model.predict(features.matrix)
+
+
+@dataclass(kw_only=True)
+class RatingSettings(RankingSettings):
+    """How galaxies are ranked, and which of them a person sees next."""
+
+    acquisition: Acquisition = setting(Mean, "what a galaxy is worth that is shown next")
+    choose: Chooser = setting(Chooser, "how the next galaxies are chosen")
 
 
 def ranking_table(

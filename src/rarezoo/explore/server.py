@@ -26,7 +26,7 @@ from rarezoo.explore.app.galaxies import ShownGalaxies
 from rarezoo.explore.app.guard import LOOPBACK, TOKEN, Access
 from rarezoo.explore.app.page import application
 from rarezoo.explore.labels import Labels, source_of
-from rarezoo.explore.ranking import RankingSettings
+from rarezoo.explore.ranking import RatingSettings
 from rarezoo.explore.session import Session
 from rarezoo.searches.result import Search
 from rarezoo.settings import setting
@@ -43,7 +43,7 @@ _LAST_SECONDS = 3
 
 
 @dataclass(kw_only=True)
-class ServeRun(RankingSettings):
+class ServeRun(RatingSettings):
     """Serve a page on which people rate the galaxies of a search, until Ctrl-C ends it.
 
     The page shows the galaxies that are worth most to rate, learns from the ratings, and also shows the classes.

@@ -25,7 +25,7 @@ from rarezoo.explore.choose import INTERESTING, RANDOM
 from rarezoo.explore.features import Features, default_cache
 from rarezoo.explore.labels import ARTIFACT, Labels, Rating
 from rarezoo.explore.ranker import Prediction
-from rarezoo.explore.ranking import RankingSettings, nearest_rated, ranking_table
+from rarezoo.explore.ranking import RankingSettings, RatingSettings, nearest_rated, ranking_table
 from rarezoo.explore.remaining import BlindDraw, Remaining, remaining
 from rarezoo.explore.start import start_values
 from rarezoo.searches.result import Search
@@ -113,6 +113,7 @@ class Session:
     labels : Labels
         Where ratings are kept.
     settings : RankingSettings, optional
+        Those of the class ``RatingSettings`` also say which galaxies are shown next.
     features : Features, optional
         Features of the galaxies, if they are there already.
     overlap : bool
@@ -142,6 +143,7 @@ class Session:
     ) -> None:
         self.source, self.labels, self.overlap = source, labels, overlap
         self.settings = settings or RankingSettings()
+        self._shown_by = self.settings if isinstance(self.settings, RatingSettings) else RatingSettings()
         self.store = source.store if isinstance(source, Search) else source
         self.ids: np.ndarray = np.asarray(self.store.ids, dtype=object)
         self._rows = {str(name): row for row, name in enumerate(self.ids)}
@@ -196,8 +198,8 @@ class Session:
             # Galaxies that somebody else holds are replaced by the next best ones.
             while len(shown) < count and allowed.any():
                 state = self._state(model)
-                choice = self.settings.choose.choose(
-                    state, self.settings.acquisition, count - len(shown), allowed=allowed
+                choice = self._shown_by.choose.choose(
+                    state, self._shown_by.acquisition, count - len(shown), allowed=allowed
                 )
                 names = [str(self.ids[row]) for row in choice.rows]
                 held = names if self.overlap else self.labels.claim(names, by=by, label=label, seconds=_CLAIM_SECONDS)
@@ -223,7 +225,7 @@ class Session:
     def _state(self, model: _Model) -> State:
         rated = np.array([self._rows[name] for name in model.interest], dtype=np.int64)
         interest = np.array(list(model.interest.values()))
-        needed = self.settings.choose.needs_start(model.prediction, interest)
+        needed = self._shown_by.choose.needs_start(model.prediction, interest)
         start = self._start if needed else np.zeros(len(self.ids), dtype=np.float32)
         return State(self.features.matrix, rated, interest, model.prediction, start, self._rng, self._memory)
 

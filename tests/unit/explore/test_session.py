@@ -13,7 +13,7 @@ from rarezoo.explore.choose import RANDOM, Chooser
 from rarezoo.explore.labels import Labels, Rating, survey_key
 from rarezoo.explore.ranker import Ranker
 from rarezoo.explore.rankers.ridge import Ridge
-from rarezoo.explore.ranking import RankingSettings
+from rarezoo.explore.ranking import RatingSettings
 from rarezoo.explore.session import Session
 from rarezoo.settings import choice
 
@@ -41,7 +41,7 @@ def labels_in(folder, store):
 
 
 def settings(**changes):
-    return RankingSettings(**{"beside": [], "ranker": Ridge(), **changes})
+    return RatingSettings(**{"beside": [], "ranker": Ridge(), **changes})
 
 
 @pytest.fixture

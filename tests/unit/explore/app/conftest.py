@@ -12,12 +12,12 @@ from rarezoo.explore.app.galaxies import ShownGalaxies
 from rarezoo.explore.app.guard import Access
 from rarezoo.explore.app.page import application
 from rarezoo.explore.labels import Labels
-from rarezoo.explore.ranking import RankingSettings
+from rarezoo.explore.ranking import RatingSettings
 from rarezoo.explore.session import Session
 from rarezoo.searches.result import Search
 
 TOKEN = "a-token-that-nobody-guesses"
-SETTINGS = RankingSettings(beside=[], components=0)
+SETTINGS = RatingSettings(beside=[], components=0)
 
 
 @pytest.fixture(scope="session")
