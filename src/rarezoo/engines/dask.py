@@ -112,6 +112,9 @@ class Dask(Engine):
             "distributed.scheduler.allowed-failures": self.retries,
             # With Dask's setting glibc gives back the memory of every array at once, and a network takes twice as long.
             "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
+            # A profile of what a worker computes, a hundred times per second, is for Dask's dashboard, which is off.
+            "distributed.worker.profile.enabled": False,
+            "distributed.admin.system-monitor.gil.enabled": False,
         }
         with dask.config.set(settings):
             if self.address:
