@@ -117,6 +117,14 @@ class Manifest:
         """Number of shards of the complete store."""
         return -(-self.rows // self.shard_rows)
 
+    @property
+    def title(self) -> str:
+        """What a search of the store is called: its survey and its network, as far as they have names."""
+        unnamed = self.checkpoint.startswith(f"{IMPORTED}-")
+        if self.survey == IMPORTED:
+            return "imported embeddings" if unnamed else f"embeddings by {self.checkpoint}"
+        return f"{self.survey}, imported embeddings" if unnamed else f"{self.survey} seen by {self.checkpoint}"
+
     def rows_of(self, shard: int) -> slice:
         """Return the rows of the survey that a shard covers."""
         start = shard * self.shard_rows

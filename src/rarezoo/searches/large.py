@@ -291,7 +291,7 @@ class LargeSearch:
         large = self._summary(first, second, summaries, sizes, shift, total)
         about = {
             **first.about,
-            "title": f"{self.store.manifest.survey} seen by {self.store.manifest.checkpoint}",
+            "title": self.store.manifest.title,
             "survey": store.manifest.survey, "survey_sha256": store.manifest.survey_sha256,
             "settings": {**self.run.settings(), "store": str(store.folder.resolve())},
             "galaxies": total, "searched": total, "shown": len(ids),

@@ -556,7 +556,7 @@ class SearchRun(Settings):
     ) -> dict[str, Any]:
         """Content of run.json."""
         return {
-            "title": f"{store.manifest.survey} seen by {store.manifest.checkpoint}",
+            "title": store.manifest.title,
             "survey": store.manifest.survey,
             "survey_sha256": store.manifest.survey_sha256,
             "checkpoint": store.manifest.checkpoint,

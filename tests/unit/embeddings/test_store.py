@@ -280,3 +280,16 @@ def test_an_index_that_can_be_kept_nowhere_is_made_in_memory(large_store, tmp_pa
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     (large_store.folder / "neighbours").touch()
     assert len(large_store.neighbours("g7", 3)) == 3
+
+
+@pytest.mark.parametrize(
+    ("survey", "network", "title"),
+    [
+        ("gz2", "efficientnet_b0.gz2", "gz2 seen by efficientnet_b0.gz2"),
+        ("gz2", "imported-3f2a9c11", "gz2, imported embeddings"),
+        ("imported", "my_network", "embeddings by my_network"),
+        ("imported", "imported-3f2a9c11", "imported embeddings"),
+    ],
+)
+def test_a_title_names_survey_and_network_as_far_as_they_have_names(survey, network, title):
+    assert replace(MANIFEST, survey=survey, checkpoint=network).title == title
