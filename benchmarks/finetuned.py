@@ -1,4 +1,4 @@
-"""Finetuned networks on a few labels of real galaxies, beside a linear probe: N positives and N negatives.
+"""Finetuned networks on a few labels of real or mock galaxies, beside a linear probe: N positives, N negatives.
 
 Every trial is a file, so that a run that was stopped continues.
 """
@@ -6,6 +6,7 @@ Every trial is a file, so that a run that was stopped continues.
 import json
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,16 +16,17 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from mocksky.populations import PLANTED
 from rarezoo.benchmark.few_labels import ProbeContestant, Task
 from rarezoo.benchmark.finetuned import Finetuned, ImageContestant, ZoobotClassifier
 from rarezoo.benchmark.run import seeds_of
 from rarezoo.data.own_labels import OwnLabels
-from rarezoo.data.survey import Survey
+from rarezoo.data.survey import Galaxies, Survey
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.prediction.space import Space
 from rarezoo.settings import Settings, setting
-from rarezoo.statistics import students_interval
-from rarezoo.tables import markdown, write_json
+from rarezoo.statistics import Interval, students_interval
+from rarezoo.tables import POPULATION, markdown, write_json
 
 log = logging.getLogger(__name__)
 _FEW: dict[str, Any] = {"epochs": 20, "patience": 8, "workers": 0, "batch_size": 16, "accelerator": "cpu"}
@@ -38,11 +40,14 @@ class FinetunedFewLabels(Settings):
 
     A galaxy is positive above ``above`` in ``column`` and negative below ``below``. The test galaxies of a draw are
     those positives that no N of it uses, and as many negatives as fit into ``tested``. The balanced accuracy is that at
-    the threshold one half.
+    the threshold one half. On a mock sky each planted population is such a kind of galaxies in turn; the intervals are
+    then those over populations, of which each counts with its mean over draws.
     """
 
     data: Survey
-    column: str = setting("Class8.1", "column of the catalogue that decides; Class8.1 is the fraction for a ring")
+    column: str = setting(
+        "Class8.1", "column of the catalogue that decides; Class8.1 is the fraction for a ring; not for a mock sky"
+    )
     above: float = setting(0.3, "positive above this value")
     below: float = setting(0.1, "negative below this value")
     numbers: list[int] = setting([5, 33, 79], "numbers of positives N", ge=2)
@@ -71,10 +76,13 @@ class FinetunedFewLabels(Settings):
         if not self.measure:
             return self._tables(list(chosen))
         galaxies = self.data.open()
-        value = galaxies.catalogue[self.column].to_numpy().astype(float)
-        trials = [(draw, n, name) for n in self.numbers for draw in seeds_of(self.draws) for name in chosen]
-        for draw, n, name in tqdm(trials, desc="trials"):
-            file = Path(self.out) / f"{name}-{n}-{draw}.json"
+        values = self._values(galaxies)
+        trials = [
+            (kind, draw, n, name)
+            for n in self.numbers for draw in seeds_of(self.draws) for kind in values for name in chosen
+        ]  # fmt: skip
+        for kind, draw, n, name in tqdm(trials, desc="trials"):
+            file, value = Path(self.out) / f"{name}-{n}-{draw}{kind and f'-{kind}'}.json", values[kind]
             if file.exists():
                 continue
             random = np.random.default_rng([draw])
@@ -90,10 +98,17 @@ class FinetunedFewLabels(Settings):
             scratch = Path(self.out) / "scratch"
             task = Task(labels, galaxies.ids[tested], draw, self.data, scratch)
             row: dict[str, Any] = _measured(value[tested] > self.above, chosen[name].probabilities(task))
-            row |= {"contestant": name, "n": n, "draw": draw, "seconds": time.process_time() - began}
+            row |= {"contestant": name, "n": n, "draw": draw, "kind": kind, "seconds": time.process_time() - began}
             write_json(row, file)
             log.info(json.dumps(row))
         return self._tables(list(chosen))
+
+    def _values(self, galaxies: Galaxies) -> dict[str, np.ndarray]:
+        """Return what decides, by kind of galaxies: one column, or for each population of a mock sky 1 and 0."""
+        if galaxies.truth is None:
+            return {"": galaxies.catalogue[self.column].to_numpy().astype(float)}
+        populations = np.array(galaxies.truth[POPULATION].to_pylist())
+        return {str(name): (populations == name).astype(float) for name in np.unique(populations) if name in PLANTED}
 
     def _contestants(self) -> dict[str, ImageContestant]:
         """Return the contestants by name; those whose name ends in ``_large`` see the images of ``large``."""
@@ -121,32 +136,28 @@ class FinetunedFewLabels(Settings):
     def _tables(self, names: list[str]) -> str:
         """Return and write a table with one line per contestant and N, and one of our start minus that of ImageNet."""
         draws = set(seeds_of(self.draws))
-        known = {
-            (row["contestant"], row["n"], row["draw"]): row
-            for row in (json.loads(file.read_text()) for file in sorted(Path(self.out).glob("*.json")))
-            if row["draw"] in draws and row["n"] in self.numbers
-        }
+        known: dict[tuple[str, int], dict[tuple[int, str], dict[str, Any]]] = {}
+        for file in sorted(Path(self.out).glob("*.json")):
+            row = json.loads(file.read_text())
+            if row["draw"] in draws and row["n"] in self.numbers:
+                known.setdefault((row["contestant"], row["n"]), {})[row["draw"], row.get("kind", "")] = row
         results, differences = [], []
         for name in names:
             for n in self.numbers:
-                same = {draw: known[name, n, draw] for draw in sorted(draws) if (name, n, draw) in known}
+                same, other = known.get((name, n), {}), name.replace("ours", "imagenet")
                 if same:
-                    measured = {
-                        words: students_interval(np.array([row[key] for row in same.values()])).text(".3f")
-                        for key, words in _MEASURES.items()
-                    }
+                    measured = {words: _interval(same, key).text(".3f") for key, words in _MEASURES.items()}
                     seconds = f"{np.mean([row['seconds'] for row in same.values()]):.0f}"
-                    about = {"contestant": name, "N": n, "draws": len(same)}
+                    about = {"contestant": name, "N": n, **_counted(same)}
                     results.append({**about, **measured, "processor seconds": seconds})
-                other = name.replace("ours", "imagenet")
-                both = [draw for draw in same if (other, n, draw) in known]
+                both = {place: row for place, row in same.items() if place in known.get((other, n), {})}
                 if both and other != name:
                     gaps = {
-                        words: students_interval(np.array([same[d][key] - known[other, n, d][key] for d in both]))
-                        for key, words in _MEASURES.items()
+                        place: {key: row[key] - known[other, n][place][key] for key in _MEASURES}
+                        for place, row in both.items()
                     }
-                    texts = {words: gap.text("+.3f") for words, gap in gaps.items()}
-                    differences.append({"difference": f"{name} − {other}", "N": n, "draws": len(both), **texts})
+                    texts = {words: _interval(gaps, key).text("+.3f") for key, words in _MEASURES.items()}
+                    differences.append({"difference": f"{name} − {other}", "N": n, **_counted(both), **texts})
         written = []
         for name, rows in (("results", results), ("differences", differences)):
             table = pd.DataFrame(rows).astype(str)
@@ -154,6 +165,22 @@ class FinetunedFewLabels(Settings):
                 table.to_csv(Path(self.out) / f"{name}.csv", index=False)
                 written.append(markdown(list(table.columns), table.to_numpy().tolist()))
         return "\n\n".join(written)
+
+
+def _counted(rows: Mapping[tuple[int, str], Any]) -> dict[str, int]:
+    """Return the number of draws, and of populations where there are some."""
+    draws, kinds = {draw for draw, _ in rows}, {kind for _, kind in rows} - {""}
+    return {"draws": len(draws), **({"populations": len(kinds)} if kinds else {})}
+
+
+def _interval(rows: Mapping[tuple[int, str], Mapping[str, float]], key: str) -> Interval:
+    """Return the mean with its interval over draws; over populations, if there are some, each with its own mean."""
+    kinds = sorted({kind for _, kind in rows} - {""})
+    if not kinds:
+        return students_interval(np.array([row[key] for row in rows.values()]))
+    return students_interval(
+        np.array([np.mean([row[key] for (_, kind), row in rows.items() if kind == own]) for own in kinds])
+    )
 
 
 @dataclass(frozen=True)
