@@ -175,12 +175,9 @@ def _counted(rows: Mapping[tuple[int, str], Any]) -> dict[str, int]:
 
 def _interval(rows: Mapping[tuple[int, str], Mapping[str, float]], key: str) -> Interval:
     """Return the mean with its interval over draws; over populations, if there are some, each with its own mean."""
-    kinds = sorted({kind for _, kind in rows} - {""})
-    if not kinds:
-        return students_interval(np.array([row[key] for row in rows.values()]))
-    return students_interval(
-        np.array([np.mean([row[key] for (_, kind), row in rows.items() if kind == own]) for own in kinds])
-    )
+    # What is one observation: a population, or without populations a draw.
+    units = [kind or draw for draw, kind in rows]
+    return students_interval(pd.Series([row[key] for row in rows.values()]).groupby(units).mean().to_numpy())
 
 
 @dataclass(frozen=True)
