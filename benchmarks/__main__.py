@@ -13,6 +13,9 @@ MEASUREMENTS = {
     ),
     "search": Job("benchmarks.search:SearchSpeed", "our seeded search against umap-learn and hdbscan", _HEADING),
     "cost": Job("benchmarks.cost:SearchCost", "what each step of the default search costs", _HEADING),
+    "demo": Job(
+        "benchmarks.demo:DemoSeeds", "what the demo finds on several mock skies, and how long it takes", _HEADING
+    ),
     "rank": Job("benchmarks.rank:RankCost", "how long a person waits for the next galaxies after a rating", _HEADING),
     "scale": Job(
         "benchmarks.scale:Scale", "time, memory and planted groups of surveys that outgrow the memory", _HEADING

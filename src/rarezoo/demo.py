@@ -45,7 +45,7 @@ _STAGES = {
     "search": "search the embeddings for rare classes, with null surveys and a report",
     "physical": "compare the physical properties of the classes with those of matched controls",
 }
-_RECORD, _PROPERTIES = "demo.json", "properties.parquet"
+RECORD, _PROPERTIES = "demo.json", "properties.parquet"
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class DemoRun(Settings):
             compared = stage("physical", lambda: physical.write(search))
         populations = recovery.recovery(search.table("members"), galaxies.truth, search.table("classes"))
         result = DemoResult(populations, seconds, Path(search.page), compared.measured)
-        tables.write_json(result.record(), folder / _RECORD)
+        tables.write_json(result.record(), folder / RECORD)
         return result
 
     def _search(self, store: Path) -> SearchRun:
