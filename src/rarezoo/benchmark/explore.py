@@ -42,6 +42,8 @@ from rarezoo.settings import Settings, choice, conf_dir, described, refuse_unkno
 
 log = logging.getLogger(__name__)
 GRADED, YES_NO = "graded", "yes_no"
+# Who chooses the first galaxies: the way to choose itself.
+OWN = "own"
 # Kinds of which the networks of Galaxy Zoo 2 have not seen any answer: Walmsley et al. (2022) search for "odd".
 GZ2 = ("odd=Class6.1>0.9", "ring=Class8.1>0.3", "merger=Class8.6>0.3")
 
@@ -64,7 +66,7 @@ class Explorer:
     name: str
     about: str
     settings: RatingSettings
-    first: str = "own"
+    first: str = OWN
 
 
 def read_explorers(folder: Path, wanted: Sequence[str] = ()) -> list[Explorer]:
@@ -98,7 +100,7 @@ def explorer_from(name: str, content: Mapping[str, Any]) -> Explorer:
             values[group] = choice(group, parts.pop("option"))(**parts)
     if "choose" in values:
         values["choose"] = replace(base.choose, **values["choose"])
-    return Explorer(name, content.get("about", name), replace(base, **values), content.get("first", "own"))
+    return Explorer(name, content.get("about", name), replace(base, **values), content.get("first", OWN))
 
 
 @dataclass(frozen=True)
@@ -379,17 +381,18 @@ class ExploreRun(Settings):
             for kind, answer in kinds.items():
                 rows = np.flatnonzero(answer.known)
                 matrix = np.ascontiguousarray(whole[key].matrix[rows])
-                start, memory = start_values(matrix), dict[str, Float[np.ndarray, " n"]]()
+                memory = dict[str, Float[np.ndarray, " n"]]()
                 for protocol in protocols:
                     settings = {
                         "explorer": plain_settings(explorer), "protocol": str(protocol), "kind": str(answer.criterion),
                         "labels": self.labels, "batch": self.batch, "held_out": self.held_out,
                         "features": digest({"values": matrix.astype(np.float64).sum(axis=0).round(3).tolist()}),
+                        "start": "the seed of the person",
                     }  # fmt: skip
                     tasks += [
                         _Task(
                             kind, explorer, protocol, seed, replace(whole[key], matrix=matrix),
-                            protocol.interest(answer), answer.positive, start, memory,
+                            protocol.interest(answer), answer.positive, memory,
                             self.labels, self.batch, self.held_out, {**settings, "seed": seed},
                         )
                         for seed in seeds
@@ -432,7 +435,6 @@ class _Task:
     features: Features
     interest: Float[np.ndarray, " n"]
     wanted: Bool[np.ndarray, " n"]
-    start: Float[np.ndarray, " n"]
     memory: dict[str, Float[np.ndarray, " n"]]
     labels: int
     batch: int
@@ -457,9 +459,19 @@ class _Task:
             log.warning("%s is damaged or of another version, and the search is done again: %s", path, problem)
             return None
 
+    def _start(self) -> Float[np.ndarray, " n"]:
+        """Return the value of showing each galaxy first.
+
+        The order differs from person to person, as it does from survey to survey. With one order for all, intervals
+        over people would not hold the luck of that order.
+        """
+        if self.explorer.first != OWN or not self.explorer.settings.acquisition.needs_model:
+            return np.zeros(len(self.wanted))
+        return start_values(self.features.matrix, seed=self.seed)
+
     def run(self, folder: Path) -> dict[str, Outcome]:
         """Search, and keep the outcome."""
-        pool = Pool(self.features, self.interest, self.wanted, self.start, self.memory)
+        pool = Pool(self.features, self.interest, self.wanted, self._start(), self.memory)
         person = partial(
             search, explorer=self.explorer, seed=self.seed, examples=self.protocol.examples, labels=self.labels,
             batch=self.batch,

@@ -9,7 +9,7 @@ Shape letters: n galaxies, m of them searched.
 import logging
 import time
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -36,6 +36,8 @@ from rarezoo.runs import SETTINGS_FILE, claim
 log = logging.getLogger(__name__)
 WHOLE, RESEEDED, PART = "whole", "reseeded", "part"
 DONE, FAILED, TOO_LONG = "done", "failed", "too long"
+# What a process says when it has made the sky and the method begins.
+_BEGUN = "begun"
 _SHARE = 0.8
 # What numpy raises for a file of arrays that is missing, cut off, or holds objects.
 _UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile)
@@ -228,12 +230,19 @@ class Worker:
         self._start()
 
     def run(self, order: Mapping[str, Any], *, limit: float) -> dict[str, Any]:
-        """Run an order and return how it ended: status, seconds, message."""
+        """Run an order and return how it ended: status, seconds, message.
+
+        The limit is that of the method. The first order for a sky also embeds it, which may take longer.
+        """
         started = time.perf_counter()
         try:
             self._ours.send(order)
+            outcome: dict[str, Any] = self._ours.recv()
+            if outcome["status"] != _BEGUN:
+                return outcome
+            started = time.perf_counter()
             if self._ours.poll(limit):
-                outcome: dict[str, Any] = self._ours.recv()
+                outcome = self._ours.recv()
                 return outcome
             status, message = TOO_LONG, f"more than {limit:g} s"
         except (EOFError, OSError):
@@ -262,7 +271,8 @@ def _serve(orders: Connection) -> None:
             return
         started = time.perf_counter()
         try:
-            outcome = {"status": DONE, "seconds": carry_out(order), "message": ""}
+            seconds = carry_out(order, begun=lambda: orders.send({"status": _BEGUN}))
+            outcome = {"status": DONE, "seconds": seconds, "message": ""}
         except RarezooError as problem:
             outcome = {"status": FAILED, "seconds": time.perf_counter() - started, "message": str(problem)}
         except KeyboardInterrupt:
@@ -274,8 +284,16 @@ def _serve(orders: Connection) -> None:
         orders.send(outcome)
 
 
-def carry_out(order: Mapping[str, Any]) -> float:
-    """Run one order, write the submission, and return the seconds that it took, those of shared maps included."""
+def carry_out(order: Mapping[str, Any], *, begun: Callable[[], None] = lambda: None) -> float:
+    """Run one order, write the submission, and return the seconds that it took, those of shared maps included.
+
+    Parameters
+    ----------
+    order
+        What :meth:`TrialFolder.run` has sent.
+    begun
+        Called when the sky and its features are there and the method begins.
+    """
     folder, method = Path(order["folder"]), method_from(order["method"])
     place, seed, variant = folder / f"sky{order['seed']}", order["seed"], order["variant"]
     cache = folder / "cache"
@@ -300,6 +318,7 @@ def carry_out(order: Mapping[str, Any]) -> float:
         random = np.random.default_rng([seed, _SEED_OFFSET])
         searched = np.sort(random.choice(len(features), int(_SHARE * len(features)), replace=False))
     search_seed = seed if variant == WHOLE else seed + _SEED_OFFSET
+    begun()
     started = time.perf_counter()
     result = method.run(features[searched], seed=search_seed, cache=cache)
     seconds = time.perf_counter() - started + result.seconds_saved

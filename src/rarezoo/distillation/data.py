@@ -243,7 +243,8 @@ def galaxy_set(galaxies: Galaxies, settings: SetSettings) -> GalaxySet:
         if len(members) < settings.per_class:
             raise DataError(
                 f"the class {name} has too few galaxies for {settings.train} + {settings.test}", value=len(members),
-                fix="Lower set.train and set.test, or leave the class out with set.only=[…].",
+                fix="Lower set.train and set.test (set.validation must be less than set.train), or leave the class out "
+                "with set.only=[…].",
             )  # fmt: skip
         # Equal scores are in an order that depends on the ids alone.
         order = np.lexsort((_places(galaxies.ids[members]), -scores[members, number]))

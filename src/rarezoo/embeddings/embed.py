@@ -3,6 +3,7 @@
 Shape letters: b galaxies in the batch, s input side in px, d width of the embedding, a answers of the tree.
 """
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -27,6 +28,7 @@ from rarezoo.settings import Settings, refuse_unknown, setting
 from rarezoo.zoo.checkpoint import Checkpoint
 from rarezoo.zoo.network import Prediction
 
+log = logging.getLogger(__name__)
 TURNS = (1, 2, 4, 8)
 _QUARTERS = 4
 # Images that a network sees at once on a processor: what a few images need stays in its caches.
@@ -132,6 +134,11 @@ class EmbedRun(Settings):
             answers=tuple(checkpoint.tree.answers),
         )
         wanted = shards_of_part(self.part, shards=manifest.shards)
+        if not wanted:
+            log.warning(
+                "Part %s has no shard: %d galaxies make %d shards of shard_rows=%d. Choose fewer parts, or lower "
+                "shard_rows in the commands of all parts.", self.part, manifest.rows, manifest.shards, self.shard_rows,
+            )  # fmt: skip
         store = EmbeddingStore.create(self.out, manifest)
         if galaxies is not None:
             store.refuse_other_images(galaxies, shards=wanted)
@@ -199,7 +206,9 @@ class _EmbedShards:
         )
         outputs = embedded(loader, checkpoint, precision=manifest.precision, turns=manifest.turns)
         batches = (batch._replace(rows=batch.rows + first) for batch in outputs)
-        with tqdm(total=manifest.rows, initial=manifest.rows - len(rows), unit=" images", desc="embed") as progress:
+        # A part counts its own galaxies; the whole survey also those that were embedded before.
+        total = manifest.rows if len(shards) == manifest.shards else len(rows)
+        with tqdm(total=total, initial=total - len(rows), unit=" images", desc="embed") as progress:
             for shard, part in _by_shard(batches, missing, manifest, progress):
                 covered = np.arange(manifest.rows)[manifest.rows_of(shard)] - first
                 present = part.rows - first

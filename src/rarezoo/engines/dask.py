@@ -129,7 +129,7 @@ class Dask(Engine):
                     yield client
                 return
             with self._new_cluster(parts, gpus) as cluster, Client(cluster, timeout=_WAIT) as client:
-                log.info("Dask cluster with %s", cluster)
+                log.info("Dask: %d workers, scheduler at %s", len(cluster.workers), cluster.scheduler_address)
                 yield client
 
     def job_script(self) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from rarezoo import tables
 from rarezoo.embeddings.store import EmbeddingStore
@@ -13,8 +14,8 @@ from rarezoo.engines import Engine
 from rarezoo.errors import ConfigError, DataError
 from rarezoo.explore.labels import INTERESTING, Labels, source_of
 from rarezoo.explore.ranking import RankingSettings
-from rarezoo.explore.session import Progress, Session, progress_of
-from rarezoo.report.exports import write_csv, write_fits, write_votable
+from rarezoo.explore.session import Progress, Session, progress_of, survey_of
+from rarezoo.report.exports import Meanings, write_csv, write_fits, write_votable
 from rarezoo.searches.result import Search
 from rarezoo.settings import setting
 
@@ -76,11 +77,12 @@ class RankRun(RankingSettings):
                 ranking, progress, left_out = self._in_shards(self.engine, source, labels)
             else:
                 with Session(source, labels, settings=self) as session:
-                    ranking = session.ranking(self.label, first=self.first or None)
+                    ranking = _with_positions(session.ranking(self.label, first=self.first or None), source)
                     progress, left_out = session.progress(self.label), session.features.left_out
         if self.out:
             about = {"label": self.label, "ratings": str(progress.rated)}
-            _WRITERS[ending](Path(self.out), tables.check(ranking, tables.RANKING, source="the ranking"), about)
+            table = tables.check(ranking, tables.RANKING, source="the ranking")
+            _WRITERS[ending](Path(self.out), table, about, meanings=_MEANINGS)
         return Ranked(ranking, progress, self.label, left_out, self.out)
 
     def _in_shards(
@@ -94,16 +96,38 @@ class RankRun(RankingSettings):
             judged=labels.current()[tables.ID].to_pylist(),
         )  # fmt: skip
         progress = progress_of(labels, self.label, survey=ranked.known, galaxies=ranked.galaxies, round=1)
+        if isinstance(source, Search) and len(source.ids) < ranked.galaxies:
+            # The galaxies that were drawn at random are of those that the search shows, and say nothing of the others.
+            progress = progress._replace(left=None)
         return ranked.table, progress, ranked.left_out
 
 
-def _write_parquet(path: Path, ranking: pa.Table, about: dict[str, str]) -> Path:
+def _with_positions(ranking: pa.Table, source: Search | EmbeddingStore) -> pa.Table:
+    """Return the ranking with ra and dec after the id; unchanged if the survey is not there."""
+    galaxies = survey_of(source)
+    if galaxies is None:
+        return ranking
+    rows = pc.index_in(ranking.column(tables.ID), value_set=galaxies.catalogue.column(tables.ID).combine_chunks())
+    for name in (tables.DEC, tables.RA):
+        ranking = ranking.add_column(1, name, galaxies.catalogue.column(name).take(rows))
+    return ranking
+
+
+def _write_parquet(path: Path, ranking: pa.Table, about: dict[str, str], *, meanings: Meanings) -> Path:
     return tables.write(ranking, path, tables.RANKING, **about)
 
 
-_WRITERS: dict[str, Callable[[Path, pa.Table, dict[str, str]], Path]] = {
+_WRITERS: dict[str, Callable[..., Path]] = {
     ".parquet": _write_parquet, ".csv": write_csv, ".fits": write_fits, ".vot": write_votable, ".xml": write_votable,
 }  # fmt: skip
+_MEANINGS: Meanings = {
+    tables.SCORE: ("", "stat.value", "how interesting the model expects the galaxy to be"),
+    tables.RANK: ("", "stat.rank", "place in the order of the scores; 1: the highest"),
+    tables.UNCERTAINTY: ("", "stat.error", "uncertainty of the score"),
+    tables.INTEREST: ("", "stat.value", "what people said, 0 to 1; empty: not rated"),
+    tables.WHY: ("", "meta.note", "why the galaxy is shown"),
+    tables.NEAREST_RATED: ("", "meta.id", "the rated galaxy that is nearest"),
+}
 
 
 @dataclass(frozen=True)

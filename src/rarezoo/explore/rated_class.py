@@ -31,8 +31,8 @@ from rarezoo.explore.choose import INTERESTING
 from rarezoo.explore.features import Features, default_cache
 from rarezoo.explore.labels import ARTIFACT, Labels
 from rarezoo.explore.ranking import RankingSettings
-from rarezoo.searches.classes import nearest_to_medoid, top_answers, with_columns
-from rarezoo.searches.decisions import COPIED
+from rarezoo.searches.classes import nearest_to_medoid, share_in_no_class, top_answers, with_columns
+from rarezoo.searches.decisions import COPIED, UNMEASURED
 from rarezoo.searches.grades import counts
 from rarezoo.searches.metadata import Metadata
 from rarezoo.searches.previous import PreviousSearch
@@ -213,8 +213,8 @@ def _added(
 class RatedClassesRun(RankingSettings):
     """Make classes of what people have rated, in a new search beside the classes of the old one.
 
-    A galaxy that belongs to a rated class and to a class of the search goes to the rated class; the measurements of a
-    class that loses galaxies in this way are those from before.
+    A galaxy that belongs to a rated class and to a class of the search goes to the rated class. What was measured of a
+    class that loses galaxies in this way, its grade too, no longer holds, and becomes empty.
     """
 
     prefix: ClassVar[str] = ""
@@ -325,7 +325,7 @@ def _written(
         "settings": {**search.settings, "store": search.store_folder, "rated": [item.label for item in learnt]},
         "folder": str(folder.resolve()), "classes": classes.num_rows,
         "grades": counts(classes.column(tables.GRADE).to_pylist()),
-        "unassigned": float(np.mean(labels == tables.NO_CLASS)),
+        "unassigned": share_in_no_class(classes, searched=search.searched),
     }  # fmt: skip
     for file, _ in (TABLES[name] for name in COPIED):
         if (search.folder / file).exists():
@@ -351,10 +351,18 @@ def _class_rows(
     predictions, rows = search.predictions, []
     for row in before.to_pylist() if keep else ():
         inside = np.flatnonzero(labels == row[tables.CLASS_ID])
+        lost = int((search.labels == row[tables.CLASS_ID]).sum()) - len(inside)
+        changed: dict[str, Any] = {}
+        if lost:
+            # A search out of core shows only some of the members of a large class.
+            size = row[tables.SIZE] - lost
+            changed = {
+                **{name: None for name in UNMEASURED if name in row},
+                tables.SIZE: size, tables.FRACTION: size / search.searched,
+                tables.EXEMPLARS: _exemplars(search.ids, positions, inside),
+                tables.TOP_ANSWERS: top_answers(predictions, [inside])[0] if len(inside) else [],
+            }  # fmt: skip
         if len(inside):
-            changed: dict[str, Any] = {tables.SIZE: len(inside), tables.FRACTION: len(inside) / len(labels)}
-            if len(inside) < row[tables.SIZE]:
-                changed[tables.EXEMPLARS] = _exemplars(search.ids, positions, inside)
             rows.append({**row, **changed, tables.RANK: row[tables.RANK] and row[tables.RANK] + len(learnt)})
     metadata = Metadata.of(
         search.survey() if search.has_survey else None,
@@ -372,7 +380,7 @@ def _class_rows(
         inside = np.flatnonzero(own == at)
         new.append({
             **{name: None for name in tables.CLASSES.columns},
-            tables.CLASS_ID: number, tables.SIZE: len(inside), tables.FRACTION: len(inside) / len(labels),
+            tables.CLASS_ID: number, tables.SIZE: len(inside), tables.FRACTION: len(inside) / search.searched,
             tables.P_VALUE: item.p_value, tables.STABILITY: item.stability, tables.FLAGS: [], tables.RANK: at + 1,
             tables.TOP_ANSWERS: top_answers(sample, [inside])[0],
             tables.EXEMPLARS: _exemplars(search.ids, positions, inside),

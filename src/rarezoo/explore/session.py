@@ -148,7 +148,7 @@ class Session:
         self.ids: np.ndarray = np.asarray(self.store.ids, dtype=object)
         self._rows = {str(name): row for row, name in enumerate(self.ids)}
         self.features = features or self.settings.features(
-            self.store, galaxies=_survey_of(source), cache=default_cache(self.store)
+            self.store, galaxies=survey_of(source), cache=default_cache(self.store)
         )
         self._memory: dict[str, np.ndarray] = {}
         self._rng = np.random.default_rng(self.settings.seed)
@@ -432,7 +432,7 @@ def _rated_names(labels: Labels, label: str, *, by: str | None) -> set[str]:
     return {rating.id_str for rating in ratings if rating.label == label or rating.value}
 
 
-def _survey_of(source: Search | EmbeddingStore) -> Galaxies | None:
+def survey_of(source: Search | EmbeddingStore) -> Galaxies | None:
     """Return the survey of a search or a store if it can be opened."""
     try:
         return source.survey() if isinstance(source, Search) else source.galaxies()

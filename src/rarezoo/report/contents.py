@@ -97,9 +97,12 @@ class Sample:
         rows = self.members(class_id)
         return rows[np.argsort(self.probabilities[rows], kind="stable")[:most]]
 
-    def drawn(self, class_id: int | None, *, most: int, seed: int) -> Int64[np.ndarray, " galaxies"]:
-        """Draw rows at random from a class, or from all galaxies if ``class_id`` is None."""
-        rows = self._sorted_by_id(np.arange(len(self))) if class_id is None else self.members(class_id)
+    def drawn(
+        self, class_id: int | None, *, most: int, seed: int, among: Int64[np.ndarray, " rows"] | None = None
+    ) -> Int64[np.ndarray, " galaxies"]:
+        """Draw rows at random from a class, or if ``class_id`` is None from all galaxies or the rows ``among``."""
+        every = np.arange(len(self)) if among is None else among
+        rows = self._sorted_by_id(every) if class_id is None else self.members(class_id)
         random = np.random.default_rng([seed, 0 if class_id is None else class_id + 1])
         return random.choice(rows, min(most, len(rows)), replace=False)
 

@@ -49,7 +49,13 @@ _MEANINGS = {
     tables.RANK: ("", "stat.rank", "place of the class in the list of classes; 1: look at it first"),
     tables.PROBABILITY: ("", "stat.probability", "strength of membership, 0 to 1"),
     tables.OUTLIER_SCORE: ("", "stat.value", "GLOSH outlier score, 0 to 1"),
+    tables.NEAREST_CLASS: ("", "meta.code.class", "the class that is nearest"),
+    tables.P_NONE: ("", "stat.probability", "p-value of being in no class"),
+    tables.P_CLASS: ("", "stat.probability", "p-value of being a member of the nearest class"),
+    tables.P_KNOWN: ("", "stat.probability", "p-value of being like the galaxies that were searched"),
 }
+# The same column in a table of all galaxies of a search out of core.
+_PLACED = {tables.PROBABILITY: ("", "stat.probability", "probability that the search would say the same of it")}
 # Columns of the members of a search that an export has, in this order.
 _OF_MEMBERS = (tables.CLASS_ID, tables.GRADE, tables.RANK, tables.PROBABILITY, tables.OUTLIER_SCORE)
 Meanings = Mapping[str, tuple[str, str, str]]
@@ -134,7 +140,8 @@ class ExportRun(Settings):
         if self.samp:
             classes = f" class {' '.join(map(str, self.classes))}" if self.classes else ""
             with tempfile.TemporaryDirectory(prefix="rarezoo-") as folder:
-                path = write_votable(Path(folder) / "members.vot", members, about)
+                meanings = _PLACED if self.everything(search) else None
+                path = write_votable(Path(folder) / "members.vot", members, about, meanings=meanings)
                 programs = send_votable(path, name=f"{search.folder.name}{classes}")
             done.append(f"sent to {', '.join(programs)}")
         return "\n".join(done)
@@ -149,6 +156,9 @@ class ExportRun(Settings):
         StoreError, DataError
             The store or the positions are missing.
         """
+        return self._everything(search) if self.everything(search) else self._shown(search)
+
+    def _shown(self, search: Search) -> pa.Table:
         members = search.table("members")
         labels = members.column(tables.CLASS_ID)
         known = sorted(set(labels.to_pylist()) - {tables.NO_CLASS})
@@ -183,6 +193,23 @@ class ExportRun(Settings):
             }
         )
 
+    def everything(self, search: Search) -> bool:
+        """Return whether all galaxies of a search out of core are exported, and not only those that it shows."""
+        return self.unassigned and not self.classes and "large" in search.about
+
+    def _everything(self, search: Search) -> pa.Table:
+        """Return every galaxy of a search out of core with its class, all in the memory."""
+        if self.answers or self.format == HUGGINGFACE:
+            value = f"answers={','.join(self.answers)}" if self.answers else f"format={HUGGINGFACE}"
+            raise ConfigError(
+                "unassigned=true writes all galaxies of a search out of core, without images and answers", value=value,
+                fix="Leave out unassigned=true, or that setting.",
+            )  # fmt: skip
+        placed = pa.concat_tables(_placed_with_positions(self, search), promote_options="default")
+        return placed.sort_by(
+            [(tables.CLASS_ID, "ascending"), (tables.PROBABILITY, "descending"), (tables.ID, "ascending")]
+        )
+
     def _positions(self, search: Search, ids: pa.ChunkedArray) -> pa.Table:
         if self.positions:
             table = read_any_table(Path(self.positions), text=(tables.ID,))
@@ -215,14 +242,15 @@ class ExportRun(Settings):
             raise OutputError("the output path is a folder", value=out, fix="Choose a file: out=FILE.")
         if self.format == DS9:
             return write_ds9(out, members, about, radius=self.radius)
-        return {CSV: write_csv, FITS: write_fits, VOTABLE: write_votable}[self.format](out, members, about)
+        write = {CSV: write_csv, FITS: write_fits, VOTABLE: write_votable}[self.format]
+        return write(out, members, about, meanings=_PLACED if self.everything(search) else None)
 
 
 def write_hats_export(run: ExportRun, search: Search, out: Path) -> Path:
     """Write a search as HATS: a folder with the collections ``members`` and ``classes``.
 
-    ``members`` is what other formats have. After a search out of core with ``unassigned=true`` it has every galaxy of
-    the survey, and is written shard by shard. ``classes`` has the position of the first example of each class.
+    ``members`` is what other formats have, but with every galaxy of a search out of core (``unassigned=true``) it is
+    written shard by shard. ``classes`` has the position of the first example of each class.
 
     Parameters
     ----------
@@ -247,12 +275,11 @@ def write_hats_export(run: ExportRun, search: Search, out: Path) -> Path:
     partial = out.resolve().with_name(f".{out.resolve().name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        everything = run.unassigned and not run.classes and "large" in search.about
-        members = _placed_with_positions(run, search) if everything else iter([run.members(search)])
+        members = _placed_with_positions(run, search) if run.everything(search) else iter([run.members(search)])
         write_hats(members, partial / "members")
         classes = search.table("classes").replace_schema_metadata(None)
         examples = [(row or [""])[0] for row in classes.column(tables.EXEMPLARS).to_pylist()]
-        known = replace(run, classes=[], unassigned=True, answers=[], format=CSV).members(search)
+        known = replace(run, classes=[], unassigned=True, answers=[], format=CSV)._shown(search)
         at = pc.index_in(pa.array(examples, pa.string()), value_set=known.column(tables.ID))
         for name in (tables.DEC, tables.RA):
             classes = classes.add_column(1, name, known.column(name).take(at))
@@ -269,15 +296,15 @@ def write_hats_export(run: ExportRun, search: Search, out: Path) -> Path:
 def _placed_with_positions(run: ExportRun, search: Search) -> Iterator[pa.Table]:
     """Yield every galaxy of a search out of core with its class and position, shard by shard."""
     from rarezoo.embeddings.hats import positions_in, positions_of_store, with_positions
-    from rarezoo.embeddings.store import EmbeddingStore
-    from rarezoo.searches.large import placed_tables
+    from rarezoo.searches.large import placed_tables, whole_store
 
-    store = EmbeddingStore.open(search.about["large"]["whole_store"])
+    store, classes = whole_store(search), search.table("classes")
     positions = positions_in(run.positions) if run.positions else positions_of_store(store)
     rows = (
         np.arange(covered.start, covered.stop) for covered in map(store.manifest.rows_of, range(store.manifest.shards))
     )
-    yield from with_positions(zip(placed_tables(search), rows, strict=True), positions)
+    placed = (with_grades(part, classes) for part in placed_tables(search))
+    yield from with_positions(zip(placed, rows, strict=True), positions)
 
 
 def with_grades(members: pa.Table, classes: pa.Table) -> pa.Table:

@@ -50,7 +50,7 @@ from rarezoo.report.evidence import draw_evidence
 from rarezoo.report.gallery import Gallery, Thumbnail
 from rarezoo.report.prototypes import shown_prototype
 from rarezoo.searches import grades
-from rarezoo.searches.classes import mean_fractions, nearest_outside
+from rarezoo.searches.classes import mean_fractions, nearest_outside, share_in_no_class
 from rarezoo.searches.cluster import ISOLATED
 from rarezoo.searches.recovery import recovery_text
 from rarezoo.searches.result import Search
@@ -80,7 +80,7 @@ _GRADE_TITLES = {
 # Entries of run.json that the pages show. Those that are missing are left out.
 _ABOUT = (
     "title", "survey", "survey_sha256", "checkpoint", "checkpoint_sha256", "version", "galaxies", "cuts", "settings",
-    "seconds",
+    "seconds", "large",
 )  # fmt: skip
 
 
@@ -244,7 +244,8 @@ class _Report:
         self._write_tables(shown)
         shared = {
             "about": about, "images": self.images, "palette": palette, "file": file_name,
-            "classes": shown, "measure": measure, "searched": len(sample), "kinds": self.search.kinds,
+            "classes": shown, "measure": measure, "searched": self.search.searched, "drawn": len(sample),
+            "kinds": self.search.kinds,
             "kinds_page": f"../{KNOWN_PAGE}" if (self.search.folder / KNOWN_PAGE).exists() else None,
         }  # fmt: skip
         level = (settings.get("significance") or {}).get("level", _LEVEL)
@@ -269,7 +270,7 @@ class _Report:
             sections=_by_grade(shown), counts=grades.counts([found.grade for found in shown]),
             outstanding=sum(rate <= level for rate in rates) if rates else None,
             main_groups=self._main_groups(),
-            unassigned=float(np.mean(sample.labels == tables.NO_CLASS)),
+            unassigned=share_in_no_class(classes, searched=self.search.searched),
             planted=None if truth is None else planted_populations(sample, truth=truth, classes=classes),
             recovery_text=recovery_text,
         )  # fmt: skip
@@ -420,8 +421,15 @@ class _Report:
         return groups
 
     def _whole_sample(self) -> Gallery:
-        text = _draw_text(len(self.sample), of="galaxies searched") + " Compare the classes with it."
-        rows = self.sample.drawn(None, most=gallery.SHOWN, seed=self.seed)
+        chosen = None
+        if "large" in self.search.about:
+            # What a search out of core shows is mostly members of classes. Only its sample has outlier scores.
+            chosen = np.flatnonzero(np.isfinite(self.sample.outlier_scores))
+        rows = self.sample.drawn(None, most=gallery.SHOWN, seed=self.seed, among=chosen)
+        number, of = (
+            (len(self.sample), "galaxies searched") if chosen is None else (len(chosen), "galaxies of the sample")
+        )
+        text = _draw_text(number, of=of) + " Compare the classes with it."
         return self._gallery("sample", "random", "The whole sample", text, rows)
 
     def _gallery(self, prefix: str, name: str, title: str, about: str, rows: np.ndarray) -> Gallery:

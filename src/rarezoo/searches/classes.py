@@ -24,6 +24,15 @@ _OUTSIDE_COMPARED = 20_000
 COINCIDENT = "coincident"
 
 
+def share_in_no_class(classes: pa.Table, *, searched: int) -> float:
+    """Return the share of the galaxies searched that are in none of the classes of a CLASSES table.
+
+    >>> share_in_no_class(pa.table({"size": [20, 10]}), searched=100)
+    0.7
+    """
+    return (searched - sum(classes.column(tables.SIZE).to_pylist())) / max(searched, 1)
+
+
 def class_table(
     clustering: Clustering,
     *,

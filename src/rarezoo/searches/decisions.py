@@ -24,7 +24,7 @@ from jaxtyping import Float, Int
 
 from rarezoo import tables
 from rarezoo.errors import ConfigError, RarezooError, StoreError
-from rarezoo.searches.classes import nearest_to_medoid, top_answers
+from rarezoo.searches.classes import nearest_to_medoid, share_in_no_class, top_answers
 from rarezoo.searches.grades import counts, renumbered
 from rarezoo.searches.previous import PreviousSearch
 from rarezoo.searches.result import TABLES, Search
@@ -38,7 +38,7 @@ SCHEMA = 1
 _CHOICES = ("", KEEP, DROP, MERGE)
 _COLUMNS = ("search", "class_id", "size", "decision", "name", "merge_into")
 # Columns of CLASSES that hold for a class as HDBSCAN found it, but not for one that was merged by hand.
-_UNMEASURED = (
+UNMEASURED = (
     tables.NODE,
     tables.BIRTH,
     tables.DEATH,
@@ -273,7 +273,8 @@ def apply_decisions(
             continue
         merged = list(targets.values()).count(class_id) > 1
         kept = KEEP if class_id in decisions.kept else ""
-        changes = _merged_row(class_id, labels, members, positions, predictions, row) if merged else {}
+        parts = [other for other in classes.to_pylist() if targets[other[tables.CLASS_ID]] == class_id]
+        changes = _merged_row(parts, class_id, labels, members, positions, predictions) if merged else {}
         names = {tables.NAME: decisions.names.get(class_id, ""), tables.DECISION: MERGED if merged else kept}
         rows.append({**row, **changes, **names})
     new = [pa.field(name, pa.string()) for name in (tables.NAME, tables.DECISION) if name not in classes.column_names]
@@ -284,21 +285,24 @@ def apply_decisions(
 
 
 def _merged_row(
+    parts: Sequence[Mapping[str, Any]],
     class_id: int,
     labels: np.ndarray,
     members: pa.Table,
     positions: np.ndarray,
     predictions: pa.Table | None,
-    row: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the columns of CLASSES that change for a class that others were merged into."""
+    """Return the columns of CLASSES that change for a class that others were merged into; ``parts`` are their rows.
+
+    Sizes are added up, because a search out of core shows only some of the members of a large class.
+    """
     rows = np.flatnonzero(labels == class_id)
     names = tables.strings(members, tables.ID)
     rows = rows[np.argsort(names[rows].astype(str), kind="stable")]
     return {
-        **{name: None for name in _UNMEASURED if name in row},
-        tables.SIZE: len(rows),
-        tables.FRACTION: len(rows) / max(len(labels), 1),
+        **{name: None for name in UNMEASURED if name in parts[0]},
+        tables.SIZE: sum(part[tables.SIZE] for part in parts),
+        tables.FRACTION: sum(part[tables.FRACTION] for part in parts),
         tables.EXEMPLARS: [str(name) for name in names[nearest_to_medoid(positions, rows)]],
         tables.TOP_ANSWERS: [] if predictions is None else top_answers(predictions, [rows])[0],
     }
@@ -349,14 +353,13 @@ class ApplyRun(Settings):
             positions=tables.matrix(positions, tables.POSITION),
             predictions=predictions,
         )
-        unassigned = float(np.mean(decided.members[tables.CLASS_ID].to_numpy() == tables.NO_CLASS))
         about = {
             **search.about,
             "settings": {**search.settings, "store": search.store_folder, "decisions": str(Path(self.file).resolve())},
             "folder": str(folder.resolve()),
             "classes": decided.classes.num_rows,
             "grades": counts(decided.classes.column(tables.GRADE).to_pylist()),
-            "unassigned": unassigned,
+            "unassigned": share_in_no_class(decided.classes, searched=search.searched),
         }
         for file, _ in (TABLES[name] for name in COPIED):
             if (search.folder / file).exists():

@@ -107,6 +107,7 @@ class LargeSearch:
             if (self.folder / "run.json").exists():
                 return Search.open(self.folder)
             sample = self._sampled()
+            log.info("The sample has %d of %d galaxies. First it is searched alone.", len(sample), len(self.store))
             first = self._search_of(sample.folder, self.folder / SAMPLE / "search", self.run.significance)
             summaries = self._placed(first)
             second = self._second(summaries)
@@ -292,7 +293,7 @@ class LargeSearch:
         about = {
             **first.about,
             "title": self.store.manifest.title,
-            "survey": store.manifest.survey, "survey_sha256": store.manifest.survey_sha256,
+            "survey": self.store.manifest.survey, "survey_sha256": store.manifest.survey_sha256,
             "settings": {**self.run.settings(), "store": str(store.folder.resolve())},
             "galaxies": total, "searched": total, "shown": len(ids),
             "classes": classes.num_rows, "grades": counts(classes.column(tables.GRADE).to_pylist()),

@@ -342,6 +342,11 @@ class Search:
         return tables.strings(self.table("members"), tables.ID)
 
     @property
+    def searched(self) -> int:
+        """Number of galaxies searched; after a search out of core that of all galaxies, also of those not shown."""
+        return int(self.about.get("searched") or len(self.ids))
+
+    @property
     def labels(self) -> np.ndarray:
         """Class id of each galaxy searched, int32 (n,), −1 for none."""
         return self.table("members").column(tables.CLASS_ID).to_numpy()
@@ -428,7 +433,7 @@ class Search:
         return FoundClass(self, self.table("classes").slice(known.index(class_id), 1).to_pylist()[0])
 
     def __repr__(self) -> str:
-        searched = self.about.get("searched", len(self.ids))
+        searched = self.searched
         return f"Search({str(self.folder)!r}: {self._counted} among {searched:,} galaxies)"
 
     def _repr_html_(self) -> str:

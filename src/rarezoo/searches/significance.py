@@ -48,7 +48,7 @@ class Significance(Settings):
     --------
     >>> Significance(surveys=2)
     Traceback (most recent call last):
-    rarezoo.errors.ConfigError: significance.surveys: 2. Choose 0 (none) or at least 5.
+    rarezoo.errors.ConfigError: significance.surveys: 2. Choose at least 5; or 0 (none) with clusterer.selection=leaf.
     """
 
     prefix: ClassVar[str] = "significance"
@@ -77,7 +77,9 @@ class Significance(Settings):
         """Raise ConfigError for too few null surveys, or a store and a kind that do not fit each other."""
         if 0 < self.surveys < FEWEST_SURVEYS:
             raise ConfigError(
-                "significance.surveys", value=self.surveys, fix=f"Choose 0 (none) or at least {FEWEST_SURVEYS}."
+                "significance.surveys",
+                value=self.surveys,
+                fix=f"Choose at least {FEWEST_SURVEYS}; or 0 (none) with clusterer.selection=leaf.",
             )
         if (self.kind == STORE) != bool(self.store):
             raise ConfigError(

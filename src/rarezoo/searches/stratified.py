@@ -111,15 +111,23 @@ class Counts:
         self.kept += other.kept
 
     def allotted(self, size: int) -> dict[int, int]:
-        """Return how many galaxies are drawn from each stratum; about ``size`` together.
+        """Return how many galaxies are drawn from each stratum; ``size`` together, or all if there are fewer.
 
-        Each gets its share of the sample. A stratum whose share is below 20 galaxies gets 20, or all that it has, as
-        long as this takes no more than a tenth of the sample.
+        Each gets its share of the sample, rounded up or down. A stratum whose share is below 20 galaxies gets 20, or
+        all that it has, as long as this takes no more than a tenth of the sample.
+
+        Shares are rounded systematically: the strata are laid one after the other on a line, each as long as its share,
+        and a galaxy is drawn wherever the line passes half of a whole number. So many strata with a share of less than
+        one galaxy get as many galaxies together as they should. Their order on the line, that of their numbers, has
+        nothing to do with what they are, because the numbers are hashes.
 
         Examples
         --------
         >>> Counts({1: 9900, 2: 50, 3: 4}, 9954, 9954).allotted(1000)
         {1: 976, 2: 20, 3: 4}
+        >>> singles = Counts({stratum: 1 for stratum in range(10)}, 10, 10)
+        >>> list(singles.allotted(4).values())
+        [0, 1, 0, 1, 0, 0, 1, 0, 1, 0]
         """
         if size >= self.kept:
             return dict(self.strata)
@@ -128,11 +136,13 @@ class Counts:
         share = size / self.kept
         rare = {stratum for stratum, count in self.strata.items() if count * share < least[stratum]}
         left = size - sum(least[stratum] for stratum in rare)
-        common = sum(count for stratum, count in self.strata.items() if stratum not in rare)
-        return {
-            stratum: least[stratum] if stratum in rare else min(count, int(count * left / max(common, 1)))
-            for stratum, count in self.strata.items()
-        }
+        common = sorted(stratum for stratum in self.strata if stratum not in rare)
+        passed = np.cumsum([self.strata[stratum] for stratum in common])
+        # Whole numbers, so that nothing is lost by rounding: ⌊passed · left / total + ½⌋.
+        total = int(passed[-1]) if common else 1
+        marks = [(2 * int(count) * left + total) // (2 * total) for count in passed]
+        drawn = dict(zip(common, np.diff([0, *marks]).tolist(), strict=True))
+        return {stratum: least[stratum] if stratum in rare else drawn[stratum] for stratum in self.strata}
 
 
 def keys_of(ids: np.ndarray, *, seed: int) -> Float64[np.ndarray, " m"]:

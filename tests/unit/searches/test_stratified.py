@@ -37,11 +37,25 @@ def test_the_sample_has_its_size_and_the_rare_strata_whatever_the_order():
     ids = np.array([f"g{row}" for row in range(GALAXIES)], dtype=object)
     codes = np.where(np.arange(GALAXIES) < 15, 7, np.arange(GALAXIES) % 3).astype(np.uint64)
     sample, candidates = sample_of(ids, codes, 2000)
-    assert abs(len(sample) - 2000) <= 3
+    assert len(sample) == 2000
     assert candidates < 2600
     assert {f"g{row}" for row in range(15)} <= sample
     order = np.random.default_rng(0).permutation(GALAXIES)
     assert sample_of(ids[order], codes[order], 2000)[0] == sample
+
+
+@pytest.mark.parametrize("strata", [5, 700, 5000])
+def test_the_sample_has_exactly_its_size_also_if_most_strata_are_too_small_for_one_galaxy(strata):
+    ids = np.array([f"g{row}" for row in range(6000)], dtype=object)
+    groups = np.random.default_rng(3).zipf(1.3, 6000) % strata
+    codes = hashes_of(groups.astype(str).astype(object))
+    chosen = np.isin(ids, list(sample_of(ids, codes, 700)[0]))
+    assert chosen.sum() == 700
+    # Small strata together have their share, or more: none of them is forgotten.
+    count_of = dict(zip(*np.unique(codes, return_counts=True), strict=True))
+    small = np.array([count_of[code] <= 5 for code in codes])
+    if small.any():
+        assert chosen[small].mean() > 0.8 * 700 / 6000
 
 
 def test_a_sample_larger_than_the_survey_is_the_survey():

@@ -412,7 +412,7 @@ def _number(request: Request, name: str, default: int, *, least: int = 0, most: 
 
 
 def _person(name: Any) -> str:
-    return _name(name, "the name of the person who rates (by)")
+    return _name(name, "by, the name of the person who rates,")
 
 
 def _name(text: Any, what: str, *, empty: bool = False) -> str:
@@ -422,8 +422,8 @@ def _name(text: Any, what: str, *, empty: bool = False) -> str:
         return ""
     if not isinstance(stripped, str) or not stripped or len(stripped) > _LONGEST or not stripped.isprintable():
         raise ConfigError(
-            f"{what} is missing, or no text of up to {_LONGEST} letters, digits and signs", value=_short(text),
-            fix="Choose another name.",
+            f"{what} is missing, or is no text of up to {_LONGEST} letters, digits and signs", value=_short(text),
+            fix="Give a name, such as ada.",
         )  # fmt: skip
     return stripped
 
