@@ -170,6 +170,13 @@ def test_what_people_rated_becomes_a_class_of_a_search_that_other_commands_open(
     after = Search.open(tmp_path / "rated")
     classes = after.table("classes").to_pylist()
     made = next(row for row in classes if row[tables.NAME] == "interesting")
+    # What was measured of a class holds for its members of then only.
+    was = {row[tables.CLASS_ID]: row for row in search.table("classes").to_pylist()}
+    for row in classes:
+        if row is not made and row[tables.SIZE] < was[row[tables.CLASS_ID]][tables.SIZE]:
+            assert row[tables.SIGNIFICANCE] is row[tables.FALSE_DISCOVERY] is row[tables.GRADE] is None
+        elif row is not made:
+            assert row[tables.SIGNIFICANCE] == was[row[tables.CLASS_ID]][tables.SIGNIFICANCE]
     assert made[tables.RANK] == 1
     assert 0 < made[tables.P_VALUE] <= 0.05
     assert made[tables.CLASS_ID] not in set(search.table("classes")[tables.CLASS_ID].to_pylist())

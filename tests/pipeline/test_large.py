@@ -10,6 +10,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from astropy.table import Table
 
 import rarezoo as rz
 from rarezoo import tables
@@ -17,9 +18,13 @@ from rarezoo.data.hats import HatsCatalogue, write_hats
 from rarezoo.engines import PartsFailed
 from rarezoo.engines.local import Local
 from rarezoo.errors import ConfigError, OutputError, StoreError
+from rarezoo.explore.labels import Labels, Rating
+from rarezoo.explore.rank import RankRun
+from rarezoo.explore.rated_class import RatedClassesRun
 from rarezoo.searches.clusterers.fast_hdbscan import FastHdbscan
 from rarezoo.searches.compressors.none import NoCompression
 from rarezoo.searches.compressors.pca import Pca
+from rarezoo.searches.decisions import Decision, Decisions, apply_decisions
 from rarezoo.searches.large import placed_tables
 from rarezoo.searches.result import Search
 from rarezoo.searches.select import Select
@@ -80,6 +85,83 @@ def test_the_result_is_an_ordinary_search_with_the_sizes_of_the_whole_survey(fou
     assert len(found.ids) < GALAXIES / 3
     assert Search.open(found.folder).store.manifest.checkpoint == "made_up"
     assert len(found.export(found.folder / "members.csv")) > 0
+
+
+def test_every_count_is_that_of_all_galaxies_and_not_of_those_that_are_shown(found):
+    page = found.page.read_text()
+    assert f"{GALAXIES:,} galaxies that were placed from a sample of {SETTINGS['sample']:,}" in page
+    assert f"of which {SETTINGS['sample']:,} were searched" in page
+    # The members of classes would be most of a random draw of what is shown.
+    assert f"of {SETTINGS['sample']:,} galaxies of the sample, drawn at random" in page
+    known = found.table("classes").to_pylist()
+    assert all(row["fraction"] == pytest.approx(row["size"] / GALAXIES) for row in known)
+    assert found.about["unassigned"] == pytest.approx(1 - sum(row["size"] for row in known) / GALAXIES)
+    assert f"of the {GALAXIES:,} placed" in (found.page.parent / "class-000.html").read_text()
+
+
+@pytest.mark.parametrize("ending", ["csv", "fits", "votable"])
+def test_every_galaxy_leaves_with_its_class_in_every_table_format(found, tmp_path, ending):
+    out = tmp_path / f"all.{ending}"
+    found.export(out, format=ending, unassigned=True)
+    table = Table.read(out, format="ascii.csv" if ending == "csv" else ending)
+    assert len(table) == GALAXIES
+    placed = pa.concat_tables(placed_tables(found))
+    expected = dict(zip(placed.column(tables.ID).to_pylist(), placed.column(tables.CLASS_ID).to_pylist(), strict=True))
+    assert dict(zip(table["id_str"].astype(str).tolist(), table["class_id"].tolist(), strict=True)) == expected
+    if ending != "csv":
+        assert "vote fraction" not in "".join(table[name].description for name in table.colnames)
+
+
+@pytest.mark.parametrize("settings", [{"format": "huggingface"}, {"answers": ["bar_strong"]}])
+def test_what_is_known_of_shown_galaxies_only_is_refused_for_all(found, tmp_path, settings):
+    with pytest.raises(ConfigError, match="unassigned=true writes all galaxies of a search out of core"):
+        found.export(tmp_path / "out", unassigned=True, **settings)
+
+
+def test_merged_classes_have_the_sizes_of_their_parts_among_all_galaxies(found, tmp_path):
+    first, second, *_ = found.table("classes").to_pylist()
+    members = found.table("members")
+    # One of two members is not shown, as after drawn=.
+    shown = members.take(pa.array(range(0, members.num_rows, 2)))
+    decisions = Decisions("", (Decision(second["class_id"], "merge", merge_into=first["class_id"]),))
+    applied = apply_decisions(
+        decisions, members=shown, classes=found.table("classes"), positions=np.zeros((shown.num_rows, 2))
+    )
+    row = {row["class_id"]: row for row in applied.classes.to_pylist()}[first["class_id"]]
+    assert row["size"] == first["size"] + second["size"]
+    assert row["fraction"] == pytest.approx(row["size"] / GALAXIES)
+
+
+def test_a_rated_class_changes_no_share_but_those_of_classes_that_lose_galaxies(found, tmp_path):
+    common = found[int(np.bincount(found.labels[found.labels >= 0]).argmax())]
+    inside, outside = found.ids[found.labels == common.id][:20], found.ids[found.labels < 0][:40]
+    where = str(tmp_path / "labels.sqlite")
+    with Labels.of(found, where) as labels:
+        for ids, value in ((inside, 1.0), (outside, 0.0)):
+            labels.add([Rating(name, "common", value, "answer", "ada", why="model") for name in ids])
+    settings = {"label": ["common"], "labels": where, "out": str(tmp_path / "rated"), "beside": []}
+    after = RatedClassesRun(search=str(found.folder), **settings).run().search
+    was = {row["class_id"]: row for row in found.table("classes").to_pylist()}
+    now = {row["class_id"]: row for row in after.table("classes").to_pylist()}
+    made = next(row for row in now.values() if row["name"] == "common")
+    assert made["fraction"] == pytest.approx(made["size"] / GALAXIES)
+    changed = {class_id for class_id, row in was.items() if class_id not in now or now[class_id]["size"] < row["size"]}
+    assert common.id in changed
+    for class_id in was.keys() - changed:
+        assert now[class_id]["fraction"] == was[class_id]["fraction"]
+    assert after.about["unassigned"] == pytest.approx(1 - sum(row["size"] for row in now.values()) / GALAXIES)
+
+
+def test_no_estimate_of_what_is_left_is_made_of_draws_among_the_shown_galaxies(found, tmp_path):
+    where = str(tmp_path / "labels.sqlite")
+    with Labels.of(found, where) as labels:
+        for row, name in enumerate(found.ids[:60]):
+            labels.add([Rating(name, "odd", float(row < 5), "answer", "ada", why="random")])
+    settings = {"source": str(found.folder), "label": "odd", "labels": where, "first": 50}
+    assert "are left" in RankRun(**settings).run().summary()
+    everywhere = RankRun(**settings, engine=Local()).run()
+    assert everywhere.progress.left is None
+    assert "are left" not in everywhere.summary()
 
 
 def test_the_same_search_again_is_the_finished_one_and_another_is_refused(found, store):

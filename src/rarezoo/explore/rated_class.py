@@ -351,6 +351,8 @@ def _class_rows(
     predictions, rows = search.predictions, []
     for row in before.to_pylist() if keep else ():
         inside = np.flatnonzero(labels == row[tables.CLASS_ID])
+        if not len(inside):
+            continue
         lost = int((search.labels == row[tables.CLASS_ID]).sum()) - len(inside)
         changed: dict[str, Any] = {}
         if lost:
@@ -360,10 +362,9 @@ def _class_rows(
                 **{name: None for name in UNMEASURED if name in row},
                 tables.SIZE: size, tables.FRACTION: size / search.searched,
                 tables.EXEMPLARS: _exemplars(search.ids, positions, inside),
-                tables.TOP_ANSWERS: top_answers(predictions, [inside])[0] if len(inside) else [],
+                tables.TOP_ANSWERS: top_answers(predictions, [inside])[0],
             }  # fmt: skip
-        if len(inside):
-            rows.append({**row, **changed, tables.RANK: row[tables.RANK] and row[tables.RANK] + len(learnt)})
+        rows.append({**row, **changed, tables.RANK: row[tables.RANK] and row[tables.RANK] + len(learnt)})
     metadata = Metadata.of(
         search.survey() if search.has_survey else None,
         systematics=Systematics(**search.settings.get("systematics", {})),

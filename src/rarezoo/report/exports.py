@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -293,13 +293,22 @@ def write_hats_export(run: ExportRun, search: Search, out: Path) -> Path:
     return out
 
 
+def _unknown_positions(ids: Sequence[str], rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.full(len(ids), np.nan), np.full(len(ids), np.nan)
+
+
 def _placed_with_positions(run: ExportRun, search: Search) -> Iterator[pa.Table]:
     """Yield every galaxy of a search out of core with its class and position, shard by shard."""
-    from rarezoo.embeddings.hats import positions_in, positions_of_store, with_positions
+    from rarezoo.embeddings.hats import PositionsOf, positions_in, positions_of_store, with_positions
     from rarezoo.searches.large import placed_tables, whole_store
 
     store, classes = whole_store(search), search.table("classes")
-    positions = positions_in(run.positions) if run.positions else positions_of_store(store)
+    positions: PositionsOf
+    if run.format != HATS and not run.positions and not store.has_survey:
+        # A table may have galaxies without positions; a partition of the sky cannot.
+        positions = _unknown_positions
+    else:
+        positions = positions_in(run.positions) if run.positions else positions_of_store(store)
     rows = (
         np.arange(covered.start, covered.stop) for covered in map(store.manifest.rows_of, range(store.manifest.shards))
     )
