@@ -206,7 +206,7 @@ def _is_setting(word: str, job: Job, *, positional: bool) -> bool:
     key = word.split("=", 1)[0]
     if not positional:
         return "=" in word or word.startswith("~")
-    if Path(word).exists():
+    if _is_path(word):
         return False
     if word.startswith("~"):
         return "/" not in word and _top_key(word) in job_keys(job)
@@ -217,6 +217,14 @@ def _is_setting(word: str, job: Job, *, positional: bool) -> bool:
         return True
     # A folder of a sweep may be called seed=1, but a name that is nearly a setting is a slip.
     return key.isidentifier() and bool(difflib.get_close_matches(key, known, n=1, cutoff=0.7))
+
+
+def _is_path(word: str) -> bool:
+    """Return whether there is such a file or folder; a word that is too long for a name is none."""
+    try:
+        return Path(word).exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _top_key(key: str) -> str:

@@ -199,6 +199,11 @@ def test_positional_words_and_settings_may_be_mixed_and_lists_need_no_brackets(w
     assert weigh("a", "classes=[3,5]")[1] == "['a']  None [3, 5] [] True \n"
 
 
+def test_a_setting_longer_than_the_name_of_a_file_is_a_setting(weigh):
+    long = "x" * 5000
+    assert weigh("thing", f"out={long}")[1].startswith(f"['thing'] {long} ")
+
+
 def test_a_name_with_an_equals_sign_is_positional_unless_it_is_a_setting(weigh, tmp_path):
     (tmp_path / "out=folder").mkdir()
     _, out, _ = weigh("sweep/model=x,seed=1", "seed=1", "out=folder", "out=elsewhere")

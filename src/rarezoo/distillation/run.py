@@ -137,7 +137,13 @@ class DistilRun(Distiller):
     out: str = setting(help="folder of the result")
 
     def check(self) -> None:
-        """Refuse an encoder that the method does not use."""
+        """Refuse an encoder that the method does not use, and more images than there are galaxies to start from."""
+        most = self.set.train - self.set.validation
+        if self.per_class > most:
+            raise ConfigError(
+                "more images of a class than galaxies", value=f"per_class={self.per_class}",
+                fix=f"At most set.train − set.validation = {most}.",
+            )  # fmt: skip
         named = self.features.checkpoint
         if named and self.approach != FEATURES:
             raise ConfigError(

@@ -118,7 +118,12 @@ def _table_rows(path: Path, id_column: str, *, tags: bool) -> tuple[list[Mapping
             f"{path} has no column value", value=", ".join(table.column_names[:12]),
             fix="Name the column of ratings value, or say that every row is a tag: kind=tag.",
         )  # fmt: skip
-    columns = {name: table.column(column).to_pylist() for name, column in names.items()}
+    try:
+        columns = {name: table.column(column).to_pylist() for name, column in names.items()}
+    except (OverflowError, ValueError) as problem:
+        raise ConfigError(
+            f"{path} holds a time that is not between the years 1 and 9999", value=problem, fix="Correct or drop it."
+        ) from problem
     columns[tables.ID] = ids_of(table, names[tables.ID], source=str(path))
     rows = zip(*columns.values(), strict=True)
     return [dict(zip(columns, row, strict=True)) for row in rows], recorded
@@ -135,6 +140,9 @@ def _columns(path: Path, names: Sequence[str], id_column: str) -> dict[str, str]
             found[field] = name
     for name in names:
         near = difflib.get_close_matches(_plain(name), FIELDS, n=1, cutoff=0.8)
+        # The column of ids has the name that was given, and no other.
+        if near == [tables.ID] and _plain(id_column) != tables.ID:
+            continue
         if near and near[0] not in found and len(near[0]) >= _SHORTEST_SLIP:
             raise ConfigError(f"{path}: no such column", value=name, fix=f"Did you mean {near[0]}?")
     return found

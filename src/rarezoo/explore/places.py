@@ -226,7 +226,10 @@ def _checked(ra: float, dec: float, given: str) -> Position:
 
 def _position_in(link: str) -> Position:
     """Return the position that a link holds; ConfigError if it holds none."""
-    parts = urlsplit(link if "://" in link else f"https://{link}")
+    try:
+        parts = urlsplit(link if "://" in link else f"https://{link}")
+    except ValueError as problem:
+        raise ConfigError("not a link", value=link, fix="Copy it once more from the browser.") from problem
     given: dict[str, str] = {}
     for values in (parts.query, parts.fragment):
         given = {key.lower(): texts[0] for key, texts in parse_qs(values.lstrip("?")).items()} | given

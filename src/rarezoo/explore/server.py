@@ -151,7 +151,7 @@ def listening(host: str, port: int) -> socket.socket:
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except OSError as problem:
+    except (OSError, UnicodeError) as problem:
         raise ConfigError("no such address", value=f"host={host}", fix="Leave host= out to use 127.0.0.1.") from problem
     bound = socket.socket(family, kind, protocol)
     try:

@@ -242,6 +242,9 @@ def reliability(
     for number in np.unique(bins):
         inside = bins == number
         weight = weights[inside]
+        if not weight.sum():
+            # The share is 0, and only galaxies with the label are here: the survey has none of them.
+            continue
         effective = weight.sum() ** 2 / max(np.square(weight).sum(), 1e-12)
         seen = float(weight @ positive[inside] / weight.sum())
         interval = proportion(seen * effective, effective)

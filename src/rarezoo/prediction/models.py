@@ -18,6 +18,7 @@ from sklearn.metrics import r2_score, roc_auc_score
 from sklearn.model_selection import KFold, StratifiedKFold
 
 from rarezoo.data.own_labels import BINARY, CLASSES, COUNTS, NUMBER, TAGS, OwnLabels
+from rarezoo.errors import DataError
 from rarezoo.explore.rankers.gaussian_process import GaussianProcess
 
 LINEAR, KERNEL = "linear", "kernel"
@@ -237,7 +238,13 @@ def out_of_fold(
 
 
 def _folds(strata: Int64[np.ndarray, " m"], *, kind: str, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    rarest = int(np.unique(strata, return_counts=True)[1].min())
+    counts = np.unique(strata, return_counts=True)[1]
+    rarest = int(counts.min())
+    if kind in (BINARY, CLASSES) and counts.max() < 2:
+        raise DataError(
+            "too few labelled galaxies are left to learn from", value=len(strata),
+            fix="A class needs two at least: label more galaxies, or keep fewer of them for the test (test=).",
+        )  # fmt: skip
     folds = max(2, min(_FOLDS, rarest if kind in (BINARY, CLASSES) else len(strata) // 2))
     if kind in (BINARY, CLASSES):
         return list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(strata, strata))

@@ -520,8 +520,11 @@ def _sets(parts: _Parts, notes: list[str]) -> dict[str, Any]:
             own = as_classes(parts.calibrated(kept).probabilities(parts.held), kind=kind, column=column)
             least = class_quantiles(own[kept], members[kept], coverage=parts.coverage)
             in_set[asked] = own[asked] >= least - 1e-12
-        corrected = shifted(survey, before=before, now=shares[0])
-        evaluation = shifted(as_classes(held[ask], kind=kind, column=column), before=before, now=shares[0])
+        # The estimate is that of galaxies without a label, and may be 0; the whole survey has the labelled ones too.
+        now = np.maximum(shares[0], members[known].sum(axis=0) / len(survey))
+        now /= now.sum()
+        corrected = shifted(survey, before=before, now=now)
+        evaluation = shifted(as_classes(held[ask], kind=kind, column=column), before=before, now=now)
         if kind == CLASSES:
             probabilities = corrected
         else:

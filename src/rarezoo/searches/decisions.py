@@ -508,6 +508,13 @@ def decision_of(row: Mapping[str, Any], *, source: object) -> Decision:
             value=dict(row) if isinstance(row, Mapping) else row,
             fix="Each decision needs class_id, and where they apply decision (keep, drop, merge), name and merge_into.",
         ) from problem
+    try:
+        item.name.encode()
+    except UnicodeEncodeError as problem:
+        raise ConfigError(
+            f"{source}: the name of class {item.class_id} holds half a character", value=ascii(item.name),
+            fix="Write it again.",
+        ) from problem  # fmt: skip
     if item.decision not in _CHOICES or (item.decision == MERGE) != (item.merge_into is not None):
         raise ConfigError(
             f"{source}: the decision about class {item.class_id} is not valid",

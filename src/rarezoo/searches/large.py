@@ -536,7 +536,8 @@ class _PlaceShards:
         summaries = []
         for index in shards:
             path = place / f"part-{index:05d}.json"
-            if path.exists():
+            written = [place / f"{name}-{index:05d}.parquet" for name in ("part", "member", "far")]
+            if path.exists() and all(file.exists() for file in written):
                 summaries.append(tables.read_json(path, fix="Delete it and give the same command again."))
                 continue
             reference, assigner = _reference(self.search, self.level, self.seed)
@@ -711,7 +712,13 @@ def placed_tables(search: Search) -> Iterator[pa.Table]:
     """Yield the ASSIGNED rows of every galaxy of a large search, shard by shard, with the classes of both passes."""
     second = _second_classes(search.folder, int(search.about["large"]["second_pass_from"]))
     names, labels = pa.array(list(second), pa.string()), np.array(list(second.values()), dtype=np.int64)
-    for file in sorted((search.folder / PLACED).glob("part-*.parquet")):
+    for shard in search.about["large"]["shards"]:
+        file = search.folder / PLACED / f"part-{shard['shard']:05d}.parquet"
+        if not file.exists():
+            raise StoreError(
+                "a part of the placed galaxies is missing", value=file,
+                fix="Bring it back, or give the command of the search again with another folder (out=).",
+            )  # fmt: skip
         part = tables.read(file, tables.ASSIGNED).replace_schema_metadata(None)
         if len(labels):
             rows = pc.fill_null(pc.index_in(part.column(tables.ID), value_set=names), -1).to_numpy()

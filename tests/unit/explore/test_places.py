@@ -66,6 +66,7 @@ def test_names_and_numbers_are_no_positions(text):
         ("https://www.legacysurvey.org/viewer", "holds no position"),
         ("https://www.legacysurvey.org/viewer?ra=here&dec=there", "here there"),
         ("https://simbad.cds.unistra.fr/sim-coo?Coord=x&CooFrame=Gal", "no galactic position"),
+        ("http://[", "not a link: http://"),
         ("no_such_galaxy.png", "no such image file: no_such_galaxy.png"),
     ],
 )

@@ -47,6 +47,19 @@ def test_a_rare_kind_is_found_from_a_few_labels_and_the_probe_is_recommended(sto
     assert "recommended" in found.summary()
 
 
+def test_labelled_galaxies_are_a_share_of_the_survey_also_if_no_other_seems_to_be_like_them(tmp_path):
+    random = np.random.default_rng(0)
+    values = random.normal(size=(600, 16)).astype(np.float32)
+    values[:40] = 6 + 0.2 * values[:40]
+    ids = [f"J{row:04d}" for row in range(600)]
+    own = rz.EmbeddingStore.from_array(ids, values, out=tmp_path / "store")
+    labels = {ids[row]: int(row < 40) for row in [*range(20), *range(100, 120)]}
+    chances = rz.probe(own, labels, label="ring").predict()["probability"].to_numpy()
+    # With a share of 0 the twenty rings among the labels would be none.
+    assert chances[:20].min() > 0.05
+    assert chances.sum() > 10
+
+
 def test_many_labels_keep_a_test_split_apart(store, vectors):
     labels = {f"g{row}": int(vectors[row, 0] > 0) for row in range(300)}
     found = rz.probe(store, labels, learner="linear")

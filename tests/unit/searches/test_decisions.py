@@ -231,6 +231,7 @@ def test_decisions_about_another_search_are_refused(tmp_path):
         ("d.json", b'{"rarezoo": "decisions", "schema": 1, "classes": [{"class_id": 1e999}]}'),
         ("d.json", b'{"rarezoo": "decisions", "schema": 1, "classes": [{"class_id": 0.5}]}'),
         ("d.json", b'{"rarezoo": "decisions", "schema": 1, "classes": [{"class_id": true}]}'),
+        ("d.json", b'{"rarezoo": "decisions", "schema": 1, "classes": [{"class_id": 1, "name": "\\ud800"}]}'),
         ("d.json", b"[" * 200_000),
         ("d.json", b"null"),
         ("d.csv", f"{HEAD}{KEY},0,5,keep,{'x' * 200_000},\n".encode()),

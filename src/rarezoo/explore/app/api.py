@@ -3,6 +3,7 @@
 Every answer is JSON, but for images and the export. A request that fails is answered with ``{"error": …, "fix": …}``.
 """
 
+import json
 import logging
 import unicodedata
 from collections.abc import Callable, Mapping
@@ -358,7 +359,7 @@ def _both(read: Callable[[Request], Any] | None, change: Callable[[Any], Any]) -
         try:
             body = await request.json()
             # Texts that no database can hold.
-            str(body).encode()
+            json.dumps(body, ensure_ascii=False).encode()
         except (ValueError, RecursionError):
             return problem(400, "the content is not JSON", "Send a JSON object in UTF-8.")
         return await run_in_threadpool(_answered, change, body)
@@ -435,9 +436,9 @@ def _time(text: Any) -> datetime:
     try:
         at = datetime.fromisoformat(text)
         at.timestamp()
+        return (at.replace(tzinfo=UTC) if at.tzinfo is None else at).astimezone(UTC)
     except (TypeError, ValueError, OverflowError):
         raise ConfigError("not a time", value=_short(text), fix="Write it as 2026-01-31T23:59:59.000Z.") from None
-    return (at.replace(tzinfo=UTC) if at.tzinfo is None else at).astimezone(UTC)
 
 
 def _short(value: object) -> str:

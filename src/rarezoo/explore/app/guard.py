@@ -137,7 +137,10 @@ def _is_foreign(headers: Headers, *, changes: bool, is_api: bool) -> bool:
     """
     origin = headers.get("origin")
     if origin is not None:
-        return urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
+        try:
+            return urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
+        except ValueError:
+            return True
     if changes and "cookie" in headers and "authorization" not in headers:
         return True
     return is_api and headers.get("sec-fetch-site", "none") not in _OWN_PAGES

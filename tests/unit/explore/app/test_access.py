@@ -77,6 +77,7 @@ def test_loopback_names_are_answered_at_any_port_so_that_a_tunnel_works(served, 
     "headers",
     [
         {"origin": "https://example.org"}, {"origin": "http://127.0.0.1:3000"}, {"origin": "null"}, {"origin": "://"},
+        {"origin": "http://["},
         {"cookie": f"rarezoo={TOKEN}", "authorization": ""},
     ],
 )  # fmt: skip

@@ -175,7 +175,8 @@ def test_two_servers_on_one_database_lose_nothing(served, grade):
         {"id_str": "nobody"}, {"id_str": None}, {"id_str": ["g0005"]}, {"value": 6}, {"value": -1}, {"value": "4"},
         {"value": True}, {"value": None}, {"kind": "decision"}, {"kind": None}, {"label": ""}, {"label": "a\x00b"},
         {"label": "x" * 101}, {"by": ""}, {"by": "a\nb"}, {"by": 7}, {"at": "yesterday"}, {"at": 12},
-        {"at": "9999-12-31T23:59:59Z"}, {"seconds": -1}, {"seconds": "long"}, {"round": "one"}, {"round": -1},
+        {"at": "9999-12-31T23:59:59Z"}, {"at": "0001-01-01T00:00:00+23:59"}, {"seconds": -1}, {"seconds": "long"},
+        {"round": "one"}, {"round": -1},
         {"kind": "artifact"}, {"why": "\x1b[2J"}, {"by": "\ud800"}, {"value": 10**400}, {"round": 10**400},
         {"value": float("nan")}, {"seconds": float("inf")},
     ],
@@ -300,6 +301,15 @@ def test_decisions_are_kept_in_a_file_that_classes_apply_reads(served):
     assert Decisions.read(server.folder / "saved.json") == decisions
     post(server, "decisions", {"class_id": 1})
     assert [item.class_id for item in Decisions.read(server.folder / "decisions.json").items] == [0]
+
+
+def test_half_a_character_is_refused_before_anything_is_kept(served):
+    server = served()
+    content = b'{"class_id": 0, "decision": "keep", "name": "\\ud800"}'
+    answer = server.client.post("/api/decisions", content=content, headers={"content-type": "application/json"})
+    assert answer.status_code == 400
+    assert not (server.folder / "decisions.json").exists()
+    assert server.client.get("/api/classes").status_code == 200
 
 
 @pytest.mark.parametrize(
