@@ -538,7 +538,7 @@ def test_at_most_one_structureless_survey_in_twenty_shows_a_significant_class():
     ("settings", "message"),
     [
         ({"surveys": -1}, r"significance.surveys must be at least 0: -1"),
-        ({"surveys": 2}, r"significance.surveys: 2\. Choose 0 \(none\) or at least 5"),
+        ({"surveys": 2}, r"significance.surveys: 2\. Choose at least 5; or 0"),
         ({"galaxies": 499}, r"significance.galaxies must be at least 500: 499"),
         ({"kind": "store"}, "significance.store with significance.kind=store: no store. Give both"),
         ({"store": "runs/untrained"}, "significance.store with significance.kind=gaussian: runs/untrained"),
