@@ -164,7 +164,9 @@ def test_the_search_in_principal_components_measures_the_same(present, frozen):
     for name, values in old.items():
         # The score of a class is a ratio of small numbers, which one galaxy more or less moves by a quarter.
         relative = 0.3 if name == "significance" else 0.2 if name in CHANCES else 0.02
-        assert differences(new[name], values, relative=relative, absolute=0.01, path=name) == []
+        # The rank follows the score, so two classes of nearly the same score may change places.
+        absolute = 1 if name == "rank" else 0.01
+        assert differences(new[name], values, relative=relative, absolute=absolute, path=name) == []
 
 
 @pytest.mark.slow
