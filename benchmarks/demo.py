@@ -4,7 +4,6 @@ Each demo is a process of its own. One that is finished is kept, and one that wa
 command goes on where it was stopped.
 """
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -67,7 +66,7 @@ class DemoSeeds(Settings):
                 sys.executable, "-c", "from rarezoo.cli import main; main()", "demo", f"seed={seed}",
                 f"galaxies={self.galaxies}", f"out={folder}",
             ]  # fmt: skip
-            ended = subprocess.run(command, env={**os.environ}, stdout=subprocess.DEVNULL)
+            ended = subprocess.run(command, stdout=subprocess.DEVNULL)
             if ended.returncode:
                 raise ConfigError(
                     "a demo failed", value=f"seed {seed}, status {ended.returncode}",

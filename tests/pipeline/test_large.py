@@ -1,5 +1,6 @@
 """A search out of core: every galaxy is placed, and a class too rare for the sample is found by the second pass."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -130,6 +131,13 @@ def test_merged_classes_have_the_sizes_of_their_parts_among_all_galaxies(found, 
     row = {row["class_id"]: row for row in applied.classes.to_pylist()}[first["class_id"]]
     assert row["size"] == first["size"] + second["size"]
     assert row["fraction"] == pytest.approx(row["size"] / GALAXIES)
+
+
+def test_a_missing_part_of_the_placed_galaxies_is_named(found, tmp_path):
+    copy = Search.open(shutil.copytree(found.folder, tmp_path / "copy"))
+    (copy.folder / "placed" / "part-00001.parquet").unlink()
+    with pytest.raises(StoreError, match=r"placed galaxies is missing.*part-00001"):
+        copy.export(tmp_path / "all.csv", unassigned=True)
 
 
 def test_a_rated_class_changes_no_share_but_those_of_classes_that_lose_galaxies(found, tmp_path):

@@ -267,13 +267,14 @@ def apply_decisions(
     strengths = members.column(tables.PROBABILITY).to_numpy()
     strengths = np.where(labels == tables.NO_CLASS, 0, strengths).astype(np.float32)
     rows = []
-    for row in classes.to_pylist():
+    all_rows = classes.to_pylist()
+    for row in all_rows:
         class_id = row[tables.CLASS_ID]
         if targets[class_id] != class_id:
             continue
         merged = list(targets.values()).count(class_id) > 1
         kept = KEEP if class_id in decisions.kept else ""
-        parts = [other for other in classes.to_pylist() if targets[other[tables.CLASS_ID]] == class_id]
+        parts = [other for other in all_rows if targets[other[tables.CLASS_ID]] == class_id]
         changes = _merged_row(parts, class_id, labels, members, positions, predictions) if merged else {}
         names = {tables.NAME: decisions.names.get(class_id, ""), tables.DECISION: MERGED if merged else kept}
         rows.append({**row, **changes, **names})

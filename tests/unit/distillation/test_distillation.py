@@ -28,6 +28,7 @@ from rarezoo.distillation.judge import JudgeSettings, judge, paired_difference, 
 from rarezoo.distillation.matching import MatchingSettings, match_trajectories, student_batches, student_loss
 from rarezoo.distillation.networks import build, flat_network
 from rarezoo.distillation.output import Distillation, write_distillation
+from rarezoo.distillation.run import DistilRun
 from rarezoo.distillation.schedules import SelfAdaptive, Widening
 from rarezoo.errors import ConfigError, DataError, OutputError, StoreError, StoreNotFound
 
@@ -514,3 +515,8 @@ def test_a_fits_file_holds_the_grey_levels_of_the_survey(shapes, tmp_path):
     page = (tmp_path / "index.html").read_text()
     assert "medoid" in page
     assert all(name in page for name in RECIPE)
+
+
+def test_more_images_than_galaxies_to_start_from_are_refused():
+    with pytest.raises(ConfigError, match=r"more images of a class than galaxies: per_class=5.*= 1"):
+        DistilRun(out="distilled", set=SetSettings(train=2, validation=1, test=1), per_class=5)

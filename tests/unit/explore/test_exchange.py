@@ -303,3 +303,8 @@ def test_a_table_of_something_else_is_refused(labels, tmp_path):
     pq.write_table(members, tmp_path / "members.parquet")
     with pytest.raises(ConfigError, match="no column value"):
         labels.read_table(tmp_path / "members.parquet", by="ann")
+
+
+def test_a_wrong_name_of_the_column_of_ids_is_named(labels, table):
+    with pytest.raises(DataError, match=r"nope"):
+        labels.read_table(table("id_str,value,label\nJ3,yes,\n"), by="bob", label="ring", id_column="nope")

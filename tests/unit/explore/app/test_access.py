@@ -3,6 +3,9 @@
 import pytest
 from starlette.testclient import TestClient
 
+from rarezoo.errors import ConfigError
+from rarezoo.explore.server import listening
+
 pytestmark = pytest.mark.unit
 
 TOKEN = "a-token-that-nobody-guesses"
@@ -190,3 +193,9 @@ def test_two_tokens_do_not_open_each_others_server(served):
     one = served(headers={}).client
     assert isinstance(one, TestClient)
     assert one.get("/api/about", headers={"cookie": "rarezoo-9000=" + TOKEN}).status_code == 401
+
+
+@pytest.mark.parametrize("host", ["a" * 70, ".."])
+def test_a_host_that_is_no_name_is_one_message(host):
+    with pytest.raises(ConfigError, match="no such address: host="), listening(host, 0):
+        pass
