@@ -89,6 +89,7 @@ def claim(
     inputs: Callable[[], Mapping[str, Any]] | None = None,
     places: Collection[str] = (),
     begun: Callable[[Path], bool] = lambda folder: True,
+    writes: Collection[str] = (),
 ) -> Path:
     """Claim an output folder for one command with one set of settings and inputs, so that the command can continue.
 
@@ -107,6 +108,9 @@ def claim(
         Dotted names of settings that only say where an input lies: they may change.
     begun : callable
         Whether the folder holds something that depends on settings and inputs. While it does not, both may change.
+    writes : collection of str
+        Names of the files that the command writes and another program may have written too. A folder that holds one
+        of them, and no run, is refused.
 
     Returns
     -------
@@ -129,6 +133,12 @@ def claim(
     wanted: dict[str, Any] = {"verb": verb, "settings": tables.plain(settings), "folder": str(out.resolve())}
     way_out = "Choose another out=DIR, or delete that folder if you no longer need it."
     before = _record(out, way_out=way_out)
+    others = [name for name in writes if not before and (out / name).exists()]
+    if others:
+        raise OutputError(
+            "the output folder holds a file that this command would replace", value=out / others[0],
+            fix="Choose another out=DIR, or remove that file if you no longer need it.",
+        )  # fmt: skip
     if before:
         ignored = {f"settings.{name}" for name in places}
         changed = _changes(*({name: record.get(name) for name in ("verb", "settings")} for record in (before, wanted)),

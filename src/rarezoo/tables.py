@@ -8,8 +8,9 @@ import json
 import logging
 import os
 import platform
+import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +82,8 @@ NO_CLASS = -1
 _FRACTION_SUFFIX = "_fraction"
 # Seconds after which a file that another machine has not finished counts as left behind.
 _FORGOTTEN = 86_400
+# So many bytes of a file hold the names of its columns.
+_HEAD = 65_536
 
 
 @dataclass(frozen=True)
@@ -626,6 +629,66 @@ def provenance(table: pa.Table) -> dict[str, Any]:
     if not isinstance(recorded, dict):
         raise StoreError("a table with damaged metadata", value=METADATA_KEY.decode(), fix="Write the table again.")
     return recorded
+
+
+def refuse_other_file(path: Path | str, columns: Collection[str]) -> None:
+    """Refuse to replace a file that is not a table with these columns.
+
+    A command may write its own table again. What a user keeps under that name, and the tables of a search, stay as they
+    are. Nothing is said where there is no such file.
+
+    Parameters
+    ----------
+    path
+        File that will be written.
+    columns
+        Names that a table of the same command has: columns of a CSV, Parquet, FITS or VOTable file.
+
+    Raises
+    ------
+    OutputError
+        Another file is there, or a folder.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "thesis.csv").write_text("chapter,pages")
+    ...     refuse_other_file(Path(folder, "thesis.csv"), ["id_str"])
+    Traceback (most recent call last):
+    rarezoo.errors.OutputError: another file is there already: ...
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise OutputError("the output path is a folder", value=path, fix="Choose a file: out=FILE.")
+    if not path.is_file():
+        return
+    if path.stat().st_size and not _column_names(path).issuperset(name.lower() for name in columns):
+        raise OutputError(
+            "another file is there already", value=path,
+            fix="Choose another name (out=FILE), or remove that file if you no longer need it.",
+        )  # fmt: skip
+
+
+def _column_names(path: Path) -> set[str]:
+    """Return the names of the columns of a CSV, Parquet, FITS or VOTable file in lower case, and the words of comments.
+
+    It is a quick look at the head of the file: nothing is said of a file that cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(_HEAD)
+        if head.startswith(b"PAR1"):
+            return {name.lower() for name in pq.read_schema(path).names}
+    except (OSError, pa.ArrowException):
+        return set()
+    text = head.decode("latin-1").lower()
+    if text.startswith("simple"):
+        return set(re.findall(r"ttype\d+ *= *'([^']*?) *'", text))
+    if text.startswith("<?xml"):
+        return set(re.findall(r'<field[^>]*\bname="([^"]*)"', text))
+    named = text if text.startswith("#") else text.partition("\n")[0]
+    return {name.strip('"') for name in re.split(r"[\s,:]+", named)}
 
 
 @contextmanager

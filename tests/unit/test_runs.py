@@ -130,3 +130,14 @@ def test_a_run_is_never_written_into_a_store_or_a_checkpoint(tmp_path, file, kin
     with pytest.raises(OutputError, match=f"the output folder is {kind}"):
         runs.claim(tmp_path, verb="cluster", settings={})
     assert [path.name for path in tmp_path.iterdir()] == [file]
+
+
+def test_a_folder_with_a_file_that_would_be_replaced_is_refused(tmp_path):
+    (tmp_path / "predictions.csv").write_text("mine")
+    with pytest.raises(OutputError, match=r"would replace: .*predictions\.csv"):
+        runs.claim(tmp_path, verb="probe", settings={}, writes=["predictions.parquet", "predictions.csv"])
+    assert [path.name for path in tmp_path.iterdir()] == ["predictions.csv"]
+    (tmp_path / "predictions.csv").rename(tmp_path / "mine.csv")
+    runs.claim(tmp_path, verb="probe", settings={}, writes=["predictions.csv"])
+    (tmp_path / "predictions.csv").write_text("of the run")
+    runs.claim(tmp_path, verb="probe", settings={}, writes=["predictions.csv"])

@@ -8,6 +8,7 @@ import pytest
 
 from rarezoo import tables
 from rarezoo.errors import OutputError, StoreError
+from rarezoo.report import exports
 
 pytestmark = pytest.mark.unit
 
@@ -113,3 +114,46 @@ def test_json_takes_numpy_and_writes_nan_as_null(tmp_path):
 def test_fraction_columns_are_distinguished_from_a_class_share():
     assert tables.answer_of(tables.fraction_column("bar_strong")) == "bar_strong"
     assert tables.answer_of(tables.FRACTION) is None
+
+
+def written(format, path, table):
+    """Write a table as a file of a format, as a command does."""
+    writer = {"csv": exports.write_csv, "fits": exports.write_fits, "votable": exports.write_votable}.get(format)
+    if writer is None:
+        return tables.write(table, path, tables.MEMBERS)
+    return writer(path, table, {"survey": "mock"})
+
+
+@pytest.mark.parametrize("format", ["csv", "parquet", "fits", "votable"])
+def test_a_command_may_write_its_own_table_again_but_no_other_file(tmp_path, format):
+    path = written(format, tmp_path / "members", members())
+    tables.refuse_other_file(path, [tables.ID, tables.PROBABILITY])
+    before = path.read_bytes()
+    with pytest.raises(OutputError, match=r"another file is there already: .*members.*out=FILE"):
+        tables.refuse_other_file(path, [tables.ID, tables.SCORE])
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"name,magnitude\nid_str,3\n",
+        b"PAR1 and no Parquet",
+        b"\x00\xff\n",
+        b"my_id_str,score2\n",
+        b"an id_string\n",
+    ],
+    ids=["a later line", "damaged", "binary", "longer names", "text"],
+)
+def test_a_file_of_the_user_is_never_taken_for_a_table(tmp_path, content):
+    (tmp_path / "mine").write_bytes(content)
+    with pytest.raises(OutputError, match="another file is there already"):
+        tables.refuse_other_file(tmp_path / "mine", [tables.ID])
+
+
+def test_a_new_name_and_an_empty_file_can_be_written_and_a_folder_cannot(tmp_path):
+    (tmp_path / "empty.csv").touch()
+    tables.refuse_other_file(tmp_path / "empty.csv", [tables.ID])
+    tables.refuse_other_file(tmp_path / "new" / "one.csv", [tables.ID])
+    with pytest.raises(OutputError, match="is a folder"):
+        tables.refuse_other_file(tmp_path, [tables.ID])

@@ -115,6 +115,10 @@ class Dask(Engine):
             # A profile of what a worker computes, a hundred times per second, is for Dask's dashboard, which is off.
             "distributed.worker.profile.enabled": False,
             "distributed.admin.system-monitor.gil.enabled": False,
+            # Every process asks the system so often how it is, which interrupts what a worker computes.
+            "distributed.admin.tick.interval": "500ms",
+            "distributed.admin.system-monitor.interval": "5s",
+            "distributed.worker.memory.monitor-interval": "500ms",
         }
         with dask.config.set(settings):
             if self.address:

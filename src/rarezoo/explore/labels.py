@@ -178,18 +178,21 @@ class Labels:
 
     # --- writing
 
-    def add(self, ratings: Sequence[Rating]) -> list[Rating]:
+    def add(self, ratings: Sequence[Rating], *, once: bool = False) -> list[Rating]:
         """Save ratings, all or none of them; they are on the disk when this returns.
 
         Parameters
         ----------
         ratings
             What people said. Labels and names lose the white space around them.
+        once
+            A rating that is in the log already, with its time to the millisecond, is not added again. A page that got
+            no answer sends its ratings a second time, perhaps to another server of the same database.
 
         Returns
         -------
         list of Rating
-            The ratings as they were saved, with their times and the numbers of their entries.
+            The ratings as they were saved, now or before, with their times and the numbers of their entries.
 
         Raises
         ------
@@ -207,7 +210,17 @@ class Labels:
         if not valid:
             return []
         with self._writing() as connection:
-            return self._append(connection, valid)
+            if not once:
+                return self._append(connection, valid)
+            galaxies = {rating.id_str for rating in valid}
+            entries = {
+                _sent(entry): entry for entry in self._state.entries.values()
+                if entry.id_str in galaxies and entry.undoes is None
+            }  # fmt: skip
+            new = {_sent(rating): rating for rating in valid if _sent(rating) not in entries}
+            if new:
+                entries |= zip(new, self._append(connection, list(new.values())), strict=True)
+            return [entries[_sent(rating)] for rating in valid]
 
     def undo(self, *, by: str, entry: int | None = None) -> Rating | None:
         """Take a rating back: an entry is added that says so.
@@ -695,6 +708,12 @@ def source_of(folder: Path | str) -> "Search | EmbeddingStore":
 def _identity(rating: Rating) -> tuple[object, ...]:
     """Return what makes two entries with a time the same, in whatever log they are."""
     return rating.id_str, rating.label, rating.kind, rating.value, rating.by, rating.at, rating.undoes
+
+
+def _sent(rating: Rating) -> tuple[object, ...]:
+    """Return what tells a rating that is sent twice: two of one galaxy by one person are never of one millisecond."""
+    moment = id(rating) if rating.at is None else round(1000 * rating.at.timestamp())
+    return rating.id_str, rating.label, rating.kind, rating.value, rating.by, moment
 
 
 def _undated(rating: Rating) -> tuple[object, ...]:

@@ -103,6 +103,7 @@ class LabelsExport(Settings):
         """
         if self.format:
             return self._write_hats()
+        tables.refuse_other_file(self.out, [tables.ID, tables.LABEL, tables.BY, tables.AT])
         with Labels.of(self.search, self.labels, read_only=True) as labels:
             current = self.current or bool(self.label or self.by)
             rows = labels.write_table(self.out, current=current, label=self.label, by=self.by)

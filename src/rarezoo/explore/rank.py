@@ -64,6 +64,8 @@ class RankRun(RankingSettings):
             raise ConfigError(
                 "the ending of the file is not known", value=self.out, fix=f"Use one of: {', '.join(_WRITERS)}."
             )
+        if self.out:
+            tables.refuse_other_file(self.out, [tables.ID, tables.SCORE, tables.RANK])
         source = source_of(self.source)
         with Labels.of(source, self.labels, read_only=True) as labels:
             # Before anything is measured, which takes long for a large survey.

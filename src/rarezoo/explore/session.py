@@ -240,8 +240,10 @@ class Session:
 
     # --- rating
 
-    def rate(self, ratings: Sequence[Rating]) -> list[Rating]:
+    def rate(self, ratings: Sequence[Rating], *, once: bool = False) -> list[Rating]:
         """Keep ratings; when this returns, they are on disk. The models learn from them in the background.
+
+        With ``once``, what was kept before is not kept again, see :meth:`Labels.add`.
 
         Raises
         ------
@@ -254,7 +256,7 @@ class Session:
                 "a rating of a galaxy that this survey does not have", value=unknown[0],
                 fix="Reload the page: it may belong to another search.",
             )  # fmt: skip
-        kept = self.labels.add(ratings)
+        kept = self.labels.add(ratings, once=once)
         self._refit_all()
         return kept
 

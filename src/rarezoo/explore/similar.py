@@ -546,7 +546,9 @@ class Copies:
     def _mark(self, row: int) -> np.ndarray | None:
         """Return a unit vector whose product with that of another galaxy says how alike they are; None if unknown."""
         if self.by == "embeddings":
-            return np.asarray(self.pool.store.index.vectors[row], dtype=np.float64)
+            vector = np.asarray(self.pool.store.index.vectors[row], dtype=np.float64)
+            # Embeddings that are all equal have no direction: they are alike, too.
+            return np.append(vector, float(not vector.any()))
         assert self.pool.galaxies is not None
         try:
             return fingerprint(self.pool.galaxies.images.cutout(int(self.pool.catalogue_rows[row]))).astype(np.float64)

@@ -159,6 +159,8 @@ class SimilarRun(Settings):
         OutputError
             The file or the page cannot be written.
         """
+        if self.out and self._format() != PAGE:
+            tables.refuse_other_file(self.out, [tables.ID, tables.SCORE])
         if self.engine is not None:
             with TemporaryDirectory() as place:
                 return self._shown(*self._in_shards(self.engine, Path(place)))
@@ -207,9 +209,13 @@ class SimilarRun(Settings):
             return "\n".join([*told, str(written)])
         return "\n".join([_table_text(result), "", *told, *([str(written)] if written else [])])
 
+    def _format(self) -> str:
+        """Return the format of what is written: as asked for, or as the name of the file ends."""
+        return self.format or (_ENDINGS.get(Path(self.out).suffix.lower(), PAGE) if self.out else PAGE)
+
     def _written(self, result: SimilarGalaxies, asked: _Asked) -> Path | None:
         """Write what is asked for; return its path."""
-        format = self.format or (_ENDINGS.get(Path(self.out).suffix.lower(), PAGE) if self.out else PAGE)
+        format = self._format()
         if format != PAGE:
             return write_file(result, Path(self.out), format=format, title=asked.title)
         if not self.out and self.format != PAGE and result.pool.galaxies is None:

@@ -20,7 +20,7 @@ from rarezoo.data.survey import Galaxies
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import DataError, RarezooError
 from rarezoo.prediction.probe import splits_of
-from rarezoo.prediction.publish import CHOSEN, FORMATS, LOGITS, PROBABILITIES, SAMPLINGS, Published, publish
+from rarezoo.prediction.publish import CHOSEN, FILES, FORMATS, LOGITS, PROBABILITIES, SAMPLINGS, Published, publish
 from rarezoo.prediction.ratings import own_labels
 from rarezoo.runs import claim, fingerprint
 from rarezoo.settings import Settings, setting
@@ -93,6 +93,7 @@ class PredictRun(Settings):
             settings=settings,
             inputs=lambda: {"store": store.identity, "labels": fingerprint(labels.values, ids=labels.ids)},
             begun=lambda place: (place / "evaluation.json").exists(),
+            writes=FILES,
         )
         published.write(folder, formats=self.formats, page=self.page)
         return Predicted(published, folder)

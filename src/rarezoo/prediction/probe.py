@@ -22,7 +22,7 @@ from rarezoo.data.survey import Galaxies
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import RarezooError
 from rarezoo.prediction.models import KERNEL, LINEAR, Fitted, Strength, candidates, chosen_model
-from rarezoo.prediction.publish import CHOSEN, FORMATS, SAMPLINGS, Published, publish
+from rarezoo.prediction.publish import CHOSEN, FILES, FORMATS, SAMPLINGS, Published, publish
 from rarezoo.prediction.ratings import own_labels
 from rarezoo.prediction.space import AUTO, Space
 from rarezoo.runs import claim, fingerprint
@@ -362,6 +362,7 @@ class ProbeRun(ProbeSettings):
             settings=settings,
             inputs=lambda: {"store": store.identity, "labels": fingerprint(labels.values, ids=labels.ids)},
             begun=lambda place: (place / "evaluation.json").exists(),
+            writes=FILES,
         )
         found = replace(self.probe(store, labels), folder=folder if self.page else None)
         found.write(folder, formats=self.formats, page=self.page)

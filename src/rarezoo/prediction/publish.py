@@ -48,6 +48,8 @@ EVALUATED = {TEST_SPLIT: "on a test split", CROSS_VALIDATION: "by cross-validati
 FORMATS = ("parquet", "csv", "fits", "votable")
 SET, LOW, HIGH = "set", "low", "high"
 TABLE_FILE = "predictions"
+# Everything that may be written into a folder.
+FILES = (*(f"{TABLE_FILE}.{ending}" for ending in ("parquet", "csv", "fits", "vot")), "evaluation.json", "index.html")
 # Rows of the table that are written at once.
 _AT_ONCE = 100_000
 _DRAWS, _FOLDS = 100, 5

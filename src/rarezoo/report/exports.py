@@ -56,6 +56,8 @@ _MEANINGS = {
 }
 # The same column in a table of all galaxies of a search out of core.
 _PLACED = {tables.PROBABILITY: ("", "stat.probability", "probability that the search would say the same of it")}
+# Columns of every export, by which it is known; the tables of a search have no positions.
+_OF_EXPORT = (tables.ID, tables.RA, tables.CLASS_ID)
 # Columns of the members of a search that an export has, in this order.
 _OF_MEMBERS = (tables.CLASS_ID, tables.GRADE, tables.RANK, tables.PROBABILITY, tables.OUTLIER_SCORE)
 Meanings = Mapping[str, tuple[str, str, str]]
@@ -130,6 +132,9 @@ class ExportRun(Settings):
         """Write or send the members of an open search; see :meth:`run`."""
         if self.format == HATS and not self.samp:
             return str(write_hats_export(self, search, Path(self.out)))
+        if self.out and self.format != HUGGINGFACE:
+            # DS9 knows no columns; what is written for it names rarezoo.
+            tables.refuse_other_file(self.out, ["rarezoo"] if self.format == DS9 else _OF_EXPORT)
         members, about = self.members(search), about_text(search)
         done = []
         if self.out:
@@ -238,8 +243,6 @@ class ExportRun(Settings):
         if self.format == HUGGINGFACE:
             cutouts = search.cutouts if self.images and search.has_survey else None
             return write_huggingface(out, members, about, cutouts=cutouts)
-        if out.is_dir():
-            raise OutputError("the output path is a folder", value=out, fix="Choose a file: out=FILE.")
         if self.format == DS9:
             return write_ds9(out, members, about, radius=self.radius)
         write = {CSV: write_csv, FITS: write_fits, VOTABLE: write_votable}[self.format]

@@ -218,7 +218,7 @@ class LargeSearch:
         if _whole(place / STORE) is None:
             kept = []
             for file in files:
-                rows = pq.read_table(file)
+                rows = _kept_rows(file)
                 keys = keys_of(tables.strings(rows, tables.ID), seed=self.run.seed + 1)
                 kept.append(rows.filter(pa.array(keys < share)))
             self._part_store(
@@ -235,7 +235,7 @@ class LargeSearch:
         reference, assigner = _reference(str(second.folder), self.run.level, self.run.seed)
         members = []
         for file in files:
-            rows = pq.read_table(file).replace_schema_metadata(None)
+            rows = _kept_rows(file)
             features = reference.fitted.features(tables.matrix(rows, tables.EMBEDDING))
             own = reference.rows_of(rows.column(tables.ID), features)
             new = np.flatnonzero(own < 0)
@@ -329,10 +329,10 @@ class LargeSearch:
         rows = [_numbered(parts, self.folder / SAMPLE / "selected.parquet")]
         left = max(self.run.drawn - len(names), 0)
         placed = sorted((self.folder / PLACED).glob("member-*.parquet"))
-        total = sum(pq.read_metadata(file).num_rows for file in placed)
+        total = sum(_kept_rows(file, columns=[]).num_rows for file in placed)
         share = min(1.0, left / total) if total else 0.0
         for file in placed:
-            part = pq.read_table(file).replace_schema_metadata(None)
+            part = _kept_rows(file)
             galaxies = tables.strings(part, tables.ID)
             new = np.array([galaxy not in labels for galaxy in galaxies], dtype=bool)
             new &= keys_of(galaxies, seed=self.run.seed + 2) < share if len(galaxies) else new
@@ -696,6 +696,16 @@ def whole_store(search: Search) -> EmbeddingStore:
     )
 
 
+def _kept_rows(file: Path, *, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return the rows that an earlier step has written, or some columns; StoreError if the file is damaged."""
+    try:
+        return pq.read_table(file, columns=columns).replace_schema_metadata(None)
+    except (OSError, pa.ArrowException) as problem:
+        raise tables.damaged(
+            file, fix="Delete it and give the same command again; the other parts are kept."
+        ) from problem
+
+
 def _second_classes(folder: Path, shift: int) -> dict[str, int]:
     """Return the classes of the galaxies of the second pass: of those that were searched, and of those placed later."""
     if not (folder / SECOND / "search" / "run.json").exists():
@@ -703,7 +713,7 @@ def _second_classes(folder: Path, shift: int) -> dict[str, int]:
     second = Search.open(folder / SECOND / "search")
     classes = dict(zip(second.ids.tolist(), second.labels.tolist(), strict=True))
     if (folder / SECOND / _MEMBERS).exists():
-        later = pq.read_table(folder / SECOND / _MEMBERS, columns=[tables.ID, tables.CLASS_ID])
+        later = _kept_rows(folder / SECOND / _MEMBERS, columns=[tables.ID, tables.CLASS_ID])
         classes |= dict(zip(*(column.to_pylist() for column in later.columns), strict=True))
     return {galaxy: label + shift for galaxy, label in classes.items() if label != tables.NO_CLASS}
 

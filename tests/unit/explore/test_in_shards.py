@@ -7,9 +7,10 @@ import pytest
 from rarezoo import tables
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.engines.local import Local
-from rarezoo.errors import ConfigError, StoreError
+from rarezoo.errors import ConfigError, OutputError, StoreError
 from rarezoo.explore.in_shards import similar_in_shards
 from rarezoo.explore.labels import Labels, Rating
+from rarezoo.explore.labels_commands import LabelsExport
 from rarezoo.explore.rank import RankRun
 from rarezoo.explore.rankers.logistic import Logistic
 from rarezoo.explore.rankers.ridge import Ridge
@@ -124,3 +125,26 @@ def test_what_cannot_be_scanned_is_one_message(store, settings, message):
 def test_a_ranking_that_cannot_be_scanned_is_one_message(rated, settings, message):
     with pytest.raises(ConfigError, match=message):
         RankRun(source=str(rated.folder), engine=Local(), **settings).run()
+
+
+def test_a_ranking_and_ratings_replace_an_earlier_file_of_theirs_and_no_other(tmp_path):
+    vectors = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+    folder = EmbeddingStore.from_array(IDS[:60], vectors, out=tmp_path / "store").folder
+    with Labels.of(EmbeddingStore.open(folder)) as labels:
+        labels.add([Rating(f"g{row}", "odd", row % 2, "answer", "ann") for row in range(10, 20)])
+    commands = {
+        "ranking.csv": lambda out: RankRun(
+            source=str(folder), label="odd", first=50, engine=Local(), out=str(out)
+        ).run(),
+        "labels.csv": lambda out: LabelsExport(search=str(folder), out=str(out)).run(),
+    }
+    for name, command in commands.items():
+        command(tmp_path / name)
+        command(tmp_path / name)
+        (tmp_path / "mine.csv").write_text("id_str,magnitude\n")
+        for other in (tmp_path / "mine.csv", tmp_path / next(another for another in commands if another != name)):
+            if other.exists():
+                before = other.read_bytes()
+                with pytest.raises(OutputError, match="another file is there already"):
+                    command(other)
+                assert other.read_bytes() == before

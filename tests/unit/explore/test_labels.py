@@ -4,6 +4,7 @@ import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
@@ -671,3 +672,21 @@ def test_a_store_has_its_ratings_in_its_folder_and_refuses_others(tmp_path):
 def test_every_kind_of_rating_has_a_value_that_is_valid(labels):
     labels.add([Rating("J1", "artifact" if kind == "artifact" else "ring", 1, kind, kind) for kind in KINDS])
     assert len(labels.people()) == len(KINDS)
+
+
+def test_a_rating_that_two_processes_send_at_once_is_kept_once(opened):
+    sent = [Rating(f"J{row}", "ring", 1, "answer", "ann", at=THEN + timedelta(seconds=row)) for row in range(20)]
+    servers = [opened(patience=20) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        kept = list(pool.map(lambda labels: [labels.add([rating], once=True)[0] for rating in sent], servers))
+    assert servers[0].log().num_rows == 20
+    assert kept[0] == kept[1] == kept[2] == kept[3]
+
+
+def test_what_is_sent_once_may_be_there_twice_within_one_request_and_at_another_time(labels):
+    rating = Rating("J1", "ring", 1, "answer", "ann", at=THEN)
+    saved = labels.add([rating, replace(rating, at=THEN + timedelta(seconds=1)), rating], once=True)
+    assert [row.entry for row in saved] == [1, 2, 1]
+    timeless = Rating("J1", "ring", 1, "answer", "ann")
+    assert [row.entry for row in labels.add([timeless, timeless], once=True)] == [3, 4]
+    assert [row.entry for row in labels.add([timeless], once=True)] == [5]

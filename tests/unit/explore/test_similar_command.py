@@ -198,3 +198,13 @@ def test_an_image_needs_a_store_that_rarezoo_embedded(sky, tmp_path, monkeypatch
 def test_an_image_that_does_not_exist_is_refused(sky):
     with pytest.raises(ConfigError, match=r"no such image file: gone\.png"):
         run(sky, image="gone.png")
+
+
+def test_a_file_of_something_else_is_not_replaced(own_sky, tmp_path):
+    (tmp_path / "catalogue.csv").write_text("id_str,magnitude\ng0,17\n")
+    with pytest.raises(OutputError, match=r"another file is there already: .*catalogue\.csv"):
+        run(own_sky, id="g0", k=3, out=str(tmp_path / "catalogue.csv"))
+    assert (tmp_path / "catalogue.csv").read_text() == "id_str,magnitude\ng0,17\n"
+    for k in (3, 2):
+        run(own_sky, id="g0", k=k, out=str(tmp_path / "like_g0.csv"))
+        assert len(ids_of(tmp_path / "like_g0.csv")) == k

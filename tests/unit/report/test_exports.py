@@ -314,3 +314,16 @@ def test_imported_embeddings_without_a_survey_are_exported_without_positions(sea
     assert written[tables.RA].mask.all()
     with pytest.raises(DataError, match=r"positions=FILE"):
         imported.export(tmp_path / "m.reg", format="ds9")
+
+
+@pytest.mark.parametrize("format", ["csv", "fits", "votable", "ds9"])
+def test_an_export_replaces_an_earlier_one_and_nothing_else(search, tmp_path, format):
+    path = tmp_path / "members"
+    for _ in range(2):
+        search.export(path, format=format)
+    (tmp_path / "mine").write_text("# my own regions\ncircle(1, 2, 3)\n")
+    for other in (tmp_path / "mine", search.folder / "classes.parquet", search.folder / "members.parquet"):
+        before = other.read_bytes()
+        with pytest.raises(OutputError, match="another file is there already"):
+            search.export(other, format=format)
+        assert other.read_bytes() == before

@@ -11,7 +11,6 @@ from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Lock
 from typing import Any
 
 import pyarrow.compute as pc
@@ -83,8 +82,6 @@ class Api:
         self.by, self.read_only = by, read_only
         self.pictures = Pictures(galaxies.cutout)
         self.finder = Finder(galaxies, labels)
-        self._saving = Lock()
-        self._kept = KeptKeys(labels)
 
     def routes(self) -> list[Route]:
         """Return the routes, without ``/api``."""
@@ -237,13 +234,8 @@ class Api:
                 "not a list of ratings", value=_short(body), fix=f'Send {{"ratings": […]}} with up to {MOST_RATINGS}.'
             )
         ratings = [self._rating(row) for row in rows]
-        with self._saving:
-            entries = self._kept.entries()
-            new = {_key(rating): rating for rating in ratings if _key(rating) not in entries}
-            kept = self.session.rate(list(new.values())) if new else []
-            fresh = {key: saved.entry for key, saved in zip(new, kept, strict=True)}
-        keys = [_key(rating) for rating in ratings]
-        return {"saved": [{tables.ID: key[0], tables.ENTRY: fresh.get(key) or entries[key]} for key in keys]}
+        kept = self.session.rate(ratings, once=True)
+        return {"saved": [{tables.ID: saved.id_str, tables.ENTRY: saved.entry} for saved in kept]}
 
     def undo(self, body: Any) -> dict[str, Any]:
         """Take back an entry, or the last one of a person; taking back the same entry twice does it once."""
@@ -252,10 +244,7 @@ class Api:
         by, entry = _person(body.get("by")), body.get("entry")
         if entry is not None and (isinstance(entry, bool) or not isinstance(entry, int)):
             raise ConfigError("not the number of an entry", value=_short(entry), fix="Send what /api/ratings answered.")
-        with self._saving:
-            if entry is not None and self._kept.is_undone(entry):
-                return {"undone": None}
-            undone = self.session.undo(by=by, entry=entry)
+        undone = self.session.undo(by=by, entry=entry)
         return {"undone": None if undone is None else _plain(undone)}
 
     def _rating(self, row: Any) -> Rating:
@@ -297,49 +286,6 @@ class Api:
             except ConfigError as unknown:
                 raise NotThere(f"{unknown.what}: {_short(unknown.value)}", unknown.fix) from unknown
         return galaxy
-
-
-class KeptKeys:
-    """The entries of the database by who rated what when: a page that got no answer sends its ratings again.
-
-    Parameters
-    ----------
-    labels
-        The database.
-    """
-
-    def __init__(self, labels: Labels) -> None:
-        self._labels = labels
-        self._last = 0
-        self._entries: dict[tuple[object, ...], int] = {}
-        self._undone: set[int] = set()
-
-    def entries(self) -> Mapping[tuple[object, ...], int]:
-        """Return the number of each entry that was kept so far, by the key of its rating."""
-        for row in self._labels.log(since=self._last).to_pylist():
-            self._last = max(self._last, row[tables.ENTRY])
-            if row[tables.UNDOES] is not None:
-                self._undone.add(row[tables.UNDOES])
-            else:
-                self._entries[_row_key(row)] = row[tables.ENTRY]
-        return self._entries
-
-    def is_undone(self, entry: int) -> bool:
-        """Return whether an entry was taken back."""
-        self.entries()
-        return entry in self._undone
-
-
-# What tells one rating from another: two ratings of one galaxy by one person are never of the same millisecond.
-_KEY = (tables.ID, tables.LABEL, tables.KIND, tables.BY, tables.VALUE)
-
-
-def _key(rating: Rating) -> tuple[object, ...]:
-    return _row_key({name: getattr(rating, name) for name in (*_KEY, tables.AT)})
-
-
-def _row_key(row: Mapping[str, Any]) -> tuple[object, ...]:
-    return *(row[name] for name in _KEY), round(1000 * row[tables.AT].timestamp())
 
 
 def _reading(answer: Callable[[Request], Any]) -> Callable[[Request], Any]:

@@ -211,7 +211,7 @@ def test_more_ratings_than_are_taken_at_once_are_refused(served, grade):
 def test_a_database_that_cannot_be_written_now_is_no_mistake_of_the_page(served, grade, monkeypatch):
     server = served()
 
-    def full(ratings):
+    def full(ratings, *, once):
         raise OutputError("the disk is full", value="labels.sqlite", fix="Free some space.")
 
     monkeypatch.setattr(server.session, "rate", full)
