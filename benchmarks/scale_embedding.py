@@ -26,7 +26,9 @@ from rarezoo.data.hats import HatsCatalogue, write_hats
 from rarezoo.settings import Settings, setting
 from rarezoo.tables import markdown
 
-_SIDE, _AT_ONCE, _BATCH, _SHARDS = 64, 1000, 64, 32
+_SIDE, _AT_ONCE, _BATCH = 64, 1000, 64
+# At the end a worker may wait for another one's shard, so that shards must not grow with the survey.
+_SHARDS, _SHARD_ROWS = 32, 1250
 
 
 @dataclass(kw_only=True)
@@ -37,6 +39,7 @@ class EmbeddingScale(Settings):
     partitions: int = setting(16, "least number of partitions of the catalogue", ge=1)
     workers: int = setting(2, "number of Dask workers", ge=1)
     kill: bool = setting(True, "end one worker with SIGKILL when the first shards are written")
+    separate: bool = setting(True, "also embed by separate processes, which show what the machine allows")
     checkpoint: str = setting("efficientnet_b0.mock_64px", "network")
     out: str = setting("runs/scale", "folder of the survey and the stores")
 
@@ -50,11 +53,10 @@ class EmbeddingScale(Settings):
         # Each way is one command, or several at once. Separate processes share nothing, and so they show how much
         # faster the machine itself is with that many of them.
         one, apart, many = "one process", f"{self.workers} separate processes", f"{self.workers} Dask workers"
-        ways: dict[str, list[list[str]]] = {
-            one: [[f"parts={_SHARDS}"]],
-            apart: [[f"part={number + 1}/{self.workers}"] for number in range(self.workers)],
-            many: [[f"parts={_SHARDS}", "engine=dask", f"engine.workers={self.workers}"]],
-        }
+        ways: dict[str, list[list[str]]] = {one: [[f"parts={self.shards}"]]}
+        if self.separate:
+            ways[apart] = [[f"part={number + 1}/{self.workers}"] for number in range(self.workers)]
+        ways[many] = [[f"parts={self.shards}", "engine=dask", f"engine.workers={self.workers}"]]
         shards = []
         for number, (way, commands) in enumerate(ways.items()):
             store = folder / f"embedded-{self.galaxies}-{number}"
@@ -63,25 +65,30 @@ class EmbeddingScale(Settings):
             seconds[way], begun[way] = wall, first
             rows.append([way, f"{wall:.0f}", f"{first:.0f}", f"{cpu:.0f}", str(killed)])
             shards.append({path.name: path.read_bytes() for path in store.glob("*.parquet")})
-        faster = {way: seconds[one] / seconds[way] for way in (apart, many)}
-        running = {way: (seconds[one] - begun[one]) / (seconds[way] - begun[way]) for way in (apart, many)}
+        faster = {way: seconds[one] / seconds[way] for way in ways if way != one}
+        running = {way: (seconds[one] - begun[one]) / (seconds[way] - begun[way]) for way in faster}
         table = markdown(["by", "s", f"of these until {self.workers} shards", "processor s", "workers killed"], rows)
-        same = "the same bytes" if shards[0] == shards[1] == shards[2] else "OTHER BYTES"
+        same = "the same bytes" if all(written == shards[0] for written in shards) else "OTHER BYTES"
         partitions = len(HatsCatalogue.open(catalogue).counts)
         lines = [
             f"{way} are {faster[way]:.2f} times as fast as one process, {faster[way] / self.workers:.2f} of the ideal; "
             f"{running[way]:.2f} times, once {self.workers} shards are written"
-            for way in (apart, many)
+            for way in faster
         ]
         counts = f"{self.galaxies:,} galaxies in {partitions} partitions, {len(shards[0])} shards"
         return "\n\n".join([counts, table, "\n".join([same, *lines])])
+
+    @property
+    def shards(self) -> int:
+        """Number of shards that are asked for; those of a store may be a few less."""
+        return max(_SHARDS, self.galaxies // _SHARD_ROWS)
 
     def _timed(
         self, catalogue: Path, store: Path, commands: list[list[str]], *, kill: bool
     ) -> tuple[float, float, float, int]:
         """Return seconds, those until each worker can have written a shard, processor seconds, and killed workers."""
         # Shards end where batches do: no batch is computed twice.
-        shard_rows = -(-self.galaxies // (_SHARDS * _BATCH)) * _BATCH
+        shard_rows = -(-self.galaxies // (self.shards * _BATCH)) * _BATCH
         common = [
             sys.executable, "-c", "from rarezoo.cli import main; main()", "embed", "data=hats", f"batch_size={_BATCH}",
             f"data.catalogue={catalogue}", f"checkpoint={self.checkpoint}", f"out={store}", "workers=0",

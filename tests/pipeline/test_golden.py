@@ -20,7 +20,7 @@ On every machine, also another one, the following must hold.
 - The default search, whose UMAP amplifies the last bit of the arithmetic, so that candidates come and go and classes
   get other numbers: about as many classes, most pairs of galaxies together or apart as before, and every significant
   class again, with nearly the same galaxies, isolation, stability and share beyond the answers, and a chance of being
-  noise within a factor of 1,000. The limits are wider than what moves when the sixth digit of all embeddings is changed.
+  noise within a factor of 1,000. The limits are wider than what moves when the sixth digit of the embeddings changes.
 """
 
 import importlib.util
