@@ -184,21 +184,23 @@ def test_the_default_search_finds_about_as_many_classes(present, frozen):
 def test_the_default_search_keeps_most_galaxies_together_or_apart(present, frozen):
     new, old = (labels_of(values["multiscale"]) for values in (present, frozen))
     in_a_class = (new >= 0) | (old >= 0)
-    assert adjusted_rand_score(old[in_a_class], new[in_a_class]) >= 0.5
+    assert adjusted_rand_score(old[in_a_class], new[in_a_class]) >= 0.4
 
 
 @pytest.mark.slow
 def test_the_default_search_finds_every_significant_class_again(present, frozen):
     new, old = present["multiscale"], frozen["multiscale"]
     found, known = significant(new), significant(old)
-    assert len(known) >= 3
+    assert len(known) >= 4
     assert len(found) == len(known)
     for class_id in known:
         same = max(found, key=lambda other: overlap(old, class_id, new, other))
         assert overlap(old, class_id, new, same) >= 0.8
         for name in SHARES:
             values = (search["classes"][name][number] for search, number in ((new, same), (old, class_id)))
-            assert differences(*values, relative=0, absolute=0.1, path=f"{name} of class {class_id}") == []
+            # A refit may find a small class whole or nearly so.
+            tolerance = 0.2 if name == "stability" else 0.05
+            assert differences(*values, relative=0, absolute=tolerance, path=f"{name} of class {class_id}") == []
         for name in CHANCES:
             before, now = old["classes"][name][class_id], new["classes"][name][same]
             assert abs(np.log10(now) - np.log10(before)) <= 3, (name, class_id, before, now)
