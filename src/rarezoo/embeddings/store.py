@@ -48,6 +48,8 @@ SKIPPED_FILE = "skipped.csv"
 # What the manifest says of survey and arithmetic where embeddings come from another network.
 IMPORTED = "imported"
 SHARD_ROWS = 10_000
+# Between these, sums of the squares of thousands of numbers are possible in single precision.
+_SMALLEST, _LARGEST = 1e-12, 1e15
 DTYPES = ("float32", "float16")
 NEIGHBOURS_FOLDER = "neighbours"
 # Galaxies whose nearest neighbours are measured to know how near galaxies are to each other.
@@ -878,6 +880,12 @@ def _refuse_unusable(ids: Sequence[str], vectors: np.ndarray, fractions: Mapping
         raise StoreError(
             "embeddings that are not finite", value=f"{len(bad)} of {len(ids)} rows",
             fix="Leave those galaxies out, or embed them again.", ids=[ids[int(row)] for row in bad],
+        )  # fmt: skip
+    largest = float(np.abs(kept).max(initial=0))
+    if largest and not _SMALLEST <= largest <= _LARGEST:
+        raise StoreError(
+            "distances of such embeddings cannot be computed; the largest number", value=f"{largest:.3g}",
+            fix="Divide or multiply all embeddings by one number, so that the largest is near 1.",
         )  # fmt: skip
 
 

@@ -63,6 +63,8 @@ def test_two_networks_of_the_same_galaxies_have_the_same_survey(tmp_path):
         (IDS, X.astype(str), "must be a matrix of numbers"),
         ([], X[:0], "no embeddings"),
         (IDS, X.astype(np.float64) * 1e39, "not finite"),
+        (IDS, X * 1e30, r"the largest number: .*e\+30"),
+        (IDS, X * 1e-30, r"the largest number: .*e-30"),
     ],
 )
 def test_unusable_arrays_are_refused_in_one_message(tmp_path, ids, vectors, message):
