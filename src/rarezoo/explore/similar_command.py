@@ -61,7 +61,7 @@ class _Asked:
 
 @dataclass(kw_only=True)
 class SimilarRun(Settings):
-    """Find galaxies that are like some examples, like an image, of a tag, or that words describe.
+    """Find similar galaxies, starting from some examples, from an image, from a tag, or from words.
 
     Examples
     --------
