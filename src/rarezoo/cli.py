@@ -182,7 +182,7 @@ JOBS: dict[str, Job] = {
     ),
     "similar": Job(
         "rarezoo.explore.similar_command:SimilarRun",
-        "find galaxies like some examples, like an image, of a tag, or that words describe", _EXPLORING,
+        "find similar galaxies, starting from examples, an image, a tag, or words", _EXPLORING,
         groups=("engine",),
         examples=(
             "runs/mine/search id=J0001,J0002 k=48", "runs/mine/store id='185.7 15.8' 'where=redshift < 0.1'",

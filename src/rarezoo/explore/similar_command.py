@@ -1,4 +1,4 @@
-"""The command ``rarezoo similar``: galaxies like some examples, like an image, of a tag, or that words describe."""
+"""The command ``rarezoo similar``: similar galaxies, starting from examples, from an image, from a tag, or from words."""
 
 import logging
 from collections.abc import Sequence
