@@ -1,4 +1,4 @@
-"""The command ``rarezoo similar``: similar galaxies, starting from examples, from an image, from a tag, or from words."""
+"""The command ``rarezoo similar``: similar galaxies, starting from examples, an image, a tag, or words."""
 
 import logging
 from collections.abc import Sequence
