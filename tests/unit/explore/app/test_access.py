@@ -1,5 +1,7 @@
 """The server answers nobody without the token, no page of another site, and no file but its own."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from starlette.testclient import TestClient
 
@@ -148,7 +150,9 @@ def test_no_other_file_is_read(served, path):
         "type": "http", "method": "GET", "path": unquote(path), "raw_path": path.encode(), "query_string": b"",
         "headers": [(b"host", b"localhost"), (b"authorization", f"Bearer {TOKEN}".encode())], "scheme": "http",
     }  # fmt: skip
-    anyio.run(app, scope, receive, send)
+    # The tests in a browser may have left an event loop in this thread.
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(anyio.run, app, scope, receive, send).result()
     assert sent[0]["status"] == 404
     assert b"import" not in sent[1]["body"]
 
