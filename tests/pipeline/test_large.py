@@ -140,6 +140,20 @@ def test_a_missing_part_of_the_placed_galaxies_is_named(found, tmp_path):
         copy.export(tmp_path / "all.csv", unassigned=True)
 
 
+@pytest.mark.parametrize("name", ["member-00001.parquet", "far-00001.parquet"])
+def test_a_part_that_a_fault_of_the_disk_has_cut_off_is_named_and_made_again(found, store, tmp_path, name):
+    out = shutil.copytree(found.folder, tmp_path / "search")
+    (out / "run.json").unlink()
+    shutil.rmtree(out / "second")
+    damaged = out / "placed" / name
+    damaged.write_bytes(damaged.read_bytes()[:200])
+    with pytest.raises(StoreError, match=rf"damaged file .200 bytes.: .*{name}.*Delete it"):
+        rz.search(store, out=out, **SETTINGS)
+    damaged.unlink()
+    again = rz.search(store, out=out, **SETTINGS)
+    assert [known.size for known in again] == [known.size for known in found]
+
+
 def test_a_rated_class_changes_no_share_but_those_of_classes_that_lose_galaxies(found, tmp_path):
     common = found[int(np.bincount(found.labels[found.labels >= 0]).argmax())]
     inside, outside = found.ids[found.labels == common.id][:20], found.ids[found.labels < 0][:40]
