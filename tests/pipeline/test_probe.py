@@ -70,6 +70,14 @@ def test_the_command_writes_a_table_a_page_and_what_it_recommends(cli, home):
     assert "seed" in refused.err
 
 
+def test_a_file_of_the_user_in_the_output_folder_stays(cli, home):
+    (home / "mine").mkdir()
+    (home / "mine" / "predictions.csv").write_text("of last year\n")
+    refused = cli("rarezoo", "probe", "store", "labels=round.csv", "label=round", "out=mine", cwd=home, expect=2)
+    assert "would replace: mine/predictions.csv" in refused.err
+    assert [path.name for path in (home / "mine").iterdir()] == ["predictions.csv"]
+
+
 def test_ratings_are_labels_too(cli, home):
     store = EmbeddingStore.open(home / "store")
     with Labels.of(store) as labels:

@@ -132,7 +132,7 @@ class ExportRun(Settings):
         """Write or send the members of an open search; see :meth:`run`."""
         if self.format == HATS and not self.samp:
             return str(write_hats_export(self, search, Path(self.out)))
-        if self.out and self.format != HUGGINGFACE:
+        if self.out and self.format not in (HUGGINGFACE, HATS):
             # DS9 knows no columns; what is written for it names rarezoo.
             tables.refuse_other_file(self.out, ["rarezoo"] if self.format == DS9 else _OF_EXPORT)
         members, about = self.members(search), about_text(search)
