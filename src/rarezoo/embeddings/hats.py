@@ -13,7 +13,7 @@ from rarezoo import tables
 from rarezoo.data.hats import MARGIN, PARTITION_ROWS, HatsCatalogue, is_hats, write_hats
 from rarezoo.data.positions import positions_of
 from rarezoo.data.reading import ids_of, read_any_table, refuse_doubled
-from rarezoo.embeddings.store import IMPORTED, SHARD_ROWS, EmbeddingStore, Manifest
+from rarezoo.embeddings.store import IMPORTED, SHARD_ROWS, EmbeddingStore, Manifest, refuse_scale
 from rarezoo.errors import ConfigError, DataError, StoreError
 from rarezoo.runs import digest
 from rarezoo.settings import Settings, setting
@@ -182,6 +182,7 @@ def store_from_hats(
                 fix="Leave them out: not_finite=drop.",
                 ids=ids[~finite].tolist(),
             )
+        refuse_scale(vectors[finite])
         fractions = [part.column(tables.fraction_column(answer)).to_numpy() for answer in answers]
         predicted = np.column_stack(fractions) if fractions else np.empty((len(ids), 0), np.float32)
         store.write_shard(

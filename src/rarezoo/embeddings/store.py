@@ -881,7 +881,12 @@ def _refuse_unusable(ids: Sequence[str], vectors: np.ndarray, fractions: Mapping
             "embeddings that are not finite", value=f"{len(bad)} of {len(ids)} rows",
             fix="Leave those galaxies out, or embed them again.", ids=[ids[int(row)] for row in bad],
         )  # fmt: skip
-    largest = float(np.abs(kept).max(initial=0))
+    refuse_scale(kept)
+
+
+def refuse_scale(vectors: np.ndarray) -> None:
+    """Raise StoreError if the numbers are so large or so small that distances between them cannot be computed."""
+    largest = float(np.abs(vectors).max(initial=0))
     if largest and not _SMALLEST <= largest <= _LARGEST:
         raise StoreError(
             "distances of such embeddings cannot be computed; the largest number", value=f"{largest:.3g}",

@@ -162,6 +162,10 @@ def test_embeddings_that_are_not_finite_are_refused_or_left_out(copy, tmp_path):
         store_from_hats(copy, out=tmp_path / "refused")
     store = store_from_hats(copy, out=tmp_path / "store", not_finite="drop")
     assert (len(store), store.skipped()) == (GALAXIES - 1, [name])
+    vectors[0, 2] = 1e30
+    pq.write_table(part.set_column(at, "embedding", tables.vectors(vectors)), file)
+    with pytest.raises(StoreError, match=r"the largest number: 1e\+30"):
+        store_from_hats(copy, out=tmp_path / "large", not_finite="drop")
 
 
 def test_a_newer_version_of_the_catalogue_is_another_survey(copy, tmp_path):
