@@ -885,7 +885,22 @@ def _refuse_unusable(ids: Sequence[str], vectors: np.ndarray, fractions: Mapping
 
 
 def refuse_scale(vectors: np.ndarray) -> None:
-    """Raise StoreError if the numbers are so large or so small that distances between them cannot be computed."""
+    """Refuse embeddings between which distances cannot be computed in single precision.
+
+    Parameters
+    ----------
+    vectors
+        (n, d) embeddings, all finite.
+
+    Raises
+    ------
+    StoreError
+        The largest number is above 1e15, or below 1e-12 and not zero.
+
+    Examples
+    --------
+    >>> refuse_scale(np.array([[1.0, -250.0]]))
+    """
     largest = float(np.abs(vectors).max(initial=0))
     if largest and not _SMALLEST <= largest <= _LARGEST:
         raise StoreError(

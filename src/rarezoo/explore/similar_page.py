@@ -115,8 +115,6 @@ def write_file(result: SimilarGalaxies, path: Path, *, format: str, title: str) 
     OutputError
         The file cannot be written.
     """
-    if path.is_dir():
-        raise OutputError("the output path is a folder", value=path, fix="Choose a file: out=FILE.")
     write = {CSV: write_csv, FITS: write_fits, VOTABLE: write_votable}[format]
     return write(path, table_of(result), {**origin_of(result), "query": title}, meanings=_MEANINGS)
 

@@ -138,13 +138,13 @@ def test_a_ranking_and_ratings_replace_an_earlier_file_of_theirs_and_no_other(tm
         ).run(),
         "labels.csv": lambda out: LabelsExport(search=str(folder), out=str(out)).run(),
     }
+    (tmp_path / "mine.csv").write_text("id_str,magnitude\n")
     for name, command in commands.items():
         command(tmp_path / name)
         command(tmp_path / name)
-        (tmp_path / "mine.csv").write_text("id_str,magnitude\n")
-        for other in (tmp_path / "mine.csv", tmp_path / next(another for another in commands if another != name)):
-            if other.exists():
-                before = other.read_bytes()
-                with pytest.raises(OutputError, match="another file is there already"):
-                    command(other)
-                assert other.read_bytes() == before
+    for name, command in commands.items():
+        for other in {"mine.csv", *commands} - {name}:
+            before = (tmp_path / other).read_bytes()
+            with pytest.raises(OutputError, match="another file is there already"):
+                command(tmp_path / other)
+            assert (tmp_path / other).read_bytes() == before

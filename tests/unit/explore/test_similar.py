@@ -197,3 +197,10 @@ def test_a_survey_that_is_gone_is_done_without(sky, tmp_path, caplog):
     assert len(frame) == 3
     assert "ra" not in frame
     assert "survey is not used" in caplog.text
+
+
+def test_equal_embeddings_are_copies_although_they_have_no_direction(tmp_path):
+    ids = ["a", "b", "c", "d", "e"]
+    store = EmbeddingStore.from_array(ids, np.full((5, 4), 2, dtype=np.float32), out=tmp_path, name="net")
+    assert similar(store, ids[:3], 2).ids == []
+    assert sorted(similar(store, ids[:3], 2, identical=False).ids) == ["d", "e"]
