@@ -31,7 +31,7 @@ class State:
         What the model expects of all galaxies; None if there is no model yet.
     start : (n,) array of floats
         Value of showing each galaxy while the ratings tell nothing; see :func:`rarezoo.explore.start.start_values`.
-        It may be 0 for all galaxies where it is not needed; see ``Chooser.needs_start``.
+        It may be 0 for all galaxies where it is not needed; see :func:`rarezoo.explore.choose.all_equal`.
     rng : numpy.random.Generator
         Source of whatever is random.
     memory : dict

@@ -26,8 +26,8 @@ class Choice(NamedTuple):
     ----------
     rows : (k,) array of integers
     why : tuple of k texts
-        ``model`` (the acquisition chose it), ``start`` (few or no interesting galaxies are known, so galaxies of every
-        sort are shown), or ``random`` (drawn at random, so that the share of interesting galaxies can be estimated).
+        ``model`` (the acquisition chose it), ``start`` (the ratings tell nothing yet, so galaxies of every sort are
+        shown), or ``random`` (drawn at random, so that the share of interesting galaxies can be estimated).
     """
 
     rows: Int64[np.ndarray, " k"]
@@ -41,10 +41,6 @@ class Chooser(Settings):
     prefix: ClassVar[str] = "choose"
 
     random_share: float = setting(0.1, "share of galaxies that are drawn at random", ge=0, le=1)
-    few: int = setting(5, "number of interesting galaxies from which on the model alone chooses", unit="galaxies", ge=0)
-    start_share: float = setting(
-        0.3, "share of galaxies of every sort among those shown while fewer are known", ge=0, le=1
-    )
     diversity: float = setting(
         0.15, "how much a galaxy loses that looks like one chosen before it in the same batch", ge=0, le=1
     )
@@ -71,13 +67,6 @@ class Chooser(Settings):
         # Equal values are in a random order.
         state.rng.shuffle(free)
         best = iter(self._different(state.features, free, values[free], count).tolist())
-        start, starting = iter(()), set[int]()
-        if acquisition.needs_model and why == MODEL and self.needs_start(state.prediction, state.interest):
-            # A model of one or two interesting galaxies may look in the wrong place for long.
-            wanted = _whole(self.start_share * count, state.rng)
-            starting = set(places[len(blind) : len(blind) + wanted].tolist())
-            first = free[np.argpartition(-state.start[free], min(2 * count, len(free)) - 1)[: 2 * count]]
-            start = iter(first[np.argsort(-state.start[first], kind="stable")].tolist())
         rows: list[int] = []
         reasons: list[str] = []
         # Each is drawn from all galaxies that are not rated by the time that it is: what the model has chosen for later
@@ -89,14 +78,9 @@ class Chooser(Settings):
                 rows.append(_drawn(free, taken, state.rng))
                 reasons.append(RANDOM)
             else:
-                order, reason = (start, START) if place in starting else (best, why)
-                rows.append(next(row for row in order if row not in taken))
-                reasons.append(reason)
+                rows.append(next(row for row in best if row not in taken))
+                reasons.append(why)
         return Choice(np.array(rows, dtype=np.int64), tuple(reasons))
-
-    def needs_start(self, prediction: Prediction | None, interest: Float[np.ndarray, " m"]) -> bool:
-        """Return whether so little is known that galaxies of every sort are shown, in the order of ``State.start``."""
-        return all_equal(prediction, interest) or int((interest > INTERESTING).sum()) < self.few
 
     def _values(self, state: State, acquisition: Acquisition) -> tuple[Float[np.ndarray, " n"], str]:
         if not acquisition.needs_model:

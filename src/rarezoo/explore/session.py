@@ -21,7 +21,7 @@ from rarezoo.data.survey import Galaxies
 from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError, RarezooError
 from rarezoo.explore.acquisition import State
-from rarezoo.explore.choose import INTERESTING, RANDOM
+from rarezoo.explore.choose import INTERESTING, RANDOM, all_equal
 from rarezoo.explore.features import Features, default_cache
 from rarezoo.explore.labels import ARTIFACT, Labels, Rating
 from rarezoo.explore.ranker import Prediction
@@ -225,8 +225,7 @@ class Session:
     def _state(self, model: _Model) -> State:
         rated = np.array([self._rows[name] for name in model.interest], dtype=np.int64)
         interest = np.array(list(model.interest.values()))
-        needed = self._shown_by.choose.needs_start(model.prediction, interest)
-        start = self._start if needed else np.zeros(len(self.ids), dtype=np.float32)
+        start = self._start if all_equal(model.prediction, interest) else np.zeros(len(self.ids), dtype=np.float32)
         return State(self.features.matrix, rated, interest, model.prediction, start, self._rng, self._memory)
 
     @cached_property

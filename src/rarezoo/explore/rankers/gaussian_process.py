@@ -26,7 +26,7 @@ class GaussianProcess(Ranker):
         1.6, "length scale of the kernel, in typical distances between two galaxies", ge=1e-3, le=1e3
     )
     noise: float = setting(
-        0.5, "variance of the noise of a rating, in units of the variance of the kernel", ge=1e-6, le=1e6
+        0.2, "variance of the noise of a rating, in units of the variance of the kernel", ge=1e-6, le=1e6
     )
 
     def fit(
