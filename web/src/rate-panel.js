@@ -7,7 +7,7 @@ const $ = (name) => document.getElementById(name);
 const SOON = 120, REMEMBERED = 200, ANSWERS = 12;
 export const REASONS = {
   model: "The model expects it to be interesting.", explore: "The model knows little about galaxies like this one.",
-  random: "It was drawn at random: such galaxies show how many interesting ones are left.", start: "Few galaxies of this kind are known yet, so galaxies of every sort are shown.",
+  random: "It was drawn at random: such galaxies show how many interesting ones are left.", start: "The ratings tell nothing yet, so galaxies of every sort, and random ones, are shown.",
   similar: "It is like the galaxy that you chose.", words: "Its predicted answers fit your words.", class: "It belongs to the class that you chose.", ranking: "The model expects it to be interesting.",
   again: "You rated it before.", search: "You searched for it.", example: "It is an example.",
 };
