@@ -373,6 +373,7 @@ class ExploreRun(Settings):
         """Return every search of the benchmark; features are measured once for each kind of features."""
         cache = default_cache(store)
         whole: dict[str, Features] = {}
+        starts: dict[tuple[str, str], dict[int, Float[np.ndarray, " n"]]] = {}
         tasks = []
         for explorer in explorers:
             key = _feature_key(explorer)
@@ -393,7 +394,7 @@ class ExploreRun(Settings):
                         _Task(
                             kind, explorer, protocol, seed, replace(whole[key], matrix=matrix),
                             protocol.interest(answer), answer.positive, memory,
-                            self.labels, self.batch, self.held_out, {**settings, "seed": seed},
+                            starts.setdefault((key, kind), {}), self.labels, self.batch, self.held_out, {**settings, "seed": seed},
                         )
                         for seed in seeds
                     ]  # fmt: skip
@@ -436,6 +437,7 @@ class _Task:
     interest: Float[np.ndarray, " n"]
     wanted: Bool[np.ndarray, " n"]
     memory: dict[str, Float[np.ndarray, " n"]]
+    starts: dict[int, Float[np.ndarray, " n"]]
     labels: int
     batch: int
     held_out: float
@@ -463,11 +465,13 @@ class _Task:
         """Return the value of showing each galaxy first.
 
         The order differs from person to person, as it does from survey to survey. With one order for all, intervals
-        over people would not hold the luck of that order.
+        over people would not hold the luck of that order. Tasks with the same features and galaxies share it.
         """
         if self.explorer.first != OWN or not self.explorer.settings.acquisition.needs_model:
             return np.zeros(len(self.wanted))
-        return start_values(self.features.matrix, seed=self.seed)
+        if self.seed not in self.starts:
+            self.starts[self.seed] = start_values(self.features.matrix, seed=self.seed)
+        return self.starts[self.seed]
 
     def run(self, folder: Path) -> dict[str, Outcome]:
         """Search, and keep the outcome."""
