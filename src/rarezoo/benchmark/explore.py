@@ -394,7 +394,8 @@ class ExploreRun(Settings):
                         _Task(
                             kind, explorer, protocol, seed, replace(whole[key], matrix=matrix),
                             protocol.interest(answer), answer.positive, memory,
-                            starts.setdefault((key, kind), {}), self.labels, self.batch, self.held_out, {**settings, "seed": seed},
+                            starts.setdefault((key, kind), {}), self.labels, self.batch, self.held_out,
+                            {**settings, "seed": seed},
                         )
                         for seed in seeds
                     ]  # fmt: skip
