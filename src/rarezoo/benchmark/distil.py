@@ -21,11 +21,11 @@ from rarezoo.distillation.judge import (
     accuracy_interval,
     judge,
     paired_difference,
-    real_images,
     soft_labels,
     spokes,
 )
 from rarezoo.distillation.output import as_tensor, write_distillation
+from rarezoo.distillation.real_images import real_images
 from rarezoo.distillation.run import DM, FEATURES, TRAJECTORIES, Distiller
 from rarezoo.distillation.schedules import MTT, SCHEDULES, STM
 from rarezoo.errors import ConfigError, StoreError

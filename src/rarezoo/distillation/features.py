@@ -28,8 +28,9 @@ from tqdm.auto import tqdm
 from rarezoo.data.splits import TRAIN
 from rarezoo.distillation.augmentation import GALAXY, augment, generator
 from rarezoo.distillation.data import GalaxySet
-from rarezoo.distillation.matching import Distilled, restored_state, save_state, start_images
+from rarezoo.distillation.matching import Distilled, restored_state, save_state
 from rarezoo.distillation.networks import convnet
+from rarezoo.distillation.real_images import REAL, start_images
 from rarezoo.errors import ConfigError
 from rarezoo.runs import digest
 from rarezoo.settings import Settings, setting
@@ -349,7 +350,7 @@ def match_distributions(
     """
     real, labels = galaxies.scaled(TRAIN), galaxies.labels_of(TRAIN)
     count = len(galaxies.names)
-    images, own = start_images(galaxies, per_class=per_class, start="real", seed=settings.seed)
+    images, own = start_images(galaxies, per_class=per_class, start=REAL, seed=settings.seed)
     networks = [_random_network(galaxies, settings, number) for number in range(settings.networks)]
 
     def class_means() -> Float[np.ndarray, "networks c d"]:

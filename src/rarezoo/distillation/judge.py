@@ -11,11 +11,10 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn import functional
 
-from rarezoo.data.splits import TEST, TRAIN, VALIDATION
+from rarezoo.data.splits import TEST, VALIDATION
 from rarezoo.distillation.augmentation import GALAXY, NONE
 from rarezoo.distillation.data import GalaxySet
 from rarezoo.distillation.matching import trained_on
@@ -150,53 +149,6 @@ def _bootstrap(first: Float[np.ndarray, "r t"], second: Float[np.ndarray, "q t"]
         values[draw] = means[0] - means[1]
     low, high = np.quantile(values, (0.025, 0.975))
     return Interval(float(first.mean() - second.mean()), float(low), float(high))
-
-
-def real_images(galaxies: GalaxySet, kind: str, *, per_class: int, seed: int = 0) -> tuple[Tensor, Int64[Tensor, " n"]]:
-    """Return what distilled images must beat, with class numbers.
-
-    Parameters
-    ----------
-    galaxies
-        The set.
-    kind
-        ``mean``: the class mean (with several images, the means of k-means groups). ``medoid``: the galaxy with the
-        smallest mean distance to its class (with several, that of each k-means group). ``kmeans``: the real galaxy
-        nearest to each k-means centre. ``random``: a random draw.
-    per_class
-        Images of each class.
-    seed
-        Seed of the draw, or of k-means.
-    """
-    from sklearn.cluster import KMeans
-
-    real, labels = galaxies.scaled(TRAIN), galaxies.labels_of(TRAIN)
-    chosen = []
-    for number in range(len(galaxies.names)):
-        members = real[labels == number]
-        if kind == "random":
-            rows = np.random.default_rng([seed, number]).permutation(len(members))[:per_class]
-            chosen.append(members[torch.from_numpy(rows)])
-            continue
-        # Distances are measured on images of 16 px, where noise counts less.
-        small = functional.adaptive_avg_pool2d(members, 16).reshape(len(members), -1)
-        groups = np.zeros(len(members), dtype=int)
-        centres = small.mean(dim=0, keepdim=True)
-        if per_class > 1:
-            fitted = KMeans(per_class, n_init=2, random_state=seed).fit(small.numpy())
-            groups, centres = fitted.labels_, torch.from_numpy(fitted.cluster_centers_).float()
-        for group in range(per_class):
-            inside = np.flatnonzero(groups == group)
-            if kind == "mean":
-                chosen.append(members[inside].mean(dim=0, keepdim=True))
-            elif kind == "kmeans":
-                near = (small - centres[group]).square().sum(dim=1).argmin()
-                chosen.append(members[near : near + 1])
-            else:
-                distances = torch.cdist(small[inside], small[inside]).mean(dim=1)
-                best = int(inside[int(distances.argmin())])
-                chosen.append(members[best : best + 1])
-    return torch.cat(chosen), torch.arange(len(galaxies.names)).repeat_interleave(per_class)
 
 
 def soft_labels(

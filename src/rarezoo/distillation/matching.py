@@ -27,12 +27,12 @@ from rarezoo.distillation.augmentation import AUGMENTATIONS, GALAXY, augment, ge
 from rarezoo.distillation.data import GalaxySet
 from rarezoo.distillation.experts import Experts
 from rarezoo.distillation.networks import FlatNetwork
+from rarezoo.distillation.real_images import REAL, STARTS, start_images
 from rarezoo.distillation.schedules import MTT, SCHEDULES, STM, Schedule, SelfAdaptive, Uniform, Widening
 from rarezoo.errors import ConfigError
 from rarezoo.runs import digest
 from rarezoo.settings import Settings, setting
 
-REAL, NOISE, MEAN = "real", "noise", "mean"
 _SAVED = "matching.pt"
 
 
@@ -57,11 +57,15 @@ class MatchingSettings(Settings):
     student_rate: float = setting(0.01, "learning rate of the student at the start", gt=0)
     rate_rate: float = setting(0.01, "learning rate of the logarithm of the student's rate; 0: it stays", ge=0)
     start: str = setting(
-        REAL, "what the images are at the start: real galaxies, class means, or noise", choices=(REAL, MEAN, NOISE)
+        REAL, "what the images are at the start: real galaxies, medoids, class means, or noise", choices=STARTS
     )
     augment: str = setting(GALAXY, "random changes of the images in each step of the student", choices=AUGMENTATIONS)
     target_epochs: int = setting(1, "epochs of the expert that a student must catch up; stm: 1", ge=1)
     last_start: int = setting(10, "last epoch that a student may start from", ge=0)
+    first_cap: int = setting(
+        1, "schedule=stm: number of epochs in the pool of starts at the beginning; many images of each class teach the "
+        "easy things from the first iteration on, and need later epochs", ge=1,
+    )  # fmt: skip
     widen: int = setting(500, "schedule=widening: iterations until the last start epoch is reached", ge=1)
     falling: float = setting(
         5.0, "schedule=stm: the cap rises if the correlation of the probes is below −this × σ", gt=0
@@ -90,7 +94,10 @@ class MatchingSettings(Settings):
         if self.schedule == MTT:
             return Uniform(last)
         if self.schedule == STM:
-            return SelfAdaptive(last, falling=self.falling, rising=self.rising, patience=self.patience)
+            return SelfAdaptive(
+                last, falling=self.falling, rising=self.rising, patience=self.patience,
+                cap=min(self.first_cap, max(last, 1)),
+            )  # fmt: skip
         return Widening(last, self.widen)
 
 
@@ -205,25 +212,6 @@ def student_loss(
     return Match(loss, of_images, of_rate * rate)
 
 
-def start_images(
-    galaxies: GalaxySet, *, per_class: int, start: str, seed: int
-) -> tuple[Float[Tensor, "n 3 s s"], Int64[Tensor, " n"]]:
-    """Return the images that matching starts from, class by class, and their class numbers."""
-    real, labels = galaxies.scaled(TRAIN), galaxies.labels_of(TRAIN)
-    images = []
-    for number in range(len(galaxies.names)):
-        members = real[labels == number]
-        random = generator(seed, number, 3)
-        if start == REAL:
-            images.append(members[torch.randperm(len(members), generator=random)[:per_class]])
-        elif start == MEAN:
-            parts = members[torch.randperm(len(members), generator=random)].tensor_split(per_class)
-            images.append(torch.stack([part.mean(dim=0) for part in parts]))
-        else:
-            images.append(torch.randn(per_class, *members.shape[1:], generator=random))
-    return torch.cat(images), torch.arange(len(galaxies.names)).repeat_interleave(per_class)
-
-
 def trained_on(
     network: FlatNetwork, images: Tensor, labels: Tensor, *, rate: float, steps: int, kind: str, seed: int,
     momentum: float = 0.9, decay: float = 5e-4,
@@ -323,6 +311,9 @@ def match_trajectories(
     )  # fmt: skip
     if state.schedule:
         schedule.restore(state.schedule)
+    if not state.curve:
+        # What matching starts from may teach more than what it makes of it.
+        _check(state, network, galaxies, settings, labels)
     progress = tqdm(
         range(state.iteration, settings.iterations), desc=f"matching ({settings.schedule}, {per_class} per class)",
         initial=state.iteration, total=settings.iterations, unit="iteration",
@@ -331,10 +322,10 @@ def match_trajectories(
         if schedule.finished or (settings.stop_after and state.worse >= settings.stop_after):
             break
         loss, probe = _iterate(state, network, experts, schedule, settings, labels)
+        state.iteration, state.schedule = iteration + 1, schedule.state()
         if (iteration + 1) % settings.check_every == 0 or iteration + 1 == settings.iterations:
             _check(state, network, galaxies, settings, labels, loss=loss, probe=probe, cap=getattr(schedule, "cap", -1))
             progress.set_postfix(loss=f"{loss:.3f}", best=f"{state.best_accuracy:.3f}")
-        state.iteration, state.schedule = iteration + 1, schedule.state()
         if (iteration + 1) % save_every == 0 or iteration + 1 == settings.iterations:
             save_state(folder / _SAVED, key, vars(state))
     return Distilled(state.best.cpu(), labels.cpu(), state.best_rate, state.curve)
@@ -380,7 +371,7 @@ def _iterate(
 
 def _check(
     state: _State, network: FlatNetwork, galaxies: GalaxySet, settings: MatchingSettings, labels: Tensor, *,
-    loss: float, probe: float, cap: int,
+    loss: float = float("nan"), probe: float = float("nan"), cap: int = -1,
 ) -> None:  # fmt: skip
     """Train a fresh network on the images, try it on the real training images, and keep the best images."""
     rate = float(np.exp(state.log_rate))
@@ -396,7 +387,7 @@ def _check(
         state.best, state.best_rate, state.best_accuracy = state.images.clone(), rate, accuracy
     state.worse = 0 if better else state.worse + 1
     state.curve.append(
-        {"iteration": state.iteration + 1, "loss": loss, "probe": probe, "cap": cap, "student_rate": rate,
+        {"iteration": state.iteration, "loss": loss, "probe": probe, "cap": cap, "student_rate": rate,
          "train_accuracy": accuracy}
     )  # fmt: skip
 

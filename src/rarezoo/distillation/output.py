@@ -20,8 +20,8 @@ from PIL import Image
 
 from rarezoo import __version__, tables
 from rarezoo.distillation.data import GalaxySet
-from rarezoo.distillation.judge import real_images
 from rarezoo.distillation.matching import Distilled
+from rarezoo.distillation.real_images import real_images
 from rarezoo.report import palette
 from rarezoo.report.compare import asset
 from rarezoo.report.pages import environment

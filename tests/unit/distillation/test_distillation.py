@@ -24,10 +24,11 @@ from rarezoo.distillation.features import (
     match_features,
     means_and_scatter,
 )
-from rarezoo.distillation.judge import JudgeSettings, judge, paired_difference, real_images, spokes
+from rarezoo.distillation.judge import JudgeSettings, judge, paired_difference, spokes
 from rarezoo.distillation.matching import MatchingSettings, match_trajectories, student_batches, student_loss
 from rarezoo.distillation.networks import build, flat_network
 from rarezoo.distillation.output import Distillation, write_distillation
+from rarezoo.distillation.real_images import STARTS, real_images, start_images
 from rarezoo.distillation.run import DistilRun
 from rarezoo.distillation.schedules import SelfAdaptive, Widening
 from rarezoo.errors import ConfigError, DataError, OutputError, StoreError, StoreNotFound
@@ -281,9 +282,33 @@ def test_matching_gives_images_of_every_class_and_reads_no_test_galaxy(shapes, e
     assert found.images.shape == (6, 3, 8, 8)
     assert found.labels.tolist() == [0, 0, 1, 1, 2, 2]
     assert found.rate > 0
-    assert len(found.curve) == 2
+    assert [row["iteration"] for row in found.curve] == [0, 2, 4]
     write_distillation(tmp_path / "out", fresh, found, method="a test", facts={})
     assert not set(images.read) & set(fresh.rows[fresh.parts == TEST].tolist())
+
+
+def test_images_that_matching_makes_worse_are_not_taken(shapes, experts, tmp_path):
+    # Noise of this size destroys any image.
+    ruinous = replace(MATCHING, start="medoid", image_rate=1e4)
+    found = match_trajectories(shapes, experts, ruinous, per_class=2, folder=tmp_path)
+    best = max(found.curve, key=lambda row: row["train_accuracy"])
+    assert best["iteration"] == 0
+    assert torch.equal(found.images, real_images(shapes, "medoid", per_class=2)[0])
+
+
+@pytest.mark.parametrize(("cap", "starts"), [(1, {0}), (2, {0, 1}), (99, {0, 1, 2})])
+def test_the_self_adaptive_schedule_begins_with_so_many_epochs(cap, starts):
+    schedule = replace(MATCHING, schedule="stm", first_cap=cap, last_start=3).chosen_schedule(epochs=4)
+    assert {schedule.start(iteration, torch.Generator()) for iteration in range(12)} == starts
+    assert schedule.probed == len(starts)
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_matching_starts_from_images_of_every_class(shapes, start):
+    images, labels = start_images(shapes, per_class=2, start=start, seed=0)
+    assert images.shape == (6, 3, 8, 8)
+    assert labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert torch.equal(images, start_images(shapes, per_class=2, start=start, seed=0)[0])
 
 
 def test_a_stopped_matching_continues_to_the_same_images(shapes, experts, tmp_path):
@@ -340,7 +365,7 @@ def test_a_distilled_mock_set_beats_its_mean_images(tmp_path):
     found = match_trajectories(arms, experts, settings, per_class=1, folder=tmp_path / "state")
     # Real images, from which they start, beat the means too. The loss says that they were matched: that of a student
     # that does not move is 1.
-    losses = [row["loss"] for row in found.curve]
+    losses = [row["loss"] for row in found.curve[1:]]
     assert losses[-1] < min(losses[0], 1)
     judging = JudgeSettings(networks=3, steps=80, width=16, rates=[0.05, 0.01])
     distilled, mean = (judge([part], arms, judging) for part in (found[:2], real_images(arms, "mean", per_class=1)))
