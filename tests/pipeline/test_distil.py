@@ -51,6 +51,14 @@ def test_the_size_of_the_paper_can_be_planned(tmp_path):
 
 
 @pytest.mark.pipeline
+def test_a_plan_counts_the_images_that_a_student_sees(tmp_path):
+    plan = run_command("rarezoo", "distil", "profile=processor_ten", "dry_run=true", "out=ten", cwd=tmp_path).out
+    assert "9 classes × 10 images" in plan
+    # 300 iterations of 20 steps that see 10 of the 90 images.
+    assert "60,000 images" in plan
+
+
+@pytest.mark.pipeline
 def test_a_distillation_without_a_survey_or_encoder_is_refused(tmp_path):
     assert "data=gz2" in run_command("rarezoo", "distil", "out=x", cwd=tmp_path, expect=2).message
     words = ["rarezoo", "distil", "data=mock", "data.n=20", "data.side=16", "method=features", "out=x"]

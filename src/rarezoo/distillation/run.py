@@ -105,7 +105,8 @@ class Distiller(Settings):
         if method == TRAJECTORIES:
             refuse_full_disk(Path.cwd(), needed)
             passes = self.experts.count * self.experts.epochs * (self.set.train - self.set.validation) * classes
-            student = self.matching.iterations * self.matching.steps * self.per_class * classes
+            shown = min(self.matching.batch or self.per_class * classes, self.per_class * classes)
+            student = self.matching.iterations * self.matching.steps * shown
             lines += [
                 f"{self.experts.count} experts × {self.experts.epochs} epochs: {passes:,} images forward and backward, "
                 f"{needed / 1e9:.2f} GB on disk",
