@@ -18,7 +18,8 @@ from rarezoo.escapes import figure_text
 from rarezoo.statistics import Interval, bootstrap_interval
 from rarezoo.tables import markdown
 
-OURS = "ours"
+# The default, and the default without what its estimate of how many are left costs.
+OURS, OURS_WITHOUT_DRAWS = "ours", "ours_no_random"
 WHOLE, PART = "whole", "part"
 Outcomes = Mapping[tuple[str, str, str, int], Mapping[str, Outcome]]
 # Lines that have a colour in the figure, ours included.
@@ -54,6 +55,7 @@ def write_explore(
         parts += [
             f"## Found among the rated galaxies: {protocol}", _found(*about),
             "Ours minus the others, over the same people:", _differences(*about),
+            *_without_draws(*about),
             "Rankings at the end, as a mean over the kinds:", _rankings(*about),
         ]  # fmt: skip
     parts += ["## Estimates of how many are left", _left(outcomes, explorers, protocols, list(kinds), seeds)]
@@ -120,20 +122,35 @@ def _most(outcomes: Outcomes, protocol: str, kind: str, explorers: Sequence[Expl
     return max(float(_values(outcomes, each.name, protocol, kind, seeds, _last).mean()) for each in explorers)
 
 
-def _differences(
+def _without_draws(
     outcomes: Outcomes, explorers: Sequence[Explorer], protocol: str, kinds: Sequence[str], seeds: Sequence[int]
-) -> str:
+) -> list[str]:
+    """Return ours without random galaxies minus the explorers that draw none either; nothing if it is not among them.
+
+    A galaxy that is drawn at random is a rating that finds less, so that this is the comparison of models.
+    """
+    equal = [explorer for explorer in explorers if not explorer.settings.choose.random_share]
+    if not any(explorer.name == OURS_WITHOUT_DRAWS for explorer in equal):
+        return []
+    table = _differences(outcomes, equal, protocol, kinds, seeds, ours=OURS_WITHOUT_DRAWS)
+    return ["Ours without galaxies drawn at random, minus those that draw none either:", table]
+
+
+def _differences(
+    outcomes: Outcomes, explorers: Sequence[Explorer], protocol: str, kinds: Sequence[str], seeds: Sequence[int],
+    *, ours: str = OURS,
+) -> str:  # fmt: skip
     """Return ours minus each other explorer, paired by person, with 95 % intervals."""
     rows = []
-    if not any(explorer.name == OURS for explorer in explorers):
+    if not any(explorer.name == ours for explorer in explorers):
         return "Ours was not among them."
     for explorer in explorers:
-        if explorer.name == OURS:
+        if explorer.name == ours:
             continue
         cells = []
         for kind in kinds:
-            ours, other = (_values(outcomes, name, protocol, kind, seeds, _last) for name in (OURS, explorer.name))
-            cells.append(bootstrap_interval(ours - other).text("+.1f"))
+            first, other = (_values(outcomes, name, protocol, kind, seeds, _last) for name in (ours, explorer.name))
+            cells.append(bootstrap_interval(first - other).text("+.1f"))
         rows.append([explorer.about, *cells])
     return markdown(["ours minus", *kinds], rows)
 
