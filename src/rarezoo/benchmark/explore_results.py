@@ -55,7 +55,7 @@ def write_explore(
         parts += [
             f"## Found among the rated galaxies: {protocol}", _found(*about),
             "Ours minus the others, over the same people:", _differences(*about),
-            *_without_draws(*about),
+            *without_draws(*about),
             "Rankings at the end, as a mean over the kinds:", _rankings(*about),
         ]  # fmt: skip
     parts += ["## Estimates of how many are left", _left(outcomes, explorers, protocols, list(kinds), seeds)]
@@ -122,7 +122,7 @@ def _most(outcomes: Outcomes, protocol: str, kind: str, explorers: Sequence[Expl
     return max(float(_values(outcomes, each.name, protocol, kind, seeds, _last).mean()) for each in explorers)
 
 
-def _without_draws(
+def without_draws(
     outcomes: Outcomes, explorers: Sequence[Explorer], protocol: str, kinds: Sequence[str], seeds: Sequence[int]
 ) -> list[str]:
     """Return ours without random galaxies minus the explorers that draw none either; nothing if it is not among them.

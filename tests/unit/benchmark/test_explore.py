@@ -11,6 +11,7 @@ from PIL import Image
 
 from rarezoo import settings as registry
 from rarezoo.benchmark.explore import ExploreRun, Pool, Protocol, explorer_from, read_explorers, search
+from rarezoo.benchmark.explore_results import without_draws
 from rarezoo.data.surveys.catalogue import Catalogue
 from rarezoo.embeddings.answers import Answer, Criterion
 from rarezoo.embeddings.store import EmbeddingStore
@@ -176,6 +177,26 @@ def run(store, folder, **changes):
         "protocols": ["yes_no", "yes_no_5"], "seeds": "0-1", "labels": 30, "out": str(folder),
     }  # fmt: skip
     return ExploreRun(**{**options, **changes})
+
+
+def test_ours_without_random_galaxies_is_compared_with_those_that_draw_none_either(pool):
+    own = explorer_from("ours_no_random", {"choose": {"random_share": 0.0}, "beside": []})
+    explorers = [own, *read_explorers(conf_dir() / "explorer", ["random", "ours_no_photometry"])]
+    protocol, seeds = "yes or no, no examples", [0, 1]
+    once = search(pool, own, seed=0, labels=20)
+    found = {"ours_no_random": 8, "random": 5, "ours_no_photometry": 1}
+    outcomes = {
+        ("ring", explorer.name, protocol, seed): {"whole": replace(once, found=[found[explorer.name] + seed])}
+        for explorer in explorers
+        for seed in seeds
+    }
+    title, table = without_draws(outcomes, explorers, protocol, ["ring"], seeds)
+    assert "drawn at random" in title
+    assert "random order" in table
+    assert "+3.0 (+3.0–+3.0)" in table
+    # This one draws one galaxy in ten.
+    assert "on the embedding alone" not in table
+    assert without_draws(outcomes, explorers[1:], protocol, ["ring"], seeds) == []
 
 
 def test_the_benchmark_writes_tables_and_a_figure_and_searches_nothing_twice(store, tmp_path):
