@@ -42,6 +42,7 @@ class Similarity(Settings):
     answers: list[str] = setting(list(KINDS), "kinds, NAME=COLUMN>VALUE")
     examples: list[int] = setting([1, 3, 5, 10], "numbers of examples", ge=1)
     out: str = setting("", "folder of the tables as CSV; empty: they are only printed")
+    survey: str = setting("gz2", "what the survey is called in the names of the tables")
 
     def run(self) -> str:
         """Rank, score, and return the tables."""
@@ -76,7 +77,7 @@ class Similarity(Settings):
         for name, (head, rows) in written.items() if self.out else ():
             Path(self.out).mkdir(parents=True, exist_ok=True)
             table = pa.table({column: [row[place] for row in rows] for place, column in enumerate(head)})
-            tables.write_csv(table, Path(self.out) / f"similarity_gz2_{name}.csv")
+            tables.write_csv(table, Path(self.out) / f"similarity_{self.survey}_{name}.csv")
         return "\n\n".join(f"{name}\n\n{tables.markdown(head, rows)}" for name, (head, rows) in written.items())
 
     def _ways(self, pool: Pool) -> dict[str, Callable[[np.ndarray], np.ndarray]]:

@@ -36,6 +36,7 @@ from rarezoo.explore.scores import (
     cosine_direction,
     is_probe,
     probe_direction,
+    whitening_of,
 )
 from rarezoo.explore.similar import APART, SHOWN, Query, SimilarGalaxies, ranked
 from rarezoo.searches.large import LARGE_FILE, present_rows, whole_store
@@ -149,13 +150,11 @@ def _direction(
         centred(np.array([whole.vectors[galaxy] for galaxy in ids]).reshape(len(ids), width))
         for ids in (examples, against)
     )
-    if not is_probe(by, len(examples), len(against)):
+    if not is_probe(by, against=len(against)):
         return cosine_direction(of_examples)
-    asked = np.array([whole.rows[galaxy] for galaxy in (*examples, *against)])
-    drawn = background_rows(whole.finite, asked, seed=seed)
+    drawn = background_rows(whole.finite, seed=seed)
     background = centred(vectors_at(store, whole, drawn, engine=engine))
-    spread = whole.seen(background[:0]).spread
-    return probe_direction(of_examples, of_counter, background, spread=spread)
+    return probe_direction(of_examples, of_counter, whitening_of(background))
 
 
 def _without_copies(

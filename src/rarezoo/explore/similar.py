@@ -26,7 +26,7 @@ from rarezoo.errors import ConfigError, DataError
 from rarezoo.explore.filters import FilterResult, Filters
 from rarezoo.explore.places import Position, distance_text, nearest, read_targets, separations
 from rarezoo.explore.pool import Pool
-from rarezoo.explore.scores import AUTO, WAYS, Scores, scores_of
+from rarezoo.explore.scores import AUTO, WAYS, Scores, is_probe, scores_of
 from rarezoo.explore.space import AUTO as SPACE_AUTO
 
 if TYPE_CHECKING:
@@ -173,8 +173,8 @@ class Query:
         examples, against = (index.centred.directions[rows] * lengths[rows] for rows in (self.rows, self.against))
         if self.vectors is not None:
             examples = np.concatenate([examples, self.vectors - index.centred.mean])
-        asked = np.concatenate([self.rows, self.against])
-        scores = scores_of(index, examples, against, by=by, rows=asked, seed=seed)
+        whitening, whitened = space.whitening(seed) if is_probe(by, against=len(against)) else (None, None)
+        scores = scores_of(index, examples, against, by=by, whitening=whitening, whitened=whitened)
         return scores._replace(way=f"{scores.way}; by {space.words}") if space.beside else scores
 
 

@@ -18,7 +18,7 @@ from rarezoo.explore.filters import Filters
 from rarezoo.explore.labels import Labels, source_of
 from rarezoo.explore.own_image import embed_file, own_pixels, unlike_every_galaxy
 from rarezoo.explore.pool import Pool
-from rarezoo.explore.scores import AUTO, COSINE, ENOUGH, PROBE, WAYS, Scores
+from rarezoo.explore.scores import AUTO, COSINE, WAYS, Scores
 from rarezoo.explore.similar import APART, RADIUS, SHOWN, Query, SimilarGalaxies, ranked
 from rarezoo.explore.similar_page import (
     CSV,
@@ -42,8 +42,8 @@ log = logging.getLogger(__name__)
 _ENDINGS = {".csv": CSV, ".fits": FITS, ".fit": FITS, ".vot": VOTABLE, ".xml": VOTABLE, ".votable": VOTABLE}
 # Interest of a tagged galaxy above which it is an example, and below which it is a counter-example.
 _UNDECIDED = 0.5
-# Examples of a tag from which on a probe ranks, and examples that a title names.
-_TAGGED, _NAMED = 2, 4
+# Examples that a title names.
+_NAMED = 4
 
 
 @dataclass(kw_only=True)
@@ -87,8 +87,9 @@ class SimilarRun(Settings):
     classes: list[int] = setting([], "only these classes of the search, −1 = in no class; empty: all galaxies")
     cone: str = setting("", "only this part of the sky: 'RA DEC RADIUS', the radius in arcsec")
     by: str = setting(
-        AUTO, f"what ranks: auto = probe for {ENOUGH} or more examples or with counter-examples", choices=WAYS
-    )
+        AUTO, "what ranks: probe (auto), the cosine after whitening by the scatter of the survey; or the plain cosine",
+        choices=WAYS,
+    )  # fmt: skip
     beside: list[str] = setting(
         [SPACE_AUTO],
         "what is compared beside the embedding: photometry, structure, answers (predicted ones), or catalogue columns; "
@@ -103,7 +104,7 @@ class SimilarRun(Settings):
     )
     labels: str = setting("", "database of ratings for tag=; empty: labels.sqlite beside the search or store")
     checkpoint: str = setting("", "network for image=, if it is not where the store was made")
-    seed: int = setting(0, "seed of the galaxies that a probe compares the examples with", ge=0)
+    seed: int = setting(0, "seed of the galaxies drawn at random that stand for the survey", ge=0)
     engine: Engine | None = setting(
         None, "where the shards of a store are scanned that is too large for the memory: all galaxies, by the "
         "embedding alone; null = in the memory"
@@ -185,18 +186,18 @@ class SimilarRun(Settings):
             against = [galaxy for galaxy, value in interest.items() if value < _UNDECIDED]
             if not examples:
                 raise self._no_tag(current)
-            title, by = f"tag {self.tag}", PROBE if self.by == AUTO and len(examples) >= _TAGGED else self.by
+            title = f"tag {self.tag}"
         else:
             examples, against = (
                 list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
                 for text in (self.id, self.against)
             )
-            title, by = _listed(examples) + (f" against {_listed(against)}" if against else ""), self.by
+            title = _listed(examples) + (f" against {_listed(against)}" if against else "")
         result = similar_in_shards(
-            store_of(source), examples, self.k, engine=engine, folder=place, against=against, by=by, apart=self.apart,
-            identical=self.identical, seed=self.seed,
+            store_of(source), examples, self.k, engine=engine, folder=place, against=against, by=self.by,
+            apart=self.apart, identical=self.identical, seed=self.seed,
         )  # fmt: skip
-        return result, _Asked(title=title, query=result.query, by=by)
+        return result, _Asked(title=title, query=result.query, by=self.by)
 
     def _shown(self, result: SimilarGalaxies, asked: _Asked) -> str:
         """Write what was found; return what a terminal shows."""
@@ -242,7 +243,9 @@ class SimilarRun(Settings):
         if self.text.strip():
             vector = vector_of(self.text, encoder=self.encoder, width=pool.store.manifest.width)
             query = Query.of(pool, vector)
-            return _Asked(title=self.text.strip(), query=Query(rows=query.rows, vectors=query.vectors), by=self.by)
+            # The embeddings of texts do not scatter as those of galaxies do, by which a probe would whiten them.
+            by = COSINE if self.by == AUTO else self.by
+            return _Asked(title=self.text.strip(), query=Query(rows=query.rows, vectors=query.vectors), by=by)
         return self._examples(pool)
 
     def _examples(self, pool: Pool) -> _Asked:
@@ -286,10 +289,10 @@ class SimilarRun(Settings):
         rows, further = pool.rows_of(examples), Query.of(pool, [], self.against, radius=self.radius)
         against = np.setdiff1d(np.union1d(pool.rows_of(counter), further.against), rows)
         query = Query(rows=rows, against=against, notes=further.notes)
-        by = self.by if self.by != AUTO else PROBE if len(rows) >= _TAGGED else COSINE
-        # Without a probe, galaxies that are known not to have the tag are only left out.
-        alone = Query(rows=rows).scores(pool, by=COSINE, seed=self.seed, beside=self.beside) if by == COSINE else None
-        return _Asked(title=f"tag {self.tag}", query=query, scores=alone, by=by)
+        # The cosine knows no counter-examples: galaxies that are known not to have the tag are only left out.
+        by_cosine = self.by == COSINE
+        alone = Query(rows=rows).scores(pool, by=COSINE, seed=self.seed, beside=self.beside) if by_cosine else None
+        return _Asked(title=f"tag {self.tag}", query=query, scores=alone, by=self.by)
 
     def _no_tag(self, current: pa.Table) -> ConfigError:
         tags = ", ".join(sorted(set(current.column(tables.LABEL).to_pylist()))) or "none"

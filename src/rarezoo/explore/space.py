@@ -7,7 +7,7 @@ Shape letters: n galaxies of the store, d width of all that is compared.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +16,7 @@ from jaxtyping import Float32
 from rarezoo.embeddings.neighbours import NeighbourIndex, centred
 from rarezoo.errors import ConfigError
 from rarezoo.explore.features import PHOTOMETRY, STRUCTURE, Features, default_cache, parts_beside
+from rarezoo.explore.scores import Whitening, background_of, whitening_of
 
 if TYPE_CHECKING:
     from rarezoo.explore.pool import Pool
@@ -42,6 +43,14 @@ class Space:
     index: NeighbourIndex
     beside: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    _whitenings: dict[int, tuple[Whitening, Float32[np.ndarray, " n"]]] = field(default_factory=dict, repr=False)
+
+    def whitening(self, seed: int) -> tuple[Whitening, Float32[np.ndarray, " n"]]:
+        """Return the whitening by galaxies drawn with a seed, and the whitened lengths of all; they are made once."""
+        if seed not in self._whitenings:
+            made = whitening_of(background_of(self.index, seed=seed))
+            self._whitenings[seed] = made, made.lengths(self.index)
+        return self._whitenings[seed]
 
     @property
     def words(self) -> str:

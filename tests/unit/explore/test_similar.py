@@ -27,7 +27,7 @@ def expected_order(store, galaxy):
 
 
 def test_galaxies_come_in_the_order_of_the_cosine_about_the_mean(plain_store):
-    frame = plain_store.similar("J0007", k=299)
+    frame = plain_store.similar("J0007", k=299, by="cosine")
     ids, cosines = expected_order(plain_store, "J0007")
     assert frame["id_str"].tolist() == ids
     np.testing.assert_allclose(frame["score"], cosines, atol=1e-6)
@@ -39,8 +39,11 @@ def test_galaxies_come_in_the_order_of_the_cosine_about_the_mean(plain_store):
 def test_a_vector_can_be_asked_for_instead_of_a_galaxy(plain_store):
     row = list(plain_store.ids).index("J0007")
     frame = plain_store.similar(plain_store.embeddings()[row], k=3)
-    assert frame["id_str"].tolist() == ["J0007", *plain_store.similar("J0007", k=2)["id_str"]]
-    assert frame["score"][0] == pytest.approx(1)
+    others = plain_store.similar("J0007", k=2)
+    assert frame["id_str"].tolist() == ["J0007", *others["id_str"]]
+    assert frame["score"][0] > frame["score"][1]
+    by_cosine = plain_store.similar(plain_store.embeddings()[row], k=3, by="cosine")
+    assert by_cosine["score"][0] == pytest.approx(1)
     assert frame.attrs["left_out"]["examples"] == 0
 
 
@@ -200,7 +203,11 @@ def test_a_survey_that_is_gone_is_done_without(sky, tmp_path, caplog):
 
 
 def test_equal_embeddings_are_copies_although_they_have_no_direction(tmp_path):
-    ids = ["a", "b", "c", "d", "e"]
-    store = EmbeddingStore.from_array(ids, np.full((5, 4), 2, dtype=np.float32), out=tmp_path, name="net")
-    assert similar(store, ids[:3], 2).ids == []
-    assert sorted(similar(store, ids[:3], 2, identical=False).ids) == ["d", "e"]
+    # The mean of the survey is where a, b and c are.
+    ids, vectors = ["a", "b", "c", "d", "e"], np.array([[2, 2], [2, 2], [2, 2], [3, 2], [1, 2]], dtype=np.float32)
+    store = EmbeddingStore.from_array(ids, vectors, out=tmp_path, name="net")
+    assert similar(store, "d", 4).ids == ["a", "e"]
+    assert similar(store, "d", 4, identical=False).ids == ["a", "b", "c", "e"]
+    for by in ("cosine", "probe"):
+        with pytest.raises(ConfigError, match="no common direction: 3 examples"):
+            similar(store, ids[:3], 2, by=by)

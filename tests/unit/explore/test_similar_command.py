@@ -98,7 +98,7 @@ def test_files_of_other_tools_hold_the_same_galaxies(sky, tmp_path, name, format
     else:
         with fits.open(path) as file:
             rows, unit = file[1].data.copy(), file[1].columns["distance_arcsec"].unit
-            assert "cosine" in file[1].header["RANKING"]
+            assert file[1].header["RANKING"].startswith("probe: cosine with the example")
     assert [str(galaxy).strip() for galaxy in rows["id_str"]] == expected["id_str"].tolist()
     assert unit == "arcsec"
     np.testing.assert_allclose(np.asarray(rows["score"]), expected["score"])
@@ -139,16 +139,18 @@ def test_a_tag_of_several_galaxies_is_looked_for_by_a_probe(own_sky, rate):
     rate("ring", g0=1, g4=1, g5=0)
     text = run(own_sky, tag="ring", k=4)
     assert "probe" in text
-    assert "2 examples, 1 counter-example" in text
+    assert "the mean direction of 2 examples, less 0.2 × the counter-example" in text
     assert not {"g0", "g4", "g5"} & set(ids_in(text))
 
 
 def test_a_tag_of_one_galaxy_is_looked_for_by_similarity(own_sky, rate):
     rate("ring", g4=1, g5=0)
     text = run(own_sky, tag="ring", k=3)
-    assert "cosine with the example" in text
-    expected = [galaxy for galaxy in own_sky.similar("g4", k=6)["id_str"] if galaxy != "g5"]
-    assert ids_in(text) == expected[:3]
+    assert "less 0.2 × the counter-example" in text
+    assert ids_in(text) == own_sky.similar("g4", k=3, against="g5")["id_str"].tolist()
+    by_cosine = run(own_sky, tag="ring", k=3, by="cosine")
+    expected = [galaxy for galaxy in own_sky.similar("g4", k=6, by="cosine")["id_str"] if galaxy != "g5"]
+    assert ids_in(by_cosine) == expected[:3]
 
 
 def test_a_tag_that_nobody_gave_is_refused_with_those_that_there_are(own_sky, rate):

@@ -6,6 +6,7 @@ from rarezoo.embeddings.store import EmbeddingStore
 from rarezoo.errors import ConfigError
 from rarezoo.explore.features import Features, parts_beside
 from rarezoo.explore.pool import Pool
+from rarezoo.explore.scores import scores_of
 from rarezoo.explore.similar import similar
 from rarezoo.searches.result import Search
 
@@ -28,13 +29,19 @@ def test_galaxies_with_images_are_compared_by_embedding_photometry_structure_and
     answers = np.column_stack([column.to_numpy() for column in pool.predicted_answers().columns])
     joint = np.hstack([unit_length(part.astype(np.float64)) for part in (store.embeddings(), measured, answers)])
     joint /= np.linalg.norm(joint - joint.mean(axis=0), axis=1, keepdims=True)
-    found = similar(pool, "g0010", 20, identical=False, apart=0)
+    found = similar(pool, "g0010", 20, by="cosine", identical=False, apart=0)
     row = list(store.ids).index("g0010")
     np.testing.assert_allclose(found.scores, (joint @ joint[row])[found.rows], atol=1e-4)
     best = np.argsort(-np.delete(joint @ joint[row], row))[:20]
     assert set(found.rows) == set(np.delete(np.arange(len(joint)), row)[best])
     assert found.way.endswith("by the embedding, photometry, structure and predicted answers")
     assert pool.space(["auto"]) is pool.space(["auto"])
+    # The whitening is made once for each seed.
+    assert pool.space(["auto"]).whitening(0)[1] is pool.space(["auto"]).whitening(0)[1]
+    space = pool.space(["auto"])
+    expected = scores_of(space.index, space.index.centred.directions[row : row + 1]).values
+    by_probe = similar(pool, "g0010", 20, identical=False, apart=0)
+    np.testing.assert_allclose(by_probe.scores, expected[by_probe.rows], atol=1e-5)
 
 
 def test_the_embedding_alone_is_compared_on_request_without_images_and_for_vectors_from_elsewhere(search):

