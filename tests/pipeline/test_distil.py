@@ -66,3 +66,16 @@ def test_a_distillation_without_a_survey_or_encoder_is_refused(tmp_path):
     assert "features.checkpoint" in run_command(*words, *small, cwd=tmp_path, expect=2).message
     words = ["rarezoo", "distil", "data=mock", "method=dm", "features.checkpoint=efficientnet_b0.mock", "out=x"]
     assert "method=features" in run_command(*words, cwd=tmp_path, expect=2).message
+
+
+@pytest.mark.pipeline
+def test_a_frozen_encoder_distils_with_random_networks_and_warns_without(tmp_path, tiny_checkpoint):
+    words = ["rarezoo", "distil", *SET, "method=features", f"features.checkpoint={tiny_checkpoint}", "logger=none"]
+    words += ["features.steps=6", "features.views=1", "features.networks=2", "per_class=2"]
+    run_command(*words, "out=held", cwd=tmp_path)
+    images = np.load(tmp_path / "held" / "distilled.npz")["images"]
+    assert images.shape == (4, 3, 16, 16)
+    assert len({image.tobytes() for image in images}) == 4
+    assert "and of 2 random networks" in (tmp_path / "held" / "card.md").read_text()
+    alone = run_command(*words[:-2], "features.networks=0", "out=alone", cwd=tmp_path)
+    assert "other networks learned nothing" in alone.text

@@ -30,9 +30,18 @@ from rarezoo.data.duplicates import fingerprint, near_identical
 from rarezoo.data.splits import TEST, TRAIN, VALIDATION
 from rarezoo.data.survey import Galaxies
 from rarezoo.distillation.data import GalaxySet, SetSettings
-from rarezoo.distillation.features import FeatureSettings, FrozenEncoder, match_features, means_and_scatter
+from rarezoo.distillation.features import (
+    FeatureSettings,
+    FrozenEncoder,
+    companion_of,
+    finest_level,
+    match_features,
+    means_and_scatter,
+    medoid,
+)
 from rarezoo.distillation.judge import JudgeSettings, Verdict, accuracy_interval, judge, paired_difference
 from rarezoo.distillation.output import picture, write_fits
+from rarezoo.distillation.real_images import MEDOID
 from rarezoo.errors import ConfigError, DataError
 from rarezoo.runs import digest
 from rarezoo.settings import Settings, setting
@@ -260,18 +269,22 @@ def make_prototype(
     )  # fmt: skip
     part = torch.from_numpy(np.asarray(embeddings[of_pairs[chosen.parts == TRAIN]], dtype=np.float32))
     labels = chosen.labels_of(TRAIN)
-    centres = torch.stack([part[labels == number].mean(dim=0) for number in (0, 1)])
+    sides = [torch.nonzero(labels == number).flatten() for number in (0, 1)]
+    centres = torch.stack([part[rows].mean(dim=0) for rows in sides])
     spread = torch.from_numpy(np.asarray(embeddings, dtype=np.float32).std(axis=0)).clamp(min=1e-6)
     large = chosen.pixels(TRAIN, side=encoder.side)
-    start, scatter = means_and_scatter([large[labels == number].float() / 255 for number in (0, 1)])
+    means, scatter = means_and_scatter([large[rows].float() / 255 for rows in sides])
+    nearest = [medoid(part, rows) for rows in sides]
     images, _ = match_features(
-        encoder, centres, centres.mean(dim=0), spread, start, scatter, settings.features, saved=saved
-    )
-    nearest = [_medoid(part, labels == number) for number in (0, 1)]
+        encoder, centres, centres.mean(dim=0), spread,
+        large[nearest].float() / 255 if settings.features.start == MEDOID else means, scatter, settings.features,
+        companion=companion_of(chosen, sides, settings.features),
+        finest=finest_level(chosen, settings.features, encoder.side), saved=saved,
+    )  # fmt: skip
     contestants = {
         "prototype": images * 255,
         "medoid": large[nearest].float(),
-        "mean": start * 255,
+        "mean": means * 255,
     }
     verdicts = {name: _verdict(chosen, pictures, settings) for name, pictures in contestants.items()}
     over = {
@@ -329,12 +342,6 @@ def _pair_parts(pairs: int, settings: PrototypeSettings) -> np.ndarray:
     parts[order[:second]] = VALIDATION
     parts[order[:first]] = TRAIN
     return parts
-
-
-def _medoid(points: Float[Tensor, "k d"], inside: Tensor) -> int:
-    """Return the place of the point with the smallest mean distance to the others of its side."""
-    places = torch.nonzero(inside).flatten()
-    return int(places[torch.cdist(points[places], points[places]).mean(dim=1).argmin()])
 
 
 def _verdict(chosen: GalaxySet, pictures: Float[Tensor, "2 3 s s"], settings: PrototypeSettings) -> Verdict:

@@ -11,9 +11,10 @@ import torch
 from rarezoo.data.survey import Survey
 from rarezoo.distillation.data import GalaxySet, SetSettings, galaxy_set
 from rarezoo.distillation.experts import Experts, ExpertSettings, bytes_needed, refuse_full_disk, train_experts
-from rarezoo.distillation.features import DmSettings, FeatureSettings, distil_features, match_distributions
+from rarezoo.distillation.features import FeatureSettings, distil_features
 from rarezoo.distillation.matching import Distilled, MatchingSettings, match_trajectories
 from rarezoo.distillation.output import Distillation, write_distillation
+from rarezoo.distillation.random_networks import DmSettings, match_distributions
 from rarezoo.errors import ConfigError
 from rarezoo.runs import claim
 from rarezoo.settings import Settings, described, setting
@@ -130,7 +131,7 @@ class DistilRun(Distiller):
     approach: str = setting(
         TRAJECTORIES, "method, also method= on the command line: trajectories (of trained experts: the best images in "
         "our measurement), dm (of random networks: minutes on a processor), or features (of the frozen encoder "
-        "features.checkpoint: other networks learned nothing from such images, so do not trust them without a judge)",
+        "features.checkpoint and of random networks: minutes on a processor)",
         choices=METHODS,
     )  # fmt: skip
     logger: Tracker = setting(Tracker, "where the images are logged besides out=")
@@ -167,10 +168,10 @@ class DistilRun(Distiller):
             places=[f"data.{name}" for name in self.data.places()],
         )  # fmt: skip
         log.info("%s", galaxies.summary())
-        if self.approach == FEATURES:
+        if self.approach == FEATURES and not self.features.networks:
             log.warning(
-                "In our measurement other networks learned nothing from images of method=features. Judge them with "
-                "rarezoo benchmark distil before you trust them."
+                "In our measurement other networks learned nothing from images that an encoder made without random "
+                "networks. Judge them with rarezoo benchmark distil before you trust them."
             )
         found = self.distilled(
             galaxies, self.approach, folder / "state", per_class=self.per_class, experts=folder / "experts"
@@ -187,7 +188,8 @@ class DistilRun(Distiller):
     def described_method(self) -> str:
         """Return the method in words."""
         if self.approach == FEATURES:
-            return f"matching {self.features.match} in the features of {self.features.checkpoint}"
+            company = f" and of {self.features.networks} random networks" if self.features.networks else ""
+            return f"matching {self.features.match} in the features of {self.features.checkpoint}{company}"
         if self.approach == DM:
             return f"distribution matching in {self.dm.networks} random networks"
         return f"trajectory matching, schedule {self.matching.schedule}"

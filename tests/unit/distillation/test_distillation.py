@@ -13,14 +13,15 @@ from rarezoo.data.images import ImageSource
 from rarezoo.data.splits import TEST, TRAIN, VALIDATION
 from rarezoo.data.survey import Galaxies, catalogue_table
 from rarezoo.data.trees import Question, QuestionTree
+from rarezoo.distillation import features
 from rarezoo.distillation.augmentation import AUGMENTATIONS, augment, generator
 from rarezoo.distillation.data import RECIPES, SetSettings, class_scores, galaxy_set
 from rarezoo.distillation.experts import Experts, ExpertSettings, train_experts
 from rarezoo.distillation.features import (
-    DmSettings,
     FeatureSettings,
     FrozenEncoder,
-    match_distributions,
+    companion_of,
+    distil_features,
     match_features,
     means_and_scatter,
 )
@@ -28,6 +29,7 @@ from rarezoo.distillation.judge import JudgeSettings, judge, paired_difference, 
 from rarezoo.distillation.matching import MatchingSettings, match_trajectories, student_batches, student_loss
 from rarezoo.distillation.networks import build, flat_network
 from rarezoo.distillation.output import Distillation, write_distillation
+from rarezoo.distillation.random_networks import DmSettings, match_distributions
 from rarezoo.distillation.real_images import STARTS, real_images, start_images
 from rarezoo.distillation.run import DistilRun
 from rarezoo.distillation.schedules import SelfAdaptive, Widening
@@ -457,6 +459,65 @@ def test_matching_features_turns_images_towards_their_classes(shapes, tmp_path, 
     assert (images <= 1).all()
     again, _ = match_features(*parts, samples=samples, saved=tmp_path / "state.pt")
     torch.testing.assert_close(images, again)
+    # The state of a pyramid with other levels is not continued.
+    _, coarse = match_features(*parts, samples=samples, finest=4, saved=tmp_path / "state.pt")
+    assert coarse[0]["iteration"] == 1
+    assert coarse[0]["loss"] == curve[0]["loss"]
+    assert coarse[-1]["loss"] != curve[-1]["loss"]
+
+
+def test_images_start_as_medoids_and_keep_details_that_random_networks_do_not_see(shapes, monkeypatch):
+    encoder = stub_encoder(side=16)
+    monkeypatch.setattr(FrozenEncoder, "open", classmethod(lambda *_: encoder))
+    seen = {}
+
+    def matched(*parts, finest, **others):
+        images, curve = match_features(*parts, finest=finest, **others)
+        seen.update(start=parts[4], images=images, finest=finest)
+        return images, curve
+
+    monkeypatch.setattr(features, "match_features", matched)
+    settings = FeatureSettings(checkpoint="stub", steps=4, rate=0.3, networks=2, views=1)
+    distil_features(shapes, settings, per_class=2)
+    pixels = shapes.pixels(TRAIN, side=16).float() / 255
+    assert all(any(torch.equal(image, galaxy) for galaxy in pixels) for image in seen["start"])
+    assert seen["finest"] == shapes.settings.side == 8
+    # Twice as fine a pixel may have changed only as much as its neighbours did: the change has no detail of its own.
+    change = torch.logit(seen["images"].clamp(0.004, 0.996)) - torch.logit(seen["start"].clamp(0.004, 0.996))
+    coarse = nn.functional.interpolate(nn.functional.avg_pool2d(change, 2), (16, 16), mode="bilinear")
+    assert float(change.abs().max()) > 0.3
+    assert float((change - coarse).square().mean()) < 0.1 * float(change.square().mean())
+    # Without random networks the pyramid ends at the side of the encoder.
+    distil_features(shapes, replace(settings, networks=0, steps=1, start="mean"), per_class=1)
+    assert seen["finest"] == 16
+    means = [pixels[shapes.labels_of(TRAIN) == number].mean(dim=0) for number in range(3)]
+    torch.testing.assert_close(seen["start"], torch.stack(means))
+
+
+def test_random_networks_hold_images_near_to_their_classes(shapes):
+    encoder, settings = stub_encoder(), FeatureSettings(steps=120, rate=0.1, noise=0, prior=0, networks=3, weight=0.01)
+    labels, pixels = shapes.labels_of(TRAIN), shapes.pixels(TRAIN).float() / 255
+    groups = [torch.nonzero(labels == number).flatten() for number in range(3)]
+    real = encoder.embedded(shapes.pixels(TRAIN))
+    start, scatter = means_and_scatter([pixels] * 3)
+    # The encoder asks for places where no galaxy is: eight times as far out as the means of the classes.
+    centres = real.mean(dim=0) + 8 * torch.stack([real[rows].mean(dim=0) - real.mean(dim=0) for rows in groups])
+    companion = companion_of(shapes, groups, settings)
+
+    def distance(images):
+        return np.mean([float(companion(images, generator(step, 99))) for step in range(20)])
+
+    def made(**others):
+        return match_features(
+            encoder, centres, real.mean(dim=0), real.std(dim=0), start, scatter, settings, **others
+        )[0]  # fmt: skip
+
+    held, free = made(companion=companion), made()
+    assert distance(held) < 0.8 * distance(start)
+    assert distance(held) < 0.8 * distance(free)
+    # A galaxy of each class is nearer to its group than a galaxy of the next class is.
+    own = torch.stack([pixels[rows[0]] for rows in groups])
+    assert distance(own) < distance(own.roll(1, dims=0))
 
 
 DM = DmSettings(networks=3, width=4, depth=2, steps=60, rate=0.05)
