@@ -7,9 +7,11 @@ prototypes are kept, so that a stopped measurement goes on.
 """
 
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from rarezoo import tables
 from rarezoo.cache import kept_array
@@ -74,6 +76,8 @@ class PrototypeNulls(Settings):
         text = tables.markdown(head, lines)
         with tables.atomic(folder / "board.md") as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")
+        if self.populations:
+            _write_figure(folder / "prototypes.webp", [folder / name for name in self.populations])
         return text
 
     def _nothing(self) -> list[str]:
@@ -100,6 +104,26 @@ def _embedded(galaxies: Galaxies, encoder: FrozenEncoder) -> np.ndarray:
     view = inference_view(encoder.side, zoom=encoder.zoom)
     pixels = [view(torch.from_numpy(galaxies.images.cutout(row)).permute(2, 0, 1)) for row in range(len(galaxies.ids))]
     return encoder.embedded(torch.stack(pixels)).numpy()
+
+
+def _write_figure(path: Path, places: list[Path]) -> None:
+    """Draw the pictures of each group in a row."""
+    from matplotlib.figure import Figure
+
+    pictures = {"prototype": "prototype", "medoid": "medoid", "mean": "mean image", "others": "its matched galaxies"}
+    figure = Figure(figsize=(1.9 * len(pictures), 1.9 * len(places)), layout="constrained")
+    for row, place in enumerate(places):
+        for column, (name, title) in enumerate(pictures.items()):
+            axes = figure.add_subplot(len(places), len(pictures), row * len(pictures) + column + 1)
+            axes.imshow(Image.open(place / f"{name}.png"), interpolation="nearest")
+            axes.set_xticks([])
+            axes.set_yticks([])
+            if not row:
+                axes.set_title(title, fontsize=9)
+            if not column:
+                axes.set_ylabel(place.name.replace("_", " "), fontsize=9)
+    with tables.atomic(path) as temporary:
+        figure.savefig(temporary, format="webp", dpi=110)
 
 
 def _line(found: Prototype) -> list[str]:

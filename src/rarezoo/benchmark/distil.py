@@ -254,7 +254,7 @@ def write_figure(path: Path, rows: list[dict], everything: Interval | None, *, c
             axes.axvline(everything.value, color="black", linestyle="--", label="all galaxies")
         axes.set_title(f"{number} image{'s' if number > 1 else ''} per class")
         axes.set_xlabel("accuracy on test galaxies")
-        axes.legend(fontsize=7)
+        axes.legend(fontsize=7, loc="lower right")
     with tables.atomic(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
     return path
