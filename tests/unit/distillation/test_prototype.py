@@ -126,6 +126,17 @@ def test_the_comparison_shows_the_prototypes_of_both_searches(search, tmp_path):
     assert "did not pass its test" in text
 
 
+def test_the_comparison_shows_the_prototype_of_a_class_without_a_counterpart(search, tmp_path):
+    survey_on_disk(tmp_path / "one_class", classes=1)
+    other = Search.open(tmp_path / "one_class" / "search")
+    compare(search, other, images=False).report(tmp_path / "compared")
+    text = (tmp_path / "compared" / "A-B.html").read_text()
+    # Class 0 is in both searches, class 1 in the first alone, and the second has made no prototypes.
+    assert "Prototype A 0" in text
+    assert "Prototype A 1" in text
+    assert text.count('alt="Prototype of a class"') == 2
+
+
 def test_the_members_of_a_class_of_a_search_must_be_enough(search):
     settings = replace(SETTINGS, features=replace(SETTINGS.features, checkpoint="efficientnet_b0.mock"))
     with pytest.raises(DataError, match="members"):
