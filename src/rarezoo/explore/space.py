@@ -43,7 +43,9 @@ class Space:
     index: NeighbourIndex
     beside: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    _whitenings: dict[int, tuple[Whitening, Float32[np.ndarray, " n"]]] = field(default_factory=dict, repr=False)
+    _whitenings: dict[int, tuple[Whitening, Float32[np.ndarray, " n"]]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     def whitening(self, seed: int) -> tuple[Whitening, Float32[np.ndarray, " n"]]:
         """Return the whitening by galaxies drawn with a seed, and the whitened lengths of all; they are made once."""
