@@ -30,7 +30,7 @@ from rarezoo.distillation.data import GalaxySet
 from rarezoo.distillation.matching import Distilled
 from rarezoo.distillation.optimise import lowered
 from rarezoo.distillation.random_networks import DmSettings, random_network_loss
-from rarezoo.distillation.real_images import MEAN, MEDOID
+from rarezoo.distillation.real_images import MEAN, MEDOID, medoid
 from rarezoo.errors import ConfigError
 from rarezoo.runs import digest
 from rarezoo.settings import Settings, setting
@@ -309,15 +309,6 @@ def means_and_scatter(groups: list[Float[Tensor, "_m 3 s s"]]) -> tuple[Tensor, 
     means = torch.stack([images.mean(dim=0) for images in groups])
     scatter = torch.stack([images.std(dim=0, correction=0) for images in groups])
     return means, scatter.clamp(min=4 / 255)
-
-
-def medoid(points: Float[Tensor, "m d"], rows: Int64[Tensor, " k"]) -> int:
-    """Return which of some rows has the smallest mean distance to the others.
-
-    >>> medoid(torch.tensor([[0.0], [1.0], [9.0], [2.0]]), torch.tensor([0, 1, 3]))
-    1
-    """
-    return int(rows[torch.cdist(points[rows], points[rows]).mean(dim=1).argmin()])
 
 
 def _groups(points: Float[Tensor, "m d"], count: int, *, seed: int) -> list[Int64[Tensor, " k"]]:

@@ -37,11 +37,10 @@ from rarezoo.distillation.features import (
     finest_level,
     match_features,
     means_and_scatter,
-    medoid,
 )
 from rarezoo.distillation.judge import JudgeSettings, Verdict, accuracy_interval, judge, paired_difference
 from rarezoo.distillation.output import picture, write_fits
-from rarezoo.distillation.real_images import MEDOID
+from rarezoo.distillation.real_images import MEDOID, medoid
 from rarezoo.errors import ConfigError, DataError
 from rarezoo.runs import digest
 from rarezoo.settings import Settings, setting

@@ -59,8 +59,7 @@ def real_images(galaxies: GalaxySet, kind: str, *, per_class: int, seed: int = 0
                 near = (small - centres[group]).square().sum(dim=1).argmin()
                 chosen.append(members[near : near + 1])
             else:
-                distances = torch.cdist(small[inside], small[inside]).mean(dim=1)
-                best = int(inside[int(distances.argmin())])
+                best = medoid(small, torch.from_numpy(inside))
                 chosen.append(members[best : best + 1])
     return torch.cat(chosen), torch.arange(len(galaxies.names)).repeat_interleave(per_class)
 
@@ -97,3 +96,12 @@ def start_images(
         else:
             images.append(torch.randn(per_class, *members.shape[1:], generator=random))
     return torch.cat(images), torch.arange(len(galaxies.names)).repeat_interleave(per_class)
+
+
+def medoid(points: Float[Tensor, "m d"], rows: Int64[Tensor, " k"]) -> int:
+    """Return which of some rows has the smallest mean distance to the others.
+
+    >>> medoid(torch.tensor([[0.0], [1.0], [9.0], [2.0]]), torch.tensor([0, 1, 3]))
+    1
+    """
+    return int(rows[torch.cdist(points[rows], points[rows]).mean(dim=1).argmin()])
