@@ -36,7 +36,7 @@ _NEIGHBORS, _COMPONENTS, _MIN_CLASS = 50, 5, 10
 _ASKED, _COMPARED, _AT_ONCE = 1000, 15, 100
 # Fewest whose groups leave room for a bulk; and enough for umap-learn to take its way for many galaxies, so that
 # nothing is compiled while the clock runs.
-FEWEST, _WARMING = 2000, 4500
+FEWEST, WARMING = 2000, 4500
 THREAD_VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _MEASURES = ("found", "classes", "trustworthiness", "preservation", "agreement", "search s", "memory GB")
 
@@ -85,7 +85,7 @@ class SearchJob:
 def measure(job: SearchJob, folder: Path) -> None:
     """Search, and write the labels and the measurements."""
     search = _our_search if job.way == OURS else _plain_search
-    search(planted_sky(99, galaxies=min(_WARMING, job.galaxies)).embeddings, job, folder)
+    search(planted_sky(99, galaxies=min(WARMING, job.galaxies)).embeddings, job, folder)
     sky = planted_sky(job.sky, galaxies=job.galaxies)
     positions, labels, about = search(sky.embeddings, job, folder)
     # Before the judging, whose memory is not the search's.

@@ -72,14 +72,16 @@ def summed_up(parents: np.ndarray, own: np.ndarray) -> np.ndarray:
 def count_shared_nodes(parents: np.ndarray, homes: np.ndarray, graph: np.ndarray) -> np.ndarray:
     """Count pairs (galaxy, neighbour) by the smallest node that holds both and by the neighbour's place."""
     counts = np.zeros((len(parents), graph.shape[1]), dtype=np.int64)
+    # The last galaxy that each node was found to hold.
+    held = np.full(len(parents), -1, dtype=np.int64)
     for row in range(graph.shape[0]):
+        node = homes[row]
+        while node >= 0:
+            held[node] = row
+            node = parents[node]
         for place in range(graph.shape[1]):
-            node, other = homes[row], homes[graph[row, place]]
-            while node != other:
-                # A child's number is larger than its parent's.
-                if node > other:
-                    node = parents[node]
-                else:
-                    other = parents[other]
-            counts[node, place] += 1
+            shared = homes[graph[row, place]]
+            while held[shared] != row:
+                shared = parents[shared]
+            counts[shared, place] += 1
     return counts
