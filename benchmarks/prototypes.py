@@ -27,6 +27,7 @@ from rarezoo.distillation.prototype import (
 from rarezoo.errors import ConfigError
 from rarezoo.runs import claim
 from rarezoo.searches.null_surveys import null_survey
+from rarezoo.searches.recovery import ORDINARY
 from rarezoo.settings import Settings, described, setting
 from rarezoo.zoo.views import inference_view
 
@@ -63,6 +64,12 @@ class PrototypeNulls(Settings):
                 "the populations of this survey are not known", value="no truth table", fix="Use data=mock."
             )
         planted = np.array(galaxies.truth.column(tables.POPULATION).to_pylist(), dtype=str)
+        unknown = sorted(set(self.populations) - set(planted.tolist()))
+        if unknown:
+            raise ConfigError(
+                "no galaxy of this survey is of population", value=", ".join(unknown),
+                fix=f"Choose from: {', '.join(sorted(set(planted.tolist()) - {ORDINARY}))}.",
+            )  # fmt: skip
         head = ["group", "members", "held out", "accuracy", "of the medoid", "of the mean", "passed", "it has"]
         lines = []
         for name in [*self.populations, *self._nothing()]:

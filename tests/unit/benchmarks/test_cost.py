@@ -15,9 +15,11 @@ def test_every_step_is_measured():
     assert "null surveys / map" in head
     assert [row.split("|")[1].strip() for row in rows] == ["1"]
     for row in rows:
-        ratios = [float(cell) for cell in row.split("|")[3:-2]]
-        assert ratios[0] == 1
-        assert ratios[-1] == pytest.approx(sum(ratios[:-1]), abs=0.03)
+        *steps, total, reference, by_reference = [float(cell) for cell in row.split("|")[3:-2]]
+        assert steps[0] == 1
+        assert total == pytest.approx(sum(steps), abs=0.03)
+        # Each of the three is rounded to a hundredth.
+        assert total == pytest.approx(by_reference * reference, abs=0.01 * (1 + reference + by_reference))
     assert text.endswith("scores and classes: the same bits")
 
 
