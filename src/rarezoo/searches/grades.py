@@ -17,12 +17,12 @@ STABLE, SIGNIFICANT, CANDIDATE = "significant and stable", "significant", "candi
 GRADES = (STABLE, SIGNIFICANT, CANDIDATE)
 # What the grade of a class means, for a reader who sees the class.
 MEANINGS = {
-    STABLE: "Null surveys, which have no groups, hardly ever show a group that stands out as much, and the class comes "
-    "back when the search is repeated.",
-    SIGNIFICANT: "Null surveys, which have no groups, hardly ever show a group that stands out as much, but the class "
-    "does not come back when the search is repeated, or this was not measured.",
-    CANDIDATE: "A candidate stands apart from other galaxies, but null surveys, which have no groups, show such a "
-    "group too often: it may be chance. It says where to look and is no discovery.",
+    STABLE: "Null surveys, in which nothing is hidden, hardly ever show a group that stands out as much, and the class "
+    "comes back when the search is repeated.",
+    SIGNIFICANT: "Null surveys, in which nothing is hidden, hardly ever show a group that stands out as much, but the "
+    "class does not come back when the search is repeated, or this was not measured.",
+    CANDIDATE: "A candidate stands apart from other galaxies, but null surveys, in which nothing is hidden, show such "
+    "a group too often: it may be chance. It says where to look and is no discovery.",
 }
 
 
