@@ -157,6 +157,8 @@ def seeds_of(text: str) -> list[int]:
         raise ConfigError("seeds is not a list of numbers", value=text, fix=fix) from problem
     if not seeds:
         raise ConfigError("seeds holds no seed", value=text, fix=fix)
+    if len(set(seeds)) < len(seeds):
+        raise ConfigError("seeds names one twice", value=text, fix="Name each once: one sky is not two.")
     for seed in seeds:
         refuse_seed(seed)
     return seeds

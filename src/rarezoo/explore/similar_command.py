@@ -114,7 +114,7 @@ class SimilarRun(Settings):
 
     def check(self) -> None:
         """Raise ConfigError if it is not clear what to look for, or where to write it."""
-        given = {"words": self.words, "tag": self.tag, "text": self.text, "id": self.id or self.image}
+        given = {"words": self.words, "tag": self.tag, "text": self.text, "id": self.id.strip(" ,") or self.image}
         asked = [name for name, value in given.items() if value.strip()]
         if not asked:
             raise ConfigError(

@@ -497,6 +497,7 @@ def test_main_groups_of_empty_skies_are_counted_where_a_method_knows_them(trials
     [
         ({"tier": "vectors", "seeds": "a-b"}, ["a-b", "range"]),
         ({"tier": "vectors", "seeds": "7-3"}, ["no seed", "7-3"]),
+        ({"tier": "vectors", "seeds": "3,1,3"}, ["twice", "3,1,3"]),
         ({"tier": "vectors", "seeds": "3", "workers": 0}, ["workers", "at least 1"]),
         ({"tier": "stars"}, ["tier", "stars", "vectors"]),
         ({"tier": "galaxies", "null_skies": 3}, ["null_skies", "vectors"]),

@@ -170,6 +170,7 @@ def test_a_survey_without_ratings_has_no_tags(own_sky):
     [
         ({}, "nothing to look for"),
         ({"id": " "}, "nothing to look for"),
+        ({"id": ", ,"}, "nothing to look for"),
         ({"id": "g0", "words": "smooth"}, "only one of these.*words=, id="),
         ({"words": "smooth", "against": "g0"}, "cannot be combined with words="),
         ({"id": "g0", "format": "fits"}, "format=fits needs a file"),
