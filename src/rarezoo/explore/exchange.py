@@ -92,8 +92,8 @@ def read(path: Path, defaults: Rating, *, id_column: str = tables.ID, survey: st
     ratings = []
     for (number, row), rating in zip(numbered, parsed, strict=True):
         kind = rating.kind or kinds[rating.label]
-        said = str(row.get(tables.VALUE) or "").strip().lower()
-        if not rating.kind and kind == GRADE and said in ("yes", "no", "unsure"):
+        said = str(row.get(tables.VALUE) or "").strip().casefold()
+        if not rating.kind and kind == GRADE and said in _WORDS:
             raise ConfigError(
                 f"{path}, row {number}: an answer in words among grades", value=said,
                 fix="Give the grades and the answers labels of their own, or import them from two files.",

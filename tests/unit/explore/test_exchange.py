@@ -206,6 +206,7 @@ def test_rows_without_a_time_are_added_once_and_again_only_if_they_changed(label
         ("id_str,value,by\nJ1,yes,\n", "by=NAME"), ("", "empty"),
         ("id_str,value\nJ0,5\nJ1,Yes\n", "row 2: an answer in words"),
         ("id_str,value\nJ0,unsure\nJ1,4\n", "row 1: an answer in words"),
+        ("id_str,value\nJ0,5\nJ1,y\n", "row 2: an answer in words"),
     ],
 )  # fmt: skip
 def test_a_table_that_is_not_valid_is_refused_with_its_row_and_nothing_of_it_is_saved(labels, table, text, what):
